@@ -1,0 +1,48 @@
+"""Bytes and multiply-accumulates of blocks and of their candidates."""
+
+from math import prod
+
+from onnx_relusv import forms
+from onnx_relusv.records import Block, Cost, Form
+
+# What a protobuf spends beside the numbers: field tags, dims, element type, node attributes and
+# the domain-free operator name. Names are counted apart. An upper bound, so that a budget that is
+# kept on paper is kept in the file.
+_INITIALIZER_OVERHEAD = 48
+_NODE_OVERHEAD = 160
+
+
+def block_macs(block: Block) -> int:
+    """Multiply-accumulates of the block as it is, for one sample."""
+    geometry = block.geometry
+    numbers = geometry.groups * geometry.rows * geometry.columns
+    if geometry.kind == "conv":
+        return numbers * prod(block.output_shape[2:])
+    return numbers * prod(block.output_shape[:-1])
+
+
+def block_cost(block: Block) -> Cost:
+    """What the block costs as it is."""
+    return Cost(bytes=block.original_bytes, macs=block_macs(block))
+
+
+def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
+    """What a double layer costs.
+
+    Args:
+        block: The block it replaces.
+        form: Its form.
+        rank: Its inner width, per group.
+        item_size: Bytes of one stored number.
+
+    Returns:
+        The cost; its bytes are an upper bound, off by a few hundred at most.
+    """
+    numbers = forms.parameters(form, block.geometry, rank) + block.geometry.out_channels
+    # Two nodes and three initializers; each new name is the key and a suffix and occurs twice.
+    names = 10 * (len(block.key.encode()) + 32)
+    overhead = 3 * _INITIALIZER_OVERHEAD + 2 * _NODE_OVERHEAD + names
+    return Cost(
+        bytes=numbers * item_size + overhead,
+        macs=forms.macs(form, block.geometry, rank, block.source_shape, block.output_shape),
+    )

@@ -1,0 +1,216 @@
+"""Double layers in numbers: from a linear map, the moments of its input, a form and a rank.
+
+Everything is measured in |(W - L) C^(1/2)| with C the centred covariance of the input; the mean
+goes into the bias, b' = b + (W - L) mean, so that the double layer is right on average.
+
+pair, channel: the best L of rank k is U U' W with U the k leading eigenvectors of W C W'.
+
+spatial: L is a sum over kernel columns x of Q_x P, P of shape (k, c*y) and Q of shape (o*x, k). P
+spans the best rank k of the unfolded kernel in the covariance of one kernel column, averaged over
+the columns; Q is then the least squares answer in the whole C. For C = I both steps are the plain
+SVD of the unfolded kernel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from onnx_relusv import forms
+from onnx_relusv.records import Factors, Floats, Form, Geometry, LinearMap, Moments
+from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
+
+
+def levels(
+    form: Form,
+    geometry: Geometry,
+    linear: LinearMap,
+    moments: Moments | None,
+    parts: Sequence[Decomposition],
+    ranks: Sequence[int],
+) -> Floats:
+    """The level |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 of a form at several ranks.
+
+    Args:
+        form: The form.
+        geometry: The block's geometry.
+        linear: Its linear map.
+        moments: Of its input; C = I if None.
+        parts: The linear map's decomposition in that metric, one a group.
+        ranks: Increasing.
+
+    Returns:
+        (len(ranks),) float64; the largest gap over the groups over the largest norm over them.
+    """
+    gaps = np.zeros((geometry.groups, len(ranks)))
+    for group in range(geometry.groups):
+        W, C = linear.weight[group], _metric(moments, group)
+        if form == "spatial":
+            gaps[group] = [spectral_norm(gram) for gram in _spatial_gaps(geometry, W, C, ranks)]
+        else:
+            gaps[group] = np.append(parts[group].sigma, 0.0)[list(ranks)]
+    largest = max(float(part.sigma[0]) for part in parts)
+    return gaps.max(axis=0) / largest if largest > 0 else np.zeros(len(ranks))
+
+
+def double_layer(
+    form: Form, geometry: Geometry, linear: LinearMap, moments: Moments | None, rank: int
+) -> Factors:
+    """The factors of a form at a rank.
+
+    Args:
+        form: The form.
+        geometry: The block's geometry.
+        linear: Its linear map.
+        moments: Of its input; C = I and mean 0 if None.
+        rank: Inner width, per group, from 1 to `forms.largest_rank`.
+    """
+    firsts, seconds = [], []
+    for group in range(geometry.groups):
+        W, C = linear.weight[group], _metric(moments, group)
+        if form == "spatial":
+            first, second = _spatial(geometry, W, C, rank)
+        else:
+            left = left_basis(W, C)[:, :rank]
+            first, second = left.T @ W, left
+        first, second = _balanced(first, second)
+        firsts.append(first)
+        seconds.append(second)
+    first, second = np.stack(firsts), np.stack(seconds)
+    composed = forms.compose(form, geometry, first, second)
+    bias = linear.bias
+    if moments is not None:
+        shift = np.einsum("grc,gc->gr", linear.weight - composed, moments.mean)
+        bias = bias + shift.reshape(-1)
+    return Factors(
+        form=form,
+        rank=rank,
+        first=first,
+        second=second,
+        bias=bias,
+        level=composed_level(linear, composed, moments),
+    )
+
+
+def decompose_block(linear: LinearMap, moments: Moments | None) -> tuple[Decomposition, ...]:
+    """The decomposition of a linear map in the metric of its input, one a group."""
+    return tuple(decompose(W, _metric(moments, group)) for group, W in enumerate(linear.weight))
+
+
+def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None) -> float:
+    """The level of a dense kernel (groups, rows, columns) in place of the linear map's weight."""
+    gaps, norms = [], []
+    for group, (W, L) in enumerate(zip(linear.weight, composed, strict=True)):
+        C = _metric(moments, group)
+        gaps.append(spectral_norm(_energy(W - L, C)))
+        norms.append(spectral_norm(_energy(W, C)))
+    return max(gaps) / max(norms) if max(norms) > 0 else 0.0
+
+
+def _metric(moments: Moments | None, group: int) -> Floats | None:
+    return None if moments is None else moments.covariance[group]
+
+
+def _energy(matrix: Floats, metric: Floats | None) -> Floats:
+    """M C M', whose largest eigenvalue is |M C^(1/2)|_2 squared."""
+    return matrix @ matrix.T if metric is None else matrix @ metric @ matrix.T
+
+
+def _balanced(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Gives each inner channel equal norms on both sides, which low-precision storage needs."""
+    before, after = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=0)
+    ratio = np.ones_like(before)
+    np.divide(after, before, out=ratio, where=(before > 0) & (after > 0))
+    scale = np.sqrt(ratio)
+    return first * scale[:, None], second / scale
+
+
+def _spatial(geometry: Geometry, W: Floats, C: Floats | None, rank: int) -> tuple[Floats, Floats]:
+    first, second = _spatial_basis(geometry, W, C, rank)
+    if C is None:
+        return first, second
+    seen = _Seen.of(geometry, W, C, first)
+    answer = scipy.linalg.solve(seen.within, seen.across.T, assume_a="pos").T
+    # (o, x * k) -> (o * x, k), the rows of the spatial form.
+    return first, answer.reshape(geometry.rows * geometry.kernel[1], rank)
+
+
+def _spatial_basis(
+    geometry: Geometry, W: Floats, C: Floats | None, rank: int
+) -> tuple[Floats, Floats]:
+    """P and a first Q from the unfolded kernel, in the mean covariance of a kernel column."""
+    unfolded = forms.unfold("spatial", geometry, W[None])[0]
+    column = None if C is None else np.einsum("ixjx->ij", _by_column(geometry, C))
+    left = left_basis(unfolded, column)[:, :rank]
+    return left.T @ unfolded, left
+
+
+def _by_column(geometry: Geometry, C: Floats) -> Floats:
+    """(c*y, x, c*y, x) view of a covariance of patches in the order (c, y, x)."""
+    width = geometry.kernel[1]
+    height = geometry.columns // width
+    return C.reshape(height, width, height, width)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What least squares for Q needs: S C S' and W C S', S the block diagonal of P over x."""
+
+    within: Floats
+    across: Floats
+
+    @staticmethod
+    def of(geometry: Geometry, W: Floats, C: Floats, first: Floats) -> "_Seen":
+        width, rank = geometry.kernel[1], len(first)
+        by_column = _by_column(geometry, C)
+        # (x, k, c*y, x'): the inner channels' covariance with every input of the patch.
+        inner = np.einsum("ki,ixjz->xkjz", first, by_column, optimize=True)
+        within = np.einsum("xkjz,lj->xkzl", inner, first, optimize=True)
+        across = W @ inner.reshape(width * rank, geometry.columns).T
+        return _Seen(within.reshape(width * rank, width * rank), across)
+
+    def truncated(self, width: int, rank: int) -> "_Seen":
+        """The same for the first `rank` rows of P."""
+        largest = len(self.within) // width
+        keep = (np.arange(width)[:, None] * largest + np.arange(rank)).reshape(-1)
+        return _Seen(self.within[np.ix_(keep, keep)], self.across[:, keep])
+
+
+def _spatial_gaps(
+    geometry: Geometry, W: Floats, C: Floats | None, ranks: Sequence[int]
+) -> list[Floats]:
+    """(W - L) C (W - L)' at several ranks; P is nested, so the costly products are made once."""
+    if C is None:
+        return _plain_spatial_gaps(geometry, W, ranks)
+    largest = max(ranks)
+    first, _ = _spatial_basis(geometry, W, C, largest)
+    energy = _energy(W, C)
+    everything = _Seen.of(geometry, W, C, first)
+    gaps = []
+    for rank in ranks:
+        seen = everything.truncated(geometry.kernel[1], rank)
+        # At the least squares answer L C L' = L C W', so the gap is W C W' - L C W'.
+        explained = scipy.linalg.solve(seen.within, seen.across.T, assume_a="pos")
+        gaps.append(energy - seen.across @ explained)
+    return gaps
+
+
+def _plain_spatial_gaps(geometry: Geometry, W: Floats, ranks: Sequence[int]) -> list[Floats]:
+    """The same for C = I, where the gap is what the truncated SVD of the unfolded kernel drops.
+
+    With the unfolded kernel's left singular vectors u_j over (o, x), (W - L)(W - L)' is the sum
+    over the dropped j of sigma_j^2 u_j u_j', traced over x; summed up from the smallest on.
+    """
+    unfolded = forms.unfold("spatial", geometry, W[None])[0]
+    reduced = decompose(unfolded).reduced
+    scaled = reduced.reshape(geometry.rows, geometry.kernel[1], -1)
+    gram = np.zeros((geometry.rows, geometry.rows))
+    gaps: list[Floats] = []
+    end = reduced.shape[1]
+    for rank in reversed(ranks):
+        dropped = scaled[:, :, rank:end].reshape(geometry.rows, -1)
+        gram = gram + dropped @ dropped.T
+        gaps.append(gram)
+        end = rank
+    return gaps[::-1]

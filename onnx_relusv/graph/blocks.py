@@ -1,0 +1,242 @@
+"""Finds the blocks of a graph: a constant linear map and what follows it up to its activation.
+
+    Conv | Gemm | MatMul  ->  [Add of a bias] [BatchNormalization] [Identity]  ->  [activation]
+
+Every tensor inside a block has one user. What looks like a block and is not fully understood
+becomes a `Refusal` with its reason.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import ModelProto, TensorProto, helper
+
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.operators import (
+    ACTIVATION_OPERATORS,
+    FLOAT_TYPES,
+    LINEAR_OPERATORS,
+    OTHER_WEIGHTED_OPERATORS,
+    Refused,
+    Shape,
+    added_bias,
+    foldable_batch_normalization,
+    has_input,
+    is_standard,
+    linear_geometry,
+    read_activation,
+)
+from onnx_relusv.graph.view import View
+from onnx_relusv.records import Activation, Block, Geometry, Refusal
+
+_LINEAR = Activation(kind="none", slopes=np.ones(1))
+
+
+def measured_tensors(proto: ModelProto) -> tuple[str, ...]:
+    """Tensors whose shapes `find_blocks` needs: in front of and behind every linear map."""
+    names: dict[str, None] = {}
+    for node in proto.graph.node:
+        if node.op_type in (*LINEAR_OPERATORS, "ConvTranspose"):
+            names.update(dict.fromkeys((node.input[0], node.input[1], node.output[0])))
+    constant = {tensor.name for tensor in proto.graph.initializer}
+    return tuple(name for name in names if name and name not in constant)
+
+
+def find_blocks(
+    model: Model, view: View, shapes: Mapping[str, Shape]
+) -> tuple[list[Block], list[Refusal]]:
+    """Finds all blocks in topological order, and says what was refused.
+
+    Args:
+        model: The model.
+        view: Its graph.
+        shapes: The shapes of `measured_tensors` for one sample, as a run shows them.
+    """
+    finder = _Finder(model, view, Constants(model), shapes)
+    blocks: list[Block] = []
+    refusals: list[Refusal] = []
+    for node in view.graph.nodes:
+        if node.op in OTHER_WEIGHTED_OPERATORS:
+            reason = f"the operator {node.op} is left alone"
+            refusals.append(Refusal(node.outputs[0].name, reason))
+        elif node.op in LINEAR_OPERATORS and is_standard(node):
+            try:
+                blocks.append(finder.block(node))
+            except Refused as refused:
+                refusals.append(Refusal(node.outputs[0].name, str(refused)))
+        for inner in _bodies(node):
+            refusals.extend(_refused_in_body(inner, node))
+    refusals.extend(
+        Refusal(node.output[0], f"inside the function {function.name}")
+        for function in model.proto.functions
+        for node in function.node
+        if node.op_type in LINEAR_OPERATORS
+    )
+    return blocks, refusals
+
+
+def _bodies(node: gs.Node) -> Iterator[gs.Graph]:
+    for value in node.attrs.values():
+        if isinstance(value, gs.Graph):
+            yield value
+
+
+def _refused_in_body(graph: gs.Graph, owner: gs.Node) -> Iterator[Refusal]:
+    for node in graph.nodes:
+        if node.op in LINEAR_OPERATORS:
+            yield Refusal(node.outputs[0].name, f"inside the body of a {owner.op}")
+        for inner in _bodies(node):
+            yield from _refused_in_body(inner, node)
+
+
+@dataclass
+class _Chain:
+    """The nodes of a block as far as they have been followed."""
+
+    nodes: list[gs.Node]
+    tensor: gs.Tensor
+
+
+class _Finder:
+    def __init__(
+        self, model: Model, view: View, constants: Constants, shapes: Mapping[str, Shape]
+    ) -> None:
+        self._model = model
+        self._view = view
+        self._constants = constants
+        self._shapes = shapes
+        self._tensors = view.graph.tensors()
+
+    def block(self, node: gs.Node) -> Block:
+        """Reads the block that starts at a linear map; raises Refused with the reason."""
+        source, weight_name, output = node.inputs[0].name, node.inputs[1].name, node.outputs[0]
+        tensor = self._weight_tensor(weight_name)
+        if source not in self._shapes or output.name not in self._shapes:
+            raise Refused("its shapes could not be measured")
+        weight = self._model.array(tensor)
+        rank = len(self._shapes[output.name])
+        geometry = linear_geometry(node, weight, len(self._shapes[source]), self._constants)
+        if geometry.largest_rank == 0:
+            raise Refused("its weight is empty")
+        if not np.isfinite(weight).all():
+            raise Refused("its weight contains NaN or infinite values")
+        chain = self._follow(_Chain([node], output), geometry, rank)
+        activation, key = self._activation(chain.tensor, geometry, rank)
+        return Block(
+            key=key.name,
+            source=source,
+            pre_activation=chain.tensor.name,
+            nodes=tuple(self._view.index[id(member)] for member in chain.nodes),
+            weight=weight_name,
+            geometry=geometry,
+            activation=activation,
+            consumers=self._consumers(key),
+            source_shape=self._shapes[source],
+            output_shape=self._shapes[output.name],
+            element_type=tensor.data_type,
+            original_bytes=self._bytes(chain.nodes),
+        )
+
+    def _weight_tensor(self, name: str) -> TensorProto:
+        tensor = self._constants.tensor(name)
+        if tensor is None:
+            raise Refused(self._why_not_constant(name))
+        if tensor.data_type not in FLOAT_TYPES:
+            raise Refused(f"its weight is of type {TensorProto.DataType.Name(tensor.data_type)}")
+        others = self._other_users(name)
+        if others:
+            raise Refused(f"its weight also serves {', '.join(others)}")
+        return tensor
+
+    def _why_not_constant(self, name: str) -> str:
+        producers = self._tensors[name].inputs if name in self._tensors else []
+        if not producers:
+            return f"its weight {name} is an input of the graph"
+        if producers[0].op == "DequantizeLinear":
+            return "its weight is quantised (DequantizeLinear)"
+        return f"its weight is computed in the graph by {producers[0].op}"
+
+    def _other_users(self, name: str) -> list[str]:
+        """Who else reads a constant, directly or through its Identity nodes."""
+        others: list[str] = []
+        for step, alias in enumerate(self._constants.path(name)):
+            users = self._tensors[alias].outputs
+            # One user on every step of the path belongs to the block itself.
+            if len(users) > 1:
+                own = next((user for user in users if step and user.op == "Identity"), users[0])
+                others.extend(_label(user) for user in users if user is not own)
+            if alias in self._view.outputs:
+                others.append("the graph's output")
+        return others
+
+    def _follow(self, chain: _Chain, geometry: Geometry, rank: int) -> _Chain:
+        """Extends a chain over the bias, normalisation and Identity nodes behind it."""
+        while chain.tensor.name not in self._view.outputs:
+            users = chain.tensor.outputs
+            if len(users) != 1 or id(users[0]) not in self._view.index:
+                break
+            user = users[0]
+            if not self._belongs(user, chain.tensor, geometry, rank):
+                break
+            chain = _Chain([*chain.nodes, user], user.outputs[0])
+        return chain
+
+    def _belongs(self, node: gs.Node, tensor: gs.Tensor, geometry: Geometry, rank: int) -> bool:
+        if not is_standard(node):
+            return False
+        if node.op == "Identity":
+            return True
+        if node.op == "Add":
+            other = node.inputs[1] if node.inputs[0] is tensor else node.inputs[0]
+            values = self._constants.array(other.name)
+            return values is not None and added_bias(values, geometry, rank) is not None
+        return foldable_batch_normalization(node, geometry, rank, self._constants)
+
+    def _activation(
+        self, tensor: gs.Tensor, geometry: Geometry, rank: int
+    ) -> tuple[Activation, gs.Tensor]:
+        """The activation behind a pre-activation, and the tensor that leaves the block."""
+        found = [
+            (user, activation)
+            for user in tensor.outputs
+            if user.op in ACTIVATION_OPERATORS
+            and (user.op != "PRelu" or user.inputs[0] is tensor)
+            and (activation := read_activation(user, geometry, rank, self._constants))
+        ]
+        if not found:
+            return _LINEAR, tensor
+        if tensor.name in self._view.outputs:
+            raise Refused("its pre-activation is an output of the graph")
+        if len(tensor.outputs) > 1:
+            others = [_label(user) for user in tensor.outputs if user is not found[0][0]]
+            raise Refused(f"its pre-activation also serves {', '.join(others)}")
+        user, activation = found[0]
+        if id(user) not in self._view.index:
+            return _LINEAR, tensor
+        return activation, user.outputs[0]
+
+    def _consumers(self, key: gs.Tensor) -> tuple[str, ...]:
+        names = [user.op for user in key.outputs]
+        return tuple(names + ["graph output"] * (key.name in self._view.outputs))
+
+    def _bytes(self, nodes: list[gs.Node]) -> int:
+        """What disappears from the file with these nodes: they and the tensors they alone use."""
+        total = 0
+        for node in nodes:
+            total += self._model.proto.graph.node[self._view.index[id(node)]].ByteSize()
+            for slot, value in enumerate(node.inputs):
+                if not has_input(node, slot):
+                    continue
+                tensor = self._constants.tensor(value.name)
+                if tensor is not None and not self._other_users(value.name):
+                    item_size = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+                    total += prod(tensor.dims) * item_size
+        return total
+
+
+def _label(node: gs.Node) -> str:
+    return f"{node.op} {node.outputs[0].name}"

@@ -1,0 +1,60 @@
+"""Counts what a model holds and does: parameters, and multiply-accumulates for one sample."""
+
+from collections.abc import Mapping
+from math import prod
+
+from onnx import ModelProto, NodeProto
+
+from onnx_relusv.graph.model import Model, all_tensors
+from onnx_relusv.graph.operators import FLOAT_TYPES, Shape
+from onnx_relusv.results import ModelFacts
+
+
+def parameters(proto: ModelProto) -> int:
+    """Floating-point numbers in initializers and in tensors of Constant nodes."""
+    return sum(
+        prod(tensor.dims) for tensor in all_tensors(proto.graph) if tensor.data_type in FLOAT_TYPES
+    )
+
+
+def macs(proto: ModelProto, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates of the Conv, ConvTranspose, Gemm and MatMul nodes of the main graph.
+
+    Args:
+        proto: The model.
+        shapes: Shapes for one sample of the tensors around these nodes; initializers excepted.
+            Nodes without shapes count nothing.
+    """
+    known = dict(shapes)
+    for tensor in proto.graph.initializer:
+        known[tensor.name] = tuple(tensor.dims)
+    return sum(_node_macs(node, known) for node in proto.graph.node)
+
+
+def _node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return 0
+    names = (node.input[0], node.input[1], node.output[0])
+    if any(name not in shapes for name in names):
+        return 0
+    source, weight, output = (shapes[name] for name in names)
+    if node.op_type == "Conv":
+        return prod(output) * prod(weight[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(source) * prod(weight[1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return prod(output) * source[0 if transposed else 1]
+    return prod(output) * source[-1]
+
+
+def model_facts(model: Model, shapes: Mapping[str, Shape]) -> ModelFacts:
+    """The facts of a model for reports."""
+    return ModelFacts(
+        path=model.path,
+        bytes=model.bytes,
+        parameters=parameters(model.proto),
+        macs=macs(model.proto, shapes),
+        sha256=model.sha256,
+        opset=model.opset,
+    )

@@ -1,0 +1,50 @@
+"""Makes models that onnxruntime can open: with inner tensors as outputs, or dense references."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+from onnx_relusv.graph.model import Model, external_tensors
+from onnx_relusv.graph.protos import copy_fields
+from onnx_relusv.records import Runnable
+
+
+def runnable(
+    model: Model,
+    proto: ModelProto | None = None,
+    exposed: Iterable[str] = (),
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Runnable:
+    """A model, or one derived from it, with some of its tensors as further outputs.
+
+    Args:
+        model: The original, which knows where external data lies.
+        proto: The derived model; the original itself if None.
+        exposed: Names of tensors that become outputs behind the graph's own.
+        arrays: Values of the derived model's initializers that are stubs.
+    """
+    source = model.proto if proto is None else proto
+    opened = ModelProto()
+    copy_fields(source, opened)
+    present = {output.name for output in opened.graph.output}
+    for name in dict.fromkeys(exposed):
+        if name not in present:
+            opened.graph.output.append(ValueInfoProto(name=name))
+    given = dict(arrays or {})
+    for tensor in external_tensors(opened):
+        if tensor.name not in given:
+            given[tensor.name] = model.array(tensor)
+    return Runnable(opened.SerializeToString(), given)
+
+
+def external_stub(name: str, values: np.ndarray) -> TensorProto:
+    """An initializer without data, whose values are handed to the session as an array."""
+    stub = TensorProto(
+        name=name,
+        dims=values.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(values.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    stub.external_data.add(key="location", value="given-to-the-session")
+    return stub

@@ -1,0 +1,204 @@
+"""Reads single nodes: which linear map, bias, normalisation or activation a node is.
+
+Every reader answers None, or raises `Refused`, for what it does not fully understand.
+"""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.records import Activation, Geometry
+
+Shape = tuple[int, ...]
+
+FLOAT_TYPES = (
+    TensorProto.FLOAT,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    TensorProto.DOUBLE,
+)
+# Operators that multiply with a weight and that we either take or refuse by name.
+LINEAR_OPERATORS = ("Conv", "Gemm", "MatMul")
+OTHER_WEIGHTED_OPERATORS = (
+    "ConvTranspose",
+    "ConvInteger",
+    "DeformConv",
+    "Einsum",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "GRU",
+    "LSTM",
+    "MatMulInteger",
+    "MatMulNBits",
+    "QLinearConv",
+    "QLinearMatMul",
+    "RNN",
+)
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer with a reason, not an error
+    """A node looks like a block's linear map but stays as it is; the message is the reason."""
+
+
+def is_standard(node: gs.Node) -> bool:
+    """Whether a node's operator is from the default operator set."""
+    return node.domain in (None, "", "ai.onnx")
+
+
+def linear_geometry(
+    node: gs.Node, weight: np.ndarray, source_rank: int, constants: Constants
+) -> Geometry:
+    """The geometry of a Conv, Gemm or MatMul with a constant weight.
+
+    Raises:
+        Refused: With the reason.
+    """
+    if node.op == "Conv":
+        return _conv_geometry(node, weight, constants)
+    if weight.ndim != 2:
+        raise Refused(f"its weight has {weight.ndim} axes; only matrices are understood")
+    if node.op == "MatMul":
+        if source_rank < 2:
+            raise Refused("its input is a vector")
+        return Geometry(kind="matmul", in_channels=weight.shape[0], out_channels=weight.shape[1])
+    if node.attrs.get("transA", 0):
+        raise Refused("its input is transposed (transA)")
+    outputs, inputs = weight.shape if node.attrs.get("transB", 0) else weight.shape[::-1]
+    _check_bias(node, constants)
+    if has_input(node, 2):
+        bias = constants.array(node.inputs[2].name)
+        if bias is not None and gemm_bias(bias, outputs) is None:
+            raise Refused(f"its bias of shape {bias.shape} depends on the sample")
+    return Geometry(kind="gemm", in_channels=inputs, out_channels=outputs)
+
+
+def _conv_geometry(node: gs.Node, weight: np.ndarray, constants: Constants) -> Geometry:
+    axes = weight.ndim - 2
+    if axes not in (1, 2):
+        raise Refused(f"a Conv with {axes} spatial axes; only 1 and 2 are understood")
+    groups = int(node.attrs.get("group", 1))
+    out_channels, in_channels = weight.shape[0], weight.shape[1] * groups
+    if groups > 1 and weight.shape[1] == 1:
+        raise Refused("depthwise: a kernel of one channel has no rank to lose")
+    _check_bias(node, constants)
+    auto_pad = node.attrs.get("auto_pad", "NOTSET")
+    pads = tuple(node.attrs.get("pads", ())) if auto_pad == "NOTSET" else ()
+    if any(pad < 0 for pad in pads):
+        raise Refused("its pads are negative")
+    return Geometry(
+        kind="conv",
+        in_channels=in_channels,
+        out_channels=out_channels,
+        groups=groups,
+        kernel=tuple(weight.shape[2:]),
+        strides=tuple(node.attrs.get("strides", (1,) * axes)),
+        dilations=tuple(node.attrs.get("dilations", (1,) * axes)),
+        pads=pads or (0,) * (2 * axes),
+        auto_pad=auto_pad,
+    )
+
+
+def _check_bias(node: gs.Node, constants: Constants) -> None:
+    if has_input(node, 2) and constants.tensor(node.inputs[2].name) is None:
+        raise Refused(f"its bias {node.inputs[2].name} is computed in the graph")
+
+
+def has_input(node: gs.Node, slot: int) -> bool:
+    """Whether an optional input is given."""
+    return len(node.inputs) > slot and not node.inputs[slot].is_empty()
+
+
+def gemm_bias(bias: np.ndarray, out_channels: int) -> np.ndarray | None:
+    """A Gemm's C as (out,), or None where it is not the same for every sample."""
+    if bias.ndim > 2 or (bias.ndim == 2 and bias.shape[0] != 1):
+        return None
+    if bias.size not in (1, out_channels):
+        return None
+    return np.broadcast_to(bias.reshape(-1), (out_channels,))
+
+
+def added_bias(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray | None:
+    """What an Add of a constant adds to every output channel, as (out,), or None if it does not.
+
+    A constant of shape (C,) behind a Conv broadcasts over the last spatial axis, whatever its
+    length: it is no bias of the channels.
+
+    Args:
+        values: The constant.
+        geometry: Of the linear map in front.
+        rank: Axes of the linear map's output.
+    """
+    if values.ndim > rank:
+        return None
+    if values.size == 1:
+        return np.broadcast_to(values.reshape(()), (geometry.out_channels,))
+    return per_channel(values, geometry, rank)
+
+
+def per_channel(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray | None:
+    """A constant that broadcasts along the channel axis alone, as (out,), otherwise None."""
+    channel_axis_from_end = rank - 1 if geometry.kind == "conv" else 1
+    shape = (1,) * (rank - values.ndim) + values.shape
+    wanted = [1] * rank
+    wanted[-channel_axis_from_end] = geometry.out_channels
+    return values.reshape(-1) if list(shape) == wanted else None
+
+
+def foldable_batch_normalization(
+    node: gs.Node, geometry: Geometry, rank: int, constants: Constants
+) -> bool:
+    """Whether a BatchNormalization is a constant scale and shift of the block's channels."""
+    if node.op != "BatchNormalization" or not is_standard(node):
+        return False
+    if node.attrs.get("training_mode", 0) or not node.attrs.get("spatial", 1):
+        return False
+    if len([output for output in node.outputs if not output.is_empty()]) != 1:
+        return False
+    if geometry.kind != "conv" and rank != 2:
+        # It normalises axis 1, which is the feature axis of a matrix only.
+        return False
+    vectors = [constants.array(tensor.name) for tensor in node.inputs[1:5]]
+    if any(vector is None or vector.shape != (geometry.out_channels,) for vector in vectors):
+        return False
+    variance = vectors[3]
+    return bool(np.all(np.asarray(variance, np.float64) + node.attrs.get("epsilon", 1e-5) > 0))
+
+
+def read_activation(
+    node: gs.Node, geometry: Geometry, rank: int, constants: Constants
+) -> Activation | None:
+    """The activation that a node is, or None if it is none that we understand."""
+    if not is_standard(node):
+        return None
+    if node.op == "Relu":
+        return Activation(kind="relu", slopes=np.zeros(1))
+    if node.op == "LeakyRelu":
+        return Activation(kind="leaky_relu", slopes=np.array([node.attrs.get("alpha", 0.01)]))
+    if node.op == "PRelu":
+        slopes = constants.array(node.inputs[1].name)
+        if slopes is None:
+            return None
+        channels = slopes.reshape(-1) if slopes.size == 1 else per_channel(slopes, geometry, rank)
+        if channels is None:
+            return None
+        return Activation(kind="prelu", slopes=channels.astype(np.float64))
+    if node.op == "Clip":
+        floor, ceiling = _clip_bounds(node, constants)
+        if floor == 0 and ceiling is not None and ceiling > 0:
+            return Activation(kind="clip", slopes=np.zeros(1), ceiling=ceiling)
+    return None
+
+
+def _clip_bounds(node: gs.Node, constants: Constants) -> tuple[float | None, float | None]:
+    """A Clip's bounds, attributes before opset 11 and inputs since; None where not constant."""
+    largest = float(np.finfo(np.float32).max)
+    if "min" in node.attrs or "max" in node.attrs:
+        return float(node.attrs.get("min", -largest)), float(node.attrs.get("max", largest))
+    floor = constants.scalar(node.inputs[1].name) if has_input(node, 1) else -largest
+    ceiling = constants.scalar(node.inputs[2].name) if has_input(node, 2) else largest
+    return floor, ceiling
+
+
+ACTIVATION_OPERATORS = ("Relu", "Clip", "LeakyRelu", "PRelu")

@@ -1,0 +1,69 @@
+"""Small operations on protobuf messages that several graph stages share."""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from google.protobuf.message import Message
+from onnx import GraphProto, ModelProto, NodeProto
+
+
+def copy_fields(source: Message, target: Message, skipped: Collection[str] = ()) -> None:
+    """Copies every field that is set, known to us or not, except the skipped ones."""
+    for field, value in source.ListFields():
+        if field.name in skipped:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif isinstance(value, Message):
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs inside a node: branches of If, bodies of Loop and Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def used_names(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """Names of all tensors that nodes read, inside their bodies too; repeated if read again."""
+    for node in nodes:
+        yield from node.input
+        for body in bodies(node):
+            yield from used_names(body.node)
+            yield from (output.name for output in body.output)
+
+
+def set_metadata(proto: ModelProto, key: str, value: str) -> None:
+    """Sets one metadata entry, in place."""
+    for entry in proto.metadata_props:
+        if entry.key == key:
+            entry.value = value
+            return
+    proto.metadata_props.add(key=key, value=value)
+
+
+class FreshNames:
+    """Makes tensor and node names that a graph does not have yet."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._taken: set[str] = set()
+        self._take(graph)
+
+    def _take(self, graph: GraphProto) -> None:
+        self._taken.update(tensor.name for tensor in graph.initializer)
+        self._taken.update(value.name for value in graph.input)
+        for node in graph.node:
+            self._taken.update((node.name, *node.input, *node.output))
+            for body in bodies(node):
+                self._take(body)
+
+    def __call__(self, wanted: str) -> str:
+        """The wanted name, or that name with a number behind it."""
+        name, number = wanted, 2
+        while name in self._taken:
+            name, number = f"{wanted}_{number}", number + 1
+        self._taken.add(name)
+        return name

@@ -1,0 +1,195 @@
+"""Rewrites blocks as double layers: graphsurgeon edits, the original file keeps everything else.
+
+graphsurgeon's own export loses metadata, doc strings and value infos. So only its order of nodes
+is used: nodes that were in the file are copied from the file, byte for byte, and new nodes and
+initializers are put beside them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from onnx_relusv import forms
+from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import FreshNames, copy_fields, set_metadata, used_names
+from onnx_relusv.graph.view import view
+from onnx_relusv.records import Block, Factors, Floats
+
+PROVENANCE_KEY = "onnx_relusv"
+_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
+
+
+@dataclass
+class _DoubleLayer:
+    """New nodes in their order and the constants that they bring along."""
+
+    nodes: list[gs.Node]
+    constants: list[gs.Constant]
+
+
+def rewrite(
+    model: Model, blocks: Iterable[Block], factors: Mapping[str, Factors], provenance: str
+) -> ModelProto:
+    """Replaces blocks by double layers.
+
+    Args:
+        model: The original; it is not changed.
+        blocks: Its blocks.
+        factors: By block key, what replaces it; blocks without an entry stay.
+        provenance: Stored in the metadata under ``onnx_relusv``.
+
+    Returns:
+        The new model. Tensors that were external still point to the original's data.
+    """
+    graph = view(model).graph
+    names = FreshNames(model.proto.graph)
+    layers: dict[int, _DoubleLayer] = {}
+    removed: set[int] = set()
+    for block in blocks:
+        if block.key in factors:
+            removed.update(block.nodes)
+            linear = graph.nodes[block.nodes[0]]
+            layers[block.nodes[0]] = _double_layer(linear, block, factors[block.key], names)
+    nodes: list[NodeProto] = []
+    for index, original in enumerate(model.proto.graph.node):
+        if index in layers:
+            nodes.extend(OnnxExporter.export_node(node) for node in layers[index].nodes)
+        elif index not in removed:
+            nodes.append(original)
+    constants = [constant for layer in layers.values() for constant in layer.constants]
+    result = _transplant(model.proto, nodes, constants)
+    set_metadata(result, PROVENANCE_KEY, provenance)
+    return result
+
+
+def _double_layer(
+    linear: gs.Node, block: Block, factors: Factors, names: FreshNames
+) -> _DoubleLayer:
+    """The nodes that compute the pre-activation from the source in two linear layers."""
+    key, source = block.key, linear.inputs[0]
+    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
+    constants: list[gs.Constant] = []
+
+    def constant(role: str, values: Floats) -> gs.Constant:
+        stored = np.ascontiguousarray(values.astype(dtype))
+        constants.append(gs.Constant(names(f"{key}/{role}"), stored))
+        return constants[-1]
+
+    def node(
+        role: str, op: str, inputs: list[gs.Tensor], output: gs.Tensor, **attrs: object
+    ) -> gs.Node:
+        return gs.Node(op, names(f"{key}/{role}"), attrs=attrs, inputs=inputs, outputs=[output])
+
+    inner = gs.Variable(names(f"{key}/inner"))
+    output = gs.Variable(block.pre_activation)
+    first_weight, second_weight = stored_weights(block, factors)
+    first = constant("first_weight", first_weight)
+    second = constant("second_weight", second_weight)
+    # A bias of nothing but zeros is left out, as in the original.
+    bias = [constant("bias", factors.bias)] if np.any(factors.bias) else []
+    if block.geometry.kind == "conv":
+        layers = forms.conv_layers(factors.form, block.geometry)
+        groups = block.geometry.groups
+        nodes = [
+            node("first", "Conv", [source, first], inner, **_attributes(layers[0], groups)),
+            node(
+                "second", "Conv", [inner, second, *bias], output, **_attributes(layers[1], groups)
+            ),
+        ]
+        return _DoubleLayer(nodes, constants)
+    # A MatMul takes inputs of any rank and needs no bias, which a Gemm does before opset 11.
+    nodes = [node("first", "MatMul", [source, first], inner)]
+    if block.geometry.kind == "gemm" and bias:
+        nodes.append(node("second", "Gemm", [inner, second, *bias], output))
+    elif bias:
+        product = gs.Variable(names(f"{key}/product"))
+        nodes.append(node("second", "MatMul", [inner, second], product))
+        nodes.append(node("sum", "Add", [product, *bias], output))
+    else:
+        nodes.append(node("second", "MatMul", [inner, second], output))
+    return _DoubleLayer(nodes, constants)
+
+
+def stored_weights(block: Block, factors: Factors) -> tuple[Floats, Floats]:
+    """Both factors in the shapes in which their nodes read them."""
+    geometry, rank = block.geometry, factors.rank
+    if geometry.kind != "conv":
+        return factors.first[0].T, factors.second[0].T
+    first, second = forms.conv_layers(factors.form, geometry)
+    kernel = factors.first.reshape(geometry.groups * rank, -1, *first.kernel)
+    if factors.form == "channel":
+        return kernel, factors.second.reshape(geometry.out_channels, rank, *second.kernel)
+    # Rows of the spatial form's second factor are (output channel, kernel column).
+    split = factors.second.reshape(geometry.out_channels, geometry.kernel[1], rank)
+    return kernel, split.transpose(0, 2, 1)[:, :, None, :]
+
+
+def _attributes(layer: forms.ConvLayer, groups: int) -> dict[str, object]:
+    attributes: dict[str, object] = {
+        "kernel_shape": list(layer.kernel),
+        "strides": list(layer.strides),
+        "dilations": list(layer.dilations),
+        "group": groups,
+    }
+    if layer.auto_pad == "NOTSET":
+        return attributes | {"pads": list(layer.pads)}
+    return attributes | {"auto_pad": layer.auto_pad}
+
+
+def _transplant(
+    original: ModelProto, nodes: list[NodeProto], constants: list[gs.Constant]
+) -> ModelProto:
+    """Puts nodes and new constants into a copy of everything else of the original."""
+    result = ModelProto()
+    copy_fields(original, result, skipped={"graph"})
+    old, graph = original.graph, result.graph
+    replaced = {"node", "initializer", "input", "value_info"}
+    copy_fields(old, graph, skipped=replaced)
+
+    outputs = {output.name for output in old.output}
+    used_before = set(used_names(old.node)) | outputs
+    nodes, used = _without_idle(nodes, used_before, outputs)
+    graph.node.extend(nodes)
+
+    def stays(name: str) -> bool:
+        return name in used or name not in used_before
+
+    dropped = {tensor.name for tensor in old.initializer if not stays(tensor.name)}
+    added = [numpy_helper.from_array(constant.values, constant.name) for constant in constants]
+    graph.initializer.extend(t for t in old.initializer if t.name not in dropped)
+    graph.initializer.extend(added)
+    graph.input.extend(value for value in old.input if value.name not in dropped)
+    if original.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS:
+        graph.input.extend(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in added
+        )
+    known = {name for node in graph.node for name in node.output}
+    known.update(value.name for value in graph.input)
+    known.update(tensor.name for tensor in graph.initializer)
+    graph.value_info.extend(value for value in old.value_info if value.name in known)
+    return result
+
+
+def _without_idle(
+    nodes: list[NodeProto], used_before: set[str], outputs: set[str]
+) -> tuple[list[NodeProto], set[str]]:
+    """Drops the Constant and Identity nodes whose only readers are gone, and lists what is read.
+
+    What nobody read in the original either is none of our business and stays.
+    """
+    while True:
+        used = set(used_names(nodes)) | outputs
+        kept = [
+            node
+            for node in nodes
+            if node.op_type not in ("Constant", "Identity")
+            or any(name in used or name not in used_before for name in node.output)
+        ]
+        if len(kept) == len(nodes):
+            return nodes, used
+        nodes = kept

@@ -1,0 +1,64 @@
+"""Settings of a run, checked when they are made."""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.records import Budgets
+
+Method = Literal["auto", "double-layer", "harmonic"]
+ProviderName = Literal["auto", "cuda", "cpu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """How blocks are measured.
+
+    Attributes:
+        provider: Where graphs run; ``auto`` takes CUDA where it works.
+        seed: Draws starts, positions and synthetic inputs.
+    """
+
+    provider: ProviderName = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.provider not in ("auto", "cuda", "cpu"):
+            raise UsageError(f"provider {self.provider!r}: use auto, cuda or cpu.")
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed}: use a number from 0 on.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What a plan may do.
+
+    Attributes:
+        budgets: Size, MACs and tolerance.
+        method: ``double-layer`` prunes ranks; ``auto`` equals it so far.
+        include: Globs on block keys; blocks that match none are kept. All if empty.
+        exclude: Globs on block keys that are kept.
+    """
+
+    budgets: Budgets = field(default_factory=Budgets)
+    method: Method = "auto"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.method == "harmonic":
+            raise UsageError(
+                "--method harmonic: the removal of units is not there yet; use double-layer."
+            )
+        if self.method not in ("auto", "double-layer"):
+            raise UsageError(f"method {self.method!r}: use auto or double-layer.")
+        for name in ("size", "macs", "tolerance"):
+            share = getattr(self.budgets, name)
+            if share is not None and not 0 < share < 1:
+                raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
+
+    def allows(self, key: str) -> bool:
+        """Whether the globs let a block be changed."""
+        included = not self.include or any(fnmatchcase(key, glob) for glob in self.include)
+        return included and not any(fnmatchcase(key, glob) for glob in self.exclude)

@@ -1,0 +1,295 @@
+"""The five things the package does, each with its stages in order; the only place that knows it.
+
+read -> blocks -> moments of the samples -> spectra and candidates -> plan -> factors -> surgery ->
+validation -> report -> the file
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnx_relusv.allocation import Origin, make_plan
+from onnx_relusv.candidates import item_size
+from onnx_relusv.cost import candidate_cost
+from onnx_relusv.errors import InputError
+from onnx_relusv.evaluate import evaluate
+from onnx_relusv.graph.checks import signature_differences
+from onnx_relusv.graph.model import Model
+from onnx_relusv.opened import (
+    BlockMoments,
+    Opened,
+    block_moments,
+    facts_of,
+    open_model,
+    provenance,
+)
+from onnx_relusv.options import MeasureOptions, PlanOptions, ProviderName
+from onnx_relusv.outputs import check_output, check_report_folder
+from onnx_relusv.plan_file import read_plan
+from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.records import Choice, Cost, Plan
+from onnx_relusv.report.folder import write_compression
+from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection, Verdict
+from onnx_relusv.rewriting import write_planned
+from onnx_relusv.rows import Measured, measure_blocks
+from onnx_relusv.runtime.session import Session
+
+# The provenance entry that a file gains, with its names and hashes.
+_PROVENANCE_BYTES = 700
+
+
+def inspect(
+    model: Path,
+    *,
+    samples: Path | None = None,
+    measuring: MeasureOptions | None = None,
+    command: str = "onnx_relusv.inspect",
+    progress: Progress | None = None,
+) -> Inspection:
+    """Measures every block of a model and says what was refused, with reasons.
+
+    Args:
+        model: An ONNX file.
+        samples: If given, blocks are measured in the metric of what they really see.
+        measuring: Provider and seed.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        InputError: The model or the samples cannot be read or do not fit.
+        UsageError: The provider does not work.
+    """
+    progress = progress or Silent()
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    measured = measure_blocks(opened, block_moments(opened, progress), progress)
+    return Inspection(
+        model=opened.facts,
+        rows=measured.rows,
+        refusals=opened.refusals,
+        provenance=provenance(opened, command),
+    )
+
+
+def plan(
+    model: Path,
+    *,
+    samples: Path | None = None,
+    planning: PlanOptions | None = None,
+    measuring: MeasureOptions | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Decides for every block what becomes of it; nothing is written.
+
+    Raises:
+        InputError: The model or the samples cannot be read or do not fit.
+        BudgetError: The budgets cannot be reached.
+        UsageError: The provider does not work.
+    """
+    progress = progress or Silent()
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    measured = measure_blocks(opened, block_moments(opened, progress), progress)
+    return _plan(opened, measured, planning or PlanOptions())
+
+
+def apply(
+    model: Path,
+    plan: Plan | Path,
+    output: Path,
+    *,
+    samples: Path | None = None,
+    provider: ProviderName = "auto",
+    seed: int | None = None,
+    report: Path | None = None,
+    force: bool = False,
+    command: str = "onnx_relusv.apply",
+    progress: Progress | None = None,
+) -> Compression:
+    """Carries a plan out and writes the smaller model, if it passes all checks.
+
+    Args:
+        model: The ONNX file that the plan was made for.
+        plan: The plan, or its JSON file.
+        output: The smaller model.
+        samples: The plan's samples; others work, with a warning.
+        provider: Where graphs run.
+        seed: The plan's seed if None.
+        report: Folder for report.json and report.html.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        UsageError: An output exists or cannot be written.
+        InputError: Something cannot be read, or the plan is for another model.
+        BudgetError: The plan changes nothing, or the file is over its size budget.
+        ValidationError: The result failed a check and was not written.
+    """
+    progress = progress or Silent()
+    _check_outputs(output, report, force, [model, *_paths(samples, plan)])
+    decided = read_plan(plan) if isinstance(plan, Path) else plan
+    measuring = MeasureOptions(provider=provider, seed=decided.seed if seed is None else seed)
+    opened = open_model(model, samples, measuring)
+    if opened.model.sha256 != decided.model_sha256:
+        raise InputError(
+            f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
+            f"this one has {opened.model.sha256[:12]}...). Make a plan for this one."
+        )
+    moments = block_moments(opened, progress)
+    measured = measure_blocks(opened, moments, progress)
+    job = _Job(opened, decided, measured, moments, command, _warnings(opened, decided))
+    return _carry_out(job, output, report, progress)
+
+
+def compress(
+    model: Path,
+    output: Path,
+    *,
+    samples: Path | None = None,
+    planning: PlanOptions | None = None,
+    measuring: MeasureOptions | None = None,
+    report: Path | None = None,
+    force: bool = False,
+    command: str = "onnx_relusv.compress",
+    progress: Progress | None = None,
+) -> Compression:
+    """Plans and carries the plan out, measuring once.
+
+    Raises:
+        UsageError: An output exists or cannot be written.
+        InputError: Something cannot be read or does not fit.
+        BudgetError: The budgets cannot be reached.
+        ValidationError: The result failed a check and was not written.
+    """
+    progress = progress or Silent()
+    _check_outputs(output, report, force, [model, *_paths(samples)])
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    moments = block_moments(opened, progress)
+    measured = measure_blocks(opened, moments, progress)
+    decided = _plan(opened, measured, planning or PlanOptions())
+    job = _Job(opened, decided, measured, moments, command, ())
+    return _carry_out(job, output, report, progress)
+
+
+def compare(
+    before: Path,
+    after: Path,
+    samples: Path,
+    *,
+    measuring: MeasureOptions | None = None,
+    command: str = "onnx_relusv.compare",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Puts two models with the same inputs and outputs side by side on samples.
+
+    Raises:
+        InputError: Something cannot be read, or the models or the samples do not fit.
+        UsageError: The provider does not work.
+    """
+    progress = progress or Silent()
+    options = measuring or MeasureOptions()
+    first, second = (open_model(path, samples, options) for path in (before, after))
+    different = [
+        difference
+        for difference in signature_differences(first.model, second.model.proto)
+        if difference in ("the inputs differ", "the outputs differ")
+    ]
+    if different:
+        raise InputError(f"{before} and {after} cannot be compared: {' and '.join(different)}.")
+    assert first.samples is not None  # they were asked for
+    sessions = tuple(Session(opened.model.path, opened.provider) for opened in (first, second))
+    with progress.stage("Comparison", first.samples.count) as advance:
+        evaluation = evaluate(
+            sessions[0], sessions[1], first.samples, first.model.output_names, advance=advance
+        )
+    return Comparison(
+        before=first.facts,
+        after=second.facts,
+        evaluation=evaluation,
+        provenance=provenance(first, command),
+    )
+
+
+def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[Path]) -> None:
+    check_output(output, force=force, inputs=inputs)
+    if report is not None:
+        check_report_folder(report, force=force)
+
+
+def _paths(*values: object) -> list[Path]:
+    return [value for value in values if isinstance(value, Path)]
+
+
+def _plan(opened: Opened, measured: Measured, planning: PlanOptions) -> Plan:
+    candidates = {key: found for key, found in measured.candidates.items() if planning.allows(key)}
+    origin = Origin(
+        model_sha256=opened.model.sha256,
+        samples_sha256=None if opened.samples is None else opened.samples.sha256,
+        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+        added_bytes=_PROVENANCE_BYTES,
+        seed=opened.options.seed,
+        method="double-layer",
+    )
+    return make_plan(opened.blocks, candidates, planning.budgets, origin)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A plan to be carried out, and what the report says besides."""
+
+    opened: Opened
+    plan: Plan
+    measured: Measured
+    moments: BlockMoments
+    command: str
+    warnings: tuple[str, ...]
+
+
+def _carry_out(job: _Job, output: Path, report: Path | None, progress: Progress) -> Compression:
+    done: list[Compression] = []
+
+    def before_publishing(written: Model, verdict: Verdict, levels: dict[str, float]) -> None:
+        done.append(_compression(job, written, output, verdict, levels))
+        if report is not None:
+            write_compression(done[0], report)
+
+    write_planned(job.opened, job.plan, job.moments, output, progress, before_publishing)
+    return done[0]
+
+
+def _compression(
+    job: _Job, written: Model, output: Path, verdict: Verdict, levels: dict[str, float]
+) -> Compression:
+    opened = job.opened
+    choices = {choice.key: choice for choice in job.plan.choices}
+    return Compression(
+        before=opened.facts,
+        after=replace(
+            facts_of(written, opened.provider, opened.example, opened.options.seed), path=output
+        ),
+        budgets=job.plan.budgets,
+        level=job.plan.level,
+        rows=tuple(_decided(row, choices.get(row.block.key), levels) for row in job.measured.rows),
+        refusals=opened.refusals,
+        verdict=verdict,
+        warnings=job.warnings,
+        provenance=provenance(opened, job.command),
+    )
+
+
+def _decided(row: BlockRow, choice: Choice | None, levels: dict[str, float]) -> BlockRow:
+    """A block's row with what became of it."""
+    choice = choice or Choice(key=row.block.key, why="not in the plan")
+    if choice.form is None or choice.rank is None or choice.action == "keep":
+        return replace(row, choice=choice, cost_after=row.cost)
+    cost = candidate_cost(row.block, choice.form, choice.rank, item_size(row.block))
+    return replace(row, choice=choice, level=levels[row.block.key], cost_after=cost)
+
+
+def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:
+    given = None if opened.samples is None else opened.samples.sha256
+    if given == decided.samples_sha256:
+        return ()
+    if given is None:
+        return ("The plan was made with samples, but none were given: factors are plain SVDs.",)
+    if decided.samples_sha256 is None:
+        return ("The plan was made without samples; its levels are not those of these samples.",)
+    return ("These are not the samples that the plan was made with; its levels may not hold.",)

@@ -1,0 +1,200 @@
+"""The frozen records of what came out: checks, facts, evaluations, and the report made of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx_relusv.records import Block, Budgets, Choice, Cost, Refusal, Spectrum
+
+
+@dataclass(frozen=True)
+class Check:
+    """One point of the validation: what was checked, and the figures it was judged by."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of the validation, each of them passed."""
+
+    checks: tuple[Check, ...]
+    output_error: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a model file is, for reports.
+
+    Attributes:
+        path: Where it was read.
+        bytes: Of the file and its external data.
+        parameters: Floating-point numbers in initializers and Constant nodes.
+        macs: Of all Conv, ConvTranspose, Gemm and MatMul nodes for one sample.
+        sha256: Of the file and its external data.
+        opset: Version of the default operator set.
+    """
+
+    path: Path
+    bytes: int
+    parameters: int
+    macs: int
+    sha256: str
+    opset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Median seconds of one run at a batch size, measured interleaved."""
+
+    batch: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Two models side by side on samples.
+
+    Attributes:
+        samples: How many.
+        agreement: Share of samples with equal top-1; None where no output has class scores.
+        accuracy_before: Share of right top-1 answers of the first model; None without labels.
+        accuracy_after: Likewise of the second.
+        relative_error: Relative L2 difference of every output.
+        mean_difference: Mean absolute difference of every output.
+        largest_difference: Largest absolute difference of every output.
+        latencies: One a batch size.
+        provider: The execution provider that ran both.
+    """
+
+    samples: int
+    agreement: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+    relative_error: dict[str, float]
+    mean_difference: dict[str, float]
+    largest_difference: dict[str, float]
+    latencies: tuple[Latency, ...]
+    provider: str
+
+    @property
+    def drop(self) -> float | None:
+        """Lost accuracy in points; None without labels."""
+        if self.accuracy_before is None or self.accuracy_after is None:
+            return None
+        return 100 * (self.accuracy_before - self.accuracy_after)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RankSaving:
+    """What the cheapest form at a tolerance would save of a block.
+
+    Attributes:
+        tolerance: The level.
+        form: The form, or None where none makes the block smaller at that level.
+        rank: Its rank, or None.
+        saved_bytes: Bytes it saves.
+        saved_macs: Multiply-accumulates it saves for one sample.
+    """
+
+    tolerance: float
+    form: str | None
+    rank: int | None
+    saved_bytes: int
+    saved_macs: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BlockRow:
+    """All that is known of one block.
+
+    Attributes:
+        block: The block.
+        parameters: Numbers in its weight and bias.
+        cost: What it costs as it is.
+        spectrum: Its measures.
+        savings: At a few tolerances.
+        choice: What the plan does; None in an inspection.
+        level: The level that the written factors reach; 0 where the block is kept.
+        cost_after: What it costs in the written file; None in an inspection.
+    """
+
+    block: Block
+    parameters: int
+    cost: Cost
+    spectrum: Spectrum
+    savings: tuple[RankSaving, ...]
+    choice: Choice | None = None
+    level: float = 0.0
+    cost_after: Cost | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Who made a result, and from what.
+
+    Attributes:
+        versions: Of this package, Python, numpy, onnx, onnxruntime.
+        provider: The execution provider that ran the graphs.
+        seed: In force.
+        command: The command line that repeats the run, or the name of the API call.
+        samples: Path of the samples, or None.
+        samples_sha256: Of the samples, or None.
+        sample_count: How many, 0 without.
+    """
+
+    versions: dict[str, str]
+    provider: str
+    seed: int
+    command: str
+    samples: str | None
+    samples_sha256: str | None
+    sample_count: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inspection:
+    """What `inspect` found."""
+
+    model: ModelFacts
+    rows: tuple[BlockRow, ...]
+    refusals: tuple[Refusal, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compression:
+    """What `compress` and `apply` did.
+
+    Attributes:
+        before: The original.
+        after: The written file.
+        budgets: As asked for.
+        level: The common level tau.
+        rows: One a block.
+        refusals: What was left alone, with reasons.
+        verdict: The validation.
+        warnings: Sentences for the user.
+        provenance: Who made it.
+    """
+
+    before: ModelFacts
+    after: ModelFacts
+    budgets: Budgets
+    level: float
+    rows: tuple[BlockRow, ...]
+    refusals: tuple[Refusal, ...]
+    verdict: Verdict
+    warnings: tuple[str, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """What `compare` found."""
+
+    before: ModelFacts
+    after: ModelFacts
+    evaluation: Evaluation
+    provenance: Provenance

@@ -1,0 +1,170 @@
+"""Opens models in onnxruntime on a chosen execution provider."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from onnx_relusv.errors import InputError, MissingRuntimeError, UsageError
+from onnx_relusv.records import Runnable
+
+try:
+    import onnxruntime
+except ImportError:  # said when a graph is to be run, so that --help works all the same
+    onnxruntime = None
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+# Anything but a fatal error reaches the user as an exception of ours.
+_ONLY_FATAL = 4
+
+# Arrays, or OrtValues that an earlier run left on the device.
+Feeds = Mapping[str, Any]
+
+
+def runtime_version() -> str:
+    """The installed onnxruntime's version."""
+    _check_installed()
+    return str(onnxruntime.__version__)
+
+
+def _check_installed() -> None:
+    if onnxruntime is None:
+        raise MissingRuntimeError(
+            "onnxruntime is not installed. Install it for the CPU with "
+            '`pip install "onnx-relusv[cpu]"`, or for NVIDIA GPUs with '
+            '`pip install "onnx-relusv[gpu]"`; not both.'
+        )
+
+
+def choose_provider(wanted: str) -> str:
+    """The execution provider for ``auto``, ``cuda`` or ``cpu``.
+
+    ``auto`` takes CUDA where onnxruntime offers it and a small graph really runs on it.
+
+    Raises:
+        UsageError: CUDA was asked for and does not work.
+    """
+    _check_installed()
+    if wanted == "cpu":
+        return CPU
+    problem = _cuda_problem()
+    if problem is None:
+        return CUDA
+    if wanted == "cuda":
+        raise UsageError(f"--provider cuda: {problem}. Use --provider cpu or auto.")
+    return CPU
+
+
+def _cuda_problem() -> str | None:
+    """Why CUDA cannot be used, or None if it can."""
+    if CUDA not in onnxruntime.get_available_providers():
+        return 'this onnxruntime has no CUDA provider; pip install "onnx-relusv[gpu]" brings one'
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    node = helper.make_node("Relu", ["x"], ["y"])
+    value = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    graph = helper.make_graph([node], "probe", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    try:
+        session = Session(Runnable(model.SerializeToString(), {}), CUDA)
+        session.run({"x": np.zeros(1, np.float32)})
+    except Exception as error:  # whatever the driver or the libraries say, CUDA does not work
+        return f"CUDA does not work here ({str(error).splitlines()[0]})"
+    return None if session.provider == CUDA else "CUDA could not be loaded"
+
+
+class Session:
+    """A model opened in onnxruntime.
+
+    Args:
+        source: A model, or the path of one.
+        provider: ``CPUExecutionProvider`` or ``CUDAExecutionProvider``.
+        optimized: Whether onnxruntime may rewrite the graph (its highest level, or none).
+        threads: Threads of one operator; 0 lets onnxruntime choose.
+
+    Raises:
+        InputError: onnxruntime cannot open it.
+    """
+
+    def __init__(
+        self, source: Runnable | Path, provider: str, *, optimized: bool = True, threads: int = 0
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ONLY_FATAL
+        options.intra_op_num_threads = threads
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+        )
+        if isinstance(source, Runnable):
+            # The session reads these arrays in place, so they have to live as long as it does.
+            self._values = {name: _as_value(array) for name, array in source.arrays.items()}
+            if self._values:
+                options.add_external_initializers(list(self._values), list(self._values.values()))
+        providers: list[Any] = [provider, CPU] if provider != CPU else [CPU]
+        if provider == CUDA:
+            # TF32 would round products to 10 bits, and comparisons with the CPU would fail.
+            providers[0] = (CUDA, {"use_tf32": "0"})
+        content = source.model if isinstance(source, Runnable) else str(source)
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise InputError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
+        self.provider: str = self._session.get_providers()[0]
+        self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
+        self._device = "cuda" if self.provider == CUDA else "cpu"
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs the model.
+
+        Raises:
+            InputError: onnxruntime refuses the feeds or fails.
+        """
+        names = list(self.output_names if outputs is None else outputs)
+        try:
+            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+
+    def run_on_device(self, feeds: Feeds, outputs: Sequence[str]) -> dict[str, Any]:
+        """Runs the model and leaves its outputs where they were computed.
+
+        Args:
+            feeds: Arrays, or OrtValues that an earlier run left on the device.
+            outputs: Names of the outputs that are wanted.
+
+        Returns:
+            OrtValues by name.
+
+        Raises:
+            InputError: onnxruntime refuses the feeds or fails.
+        """
+        binding = self._session.io_binding()
+        try:
+            for name, value in feeds.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name in outputs:
+                binding.bind_output(name, self._device)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+        return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+def _as_value(array: np.ndarray) -> Any:
+    if array.dtype.kind == "V" or array.dtype.name == "bfloat16":
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), kind)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

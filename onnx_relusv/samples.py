@@ -1,0 +1,302 @@
+"""Samples: inputs that a model is measured, fitted and compared on, and their labels.
+
+They are read from disk in batches; none of the formats is ever in memory as a whole:
+
+    .npz    keys are the model's input names, first axis the samples; optionally `labels`.
+            Its members are streamed.
+    .npy    for a model with one input; memory-mapped.
+    folder  of ONNX test data sets, `test_data_set_*/input_*.pb`; each set is one batch.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from onnx_relusv.errors import InputError
+from onnx_relusv.records import InputSpec
+
+LABELS = "labels"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One run's worth of samples.
+
+    Attributes:
+        feeds: By input name, in the model's types; padded where the model's batch is fixed.
+        count: How many of the samples are real; the rest repeat the last one.
+        start: Index of the first one.
+    """
+
+    feeds: dict[str, np.ndarray]
+    count: int
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Samples in the feeds, padding included."""
+        return len(next(iter(self.feeds.values())))
+
+
+class _Column(Protocol):
+    """One input's values, read from the front in pieces."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    def rows(self, size: int) -> Iterator[np.ndarray]: ...
+
+
+class Samples:
+    """Samples that fit a model's inputs; made by `open_samples`."""
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[InputSpec],
+        columns: dict[str, "_Column"],
+        labels: np.ndarray | None,
+    ) -> None:
+        self.path = path
+        self.labels = labels
+        self.sha256 = _digest(path)
+        self.count = next(iter(columns.values())).shape[0]
+        self.fixed_batch = _fixed_batch(inputs)
+        self._inputs = {spec.name: spec for spec in inputs}
+        self._columns = columns
+
+    def batch_size(self, wanted: int) -> int:
+        """The model's own batch where it is fixed, otherwise the wanted one."""
+        return self.fixed_batch or min(wanted, self.count)
+
+    def batches(self, wanted: int, limit: int | None = None) -> Iterator[Batch]:
+        """All samples, or the first `limit` of them, in batches.
+
+        Raises:
+            InputError: A value is NaN or infinite.
+        """
+        size = self.batch_size(wanted)
+        left = self.count if limit is None else min(limit, self.count)
+        start = 0
+        readers = {name: column.rows(size) for name, column in self._columns.items()}
+        while left:
+            pieces = {name: next(reader) for name, reader in readers.items()}
+            count = min(left, len(next(iter(pieces.values()))))
+            feeds = {
+                name: self._ready(name, piece[:count], start) for name, piece in pieces.items()
+            }
+            yield Batch(feeds, count, start)
+            start, left = start + count, left - count
+
+    def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
+        spec = self._inputs[name]
+        ready = np.ascontiguousarray(values, dtype=spec.dtype)
+        if ready.dtype.kind == "f" and not np.isfinite(ready).all():
+            raise InputError(
+                f"{self.path}: input {name} has NaN or infinite values in the samples from "
+                f"{start} to {start + len(ready) - 1}. Remove them."
+            )
+        missing = (self.fixed_batch or 0) - len(ready)
+        return np.concatenate([ready, np.repeat(ready[-1:], missing, 0)]) if missing > 0 else ready
+
+
+def open_samples(path: Path, inputs: Sequence[InputSpec]) -> Samples:
+    """Opens samples and checks that they fit a model.
+
+    Args:
+        path: An .npz or .npy file, or a folder of test data sets.
+        inputs: The model's inputs.
+
+    Raises:
+        InputError: They cannot be read, or names, shapes, types or counts do not fit.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there are no such samples.")
+    try:
+        columns: dict[str, _Column]
+        if path.is_dir():
+            columns = dict(_test_data_columns(path, inputs))
+        elif path.suffix == ".npy":
+            columns = {_only_input(path, inputs): _Mapped(path)}
+        else:
+            columns = {name: _Member(path, name) for name in _member_names(path)}
+        labels = _read_labels(path, columns.pop(LABELS, None))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, DecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as samples ({error}). "
+            "Give an .npz, an .npy or a folder of test_data_set_*."
+        ) from error
+    _check(path, inputs, columns, labels)
+    return Samples(path, inputs, columns, labels)
+
+
+class _Mapped:
+    """An .npy file, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        for start in range(0, self.shape[0], size):
+            yield self._array[start : start + size]
+
+
+class _Member:
+    """A member of an .npz file, streamed from the archive."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            self.shape, self.dtype = self._header(stream)
+
+    def _header(self, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran_order, dtype = read(stream)
+        if fortran_order and len(shape) > 1:
+            raise ValueError(f"{self._name} is in Fortran order; save np.ascontiguousarray of it")
+        if dtype.hasobject:
+            raise ValueError(f"{self._name} holds Python objects")
+        return shape, dtype
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        with zipfile.ZipFile(self._path) as archive, archive.open(f"{self._name}.npy") as stream:
+            self._header(stream)
+            row_shape = self.shape[1:]
+            row_bytes = int(np.prod(row_shape, dtype=np.int64)) * self.dtype.itemsize
+            for start in range(0, self.shape[0], size):
+                count = min(size, self.shape[0] - start)
+                data = stream.read(count * row_bytes)
+                yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
+
+
+class _Stacked:
+    """Arrays of several test data sets, one behind the other."""
+
+    def __init__(self, files: list[Path], arrays: list[np.ndarray]) -> None:
+        if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
+            raise ValueError(f"the sets differ in shape or type, from {files[0]} on")
+        self._array = np.concatenate(arrays)
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        for start in range(0, self.shape[0], size):
+            yield self._array[start : start + size]
+
+
+def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, _Column]]:
+    folders = sorted(path.glob("test_data_set_*"))
+    if not folders:
+        raise ValueError("the folder has no test_data_set_* in it")
+    for number, spec in enumerate(inputs):
+        files = [folder / f"input_{number}.pb" for folder in folders]
+        arrays = []
+        for file in files:
+            tensor = onnx.TensorProto()
+            tensor.ParseFromString(file.read_bytes())
+            arrays.append(np.atleast_1d(numpy_helper.to_array(tensor)))
+        yield spec.name, _Stacked(files, arrays)
+
+
+def _only_input(path: Path, inputs: Sequence[InputSpec]) -> str:
+    if len(inputs) != 1:
+        raise InputError(
+            f"{path}: an .npy file holds one input, but the model has {len(inputs)}: "
+            f"{', '.join(spec.name for spec in inputs)}. Give an .npz with these keys."
+        )
+    return inputs[0].name
+
+
+def _member_names(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def _read_labels(path: Path, column: "_Column | None") -> np.ndarray | None:
+    if column is None:
+        return None
+    if len(column.shape) != 1 or column.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: labels are {column.dtype} of shape {column.shape}; "
+            "they have to be one whole number a sample."
+        )
+    return np.concatenate([*column.rows(max(column.shape[0], 1)), np.zeros(0, np.int64)])
+
+
+def _check(
+    path: Path,
+    inputs: Sequence[InputSpec],
+    columns: dict[str, _Column],
+    labels: np.ndarray | None,
+) -> None:
+    wanted, given = [spec.name for spec in inputs], list(columns)
+    if set(wanted) != set(given):
+        raise InputError(
+            f"{path}: holds {', '.join(given) or 'nothing'}, but the model's inputs are "
+            f"{', '.join(wanted)}. Name the arrays after the inputs."
+        )
+    for spec in inputs:
+        _check_column(path, spec, columns[spec.name])
+    counts = {name: column.shape[0] for name, column in columns.items()}
+    if labels is not None:
+        counts[LABELS] = len(labels)
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(f"{path}: the numbers of samples differ: {listed}.")
+    if not min(counts.values()):
+        raise InputError(f"{path}: there are no samples in it; at least one is needed.")
+
+
+def _check_column(path: Path, spec: InputSpec, column: _Column) -> None:
+    if not spec.shape:
+        raise InputError(f"input {spec.name} is a scalar: it has no axis for samples.")
+    rank, axes = len(column.shape), column.shape[1:]
+    fits = rank == len(spec.shape) and all(
+        wanted is None or wanted == length
+        for wanted, length in zip(spec.shape[1:], axes, strict=False)
+    )
+    if not fits:
+        shown = ", ".join("any" if length is None else str(length) for length in spec.shape[1:])
+        raise InputError(
+            f"{path}: {spec.name} has shape {column.shape}, but the model takes (samples, {shown})."
+        )
+    if column.dtype.kind not in "biuf" or (column.dtype.kind == "f" and spec.dtype.kind in "biu"):
+        raise InputError(
+            f"{path}: {spec.name} is {column.dtype}, which does not become the model's "
+            f"{spec.dtype} without loss."
+        )
+
+
+def _fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
+    fixed = {spec.shape[0] for spec in inputs if spec.shape[0] is not None}
+    if len(fixed) > 1:
+        raise InputError(f"the inputs' batch axes have different fixed lengths {sorted(fixed)}.")
+    return fixed.pop() if fixed else None
+
+
+def _digest(path: Path) -> str:
+    files = sorted(path.glob("test_data_set_*/input_*.pb")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            _feed(digest, stream)
+    return digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", stream: BinaryIO) -> None:
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)

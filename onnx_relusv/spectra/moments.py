@@ -1,0 +1,173 @@
+"""Second moments of what blocks really see: streamed, in float64, and shrunk.
+
+Samples run through the original model once; for every block input the patches of a batch are
+added up on the device. Where a Conv has many more output positions than its moments need, seeded
+positions are drawn for each batch: `ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
+from onnx_relusv.records import Block, Floats, Moments
+from onnx_relusv.runtime.kernels import moments_kernel
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples import Batch, Samples
+
+ROWS_PER_COLUMN = 32
+FEWEST_ROWS = 20_000
+_BATCH_BYTES = 256 << 20
+_LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True)
+class MomentsKey:
+    """What two blocks share when their moments are the same: the tensor and its patches."""
+
+    source: str
+    groups: int
+    columns: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    auto_pad: str
+
+
+def moments_key(block: Block) -> MomentsKey:
+    """The key of a block's moments."""
+    g = block.geometry
+    return MomentsKey(
+        block.source, g.groups, g.columns, g.kernel, g.strides, g.dilations, g.pads, g.auto_pad
+    )
+
+
+def measure_moments(
+    session: Session,
+    samples: Samples,
+    blocks: Iterable[Block],
+    *,
+    seed: int,
+    advance: Callable[[int], None],
+) -> dict[MomentsKey, Moments]:
+    """Runs all samples once and returns the moments of the blocks' inputs.
+
+    Args:
+        session: The model with the blocks' sources as outputs.
+        samples: The samples.
+        blocks: The blocks; those that share moments are measured once.
+        seed: Draws the positions.
+        advance: Told after every batch how many samples it had.
+    """
+    sums = {moments_key(block): _Sum(block, samples.count) for block in blocks}
+    sources = sorted({key.source for key in sums})
+    bytes_per_sample = sum(4 * prod(item.block.source_shape) for item in sums.values())
+    wanted = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(bytes_per_sample, 1)))
+    rng = np.random.default_rng(seed)
+    for batch in samples.batches(wanted):
+        values = session.run_on_device(batch.feeds, sources)
+        for key, item in sums.items():
+            item.add(values[key.source], batch, rng, session.provider)
+        advance(batch.count)
+    return {key: item.moments(samples.count) for key, item in sums.items()}
+
+
+class _Sum:
+    """The running sums of one block's input, on the device."""
+
+    def __init__(self, block: Block, samples: int) -> None:
+        geometry = block.geometry
+        self.block = block
+        self._rows = 0
+        shape = (geometry.groups, geometry.columns)
+        self._total: Any = np.zeros((*shape, geometry.columns))
+        self._sum: Any = np.zeros((*shape, 1))
+        wanted = max(FEWEST_ROWS, ROWS_PER_COLUMN * geometry.columns)
+        self._wanted_per_sample = ceil(wanted / samples)
+
+    def add(self, values: Any, batch: Batch, rng: np.random.Generator, provider: str) -> None:
+        """Adds the real samples of a batch; `values` is an OrtValue."""
+        shape = tuple(values.shape())
+        geometry = self.block.geometry
+        if geometry.kind == "conv":
+            feeds, rows = self._conv_feeds(shape, batch.count, rng)
+        else:
+            available = prod(shape[:-1]) * batch.count // batch.size
+            rows = min(available, batch.count * self._wanted_per_sample)
+            index = np.sort(rng.permutation(available)[:rows])
+            feeds = {"index": index, "shape": np.array([1, -1, geometry.columns])}
+        kernel = moments_kernel(provider, geometry.kind == "conv", values.element_type())
+        result = kernel.run_on_device(
+            {"x": values, "total": self._total, "sum": self._sum, **feeds},
+            ["new_total", "new_sum"],
+        )
+        self._total, self._sum = result["new_total"], result["new_sum"]
+        self._rows += rows
+
+    def _conv_feeds(
+        self, shape: tuple[int, ...], samples: int, rng: np.random.Generator
+    ) -> tuple[dict[str, np.ndarray], int]:
+        geometry, lengths = self.block.geometry, shape[2:]
+        axes = len(lengths)
+        pads = explicit_pads(geometry, lengths)
+        all_positions = prod(output_lengths(geometry, lengths))
+        count = min(all_positions, self._wanted_per_sample)
+        positions = np.sort(rng.choice(all_positions, count, replace=False))
+        channels = geometry.in_channels // geometry.groups
+        taps = prod(geometry.kernel)
+        return {
+            "count": np.array([samples]),
+            "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
+            "index": patch_index(geometry, lengths, positions).reshape(-1),
+            "split": np.array([0, geometry.groups, channels, taps, count]),
+            "shape": np.array([geometry.groups, geometry.columns, -1]),
+        }, count * samples
+
+    def moments(self, samples: int) -> Moments:
+        """The moments so far, centred and shrunk."""
+        total = _numpy(self._total)
+        mean = _numpy(self._sum)[:, :, 0] / self._rows
+        covariance = total / self._rows - mean[:, :, None] * mean[:, None, :]
+        shrinkage = np.array([oracle_shrinkage(group, samples) for group in covariance])
+        for group, share in zip(covariance, shrinkage, strict=True):
+            level = np.trace(group) / len(group)
+            group *= 1 - share
+            group[np.diag_indices_from(group)] += share * level + np.finfo(np.float64).tiny
+        return Moments(
+            mean=mean,
+            covariance=covariance,
+            rows=self._rows,
+            samples=samples,
+            shrinkage=shrinkage,
+        )
+
+
+def oracle_shrinkage(covariance: Floats, samples: int) -> float:
+    """How much of a multiple of the identity to mix into a sample covariance.
+
+    The oracle approximating shrinkage of Chen, Wiesel, Eldar, Hero (2010), equation 23, with the
+    number of samples, not of patches: patches of one sample depend on each other.
+
+    Args:
+        covariance: (n, n) float64.
+        samples: Independent samples it was estimated from.
+
+    Returns:
+        A share between 1e-9, which keeps the result positive definite, and 1.
+    """
+    n = len(covariance)
+    square_trace = float(np.sum(covariance**2))
+    trace_square = float(np.trace(covariance)) ** 2
+    numerator = (1 - 2 / n) * square_trace + trace_square
+    denominator = (samples + 1 - 2 / n) * (square_trace - trace_square / n)
+    if denominator <= 0:
+        return 1.0
+    return float(min(1.0, max(1e-9, numerator / denominator)))
+
+
+def _numpy(value: Any) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else np.array(value.numpy())

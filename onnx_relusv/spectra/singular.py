@@ -1,0 +1,95 @@
+"""Ordinary singular values of W C^(1/2), and the subspaces that a truncation keeps.
+
+All comes from the symmetric matrix W C W' in float64, on the short side, without a root of C: its
+eigenvalues are the squared singular values, and with U its leading eigenvectors U U' W is the
+best L of that rank in the norm |(W - L) C^(1/2)|, spectral or Frobenius (Eckart, Young, Mirsky).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+
+from onnx_relusv.records import Floats
+
+# Squaring halves the digits: below this share of the largest singular value, eigenvalues of the
+# Gram matrix lose the accuracy that we promise, and a true SVD takes their place.
+GRAM_LIMIT = 1e-5
+_SMALLEST_FOR_LANCZOS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """The singular value decomposition of W C^(1/2), as far as it is needed.
+
+    Attributes:
+        sigma: (r,) singular values, descending, r = min(out, in).
+        reduced: (out, r), U diag(sigma): the map in the coordinates of its right singular vectors.
+    """
+
+    sigma: Floats
+    reduced: Floats
+
+
+def decompose(matrix: Floats, metric: Floats | None = None) -> Decomposition:
+    """Decomposes W C^(1/2).
+
+    Args:
+        matrix: (out, in) float64.
+        metric: (in, in) float64 positive definite C; the identity if None.
+
+    Returns:
+        Singular values with a relative error below 1e-6 above 1e-5 of the largest; below that
+        too for C = I, while in a metric, which is itself estimated, the error is absolute there.
+    """
+    rows, columns = matrix.shape
+    if rows <= columns:
+        squares, left = _eigen(_gram(matrix, metric))
+        sigma = np.sqrt(np.maximum(squares, 0))
+        found = Decomposition(sigma, left * sigma)
+    else:
+        root = matrix if metric is None else matrix @ scipy.linalg.cholesky(metric, lower=True)
+        squares, right = _eigen(root.T @ root)
+        found = Decomposition(np.sqrt(np.maximum(squares, 0)), root @ right)
+    if metric is None and found.sigma[-1] < GRAM_LIMIT * found.sigma[0]:
+        left, sigma, _ = scipy.linalg.svd(matrix, full_matrices=False, check_finite=False)
+        return Decomposition(sigma, left * sigma)
+    return found
+
+
+def left_basis(matrix: Floats, metric: Floats | None = None) -> Floats:
+    """The left singular vectors of W C^(1/2), (out, r), leading ones first.
+
+    Vectors of singular values that are nearly equal, or nearly zero, span the right space without
+    being determined one by one.
+    """
+    if matrix.shape[0] <= matrix.shape[1]:
+        return _eigen(_gram(matrix, metric))[1]
+    # Orthonormalised again: columns of tiny singular values come out of the product inexact.
+    return np.linalg.qr(decompose(matrix, metric).reduced)[0]
+
+
+def _gram(matrix: Floats, metric: Floats | None) -> Floats:
+    return matrix @ matrix.T if metric is None else matrix @ metric @ matrix.T
+
+
+def _eigen(gram: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues, descending, and eigenvectors of a symmetric matrix."""
+    squares, vectors = np.linalg.eigh(gram)
+    return squares[::-1], np.ascontiguousarray(vectors[:, ::-1])
+
+
+def spectral_norm(gram: Floats) -> float:
+    """The root of the largest eigenvalue of a symmetric positive semidefinite matrix."""
+    if len(gram) <= _SMALLEST_FOR_LANCZOS:
+        largest = np.linalg.eigvalsh(gram)[-1]
+    elif not np.any(gram):
+        return 0.0
+    else:
+        # A fixed start, so that a run can be repeated; random, so that it misses no eigenvector.
+        start = np.random.default_rng(0).standard_normal(len(gram))
+        largest = scipy.sparse.linalg.eigsh(
+            gram, k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False
+        )[0]
+    return float(np.sqrt(max(largest, 0.0)))

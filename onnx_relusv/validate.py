@@ -1,0 +1,266 @@
+"""What every file has passed before it gets its name; stronger than `onnx.checker`.
+
+1. ONNX's full check finds nothing that it does not find in the original too.
+2. Every per-channel operand has the length of its channels.
+3. onnxruntime opens it with graph optimisation off and at its highest level, both agree about as
+   well as they do for the original, and a repeated run gives identical answers.
+4. Inputs, outputs, types, dynamic axes, operator sets, functions and metadata are the original's.
+5. It equals the reference, the original graph with dense composed kernels, to float rounding at
+   every block and output, on samples and on random inputs; and every block's level is the one that
+   the plan states.
+6. It is smaller, external data included.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from onnx import helper
+
+from onnx_relusv.errors import InputError, ValidationError
+from onnx_relusv.factors import composed_level
+from onnx_relusv.feeds import DYNAMIC_LENGTHS, synthetic_feeds
+from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
+from onnx_relusv.graph.expose import runnable
+from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.reference import reference
+from onnx_relusv.records import Block, LinearMap, Moments
+from onnx_relusv.results import Check, Verdict
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples import Samples
+
+# The reference is compared with itself under weights perturbed by one rounding; the rewritten file
+# sums in another order and rounds its inner channels once more, which is a few such roundings.
+ROUNDINGS = 32.0
+# Optimisation levels fuse and reorder; the original's own difference is the yardstick.
+LEVEL_ROUNDINGS = 16.0
+# A level is a ratio of spectral norms of float32 weights.
+LEVEL_TOLERANCE = 1e-3
+_SAMPLE_BATCH = 16
+_SIZES = 2
+
+Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the rewritten file claims to be.
+
+    Attributes:
+        blocks: The original's blocks.
+        dense: By key of every changed block, its composed kernel and bias as stored.
+        levels: By key, the level that was stated for it.
+    """
+
+    blocks: Sequence[Block]
+    dense: Mapping[str, LinearMap]
+    levels: Mapping[str, float]
+
+
+def validate(
+    original: Model,
+    staged: Path,
+    claim: Claim,
+    samples: Samples | None,
+    *,
+    provider: str,
+    rng: np.random.Generator,
+) -> Verdict:
+    """Runs all checks on a staged file.
+
+    Raises:
+        ValidationError: A check failed; the message names it.
+    """
+    written = read_model(staged)
+    feeds = list(_feeds(original, samples, provider, rng))
+    checks = [
+        _checker(original, staged),
+        _operands(written),
+        *_levels_of_optimisation(original, staged, feeds, provider),
+        _signature(original, written),
+    ]
+    same, errors = _reference(original, written, claim, feeds, provider, rng)
+    checks.append(same)
+    return Verdict((*checks, _stated(claim), _smaller(original, written)), errors)
+
+
+def _checker(original: Model, staged: Path) -> Check:
+    problem = checker_problem(staged)
+    if problem is None:
+        return Check("onnx.checker", "the full check with strict shape inference passes")
+    before = checker_problem(original.path)
+    if before is None:
+        raise ValidationError(f"onnx.checker refuses the result: {problem}")
+    return Check("onnx.checker", f"fails as the original does: {before.splitlines()[0]}")
+
+
+def _operands(written: Model) -> Check:
+    problems = operand_problems(written.proto)
+    if problems:
+        raise ValidationError(f"operands of a wrong length: {'; '.join(problems)}")
+    return Check("operands", "every per-channel operand has the length of its channels")
+
+
+def _signature(original: Model, written: Model) -> Check:
+    differences = signature_differences(original, written.proto)
+    if differences:
+        raise ValidationError(f"the result does not look like the original: {differences}")
+    return Check("signature", "inputs, outputs, types, axes, operator sets, functions, metadata")
+
+
+def _smaller(original: Model, written: Model) -> Check:
+    if written.bytes >= original.bytes:
+        raise ValidationError(
+            f"the result has {written.bytes} bytes, the original {original.bytes}."
+        )
+    return Check("smaller", f"{written.bytes} of {original.bytes} bytes")
+
+
+def _feeds(
+    original: Model, samples: Samples | None, provider: str, rng: np.random.Generator
+) -> Iterator[Feeds]:
+    """Samples, and random inputs of two sizes where axes are dynamic."""
+    if samples is not None:
+        yield next(iter(samples.batches(_SAMPLE_BATCH, limit=_SAMPLE_BATCH))).feeds
+    session = Session(runnable(original), provider)
+    found = 0
+    for batch, length in zip((1, 3, 2, 1, 3, 2, 1, 3), DYNAMIC_LENGTHS, strict=True):
+        feeds = synthetic_feeds(original.inputs, batch, length, rng)
+        try:
+            session.run(feeds)
+        except InputError:
+            continue
+        yield feeds
+        found += 1
+        if found == _SIZES:
+            return
+    if not found and samples is None:
+        raise InputError("the model runs on none of the random inputs that were tried.")
+
+
+def _levels_of_optimisation(
+    original: Model, staged: Path, feeds: list[Feeds], provider: str
+) -> Iterator[Check]:
+    after = [Session(staged, provider, optimized=level) for level in (False, True)]
+    before = [Session(original.path, provider, optimized=level) for level in (False, True)]
+    largest = 0.0
+    for feed in feeds:
+        plain, optimised = (session.run(feed) for session in after)
+        again = after[1].run(feed)
+        if any(not _identical(optimised[name], again[name]) for name in optimised):
+            raise ValidationError("two runs of the result on the same input differ.")
+        old_plain, old_optimised = (session.run(feed) for session in before)
+        for name, value in plain.items():
+            error = relative_error(optimised[name], value)
+            own = relative_error(old_optimised[name], old_plain[name])
+            allowed = LEVEL_ROUNDINGS * (own + _rounding(value))
+            largest = max(largest, error)
+            if not error <= allowed:
+                raise ValidationError(
+                    f"output {name} changes by {error:.2g} when onnxruntime optimises the result; "
+                    f"{allowed:.2g} is allowed."
+                )
+    yield Check("onnxruntime", f"opens; optimisation changes the outputs by {largest:.2g} at most")
+    yield Check("repeatable", "repeated runs are identical")
+
+
+def _reference(
+    original: Model,
+    written: Model,
+    claim: Claim,
+    feeds: list[Feeds],
+    provider: str,
+    rng: np.random.Generator,
+) -> tuple[Check, dict[str, float]]:
+    keys = [block.key for block in claim.blocks]
+    blocks = list(claim.blocks)
+    perturbed = {
+        block.key: _perturbed(block, claim.dense[block.key], rng)
+        for block in blocks
+        if block.key in claim.dense
+    }
+    sessions = [
+        Session(source, provider, optimized=False)
+        for source in (
+            runnable(written, exposed=keys),
+            reference(original, blocks, claim.dense, keys),
+            reference(original, blocks, perturbed, keys),
+            runnable(original, exposed=keys),
+        )
+    ]
+    largest, names = 0.0, sessions[0].output_names
+    errors = dict.fromkeys(original.output_names, 0.0)
+    for number, feed in enumerate(feeds):
+        result, exact, rounded, before = (session.run(feed, names) for session in sessions)
+        for name in names:
+            error = relative_error(result[name], exact[name])
+            noise = relative_error(rounded[name], exact[name]) + _rounding(exact[name])
+            largest = max(largest, error)
+            if not error <= ROUNDINGS * noise:
+                raise ValidationError(
+                    f"{name} differs from the reference by {error:.2g}; "
+                    f"rounding explains {ROUNDINGS * noise:.2g}."
+                )
+        # Random inputs are no data: how far the outputs move there says nothing to a user.
+        for name in errors if number == 0 else ():
+            errors[name] = max(errors[name], relative_error(exact[name], before[name]))
+    detail = f"differs from the reference by {largest:.2g} at most, at {len(names)} tensors"
+    return Check("reference", detail), errors
+
+
+def _perturbed(block: Block, dense: LinearMap, rng: np.random.Generator) -> LinearMap:
+    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
+    step = _epsilon(dtype) * rng.choice((-1.0, 1.0), dense.weight.shape)
+    return LinearMap(dense.weight * (1 + step), dense.bias)
+
+
+def _stated(claim: Claim) -> Check:
+    worst = max(claim.levels.values(), default=0.0)
+    return Check("stated level", f"every block keeps the level stated for it, {worst:.4g} at most")
+
+
+def check_stated_level(
+    block: Block, linear: LinearMap, dense: LinearMap, moments: Moments | None, stated: float
+) -> float:
+    """The level that a composed kernel as stored reaches; it has to be the stated one.
+
+    Raises:
+        ValidationError: It is worse by more than rounding.
+    """
+    reached = composed_level(linear, dense.weight, moments)
+    rounding = 4 * _epsilon(helper.tensor_dtype_to_np_dtype(block.element_type))
+    if not reached <= stated * (1 + LEVEL_TOLERANCE) + rounding:
+        raise ValidationError(
+            f"block {block.key}: the factors reach a level of {reached:.4g}, "
+            f"but {stated:.4g} was stated."
+        )
+    return reached
+
+
+def relative_error(value: np.ndarray, exact: np.ndarray) -> float:
+    """L2 of the difference over L2 of the exact value; infinite where a NaN or a shape differs."""
+    if value.shape != exact.shape:
+        return float("inf")
+    if exact.dtype.kind in "biu":
+        return 0.0 if np.array_equal(value, exact) else float(np.mean(value != exact))
+    a, b = value.astype(np.float64), exact.astype(np.float64)
+    known = np.isfinite(b)
+    if not np.array_equal(known, np.isfinite(a)):
+        return float("inf")
+    gap, norm = np.linalg.norm((a - b)[known]), np.linalg.norm(b[known])
+    return float(gap / norm) if norm > 0 else float(gap)
+
+
+def _identical(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and first.tobytes() == second.tobytes()
+
+
+def _rounding(value: np.ndarray) -> float:
+    """One rounding of a tensor's own type, relative."""
+    return _epsilon(value.dtype) if value.dtype.kind not in "biu" else 1e-3
+
+
+def _epsilon(dtype: np.dtype[np.generic]) -> float:
+    return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
