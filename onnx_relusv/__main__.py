@@ -1,8 +1,6 @@
 """`python -m onnx_relusv`, the same as the command `onnx-relusv`."""
 
-import sys
-
-from onnx_relusv.cli import main
+from onnx_relusv.cli import PROGRAM, cli
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli(prog_name=PROGRAM)

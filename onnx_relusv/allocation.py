@@ -1,25 +1,32 @@
 """Decides how much each block loses: one common level tau for all, found on the budgets.
 
 At a level tau every block takes, for each form, the smallest rank whose level is at most tau, and
-of these the cheaper one; or stays, where none makes it smaller. Bytes and MACs fall as tau rises,
-so the smallest tau that keeps all budgets is found by bisection over the levels that occur.
+of these the cheaper one; or stays, where none makes it smaller.
 
 A level says what a change costs, not what it buys: truncating a small classifier hurts as much as
 truncating a large layer and saves next to nothing. So a block stays where it would save less than
 `LEAST_SAVING` of what the changed blocks save on average.
+
+The model mostly shrinks as tau rises, but not always: a block may fall below that average, or
+change to a form that saves MACs and costs bytes. So the smallest tau that keeps all budgets is
+found by going through all levels that occur, from below; each of them changes one block or few.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.cost import block_cost
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.records import Block, Budgets, Candidate, Choice, Cost, Plan
 
-# Without a budget: what this leaves of the accuracy is measured in docs/how-it-works.md.
-DEFAULT_TOLERANCE = 0.1
+# Without a budget: what these leave of the accuracy is measured in docs/how-it-works.md. A plain
+# level overstates what a change does to real inputs, so it may be twice as large.
+DEFAULT_TOLERANCE = 0.05
+DEFAULT_TOLERANCE_WITHOUT_SAMPLES = 0.1
 LEAST_SAVING = 0.01
 
 Candidates = Mapping[str, Sequence[Candidate]]
@@ -52,7 +59,7 @@ def make_plan(
     """The plan with the smallest common level that keeps the size and MACs budgets.
 
     With a tolerance and nothing else, the level is that tolerance. Without any budget, it is
-    `DEFAULT_TOLERANCE`.
+    `DEFAULT_TOLERANCE`, or `DEFAULT_TOLERANCE_WITHOUT_SAMPLES`.
 
     Args:
         blocks: In topological order.
@@ -67,10 +74,52 @@ def make_plan(
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
     allocation = _Allocation(blocks, candidates, budgets, origin)
     if budgets.size is None and budgets.macs is None:
-        level = DEFAULT_TOLERANCE if budgets.tolerance is None else budgets.tolerance
+        level = _default_tolerance(origin) if budgets.tolerance is None else budgets.tolerance
     else:
         level = allocation.smallest_level()
     return allocation.plan(level)
+
+
+def _default_tolerance(origin: Origin) -> float:
+    blind = origin.samples_sha256 is None
+    return DEFAULT_TOLERANCE_WITHOUT_SAMPLES if blind else DEFAULT_TOLERANCE
+
+
+@dataclass(frozen=True)
+class _Step:
+    """From a level on, a candidate is a block's cheapest."""
+
+    level: float
+    block: int
+    candidate: Candidate
+
+
+class _Savings:
+    """What the blocks save at a level that rises step by step, and whether it is worth it."""
+
+    def __init__(self, blocks: int) -> None:
+        self.candidates: list[Candidate | None] = [None] * blocks
+        self.prices = np.zeros(blocks)
+        self.bytes = np.zeros(blocks, np.int64)
+        self.macs = np.zeros(blocks, np.int64)
+        self._changed = np.zeros(blocks, np.bool_)
+
+    def take(self, step: _Step, now: Cost, price: float) -> None:
+        """Lets a block, of cost `now`, take a candidate that is cheaper by `price`."""
+        index = step.block
+        self.candidates[index] = step.candidate
+        self.prices[index] = price
+        self.bytes[index] = now.bytes - step.candidate.bytes
+        self.macs[index] = now.macs - step.candidate.macs
+        self._changed[index] = True
+
+    def worthwhile(self) -> npt.NDArray[np.bool_]:
+        """(blocks,): which of them change."""
+        if not self._changed.any():
+            return self._changed
+        least = LEAST_SAVING * self.prices[self._changed].mean()
+        enough: npt.NDArray[np.bool_] = self.prices >= least
+        return self._changed & enough
 
 
 class _Allocation:
@@ -81,32 +130,36 @@ class _Allocation:
         self._candidates = candidates
         self._budgets = budgets
         self._origin = origin
+        self._now = [block_cost(block) for block in blocks]
+        steps = [step for index in range(len(blocks)) for step in self._block_steps(index)]
+        self._steps = sorted(steps, key=lambda step: step.level)
 
     def smallest_level(self) -> float:
         """The smallest level, among those at which anything changes, that keeps the budgets."""
-        levels = np.unique(
-            [c.level for block in self._blocks for c in self._candidates.get(block.key, ())]
-        )
-        limit = self._budgets.tolerance
-        if limit is not None:
-            levels = levels[levels <= limit]
-        levels = np.append(0.0, levels)
-        if not self._holds(float(levels[-1])):
-            raise BudgetError(self._how_far(float(levels[-1])))
-        low, high = 0, len(levels) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if self._holds(float(levels[middle])):
-                high = middle
-            else:
-                low = middle + 1
-        return float(levels[high])
+        limit = np.inf if self._budgets.tolerance is None else self._budgets.tolerance
+        savings = _Savings(len(self._blocks))
+        nearest = self._cost(savings)
+        if self._excess(nearest) <= 1:
+            return 0.0
+        for level, steps in groupby(self._steps, key=lambda step: step.level):
+            if level > limit:
+                break
+            self._take(savings, steps)
+            cost = self._cost(savings)
+            if self._excess(cost) <= 1:
+                return float(level)
+            nearest = min(nearest, cost, key=self._excess)
+        raise BudgetError(self._how_far(nearest))
 
     def plan(self, level: float) -> Plan:
         """The plan at a level."""
-        chosen = self._chosen(level)
-        cost = self._cost(level)
-        total = self._origin.total
+        savings = _Savings(len(self._blocks))
+        self._take(savings, (step for step in self._steps if step.level <= level))
+        cost, total = self._cost(savings), self._origin.total
+        chosen = [
+            candidate if worthwhile else None
+            for candidate, worthwhile in zip(savings.candidates, savings.worthwhile(), strict=True)
+        ]
         return Plan(
             model_sha256=self._origin.model_sha256,
             samples_sha256=self._origin.samples_sha256,
@@ -117,32 +170,23 @@ class _Allocation:
             size=cost.bytes / total.bytes,
             macs=cost.macs / max(total.macs, 1),
             choices=tuple(
-                self._choice(block, chosen.get(block.key), level) for block in self._blocks
+                self._choice(block, candidate, level)
+                for block, candidate in zip(self._blocks, chosen, strict=True)
             ),
         )
 
-    def _chosen(self, level: float) -> dict[str, Candidate]:
-        """What becomes of the blocks that change, by key."""
-        found = {
-            block.key: candidate
-            for block in self._blocks
-            if (candidate := self._cheapest(block, level)) is not None
-        }
-        savings = {
-            block.key: self._price(block_cost(block)) - self._price(found[block.key])
-            for block in self._blocks
-            if block.key in found
-        }
-        least = LEAST_SAVING * sum(savings.values()) / max(len(savings), 1)
-        return {key: found[key] for key, saving in savings.items() if saving >= least}
-
-    def _cheapest(self, block: Block, level: float) -> Candidate | None:
-        """The cheapest of each form's smallest sufficient rank, or None to keep the block."""
+    def _block_steps(self, index: int) -> Iterator[_Step]:
+        """The cheapest of each form's smallest sufficient rank, at every level that occurs."""
         smallest: dict[str, Candidate] = {}
-        for candidate in self._candidates.get(block.key, ()):
-            if candidate.level <= level and candidate.form not in smallest:
-                smallest[candidate.form] = candidate
-        return min(smallest.values(), key=self._price, default=None)
+        offered = self._candidates.get(self._blocks[index].key, ())
+        for candidate in sorted(offered, key=lambda c: (c.level, -c.rank)):
+            smallest[candidate.form] = candidate
+            yield _Step(candidate.level, index, min(smallest.values(), key=self._price))
+
+    def _take(self, savings: _Savings, steps: Iterable[_Step]) -> None:
+        for step in steps:
+            now = self._now[step.block]
+            savings.take(step, now, self._price(now) - self._price(step.candidate))
 
     def _price(self, cost: Candidate | Cost) -> float:
         """A cost in the currency of the budgets, as a share of the model."""
@@ -152,25 +196,25 @@ class _Allocation:
             return size
         return macs if self._budgets.size is None else size + macs
 
-    def _cost(self, level: float) -> Cost:
+    def _cost(self, savings: _Savings) -> Cost:
+        total, changed = self._origin.total, savings.worthwhile()
+        return Cost(
+            bytes=total.bytes + self._origin.added_bytes - int(savings.bytes[changed].sum()),
+            macs=total.macs - int(savings.macs[changed].sum()),
+        )
+
+    def _excess(self, cost: Cost) -> float:
+        """What is spent of the budget that is missed most; at most 1 where all are kept."""
         total = self._origin.total
-        size, macs = total.bytes + self._origin.added_bytes, total.macs
-        chosen = self._chosen(level)
-        for block in self._blocks:
-            if block.key in chosen:
-                now, then = block_cost(block), chosen[block.key]
-                size += then.bytes - now.bytes
-                macs += then.macs - now.macs
-        return Cost(bytes=size, macs=macs)
+        shares = [
+            (cost.bytes, self._budgets.size, total.bytes),
+            (cost.macs, self._budgets.macs, total.macs),
+        ]
+        spent = [cost / (limit * whole) for cost, limit, whole in shares if limit and whole]
+        return float(max(spent, default=0.0))
 
-    def _holds(self, level: float) -> bool:
-        cost, total = self._cost(level), self._origin.total
-        size_limit = np.inf if self._budgets.size is None else self._budgets.size * total.bytes
-        macs_limit = np.inf if self._budgets.macs is None else self._budgets.macs * total.macs
-        return bool(cost.bytes <= size_limit and cost.macs <= macs_limit)
-
-    def _how_far(self, level: float) -> str:
-        cost, total = self._cost(level), self._origin.total
+    def _how_far(self, cost: Cost) -> str:
+        total = self._origin.total
         asked = [
             f"{share:.4g} of the {name}"
             for name, share in (("bytes", self._budgets.size), ("MACs", self._budgets.macs))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console, RenderableType
@@ -24,42 +24,43 @@ from onnx_relusv.report.folder import write_comparison
 from onnx_relusv.report.table import comparison_table, compression_table, inspection_table
 
 _INTERRUPTED = 130
-_PROGRAM = "onnx-relusv"
+PROGRAM = "onnx-relusv"
 
 Command = Callable[..., Any]
 _FILE = click.Path(path_type=Path)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code.
+class Commands(click.Group):
+    """The group of commands; turns every error into its message and its exit code."""
 
-    0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be reached;
-    5 the result failed validation; 130 interrupted; 1 anything else.
-    """
-    try:
-        cli.main(arguments, prog_name=_PROGRAM, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except ReluSvError as error:
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was written.", err=True)
-        return _INTERRUPTED
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except MemoryError:
-        click.echo("error: not enough memory; nothing was written.", err=True)
-        return 1
-    except Exception as error:  # a defect of ours: say so without a page of traceback
-        click.echo(
-            f"error: unexpected {type(error).__name__}: {error}. Nothing was written. "
-            "Please report this with the command line.",
-            err=True,
-        )
-        return 1
-    return 0
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Runs a command; ends the process with the documented exit code.
+
+        0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be reached;
+        5 the result failed validation; 130 interrupted; 1 anything else.
+        """
+        try:
+            super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
+        except click.exceptions.Exit as leaving:
+            sys.exit(leaving.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except ReluSvError as error:
+            _fail(str(error), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("interrupted; nothing was written.", _INTERRUPTED)
+        except MemoryError:
+            _fail("not enough memory; nothing was written.", 1)
+        except Exception as error:  # a defect of ours: say so without a page of traceback
+            kind = type(error).__name__
+            _fail(f"unexpected {kind}: {error}. Nothing was written; please report it.", 1)
+        sys.exit(0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(exit_code)
 
 
 def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -102,7 +103,8 @@ _planning = _together(
     click.option(
         "--tolerance",
         type=float,
-        help="The common level: largest relative error of any block. 0.1 if no budget is given.",
+        help="The common level: largest relative error of any block.  [default without a budget: "
+        "0.05, without samples 0.1]",
     ),
     click.option(
         "--method",
@@ -118,7 +120,7 @@ _planning = _together(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onnx-relusv")
 def cli() -> None:
     """Make a trained ONNX model smaller without training, and know what it costs.
@@ -315,7 +317,7 @@ def _existing(*paths: Path | None) -> list[Path]:
 
 
 def _command_line() -> str:
-    return shlex.join([_PROGRAM, *sys.argv[1:]])
+    return shlex.join([PROGRAM, *sys.argv[1:]])
 
 
 def _show(lines: Iterable[RenderableType]) -> None:

@@ -10,6 +10,7 @@ from onnx_relusv.records import Block, Cost, Form
 # kept on paper is kept in the file.
 _INITIALIZER_OVERHEAD = 48
 _NODE_OVERHEAD = 160
+_SUFFIX = 20
 
 
 def block_macs(block: Block) -> int:
@@ -36,11 +37,14 @@ def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
         item_size: Bytes of one stored number.
 
     Returns:
-        The cost; its bytes are an upper bound, off by a few hundred at most.
+        The cost; its bytes are an upper bound, by several hundred and more for long names.
     """
     numbers = forms.parameters(form, block.geometry, rank) + block.geometry.out_channels
-    # Two nodes and three initializers; each new name is the key and a suffix and occurs twice.
-    names = 10 * (len(block.key.encode()) + 32)
+    # Each new name is the key and a suffix. Two nodes name themselves, their inner tensor twice
+    # and three initializers three times (once as inputs of the graph, before IR version 4); a
+    # MatMul's bias adds a node and a tensor.
+    occurrences = 16 if block.geometry.kind == "matmul" else 13
+    names = occurrences * (len(block.key.encode()) + _SUFFIX)
     overhead = 3 * _INITIALIZER_OVERHEAD + 2 * _NODE_OVERHEAD + names
     return Cost(
         bytes=numbers * item_size + overhead,

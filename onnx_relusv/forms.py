@@ -123,14 +123,14 @@ def unfold(form: Form, geometry: Geometry, weight: Floats) -> Floats:
     Args:
         form: The form.
         geometry: The block's geometry.
-        weight: (groups, rows, columns).
+        weight: (groups, rows, columns); of all groups or of some.
 
     Returns:
         (groups, second rows, first columns): the weight itself, or (o*x, c*y) for `spatial`.
     """
     if form != "spatial":
         return weight
-    groups, (height, width) = geometry.groups, geometry.kernel
+    groups, (height, width) = len(weight), geometry.kernel
     split = weight.reshape(groups, geometry.rows, -1, height, width)
     moved = split.transpose(0, 1, 4, 2, 3)
     return np.ascontiguousarray(moved).reshape(groups, geometry.rows * width, -1)
@@ -140,7 +140,7 @@ def fold(form: Form, geometry: Geometry, matrix: Floats) -> Floats:
     """The inverse of `unfold`: (groups, rows, columns) from the form's own matrix."""
     if form != "spatial":
         return matrix
-    groups, (height, width) = geometry.groups, geometry.kernel
+    groups, (height, width) = len(matrix), geometry.kernel
     split = matrix.reshape(groups, geometry.rows, width, -1, height)
     moved = split.transpose(0, 1, 3, 4, 2)
     return np.ascontiguousarray(moved).reshape(groups, geometry.rows, geometry.columns)

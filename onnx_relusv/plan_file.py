@@ -1,16 +1,17 @@
 """The plan as a JSON file: readable, editable, and bound to its model by a hash."""
 
 import json
-from dataclasses import asdict
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from onnx_relusv.errors import InputError
-from onnx_relusv.records import Budgets, Choice, Plan
+from onnx_relusv.records import Action, Budgets, Choice, Form, Plan
 
 SCHEMA = "onnx-relusv/plan"
 SCHEMA_VERSION = 1
-_FORMS = ("pair", "channel", "spatial")
 
 
 def plan_text(plan: Plan) -> str:
@@ -23,44 +24,114 @@ def read_plan(path: Path) -> Plan:
     """Reads a plan and checks every field.
 
     Raises:
-        InputError: It cannot be read, is no plan, or a field is missing or out of range.
+        InputError: It cannot be read, is no plan, or a field is missing, unknown or out of range.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}).") from error
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise InputError(f"{path}: not a plan of onnx-relusv (schema {SCHEMA}).")
     version = data.pop("schema_version", None)
-    if version != SCHEMA_VERSION:
+    if not _is_whole(version) or version != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema version {version}, but this version reads {SCHEMA_VERSION}. "
             "Make the plan again."
         )
-    try:
-        choices = tuple(_choice(path, fields) for fields in data.pop("choices"))
-        plan = Plan(budgets=Budgets(**data.pop("budgets")), choices=choices, **data)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: a field is missing or unknown ({error}).") from error
-    if not isinstance(plan.model_sha256, str) or not isinstance(plan.seed, int):
-        raise InputError(f"{path}: model_sha256 has to be text, and seed a whole number.")
+    _check(str(path), data, _PLAN_FIELDS, required=_PLAN_FIELDS)
+    budgets, listed = data.pop("budgets"), data.pop("choices")
+    _check(f"{path}: budgets", budgets, _BUDGET_FIELDS)
+    choices = tuple(_choice(path, fields) for fields in listed)
     keys = [choice.key for choice in choices]
-    if len(set(keys)) < len(keys):
-        raise InputError(f"{path}: a block is listed twice.")
-    return plan
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise InputError(f"{path}: block {twice[0]} is listed twice.")
+    return Plan(budgets=Budgets(**budgets), choices=choices, **data)
 
 
-def _choice(path: Path, fields: dict[str, Any]) -> Choice:
-    choice = Choice(**fields)
-    where = f"{path}: block {choice.key}"
-    if choice.action not in ("keep", "double_layer"):
-        raise InputError(f"{where}: action {choice.action!r}; use keep or double_layer.")
-    if choice.action == "keep":
-        return choice
-    if choice.form not in _FORMS:
-        raise InputError(f"{where}: form {choice.form!r}; use one of {', '.join(_FORMS)}.")
-    if not isinstance(choice.rank, int) or isinstance(choice.rank, bool) or choice.rank < 1:
-        raise InputError(f"{where}: rank {choice.rank!r}; use a whole number from 1 on.")
+def _choice(path: Path, fields: object) -> Choice:
+    key = fields.get("key") if isinstance(fields, dict) else fields
+    where = f"{path}: choices, block {key}"
+    _check(where, fields, _CHOICE_FIELDS, required=("key",))
+    choice = Choice(**fields)  # type: ignore[arg-type]  # checked
+    if choice.action == "double_layer" and (choice.form is None or choice.rank is None):
+        raise InputError(f"{where}: a double_layer needs a form and a rank.")
     return choice
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_share(value: object) -> bool:
+    """Whether it is a finite number from 0 on; JSON's whole numbers may exceed every float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= sys.float_info.max
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What a field may hold, and how that is said."""
+
+    fits: Callable[[Any], bool]
+    expected: str
+    optional: bool = False
+
+
+_SHARE = _Field(_is_share, "a number from 0 on")
+_BUDGET = _Field(
+    lambda value: _is_share(value) and 0 < value < 1, "a number above 0 and below 1", True
+)
+_PLAN_FIELDS = {
+    "model_sha256": _Field(_is_text, "text"),
+    "samples_sha256": _Field(_is_text, "text", optional=True),
+    "budgets": _Field(lambda value: isinstance(value, dict), "an object"),
+    "method": _Field(lambda value: value == "double-layer", "double-layer"),
+    "seed": _Field(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 on"),
+    "level": _SHARE,
+    "size": _SHARE,
+    "macs": _SHARE,
+    "choices": _Field(lambda value: isinstance(value, list), "a list"),
+}
+_BUDGET_FIELDS = {"size": _BUDGET, "macs": _BUDGET, "tolerance": _BUDGET}
+_CHOICE_FIELDS = {
+    "key": _Field(_is_text, "text"),
+    "action": _Field(lambda value: value in get_args(Action), " or ".join(get_args(Action))),
+    "form": _Field(
+        lambda value: value in get_args(Form), f"one of {', '.join(get_args(Form))}", optional=True
+    ),
+    "rank": _Field(
+        lambda value: _is_whole(value) and value >= 1, "a whole number from 1 on", optional=True
+    ),
+    "level": _SHARE,
+    "why": _Field(_is_text, "text"),
+}
+
+
+def _check(
+    where: str, data: object, known: Mapping[str, _Field], required: Collection[str] = ()
+) -> None:
+    """Checks an object's fields.
+
+    Raises:
+        InputError: The first that is missing, unknown or out of range.
+    """
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: {data!r} is no object with fields.")
+    for name in required:
+        if name not in data:
+            raise InputError(f"{where}: the field {name} is missing.")
+    for name, value in data.items():
+        field = known.get(name)
+        if field is None:
+            raise InputError(f"{where}: the field {name} is unknown; use {', '.join(known)}.")
+        if not (field.optional and value is None) and not field.fits(value):
+            null = ", or null" if field.optional else ""
+            raise InputError(f"{where}: {name} {value!r}; use {field.expected}{null}.")

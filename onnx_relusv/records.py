@@ -6,6 +6,7 @@ of the tensor that leaves it.
 """
 
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -82,7 +83,7 @@ class Geometry:
     @property
     def columns(self) -> int:
         """Columns of the weight matrix of one group."""
-        return self.in_channels // self.groups * int(np.prod(self.kernel, dtype=np.int64))
+        return self.in_channels // self.groups * prod(self.kernel)
 
     @property
     def largest_rank(self) -> int:

@@ -9,19 +9,16 @@ They are read from disk in batches; none of the formats is ever in memory as a w
 """
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import BinaryIO
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
-from onnx import numpy_helper
 
 from onnx_relusv.errors import InputError
 from onnx_relusv.records import InputSpec
+from onnx_relusv.sample_files import Column, open_columns, reading
 
 LABELS = "labels"
 _CHUNK = 1 << 20
@@ -47,15 +44,6 @@ class Batch:
         return len(next(iter(self.feeds.values())))
 
 
-class _Column(Protocol):
-    """One input's values, read from the front in pieces."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-
-    def rows(self, size: int) -> Iterator[np.ndarray]: ...
-
-
 class Samples:
     """Samples that fit a model's inputs; made by `open_samples`."""
 
@@ -63,7 +51,7 @@ class Samples:
         self,
         path: Path,
         inputs: Sequence[InputSpec],
-        columns: dict[str, "_Column"],
+        columns: dict[str, Column],
         labels: np.ndarray | None,
     ) -> None:
         self.path = path
@@ -82,14 +70,15 @@ class Samples:
         """All samples, or the first `limit` of them, in batches.
 
         Raises:
-            InputError: A value is NaN or infinite.
+            InputError: The file is damaged, or a value is NaN, infinite or out of range.
         """
         size = self.batch_size(wanted)
         left = self.count if limit is None else min(limit, self.count)
         start = 0
         readers = {name: column.rows(size) for name, column in self._columns.items()}
         while left:
-            pieces = {name: next(reader) for name, reader in readers.items()}
+            with reading(self.path):
+                pieces = {name: next(reader) for name, reader in readers.items()}
             count = min(left, len(next(iter(pieces.values()))))
             feeds = {
                 name: self._ready(name, piece[:count], start) for name, piece in pieces.items()
@@ -99,11 +88,17 @@ class Samples:
 
     def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
         spec = self._inputs[name]
-        ready = np.ascontiguousarray(values, dtype=spec.dtype)
-        if ready.dtype.kind == "f" and not np.isfinite(ready).all():
+        where = f"the samples from {start} to {start + len(values) - 1}"
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused
+            ready = np.ascontiguousarray(values, dtype=spec.dtype)
+        if spec.dtype.kind not in "biu" and not np.isfinite(ready).all():
             raise InputError(
-                f"{self.path}: input {name} has NaN or infinite values in the samples from "
-                f"{start} to {start + len(ready) - 1}. Remove them."
+                f"{self.path}: input {name} has NaN or infinite values in {where}. Remove them."
+            )
+        if spec.dtype.kind in "biu" and not np.array_equal(ready, values):
+            raise InputError(
+                f"{self.path}: input {name} has numbers in {where} that do not become the model's "
+                f"{spec.dtype} without loss."
             )
         missing = (self.fixed_batch or 0) - len(ready)
         return np.concatenate([ready, np.repeat(ready[-1:], missing, 0)]) if missing > 0 else ready
@@ -121,112 +116,14 @@ def open_samples(path: Path, inputs: Sequence[InputSpec]) -> Samples:
     """
     if not path.exists():
         raise InputError(f"{path}: there are no such samples.")
-    try:
-        columns: dict[str, _Column]
-        if path.is_dir():
-            columns = dict(_test_data_columns(path, inputs))
-        elif path.suffix == ".npy":
-            columns = {_only_input(path, inputs): _Mapped(path)}
-        else:
-            columns = {name: _Member(path, name) for name in _member_names(path)}
-        labels = _read_labels(path, columns.pop(LABELS, None))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, DecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as samples ({error}). "
-            "Give an .npz, an .npy or a folder of test_data_set_*."
-        ) from error
+    columns = open_columns(path, inputs)
+    is_input = any(spec.name == LABELS for spec in inputs)
+    labels = None if is_input else _read_labels(path, columns.pop(LABELS, None))
     _check(path, inputs, columns, labels)
     return Samples(path, inputs, columns, labels)
 
 
-class _Mapped:
-    """An .npy file, mapped into memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-
-    def rows(self, size: int) -> Iterator[np.ndarray]:
-        for start in range(0, self.shape[0], size):
-            yield self._array[start : start + size]
-
-
-class _Member:
-    """A member of an .npz file, streamed from the archive."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
-            self.shape, self.dtype = self._header(stream)
-
-    def _header(self, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-        version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran_order, dtype = read(stream)
-        if fortran_order and len(shape) > 1:
-            raise ValueError(f"{self._name} is in Fortran order; save np.ascontiguousarray of it")
-        if dtype.hasobject:
-            raise ValueError(f"{self._name} holds Python objects")
-        return shape, dtype
-
-    def rows(self, size: int) -> Iterator[np.ndarray]:
-        with zipfile.ZipFile(self._path) as archive, archive.open(f"{self._name}.npy") as stream:
-            self._header(stream)
-            row_shape = self.shape[1:]
-            row_bytes = int(np.prod(row_shape, dtype=np.int64)) * self.dtype.itemsize
-            for start in range(0, self.shape[0], size):
-                count = min(size, self.shape[0] - start)
-                data = stream.read(count * row_bytes)
-                yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
-
-
-class _Stacked:
-    """Arrays of several test data sets, one behind the other."""
-
-    def __init__(self, files: list[Path], arrays: list[np.ndarray]) -> None:
-        if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
-            raise ValueError(f"the sets differ in shape or type, from {files[0]} on")
-        self._array = np.concatenate(arrays)
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-
-    def rows(self, size: int) -> Iterator[np.ndarray]:
-        for start in range(0, self.shape[0], size):
-            yield self._array[start : start + size]
-
-
-def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, _Column]]:
-    folders = sorted(path.glob("test_data_set_*"))
-    if not folders:
-        raise ValueError("the folder has no test_data_set_* in it")
-    for number, spec in enumerate(inputs):
-        files = [folder / f"input_{number}.pb" for folder in folders]
-        arrays = []
-        for file in files:
-            tensor = onnx.TensorProto()
-            tensor.ParseFromString(file.read_bytes())
-            arrays.append(np.atleast_1d(numpy_helper.to_array(tensor)))
-        yield spec.name, _Stacked(files, arrays)
-
-
-def _only_input(path: Path, inputs: Sequence[InputSpec]) -> str:
-    if len(inputs) != 1:
-        raise InputError(
-            f"{path}: an .npy file holds one input, but the model has {len(inputs)}: "
-            f"{', '.join(spec.name for spec in inputs)}. Give an .npz with these keys."
-        )
-    return inputs[0].name
-
-
-def _member_names(path: Path) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-
-
-def _read_labels(path: Path, column: "_Column | None") -> np.ndarray | None:
+def _read_labels(path: Path, column: Column | None) -> np.ndarray | None:
     if column is None:
         return None
     if len(column.shape) != 1 or column.dtype.kind not in "iu":
@@ -234,13 +131,14 @@ def _read_labels(path: Path, column: "_Column | None") -> np.ndarray | None:
             f"{path}: labels are {column.dtype} of shape {column.shape}; "
             "they have to be one whole number a sample."
         )
-    return np.concatenate([*column.rows(max(column.shape[0], 1)), np.zeros(0, np.int64)])
+    with reading(path):
+        return np.concatenate([*column.rows(max(column.shape[0], 1)), np.zeros(0, np.int64)])
 
 
 def _check(
     path: Path,
     inputs: Sequence[InputSpec],
-    columns: dict[str, _Column],
+    columns: dict[str, Column],
     labels: np.ndarray | None,
 ) -> None:
     wanted, given = [spec.name for spec in inputs], list(columns)
@@ -261,7 +159,7 @@ def _check(
         raise InputError(f"{path}: there are no samples in it; at least one is needed.")
 
 
-def _check_column(path: Path, spec: InputSpec, column: _Column) -> None:
+def _check_column(path: Path, spec: InputSpec, column: Column) -> None:
     if not spec.shape:
         raise InputError(f"input {spec.name} is a scalar: it has no axis for samples.")
     rank, axes = len(column.shape), column.shape[1:]

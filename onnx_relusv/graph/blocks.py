@@ -40,7 +40,7 @@ def measured_tensors(proto: ModelProto) -> tuple[str, ...]:
     """Tensors whose shapes `find_blocks` needs: in front of and behind every linear map."""
     names: dict[str, None] = {}
     for node in proto.graph.node:
-        if node.op_type in (*LINEAR_OPERATORS, "ConvTranspose"):
+        if node.op_type in (*LINEAR_OPERATORS, "ConvTranspose") and is_standard(node):
             names.update(dict.fromkeys((node.input[0], node.input[1], node.output[0])))
     constant = {tensor.name for tensor in proto.graph.initializer}
     return tuple(name for name in names if name and name not in constant)
@@ -63,7 +63,10 @@ def find_blocks(
         if node.op in OTHER_WEIGHTED_OPERATORS:
             reason = f"the operator {node.op} is left alone"
             refusals.append(Refusal(node.outputs[0].name, reason))
-        elif node.op in LINEAR_OPERATORS and is_standard(node):
+        elif node.op in LINEAR_OPERATORS and not is_standard(node):
+            reason = f"the operator {node.op} is of the operator set {node.domain}"
+            refusals.append(Refusal(node.outputs[0].name, reason))
+        elif node.op in LINEAR_OPERATORS:
             try:
                 blocks.append(finder.block(node))
             except Refused as refused:
@@ -88,7 +91,7 @@ def _bodies(node: gs.Node) -> Iterator[gs.Graph]:
 def _refused_in_body(graph: gs.Graph, owner: gs.Node) -> Iterator[Refusal]:
     for node in graph.nodes:
         if node.op in LINEAR_OPERATORS:
-            yield Refusal(node.outputs[0].name, f"inside the body of a {owner.op}")
+            yield Refusal(node.outputs[0].name, f"inside the body of {_label(owner)}")
         for inner in _bodies(node):
             yield from _refused_in_body(inner, node)
 
@@ -114,7 +117,7 @@ class _Finder:
     def block(self, node: gs.Node) -> Block:
         """Reads the block that starts at a linear map; raises Refused with the reason."""
         source, weight_name, output = node.inputs[0].name, node.inputs[1].name, node.outputs[0]
-        tensor = self._weight_tensor(weight_name)
+        tensor = self._weight_tensor(weight_name, node)
         if source not in self._shapes or output.name not in self._shapes:
             raise Refused("its shapes could not be measured")
         weight = self._model.array(tensor)
@@ -141,13 +144,13 @@ class _Finder:
             original_bytes=self._bytes(chain.nodes),
         )
 
-    def _weight_tensor(self, name: str) -> TensorProto:
+    def _weight_tensor(self, name: str, node: gs.Node) -> TensorProto:
         tensor = self._constants.tensor(name)
         if tensor is None:
             raise Refused(self._why_not_constant(name))
         if tensor.data_type not in FLOAT_TYPES:
             raise Refused(f"its weight is of type {TensorProto.DataType.Name(tensor.data_type)}")
-        others = self._other_users(name)
+        others = self._other_users(name, node)
         if others:
             raise Refused(f"its weight also serves {', '.join(others)}")
         return tensor
@@ -155,22 +158,24 @@ class _Finder:
     def _why_not_constant(self, name: str) -> str:
         producers = self._tensors[name].inputs if name in self._tensors else []
         if not producers:
-            return f"its weight {name} is an input of the graph"
+            sparse = {t.values.name for t in self._model.proto.graph.sparse_initializer}
+            what = "sparse" if name in sparse else "an input of the graph"
+            return f"its weight {name} is {what}"
         if producers[0].op == "DequantizeLinear":
             return "its weight is quantised (DequantizeLinear)"
         return f"its weight is computed in the graph by {producers[0].op}"
 
-    def _other_users(self, name: str) -> list[str]:
-        """Who else reads a constant, directly or through its Identity nodes."""
+    def _other_users(self, name: str, node: gs.Node) -> list[str]:
+        """Who reads a constant besides a node, directly or through its Identity nodes."""
         others: list[str] = []
-        for step, alias in enumerate(self._constants.path(name)):
-            users = self._tensors[alias].outputs
-            # One user on every step of the path belongs to the block itself.
-            if len(users) > 1:
-                own = next((user for user in users if step and user.op == "Identity"), users[0])
-                others.extend(_label(user) for user in users if user is not own)
+        own = node
+        for alias in self._constants.path(name):
+            tensor = self._tensors[alias]
+            others.extend(_label(user) for user in tensor.outputs if user is not own)
             if alias in self._view.outputs:
                 others.append("the graph's output")
+            # The next name on the path is read by the Identity that makes this one.
+            own = tensor.inputs[0] if tensor.inputs else own
         return others
 
     def _follow(self, chain: _Chain, geometry: Geometry, rank: int) -> _Chain:
@@ -193,7 +198,9 @@ class _Finder:
         if node.op == "Add":
             other = node.inputs[1] if node.inputs[0] is tensor else node.inputs[0]
             values = self._constants.array(other.name)
-            return values is not None and added_bias(values, geometry, rank) is not None
+            if values is None or not np.isfinite(values).all():
+                return False
+            return added_bias(values, geometry, rank) is not None
         return foldable_batch_normalization(node, geometry, rank, self._constants)
 
     def _activation(
@@ -203,7 +210,8 @@ class _Finder:
         found = [
             (user, activation)
             for user in tensor.outputs
-            if user.op in ACTIVATION_OPERATORS
+            if id(user) in self._view.index
+            and user.op in ACTIVATION_OPERATORS
             and (user.op != "PRelu" or user.inputs[0] is tensor)
             and (activation := read_activation(user, geometry, rank, self._constants))
         ]
@@ -215,8 +223,6 @@ class _Finder:
             others = [_label(user) for user in tensor.outputs if user is not found[0][0]]
             raise Refused(f"its pre-activation also serves {', '.join(others)}")
         user, activation = found[0]
-        if id(user) not in self._view.index:
-            return _LINEAR, tensor
         return activation, user.outputs[0]
 
     def _consumers(self, key: gs.Tensor) -> tuple[str, ...]:
@@ -232,7 +238,7 @@ class _Finder:
                 if not has_input(node, slot):
                     continue
                 tensor = self._constants.tensor(value.name)
-                if tensor is not None and not self._other_users(value.name):
+                if tensor is not None and not self._other_users(value.name, node):
                     item_size = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
                     total += prod(tensor.dims) * item_size
         return total

@@ -6,7 +6,7 @@ from math import prod
 from onnx import ModelProto, NodeProto
 
 from onnx_relusv.graph.model import Model, all_tensors
-from onnx_relusv.graph.operators import FLOAT_TYPES, Shape
+from onnx_relusv.graph.operators import FLOAT_TYPES, Shape, is_standard
 from onnx_relusv.results import ModelFacts
 
 
@@ -32,7 +32,7 @@ def macs(proto: ModelProto, shapes: Mapping[str, Shape]) -> int:
 
 
 def _node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or not is_standard(node):
         return 0
     names = (node.input[0], node.input[1], node.output[0])
     if any(name not in shapes for name in names):

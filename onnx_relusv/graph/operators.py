@@ -5,7 +5,7 @@ Every reader answers None, or raises `Refused`, for what it does not fully under
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto
 
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.records import Activation, Geometry
@@ -42,7 +42,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer with a reason, not an 
     """A node looks like a block's linear map but stays as it is; the message is the reason."""
 
 
-def is_standard(node: gs.Node) -> bool:
+def is_standard(node: gs.Node | NodeProto) -> bool:
     """Whether a node's operator is from the default operator set."""
     return node.domain in (None, "", "ai.onnx")
 
@@ -101,8 +101,13 @@ def _conv_geometry(node: gs.Node, weight: np.ndarray, constants: Constants) -> G
 
 
 def _check_bias(node: gs.Node, constants: Constants) -> None:
-    if has_input(node, 2) and constants.tensor(node.inputs[2].name) is None:
+    if not has_input(node, 2):
+        return
+    values = constants.array(node.inputs[2].name)
+    if values is None:
         raise Refused(f"its bias {node.inputs[2].name} is computed in the graph")
+    if not np.isfinite(values).all():
+        raise Refused("its bias contains NaN or infinite values")
 
 
 def has_input(node: gs.Node, slot: int) -> bool:
@@ -160,10 +165,13 @@ def foldable_batch_normalization(
         # It normalises axis 1, which is the feature axis of a matrix only.
         return False
     vectors = [constants.array(tensor.name) for tensor in node.inputs[1:5]]
-    if any(vector is None or vector.shape != (geometry.out_channels,) for vector in vectors):
-        return False
-    variance = vectors[3]
-    return bool(np.all(np.asarray(variance, np.float64) + node.attrs.get("epsilon", 1e-5) > 0))
+    for vector in vectors:
+        if vector is None or vector.shape != (geometry.out_channels,):
+            return False
+        if not np.isfinite(vector).all():
+            return False
+    variance = np.asarray(vectors[3], np.float64)
+    return bool(np.all(variance + node.attrs.get("epsilon", 1e-5) > 0))
 
 
 def read_activation(
@@ -178,7 +186,7 @@ def read_activation(
         return Activation(kind="leaky_relu", slopes=np.array([node.attrs.get("alpha", 0.01)]))
     if node.op == "PRelu":
         slopes = constants.array(node.inputs[1].name)
-        if slopes is None:
+        if slopes is None or not np.isfinite(slopes).all():
             return None
         channels = slopes.reshape(-1) if slopes.size == 1 else per_channel(slopes, geometry, rank)
         if channels is None:

@@ -40,7 +40,8 @@ def measured_shapes(
     problem: InputError | None = None
     for feed in feeds:
         try:
-            values = session.run(feed, wanted)
+            # An empty list would mean all outputs to onnxruntime.
+            values = session.run(feed, wanted or None)
         except InputError as error:
             problem = problem or error
             continue

@@ -1,0 +1,221 @@
+"""The columns of block tables: what each says, in words, and how a block fills it.
+
+Page and terminal choose among the same columns, so a quantity has one name and one explanation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from onnx_relusv.report.formatting import (
+    NOTHING,
+    activation_text,
+    bracket_text,
+    bytes_text,
+    change_text,
+    count_text,
+    geometry_text,
+    number_text,
+    printable,
+    share_text,
+)
+from onnx_relusv.results import BlockRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table of blocks.
+
+    Attributes:
+        title: Its heading.
+        explanation: What the quantity is, and whether it is certified or estimated.
+        cell: The text of a block's cell.
+        numeric: Whether it is read from the right.
+    """
+
+    title: str
+    explanation: str
+    cell: Callable[[BlockRow], str]
+    numeric: bool = True
+
+
+def _s_0(row: BlockRow) -> str:
+    spectrum = row.spectrum
+    bracket = bracket_text(float(spectrum.lower[0]), float(spectrum.upper[0]))
+    estimate = float(spectrum.estimate[0])
+    return bracket if math.isnan(estimate) else f"{number_text(estimate)} {bracket}"
+
+
+def _relu_mean_width(row: BlockRow) -> str:
+    spectrum = row.spectrum
+    bracket = bracket_text(spectrum.relu_mean_width_lower, spectrum.relu_mean_width_upper)
+    if math.isnan(spectrum.relu_mean_width):
+        return bracket
+    error = number_text(spectrum.relu_mean_width_error)
+    return f"{number_text(spectrum.relu_mean_width)} (error {error}) {bracket}"
+
+
+def _decision(row: BlockRow) -> str:
+    choice = row.choice
+    if choice is None or choice.rank is None:
+        return "kept"
+    return f"{choice.form}, rank {choice.rank}"
+
+
+def _planned_level(row: BlockRow) -> str:
+    choice = row.choice
+    return NOTHING if choice is None or choice.rank is None else number_text(choice.level)
+
+
+def _reached_level(row: BlockRow) -> str:
+    choice = row.choice
+    return NOTHING if choice is None or choice.rank is None else number_text(row.level)
+
+
+def _bytes_change(row: BlockRow) -> str:
+    before, after = row.cost, row.cost_after or row.cost
+    return change_text(bytes_text(before.bytes), bytes_text(after.bytes))
+
+
+def _macs_change(row: BlockRow) -> str:
+    before, after = row.cost, row.cost_after or row.cost
+    return change_text(count_text(before.macs), count_text(after.macs))
+
+
+KEY = Column(
+    title="block",
+    explanation="The tensor that leaves the block.",
+    cell=lambda row: printable(row.block.key),
+    numeric=False,
+)
+SHAPE = Column(
+    title="shape",
+    explanation="Operator, rows x columns of its weight as a matrix, and a Conv's kernel.",
+    cell=lambda row: geometry_text(row.block.geometry),
+    numeric=False,
+)
+ACTIVATION = Column(
+    title="activation",
+    explanation="What follows the linear map.",
+    cell=lambda row: activation_text(row.block.activation),
+    numeric=False,
+)
+LAYER = Column(
+    title="layer",
+    explanation="Operator, weight matrix, kernel, and what follows the linear map.",
+    cell=lambda row: f"{SHAPE.cell(row)}, {ACTIVATION.cell(row)}",
+    numeric=False,
+)
+PARAMETERS = Column(
+    title="parameters",
+    explanation="Numbers in the weight and the bias.",
+    cell=lambda row: count_text(row.parameters),
+)
+BYTES = Column(
+    title="bytes",
+    explanation="What the block alone occupies in the file.",
+    cell=lambda row: bytes_text(row.cost.bytes),
+)
+MACS = Column(
+    title="MACs",
+    explanation="Multiply-accumulates for one sample.",
+    cell=lambda row: count_text(row.cost.macs),
+)
+S_0 = Column(
+    title="s_0",
+    explanation=(
+        "ReLU singular value s_0, without bias, on the unit ball. In brackets certified bounds; "
+        "before them an estimate found by ascent, neither bound."
+    ),
+    cell=_s_0,
+)
+MEAN_WIDTH = Column(
+    title="mean width",
+    explanation=(
+        "Gaussian mean width of the linear image of the unit ball; certified up to quadrature."
+    ),
+    cell=lambda row: number_text(row.spectrum.mean_width),
+)
+RELU_MEAN_WIDTH = Column(
+    title="mean width after activation",
+    explanation=(
+        "Gaussian mean width behind the activation. In brackets certified bounds; before them a "
+        "Monte Carlo estimate from below, with the standard error of its sampling alone."
+    ),
+    cell=_relu_mean_width,
+)
+STABLE_RANK = Column(
+    title="stable rank",
+    explanation=(
+        "Sum of the squared singular values over the largest one squared; computed, no estimate."
+    ),
+    cell=lambda row: number_text(row.spectrum.stable_rank),
+)
+DECISION = Column(
+    title="decision",
+    explanation=(
+        "Kept, or the form of the double layer and its inner width, per group. The ranks of "
+        "spatial and channel forms belong to different unfoldings of a kernel."
+    ),
+    cell=_decision,
+    numeric=False,
+)
+PLANNED_LEVEL = Column(
+    title="planned level",
+    explanation=(
+        "|(W - L) C^(1/2)| / |W C^(1/2)|, spectral norms, as the plan computed it; C is the "
+        "input's covariance, the identity without samples."
+    ),
+    cell=_planned_level,
+)
+REACHED_LEVEL = Column(
+    title="reached level",
+    explanation="The same level, computed from the factors as they are written.",
+    cell=_reached_level,
+)
+BYTES_CHANGE = Column(
+    title="bytes",
+    explanation="What the block alone occupies in the file, before and after.",
+    cell=_bytes_change,
+)
+MACS_CHANGE = Column(
+    title="MACs",
+    explanation="Multiply-accumulates for one sample, before and after.",
+    cell=_macs_change,
+)
+WHY = Column(
+    title="why",
+    explanation="The reason of the decision.",
+    cell=lambda row: NOTHING if row.choice is None else printable(row.choice.why),
+    numeric=False,
+)
+
+
+def saving_columns(rows: Sequence[BlockRow], *, with_form: bool) -> tuple[Column, ...]:
+    """One column for each tolerance at which savings were computed.
+
+    Args:
+        rows: The blocks.
+        with_form: Whether cells name the form too; the terminal has no room for it.
+    """
+    tolerances = sorted({saving.tolerance for row in rows for saving in row.savings})
+    return tuple(_saving_column(tolerance, with_form) for tolerance in tolerances)
+
+
+def _saving_column(tolerance: float, with_form: bool) -> Column:
+    def cell(row: BlockRow) -> str:
+        for saving in row.savings:
+            if saving.tolerance == tolerance and saving.rank is not None:
+                form = f"{saving.form} " if with_form else ""
+                saved = share_text(saving.saved_bytes, row.cost.bytes)
+                return f"{form}{saving.rank} ({saved})"
+        return NOTHING
+
+    return Column(
+        title=f"at {number_text(tolerance)}",
+        explanation=(
+            f"The cheapest form at level {number_text(tolerance)}: its rank, and the share of the "
+            "block's bytes it saves, a lower bound; a dash where none makes the block smaller."
+        ),
+        cell=cell,
+    )

@@ -1,0 +1,253 @@
+"""Reports as JSON-ready dictionaries; docs/report-schema.md describes every field."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from onnx_relusv.records import Block, Choice, Cost, Floats, Refusal, Spectrum
+from onnx_relusv.report.files import write_text
+from onnx_relusv.results import (
+    BlockRow,
+    Comparison,
+    Compression,
+    Evaluation,
+    Inspection,
+    ModelFacts,
+    Provenance,
+    RankSaving,
+    Verdict,
+)
+
+SCHEMA_VERSION = 1
+
+Data = dict[str, Any]
+
+
+def inspection_data(inspection: Inspection) -> Data:
+    """What `inspect` found, as JSON-ready data."""
+    return {
+        "schema": "onnx-relusv/inspection",
+        "schema_version": SCHEMA_VERSION,
+        "model": _model(inspection.model),
+        "blocks": [_block_row(row) for row in inspection.rows],
+        "refusals": [_refusal(refusal) for refusal in inspection.refusals],
+        "provenance": _provenance(inspection.provenance),
+    }
+
+
+def compression_data(compression: Compression) -> Data:
+    """What `compress` and `apply` did, as JSON-ready data."""
+    budgets = compression.budgets
+    return {
+        "schema": "onnx-relusv/compression",
+        "schema_version": SCHEMA_VERSION,
+        "before": _model(compression.before),
+        "after": _model(compression.after),
+        "shares": _shares(compression.before, compression.after),
+        "budgets": {
+            "size": _number(budgets.size),
+            "macs": _number(budgets.macs),
+            "tolerance": _number(budgets.tolerance),
+        },
+        "level": _number(compression.level),
+        "blocks": [_block_row(row) for row in compression.rows],
+        "refusals": [_refusal(refusal) for refusal in compression.refusals],
+        "verdict": _verdict(compression.verdict),
+        "warnings": list(compression.warnings),
+        "provenance": _provenance(compression.provenance),
+    }
+
+
+def comparison_data(comparison: Comparison) -> Data:
+    """What `compare` found, as JSON-ready data."""
+    return {
+        "schema": "onnx-relusv/comparison",
+        "schema_version": SCHEMA_VERSION,
+        "before": _model(comparison.before),
+        "after": _model(comparison.after),
+        "shares": _shares(comparison.before, comparison.after),
+        "evaluation": _evaluation(comparison.evaluation),
+        "provenance": _provenance(comparison.provenance),
+    }
+
+
+def write_json(data: Data, path: Path) -> None:
+    """Writes data as strict JSON; an existing file stays untouched unless all of it is written.
+
+    Raises:
+        UsageError: The file cannot be written there.
+        ValueError: The data holds a number that JSON does not have.
+    """
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(text + "\n", path)
+
+
+def _number(value: float | None) -> float | None:
+    """A number, or None for what JSON cannot say: NaN and infinities."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    # Seven digits are what float32 weights can justify, and halve the file.
+    return [_number(float(f"{value:.7g}")) for value in values.tolist()]
+
+
+def _model(facts: ModelFacts) -> Data:
+    return {
+        "path": str(facts.path),
+        "bytes": facts.bytes,
+        "parameters": facts.parameters,
+        "macs": facts.macs,
+        "sha256": facts.sha256,
+        "opset": facts.opset,
+    }
+
+
+def _shares(before: ModelFacts, after: ModelFacts) -> Data:
+    return {
+        "size": _share(after.bytes, before.bytes),
+        "macs": _share(after.macs, before.macs),
+        "parameters": _share(after.parameters, before.parameters),
+    }
+
+
+def _share(after: int, before: int) -> float | None:
+    return after / before if before else None
+
+
+def _block_row(row: BlockRow) -> Data:
+    return {
+        **_block(row.block),
+        "parameters": row.parameters,
+        "cost_before": _cost(row.cost),
+        "spectrum": _spectrum(row.spectrum),
+        "savings": [_saving(saving) for saving in row.savings],
+        "choice": None if row.choice is None else _choice(row.choice),
+        "reached_level": None if row.choice is None else _number(row.level),
+        "cost_after": None if row.cost_after is None else _cost(row.cost_after),
+    }
+
+
+def _block(block: Block) -> Data:
+    geometry, activation = block.geometry, block.activation
+    return {
+        "key": block.key,
+        "source": block.source,
+        "pre_activation": block.pre_activation,
+        "weight": block.weight,
+        "nodes": list(block.nodes),
+        "consumers": list(block.consumers),
+        "source_shape": list(block.source_shape),
+        "output_shape": list(block.output_shape),
+        "element_type": block.element_type,
+        "original_bytes": block.original_bytes,
+        "geometry": {
+            "kind": geometry.kind,
+            "in_channels": geometry.in_channels,
+            "out_channels": geometry.out_channels,
+            "groups": geometry.groups,
+            "kernel": list(geometry.kernel),
+            "strides": list(geometry.strides),
+            "dilations": list(geometry.dilations),
+            "pads": list(geometry.pads),
+            "auto_pad": geometry.auto_pad,
+            "rows": geometry.rows,
+            "columns": geometry.columns,
+            "largest_rank": geometry.largest_rank,
+        },
+        "activation": {
+            "kind": activation.kind,
+            "slopes": _numbers(activation.slopes),
+            "ceiling": _number(activation.ceiling),
+        },
+    }
+
+
+def _cost(cost: Cost) -> Data:
+    return {"bytes": cost.bytes, "macs": cost.macs}
+
+
+def _spectrum(spectrum: Spectrum) -> Data:
+    return {
+        "s_0_estimate": _number(float(spectrum.estimate[0])),
+        "sigma": _numbers(spectrum.sigma),
+        "lower": _numbers(spectrum.lower),
+        "upper": _numbers(spectrum.upper),
+        "estimate": _numbers(spectrum.estimate),
+        "stable_rank": _number(spectrum.stable_rank),
+        "mean_width": _number(spectrum.mean_width),
+        "relu_mean_width_lower": _number(spectrum.relu_mean_width_lower),
+        "relu_mean_width_upper": _number(spectrum.relu_mean_width_upper),
+        "relu_mean_width": _number(spectrum.relu_mean_width),
+        "relu_mean_width_error": _number(spectrum.relu_mean_width_error),
+        "in_data_metric": spectrum.in_data_metric,
+        "iterations": spectrum.iterations,
+        "seed": spectrum.seed,
+        "provider": spectrum.provider,
+    }
+
+
+def _saving(saving: RankSaving) -> Data:
+    return {
+        "tolerance": _number(saving.tolerance),
+        "form": saving.form,
+        "rank": saving.rank,
+        "saved_bytes": saving.saved_bytes,
+        "saved_macs": saving.saved_macs,
+    }
+
+
+def _choice(choice: Choice) -> Data:
+    return {
+        "action": choice.action,
+        "form": choice.form,
+        "rank": choice.rank,
+        "planned_level": _number(choice.level),
+        "why": choice.why,
+    }
+
+
+def _refusal(refusal: Refusal) -> Data:
+    return {"key": refusal.key, "reason": refusal.reason}
+
+
+def _verdict(verdict: Verdict) -> Data:
+    return {
+        "checks": [{"name": check.name, "detail": check.detail} for check in verdict.checks],
+        "output_error": _by_output(verdict.output_error),
+    }
+
+
+def _evaluation(evaluation: Evaluation) -> Data:
+    return {
+        "samples": evaluation.samples,
+        "agreement": _number(evaluation.agreement),
+        "accuracy_before": _number(evaluation.accuracy_before),
+        "accuracy_after": _number(evaluation.accuracy_after),
+        "drop": _number(evaluation.drop),
+        "relative_error": _by_output(evaluation.relative_error),
+        "mean_difference": _by_output(evaluation.mean_difference),
+        "largest_difference": _by_output(evaluation.largest_difference),
+        "latencies": [
+            {"batch": latency.batch, "before": latency.before, "after": latency.after}
+            for latency in evaluation.latencies
+        ],
+        "provider": evaluation.provider,
+    }
+
+
+def _by_output(values: dict[str, float]) -> Data:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _provenance(provenance: Provenance) -> Data:
+    return {
+        "versions": dict(sorted(provenance.versions.items())),
+        "provider": provenance.provider,
+        "seed": provenance.seed,
+        "command": provenance.command,
+        "samples": provenance.samples,
+        "samples_sha256": provenance.samples_sha256,
+        "sample_count": provenance.sample_count,
+    }

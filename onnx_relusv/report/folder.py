@@ -1,0 +1,35 @@
+"""A report as a folder: report.json for machines and report.html for people."""
+
+from pathlib import Path
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.report.data import Data, comparison_data, compression_data, write_json
+from onnx_relusv.report.html import comparison_html, compression_html, write_html
+from onnx_relusv.results import Comparison, Compression
+
+
+def write_compression(compression: Compression, folder: Path) -> None:
+    """Writes the report of a compression.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    _write(compression_data(compression), compression_html(compression), folder)
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Writes the report of a comparison.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    _write(comparison_data(comparison), comparison_html(comparison), folder)
+
+
+def _write(data: Data, page: str, folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made ({error.strerror}).") from error
+    write_json(data, folder / "report.json")
+    write_html(page, folder / "report.html")

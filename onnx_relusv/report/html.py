@@ -1,0 +1,135 @@
+"""Reports as HTML pages, each of them one file that loads nothing from anywhere."""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from onnx_relusv.report.colours import COLOURS
+from onnx_relusv.report.columns import (
+    ACTIVATION,
+    BYTES,
+    BYTES_CHANGE,
+    DECISION,
+    KEY,
+    MACS,
+    MACS_CHANGE,
+    PARAMETERS,
+    PLANNED_LEVEL,
+    REACHED_LEVEL,
+    SHAPE,
+    WHY,
+)
+from onnx_relusv.report.files import write_text
+from onnx_relusv.report.formatting import change_text, printable
+from onnx_relusv.report.page import Page
+from onnx_relusv.report.picture_sections import bytes_section, spectra_section
+from onnx_relusv.report.sections import (
+    blocks_section,
+    latencies_section,
+    measures_section,
+    models_section,
+    outputs_section,
+    provenance_section,
+    refusals_section,
+    savings_section,
+    verdict_section,
+)
+from onnx_relusv.report.summary import comparison_facts, compression_facts, inspection_facts
+from onnx_relusv.results import Comparison, Compression, Inspection, ModelFacts
+
+
+def inspection_html(inspection: Inspection) -> str:
+    """What `inspect` found, as a page."""
+    rows = inspection.rows
+    models = {"model": inspection.model}
+    return _render(
+        Page(
+            title="Inspection",
+            subject=_path(inspection.model),
+            facts=inspection_facts(inspection),
+            sections=(
+                *blocks_section((KEY, SHAPE, ACTIVATION, PARAMETERS, BYTES, MACS), rows),
+                *savings_section(rows),
+                *measures_section(rows),
+                *spectra_section(rows, None),
+                *refusals_section(inspection.refusals),
+                models_section(models),
+                provenance_section(inspection.provenance, models),
+            ),
+            command=printable(inspection.provenance.command),
+        )
+    )
+
+
+def compression_html(compression: Compression) -> str:
+    """What `compress` and `apply` did, as a page."""
+    rows = compression.rows
+    models = {"original": compression.before, "result": compression.after}
+    decided = (KEY, DECISION, PLANNED_LEVEL, REACHED_LEVEL, BYTES_CHANGE, MACS_CHANGE, WHY)
+    on_samples = compression.provenance.samples is not None
+    return _render(
+        Page(
+            title="Compression",
+            subject=change_text(_path(compression.before), _path(compression.after)),
+            facts=compression_facts(compression),
+            warnings=tuple(printable(warning) for warning in compression.warnings),
+            sections=(
+                *blocks_section(decided, rows),
+                *bytes_section(rows),
+                *savings_section(rows),
+                *measures_section(rows),
+                *spectra_section(rows, compression.level),
+                *refusals_section(compression.refusals),
+                *verdict_section(compression.verdict, on_samples=on_samples),
+                models_section(models),
+                provenance_section(compression.provenance, models),
+            ),
+            command=printable(compression.provenance.command),
+        )
+    )
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """What `compare` found, as a page."""
+    models = {"first model": comparison.before, "second model": comparison.after}
+    return _render(
+        Page(
+            title="Comparison",
+            subject=change_text(_path(comparison.before), _path(comparison.after)),
+            facts=comparison_facts(comparison),
+            sections=(
+                outputs_section(comparison.evaluation),
+                *latencies_section(comparison.evaluation),
+                models_section(models),
+                provenance_section(comparison.provenance, models),
+            ),
+            command=printable(comparison.provenance.command),
+        )
+    )
+
+
+def write_html(text: str, path: Path) -> None:
+    """Writes a page; an existing file stays untouched unless all of it is written.
+
+    Raises:
+        UsageError: The file cannot be written there.
+    """
+    write_text(text, path)
+
+
+def _path(facts: ModelFacts) -> str:
+    return printable(str(facts.path))
+
+
+def _render(page: Page) -> str:
+    # Keys and paths come from files that nobody vouches for: everything is escaped but SVG that
+    # we drew ourselves.
+    environment = Environment(
+        loader=PackageLoader("onnx_relusv.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.j2").render(page=page, colours=COLOURS)

@@ -1,0 +1,72 @@
+"""A page as data: what it says, before anything says how it looks."""
+
+from dataclasses import dataclass
+
+from onnx_relusv.report.summary import Fact
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column's heading, what it means, and whether its cells are numbers."""
+
+    title: str
+    explanation: str = ""
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of every row names the row."""
+
+    headings: tuple[Heading, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG element, which is trusted as it is, and a caption, which is not."""
+
+    svg: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        title: Its heading.
+        text: A sentence or two in front.
+        table: A table, or None.
+        pictures: In a grid, below the table.
+        legend: Roles of colours in the pictures with what they show.
+        folded: Whether the pictures are shown on request only.
+    """
+
+    title: str
+    text: str = ""
+    table: Table | None = None
+    pictures: tuple[Picture, ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: What kind of report it is.
+        subject: The file or files it is about.
+        facts: The summary.
+        warnings: Sentences for the user.
+        sections: All the rest.
+        command: What repeats the run.
+    """
+
+    title: str
+    subject: str
+    facts: tuple[Fact, ...]
+    warnings: tuple[str, ...] = ()
+    sections: tuple[Section, ...]
+    command: str

@@ -1,0 +1,153 @@
+"""The few facts that stand at the top of a report, in the page and in the terminal."""
+
+from dataclasses import dataclass
+
+from onnx_relusv.records import Budgets
+from onnx_relusv.report.formatting import (
+    bytes_text,
+    change_text,
+    count_text,
+    number_text,
+    percent_text,
+    share_text,
+)
+from onnx_relusv.results import (
+    BlockRow,
+    Comparison,
+    Compression,
+    Evaluation,
+    Inspection,
+    ModelFacts,
+)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A quantity, its value, and what puts it into perspective."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def inspection_facts(inspection: Inspection) -> tuple[Fact, ...]:
+    """The summary of an inspection."""
+    model, rows = inspection.model, inspection.rows
+    refused = len(inspection.refusals)
+    in_blocks = sum(row.cost.bytes for row in rows)
+    return (
+        Fact("size", bytes_text(model.bytes), f"{share_text(in_blocks, model.bytes)} in blocks"),
+        Fact("parameters", count_text(model.parameters)),
+        Fact("MACs", count_text(model.macs), "for one sample"),
+        Fact("blocks", str(len(rows)), f"{refused} more refused"),
+        *_metric(rows),
+    )
+
+
+def compression_facts(compression: Compression) -> tuple[Fact, ...]:
+    """The summary of a compression."""
+    changed = sum(_is_changed(row) for row in compression.rows)
+    return (
+        *_changes(compression.before, compression.after, "original"),
+        Fact("level", number_text(compression.level), _asked_for(compression.budgets)),
+        Fact("blocks changed", str(changed), _left_alone(compression, changed)),
+        *_output_change(compression),
+        Fact("checks passed", str(len(compression.verdict.checks))),
+        *_metric(compression.rows),
+    )
+
+
+def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:
+    """The summary of a comparison."""
+    evaluation = comparison.evaluation
+    return (
+        *_changes(comparison.before, comparison.after, "first"),
+        *_answers(evaluation),
+        Fact("samples", str(evaluation.samples), f"on {evaluation.provider}"),
+    )
+
+
+def _changes(before: ModelFacts, after: ModelFacts, whole: str) -> tuple[Fact, ...]:
+    return (
+        Fact(
+            "size",
+            change_text(bytes_text(before.bytes), bytes_text(after.bytes)),
+            f"{share_text(after.bytes, before.bytes)} of the {whole}",
+        ),
+        Fact(
+            "parameters",
+            change_text(count_text(before.parameters), count_text(after.parameters)),
+            f"{share_text(after.parameters, before.parameters)} of the {whole}",
+        ),
+        Fact(
+            "MACs",
+            change_text(count_text(before.macs), count_text(after.macs)),
+            f"{share_text(after.macs, before.macs)} of the {whole}",
+        ),
+    )
+
+
+def _asked_for(budgets: Budgets) -> str:
+    asked = [
+        f"{name} {percent_text(share)}"
+        for name, share in (("size", budgets.size), ("MACs", budgets.macs))
+        if share is not None
+    ]
+    if budgets.tolerance is not None:
+        asked.append(f"level {number_text(budgets.tolerance)}")
+    return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
+
+
+def _left_alone(compression: Compression, changed: int) -> str:
+    kept = len(compression.rows) - changed
+    return f"{kept} kept, {len(compression.refusals)} refused"
+
+
+def _is_changed(row: BlockRow) -> bool:
+    return row.choice is not None and row.choice.action != "keep"
+
+
+def _output_change(compression: Compression) -> tuple[Fact, ...]:
+    errors = compression.verdict.output_error
+    if not errors:
+        return ()
+    what = "random inputs" if compression.provenance.samples is None else "samples"
+    return (
+        Fact(
+            "largest output change",
+            number_text(max(errors.values())),
+            f"relative L2, on a batch of {what}",
+        ),
+    )
+
+
+def _metric(rows: tuple[BlockRow, ...]) -> tuple[Fact, ...]:
+    if not rows:
+        return ()
+    if any(row.spectrum.in_data_metric for row in rows):
+        return (Fact("measured", "data's metric", "covariance of every block's input"),)
+    return (Fact("measured", "unit ball", "no samples were given"),)
+
+
+def _answers(evaluation: Evaluation) -> tuple[Fact, ...]:
+    facts = []
+    if evaluation.agreement is not None:
+        facts.append(Fact("agreement", percent_text(evaluation.agreement), "equal top-1 answers"))
+    if evaluation.drop is not None:
+        facts.append(
+            Fact(
+                "accuracy",
+                change_text(
+                    percent_text(evaluation.accuracy_before),
+                    percent_text(evaluation.accuracy_after),
+                ),
+                _points(evaluation.drop),
+            )
+        )
+    return tuple(facts)
+
+
+def _points(drop: float) -> str:
+    if drop < 0:
+        return f"{-drop:.2f} points gained"
+    return f"{drop:.2f} points lost"

@@ -1,0 +1,80 @@
+"""A table in the terminal that breaks lines between words for as long as there is room to.
+
+rich narrows the widest columns first, through the middle of words if need be, though others could
+give way between theirs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import table as rich_table
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from onnx_relusv.report.page import Table
+
+# Between two columns: a space of padding and one of the box.
+_GAP = 2
+# Names without a space may be longer than a screen is wide; they are broken beyond this.
+_LONGEST_WORD = 16
+
+
+@dataclass(frozen=True)
+class TerminalTable:
+    """A table as rich prints it; cells are literal, whatever they hold.
+
+    Attributes:
+        table: What it says.
+    """
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Prints the table within the width that there is."""
+        headings, rows = self.table.headings, self.table.rows
+        shown = rich_table.Table(
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        room = options.max_width - _GAP * (len(headings) - 1)
+        columns = [
+            (heading.title, *(row[index] for row in rows)) for index, heading in enumerate(headings)
+        ]
+        for heading, width in zip(headings, column_widths(columns, room), strict=True):
+            justify: Literal["left", "right"] = "right" if heading.numeric else "left"
+            # Rich takes [brackets] in strings for markup, in Text it does not.
+            shown.add_column(Text(heading.title), justify=justify, overflow="fold", width=width)
+        for row in rows:
+            shown.add_row(*map(Text, row))
+        yield shown
+
+
+def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Widths of columns that break no word if that can be.
+
+    Args:
+        columns: The texts of each, its heading first.
+        room: What they may take together, in cells.
+
+    Returns:
+        Their natural widths where there is room; else the widest gives way first, each down to its
+        longest word. More than `room` where even that does not fit.
+    """
+    # A heading is no reason for a column to be wider than its cells.
+    widths = [max(_longest_word(heading), *map(cell_len, cells), 1) for heading, *cells in columns]
+    least = [min(max(map(_longest_word, texts)), _LONGEST_WORD) for texts in columns]
+    while sum(widths) > room:
+        spare = [index for index, width in enumerate(widths) if width > least[index]]
+        if not spare:
+            break
+        widths[max(spare, key=lambda index: widths[index])] -= 1
+    return widths
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)

@@ -1,0 +1,14 @@
+"""Runs one benchmark by name and prints its table."""
+
+import sys
+
+import accuracy
+import inspection
+import nsfw
+
+BENCHMARKS = {"inspect": inspection.main, "accuracy": accuracy.main, "nsfw": nsfw.main}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
+        sys.exit(f"usage: scripts/bench {'|'.join(BENCHMARKS)}")
+    BENCHMARKS[sys.argv[1]]()

