@@ -24,8 +24,8 @@ from onnx_relusv.errors import BudgetError
 from onnx_relusv.records import Block, Budgets, Candidate, Choice, Cost, Plan
 
 # Without a budget: what these leave of the accuracy is measured in docs/how-it-works.md. A plain
-# level overstates what a change does to real inputs, so it may be twice as large.
-DEFAULT_TOLERANCE = 0.05
+# level overstates what a change does to real inputs, so it may be larger.
+DEFAULT_TOLERANCE = 0.02
 DEFAULT_TOLERANCE_WITHOUT_SAMPLES = 0.1
 LEAST_SAVING = 0.01
 

@@ -1,8 +1,8 @@
 """The files that samples come in, each read from the front in pieces.
 
-    .npz    its members are streamed from the archive.
-    .npy    mapped into memory.
-    folder  of ONNX test data sets, `test_data_set_*/input_*.pb`.
+.npz    its members are streamed from the archive.
+.npy    mapped into memory.
+folder  of ONNX test data sets, `test_data_set_*/input_*.pb`.
 """
 
 import zipfile

@@ -1,11 +1,10 @@
 """Samples: inputs that a model is measured, fitted and compared on, and their labels.
 
-They are read from disk in batches; none of the formats is ever in memory as a whole:
-
     .npz    keys are the model's input names, first axis the samples; optionally `labels`.
-            Its members are streamed.
-    .npy    for a model with one input; memory-mapped.
-    folder  of ONNX test data sets, `test_data_set_*/input_*.pb`; each set is one batch.
+    .npy    for a model with one input.
+    folder  of ONNX test data sets, `test_data_set_*/input_*.pb`, one behind the other.
+
+They are read in batches; an .npz or .npy is never in memory as a whole.
 """
 
 import hashlib
@@ -132,7 +131,8 @@ def _read_labels(path: Path, column: Column | None) -> np.ndarray | None:
             "they have to be one whole number a sample."
         )
     with reading(path):
-        return np.concatenate([*column.rows(max(column.shape[0], 1)), np.zeros(0, np.int64)])
+        pieces = [*column.rows(max(column.shape[0], 1)), np.zeros(0, np.int64)]
+        return np.concatenate([piece.astype(np.int64) for piece in pieces])
 
 
 def _check(

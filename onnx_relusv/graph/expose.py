@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from onnx_relusv.graph.model import Model, external_tensors
+from onnx_relusv.graph.model import Model, node_tensors
 from onnx_relusv.graph.protos import copy_fields
 from onnx_relusv.records import Runnable
 
@@ -32,10 +32,24 @@ def runnable(
         if name not in present:
             opened.graph.output.append(ValueInfoProto(name=name))
     given = dict(arrays or {})
-    for tensor in external_tensors(opened):
-        if tensor.name not in given:
-            given[tensor.name] = model.array(tensor)
+    for tensor in opened.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL and tensor.name not in given:
+            if _can_be_given(tensor):
+                given[tensor.name] = model.array(tensor)
+            else:
+                tensor.CopyFrom(model.loaded(tensor))
+    # A session takes arrays for the main graph's initializers only.
+    for node in opened.graph.node:
+        for tensor in node_tensors(node):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                tensor.CopyFrom(model.loaded(tensor))
     return Runnable(opened.SerializeToString(), given)
+
+
+def _can_be_given(tensor: TensorProto) -> bool:
+    """Whether a session takes the values as an array: numpy's own types, and bfloat16."""
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return dtype.isbuiltin == 1 or tensor.data_type == TensorProto.BFLOAT16
 
 
 def external_stub(name: str, values: np.ndarray) -> TensorProto:

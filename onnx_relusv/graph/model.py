@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.errors import InputError
+from onnx_relusv.graph.protos import bodies, copy_fields
 from onnx_relusv.records import InputSpec
 
 OLDEST_OPSET = 7
 _CHUNK = 1 << 20
+# Bits of a value where several share a byte.
+_BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +43,32 @@ class Model:
 
     def array(self, tensor: TensorProto) -> np.ndarray:
         """The values of one of the model's tensors, mapped from disk where they are external."""
-        if tensor.data_location != TensorProto.EXTERNAL:
-            return numpy_helper.to_array(tensor)
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        # Nothing cannot be mapped, nor can values that share a byte.
+        if tensor.data_location != TensorProto.EXTERNAL or not prod(tensor.dims):
+            return numpy_helper.to_array(self.loaded(tensor))
+        if dtype.name in _BITS:
+            return numpy_helper.to_array(self.loaded(tensor))
         location = external_location(tensor)
         return np.memmap(
             self.path.parent / location.file,
-            dtype=helper.tensor_dtype_to_np_dtype(tensor.data_type),
+            dtype=dtype,
             mode="r",
             offset=location.offset,
             shape=tuple(tensor.dims),
         )
+
+    def loaded(self, tensor: TensorProto) -> TensorProto:
+        """One of the model's tensors with its data in it, wherever it is stored."""
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return tensor
+        result = TensorProto()
+        copy_fields(tensor, result, skipped={"external_data", "data_location"})
+        location = external_location(tensor)
+        with (self.path.parent / location.file).open("rb") as stream:
+            stream.seek(location.offset)
+            result.raw_data = stream.read(location.length)
+        return result
 
     @property
     def has_external_data(self) -> bool:
@@ -71,11 +91,19 @@ class ExternalLocation:
 
 
 def external_location(tensor: TensorProto) -> ExternalLocation:
-    """Reads a tensor's external data entries; the length follows from its shape if not given."""
+    """Reads a tensor's external data entries; the length follows from its type and shape.
+
+    Raises:
+        KeyError: No file is named, or the element type is unknown.
+        ValueError: The offset is no number from 0 on.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    item_size = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    length = int(np.prod(tensor.dims, dtype=np.int64)) * item_size
-    return ExternalLocation(entries["location"], int(entries.get("offset", 0)), length)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    bits = prod(tensor.dims) * _BITS.get(dtype.name, 8 * dtype.itemsize)
+    offset = int(entries.get("offset", 0))
+    if offset < 0:
+        raise ValueError(f"offset {offset}")
+    return ExternalLocation(entries["location"], offset, -(-bits // 8))
 
 
 def external_tensors(proto: ModelProto) -> Iterator[TensorProto]:
@@ -89,12 +117,17 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     """All initializers and tensor attributes of a graph and of the graphs inside its nodes."""
     yield from graph.initializer
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from all_tensors(inner)
+        yield from node_tensors(node)
+
+
+def node_tensors(node: onnx.NodeProto) -> Iterator[TensorProto]:
+    """The tensors among a node's attributes, and those of the graphs inside it."""
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+    for body in bodies(node):
+        yield from all_tensors(body)
 
 
 def read_model(path: Path) -> Model:
@@ -104,8 +137,12 @@ def read_model(path: Path) -> Model:
         InputError: The file is missing, is no ONNX model, has no nodes, is older than opset 7, or
             its external data is missing or too short.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder. Give the model file in it.")
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file.")
+        raise InputError(f"{path}: there is no such file. Check the path.")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty. Check that it was copied whole.")
     proto = _parse(path)
     if not proto.graph.node:
         raise InputError(f"{path}: its graph has no nodes, so there is nothing to compress.")
@@ -141,7 +178,10 @@ def _parse(path: Path) -> ModelProto:
 def _opset(path: Path, proto: ModelProto) -> int:
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions:
-        raise InputError(f"{path}: it imports no default operator set, so nothing is known of it.")
+        raise InputError(
+            f"{path}: it imports no default operator set, so nothing is known of its nodes. "
+            "Export it again."
+        )
     if versions[0] < OLDEST_OPSET:
         raise InputError(
             f"{path}: opset {versions[0]} is older than {OLDEST_OPSET}; "
@@ -151,10 +191,19 @@ def _opset(path: Path, proto: ModelProto) -> int:
 
 
 def _checked_file(path: Path, tensor: TensorProto) -> Path:
-    location = external_location(tensor)
+    try:
+        location = external_location(tensor)
+    except (KeyError, ValueError) as error:  # no file, no type, or an offset that is none
+        raise InputError(
+            f"{path}: tensor {tensor.name} does not say where its external data lies. "
+            "Export the model again."
+        ) from error
     file = path.parent / location.file
     if not file.resolve().is_relative_to(path.parent.resolve()):
-        raise InputError(f"{path}: tensor {tensor.name} lies outside the model's folder ({file}).")
+        raise InputError(
+            f"{path}: tensor {tensor.name} lies outside the model's folder ({file}). "
+            "Save the model with its data beside it."
+        )
     if not file.is_file():
         raise InputError(f"{path}: its external data {file} is missing; put it beside the model.")
     if file.stat().st_size < location.offset + location.length:
@@ -173,6 +222,8 @@ def _inputs(path: Path, proto: ModelProto) -> Iterator[InputSpec]:
         if not value.type.HasField("tensor_type"):
             raise InputError(f"{path}: input {value.name} is no tensor; such models are not read.")
         tensor = value.type.tensor_type
+        if not tensor.elem_type:
+            raise InputError(f"{path}: input {value.name} has no element type. Export it again.")
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         shape = tuple(
             axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None

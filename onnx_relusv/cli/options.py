@@ -1,0 +1,88 @@
+"""The options that several commands share, as decorators, and the settings made of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.records import Budgets
+
+Command = Callable[..., Any]
+FILE = click.Path(path_type=Path)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order in which --help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+samples_option = click.option(
+    "--samples",
+    type=FILE,
+    help="Inputs to measure on: .npz with the input names as keys, .npy, or a folder of "
+    "test_data_set_*.",
+)
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cuda", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Where graphs run; auto takes CUDA where it works.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Makes a run repeatable.",
+)
+force_option = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
+json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
+report_option = click.option("--report", type=FILE, help="Write report.json and report.html here.")
+planning_options_group = together(
+    click.option("--size", type=float, help="Share of the bytes to keep, external data included."),
+    click.option("--macs", type=float, help="Share of the multiply-accumulates to keep."),
+    click.option(
+        "--tolerance",
+        type=float,
+        help="The common level: largest relative error of any block.  [default without a budget: "
+        "0.02, without samples 0.1]",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["auto", "double-layer", "harmonic"]),
+        default="auto",
+        show_default=True,
+        help="double-layer prunes ranks; harmonic, the removal of units, is not there yet.",
+    ),
+    click.option(
+        "--include", multiple=True, help="Change only blocks whose key matches this glob."
+    ),
+    click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob."),
+)
+
+
+def measuring(provider: Any, seed: int) -> MeasureOptions:
+    """The settings of --provider and --seed; click has checked the provider's name."""
+    return MeasureOptions(provider=provider, seed=seed)
+
+
+def planning_options(
+    size: float | None,
+    macs: float | None,
+    tolerance: float | None,
+    method: Any,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+) -> PlanOptions:
+    """The settings of the options in `planning_options_group`."""
+    budgets = Budgets(size=size, macs=macs, tolerance=tolerance)
+    return PlanOptions(budgets=budgets, method=method, include=include, exclude=exclude)

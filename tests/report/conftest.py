@@ -1,0 +1,274 @@
+"""Records as the stages make them, built by hand: every kind of block, choice and gap."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_relusv.records import (
+    Activation,
+    Block,
+    Budgets,
+    Choice,
+    Cost,
+    Geometry,
+    Refusal,
+    Spectrum,
+)
+from onnx_relusv.results import (
+    BlockRow,
+    Check,
+    Comparison,
+    Compression,
+    Evaluation,
+    Inspection,
+    Latency,
+    ModelFacts,
+    Provenance,
+    RankSaving,
+    Verdict,
+)
+
+HOSTILE_KEY = "<script>alert('a')</script>[bold]$x^$&\"\x1b[31m\u202e\u5377"
+NAN = float("nan")
+
+
+def spectrum(rank: int, *, estimates: int, proved: bool = True) -> Spectrum:
+    sigma = np.asarray(3.0 * 0.8 ** np.arange(rank), np.float64)
+    estimate = np.full(rank, NAN)
+    estimate[:estimates] = 0.85 * sigma[:estimates]
+    return Spectrum(
+        sigma=sigma,
+        lower=sigma * math.sqrt(0.5),
+        upper=sigma,
+        estimate=estimate,
+        mean_width=4.5678901,
+        relu_mean_width_lower=3.2 if proved else NAN,
+        relu_mean_width_upper=4.6 if proved else NAN,
+        relu_mean_width=3.3 if proved else NAN,
+        relu_mean_width_error=0.04 if proved else NAN,
+        in_data_metric=True,
+        iterations=30,
+        seed=7,
+        provider="CPUExecutionProvider",
+    )
+
+
+def conv_row() -> BlockRow:
+    geometry = Geometry(
+        kind="conv",
+        in_channels=32,
+        out_channels=64,
+        kernel=(3, 3),
+        strides=(1, 1),
+        dilations=(1, 1),
+        pads=(1, 1, 1, 1),
+    )
+    block = Block(
+        key="conv1_relu",
+        source="pool1",
+        pre_activation="conv1_sum",
+        nodes=(2, 3),
+        weight="conv1.weight",
+        geometry=geometry,
+        activation=Activation(kind="relu", slopes=np.zeros(1)),
+        consumers=("MaxPool",),
+        source_shape=(1, 32, 14, 14),
+        output_shape=(1, 64, 14, 14),
+        element_type=1,
+        original_bytes=73984,
+    )
+    return BlockRow(
+        block=block,
+        parameters=18496,
+        cost=Cost(bytes=73984, macs=3612672),
+        spectrum=spectrum(64, estimates=3),
+        savings=(
+            RankSaving(tolerance=0.05, form=None, rank=None, saved_bytes=0, saved_macs=0),
+            RankSaving(
+                tolerance=0.1, form="spatial", rank=21, saved_bytes=48000, saved_macs=2300000
+            ),
+        ),
+    )
+
+
+def gemm_row() -> BlockRow:
+    block = Block(
+        key=HOSTILE_KEY,
+        source="flat",
+        pre_activation="fc1_sum",
+        nodes=(5,),
+        weight="fc1.weight",
+        geometry=Geometry(kind="gemm", in_channels=200, out_channels=40),
+        activation=Activation(kind="prelu", slopes=np.linspace(0.1, 0.25, 40)),
+        consumers=("Gemm",),
+        source_shape=(1, 200),
+        output_shape=(1, 40),
+        element_type=1,
+        original_bytes=32160,
+    )
+    return BlockRow(
+        block=block,
+        parameters=8040,
+        cost=Cost(bytes=32160, macs=8000),
+        spectrum=spectrum(40, estimates=0, proved=False),
+        savings=(
+            RankSaving(tolerance=0.05, form="pair", rank=14, saved_bytes=18000, saved_macs=4640),
+            RankSaving(tolerance=0.1, form="pair", rank=11, saved_bytes=21000, saved_macs=5360),
+        ),
+    )
+
+
+def grouped_row() -> BlockRow:
+    geometry = Geometry(
+        kind="conv",
+        in_channels=16,
+        out_channels=16,
+        groups=4,
+        kernel=(3,),
+        strides=(2,),
+        dilations=(1,),
+        pads=(0, 0),
+        auto_pad="SAME_UPPER",
+    )
+    block = Block(
+        key="depth_clip",
+        source="conv1_relu",
+        pre_activation="depth_sum",
+        nodes=(8,),
+        weight="depth.weight",
+        geometry=geometry,
+        activation=Activation(kind="clip", slopes=np.zeros(1), ceiling=6.0),
+        consumers=("Conv", "Add"),
+        source_shape=(1, 16, 30),
+        output_shape=(1, 16, 15),
+        element_type=1,
+        original_bytes=832,
+    )
+    return BlockRow(
+        block=block,
+        parameters=208,
+        cost=Cost(bytes=832, macs=2880),
+        spectrum=spectrum(4, estimates=1),
+        savings=(
+            RankSaving(tolerance=0.05, form=None, rank=None, saved_bytes=0, saved_macs=0),
+            RankSaving(tolerance=0.1, form=None, rank=None, saved_bytes=0, saved_macs=0),
+        ),
+    )
+
+
+def planned(row: BlockRow, choice: Choice, after: Cost) -> BlockRow:
+    return replace(row, choice=choice, level=choice.level, cost_after=after)
+
+
+REFUSALS = (
+    Refusal("shared_relu", "its weight also serves [b]other_relu[/b]"),
+    Refusal("<i>branch</i>", "its pre-activation is a graph output"),
+)
+BEFORE = ModelFacts(
+    path=Path("models/net.onnx"),
+    bytes=121_234,
+    parameters=30_000,
+    macs=3_700_000,
+    sha256="ab" * 32,
+    opset=17,
+)
+AFTER = replace(
+    BEFORE, path=Path("small/net.onnx"), bytes=60_617, parameters=15_000, macs=1_850_000
+)
+PROVENANCE = Provenance(
+    versions={"onnx-relusv": "0.1.0", "numpy": "2.0.0"},
+    provider="CPUExecutionProvider",
+    seed=7,
+    command="onnx-relusv compress models/net.onnx --size 0.5 -o 'small/<net>.onnx'",
+    samples="calibration.npz",
+    samples_sha256="cd" * 32,
+    sample_count=512,
+)
+
+
+@pytest.fixture
+def inspection() -> Inspection:
+    return Inspection(
+        model=BEFORE,
+        rows=(conv_row(), gemm_row(), grouped_row()),
+        refusals=REFUSALS,
+        provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def compression() -> Compression:
+    rows = (
+        planned(
+            conv_row(),
+            Choice(
+                key="conv1_relu",
+                action="double_layer",
+                form="spatial",
+                rank=21,
+                level=0.093,
+                why="smallest rank with level at most 0.1",
+            ),
+            Cost(bytes=25_984, macs=1_312_672),
+        ),
+        planned(
+            gemm_row(),
+            Choice(
+                key=HOSTILE_KEY,
+                action="double_layer",
+                form="pair",
+                rank=11,
+                level=0.086,
+                why="smallest rank with level at most 0.1",
+            ),
+            Cost(bytes=11_160, macs=2_640),
+        ),
+        planned(
+            grouped_row(),
+            Choice(key="depth_clip", why="no form makes it smaller"),
+            Cost(bytes=832, macs=2880),
+        ),
+    )
+    return Compression(
+        before=BEFORE,
+        after=AFTER,
+        budgets=Budgets(size=0.5),
+        level=0.1,
+        rows=rows,
+        refusals=REFUSALS,
+        verdict=Verdict(
+            checks=(
+                Check("onnx.checker", "the full check with strict shape inference passes"),
+                Check("smaller", "60617 of 121234 bytes"),
+            ),
+            output_error={"logits": 0.0123, "<b>embedding</b>": float("inf")},
+        ),
+        warnings=("the samples are few: 512 for 288 columns of <conv1_relu>.",),
+        provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    return Comparison(
+        before=BEFORE,
+        after=AFTER,
+        evaluation=Evaluation(
+            samples=1000,
+            agreement=0.991,
+            accuracy_before=0.9,
+            accuracy_after=0.895,
+            relative_error={"logits": 0.0123, "[b]embedding": float("inf")},
+            mean_difference={"logits": 0.02, "[b]embedding": 0.1},
+            largest_difference={"logits": 0.3, "[b]embedding": 0.7},
+            latencies=(
+                Latency(batch=1, before=0.0012, after=0.0008),
+                Latency(batch=32, before=0.02, after=0.011),
+            ),
+            provider="CPUExecutionProvider",
+        ),
+        provenance=PROVENANCE,
+    )

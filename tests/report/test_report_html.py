@@ -1,0 +1,191 @@
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from onnx_relusv.report import picture_sections
+from onnx_relusv.report.html import (
+    comparison_html,
+    compression_html,
+    inspection_html,
+    write_html,
+)
+from onnx_relusv.results import Comparison, Compression, Inspection
+
+
+class Outline(HTMLParser):
+    """Elements with their attributes, the text of each, and whether tags are balanced."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and data.strip():
+            self.texts.append((self.open[-1], data.strip()))
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def text(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+
+@pytest.fixture(params=["inspection", "compression", "comparison"])
+def page(request: pytest.FixtureRequest) -> str:
+    make: dict[str, Callable[..., str]] = {
+        "inspection": inspection_html,
+        "compression": compression_html,
+        "comparison": comparison_html,
+    }
+    return make[request.param](request.getfixturevalue(request.param))
+
+
+def test_tags_are_balanced_and_the_language_is_told(page: str) -> None:
+    outline = Outline(page)
+    assert outline.open == []
+    assert page.startswith("<!DOCTYPE html>")
+    assert outline.all("html") == [{"lang": "en"}]
+
+
+def test_nothing_is_loaded_from_anywhere(page: str) -> None:
+    assert "@import" not in page
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)", page))
+    for tag, attributes in Outline(page).elements:
+        assert tag not in {"script", "link", "img", "iframe", "object", "base", "form"}
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("xlink:href", "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+
+
+def test_the_browser_is_told_to_load_nothing(page: str) -> None:
+    policies = [one for one in Outline(page).all("meta") if "http-equiv" in one]
+    assert policies == [
+        {
+            "http-equiv": "Content-Security-Policy",
+            "content": "default-src 'none'; style-src 'unsafe-inline'",
+        }
+    ]
+
+
+def test_identifiers_are_unique_and_references_find_them(page: str) -> None:
+    found = [one["id"] for _, one in Outline(page).elements if "id" in one]
+    assert len(set(found)) == len(found)
+    referred = re.findall(r'(?:url\(|href=")#([^)"]*)', page)
+    assert set(referred) == set(found)
+
+
+def test_tables_and_pictures_are_accessible(page: str) -> None:
+    outline = Outline(page)
+    assert outline.all("th")
+    assert all(one.get("scope") in {"col", "row"} for one in outline.all("th"))
+    for picture in outline.all("svg"):
+        assert picture["role"] == "img"
+        assert picture["aria-label"]
+
+
+def test_light_and_dark(page: str) -> None:
+    assert "@media (prefers-color-scheme: dark)" in page
+    assert page.count("--plot-sigma: #") == 2
+
+
+def test_names_from_files_are_text_and_nothing_else(
+    inspection: Inspection, compression: Compression
+) -> None:
+    for page in (inspection_html(inspection), compression_html(compression)):
+        assert "<script" not in page
+        assert "<i>branch" not in page
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+        outline = Outline(page)
+        literal = "<script>alert('a')</script>[bold]$x^$&\"\\x1b[31m\\u202e\u5377"
+        assert outline.text("th").count(literal) == 3
+        assert outline.text("figcaption").count(literal) == 1
+        assert f"Spectrum of {literal}" in [one["aria-label"] for one in outline.all("svg")]
+        assert "<i>branch</i>" in outline.text("th")
+
+
+def test_a_compression_says_what_matters(compression: Compression) -> None:
+    outline = Outline(compression_html(compression))
+    assert outline.text("title") == ["Compression: models/net.onnx -> small/net.onnx"]
+    assert "121 kB -> 60.6 kB" in outline.text("dd")
+    assert "50.0 % of the original" in outline.text("dd")
+    assert outline.text("li")[0] == "the samples are few: 512 for 288 columns of <conv1_relu>."
+    for cell in ("smallest rank with level at most 0.1", "60617 of 121234 bytes", "0.0123"):
+        assert cell in outline.text("td")
+    assert outline.text("code") == [compression.provenance.command]
+    assert outline.text("h2") == [
+        "Blocks",
+        "Bytes by block",
+        "Savings by level",
+        "Measures",
+        "Spectra",
+        "Refused",
+        "Validation",
+        "Change of the outputs",
+        "Files",
+        "Provenance",
+    ]
+
+
+def test_a_comparison_says_what_matters(comparison: Comparison) -> None:
+    outline = Outline(comparison_html(comparison))
+    for fact in ("99.1 %", "90.0 % -> 89.5 %", "0.50 points lost"):
+        assert fact in outline.text("dd")
+    for cell in ("inf", "1.2 ms", "0.667"):
+        assert cell in outline.text("td")
+    assert "[b]embedding" in outline.text("th")
+
+
+def test_numbers_are_marked_and_columns_explained(inspection: Inspection) -> None:
+    outline = Outline(inspection_html(inspection))
+    (s_0,) = [one for one in outline.all("th") if "s_0" in one.get("title", "")]
+    assert "neither bound" in s_0["title"]
+    assert s_0["class"] == "number"
+    assert "s_0" in outline.text("dt")
+
+
+def test_many_spectra_are_folded(compression: Compression, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_sections, "MOST_OPEN", 2)
+    row = compression.rows[2]
+    assert "Show all" not in compression_html(replace(compression, rows=(row, row)))
+    many = compression_html(replace(compression, rows=(row, row, row)))
+    assert "<summary>Show all 3</summary>" in many
+
+
+def test_a_model_without_blocks_has_a_page(
+    inspection: Inspection, compression: Compression
+) -> None:
+    empty = inspection_html(replace(inspection, rows=(), refusals=()))
+    assert "No block was found." in empty
+    assert Outline(empty).text("h2") == ["Blocks", "Files", "Provenance"]
+    assert "No block was found." in compression_html(replace(compression, rows=()))
+
+
+def test_a_page_is_the_same_every_time(compression: Compression) -> None:
+    assert compression_html(compression) == compression_html(compression)
+
+
+def test_a_page_is_written_whole(inspection: Inspection, tmp_path: Path) -> None:
+    page = inspection_html(inspection)
+    write_html(page, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page

@@ -1,0 +1,95 @@
+"""docs/report-schema.md and the code say the same, field by field."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
+from onnx_relusv.results import Comparison, Compression, Inspection
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "report-schema.md"
+SCALARS: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+}
+
+Objects = dict[str, dict[str, str]]
+
+
+def documented() -> Objects:
+    """Every object's fields with their types, in the document's order."""
+    objects: Objects = {}
+    fields: dict[str, str] = {}
+    for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            fields = objects.setdefault(line.removeprefix("## "), {})
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+        if len(cells) == 7 and cells[1].startswith("`"):
+            name = cells[1].strip("`")
+            assert name not in fields
+            assert ("null" in cells[2]) == bool(cells[5]), f"{name}: when is it null?"
+            fields[name] = re.sub(r"\[(\w+)\]\(#\w+\)", r"\1", cells[2])
+    return objects
+
+
+class Checker:
+    """Compares data with the document and remembers what it has seen."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self.null: set[str] = set()
+        self.filled: set[str] = set()
+
+    def check(self, value: Any, kind: str, where: str) -> None:
+        if kind.startswith("list of "):
+            assert isinstance(value, list), where
+            for item in value:
+                self.check(item, kind.removeprefix("list of "), where)
+        elif kind.startswith("map of "):
+            assert isinstance(value, dict), where
+            for item in value.values():
+                self.check(item, kind.removeprefix("map of "), where)
+        elif value is None:
+            assert kind.endswith(" or null"), f"{where} is null"
+            self.null.add(where)
+        else:
+            self.filled.add(where)
+            self._check_filled(value, kind.removesuffix(" or null"), where)
+
+    def _check_filled(self, value: Any, kind: str, where: str) -> None:
+        if kind in SCALARS:
+            assert isinstance(value, SCALARS[kind]), where
+            assert isinstance(value, bool) == (kind == "boolean"), where
+            return
+        assert list(value) == list(self._objects[kind]), kind
+        for name, field_kind in self._objects[kind].items():
+            self.check(value[name], field_kind, f"{kind}.{name}")
+
+
+def test_the_documents_have_the_documented_fields_and_no_others(
+    inspection: Inspection, compression: Compression, comparison: Comparison
+) -> None:
+    objects = documented()
+    checker = Checker(objects)
+    checker.check(inspection_data(inspection), "Inspection", "inspection")
+    checker.check(compression_data(compression), "Compression", "compression")
+    checker.check(comparison_data(comparison), "Comparison", "comparison")
+    every = {f"{name}.{field}" for name, fields in objects.items() for field in fields}
+    # Two of the three budgets were not asked for in the records of these tests.
+    assert every - checker.filled == {"Budgets.macs", "Budgets.tolerance"}
+
+
+def test_the_checker_notices_a_new_field_and_a_wrong_type(inspection: Inspection) -> None:
+    data = inspection_data(inspection)
+    with pytest.raises(AssertionError, match="Inspection"):
+        Checker(documented()).check({**data, "extra": 1}, "Inspection", "inspection")
+    data["model"]["opset"] = "17"
+    with pytest.raises(AssertionError, match=r"Model\.opset"):
+        Checker(documented()).check(data, "Inspection", "inspection")
+    data["model"]["opset"] = None
+    with pytest.raises(AssertionError, match=r"Model\.opset is null"):
+        Checker(documented()).check(data, "Inspection", "inspection")

@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+from onnx_relusv.records import Budgets
+from onnx_relusv.report.summary import (
+    Fact,
+    comparison_facts,
+    compression_facts,
+    inspection_facts,
+)
+from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
+
+
+def on_the_ball(rows: tuple[BlockRow, ...]) -> tuple[BlockRow, ...]:
+    return tuple(replace(row, spectrum=replace(row.spectrum, in_data_metric=False)) for row in rows)
+
+
+def test_inspection(inspection: Inspection) -> None:
+    assert inspection_facts(inspection) == (
+        Fact("size", "121 kB", "88.2 % in blocks"),
+        Fact("parameters", "30 k"),
+        Fact("MACs", "3.7 M", "for one sample"),
+        Fact("blocks", "3", "2 more refused"),
+        Fact("measured", "data's metric", "covariance of every block's input"),
+    )
+    plain = replace(inspection, rows=on_the_ball(inspection.rows))
+    assert inspection_facts(plain)[-1].value == "unit ball"
+    assert [fact.name for fact in inspection_facts(replace(inspection, rows=()))][-1] == "blocks"
+
+
+def test_compression(compression: Compression) -> None:
+    facts = {fact.name: fact for fact in compression_facts(compression)}
+    assert facts["size"] == Fact("size", "121 kB -> 60.6 kB", "50.0 % of the original")
+    assert facts["level"].note == "asked for: size 50.0 %"
+    assert facts["blocks changed"] == Fact("blocks changed", "2", "1 kept, 2 refused")
+    assert facts["checks passed"].value == "2"
+    assert facts["largest output change"].note == "relative L2, on a batch of samples"
+
+
+def test_compression_without_samples_or_budget(compression: Compression) -> None:
+    bare = replace(
+        compression,
+        budgets=Budgets(),
+        provenance=replace(compression.provenance, samples=None),
+    )
+    facts = {fact.name: fact for fact in compression_facts(bare)}
+    assert facts["level"].note == "no budget was given"
+    assert facts["largest output change"].note == "relative L2, on a batch of random inputs"
+    both = replace(compression, budgets=Budgets(macs=0.4, tolerance=0.2))
+    notes = {fact.name: fact.note for fact in compression_facts(both)}
+    assert notes["level"] == "asked for: MACs 40.0 %, level 0.2"
+
+
+def test_comparison(comparison: Comparison) -> None:
+    facts = {fact.name: fact for fact in comparison_facts(comparison)}
+    assert facts["size"].note == "50.0 % of the first"
+    assert facts["agreement"].value == "99.1 %"
+    assert facts["accuracy"] == Fact("accuracy", "90.0 % -> 89.5 %", "0.50 points lost")
+
+
+def test_comparison_that_gained_or_has_no_labels(comparison: Comparison) -> None:
+    better = replace(comparison.evaluation, accuracy_after=0.91)
+    facts = comparison_facts(replace(comparison, evaluation=better))
+    assert Fact("accuracy", "90.0 % -> 91.0 %", "1.00 points gained") in facts
+    blind = replace(
+        comparison.evaluation, agreement=None, accuracy_before=None, accuracy_after=None
+    )
+    names = [fact.name for fact in comparison_facts(replace(comparison, evaluation=blind))]
+    assert names == ["size", "parameters", "MACs", "samples"]

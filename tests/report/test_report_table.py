@@ -1,0 +1,77 @@
+import io
+from dataclasses import replace
+
+from rich.console import Console, RenderableType
+
+from onnx_relusv.report.table import comparison_table, compression_table, inspection_table
+from onnx_relusv.results import Comparison, Compression, Inspection
+
+
+def shown(parts: list[RenderableType], width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    for part in parts:
+        console.print(part)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def line(text: str, start: str) -> list[str]:
+    """The words of the one line that starts so."""
+    (found,) = [one for one in text.splitlines() if one.strip().startswith(start)]
+    return found.split()
+
+
+def test_an_inspection_has_one_line_for_a_block(inspection: Inspection) -> None:
+    text = shown(inspection_table(inspection))
+    assert " ".join(line(text, "conv1_relu")) == (
+        "conv1_relu conv 64x288 (3x3), relu 18.5 k 3.61 M 2.55 [2.12, 3] 4.57 2.78 - 21 (64.9 %)"
+    )
+    assert "an estimate found by ascent, neither bound" in text
+    assert " ".join(line(text, "size")) == "size 121 kB 88.2 % in blocks"
+
+
+def test_a_compression_says_what_and_why(compression: Compression) -> None:
+    text = shown(compression_table(compression))
+    assert " ".join(line(text, "conv1_relu")) == (
+        "conv1_relu spatial, rank 21 0.093 74 kB -> 26 kB smallest rank with level at most 0.1"
+    )
+    assert " ".join(line(text, "depth_clip")) == "depth_clip kept - 832 B no form makes it smaller"
+    assert "warning: the samples are few" in text
+
+
+def test_markup_and_control_sequences_are_shown_literally(
+    inspection: Inspection, compression: Compression
+) -> None:
+    for parts in (inspection_table(inspection), compression_table(compression)):
+        text = shown(parts, width=300)
+        assert "<script>alert('a')</script>[bold]$x^$&\"\\x1b[31m\\u202e\u5377" in text
+        assert "its weight also serves [b]other_relu[/b]" in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+def test_long_keys_fold_and_lose_nothing(inspection: Inspection) -> None:
+    row = inspection.rows[0]
+    key = "".join(f"/layer{number}" for number in range(30))
+    long = replace(inspection, rows=(replace(row, block=replace(row.block, key=key)),))
+    # The key's column is the first and as wide as its first piece in every line.
+    text = shown(inspection_table(long), width=100)
+    lines = text.splitlines()
+    first = next(number for number, one in enumerate(lines) if "/layer0" in one)
+    width = len(lines[first].split()[0])
+    pieces = [one[:width].strip() for one in lines[first:]]
+    assert "".join(pieces).startswith(key)
+
+
+def test_a_comparison(comparison: Comparison) -> None:
+    text = shown(comparison_table(comparison))
+    assert line(text, "[b]embedding") == ["[b]embedding", "inf", "0.1", "0.7"]
+    assert line(text, "32") == ["32", "20", "ms", "11", "ms", "0.55"]
+    assert "90.0 % -> 89.5 %" in text
+
+
+def test_nothing_found_is_said(inspection: Inspection) -> None:
+    text = shown(inspection_table(replace(inspection, rows=(), refusals=())))
+    assert "No block was found." in text
+    assert "refused" not in text.splitlines()[0]

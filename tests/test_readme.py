@@ -1,0 +1,62 @@
+"""The README's commands and its Python example run as they stand there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from onnx_relusv.cli import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def code(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which models/ is, so that outputs do not land in the real one."""
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_run_one_after_the_other(checkout: Path) -> None:
+    lines = [line for block in code("sh") for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("onnx-relusv ")]
+    assert {arguments[0] for arguments in commands} == {
+        "inspect",
+        "plan",
+        "apply",
+        "compress",
+        "compare",
+    }
+    for arguments in commands:
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 0, result.output
+    assert (checkout / "small.onnx").stat().st_size < 0.25 * (
+        ROOT / "models" / "fashion_vgg.onnx"
+    ).stat().st_size
+
+
+def test_the_python_example_runs(checkout: Path) -> None:
+    (example,) = code("python")
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) <= 0.25
+    assert (checkout / "quarter.onnx").exists()
+
+
+def test_every_linked_page_and_script_exists() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for script in re.findall(r"bash (scripts/\w+)", README):
+        assert (ROOT / script).exists(), script
