@@ -70,7 +70,7 @@ def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -
     if not model.inputs:
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
     samples = None if samples_path is None else open_samples(samples_path, model.inputs)
-    example = None if samples is None else next(iter(samples.batches(1, limit=1))).feeds
+    example = None if samples is None else samples.first()
     shapes = _shapes(model, provider, example, options.seed)
     blocks, refusals = find_blocks(model, view(model), shapes)
     return Opened(
@@ -115,13 +115,12 @@ def block_moments(opened: Opened, progress: Progress) -> BlockMoments:
     return {block.key: found.get(moments_key(block)) for block in opened.blocks}
 
 
-def provenance(opened: Opened, command: str) -> Provenance:
-    """Who makes a result of this model, and from what."""
-    samples = opened.samples
+def provenance(provider: str, seed: int, samples: Samples | None, command: str) -> Provenance:
+    """Who makes a result, and from what."""
     return Provenance(
         versions=versions(),
-        provider=opened.provider,
-        seed=opened.options.seed,
+        provider=provider,
+        seed=seed,
         command=command,
         samples=None if samples is None else str(samples.path),
         samples_sha256=None if samples is None else samples.sha256,

@@ -12,8 +12,7 @@ from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost
 from onnx_relusv.errors import InputError
 from onnx_relusv.evaluate import evaluate
-from onnx_relusv.graph.checks import signature_differences
-from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.opened import (
     BlockMoments,
     Opened,
@@ -31,7 +30,8 @@ from onnx_relusv.report.folder import write_compression
 from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection, Verdict
 from onnx_relusv.rewriting import write_planned
 from onnx_relusv.rows import Measured, measure_blocks
-from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.session import Session, choose_provider
+from onnx_relusv.samples import open_samples
 
 # The provenance entry that a file gains, with its names and hashes.
 _PROVENANCE_BYTES = 700
@@ -65,7 +65,7 @@ def inspect(
         model=opened.facts,
         rows=measured.rows,
         refusals=opened.refusals,
-        provenance=provenance(opened, command),
+        provenance=provenance(opened.provider, opened.options.seed, opened.samples, command),
     )
 
 
@@ -184,28 +184,31 @@ def compare(
         InputError: Something cannot be read, or the models or the samples do not fit.
         UsageError: The provider does not work.
     """
-    progress = progress or Silent()
-    options = measuring or MeasureOptions()
-    first, second = (open_model(path, samples, options) for path in (before, after))
-    different = [
-        difference
-        for difference in signature_differences(first.model, second.model.proto)
-        if difference in ("the inputs differ", "the outputs differ")
-    ]
-    if different:
-        raise InputError(f"{before} and {after} cannot be compared: {' and '.join(different)}.")
-    assert first.samples is not None  # they were asked for
-    sessions = tuple(Session(opened.model.path, opened.provider) for opened in (first, second))
-    with progress.stage("Comparison", first.samples.count) as advance:
-        evaluation = evaluate(
-            sessions[0], sessions[1], first.samples, first.model.output_names, advance=advance
+    progress, options = progress or Silent(), measuring or MeasureOptions()
+    provider = choose_provider(options.provider)
+    first, second = read_model(before), read_model(after)
+    if _interface(first) != _interface(second):
+        raise InputError(
+            f"{before} and {after} cannot be compared: their inputs or outputs have other names "
+            "or types."
         )
+    opened = open_samples(samples, first.inputs)
+    example = opened.first()
+    facts = [facts_of(model, provider, example, options.seed) for model in (first, second)]
+    sessions = [Session(model.path, provider) for model in (first, second)]
+    with progress.stage("Comparison", opened.count) as advance:
+        evaluation = evaluate(sessions[0], sessions[1], opened, first.output_names, advance=advance)
     return Comparison(
-        before=first.facts,
-        after=second.facts,
+        before=facts[0],
+        after=facts[1],
         evaluation=evaluation,
-        provenance=provenance(first, command),
+        provenance=provenance(provider, options.seed, opened, command),
     )
+
+
+def _interface(model: Model) -> object:
+    """What two models must have in common to be fed and read alike."""
+    return {(spec.name, spec.dtype) for spec in model.inputs}, set(model.output_names)
 
 
 def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[Path]) -> None:
@@ -271,7 +274,7 @@ def _compression(
         refusals=opened.refusals,
         verdict=verdict,
         warnings=job.warnings,
-        provenance=provenance(opened, job.command),
+        provenance=provenance(opened.provider, opened.options.seed, opened.samples, job.command),
     )
 
 

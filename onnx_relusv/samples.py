@@ -85,6 +85,10 @@ class Samples:
             yield Batch(feeds, count, start)
             start, left = start + count, left - count
 
+    def first(self) -> dict[str, np.ndarray]:
+        """The feeds of the first sample, or of the first batch where its size is fixed."""
+        return next(iter(self.batches(1, limit=1))).feeds
+
     def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
         spec = self._inputs[name]
         where = f"the samples from {start} to {start + len(values) - 1}"

@@ -7,7 +7,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 
 
 def copy_fields(source: Message, target: Message, skipped: Collection[str] = ()) -> None:
-    """Copies every field that is set, known to us or not, except the skipped ones."""
+    """Copies every field that is set, except the skipped ones."""
     for field, value in source.ListFields():
         if field.name in skipped:
             continue
@@ -54,6 +54,7 @@ class FreshNames:
 
     def _take(self, graph: GraphProto) -> None:
         self._taken.update(tensor.name for tensor in graph.initializer)
+        self._taken.update(tensor.values.name for tensor in graph.sparse_initializer)
         self._taken.update(value.name for value in graph.input)
         for node in graph.node:
             self._taken.update((node.name, *node.input, *node.output))

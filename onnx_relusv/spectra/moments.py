@@ -20,6 +20,8 @@ from onnx_relusv.samples import Batch, Samples
 
 ROWS_PER_COLUMN = 32
 FEWEST_ROWS = 20_000
+# Of the mean square: above the rounding of float64 sums, below anything that matters.
+LEAST_VARIANCE = 1e-9
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 64
 
@@ -129,14 +131,17 @@ class _Sum:
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk."""
-        total = _numpy(self._total)
+        second = _numpy(self._total) / self._rows
         mean = _numpy(self._sum)[:, :, 0] / self._rows
-        covariance = total / self._rows - mean[:, :, None] * mean[:, None, :]
+        covariance = second - mean[:, :, None] * mean[:, None, :]
         shrinkage = np.array([oracle_shrinkage(group, samples) for group in covariance])
-        for group, share in zip(covariance, shrinkage, strict=True):
-            level = np.trace(group) / len(group)
+        for group, share, square in zip(covariance, shrinkage, second, strict=True):
+            diagonal = np.diag_indices_from(group)
+            level = share * group[diagonal].mean()
+            # Inputs that hardly vary leave nothing but the difference's rounding, of any sign.
+            least = LEAST_VARIANCE * square[diagonal].mean() + np.finfo(np.float64).tiny
             group *= 1 - share
-            group[np.diag_indices_from(group)] += share * level + np.finfo(np.float64).tiny
+            group[diagonal] += max(level, least)
         return Moments(
             mean=mean,
             covariance=covariance,
@@ -157,7 +162,7 @@ def oracle_shrinkage(covariance: Floats, samples: int) -> float:
         samples: Independent samples it was estimated from.
 
     Returns:
-        A share between 1e-9, which keeps the result positive definite, and 1.
+        A share between 1e-9 and 1.
     """
     n = len(covariance)
     square_trace = float(np.sum(covariance**2))

@@ -57,7 +57,7 @@ def estimate(
 
     Args:
         reduced: (out, r) float64, U diag(sigma): the block's map in its right singular vectors.
-        activation: Relu, LeakyRelu, PRelu or none.
+        activation: Relu, LeakyRelu, PRelu or none; a Clip is taken for a Relu.
         ranks: The k.
         iterations: Steps of the ascent.
         starts: Starting points for each k.
@@ -67,7 +67,8 @@ def estimate(
     Returns:
         (len(ranks),) float64: lower estimates of the inner maximum at the truncated SVD.
     """
-    sigma = np.linalg.norm(reduced, axis=0)
+    scaled, largest = _scaled(reduced)
+    sigma = np.linalg.norm(scaled, axis=0)
     coordinates = reduced.shape[1]
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((len(ranks), coordinates, starts), dtype=np.float32)
@@ -80,14 +81,14 @@ def estimate(
     scale = np.maximum(sigma[list(ranks)] ** 2, np.finfo(np.float32).tiny)
     outputs = gap_kernel(provider, iterations).run(
         {
-            "a": reduced.astype(np.float32),
+            "a": scaled,
             "mask": mask[:, :, None],
             "slope": _slopes(activation, len(reduced)),
             "scale": scale.astype(np.float32).reshape(-1, 1, 1),
             "x": x,
         }
     )
-    return np.asarray(outputs["best"].max(axis=(1, 2)), np.float64)
+    return np.asarray(largest * outputs["best"].max(axis=(1, 2)), np.float64)
 
 
 @dataclass(frozen=True)
@@ -117,20 +118,30 @@ def activated_width(
         seed: Draws g and the starts.
         provider: Execution provider.
     """
+    scaled, largest = _scaled(reduced)
     rng = np.random.default_rng(seed)
     g = rng.standard_normal((len(reduced), draws), dtype=np.float32)
-    x = reduced.T.astype(np.float32) @ g
+    x = scaled.T @ g
     x /= np.maximum(np.linalg.norm(x, axis=0, keepdims=True), np.finfo(np.float32).tiny)
     outputs = width_kernel(provider, iterations).run(
         {
-            "a": reduced.astype(np.float32),
+            "a": scaled,
             "slope": _slopes(activation, len(reduced)),
             "g": g,
             "x": x,
         }
     )
-    values = outputs["best"].astype(np.float64)
+    values = largest * outputs["best"].astype(np.float64)
     return WidthEstimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(draws)))
+
+
+def _scaled(reduced: Floats) -> tuple[np.ndarray, float]:
+    """The map in float32 with sigma_1 = 1, and its sigma_1.
+
+    Both measures grow in proportion to the map, whose squares could leave float32's range.
+    """
+    largest = float(np.linalg.norm(reduced, axis=0).max()) or 1.0
+    return (reduced / largest).astype(np.float32), largest
 
 
 def _slopes(activation: Activation, out_channels: int) -> np.ndarray:

@@ -17,6 +17,8 @@ from onnx_relusv.records import Floats
 # Gram matrix lose the accuracy that we promise, and a true SVD takes their place.
 GRAM_LIMIT = 1e-5
 _SMALLEST_FOR_LANCZOS = 64
+# Ten are enough for random matrices of any size; after twenty, all eigenvalues are not dearer.
+_LANCZOS_RESTARTS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,17 @@ def spectral_norm(gram: Floats) -> float:
     else:
         # A fixed start, so that a run can be repeated; random, so that it misses no eigenvector.
         start = np.random.default_rng(0).standard_normal(len(gram))
-        largest = scipy.sparse.linalg.eigsh(
-            gram, k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False
-        )[0]
+        try:
+            largest = scipy.sparse.linalg.eigsh(
+                gram,
+                k=1,
+                which="LA",
+                v0=start,
+                tol=1e-10,
+                maxiter=_LANCZOS_RESTARTS,
+                return_eigenvectors=False,
+            )[0]
+        except scipy.sparse.linalg.ArpackNoConvergence:
+            # Equal singular values but for rounding, as spectral normalisation leaves them.
+            largest = np.linalg.eigvalsh(gram)[-1]
     return float(np.sqrt(max(largest, 0.0)))
