@@ -68,7 +68,7 @@ def make_plan(
         origin: What the plan is for.
 
     Raises:
-        BudgetError: No block can shrink, or even the highest level allowed keeps too much.
+        BudgetError: No block can shrink, or no level that is allowed shrinks them enough.
     """
     if not any(candidates.get(block.key) for block in blocks):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from onnx import helper
 
 from onnx_relusv import forms
-from onnx_relusv.records import Factors, Floats, Form, Geometry, LinearMap, Moments
+from onnx_relusv.records import Block, Factors, Floats, Form, Geometry, LinearMap, Moments
 from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
 
 
@@ -108,6 +109,16 @@ def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None)
     return max(gaps) / max(norms) if max(norms) > 0 else 0.0
 
 
+def as_stored(block: Block, factors: Factors) -> LinearMap:
+    """The dense map that factors stand for once they are rounded to the type of the weight."""
+    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
+    first, second, bias = (
+        values.astype(dtype).astype(np.float64)
+        for values in (factors.first, factors.second, factors.bias)
+    )
+    return LinearMap(forms.compose(factors.form, block.geometry, first, second), bias)
+
+
 def _metric(moments: Moments | None, group: int) -> Floats | None:
     return None if moments is None else moments.covariance[group]
 
@@ -139,11 +150,16 @@ def _spatial(geometry: Geometry, W: Floats, C: Floats | None, rank: int) -> tupl
 def _spatial_basis(
     geometry: Geometry, W: Floats, C: Floats | None, rank: int
 ) -> tuple[Floats, Floats]:
-    """P and a first Q from the unfolded kernel, in the mean covariance of a kernel column."""
+    """P and a first Q from the unfolded kernel, in the mean covariance of a kernel column.
+
+    With a metric, Q follows from P by least squares, and only the span of P's first k rows counts
+    for every k; so they come orthonormal, which a kernel with dead channels would not give.
+    """
     unfolded = forms.unfold("spatial", geometry, W[None])[0]
     column = None if C is None else np.einsum("ixjx->ij", _by_column(geometry, C))
     left = left_basis(unfolded, column)[:, :rank]
-    return left.T @ unfolded, left
+    first = left.T @ unfolded
+    return (first if C is None else np.linalg.qr(first.T)[0].T), left
 
 
 def _by_column(geometry: Geometry, C: Floats) -> Floats:

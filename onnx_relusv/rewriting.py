@@ -7,18 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from onnx import helper
 
 from onnx_relusv import forms
-from onnx_relusv.candidates import candidate_at
 from onnx_relusv.errors import BudgetError, InputError
-from onnx_relusv.factors import double_layer
+from onnx_relusv.factors import as_stored, composed_level
+from onnx_relusv.fit import Change, fit
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, staged, write_staged
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Block, Factors, Form, LinearMap, Plan
+from onnx_relusv.records import LinearMap, Plan
 from onnx_relusv.results import Verdict
 from onnx_relusv.validate import Claim, check_stated_level, validate
 
@@ -54,18 +53,15 @@ def write_planned(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
             "Allow a higher --tolerance or a --size."
         )
-    factors: dict[str, Factors] = {}
+    fitted = fit(opened, changed, moments, progress)
+    factors = {key: found.factors for key, found in fitted.items()}
     dense: dict[str, LinearMap] = {}
     levels: dict[str, float] = {}
-    with progress.stage("Factors", len(changed)) as advance:
-        for block, form, rank in changed:
-            linear, seen = opened.folding(block), moments[block.key]
-            fitted = double_layer(form, block.geometry, linear, seen, rank)
-            factors[block.key] = fitted
-            dense[block.key] = as_stored(block, fitted)
-            stated = candidate_at(block, linear, seen, form, rank).level
-            levels[block.key] = check_stated_level(block, linear, dense[block.key], seen, stated)
-            advance(1)
+    for change in changed:
+        key = change.block.key
+        dense[key] = as_stored(change.block, factors[key])
+        check_stated_level(change, fitted[key], dense[key])
+        levels[key] = composed_level(opened.folding(change.block), dense[key].weight, moments[key])
     proto = rewrite(opened.model, opened.blocks, factors, _provenance(opened, plan))
     with staged(output) as folder:
         path = write_staged(proto, opened.model, folder, output.name)
@@ -85,33 +81,26 @@ def write_planned(
         publish(path, output)
 
 
-def as_stored(block: Block, factors: Factors) -> LinearMap:
-    """The dense map that factors stand for once they are rounded to the type of the weight."""
-    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
-    first, second, bias = (
-        values.astype(dtype).astype(np.float64)
-        for values in (factors.first, factors.second, factors.bias)
-    )
-    return LinearMap(forms.compose(factors.form, block.geometry, first, second), bias)
-
-
-def _changed(opened: Opened, plan: Plan) -> list[tuple[Block, Form, int]]:
-    """The blocks that a plan changes, with form and rank, checked against the model."""
-    blocks = {block.key: block for block in opened.blocks}
-    changed: list[tuple[Block, Form, int]] = []
-    for choice in plan.choices:
-        form, rank = choice.form, choice.rank
-        if choice.action == "keep" or form is None or rank is None:
+def _changed(opened: Opened, plan: Plan) -> list[Change]:
+    """What a plan changes, checked against the model, in topological order."""
+    choices = {choice.key: choice for choice in plan.choices if choice.action != "keep"}
+    unknown = set(choices) - {block.key for block in opened.blocks}
+    if unknown:
+        raise InputError(f"the plan changes {min(unknown)}, which is no block of this model.")
+    changed: list[Change] = []
+    for block in opened.blocks:
+        choice = choices.get(block.key)
+        if choice is None or choice.form is None or choice.rank is None:
             continue
-        block = blocks.get(choice.key)
-        if block is None:
-            raise InputError(f"the plan changes {choice.key}, which is no block of this model.")
+        form, rank = choice.form, choice.rank
         if form not in forms.available_forms(block.geometry):
-            raise InputError(f"the plan gives {choice.key} the form {form}, which it lacks.")
+            raise InputError(f"the plan gives {block.key} the form {form}, which it lacks.")
         largest = forms.largest_rank(form, block.geometry)
-        if rank > largest:
-            raise InputError(f"the plan gives {choice.key} rank {rank}; the largest is {largest}.")
-        changed.append((block, form, rank))
+        if not 1 <= rank <= largest:
+            raise InputError(
+                f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."
+            )
+        changed.append(Change(block, form, rank))
     return changed
 
 

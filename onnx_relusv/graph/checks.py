@@ -64,25 +64,30 @@ def _node_problems(node: NodeProto, dims: Mapping[str, Dims]) -> Iterator[str]:
             f"but serves {wanted} channels"
         )
 
+    def lengths(slot: int) -> Dims | None:
+        dims = operand(slot)
+        return None if dims is None or None in dims else dims
+
     weight = operand(1)
-    if node.op_type in ("Conv", "ConvTranspose") and weight and operand(2) is not None:
-        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-        channels = weight[0] if node.op_type == "Conv" else (weight[1] or 0) * groups
-        if channels is not None and operand(2) != (channels,):
+    integers = {a.name: a.i for a in node.attribute}
+    if node.op_type in ("Conv", "ConvTranspose") and weight:
+        channels = weight[0 if node.op_type == "Conv" else 1]
+        if channels is not None and lengths(2) is not None:
+            channels *= 1 if node.op_type == "Conv" else integers.get("group", 1)
+            if lengths(2) != (channels,):
+                yield problem(2, channels)
+    elif node.op_type == "Gemm" and weight and len(weight) == 2 and lengths(2):
+        channels = weight[0] if integers.get("transB", 0) else weight[1]
+        if channels is not None and (lengths(2) or (1,))[-1] not in (1, channels):
             yield problem(2, channels)
-    elif node.op_type == "Gemm" and weight and len(weight) == 2 and operand(2):
-        transposed = any(a.name == "transB" and a.i for a in node.attribute)
-        channels = weight[0] if transposed else weight[1]
-        if channels is not None and (operand(2) or (1,))[-1] not in (1, channels):
-            yield problem(2, channels)
-    elif node.op_type == "BatchNormalization":
+    elif node.op_type == "BatchNormalization" and integers.get("spatial", 1):
         source = operand(0)
         channels = source[1] if source and len(source) > 1 else None
         for slot in range(1, 5):
-            if channels is not None and operand(slot) not in (None, (channels,)):
+            if channels is not None and lengths(slot) not in (None, (channels,)):
                 yield problem(slot, channels)
     elif node.op_type == "PRelu":
-        source, slope = operand(0), operand(1)
+        source, slope = operand(0), lengths(1)
         if source and slope and len(slope) <= len(source):
             tail = source[len(source) - len(slope) :]
             for wanted, given in zip(tail, slope, strict=True):

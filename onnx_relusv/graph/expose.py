@@ -6,7 +6,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from onnx_relusv.graph.model import Model, node_tensors
-from onnx_relusv.graph.protos import copy_fields
+from onnx_relusv.graph.protos import copy_fields, used_names
 from onnx_relusv.records import Runnable
 
 
@@ -31,19 +31,54 @@ def runnable(
     for name in dict.fromkeys(exposed):
         if name not in present:
             opened.graph.output.append(ValueInfoProto(name=name))
+    return with_data(model, opened, arrays)
+
+
+def with_data(
+    model: Model, proto: ModelProto, arrays: Mapping[str, np.ndarray] | None = None
+) -> Runnable:
+    """A model that can be opened wherever the original's external data lies; `proto` is changed.
+
+    Args:
+        model: The original.
+        proto: A copy of it, or of a part, or what was derived from it.
+        arrays: Values of those of its initializers that are stubs.
+    """
     given = dict(arrays or {})
-    for tensor in opened.graph.initializer:
+    _drop_unused(proto)
+    for tensor in proto.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL and tensor.name not in given:
             if _can_be_given(tensor):
                 given[tensor.name] = model.array(tensor)
             else:
                 tensor.CopyFrom(model.loaded(tensor))
     # A session takes arrays for the main graph's initializers only.
-    for node in opened.graph.node:
+    for node in proto.graph.node:
         for tensor in node_tensors(node):
             if tensor.data_location == TensorProto.EXTERNAL:
                 tensor.CopyFrom(model.loaded(tensor))
-    return Runnable(opened.SerializeToString(), given)
+    present = {tensor.name for tensor in proto.graph.initializer}
+    return Runnable(
+        proto.SerializeToString(),
+        {name: values for name, values in given.items() if name in present},
+    )
+
+
+def _drop_unused(proto: ModelProto) -> None:
+    """Takes external initializers away that nobody reads.
+
+    A session has forgotten them by the time that it is given their values, and fails.
+    """
+    used = set(used_names(proto.graph.node)) | {output.name for output in proto.graph.output}
+    unused = {
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL and tensor.name not in used
+    }
+    for entries in (proto.graph.initializer, proto.graph.input):
+        for index in reversed(range(len(entries))):
+            if entries[index].name in unused:
+                del entries[index]
 
 
 def _can_be_given(tensor: TensorProto) -> bool:

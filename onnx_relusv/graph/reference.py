@@ -32,6 +32,14 @@ def reference(
             an entry stay as they are.
         exposed: Tensors that become outputs behind the graph's own.
     """
+    result, arrays = with_dense(model, blocks, dense)
+    return runnable(model, result, exposed, arrays)
+
+
+def with_dense(
+    model: Model, blocks: Iterable[Block], dense: Mapping[str, LinearMap]
+) -> tuple[ModelProto, dict[str, np.ndarray]]:
+    """The reference as a model, and the values of those of its initializers that are stubs."""
     result = ModelProto()
     copy_fields(model.proto, result)
     editor = _Editor(model, result)
@@ -39,7 +47,7 @@ def reference(
         if block.key in dense:
             editor.replace(block, dense[block.key])
     editor.finish()
-    return runnable(model, result, exposed, editor.arrays)
+    return result, editor.arrays
 
 
 class _Editor:

@@ -29,7 +29,9 @@ from onnx_relusv.graph.protos import copy_fields
 
 # Initializers below this stay in the model file, where runtimes can read shapes from them.
 _SMALLEST_EXTERNAL = 1024
-_ALIGNMENT = 4096
+# Large tensors begin on a page, so that they can be mapped; small ones would waste most of it.
+_PAGE = 4096
+_CACHE_LINE = 64
 _CHUNK = 1 << 20
 
 
@@ -61,24 +63,47 @@ def write_staged(proto: ModelProto, source: Model, folder: Path, name: str) -> P
 
     Returns:
         The model file, called `name`; its data file, if any, lies beside it.
+
+    Raises:
+        InputError: The source's external data changed meanwhile.
+        UsageError: There is no room for it.
     """
     path = folder / name
-    if source.has_external_data:
-        proto = _write_external(proto, source, folder, name)
-    path.write_bytes(proto.SerializeToString())
+    try:
+        if source.has_external_data:
+            proto = _write_external(proto, source, folder, name)
+        path.write_bytes(proto.SerializeToString())
+    except OSError as error:
+        raise _not_written(folder.parent / name, error) from error
     return path
 
 
+def _not_written(target: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{target}: cannot be written ({error.strerror}). Make room, or choose another output."
+    )
+
+
 def publish(staged_model: Path, target: Path) -> None:
-    """Renames a staged model and its data to their place, the model last."""
+    """Renames a staged model and its data to their place, the model last.
+
+    Raises:
+        UsageError: The target cannot be replaced; it stays as it was.
+    """
     old_data = _own_data(target)
-    new_data = {file for file in staged_model.parent.iterdir() if file != staged_model}
-    for file in new_data:
-        os.replace(file, target.parent / file.name)
-    os.replace(staged_model, target)
-    for file in old_data:
-        if file.name not in {new.name for new in new_data}:
+    moved: set[Path] = set()
+    try:
+        for file in staged_model.parent.iterdir():
+            if file != staged_model:
+                os.replace(file, target.parent / file.name)
+                moved.add(target.parent / file.name)
+        os.replace(staged_model, target)
+    except OSError as error:
+        for file in moved - old_data:
             file.unlink(missing_ok=True)
+        raise _not_written(target, error) from error
+    for file in old_data - moved:
+        file.unlink(missing_ok=True)
 
 
 def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -> ModelProto:
@@ -86,22 +111,23 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
     copy_fields(proto, result)
     digest = hashlib.sha256()
     pending: list[tuple[TensorProto, int, int]] = []
-    initializers = {tensor.name for tensor in result.graph.initializer}
+    added = {tensor.name for tensor in result.graph.initializer}
+    added -= {tensor.name for tensor in source.proto.graph.initializer}
     unnamed = folder / "data"
     with unnamed.open("wb") as stream:
         for tensor in all_tensors(result.graph):
-            offset = -(-stream.tell() // _ALIGNMENT) * _ALIGNMENT
             if tensor.data_location == TensorProto.EXTERNAL:
-                stream.seek(offset)
+                offset = _start(stream, external_location(tensor).length)
                 length = _copy(source, tensor, stream, digest)
-            elif tensor.name in initializers and len(tensor.raw_data) >= _SMALLEST_EXTERNAL:
-                stream.seek(offset)
+            elif tensor.name in added and len(tensor.raw_data) >= _SMALLEST_EXTERNAL:
+                offset = _start(stream, len(tensor.raw_data))
                 length = stream.write(tensor.raw_data)
                 digest.update(tensor.raw_data)
                 tensor.ClearField("raw_data")
                 tensor.data_location = TensorProto.EXTERNAL
             else:
                 continue
+            digest.update(offset.to_bytes(8, "little"))
             pending.append((tensor, offset, length))
     data_name = f"{name}.{digest.hexdigest()[:8]}.data"
     unnamed.rename(folder / data_name)
@@ -112,13 +138,24 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
     return result
 
 
+def _start(stream: BinaryIO, length: int) -> int:
+    """Moves to where a tensor of that many bytes may begin."""
+    unit = _PAGE if length >= _PAGE else _CACHE_LINE
+    # Nothing is written of an empty tensor, so the file must reach to where it begins.
+    return stream.seek(-(-stream.tell() // unit) * unit) if length else stream.tell()
+
+
 def _copy(source: Model, tensor: TensorProto, target: BinaryIO, digest: "hashlib._Hash") -> int:
     location = external_location(tensor)
-    left = location.length
-    with (source.path.parent / location.file).open("rb") as stream:
+    file, left = source.path.parent / location.file, location.length
+    if not file.is_file():
+        raise InputError(f"{source.path}: its external data {file} is gone. Run it again.")
+    with file.open("rb") as stream:
         stream.seek(location.offset)
         while left:
             chunk = stream.read(min(_CHUNK, left))
+            if not chunk:
+                raise InputError(f"{source.path}: its external data {file} shrank. Run it again.")
             target.write(chunk)
             digest.update(chunk)
             left -= len(chunk)

@@ -87,11 +87,13 @@ class Session:
 
     Raises:
         InputError: onnxruntime cannot open it.
+        MissingRuntimeError: onnxruntime is not installed.
     """
 
     def __init__(
         self, source: Runnable | Path, provider: str, *, optimized: bool = True, threads: int = 0
     ) -> None:
+        _check_installed()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
         options.intra_op_num_threads = threads
@@ -101,7 +103,7 @@ class Session:
         )
         if isinstance(source, Runnable):
             # The session reads these arrays in place, so they have to live as long as it does.
-            self._values = {name: _as_value(array) for name, array in source.arrays.items()}
+            self._values = {name: as_value(array) for name, array in source.arrays.items()}
             if self._values:
                 options.add_external_initializers(list(self._values), list(self._values.values()))
         providers: list[Any] = [provider, CPU] if provider != CPU else [CPU]
@@ -114,6 +116,7 @@ class Session:
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
         self.provider: str = self._session.get_providers()[0]
+        self.input_names: list[str] = [value.name for value in self._session.get_inputs()]
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
         self._device = "cuda" if self.provider == CUDA else "cpu"
 
@@ -159,7 +162,8 @@ class Session:
         return dict(zip(outputs, binding.get_outputs(), strict=True))
 
 
-def _as_value(array: np.ndarray) -> Any:
+def as_value(array: np.ndarray) -> Any:
+    """An array as an OrtValue, which reads it in place on the CPU; bfloat16 included."""
     if array.dtype.kind == "V" or array.dtype.name == "bfloat16":
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), kind)

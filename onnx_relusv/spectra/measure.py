@@ -38,7 +38,7 @@ def measure(
         _measure_group(part, _of_group(block, group), seed, provider)
         for group, part in enumerate(parts)
     ]
-    # Grouped Conv: the worst group decides, for every measure by itself.
+    # Grouped Conv: the largest of every singular value, and the widths of the widest group.
     widest = max(measured, key=lambda group: group.width)
     return Spectrum(
         sigma=np.max([group.sigma for group in measured], axis=0),
@@ -77,9 +77,10 @@ def _measure_group(part: Decomposition, activation: Activation, seed: int, provi
     width = mean_width(sigma)
     estimates = np.full(len(sigma), np.nan)
     activated = _UNKNOWN
-    if activation.kind == "none":
+    if activation.kind == "none" or not sigma[0]:
+        # Nothing to estimate: the block is linear, or it maps everything to zero.
         estimates, activated = sigma.copy(), WidthEstimate(width, 0.0)
-    elif sigma[0] > 0 and (activation.ceiling is None or sigma[0] <= activation.ceiling):
+    elif activation.ceiling is None or sigma[0] <= activation.ceiling:
         # On the unit ball no coordinate exceeds sigma_1; below the ceiling a Clip is a Relu.
         found = estimate(
             reduced,

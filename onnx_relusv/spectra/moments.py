@@ -1,27 +1,26 @@
 """Second moments of what blocks really see: streamed, in float64, and shrunk.
 
 Samples run through the original model once; for every block input the patches of a batch are
-added up on the device. Where a Conv has many more output positions than its moments need, seeded
-positions are drawn for each batch: `ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
+added up on the device.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
 from onnx_relusv.records import Block, Floats, Moments
-from onnx_relusv.runtime.kernels import moments_kernel
+from onnx_relusv.runtime.moment_kernels import moments_kernel
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Batch, Samples
+from onnx_relusv.spectra.sampling import Sampling
 
-ROWS_PER_COLUMN = 32
-FEWEST_ROWS = 20_000
 # Of the mean square: above the rounding of float64 sums, below anything that matters.
 LEAST_VARIANCE = 1e-9
+# Of inputs that are zero: the square of the least float32.
+_NO_VARIANCE = 1e-76
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 64
 
@@ -67,8 +66,7 @@ def measure_moments(
     """
     sums = {moments_key(block): _Sum(block, samples.count) for block in blocks}
     sources = sorted({key.source for key in sums})
-    bytes_per_sample = sum(4 * prod(item.block.source_shape) for item in sums.values())
-    wanted = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(bytes_per_sample, 1)))
+    wanted = batch_length(item.block for item in sums.values())
     rng = np.random.default_rng(seed)
     for batch in samples.batches(wanted):
         values = session.run_on_device(batch.feeds, sources)
@@ -78,31 +76,29 @@ def measure_moments(
     return {key: item.moments(samples.count) for key, item in sums.items()}
 
 
+def batch_length(blocks: Iterable[Block]) -> int:
+    """Samples a batch, so that the inputs of these blocks stay within a fixed budget."""
+    bytes_per_sample = sum(4 * prod(block.source_shape) for block in blocks)
+    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(bytes_per_sample, 1)))
+
+
 class _Sum:
     """The running sums of one block's input, on the device."""
 
     def __init__(self, block: Block, samples: int) -> None:
         geometry = block.geometry
         self.block = block
+        self._sampling = Sampling(block, samples)
         self._rows = 0
         shape = (geometry.groups, geometry.columns)
         self._total: Any = np.zeros((*shape, geometry.columns))
         self._sum: Any = np.zeros((*shape, 1))
-        wanted = max(FEWEST_ROWS, ROWS_PER_COLUMN * geometry.columns)
-        self._wanted_per_sample = ceil(wanted / samples)
 
     def add(self, values: Any, batch: Batch, rng: np.random.Generator, provider: str) -> None:
         """Adds the real samples of a batch; `values` is an OrtValue."""
-        shape = tuple(values.shape())
-        geometry = self.block.geometry
-        if geometry.kind == "conv":
-            feeds, rows = self._conv_feeds(shape, batch.count, rng)
-        else:
-            available = prod(shape[:-1]) * batch.count // batch.size
-            rows = min(available, batch.count * self._wanted_per_sample)
-            index = np.sort(rng.permutation(available)[:rows])
-            feeds = {"index": index, "shape": np.array([1, -1, geometry.columns])}
-        kernel = moments_kernel(provider, geometry.kind == "conv", values.element_type())
+        feeds, rows = self._sampling.feeds(tuple(values.shape()), batch.count, batch.size, rng)
+        is_conv = self.block.geometry.kind == "conv"
+        kernel = moments_kernel(provider, is_conv, values.element_type())
         result = kernel.run_on_device(
             {"x": values, "total": self._total, "sum": self._sum, **feeds},
             ["new_total", "new_sum"],
@@ -110,45 +106,34 @@ class _Sum:
         self._total, self._sum = result["new_total"], result["new_sum"]
         self._rows += rows
 
-    def _conv_feeds(
-        self, shape: tuple[int, ...], samples: int, rng: np.random.Generator
-    ) -> tuple[dict[str, np.ndarray], int]:
-        geometry, lengths = self.block.geometry, shape[2:]
-        axes = len(lengths)
-        pads = explicit_pads(geometry, lengths)
-        all_positions = prod(output_lengths(geometry, lengths))
-        count = min(all_positions, self._wanted_per_sample)
-        positions = np.sort(rng.choice(all_positions, count, replace=False))
-        channels = geometry.in_channels // geometry.groups
-        taps = prod(geometry.kernel)
-        return {
-            "count": np.array([samples]),
-            "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
-            "index": patch_index(geometry, lengths, positions).reshape(-1),
-            "split": np.array([0, geometry.groups, channels, taps, count]),
-            "shape": np.array([geometry.groups, geometry.columns, -1]),
-        }, count * samples
-
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk."""
         second = _numpy(self._total) / self._rows
         mean = _numpy(self._sum)[:, :, 0] / self._rows
-        covariance = second - mean[:, :, None] * mean[:, None, :]
-        shrinkage = np.array([oracle_shrinkage(group, samples) for group in covariance])
-        for group, share, square in zip(covariance, shrinkage, second, strict=True):
-            diagonal = np.diag_indices_from(group)
-            level = share * group[diagonal].mean()
-            # Inputs that hardly vary leave nothing but the difference's rounding, of any sign.
-            least = LEAST_VARIANCE * square[diagonal].mean() + np.finfo(np.float64).tiny
-            group *= 1 - share
-            group[diagonal] += max(level, least)
-        return Moments(
-            mean=mean,
-            covariance=covariance,
-            rows=self._rows,
-            samples=samples,
-            shrinkage=shrinkage,
-        )
+        return shrunk_moments(mean, second, self._rows, samples)
+
+
+def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Moments:
+    """Moments with a shrunk covariance, from raw ones.
+
+    Args:
+        mean: (groups, columns).
+        second: (groups, columns, columns), not centred.
+        rows: How many patches or vectors they are means of.
+        samples: How many samples those came from.
+    """
+    covariance = second - mean[:, :, None] * mean[:, None, :]
+    shrinkage = np.array([oracle_shrinkage(group, samples) for group in covariance])
+    for group, share, square in zip(covariance, shrinkage, second, strict=True):
+        diagonal = np.diag_indices_from(group)
+        level = share * group[diagonal].mean()
+        # Inputs that hardly vary leave nothing but the difference's rounding, of any sign.
+        least = LEAST_VARIANCE * square[diagonal].mean() + _NO_VARIANCE
+        group *= 1 - share
+        group[diagonal] += max(level, least)
+    return Moments(
+        mean=mean, covariance=covariance, rows=rows, samples=samples, shrinkage=shrinkage
+    )
 
 
 def oracle_shrinkage(covariance: Floats, samples: int) -> float:

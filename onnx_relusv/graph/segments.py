@@ -1,0 +1,101 @@
+"""Cuts a graph into segments, so that a sample flows through it once while blocks are fitted.
+
+A cut lies where a block's source is complete; what later nodes still read is live there. Between
+two cuts only the nodes run that lead from the live tensors of the one to those of the other.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, ValueInfoProto, helper
+
+from onnx_relusv.graph.expose import with_data
+from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import copy_fields, used_names
+from onnx_relusv.records import Runnable
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place between two nodes.
+
+    Attributes:
+        sources: The wanted tensors that are complete here and were not at the cut before.
+        live: These, and all that nodes behind the cut read.
+    """
+
+    sources: tuple[str, ...]
+    live: tuple[str, ...]
+
+
+def cuts(model: Model, wanted: Iterable[str]) -> list[Cut]:
+    """The cuts at which wanted tensors become complete, in topological order."""
+    nodes = model.proto.graph.node
+    produced = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    static = _static_names(model.proto)
+    inputs = {spec.name for spec in model.inputs}
+    at: dict[int, list[str]] = {}
+    for name in dict.fromkeys(wanted):
+        at.setdefault(produced.get(name, -1), []).append(name)
+    found = []
+    for index in sorted(at):
+        behind = set(used_names(nodes[index + 1 :]))
+        ahead = {name for node in nodes[: index + 1] for name in node.output} | inputs
+        live = (behind & ahead) - static
+        found.append(Cut(tuple(at[index]), tuple(sorted(live | set(at[index])))))
+    return found
+
+
+def segment(
+    model: Model,
+    proto: ModelProto,
+    reads: Mapping[str, np.ndarray],
+    writes: Iterable[str],
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Runnable:
+    """The part of a model that leads from some tensors to others.
+
+    Args:
+        model: The original, which knows where external data lies.
+        proto: It, or a model derived from it.
+        reads: Available tensors with an example of each, whose type and rank count.
+        writes: The tensors to compute; those among `reads` are left out.
+        arrays: Values of the derived model's initializers that are stubs.
+    """
+    graph = proto.graph
+    makers = {name: node for node in graph.node for name in node.output if name}
+    wanted = [name for name in writes if name not in reads]
+    kept: set[int] = set()
+    needed, pending = set(wanted), list(wanted)
+    while pending:
+        node = makers.get(pending.pop())
+        if node is None or id(node) in kept:
+            continue
+        kept.add(id(node))
+        fresh = [name for name in used_names([node]) if name not in needed]
+        needed.update(fresh)
+        pending.extend(name for name in fresh if name not in reads)
+    part = ModelProto()
+    copy_fields(proto, part, skipped={"graph"})
+    part.graph.name = graph.name or "segment"
+    part.graph.node.extend(node for node in graph.node if id(node) in kept)
+    part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
+    stored = {tensor.name for tensor in part.graph.initializer}
+    for name, example in reads.items():
+        if name in needed and name not in stored:
+            kind = helper.np_dtype_to_tensor_dtype(example.dtype)
+            value = helper.make_tensor_value_info(name, kind, [None] * example.ndim)
+            part.graph.input.append(value)
+    part.graph.output.extend(ValueInfoProto(name=name) for name in wanted)
+    return with_data(model, part, arrays)
+
+
+def _static_names(proto: ModelProto) -> set[str]:
+    """Tensors that depend on no input of the graph: initializers and what is computed of them."""
+    static = {tensor.name for tensor in proto.graph.initializer} | {""}
+    for node in proto.graph.node:
+        # Random operators have no inputs either, but differ from run to run.
+        if not node.op_type.startswith("Random") and set(used_names([node])) <= static:
+            static.update(node.output)
+    return static

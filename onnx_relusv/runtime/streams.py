@@ -1,0 +1,82 @@
+"""Samples on their way through a model, segment by segment; what is under way lies on disk."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.runtime.session import Session
+
+Values = Mapping[str, np.ndarray]
+
+
+class Stream:
+    """The tensors that are alive at one place of a model, for every batch.
+
+    Every tensor of every batch is a file that is mapped into memory when it is read, so samples
+    need not fit into memory. A stream is never changed; `advanced` makes the next one.
+
+    Args:
+        folder: Where files go; the caller removes it.
+        batches: What is alive, one mapping a batch.
+    """
+
+    def __init__(self, folder: Path, batches: Iterator[Values]) -> None:
+        self._folder = folder
+        self._batches = [self._stored(values) for values in batches]
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """What is alive, batch by batch."""
+        for batch in self._batches:
+            yield {name: _mapped(path, dtype) for name, (path, dtype) in batch.items()}
+
+    def advanced(
+        self, session: Session | None, live: tuple[str, ...], advance: Callable[[int], None]
+    ) -> "Stream":
+        """The stream at a later place.
+
+        Args:
+            session: Leads from what is alive here to what is alive there; None where nothing
+                has to be computed.
+            live: What is alive there.
+            advance: Told after every batch.
+        """
+
+        def moved() -> Iterator[Values]:
+            for values in self:
+                computed: dict[str, np.ndarray] = {}
+                if session is not None:
+                    feeds = {name: values[name] for name in session.input_names}
+                    computed = session.run(feeds)
+                advance(1)
+                yield {name: computed[name] if name in computed else values[name] for name in live}
+
+        return Stream(self._folder, moved())
+
+    def drop(self) -> None:
+        """Removes the stream's files."""
+        for batch in self._batches:
+            for path, _ in batch.values():
+                path.unlink(missing_ok=True)
+
+    def _stored(self, values: Values) -> dict[str, tuple[Path, np.dtype[np.generic]]]:
+        stored = {}
+        for name, value in values.items():
+            path = self._folder / f"{next(_NUMBERS)}.npy"
+            # Files do not know bfloat16; its bits do as whole numbers.
+            np.save(path, value.view(np.uint16) if value.dtype.name == "bfloat16" else value)
+            stored[name] = (path, value.dtype)
+        return stored
+
+
+_NUMBERS = count()
+
+
+def _mapped(path: Path, dtype: np.dtype[np.generic]) -> np.ndarray:
+    # Arrays without axes or elements cannot be mapped.
+    try:
+        values = np.load(path, mmap_mode="r")
+    except ValueError:
+        values = np.load(path)
+    return np.asarray(values.view(dtype) if values.dtype != dtype else values)

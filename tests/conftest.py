@@ -1,0 +1,23 @@
+"""Settings that all tests share."""
+
+import pytest
+from hypothesis import settings
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.runtime.session import choose_provider
+
+# The same examples in every run; no deadline, because a busy machine is slow, not wrong.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where there is none that onnxruntime can use."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    try:
+        choose_provider("cuda")
+    except UsageError as error:
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=str(error)))

@@ -1,0 +1,126 @@
+"""Blocks with candidates for allocation, and the plan's rule written word by word."""
+
+from collections.abc import Mapping, Sequence
+
+from examples import block, gemm
+from hypothesis import strategies as st
+
+from onnx_relusv.allocation import LEAST_SAVING, Origin
+from onnx_relusv.cost import block_cost
+from onnx_relusv.records import Block, Budgets, Candidate, Cost
+
+ADDED = 50
+Offers = dict[str, list[Candidate]]
+
+
+def origin(total: Cost) -> Origin:
+    return Origin(
+        model_sha256="a" * 64,
+        samples_sha256=None,
+        total=total,
+        added_bytes=ADDED,
+        seed=3,
+        method="double-layer",
+    )
+
+
+def total_of(blocks: Sequence[Block], *, rest: int = 500) -> Cost:
+    return Cost(
+        bytes=rest + sum(item.original_bytes for item in blocks),
+        macs=rest + sum(block_cost(item).macs for item in blocks),
+    )
+
+
+def candidate(rank: int, level: float, size: int, macs: int, form: str = "pair") -> Candidate:
+    return Candidate(form=form, rank=rank, level=level, bytes=size, macs=macs)
+
+
+def price(cost: Cost | Candidate, total: Cost, budgets: Budgets) -> float:
+    size, macs = cost.bytes / total.bytes, cost.macs / total.macs
+    if budgets.macs is None:
+        return size
+    return macs if budgets.size is None else size + macs
+
+
+def at_level(
+    blocks: Sequence[Block], offers: Offers, total: Cost, budgets: Budgets, level: float
+) -> dict[str, Candidate]:
+    """The rule, word by word, with no regard to speed."""
+    taken: dict[str, Candidate] = {}
+    for item in blocks:
+        smallest: dict[str, Candidate] = {}
+        for offer in offers.get(item.key, []):
+            known = smallest.get(offer.form)
+            if offer.level <= level and (known is None or offer.rank < known.rank):
+                smallest[offer.form] = offer
+        if smallest:
+            taken[item.key] = min(smallest.values(), key=lambda c: price(c, total, budgets))
+    saved = {
+        item.key: price(block_cost(item), total, budgets) - price(taken[item.key], total, budgets)
+        for item in blocks
+        if item.key in taken
+    }
+    average = sum(saved.values()) / max(len(saved), 1)
+    # A saving at the very limit may fall on either side of it by rounding: no drawn case has one.
+    return {key: c for key, c in taken.items() if saved[key] >= LEAST_SAVING * average}
+
+
+def cost_of(blocks: Sequence[Block], taken: Mapping[str, Candidate], total: Cost) -> Cost:
+    size, macs = total.bytes + ADDED, total.macs
+    for item in blocks:
+        if item.key in taken:
+            size += taken[item.key].bytes - item.original_bytes
+            macs += taken[item.key].macs - block_cost(item).macs
+    return Cost(bytes=size, macs=macs)
+
+
+def holds(cost: Cost, total: Cost, budgets: Budgets) -> bool:
+    return (budgets.size is None or cost.bytes <= budgets.size * total.bytes) and (
+        budgets.macs is None or cost.macs <= budgets.macs * total.macs
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Block], Offers, Cost]:
+    """Blocks of very different sizes, with up to two forms of up to four ranks each."""
+    blocks: list[Block] = []
+    offers: Offers = {}
+    for number in range(draw(st.integers(1, 4))):
+        columns = draw(st.sampled_from([20, 40, 400, 4000]))
+        item = block(gemm(columns, 10), key=f"block{number}", original_bytes=40 * columns)
+        blocks.append(item)
+        if draw(st.booleans()) or number == 0:
+            offers[item.key] = []
+            for form in draw(st.sampled_from([("channel",), ("channel", "spatial")])):
+                count = draw(st.integers(1, 4))
+                shares = sorted(draw(st.lists(st.integers(1, 19), min_size=count, max_size=count)))
+                ease = draw(st.integers(1, 20))
+                levels = sorted(
+                    draw(st.lists(st.integers(1, 30), min_size=count, max_size=count)), reverse=True
+                )
+                offers[item.key] += [
+                    candidate(
+                        rank + 1,
+                        level / 32,
+                        item.original_bytes * share // 20,
+                        block_cost(item).macs * share * ease // 400,
+                        form,
+                    )
+                    for rank, (share, level) in enumerate(zip(shares, levels, strict=True))
+                ]
+    return blocks, offers, total_of(blocks)
+
+
+@st.composite
+def cases_with_budgets(draw: st.DrawFn) -> tuple[list[Block], Offers, Cost, Budgets]:
+    """Budgets that some level keeps exactly, which is where a search goes wrong, or any."""
+    blocks, offers, total = draw(cases())
+    tolerance = draw(st.one_of(st.none(), st.integers(1, 31).map(lambda level: level / 32)))
+    currency = draw(st.sampled_from([("size",), ("macs",), ("size", "macs")]))
+    shares = {name: draw(st.integers(2, 19)) / 20 for name in currency}
+    if draw(st.booleans()):
+        level = draw(st.integers(1, 30)) / 32
+        kept = cost_of(blocks, at_level(blocks, offers, total, Budgets(**shares), level), total)
+        exact = {"size": kept.bytes / total.bytes, "macs": kept.macs / total.macs}
+        shares = {name: exact[name] for name in currency}
+    return blocks, offers, total, Budgets(**shares, tolerance=tolerance)

@@ -1,0 +1,110 @@
+"""Costs against loops over shapes, and against the size of real files."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from examples import block, conv, gemm, matmul
+from onnx import helper
+from onnx_graphs import conv_node, node, runnable
+
+from onnx_relusv import forms
+from onnx_relusv.cost import block_cost, block_macs, candidate_cost
+from onnx_relusv.factors import double_layer
+from onnx_relusv.graph.surgery import rewrite
+from onnx_relusv.opened import Opened, open_model
+from onnx_relusv.options import MeasureOptions
+from onnx_relusv.records import Form, Geometry
+
+
+def test_macs_of_a_conv_by_loops() -> None:
+    geometry = conv(4, 6, (3, 2), groups=2, strides=(2, 1), pads=(1, 0, 1, 0))
+    item = block(geometry, (7, 5))
+    _, channels, height, width = item.output_shape
+    # Every output value is a sum over its group's channels and the kernel.
+    assert block_macs(item) == sum(
+        2 * 3 * 2 for _ in range(channels) for _ in range(height) for _ in range(width)
+    )
+
+
+@pytest.mark.parametrize("geometry", [gemm(7, 5), matmul(7, 5)])
+def test_macs_of_a_matrix(geometry: Geometry) -> None:
+    assert block_macs(block(geometry)) == 35
+    assert block_macs(block(geometry, (4,))) == 4 * 35
+
+
+def test_a_block_costs_its_bytes() -> None:
+    cost = block_cost(block(gemm(7, 5), original_bytes=1234))
+    assert (cost.bytes, cost.macs) == (1234, 35)
+
+
+def opened_with(kind: str, prefix: str, folder: Path, *, ir_version: int = 8) -> Opened:
+    rng = np.random.default_rng(0)
+
+    def numbers(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    names = {role: f"{prefix}{role}" for role in ("before", "out")}
+    if kind == "conv":
+        geometry = conv(4, 6, (3, 3), pads=(1, 1, 1, 1))
+        nodes = [conv_node(["x", "weight", "bias"], names["before"], geometry, 1)]
+        axes: tuple[int | str, ...] = ("batch", 4, 8, 8)
+        constants = {"weight": numbers(6, 4, 3, 3), "bias": numbers(6)}
+    elif kind == "gemm":
+        nodes = [node("Gemm", ["x", "weight", "bias"], names["before"])]
+        axes = ("batch", 20)
+        constants = {"weight": numbers(20, 12), "bias": numbers(12)}
+    else:
+        nodes = [
+            node("MatMul", ["x", "weight"], "product"),
+            node("Add", ["product", "bias"], names["before"]),
+        ]
+        axes = ("batch", 3, 20)
+        constants = {"weight": numbers(20, 12), "bias": numbers(12)}
+    nodes.append(node("Relu", [names["before"]], names["out"]))
+    path = folder / "model.onnx"
+    proto = onnx.load_from_string(runnable(nodes, {"x": axes}, [names["out"]], constants).model)
+    if ir_version < 4:  # where every initializer has to be an input too
+        proto.ir_version, proto.opset_import[0].version = ir_version, 8
+        proto.graph.input.extend(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in proto.graph.initializer
+        )
+    path.write_bytes(proto.SerializeToString())
+    return open_model(path, None, MeasureOptions(provider="cpu"))
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+@pytest.mark.parametrize("prefix", ["", "/model/encoder/layers.3/" * 12])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("conv", "channel"), ("conv", "spatial"), ("gemm", "pair"), ("matmul", "pair")],
+)
+def test_bytes_are_an_upper_bound_of_what_is_written(
+    kind: str, form: Form, prefix: str, ir_version: int, tmp_path: Path
+) -> None:
+    opened = opened_with(kind, prefix, tmp_path, ir_version=ir_version)
+    (item,) = opened.blocks
+    original = opened.model.proto
+    for rank in (1, 3):
+        factors = double_layer(form, item.geometry, opened.folding(item), None, rank)
+        rewritten = rewrite(opened.model, opened.blocks, {item.key: factors}, "")
+        del rewritten.metadata_props[:]
+        stated = candidate_cost(item, form, rank, 4).bytes
+        needed = rewritten.ByteSize() - (original.ByteSize() - item.original_bytes)
+        assert needed <= stated
+        # Otherwise no small block would ever change.
+        assert stated <= needed + 700 + 5 * len(prefix)
+
+
+def test_bytes_follow_the_type_and_the_rank() -> None:
+    geometry = conv(8, 16, (3, 3))
+    item = block(geometry, (9, 9))
+    for rank in (1, 5):
+        costs = {size: candidate_cost(item, "spatial", rank, size) for size in (2, 4)}
+        numbers = forms.parameters("spatial", geometry, rank) + 16
+        assert costs[4].bytes - costs[2].bytes == 2 * numbers
+        assert costs[4].macs == costs[2].macs
+    # 8 channels * 3 rows on 7x9 values, then 16 channels * 3 columns on 7x7.
+    assert candidate_cost(item, "spatial", 5, 4).macs == 5 * (24 * 63 + 48 * 49)

@@ -1,0 +1,218 @@
+"""Plans as files: the same plan comes back, and whatever is wrong in one is named."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_relusv.errors import InputError
+from onnx_relusv.plan_file import plan_text, read_plan
+from onnx_relusv.records import Budgets, Choice, Plan
+
+PLAN = Plan(
+    model_sha256="ab" * 32,
+    samples_sha256=None,
+    budgets=Budgets(size=0.5, macs=None, tolerance=0.25),
+    method="double-layer",
+    seed=7,
+    level=0.125,
+    size=0.4921875,
+    macs=0.3,
+    choices=(
+        Choice(key="conv", action="double_layer", form="spatial", rank=5, level=0.1, why="so"),
+        Choice(key="fc", why="no form makes it smaller"),
+    ),
+)
+
+
+def written(folder: Path, data: object) -> Path:
+    path = folder / "plan.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def fields() -> dict[str, Any]:
+    return json.loads(plan_text(PLAN))
+
+
+shares = st.one_of(st.none(), st.floats(0, 1, exclude_min=True, exclude_max=True))
+choices = st.one_of(
+    st.builds(Choice, key=st.text(), level=st.floats(0, 1), why=st.text()),
+    st.builds(
+        Choice,
+        key=st.text(),
+        action=st.just("double_layer"),
+        form=st.sampled_from(["pair", "channel", "spatial"]),
+        rank=st.integers(1, 10**6),
+        level=st.floats(0, 1),
+        why=st.text(),
+    ),
+)
+plans = st.builds(
+    Plan,
+    model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    samples_sha256=st.one_of(st.none(), st.text("0123456789abcdef", min_size=64, max_size=64)),
+    budgets=st.builds(Budgets, size=shares, macs=shares, tolerance=shares),
+    method=st.just("double-layer"),
+    seed=st.integers(0, 2**63),
+    level=st.floats(0, 1),
+    size=st.floats(0, 2),
+    macs=st.floats(0, 2),
+    choices=st.lists(choices, unique_by=lambda choice: choice.key, max_size=4).map(tuple),
+)
+
+
+@given(plan=plans)
+def test_round_trip(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert read_plan(written(tmp_path_factory.mktemp("plan"), plan_text(plan))) == plan
+
+
+def test_the_file_is_readable(fields: dict[str, Any]) -> None:
+    assert list(fields)[:2] == ["schema", "schema_version"]
+    assert fields["budgets"] == {"size": 0.5, "macs": None, "tolerance": 0.25}
+    assert fields["choices"][0]["form"] == "spatial"
+    assert plan_text(PLAN).endswith("}\n")
+
+
+def test_an_edited_plan(fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["choices"][0]["rank"] = 3
+    fields["choices"][1] = {"key": "fc", "action": "double_layer", "form": "pair", "rank": 2}
+    plan = read_plan(written(tmp_path, fields))
+    assert plan == replace(
+        PLAN,
+        choices=(
+            replace(PLAN.choices[0], rank=3),
+            Choice(key="fc", action="double_layer", form="pair", rank=2),
+        ),
+    )
+    fields["budgets"] = {}
+    assert read_plan(written(tmp_path, fields)).budgets == Budgets()
+
+
+def refused(folder: Path, data: object, *parts: str) -> None:
+    path = written(folder, data)
+    with pytest.raises(InputError) as caught:
+        read_plan(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    for part in parts:
+        assert part in message
+
+
+def test_what_is_no_plan(tmp_path: Path, fields: dict[str, Any]) -> None:
+    refused(tmp_path, "{", "not JSON")
+    refused(tmp_path, "[" * 100_000, "not JSON")
+    for data in ([], "text", 3, None, {}, {"schema": "onnx-relusv/report"}):
+        refused(tmp_path, json.dumps(data), "not a plan of onnx-relusv")
+    (tmp_path / "plan.json").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(InputError, match="not JSON"):
+        read_plan(tmp_path / "plan.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_plan(tmp_path / "missing.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+def test_another_version(version: object, fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["schema_version"] = version
+    refused(tmp_path, fields, f"schema version {version}", "Make the plan again")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_sha256",
+        "samples_sha256",
+        "budgets",
+        "method",
+        "seed",
+        "level",
+        "size",
+        "macs",
+        "choices",
+    ],
+)
+def test_a_missing_field(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    del fields[name]
+    refused(tmp_path, fields, "missing", name)
+
+
+def test_an_unknown_field(fields: dict[str, Any], tmp_path: Path) -> None:
+    refused(tmp_path, {**fields, "colour": 1}, "unknown", "colour")
+    refused(tmp_path, {**fields, "budgets": {"sise": 0.5}}, "unknown", "sise")
+    choice = {"key": "conv", "ranks": 3}
+    refused(tmp_path, {**fields, "choices": [choice]}, "unknown", "ranks")
+    refused(tmp_path, {**fields, "choices": [{"action": "keep"}]}, "missing", "key")
+
+
+WRONG: dict[str, list[object]] = {
+    "model_sha256": [None, 3, ["ab"]],
+    "samples_sha256": [3, []],
+    "budgets": [None, [], "0.5", 0.5],
+    "method": ["harmonic", None, 1],
+    "seed": [-1, 1.5, "7", None, True],
+    "level": ["0.1", None, -0.1, float("nan"), float("inf"), 10**400, True],
+    "size": ["0.1", None, -0.1, float("nan")],
+    "macs": ["0.1", None, -0.1, float("nan")],
+    "choices": [None, {}, "conv", 3, ["conv"], [None], [[]]],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_field_of_the_wrong_kind(
+    name: str, value: object, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields[name] = value
+    refused(tmp_path, fields, name.removesuffix("s"))
+
+
+@pytest.mark.parametrize("name", ["size", "macs", "tolerance"])
+@pytest.mark.parametrize("value", ["0.5", 0, 1, 1.5, -1, True, [], float("nan")])
+def test_a_budget_out_of_range(
+    name: str, value: object, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["budgets"][name] = value
+    refused(tmp_path, fields, "budgets", name)
+
+
+WRONG_CHOICE: dict[str, list[object]] = {
+    "key": [None, 3, ["conv"], {}],
+    "action": ["prune", None, 1, []],
+    "form": ["tucker", None, 1, []],
+    "rank": [0, -1, 1.5, "5", None, True, []],
+    "level": ["0.1", None, -0.1, float("nan")],
+    "why": [None, 3],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG_CHOICE.items() for value in values]
+)
+def test_a_choice_of_the_wrong_kind(
+    name: str, value: object, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["choices"][0][name] = value
+    refused(tmp_path, fields, name)
+    if name != "key":
+        refused(tmp_path, fields, "conv")
+
+
+@pytest.mark.parametrize(("name", "value"), [("form", "tucker"), ("rank", 0), ("rank", "5")])
+def test_a_kept_block_is_checked_too(
+    name: str, value: object, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["choices"][1][name] = value
+    refused(tmp_path, fields, "fc", name)
+
+
+def test_a_block_listed_twice(fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["choices"].append(fields["choices"][0])
+    refused(tmp_path, fields, "conv", "twice")

@@ -1,0 +1,253 @@
+"""From a plan to a checked file, and nothing at all where anything fails."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graphs import evaluated, gap, model_proto, normal, run
+from onnx import helper
+
+from onnx_relusv.candidates import candidate_at
+from onnx_relusv.errors import BudgetError, InputError, ValidationError
+from onnx_relusv.factors import as_stored, double_layer
+from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.surgery import PROVENANCE_KEY
+from onnx_relusv.opened import Opened, block_moments, open_model
+from onnx_relusv.options import MeasureOptions
+from onnx_relusv.progress import Silent
+from onnx_relusv.records import Budgets, Choice, Form, Plan
+from onnx_relusv.results import Verdict
+from onnx_relusv.rewriting import write_planned
+
+Levels = dict[str, float]
+TEXT = (
+    "(float[N,4,8,8] x) => (float[N,10] y) {"
+    " a = Conv<pads=[1,1,1,1]>(x, k, b) c = Relu(a) f = GlobalAveragePool(c) g = Flatten(f)"
+    " h = Gemm(g, w, v) i = Relu(h) y = MatMul(i, u) }"
+)
+ARRAYS = {
+    "k": normal(24, 4, 3, 3),
+    "b": normal(24),
+    "w": normal(24, 40),
+    "v": normal(40),
+    "u": normal(40, 10),
+}
+CHOICES = (
+    Choice(key="c", action="double_layer", form="spatial", rank=4),
+    Choice(key="i", action="double_layer", form="pair", rank=5),
+    Choice(key="y"),
+)
+
+
+def opened(folder: Path, *, samples: bool = False, external: bool = False) -> Opened:
+    """The model, with random samples or without any."""
+    path = folder / "model.onnx"
+    proto = model_proto(TEXT, ARRAYS)
+    helper.set_model_props(proto, {"labels": "a,b"})
+    onnx.save(proto, path, save_as_external_data=external, location="model.bin", size_threshold=500)
+    if samples:
+        np.savez(folder / "samples.npz", x=normal(60, 4, 8, 8))
+    options = MeasureOptions(provider="cpu", seed=3)
+    return open_model(path, folder / "samples.npz" if samples else None, options)
+
+
+def planned(model: Opened, choices: tuple[Choice, ...] = CHOICES, **budgets: float) -> Plan:
+    """A plan of these choices."""
+    return Plan(
+        model_sha256=model.model.sha256,
+        samples_sha256=None,
+        budgets=Budgets(**budgets),
+        method="double-layer",
+        seed=3,
+        level=0.9,
+        size=0.5,
+        macs=0.5,
+        choices=choices,
+    )
+
+
+def written(
+    model: Opened,
+    plan: Plan,
+    output: Path,
+    before_publishing: Callable[[Model, Verdict, Levels], None] = lambda *_: None,
+) -> None:
+    """Carries a plan out, in silence."""
+    moments = block_moments(model, Silent())
+    write_planned(model, plan, moments, output, Silent(), before_publishing)
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_the_file_computes_what_its_factors_say(external: bool, tmp_path: Path) -> None:
+    model = opened(tmp_path, external=external)
+    output = tmp_path / "smaller.onnx"
+    written(model, planned(model), output)
+    feeds = {"x": normal(2, 4, 8, 8)}
+    result = run(output, feeds, ["a", "g", "h", "y"])
+    conv, dense, last = model.blocks
+    for block, form, rank, source in (
+        (conv, "spatial", 4, feeds["x"]),
+        (dense, "pair", 5, result["g"]),
+    ):
+        factors = double_layer(form, block.geometry, model.folding(block), None, rank)
+        expected = evaluated(block, as_stored(block, factors), source)
+        # Float32 sums of at most 100 products, twice.
+        assert gap(result[block.pre_activation], expected) < 5e-6
+    kept = evaluated(last, model.folding(last), np.maximum(result["h"], 0))
+    assert gap(result["y"], kept) < 5e-6
+    smaller = read_model(output)
+    assert smaller.bytes < model.model.bytes
+    assert smaller.has_external_data == external
+
+
+def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
+    model = opened(tmp_path, samples=True)
+    written(model, planned(model, size=0.9), tmp_path / "smaller.onnx")
+    metadata = {
+        entry.key: entry.value for entry in onnx.load(tmp_path / "smaller.onnx").metadata_props
+    }
+    assert metadata["labels"] == "a,b"
+    story = json.loads(metadata[PROVENANCE_KEY])
+    assert model.samples is not None
+    assert story["original_sha256"] == model.model.sha256
+    assert story["samples_sha256"] == model.samples.sha256
+    assert (story["method"], story["level"], story["seed"]) == ("double-layer", 0.9, 3)
+    assert story["budgets"] == {"size": 0.9, "macs": None, "tolerance": None}
+    assert story["version"]
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    model = opened(tmp_path, samples=True)
+    for name in ("first.onnx", "second.onnx"):
+        written(model, planned(model), tmp_path / name)
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+
+
+def test_what_is_told_before_the_file_has_its_name(tmp_path: Path) -> None:
+    model = opened(tmp_path)
+    output, told = tmp_path / "smaller.onnx", []
+
+    def look(smaller: Model, verdict: Verdict, levels: Levels) -> None:
+        assert not output.exists()
+        assert smaller.path.is_file()
+        told.append((smaller.sha256, verdict, levels))
+
+    written(model, planned(model), output, look)
+    ((sha256, verdict, levels),) = told
+    assert read_model(output).sha256 == sha256
+    assert len(verdict.checks) == 8
+    assert levels.keys() == {"c", "i"}
+    for block, choice in zip(model.blocks[:2], CHOICES[:2], strict=True):
+        assert choice.form is not None
+        assert choice.rank is not None
+        linear = model.folding(block)
+        stated = candidate_at(block, linear, None, choice.form, choice.rank).level
+        # Rounding to float32 moves a level by about 1e-7.
+        assert levels[block.key] == pytest.approx(stated, rel=1e-5)
+
+
+def test_samples_shape_the_factors(tmp_path: Path) -> None:
+    plain, informed = (
+        opened(folder, samples=samples)
+        for folder, samples in ((tmp_path / "plain", False), (tmp_path / "informed", True))
+        if folder.mkdir() is None
+    )
+    for model, name in ((plain, "plain.onnx"), (informed, "informed.onnx")):
+        written(model, planned(model), tmp_path / name)
+    feeds = {"x": normal(60, 4, 8, 8)}
+    exact = run(plain.model.path, feeds, ["h"])["h"]
+    errors = [
+        gap(run(tmp_path / f"{name}.onnx", feeds, ["h"])["h"], exact)
+        for name in ("plain", "informed")
+    ]
+    # What flows in after a ReLU and a mean has a mean far from zero, which plain factors miss.
+    assert errors[1] < 0.5 * errors[0]
+
+
+class InterruptionError(Exception):
+    pass
+
+
+def interrupt(*_: object) -> None:
+    raise InterruptionError
+
+
+def all_kept(choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    return tuple(Choice(key=choice.key) for choice in choices)
+
+
+def changed(index: int, **fields: object) -> tuple[Choice, ...]:
+    """The choices with one of them changed."""
+    choices = list(CHOICES)
+    choices[index] = replace(choices[index], **fields)  # type: ignore[arg-type]
+    return tuple(choices)
+
+
+@pytest.mark.parametrize(
+    ("choices", "budgets", "error", "message"),
+    [
+        (all_kept(CHOICES), {}, BudgetError, "no block can be made smaller; nothing was written"),
+        (CHOICES, {"size": 0.1}, BudgetError, r"over the budget of 0\.1; nothing was written"),
+        (changed(0, key="b"), {}, InputError, "the plan changes b, which is no block"),
+        (changed(0, form="pair"), {}, InputError, "the plan gives c the form pair, which it lacks"),
+        (changed(1, form="channel"), {}, InputError, "gives i the form channel, which it lacks"),
+        (changed(1, rank=25), {}, InputError, "gives i rank 25; it has to be from 1 to 24"),
+        (changed(1, rank=0), {}, InputError, "gives i rank 0; it has to be from 1 to 24"),
+        (changed(1, rank=-3), {}, InputError, "gives i rank -3; it has to be from 1 to 24"),
+        (
+            (Choice(key="i", action="double_layer", form="pair", rank=24),),
+            {},
+            ValidationError,
+            r"the result has \d+ bytes, the original \d+",
+        ),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out(
+    choices: tuple[Choice, ...],
+    budgets: dict[str, float],
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+) -> None:
+    model = opened(tmp_path)
+    output = tmp_path / "smaller.onnx"
+    output.write_bytes(b"somebody's own")
+    before = names(tmp_path)
+    with pytest.raises(error, match=message):
+        written(model, planned(model, choices, **budgets), output)
+    assert output.read_bytes() == b"somebody's own"
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_an_error_before_publishing_leaves_no_model_behind(external: bool, tmp_path: Path) -> None:
+    model = opened(tmp_path, external=external)
+    before = names(tmp_path)
+    with pytest.raises(InterruptionError):
+        written(model, planned(model), tmp_path / "smaller.onnx", interrupt)
+    assert names(tmp_path) == before
+
+
+def test_a_kept_size_budget_is_no_obstacle(tmp_path: Path) -> None:
+    model = opened(tmp_path)
+    written(model, planned(model, size=0.9), tmp_path / "smaller.onnx")
+    assert read_model(tmp_path / "smaller.onnx").bytes <= 0.9 * model.model.bytes
+
+
+@pytest.mark.parametrize("form", ["channel", "spatial"])
+def test_every_form_of_a_convolution(form: Form, tmp_path: Path) -> None:
+    model = opened(tmp_path)
+    choice = Choice(key="c", action="double_layer", form=form, rank=3)
+    written(model, planned(model, (choice,)), tmp_path / "smaller.onnx")
+    nodes = onnx.load(tmp_path / "smaller.onnx").graph.node
+    kernels = [a.ints for node in nodes[:2] for a in node.attribute if a.name == "kernel_shape"]
+    expected = {"channel": [[3, 3], [1, 1]], "spatial": [[3, 1], [1, 3]]}
+    assert [list(kernel) for kernel in kernels] == expected[form]
