@@ -251,22 +251,26 @@ def test_samples_that_do_not_fit_are_an_input_error(tmp_path: Path, damage: str)
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to another process")
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
-    output = tmp_path / "small.onnx"
+    output, temporary = tmp_path / "small.onnx", tmp_path / "temporary"
     output.write_text("precious", encoding="utf-8")
+    temporary.mkdir()
     vgg = MODELS / "fashion_vgg.onnx"
     command = ["compress", vgg, "--output", output, "--size", 0.25, "--samples", CALIBRATION]
     process = subprocess.Popen(
         [sys.executable, "-m", "onnx_relusv", *map(str, command), "--force"],
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
-    # Long enough to be at work, far too short to be done.
-    time.sleep(4)
+    # The fit, long after the start and long before the end, begins with a temporary folder.
+    while process.poll() is None and not any(temporary.glob("onnx-relusv-*")):
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted" in message
-    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.onnx", "temporary"]
+    assert not any(temporary.glob("onnx-relusv-*"))
     assert output.read_text(encoding="utf-8") == "precious"
 
 

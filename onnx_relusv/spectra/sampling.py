@@ -11,7 +11,7 @@ import numpy as np
 from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
 from onnx_relusv.records import Block
 
-ROWS_PER_COLUMN = 32
+ROWS_PER_COLUMN = 16
 FEWEST_ROWS = 20_000
 
 

@@ -223,6 +223,8 @@ def test_an_identity_at_the_end_leads_to_the_graphs_output(tmp_path: Path) -> No
         ("y = Add(h, s)", {"s": normal(3, 5)}),
         ("y = Add(h, s)", {"s": normal(3, 1)}),
         ("y = Add(h, s)", {"s": normal(2, 3, 5)}),
+        ("y = Add(h, s)", {"s": normal(1, 1, 1)}),
+        ("y = Add(h, s)", {"s": normal(1, 1, 5)}),
     ],
 )
 def test_what_is_no_activation_leaves_a_linear_block(

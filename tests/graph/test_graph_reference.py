@@ -125,6 +125,8 @@ def test_two_such_blocks_in_a_row(tmp_path: Path) -> None:
     expected = evaluated(first, dense["g"], VECTORS["x"])
     assert gap(result["g"], expected) < ROUNDING
     assert gap(result["h"], evaluated(second, dense["y"], expected)) < ROUNDING
+    nodes = onnx.load_model_from_string(reference(searched.model, searched.blocks, dense).model)
+    assert [node.op_type for node in nodes.graph.node] == ["MatMul", "Add", "MatMul", "Add", "Relu"]
 
 
 def test_constants_that_others_read_are_not_changed(tmp_path: Path) -> None:

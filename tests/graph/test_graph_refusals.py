@@ -80,6 +80,12 @@ CASES = {
     "bias_of_the_rows": of_vectors(
         "h = Gemm(x, w, b) y = Relu(h)", "its bias of shape (3, 1) depends on", b=normal(3, 1)
     ),
+    "bias_of_as_many_rows_as_columns": Case(
+        "(float[5,6] x) => (y) { h = Gemm(x, w, b) y = Relu(h) }",
+        {"w": W, "b": normal(5, 1)},
+        {"x": normal(5, 6)},
+        "its bias of shape (5, 1) depends on",
+    ),
     "computed_bias": of_vectors(
         "c = Neg(b) h = Gemm(x, w, c) y = Relu(h)", "its bias c is computed", b=B
     ),

@@ -94,6 +94,22 @@ def test_a_normalisation_of_every_value_is_not_folded(opset: int, tmp_path: Path
     assert gap(values(searched, "g"), normalised(values(searched, "h"), first)) > CARELESS
 
 
+def test_a_normalisation_of_the_steps_of_a_sequence_is_not_folded(tmp_path: Path) -> None:
+    # Five steps and five features: the lengths say nothing of the axis.
+    proto = model_proto(
+        "(float[N,5,6] x) => (y) { h = MatMul(x, w)"
+        " g = BatchNormalization(h, gamma, beta, mean, variance) y = Relu(g) }",
+        {"w": normal(6, 5), **normalization(5)},
+    )
+    feeds = {"x": normal(2, 5, 6)}
+    assert search(proto, tmp_path, feeds).block.key == "h"
+    result = run(proto, feeds, ["h", "g"])
+    columns = {name: vector.reshape(-1) for name, vector in normalization(5).items()}
+    careless = normalised(result["h"].swapaxes(1, 2), columns).swapaxes(1, 2)
+    assert gap(result["g"], normalised(result["h"][..., None], columns)[..., 0]) < ROUNDING
+    assert gap(result["g"], careless) > CARELESS
+
+
 def test_spatial_one_is_folded(tmp_path: Path) -> None:
     body = "g = BatchNormalization<spatial=1>(h, gamma, beta, mean, variance) y = Relu(g)"
     searched = image(body, tmp_path, 7, **normalization(7))
