@@ -291,6 +291,25 @@ def test_the_same_data_again_stays(tmp_path: Path) -> None:
     assert read_model(target).has_external_data
 
 
+def test_other_data_has_another_name(tmp_path: Path) -> None:
+    first = published(external(tmp_path), tmp_path / "out.onnx")
+    data = tmp_path / "two.bin"
+    data.write_bytes(data.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
+    assert published(read_model(tmp_path / "model.onnx"), tmp_path / "out.onnx") != first
+
+
+def test_a_failure_leaves_the_old_file_its_data(tmp_path: Path) -> None:
+    model, target = external(tmp_path), tmp_path / "out.onnx"
+    published(model, target)
+    before = contents(tmp_path)
+    with staged(target) as folder:
+        path = write_staged(model.proto, model, folder, "out.onnx")
+        path.unlink()
+        with pytest.raises(UsageError, match="cannot be written"):
+            publish(path, target)
+    assert contents(tmp_path) == before
+
+
 def test_other_peoples_data_is_kept(tmp_path: Path) -> None:
     target = external(tmp_path).path
     (tmp_path / "model.onnx.0123abcd.data").write_bytes(b"nobody reads this")
