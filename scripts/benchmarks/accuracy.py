@@ -10,7 +10,8 @@ from onnx_relusv import Budgets, PlanOptions, compare, compress
 MODELS = Path("models")
 CALIBRATION = MODELS / "fashion_calibration.npz"
 TEST = MODELS / "fashion_test.npz"
-ROWS = (
+# A size of None is no budget at all: the default level.
+ROWS: tuple[tuple[str, float | None, Path | None], ...] = (
     ("fashion_mlp", 0.0625, CALIBRATION),
     ("fashion_vgg", 0.25, CALIBRATION),
     ("fashion_resnet", 0.5, CALIBRATION),
@@ -18,6 +19,12 @@ ROWS = (
     ("fashion_mlp", 0.5, None),
     ("fashion_vgg", 0.5, None),
     ("fashion_resnet", 0.5, None),
+    ("lenet_300_100", None, CALIBRATION),
+    ("fashion_mlp", None, CALIBRATION),
+    ("fashion_vgg", None, CALIBRATION),
+    ("fashion_resnet", None, CALIBRATION),
+    ("lenet_300_100", None, None),
+    ("fashion_mlp", None, None),
 )
 
 
@@ -37,7 +44,8 @@ def main() -> None:
             assert evaluation.accuracy_before is not None  # the test samples have labels
             assert evaluation.accuracy_after is not None
             print(
-                f"| {name} | `--size {size:g}` | {'5,000 images' if samples else 'none'} "
+                f"| {name} | {f'`--size {size:g}`' if size else 'none'} "
+                f"| {'5,000 images' if samples else 'none'} "
                 f"| {found.after.bytes / found.before.bytes:.4f} "
                 f"| {found.after.macs / found.before.macs:.3f} "
                 f"| {evaluation.accuracy_before:.2%} -> {evaluation.accuracy_after:.2%} "

@@ -1,5 +1,6 @@
 """What is found: the blocks of every pattern, where they begin and end, and what they say."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,11 +140,12 @@ def behind_identities(proto: ModelProto) -> ModelProto:
 
 @pytest.mark.parametrize("move", [as_constants, behind_identities])
 @pytest.mark.parametrize("name", ["gemm", "conv_everything", "conv_clip", "gemm_prelu"])
-def test_constants_may_be_nodes(name: str, move: object, tmp_path: Path) -> None:
+def test_constants_may_be_nodes(
+    name: str, move: Callable[[ModelProto], ModelProto], tmp_path: Path
+) -> None:
     pattern = PATTERNS[name]
     plain = search(pattern.proto(), tmp_path, pattern.feeds())
-    proto = move(pattern.proto())  # type: ignore[operator]
-    moved = search(proto, tmp_path, pattern.feeds())
+    moved = search(move(pattern.proto()), tmp_path, pattern.feeds())
     assert moved.block.geometry == plain.block.geometry
     assert moved.block.activation.ceiling == plain.block.activation.ceiling
     np.testing.assert_array_equal(moved.block.activation.slopes, plain.block.activation.slopes)

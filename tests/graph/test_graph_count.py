@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import factors_of, model_proto, normal, run, saved, search
+from onnx import ModelProto
 from patterns import PATTERNS
 
 from onnx_relusv import forms
@@ -96,9 +97,9 @@ def test_the_count_of_a_rewritten_file_is_what_its_forms_promise(name: str, tmp_
     searched = search(pattern.proto(), tmp_path, feeds)
     block = searched.block
 
-    def counted(proto: object) -> int:
-        values = run(proto, feeds, measured_tensors(proto)) | feeds  # type: ignore[arg-type]
-        return macs(proto, {key: value.shape for key, value in values.items()})  # type: ignore[arg-type]
+    def counted(proto: ModelProto) -> int:
+        values = run(proto, feeds, measured_tensors(proto)) | feeds
+        return macs(proto, {key: value.shape for key, value in values.items()})
 
     assert counted(pattern.proto()) == block_macs(block)
     for form in forms.available_forms(block.geometry):
