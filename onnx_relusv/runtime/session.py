@@ -162,6 +162,11 @@ class Session:
         return dict(zip(outputs, binding.get_outputs(), strict=True))
 
 
+def as_array(value: Any) -> np.ndarray:
+    """An array as it is, or an OrtValue copied off its device."""
+    return value if isinstance(value, np.ndarray) else np.array(value.numpy())
+
+
 def as_value(array: np.ndarray) -> Any:
     """An array as an OrtValue, which reads it in place on the CPU; bfloat16 included."""
     if array.dtype.kind == "V" or array.dtype.name == "bfloat16":

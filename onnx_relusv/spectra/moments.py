@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_relusv.records import Block, Floats, Moments
 from onnx_relusv.runtime.moment_kernels import moments_kernel
-from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.session import Session, as_array
 from onnx_relusv.samples import Batch, Samples
 from onnx_relusv.spectra.sampling import Sampling
 
@@ -108,8 +108,8 @@ class _Sum:
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk."""
-        second = _numpy(self._total) / self._rows
-        mean = _numpy(self._sum)[:, :, 0] / self._rows
+        second = as_array(self._total) / self._rows
+        mean = as_array(self._sum)[:, :, 0] / self._rows
         return shrunk_moments(mean, second, self._rows, samples)
 
 
@@ -157,7 +157,3 @@ def oracle_shrinkage(covariance: Floats, samples: int) -> float:
     if denominator <= 0:
         return 1.0
     return float(min(1.0, max(1e-9, numerator / denominator)))
-
-
-def _numpy(value: Any) -> np.ndarray:
-    return value if isinstance(value, np.ndarray) else np.array(value.numpy())

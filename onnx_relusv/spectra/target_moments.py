@@ -8,7 +8,7 @@ import numpy as np
 from onnx_relusv import forms
 from onnx_relusv.records import Block, Factors, Floats, LinearMap, ReadOnlyArrays
 from onnx_relusv.runtime.moment_kernels import fit_kernel
-from onnx_relusv.runtime.session import as_value
+from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.spectra.sampling import Sampling
 
 
@@ -93,13 +93,14 @@ class TargetSums:
         both = object.__new__(TargetSums)
         both.rows = self.rows + other.rows
         both._sums = {
-            name: _numpy(value) + _numpy(other._sums[name]) for name, value in self._sums.items()
+            name: as_array(value) + as_array(other._sums[name])
+            for name, value in self._sums.items()
         }
         return both
 
     def means(self) -> TargetMoments:
         """The moments."""
-        means = {name: _numpy(value) / self.rows for name, value in self._sums.items()}
+        means = {name: as_array(value) / self.rows for name, value in self._sums.items()}
         return TargetMoments(
             second=means["total"],
             cross=means["cross"],
@@ -107,7 +108,3 @@ class TargetSums:
             target=means["target_sum"][:, :, 0],
             rows=self.rows,
         )
-
-
-def _numpy(value: Any) -> np.ndarray:
-    return value if isinstance(value, np.ndarray) else np.array(value.numpy())
