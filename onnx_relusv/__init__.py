@@ -4,10 +4,10 @@ The five functions have the names of the commands: `inspect`, `plan`, `apply`, `
 `compare`. They raise subclasses of `ReluSvError`, each of which carries an exit code.
 """
 
+from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import ReluSvError
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.pipeline import apply, compare, compress, inspect, plan
-from onnx_relusv.records import Budgets
 
 __all__ = [
     "Budgets",

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.cost import block_cost
+from onnx_relusv.decisions import Budgets, Candidate, Choice, Cost, Plan
 from onnx_relusv.errors import BudgetError
-from onnx_relusv.records import Block, Budgets, Candidate, Choice, Cost, Plan
+from onnx_relusv.records import Block
 
 # Without a budget: what these leave of the accuracy is measured in docs/how-it-works.md. A plain
 # level overstates what a change does to real inputs, so it may be larger.

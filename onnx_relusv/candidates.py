@@ -7,8 +7,9 @@ from onnx import helper
 
 from onnx_relusv import forms
 from onnx_relusv.cost import block_cost, candidate_cost
+from onnx_relusv.decisions import Candidate, Form
 from onnx_relusv.factors import decompose_block, levels
-from onnx_relusv.records import Block, Candidate, Form, LinearMap, Moments
+from onnx_relusv.records import Block, LinearMap, Moments
 from onnx_relusv.spectra.singular import Decomposition
 
 # Ratio of neighbouring ranks where a level is costly to compute; 1.09 wastes 4 % on average.

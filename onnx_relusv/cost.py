@@ -3,7 +3,8 @@
 from math import prod
 
 from onnx_relusv import forms
-from onnx_relusv.records import Block, Cost, Form
+from onnx_relusv.decisions import Cost, Form
+from onnx_relusv.records import Block
 
 # What a protobuf spends beside the numbers: field tags, dims, element type, node attributes and
 # the domain-free operator name. Names are counted apart. An upper bound, so that a budget that is

@@ -19,7 +19,8 @@ import scipy.linalg
 from onnx import helper
 
 from onnx_relusv import forms
-from onnx_relusv.records import Block, Factors, Floats, Form, Geometry, LinearMap, Moments
+from onnx_relusv.decisions import Factors, Form
+from onnx_relusv.records import Block, Floats, Geometry, LinearMap, Moments
 from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
 
 

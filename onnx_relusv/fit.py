@@ -24,13 +24,14 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 
+from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.graph.reference import with_dense
 from onnx_relusv.graph.segments import cuts, segment
 from onnx_relusv.importance import direct_consumers, importance_root
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Block, Factors, Floats, Form, LinearMap, Moments
+from onnx_relusv.records import Block, Floats, LinearMap, Moments
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples import Samples

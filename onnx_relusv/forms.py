@@ -17,7 +17,8 @@ from math import prod
 
 import numpy as np
 
-from onnx_relusv.records import Floats, Form, Geometry
+from onnx_relusv.decisions import Form
+from onnx_relusv.records import Floats, Geometry
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
-from onnx_relusv.records import Budgets
 
 Method = Literal["auto", "double-layer", "harmonic"]
 ProviderName = Literal["auto", "cuda", "cpu"]

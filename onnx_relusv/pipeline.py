@@ -10,6 +10,7 @@ from pathlib import Path
 from onnx_relusv.allocation import Origin, make_plan
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost
+from onnx_relusv.decisions import Choice, Cost, Plan
 from onnx_relusv.errors import InputError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, read_model
@@ -25,7 +26,6 @@ from onnx_relusv.options import MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.progress import Progress, Silent
-from onnx_relusv.records import Choice, Cost, Plan
 from onnx_relusv.report.folder import write_compression
 from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection, Verdict
 from onnx_relusv.rewriting import write_planned

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from onnx_relusv.decisions import Action, Budgets, Choice, Form, Plan
 from onnx_relusv.errors import InputError
-from onnx_relusv.records import Action, Budgets, Choice, Form, Plan
 
 SCHEMA = "onnx-relusv/plan"
 SCHEMA_VERSION = 1

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_relusv.records import Block, Budgets, Choice, Cost, Refusal, Spectrum
+from onnx_relusv.decisions import Budgets, Choice, Cost
+from onnx_relusv.measures import Spectrum
+from onnx_relusv.records import Block, Refusal
 
 
 @dataclass(frozen=True)

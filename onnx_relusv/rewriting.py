@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv import forms
+from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
 from onnx_relusv.fit import Change, fit
@@ -17,7 +18,7 @@ from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, staged, write_staged
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import LinearMap, Plan
+from onnx_relusv.records import LinearMap
 from onnx_relusv.results import Verdict
 from onnx_relusv.validate import Claim, check_stated_level, validate
 

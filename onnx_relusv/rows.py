@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from onnx_relusv.candidates import block_candidates
 from onnx_relusv.cost import block_cost
+from onnx_relusv.decisions import Candidate, Cost
 from onnx_relusv.factors import decompose_block
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Candidate, Cost
 from onnx_relusv.results import BlockRow, RankSaving
 from onnx_relusv.spectra.measure import measure
 

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from onnx_relusv import forms
+from onnx_relusv.decisions import Form
 from onnx_relusv.patches import output_lengths
-from onnx_relusv.records import Activation, Block, Form, Geometry, LinearMap, Moments
+from onnx_relusv.records import Activation, Block, Geometry, LinearMap, Moments
 
 RELU = Activation(kind="relu", slopes=np.zeros(1))
 LINEAR = Activation(kind="none", slopes=np.ones(1))

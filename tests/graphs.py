@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper, parser
 
+from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import double_layer
 from onnx_relusv.forms import available_forms, compose, largest_rank
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
@@ -24,7 +25,7 @@ from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.view import view
 from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
-from onnx_relusv.records import Block, Factors, Floats, Form, LinearMap, Refusal
+from onnx_relusv.records import Block, Floats, LinearMap, Refusal
 
 Feeds = Mapping[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from onnx_relusv.allocation import LEAST_SAVING, Origin
 from onnx_relusv.cost import block_cost
-from onnx_relusv.records import Block, Budgets, Candidate, Cost
+from onnx_relusv.decisions import Budgets, Candidate, Cost
+from onnx_relusv.records import Block
 
 ADDED = 50
 Offers = dict[str, list[Candidate]]

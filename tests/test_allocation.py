@@ -23,8 +23,9 @@ from onnx_relusv.allocation import (
     DEFAULT_TOLERANCE_WITHOUT_SAMPLES,
     make_plan,
 )
+from onnx_relusv.decisions import Budgets, Cost, Plan
 from onnx_relusv.errors import BudgetError
-from onnx_relusv.records import Block, Budgets, Cost, Plan
+from onnx_relusv.records import Block
 
 
 def decided(plan: Plan) -> dict[str, tuple[str | None, int | None]]:

@@ -10,8 +10,9 @@ from onnx import TensorProto
 from onnx_relusv import forms
 from onnx_relusv.candidates import block_candidates, candidate_at, item_size
 from onnx_relusv.cost import block_cost, candidate_cost
+from onnx_relusv.decisions import Candidate
 from onnx_relusv.factors import decompose_block
-from onnx_relusv.records import Block, Candidate, Geometry, LinearMap, Moments
+from onnx_relusv.records import Block, Geometry, LinearMap, Moments
 
 CASES = {
     "gemm": (gemm(40, 60), ()),

@@ -11,11 +11,12 @@ from onnx_graphs import conv_node, node, runnable
 
 from onnx_relusv import forms
 from onnx_relusv.cost import block_cost, block_macs, candidate_cost
+from onnx_relusv.decisions import Form
 from onnx_relusv.factors import double_layer
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.opened import Opened, open_model
 from onnx_relusv.options import MeasureOptions
-from onnx_relusv.records import Form, Geometry
+from onnx_relusv.records import Geometry
 
 
 def test_macs_of_a_conv_by_loops() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnx_relusv import forms
+from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import (
     as_stored,
     composed_level,
@@ -17,7 +18,7 @@ from onnx_relusv.factors import (
     double_layer,
     levels,
 )
-from onnx_relusv.records import Factors, Floats, Form, Geometry, LinearMap, Moments
+from onnx_relusv.records import Floats, Geometry, LinearMap, Moments
 
 GEOMETRIES = {
     "wide": gemm(30, 12),

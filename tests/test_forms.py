@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from onnx_graphs import conv_node, run, runnable
 
 from onnx_relusv import forms
+from onnx_relusv.decisions import Form
 from onnx_relusv.patches import output_lengths
-from onnx_relusv.records import Floats, Form, Geometry
+from onnx_relusv.records import Floats, Geometry
 
 
 def small_integers(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_relusv.decisions import Budgets, Choice, Plan
 from onnx_relusv.errors import InputError
 from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.records import Budgets, Choice, Plan
 
 PLAN = Plan(
     model_sha256="ab" * 32,

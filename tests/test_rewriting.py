@@ -12,6 +12,7 @@ from graphs import evaluated, gap, model_proto, normal, run
 from onnx import helper
 
 from onnx_relusv.candidates import candidate_at
+from onnx_relusv.decisions import Budgets, Choice, Form, Plan
 from onnx_relusv.errors import BudgetError, InputError, ValidationError
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.graph.model import Model, read_model
@@ -19,7 +20,6 @@ from onnx_relusv.graph.surgery import PROVENANCE_KEY
 from onnx_relusv.opened import Opened, block_moments, open_model
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.progress import Silent
-from onnx_relusv.records import Budgets, Choice, Form, Plan
 from onnx_relusv.results import Verdict
 from onnx_relusv.rewriting import write_planned
 

@@ -11,11 +11,12 @@ from graphs import change_initializer, factors_of, normal, run, search
 from onnx import ModelProto, helper, numpy_helper
 from rewrites import IMAGES, Rewritten, compressed_network, rewritten
 
+from onnx_relusv.decisions import Form
 from onnx_relusv.errors import ValidationError
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.fit import Change, Fitted
 from onnx_relusv.graph.checks import checker_problem
-from onnx_relusv.records import Form, LinearMap, Moments
+from onnx_relusv.records import LinearMap, Moments
 from onnx_relusv.validate import check_stated_level, relative_error
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from onnx_relusv.decisions import Budgets
 from onnx_relusv.options import MeasureOptions, PlanOptions
-from onnx_relusv.records import Budgets
 
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)

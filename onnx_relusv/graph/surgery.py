@@ -14,10 +14,11 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnx_relusv import forms
+from onnx_relusv.decisions import Factors
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.protos import FreshNames, copy_fields, set_metadata, used_names
 from onnx_relusv.graph.view import view
-from onnx_relusv.records import Block, Factors, Floats
+from onnx_relusv.records import Block, Floats
 
 PROVENANCE_KEY = "onnx_relusv"
 _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4

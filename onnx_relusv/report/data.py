@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from onnx_relusv.records import Block, Choice, Cost, Floats, Refusal, Spectrum
+from onnx_relusv.decisions import Choice, Cost
+from onnx_relusv.measures import Spectrum
+from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.files import write_text
 from onnx_relusv.results import (
     BlockRow,

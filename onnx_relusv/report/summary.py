@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from onnx_relusv.records import Budgets
+from onnx_relusv.decisions import Budgets
 from onnx_relusv.report.formatting import (
     bytes_text,
     change_text,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_relusv.records import Activation, Block, Floats, Spectrum
+from onnx_relusv.measures import Spectrum
+from onnx_relusv.records import Activation, Block, Floats
 from onnx_relusv.spectra.mean_width import mean_width
 from onnx_relusv.spectra.relu_values import WidthEstimate, activated_width, bracket, estimate
 from onnx_relusv.spectra.singular import Decomposition

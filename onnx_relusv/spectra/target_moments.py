@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv import forms
-from onnx_relusv.records import Block, Factors, Floats, LinearMap, ReadOnlyArrays
+from onnx_relusv.decisions import Factors
+from onnx_relusv.records import Block, Floats, LinearMap, ReadOnlyArrays
 from onnx_relusv.runtime.moment_kernels import fit_kernel
 from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.spectra.sampling import Sampling

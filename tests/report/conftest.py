@@ -7,16 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_relusv.records import (
-    Activation,
-    Block,
-    Budgets,
-    Choice,
-    Cost,
-    Geometry,
-    Refusal,
-    Spectrum,
-)
+from onnx_relusv.decisions import Budgets, Choice, Cost
+from onnx_relusv.measures import Spectrum
+from onnx_relusv.records import Activation, Block, Geometry, Refusal
 from onnx_relusv.results import (
     BlockRow,
     Check,

@@ -5,7 +5,7 @@ from xml.dom import minidom
 import numpy as np
 import pytest
 
-from onnx_relusv.records import Cost
+from onnx_relusv.decisions import Cost
 from onnx_relusv.report.plots import MOST_BARS, bytes_svg, spectrum_svg
 from onnx_relusv.results import BlockRow, Compression, Inspection
 

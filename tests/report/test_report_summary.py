@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from onnx_relusv.records import Budgets
+from onnx_relusv.decisions import Budgets
 from onnx_relusv.report.summary import (
     Fact,
     comparison_facts,

@@ -191,7 +191,7 @@ WITHOUT_ONNXRUNTIME = """
 import sys
 sys.modules["onnxruntime"] = None
 from onnx_relusv.errors import MissingRuntimeError
-from onnx_relusv.records import Runnable
+from onnx_relusv.records import (Runnable)
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 for call in (
     runtime_version,

@@ -7,7 +7,8 @@ import pytest
 from examples import LINEAR, RELU, block, clip, conv, gemm, linear_map, moments, prelu
 
 from onnx_relusv.factors import decompose_block
-from onnx_relusv.records import Activation, Block, LinearMap, Moments, Spectrum
+from onnx_relusv.measures import Spectrum
+from onnx_relusv.records import Activation, Block, LinearMap, Moments
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.mean_width import mean_width
 from onnx_relusv.spectra.measure import measure

@@ -1,0 +1,105 @@
+"""The frozen records of what was decided, and of the numbers that carry it out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from onnx_relusv.records import Floats, ReadOnlyArrays
+
+Form = Literal["pair", "channel", "spatial"]
+Action = Literal["keep", "double_layer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to rewrite a block.
+
+    Attributes:
+        form: The double layer's form.
+        rank: Its inner width, per group.
+        level: |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 with L its composed kernel.
+        bytes: What the new initializers and nodes occupy, an upper bound.
+        macs: Multiply-accumulates for one sample.
+    """
+
+    form: Form
+    rank: int
+    level: float
+    bytes: int
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a block, or a model, costs: bytes in the file and multiply-accumulates a sample."""
+
+    bytes: int
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the plan does with one block; `rank` and `form` are None where it is kept."""
+
+    key: str
+    action: Action = "keep"
+    form: Form | None = None
+    rank: int | None = None
+    level: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budgets:
+    """What the user asked for: shares of the original's bytes and MACs, and a common level."""
+
+    size: float | None = None
+    macs: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Decisions for every block, made for one model and one set of samples.
+
+    Attributes:
+        model_sha256: Of the model file and its external data.
+        samples_sha256: Of the samples, or None where there were none.
+        budgets: As asked for.
+        method: double-layer.
+        seed: What drew positions and starts.
+        level: The common level tau that was found or asked for.
+        size: Expected share of the original's bytes, an upper bound.
+        macs: Expected share of the original's MACs.
+        choices: One a block, in topological order.
+    """
+
+    model_sha256: str
+    samples_sha256: str | None
+    budgets: Budgets
+    method: str
+    seed: int
+    level: float
+    size: float
+    macs: float
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Factors(ReadOnlyArrays):
+    """A double layer in numbers.
+
+    Attributes:
+        form: Its form.
+        rank: Inner width, per group.
+        first: (groups, rank, first columns) float64.
+        second: (groups, second rows, rank) float64.
+        bias: (out_channels,) float64, added by the last layer.
+        level: The level its composed kernel reaches.
+    """
+
+    form: Form
+    rank: int
+    first: Floats
+    second: Floats
+    bias: Floats
+    level: float
