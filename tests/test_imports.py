@@ -19,6 +19,8 @@ ALLOWED: dict[str, set[str]] = {
     "measures": {"records"},
     "decisions": {"records"},
     "results": {"decisions", "measures", "records"},
+    "traces": {"records", "results"},
+    "separation": {"traces"},
     "options": {"decisions", "errors"},
     "forms": {"decisions", "records"},
     "cost": {"decisions", "forms", "records"},
@@ -41,18 +43,20 @@ ALLOWED: dict[str, set[str]] = {
         "records",
         "runtime",
         "samples",
+        "traces",
     },
     "factors": {"decisions", "forms", "records", "spectra"},
     "importance": {"records"},
     "candidates": {"cost", "decisions", "factors", "forms", "records", "spectra"},
     "evaluate": {"errors", "records", "results", "runtime", "samples"},
-    "report": {"cost", "decisions", "errors", "measures", "records", "results"},
+    "report": {"cost", "decisions", "errors", "measures", "records", "results", "traces"},
 }
 GROUND = {
     "records",
     "measures",
     "decisions",
     "results",
+    "traces",
     "errors",
     "options",
     "forms",
@@ -65,7 +69,7 @@ GROUND = {
     "sample_files",
 }
 # Stages that bring graphs and runs together: they may use all but what is above them.
-STAGES = {"fit", "opened", "rewriting", "rows", "validate"}
+STAGES = {"fit", "tracing", "opened", "rewriting", "rows", "validate"}
 # What is above them, and its only users.
 ABOVE = {"pipeline": {"__init__", "cli"}, "cli": {"__main__"}, "__main__": set()}
 # Libraries that one part alone knows.
