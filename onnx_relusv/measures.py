@@ -3,8 +3,92 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.records import Floats, ReadOnlyArrays
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReluSingularValues(ReadOnlyArrays):
+    """Bounds and estimates of s_0 .. s_(r-1), r = min(out, in).
+
+    Attributes:
+        sigma: (r,) ordinary singular values, descending, in the metric and for the radius.
+        lower: (r,) certified lower bounds of s_k; 0 where nothing better is proved.
+        estimate: (r,) estimates, clipped into the bracket; neither bound. NaN where none was
+            computed.
+        upper: (r,) certified upper bounds of s_k.
+        ranks: The k that were estimated.
+        converged: (len(ranks),) bool, whether the ascent's best start had stopped growing and a
+            second start agreed to 1 %. Where not, try more iterations or starts.
+        iterations: Steps of the ascent.
+        starts: Starts for each k.
+        seed: What drew them.
+        provider: The execution provider that ran it.
+    """
+
+    sigma: Floats
+    lower: Floats
+    estimate: Floats
+    upper: Floats
+    ranks: tuple[int, ...]
+    converged: npt.NDArray[np.bool_]
+    iterations: int
+    starts: int
+    seed: int
+    provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Width:
+    """A Gaussian mean width.
+
+    Attributes:
+        value: The width; an estimate where it was sampled.
+        lower: Certified lower bound; 0 where nothing better is proved.
+        upper: Certified upper bound; infinite where none is proved.
+        standard_error: Of the value, from the sampling alone; 0 where it was not sampled. What
+            the ascents missed comes on top and makes the value too low.
+        iterations: Points of the quadrature, or steps of every ascent.
+        converged: Quadrature: half as many points give the same to 1e-9. Sampling: nine in ten
+            ascents had stopped growing.
+        seed: What drew the sample; None where none was drawn.
+        provider: The execution provider; numpy for the quadrature.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    standard_error: float
+    iterations: int
+    converged: bool
+    seed: int | None
+    provider: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Approximation(ReadOnlyArrays):
+    """A matrix L of low rank that stands in for a layer's weight behind the activation.
+
+    Attributes:
+        left: (out, k) float64.
+        right: (k, in) float64; L = left @ right.
+        value: The largest gap |phi(Wx + b) - phi(Lx + b)| that was found: from below.
+        truncated: The same for the truncated SVD, from the same starts; never less than `value`.
+        steps: Of the outer minimisation.
+        iterations: Steps of each ascent.
+        seed: What drew starts and noise.
+        provider: The execution provider of the ascents.
+    """
+
+    left: Floats
+    right: Floats
+    value: float
+    truncated: float
+    steps: int
+    iterations: int
+    seed: int
+    provider: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -20,14 +104,22 @@ class Spectrum(ReadOnlyArrays):
         upper: (r,) certified upper bounds.
         estimate: (r,) estimates found by ascent, clipped into the bracket; neither bound. NaN
             where none was computed.
+        ranks: The k of the estimates, a geometric ladder of 12 at most.
+        converged: (len(ranks),) bool, whether the ascent had stopped growing and a second start
+            agreed to 1 %.
+        untrained: (r,) singular values of one layer of the same shape with independent Gaussian
+            weights, in the same metric, scaled to the same Frobenius norm; drawn by the seed.
+        operator_norm: Largest singular value of a Conv as an operator on whole feature maps, on
+            a torus as long as the padded input, without the metric; NaN for other blocks.
         mean_width: Gaussian mean width of the linear image of the unit ball.
-        relu_mean_width_lower: Certified lower bound of the width after the activation; NaN where
-            none is proved.
-        relu_mean_width_upper: Certified upper bound; NaN where none is proved.
-        relu_mean_width: Monte Carlo estimate from below; NaN where not computed.
+        relu_mean_width_lower: Certified lower bound of the width after the activation; 0 where
+            nothing better is proved.
+        relu_mean_width_upper: Certified upper bound.
+        relu_mean_width: Monte Carlo estimate from below.
         relu_mean_width_error: Standard error of that estimate from the sampling of g alone.
         in_data_metric: Whether samples shaped the metric.
         iterations: Steps of the ascent.
+        starts: Its starts for each k.
         seed: What drew its starts.
         provider: The execution provider that ran it.
     """
@@ -36,6 +128,10 @@ class Spectrum(ReadOnlyArrays):
     lower: Floats
     upper: Floats
     estimate: Floats
+    ranks: tuple[int, ...]
+    converged: npt.NDArray[np.bool_]
+    untrained: Floats
+    operator_norm: float
     mean_width: float
     relu_mean_width_lower: float
     relu_mean_width_upper: float
@@ -43,6 +139,7 @@ class Spectrum(ReadOnlyArrays):
     relu_mean_width_error: float
     in_data_metric: bool
     iterations: int
+    starts: int
     seed: int
     provider: str
 

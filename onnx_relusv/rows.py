@@ -33,8 +33,9 @@ def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) ->
             parts = decompose_block(linear, seen)
             spectrum = measure(
                 block,
+                linear,
+                seen,
                 parts,
-                in_data_metric=seen is not None,
                 seed=opened.options.seed,
                 provider=opened.provider,
             )

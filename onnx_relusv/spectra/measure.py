@@ -6,23 +6,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.records import Activation, Block, Floats
-from onnx_relusv.spectra.mean_width import mean_width
-from onnx_relusv.spectra.relu_values import WidthEstimate, activated_width, bracket, estimate
+from onnx_relusv.measures import Spectrum, Width
+from onnx_relusv.records import Activation, Block, Floats, LinearMap, Moments
+from onnx_relusv.spectra.ascent import Climb, Effort, Layer, climb
+from onnx_relusv.spectra.bounds import improved_lower, improved_upper
+from onnx_relusv.spectra.brackets import bracket
+from onnx_relusv.spectra.convolution import operator_norm
+from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.relu_values import rank_ladder
+from onnx_relusv.spectra.relu_width import sampled_width
 from onnx_relusv.spectra.singular import Decomposition
+from onnx_relusv.spectra.untrained import untrained_singular_values
 
 ITERATIONS = 30
-_STARTS = 16
+STARTS = 8
 _DRAWS = 32
-_UNKNOWN = WidthEstimate(math.nan, math.nan)
+# Eigendecompositions of an (out, out) matrix for the upper bound of s_0, and where they end.
+_CERTIFICATE_STEPS = 20
+_LARGEST_CERTIFIED = 256
 
 
 def measure(
     block: Block,
+    linear: LinearMap,
+    moments: Moments | None,
     parts: Sequence[Decomposition],
     *,
-    in_data_metric: bool,
     seed: int,
     provider: str,
 ) -> Spectrum:
@@ -30,29 +39,37 @@ def measure(
 
     Args:
         block: The block.
-        parts: The decomposition of its linear map, one a group.
-        in_data_metric: Whether that is W C^(1/2), or W itself.
-        seed: Draws starts of the ascent and the g of the mean width.
+        linear: Its linear map.
+        moments: Of its input, whose covariance is the metric; None for none.
+        parts: The decomposition of the linear map in that metric, one a group.
+        seed: Draws starts of the ascent, the g of the mean width, and the untrained layer.
         provider: Execution provider of the ascent.
     """
+    effort = Effort(iterations=ITERATIONS, starts=STARTS, seed=seed, provider=provider)
+    ranks = tuple(rank_ladder(len(parts[0].sigma)))
     measured = [
-        _measure_group(part, _of_group(block, group), seed, provider)
+        _measure_group(part, _of_group(block, group), ranks, effort)
         for group, part in enumerate(parts)
     ]
     # Grouped Conv: the largest of every singular value, and the widths of the widest group.
-    widest = max(measured, key=lambda group: group.width)
+    widest = max(measured, key=lambda group: group.linear_width)
     return Spectrum(
-        sigma=np.max([group.sigma for group in measured], axis=0),
+        sigma=np.max([part.sigma for part in parts], axis=0),
         lower=np.max([group.lower for group in measured], axis=0),
         upper=np.max([group.upper for group in measured], axis=0),
         estimate=np.max([group.estimate for group in measured], axis=0),
-        mean_width=widest.width,
-        relu_mean_width_lower=widest.width_lower,
-        relu_mean_width_upper=widest.width_upper,
-        relu_mean_width=widest.activated.value,
-        relu_mean_width_error=widest.activated.standard_error,
-        in_data_metric=in_data_metric,
+        ranks=ranks,
+        converged=np.all([group.converged for group in measured], axis=0),
+        untrained=_untrained(linear, moments, parts, seed),
+        operator_norm=_operator_norm(block, linear),
+        mean_width=widest.linear_width,
+        relu_mean_width_lower=widest.width.lower,
+        relu_mean_width_upper=widest.width.upper,
+        relu_mean_width=widest.width.value,
+        relu_mean_width_error=widest.width.standard_error,
+        in_data_metric=moments is not None,
         iterations=ITERATIONS,
+        starts=STARTS,
         seed=seed,
         provider=provider,
     )
@@ -62,61 +79,65 @@ def measure(
 class _Group:
     """The measures of one group; all of them are of the block where it has one group."""
 
-    sigma: Floats
     lower: Floats
     upper: Floats
     estimate: Floats
-    width: float
-    width_lower: float
-    width_upper: float
-    activated: WidthEstimate
+    converged: np.ndarray
+    linear_width: float
+    width: Width
 
 
-def _measure_group(part: Decomposition, activation: Activation, seed: int, provider: str) -> _Group:
-    sigma, reduced = part.sigma, part.reduced
+def _measure_group(
+    part: Decomposition, activation: Activation, ranks: tuple[int, ...], effort: Effort
+) -> _Group:
+    sigma = part.sigma
+    layer = Layer(reduced=part.reduced, activation=activation, bias=np.zeros(len(part.reduced)))
     lower, upper = bracket(sigma, activation)
-    width = mean_width(sigma)
-    estimates = np.full(len(sigma), np.nan)
-    activated = _UNKNOWN
-    if activation.kind == "none" or not sigma[0]:
-        # Nothing to estimate: the block is linear, or it maps everything to zero.
-        estimates, activated = sigma.copy(), WidthEstimate(width, 0.0)
-    elif activation.ceiling is None or sigma[0] <= activation.ceiling:
-        # On the unit ball no coordinate exceeds sigma_1; below the ceiling a Clip is a Relu.
-        found = estimate(
-            reduced,
-            activation,
-            [0],
-            iterations=ITERATIONS,
-            starts=_STARTS,
-            seed=seed,
-            provider=provider,
+    found = climb(layer, ranks, effort)
+    # Of k = 0: L = 0 is the only choice, so the ascent's input is a proof.
+    lower = np.concatenate([np.maximum(lower[:1], found.best[:1] * (1 - 1e-12)), lower[1:]])
+    lower = improved_lower(lower, layer)
+    steps = _CERTIFICATE_STEPS if len(part.reduced) <= _LARGEST_CERTIFIED else 0
+    upper = improved_upper(upper, layer, (0,), steps)
+    return _Group(
+        lower=lower,
+        upper=upper,
+        estimate=_clipped(found, ranks, lower, upper),
+        converged=found.converged,
+        linear_width=width_of(sigma),
+        width=sampled_width(layer, _DRAWS, effort),
+    )
+
+
+def _clipped(found: Climb, ranks: tuple[int, ...], lower: Floats, upper: Floats) -> Floats:
+    estimate = np.full(len(lower), np.nan)
+    chosen = list(ranks)
+    estimate[chosen] = np.clip(found.best, lower[chosen], upper[chosen])
+    return estimate
+
+
+def _untrained(
+    linear: LinearMap, moments: Moments | None, parts: Sequence[Decomposition], seed: int
+) -> Floats:
+    rng = np.random.default_rng([seed, 3])
+    _, rows, columns = linear.weight.shape
+    drawn = [
+        untrained_singular_values(
+            rows,
+            columns,
+            float(np.linalg.norm(part.sigma)),
+            rng,
+            None if moments is None else moments.covariance[group],
         )
-        estimates[0] = np.clip(found[0], lower[0], upper[0])
-        activated = activated_width(
-            reduced,
-            activation,
-            draws=_DRAWS,
-            iterations=ITERATIONS,
-            seed=seed,
-            provider=provider,
-        )
-    low, high = _width_bracket(width, activation)
-    return _Group(sigma, lower, upper, estimates, width, low, high, activated)
+        for group, part in enumerate(parts)
+    ]
+    return np.asarray(np.max(drawn, axis=0))
 
 
-def _width_bracket(width: float, activation: Activation) -> tuple[float, float]:
-    """Certified bounds of the width behind the activation, without bias.
-
-    Upper: phi is 1-Lipschitz coordinate by coordinate (Sudakov, Fernique), for slopes up to 1.
-    Lower: phi(y) - phi(-y) = (1 + a) y for one common slope a, so w <= 2 / (1 + a) w_phi.
-    """
-    slopes = activation.slopes
-    if activation.kind == "none":
-        return width, width
-    upper = width if float(np.max(np.abs(slopes))) <= 1 else math.nan
-    common = activation.ceiling is None and slopes.min() == slopes.max() and slopes[0] >= 0
-    return (width * (1 + float(slopes[0])) / 2 if common else math.nan), upper
+def _operator_norm(block: Block, linear: LinearMap) -> float:
+    if block.geometry.kind != "conv":
+        return math.nan
+    return operator_norm(linear.weight, block.geometry, block.source_shape[2:])
 
 
 def _of_group(block: Block, group: int) -> Activation:

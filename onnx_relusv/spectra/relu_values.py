@@ -1,149 +1,144 @@
-"""ReLU singular values and the mean width behind the activation: brackets and estimates.
-
-    s_k(W) = min over rank(L) <= k of max over |x| <= 1 of |phi(Wx) - phi(Lx)|_2.
-
-The bracket is proved for every k from the ordinary singular values sigma_1 >= sigma_2 >= ...:
-take L as the truncated SVD for the upper end; for the lower one, the kernel of any L of rank k
-meets the span of the first k + 1 right singular vectors in a unit x, and x or -x is bad enough.
-The estimate ascends the inner maximum at the truncated SVD: from below, but at an L that need not
-be the best; so it is neither bound, and is clipped into the bracket.
-"""
+"""ReLU singular values of a layer given as plain arrays."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from onnx_relusv.errors import UsageError
+from onnx_relusv.measures import ReluSingularValues
+from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats
-from onnx_relusv.runtime.kernels import gap_kernel, width_kernel
+from onnx_relusv.runtime.session import choose_provider
+from onnx_relusv.spectra.approximation import best_approximation_of
+from onnx_relusv.spectra.ascent import Effort, climb
+from onnx_relusv.spectra.bounds import improved_lower, improved_upper
+from onnx_relusv.spectra.brackets import RELU, bracket
+from onnx_relusv.spectra.layers import checked_bias, checked_weight, layer_of
 
-SQRT_HALF = math.sqrt(0.5)
-
-
-def bracket(sigma: Floats, activation: Activation) -> tuple[Floats, Floats]:
-    """Certified lower and upper bounds of all s_k on the unit ball, for a block without bias.
-
-    Args:
-        sigma: (r,) ordinary singular values, descending.
-        activation: The block's activation.
-
-    Returns:
-        Two (r,) arrays. Relu: sigma / sqrt(2) and sigma. Clip at c: min(sigma, c) / sqrt(2) and
-        sigma. LeakyRelu and PRelu with slopes a: sigma sqrt((1 + min a^2) / 2) and
-        max(1, |a|) sigma. No activation: sigma twice.
-    """
-    if activation.kind == "none":
-        return sigma, sigma
-    if activation.ceiling is not None:
-        return np.minimum(sigma, activation.ceiling) * SQRT_HALF, sigma
-    steepest = max(1.0, float(np.max(np.abs(activation.slopes))))
-    flattest = float(np.min(activation.slopes**2))
-    # |phi(y)|^2 + |phi(-y)|^2 = (1 + a^2) |y|^2 coordinate by coordinate.
-    return sigma * math.sqrt((1 + flattest) / 2), sigma * steepest
+Domain = Literal["ball", "nonnegative"]
+MOST_RANKS = 12
+CERTIFICATE_STEPS, LARGEST_CERTIFIED = 20, 512
+# Of float64 sums, given away where a computed value is a bound.
+_ROUNDING = 1e-12
 
 
-def estimate(
-    reduced: Floats,
-    activation: Activation,
-    ranks: Sequence[int],
+def relu_singular_values(
+    weight: Floats,
+    bias: Floats | None = None,
+    metric: Floats | None = None,
     *,
-    iterations: int,
-    starts: int,
-    seed: int,
-    provider: str,
-) -> Floats:
-    """Estimates s_k for some k, all in one batched ascent.
+    activation: Activation = RELU,
+    domain: Domain = "ball",
+    radius: float = 1.0,
+    free_bias: bool = False,
+    ranks: Sequence[int] | None = None,
+    iterations: int = 50,
+    starts: int = 16,
+    certificate_steps: int | None = None,
+    approximation_steps: int = 0,
+    seed: int = 0,
+    provider: ProviderName = "auto",
+) -> ReluSingularValues:
+    """Bounds and estimates of the ReLU singular values of x -> phi(Wx + b).
+
+        s_k = min over rank(L) <= k of max over x of |phi(Wx + b) - phi(Lx + b)|_2,  k < r
+
+    x runs through the ball |x| <= R, or its non-negative part, or with a metric C through all x
+    with |C^(-1/2) x| <= R. This is our reading of Dittmer, King, Maass, "Singular Values for ReLU
+    Layers" (IEEE TNNLS 31(9), 2020).
 
     Args:
-        reduced: (out, r) float64, U diag(sigma): the block's map in its right singular vectors.
-        activation: Relu, LeakyRelu, PRelu or none; a Clip is taken for a Relu.
-        ranks: The k.
+        weight: (out, in) W.
+        bias: (out,) b; None for none.
+        metric: (in, in) symmetric positive definite C; None for the identity.
+        activation: phi.
+        domain: "nonnegative" for inputs that come out of a ReLU; not together with a metric.
+        radius: R.
+        free_bias: Whether L comes with a bias of its own; otherwise it keeps b.
+        ranks: The k to estimate; a geometric ladder of 12 at most if None.
         iterations: Steps of the ascent.
-        starts: Starting points for each k.
-        seed: Draws them.
-        provider: Execution provider.
+        starts: Its starts for each k.
+        certificate_steps: Eigendecompositions of an (out, out) matrix that each estimated k
+            may cost for an upper bound better than sigma_(k+1); 0 for none; 20 up to 512 rows,
+            otherwise 0, if None.
+        approximation_steps: Steps of the outer minimisation over L for each k; 0 stays with the
+            truncated SVD.
+        seed: Draws the starts.
+        provider: Where the ascent runs.
 
     Returns:
-        (len(ranks),) float64: lower estimates of the inner maximum at the truncated SVD.
+        The record; its bounds are certified, its estimates are not.
+
+    Raises:
+        UsageError: An array has another shape or is not finite, or settings exclude each other.
     """
-    scaled, largest = _scaled(reduced)
-    sigma = np.linalg.norm(scaled, axis=0)
-    coordinates = reduced.shape[1]
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((len(ranks), coordinates, starts), dtype=np.float32)
-    for row, k in enumerate(ranks):
-        # One start where the truncation hurts most; the others everywhere.
-        x[row, :, 0] = 0
-        x[row, k, 0] = 1
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    mask = (np.arange(coordinates)[None, :] < np.asarray(ranks)[:, None]).astype(np.float32)
-    scale = np.maximum(sigma[list(ranks)] ** 2, np.finfo(np.float32).tiny)
-    outputs = gap_kernel(provider, iterations).run(
-        {
-            "a": scaled,
-            "mask": mask[:, :, None],
-            "slope": _slopes(activation, len(reduced)),
-            "scale": scale.astype(np.float32).reshape(-1, 1, 1),
-            "x": x,
-        }
+    W = checked_weight(weight)
+    b = checked_bias(bias, len(W))
+    if domain not in ("ball", "nonnegative"):
+        raise UsageError(f"domain {domain!r}: use ball or nonnegative.")
+    if not (radius > 0 and math.isfinite(radius)):
+        raise UsageError(f"radius {radius}: use a positive number.")
+    layer = layer_of(radius * W, b, metric, activation, nonnegative=domain == "nonnegative")
+    sigma = np.linalg.norm(layer.reduced, axis=0)
+    chosen = tuple(rank_ladder(len(sigma)) if ranks is None else ranks)
+    if not chosen or not all(0 <= k < len(sigma) for k in chosen):
+        raise UsageError(f"ranks {chosen}: use numbers from 0 to {len(sigma) - 1}.")
+    effort = Effort(
+        iterations=_positive("iterations", iterations),
+        starts=_positive("starts", starts),
+        seed=seed,
+        provider=choose_provider(provider),
     )
-    return np.asarray(largest * outputs["best"].max(axis=(1, 2)), np.float64)
-
-
-@dataclass(frozen=True)
-class WidthEstimate:
-    """Monte Carlo mean width: each supremum is met from below; the error is the sampling's."""
-
-    value: float
-    standard_error: float
-
-
-def activated_width(
-    reduced: Floats,
-    activation: Activation,
-    *,
-    draws: int,
-    iterations: int,
-    seed: int,
-    provider: str,
-) -> WidthEstimate:
-    """Estimates E sup_(|x| <= 1) <g, phi(Wx)> from below by ascent for a number of draws of g.
-
-    Args:
-        reduced: (out, r) float64, U diag(sigma).
-        activation: Relu, LeakyRelu, PRelu or none.
-        draws: How many g.
-        iterations: Steps of each ascent.
-        seed: Draws g and the starts.
-        provider: Execution provider.
-    """
-    scaled, largest = _scaled(reduced)
-    rng = np.random.default_rng(seed)
-    g = rng.standard_normal((len(reduced), draws), dtype=np.float32)
-    x = scaled.T @ g
-    x /= np.maximum(np.linalg.norm(x, axis=0, keepdims=True), np.finfo(np.float32).tiny)
-    outputs = width_kernel(provider, iterations).run(
-        {
-            "a": scaled,
-            "slope": _slopes(activation, len(reduced)),
-            "g": g,
-            "x": x,
-        }
+    lower, upper = bracket(
+        sigma,
+        activation,
+        bias=b if b.any() else None,
+        free_bias=free_bias,
+        nonnegative=layer.rotation is not None,
     )
-    values = largest * outputs["best"].astype(np.float64)
-    return WidthEstimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(draws)))
+    climbed = climb(layer, chosen, effort)
+    values = climbed.best.copy()
+    if not free_bias:
+        lower = lower.copy()
+        if 0 in chosen:
+            # L = 0 is the only choice, so every input that was met is a proof.
+            lower[0] = max(lower[0], values[chosen.index(0)] * (1 - _ROUNDING))
+        lower = improved_lower(lower, layer)
+    if certificate_steps is None:
+        certificate_steps = CERTIFICATE_STEPS if len(W) <= LARGEST_CERTIFIED else 0
+    upper = improved_upper(upper, layer, chosen, certificate_steps)
+    if approximation_steps:
+        for place, k in enumerate(chosen):
+            if k:
+                found = best_approximation_of(layer, k, approximation_steps, effort)
+                values[place] = found.value
+    estimate = np.full(len(sigma), np.nan)
+    estimate[list(chosen)] = np.clip(values, lower[list(chosen)], upper[list(chosen)])
+    return ReluSingularValues(
+        sigma=sigma,
+        lower=lower,
+        estimate=estimate,
+        upper=upper,
+        ranks=chosen,
+        converged=climbed.converged,
+        iterations=iterations,
+        starts=starts,
+        seed=seed,
+        provider=effort.provider,
+    )
 
 
-def _scaled(reduced: Floats) -> tuple[np.ndarray, float]:
-    """The map in float32 with sigma_1 = 1, and its sigma_1.
+def rank_ladder(count: int, most: int = MOST_RANKS) -> list[int]:
+    """At most `most` of the ranks 0 .. count - 1: 0, and a geometric ladder up to the last."""
+    if count <= most:
+        return list(range(count))
+    steps = np.geomspace(1, count - 1, most - 1).round().astype(int)
+    return [0, *np.unique(steps).tolist()]
 
-    Both measures grow in proportion to the map, whose squares could leave float32's range.
-    """
-    largest = float(np.linalg.norm(reduced, axis=0).max()) or 1.0
-    return (reduced / largest).astype(np.float32), largest
 
-
-def _slopes(activation: Activation, out_channels: int) -> np.ndarray:
-    slopes = np.broadcast_to(activation.slopes, (out_channels,))
-    return slopes.astype(np.float32).reshape(-1, 1)
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise UsageError(f"{name} {value}: use 1 or more.")
+    return value

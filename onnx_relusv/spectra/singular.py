@@ -60,6 +60,29 @@ def decompose(matrix: Floats, metric: Floats | None = None) -> Decomposition:
     return found
 
 
+def singular_values(matrix: Floats, metric: Floats | None = None) -> Floats:
+    """The singular values of W C^(1/2) alone, as accurate as those of `decompose`, and faster.
+
+    Args:
+        matrix: (out, in).
+        metric: (in, in) float64 positive definite C; the identity if None.
+
+    Returns:
+        (min(out, in),) float64, descending.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    rows, columns = matrix.shape
+    if rows <= columns:
+        gram = _gram(matrix, metric)
+    else:
+        root = matrix if metric is None else matrix @ scipy.linalg.cholesky(metric, lower=True)
+        gram = root.T @ root
+    values: Floats = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0))
+    if metric is None and values[-1] < GRAM_LIMIT * values[0]:
+        return np.asarray(scipy.linalg.svdvals(matrix, check_finite=False))
+    return values
+
+
 def left_basis(matrix: Floats, metric: Floats | None = None) -> Floats:
     """The left singular vectors of W C^(1/2), (out, r), leading ones first.
 

@@ -1,0 +1,336 @@
+"""Runs the graphs that ascend, and says how far their answers can be trusted."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+
+from onnx_relusv.records import Activation, Floats, ReadOnlyArrays
+from onnx_relusv.runtime.kernels import Ascent, gap_kernel, width_kernel
+
+# A start has arrived when the last fifth of its steps gained less than this share, and the answer
+# is believed when a second start came this close to the best one.
+_STILL_GAINING = 1e-3
+_AGREEING = 1e-2
+_SETTLING = 5
+_POLISHES = 8
+_SMALLEST_FOR_LANCZOS = 64
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How hard an ascent tries, and where it runs.
+
+    Attributes:
+        iterations: Steps of each start.
+        starts: Starts for each rank, or for each draw.
+        seed: Draws them.
+        provider: Execution provider.
+    """
+
+    iterations: int
+    starts: int
+    seed: int
+    provider: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer(ReadOnlyArrays):
+    """A layer phi(Wx + b) in the coordinates of W's right singular vectors.
+
+    Attributes:
+        reduced: (out, r) float64, U diag(sigma), sigma descending.
+        activation: phi.
+        bias: (out,) float64; zeros for none.
+        rotation: (r, in) float64, the right singular vectors, where inputs x are non-negative;
+            None where they are not restricted.
+    """
+
+    reduced: Floats
+    activation: Activation
+    bias: Floats
+    rotation: Floats | None = None
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether the layer's answer grows in proportion to its input."""
+        return self.activation.ceiling is None and not self.bias.any()
+
+    def answers(self, x: Floats) -> Floats:
+        """phi(Wx + b) for columns x in the coordinates of the ascent, (out, columns) float64."""
+        y = self.reduced @ (x if self.rotation is None else self.rotation @ x)
+        return activated(y + self.bias[:, None], self.activation)
+
+
+@dataclass(frozen=True, eq=False)
+class Climb(ReadOnlyArrays):
+    """What an ascent found.
+
+    Attributes:
+        best: (n,) float64, the largest value of each.
+        settled: (n,) bool: the best start had stopped growing.
+        converged: (n,) bool: it had, and a second start agrees.
+    """
+
+    best: Floats
+    settled: np.ndarray
+    converged: np.ndarray
+
+
+def activated(y: Floats, activation: Activation) -> Floats:
+    """phi(y), y of shape (out, columns)."""
+    slopes = activation.slopes[:, None]
+    rising = np.where(y > 0, y, slopes * y)
+    return rising if activation.ceiling is None else np.minimum(rising, activation.ceiling)
+
+
+def climb(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
+    """Estimates s_k for some k: the inner maximum at L = 0, and at truncated SVDs.
+
+    Returns:
+        One value a rank. At k = 0, if L keeps the bias, it is a certified lower bound of s_0;
+        elsewhere a lower estimate of the inner maximum at an L that need not be the best.
+    """
+    sigma = np.linalg.norm(layer.reduced, axis=0)
+    best, yes = sigma[list(ranks)].copy(), np.ones(len(ranks), np.bool_)
+    if not layer.reduced.any() or (layer.activation.kind == "none" and layer.rotation is None):
+        return Climb(best, yes, yes)
+    converged = yes.copy()
+    later = np.array([place for place, k in enumerate(ranks) if k], int)
+    if len(later):
+        found = climb_truncations(layer, [ranks[place] for place in later], effort)
+        best[later], converged[later] = found.best, found.converged
+    for place, k in enumerate(ranks):
+        if not k:
+            best[place], converged[place] = climb_largest(layer, effort)
+    return Climb(best, converged, converged)
+
+
+def climb_truncations(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
+    """Ascends |phi(Wx + b) - phi(Lx + b)| for truncated SVDs L of several ranks, in one graph.
+
+    Args:
+        layer: The layer.
+        ranks: The ranks of L, from 1 on.
+        effort: How hard to try.
+
+    Returns:
+        Lower estimates of the inner maximum at each L.
+    """
+    columns = np.repeat(ranks, effort.starts)
+    coordinates = np.arange(layer.reduced.shape[1])
+    mask = (coordinates[:, None] < columns[None, :]).astype(np.float32)
+    sigma = np.linalg.norm(layer.reduced, axis=0)
+    x = starting_points(layer, ranks, effort)
+    history, _ = _climb(layer, "mask", {"mask": mask}, sigma[columns], x, effort)
+    return _judged(history, len(ranks))
+
+
+def climb_largest(layer: Layer, effort: Effort) -> tuple[float, bool]:
+    """Ascends |phi(Wx + b) - phi(b)|, the gap to the only L of rank 0.
+
+    Returns:
+        The best value, computed in float64 at a feasible point, so a certified lower bound of s_0
+        if L keeps the bias; and whether the ascent had converged.
+    """
+    sigma = np.linalg.norm(layer.reduced, axis=0)
+    x = starting_points(layer, [0], effort)
+    history, last = _climb(layer, "none", {}, np.repeat(sigma[:1], x.shape[1]), x, effort)
+    points = _feasible(last, layer)
+    values = _distances(layer, points)
+    best = int(values.argmax())
+    value = float(values[best])
+    if layer.homogeneous and layer.rotation is None:
+        value = max(value, _polished(layer, points[:, best], value))
+    return value, bool(_judged(history, 1).converged[0])
+
+
+def climb_gap(
+    layer: Layer, other: Floats, x: Floats, effort: Effort
+) -> tuple[Climb, Floats, Floats]:
+    """Ascends |phi(Wx + b) - phi(Lx + b)| for one L, from given starts.
+
+    Args:
+        layer: The layer.
+        other: (out, r) float64, L in the same coordinates.
+        x: (coordinates, starts), feasible.
+        effort: How hard to try; its `starts` do not count.
+
+    Returns:
+        The climb, with one value; (starts,) float64 values at the arrivals; and these,
+        (coordinates, starts) float64.
+    """
+    scale = np.linalg.norm(layer.reduced - other, 2)
+    history, last = _climb(layer, "map", {"other": other}, np.repeat(scale, x.shape[1]), x, effort)
+    points = _feasible(last, layer)
+    own = points if layer.rotation is None else layer.rotation @ points
+    answers = activated(other @ own + layer.bias[:, None], layer.activation)
+    values = np.linalg.norm(layer.answers(points) - answers, axis=0)
+    return _judged(history, 1), values, points
+
+
+def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
+    """Ascends <g, phi(Wx + b)> for draws of g.
+
+    Args:
+        layer: The layer.
+        g: (out, draws).
+        effort: How hard to try; starts for each draw.
+
+    Returns:
+        Lower estimates of each supremum.
+    """
+    largest = _largest(layer)
+    scaled = layer.reduced / largest
+    draws, starts = g.shape[1], effort.starts
+    rng = np.random.default_rng([effort.seed, 1])
+    coordinates = layer.reduced.shape[1] if layer.rotation is None else layer.rotation.shape[1]
+    x = rng.standard_normal((coordinates, draws, starts))
+    # One start where the linear layer has its supremum.
+    x[:, :, 0] = _uphill(layer, scaled.T @ g)
+    feeds = {
+        **_common_feeds(layer, largest),
+        "g": np.repeat(g, starts, axis=1),
+        "x": _feasible(x.reshape(coordinates, -1), layer),
+    }
+    ascent = _ascent(layer, "none", effort)
+    outputs = width_kernel(effort.provider, ascent).run(_float32(feeds), ["history"])
+    return _judged(outputs["history"] * largest, draws)
+
+
+def _climb(
+    layer: Layer,
+    stand_in: str,
+    maps: dict[str, Floats],
+    scale: Floats,
+    x: Floats,
+    effort: Effort,
+) -> tuple[Floats, Floats]:
+    """Runs the gap kernel; history (iterations, columns) and last, in the layer's units."""
+    largest = _largest(layer)
+    feeds: dict[str, Any] = {
+        **_common_feeds(layer, largest),
+        **{name: value / largest if name == "other" else value for name, value in maps.items()},
+        "scale": np.maximum((scale / largest) ** 2, _TINY)[None, :],
+        "x": x,
+    }
+    kernel = gap_kernel(effort.provider, _ascent(layer, stand_in, effort))
+    outputs = kernel.run(_float32(feeds), ["history", "last"])
+    return outputs["history"][:, 0, :].astype(np.float64) * largest, outputs["last"]
+
+
+def _common_feeds(layer: Layer, largest: float) -> dict[str, Floats]:
+    # With sigma_1 = 1: values grow in proportion to the map, the bias and the ceiling together,
+    # and the squares of a layer's own could leave float32's range.
+    out = len(layer.reduced)
+    feeds = {
+        "a": layer.reduced / largest,
+        "slope": np.broadcast_to(layer.activation.slopes, (out,)).reshape(-1, 1),
+        "offset": layer.bias.reshape(-1, 1) / largest,
+    }
+    if layer.activation.ceiling is not None:
+        feeds["ceiling"] = np.full((1, 1), layer.activation.ceiling / largest)
+    if layer.rotation is not None:
+        feeds["rotation"] = layer.rotation
+    return feeds
+
+
+def _float32(feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in feeds.items()}
+
+
+def _ascent(layer: Layer, stand_in: str, effort: Effort) -> Ascent:
+    return Ascent(
+        iterations=effort.iterations,
+        stand_in=stand_in,  # type: ignore[arg-type]
+        clipped=layer.activation.ceiling is not None,
+        inside=not layer.homogeneous,
+        nonnegative=layer.rotation is not None,
+    )
+
+
+def _largest(layer: Layer) -> float:
+    return float(np.linalg.norm(layer.reduced, axis=0).max()) or 1.0
+
+
+def starting_points(layer: Layer, ranks: Sequence[int], effort: Effort) -> Floats:
+    """(coordinates, ranks * starts): a few where a truncation hurts most, the others anywhere."""
+    rng = np.random.default_rng([effort.seed, 0])
+    coordinates = layer.reduced.shape[1] if layer.rotation is None else layer.rotation.shape[1]
+    x = rng.standard_normal((coordinates, len(ranks), effort.starts))
+    for row, k in enumerate(ranks):
+        direction = np.zeros(layer.reduced.shape[1])
+        direction[k] = 1
+        for start, sign in zip(range(effort.starts), (1, -1), strict=False):
+            x[:, row, start] = _uphill(layer, sign * direction)
+    return _feasible(x.reshape(coordinates, -1), layer)
+
+
+def _uphill(layer: Layer, direction: Floats) -> Floats:
+    """A direction among the right singular vectors, in the coordinates of the ascent."""
+    return direction if layer.rotation is None else layer.rotation.T @ direction
+
+
+def _feasible(x: Floats, layer: Layer) -> Floats:
+    """Columns on the unit sphere, in its non-negative part where inputs are; float64."""
+    x = np.asarray(x, np.float64)
+    if layer.rotation is not None:
+        x = np.maximum(x, 0)
+    norms = np.linalg.norm(x, axis=0, keepdims=True)
+    if not layer.homogeneous:
+        # What lies inside of the ball may be best there.
+        norms = np.maximum(norms, 1)
+    return np.asarray(x / np.maximum(norms, _TINY))
+
+
+def _distances(layer: Layer, points: Floats) -> Floats:
+    start = activated(layer.bias[:, None], layer.activation)
+    return np.asarray(np.linalg.norm(layer.answers(points) - start, axis=0))
+
+
+def _judged(history: Floats, count: int) -> Climb:
+    """The best of every `count` groups of columns of a (iterations, ..., columns) history."""
+    values = history.reshape(len(history), count, -1)
+    best = values[-1].max(axis=1)
+    then = values[-1 - max(1, len(values) // _SETTLING)] if len(values) > 1 else 0 * values[0]
+    own = np.argmax(values[-1], axis=1)
+    before = then[np.arange(count), own]
+    settled = best - before <= _STILL_GAINING * np.abs(best)
+    agreeing = (values[-1] >= (best - _AGREEING * np.abs(best))[:, None]).sum(axis=1) > 1
+    return Climb(best.astype(np.float64), settled, settled & agreeing)
+
+
+def _polished(layer: Layer, x: Floats, value: float) -> float:
+    """The ascent's limit on its active set: the top singular vector of the activated operator."""
+    slopes = np.broadcast_to(layer.activation.slopes, (len(layer.reduced),))
+    for _ in range(_POLISHES):
+        active = np.where(layer.reduced @ x > 0, 1.0, slopes)[:, None] * layer.reduced
+        x = _top_vector(active, x)
+        reached = float(_distances(layer, _feasible(x[:, None], layer))[0])
+        if reached <= value:
+            return value
+        gain, value = reached / value - 1 if value else math.inf, reached
+        if gain < np.finfo(float).eps:
+            break
+    return value
+
+
+def _top_vector(matrix: Floats, start: Floats) -> Floats:
+    """The right singular vector of the largest singular value, on the start's side."""
+    columns = matrix.shape[1]
+    if columns <= _SMALLEST_FOR_LANCZOS:
+        x = scipy.linalg.eigh(matrix.T @ matrix, subset_by_index=[columns - 1] * 2)[1][:, 0]
+    else:
+        square = scipy.sparse.linalg.LinearOperator(
+            (columns, columns), matvec=lambda v: matrix.T @ (matrix @ v), dtype=np.float64
+        )
+        try:
+            x = scipy.sparse.linalg.eigsh(square, k=1, v0=start, tol=1e-12)[1][:, 0]
+        except scipy.sparse.linalg.ArpackNoConvergence:
+            return start
+    return np.asarray(-x if x @ start < 0 else x)

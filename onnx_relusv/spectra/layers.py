@@ -1,0 +1,83 @@
+"""Layers from plain arrays, checked."""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.records import Activation, Floats
+from onnx_relusv.spectra.ascent import Layer
+from onnx_relusv.spectra.singular import decompose
+
+
+def layer_of(
+    weight: Floats,
+    bias: Floats,
+    metric: Floats | None,
+    activation: Activation,
+    *,
+    nonnegative: bool = False,
+) -> Layer:
+    """The layer in the coordinates of the right singular vectors of W C^(1/2).
+
+    Args:
+        weight: (out, in) float64.
+        bias: (out,) float64.
+        metric: (in, in) symmetric positive definite C; the identity if None.
+        activation: phi.
+        nonnegative: Whether inputs are non-negative; not together with a metric.
+
+    Raises:
+        UsageError: The activation or the metric does not fit, or both restrict the inputs.
+    """
+    out, columns = weight.shape
+    if len(activation.slopes) not in (1, out):
+        raise UsageError(f"{len(activation.slopes)} slopes for {out} rows: use 1 or {out}.")
+    if nonnegative:
+        if metric is not None:
+            raise UsageError("Non-negative inputs and a metric exclude each other; use one.")
+        u, sigma, vt = scipy.linalg.svd(weight, full_matrices=False)
+        return Layer(reduced=u * sigma, activation=activation, bias=bias, rotation=vt)
+    if metric is not None:
+        metric = finite(metric, "metric")
+        if metric.shape != (columns, columns):
+            raise UsageError(
+                f"The metric has shape {metric.shape}; for {columns} inputs it has to be "
+                f"({columns}, {columns})."
+            )
+        if np.abs(metric - metric.T).max() > 1e-6 * np.abs(metric).max():
+            raise UsageError("The metric is not symmetric.")
+        try:
+            np.linalg.cholesky(metric)
+        except np.linalg.LinAlgError as error:
+            raise UsageError("The metric is not positive definite.") from error
+    return Layer(reduced=decompose(weight, metric).reduced, activation=activation, bias=bias)
+
+
+def checked_weight(weight: npt.ArrayLike) -> Floats:
+    """A weight as a (out, in) float64 array without NaN and infinities."""
+    array = finite(weight, "weight")
+    if array.ndim != 2 or not array.size:
+        raise UsageError(
+            f"The weight has shape {array.shape}; it has to be (out, in). A Conv's kernel is one "
+            "matrix a group: (out / groups, in / groups * kernel height * kernel width)."
+        )
+    return array
+
+
+def checked_bias(bias: npt.ArrayLike | None, out: int) -> Floats:
+    """A bias as a (out,) float64 array; zeros for None."""
+    if bias is None:
+        return np.zeros(out)
+    array = finite(bias, "bias")
+    if array.shape != (out,):
+        raise UsageError(f"The bias has shape {array.shape}; for {out} rows it has to be ({out},).")
+    return array
+
+
+def finite(values: npt.ArrayLike, name: str) -> Floats:
+    """Values as float64, refused if one of them is NaN or infinite."""
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise UsageError(f"The {name} holds NaN or infinite values.")
+    return array
