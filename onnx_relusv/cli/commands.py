@@ -30,7 +30,7 @@ from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import plan_text
 from onnx_relusv.report.data import comparison_data, inspection_data, write_json
 from onnx_relusv.report.files import write_text
-from onnx_relusv.report.folder import write_comparison
+from onnx_relusv.report.folder import write_comparison, write_inspection
 from onnx_relusv.report.table import comparison_table, compression_table, inspection_table
 
 PROGRAM = "onnx-relusv"
@@ -49,13 +49,21 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model", type=FILE)
-@together(samples_option, json_option, provider_option, seed_option, force_option)
+@together(samples_option, json_option, report_option, provider_option, seed_option, force_option)
 def inspect(
-    model: Path, samples: Path | None, json_path: Path | None, provider: str, seed: int, force: bool
+    model: Path,
+    samples: Path | None,
+    json_path: Path | None,
+    report: Path | None,
+    provider: str,
+    seed: int,
+    force: bool,
 ) -> None:
     """Measure every block of MODEL: ReLU singular values, mean width, and what they would save."""
     if json_path is not None:
         check_output(json_path, force=force, inputs=_existing(model, samples))
+    if report is not None:
+        check_report_folder(report, force=force)
     with progress_bars() as progress:
         found = pipeline.inspect(
             model,
@@ -64,6 +72,8 @@ def inspect(
             command=_command_line(),
             progress=progress,
         )
+    if report is not None:
+        write_inspection(found, report)
     if json_path is not None:
         write_json(inspection_data(found), json_path)
     _show(inspection_table(found))

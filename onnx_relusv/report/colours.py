@@ -21,6 +21,7 @@ COLOURS = {
     "sigma": Colour("#1f5fa8", "#7fb4ee"),
     "band": Colour("#a9c8e8", "#31557c"),
     "estimate": Colour("#b4530a", "#f0a35e"),
+    "untrained": Colour("#8a94a3", "#7d8896"),
     "chosen": Colour("#0f7b4f", "#5fcf9d"),
     "level": Colour("#b3261e", "#f2857c"),
     "before": Colour("#c3cad4", "#4b5563"),

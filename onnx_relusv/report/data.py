@@ -1,6 +1,5 @@
 """Reports as JSON-ready dictionaries; docs/report-schema.md describes every field."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from onnx_relusv.decisions import Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.files import write_text
+from onnx_relusv.report.json_text import json_text
 from onnx_relusv.results import (
     BlockRow,
     Comparison,
@@ -31,10 +31,10 @@ def inspection_data(inspection: Inspection) -> Data:
     return {
         "schema": "onnx-relusv/inspection",
         "schema_version": SCHEMA_VERSION,
-        "model": _model(inspection.model),
+        "model": model_data(inspection.model),
         "blocks": [_block_row(row) for row in inspection.rows],
-        "refusals": [_refusal(refusal) for refusal in inspection.refusals],
-        "provenance": _provenance(inspection.provenance),
+        "refusals": [refusal_data(refusal) for refusal in inspection.refusals],
+        "provenance": provenance_data(inspection.provenance),
     }
 
 
@@ -44,8 +44,8 @@ def compression_data(compression: Compression) -> Data:
     return {
         "schema": "onnx-relusv/compression",
         "schema_version": SCHEMA_VERSION,
-        "before": _model(compression.before),
-        "after": _model(compression.after),
+        "before": model_data(compression.before),
+        "after": model_data(compression.after),
         "shares": _shares(compression.before, compression.after),
         "budgets": {
             "size": _number(budgets.size),
@@ -54,10 +54,10 @@ def compression_data(compression: Compression) -> Data:
         },
         "level": _number(compression.level),
         "blocks": [_block_row(row) for row in compression.rows],
-        "refusals": [_refusal(refusal) for refusal in compression.refusals],
+        "refusals": [refusal_data(refusal) for refusal in compression.refusals],
         "verdict": _verdict(compression.verdict),
         "warnings": list(compression.warnings),
-        "provenance": _provenance(compression.provenance),
+        "provenance": provenance_data(compression.provenance),
     }
 
 
@@ -66,11 +66,11 @@ def comparison_data(comparison: Comparison) -> Data:
     return {
         "schema": "onnx-relusv/comparison",
         "schema_version": SCHEMA_VERSION,
-        "before": _model(comparison.before),
-        "after": _model(comparison.after),
+        "before": model_data(comparison.before),
+        "after": model_data(comparison.after),
         "shares": _shares(comparison.before, comparison.after),
         "evaluation": _evaluation(comparison.evaluation),
-        "provenance": _provenance(comparison.provenance),
+        "provenance": provenance_data(comparison.provenance),
     }
 
 
@@ -81,8 +81,7 @@ def write_json(data: Data, path: Path) -> None:
         UsageError: The file cannot be written there.
         ValueError: The data holds a number that JSON does not have.
     """
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(text + "\n", path)
+    write_text(json_text(data) + "\n", path)
 
 
 def _number(value: float | None) -> float | None:
@@ -95,7 +94,8 @@ def _numbers(values: Floats) -> list[float | None]:
     return [_number(float(f"{value:.7g}")) for value in values.tolist()]
 
 
-def _model(facts: ModelFacts) -> Data:
+def model_data(facts: ModelFacts) -> Data:
+    """A model file, as JSON-ready data."""
     return {
         "path": str(facts.path),
         "bytes": facts.bytes,
@@ -177,6 +177,10 @@ def _spectrum(spectrum: Spectrum) -> Data:
         "lower": _numbers(spectrum.lower),
         "upper": _numbers(spectrum.upper),
         "estimate": _numbers(spectrum.estimate),
+        "ranks": list(spectrum.ranks),
+        "converged": [bool(one) for one in spectrum.converged],
+        "untrained": _numbers(spectrum.untrained),
+        "operator_norm": _number(spectrum.operator_norm),
         "stable_rank": _number(spectrum.stable_rank),
         "mean_width": _number(spectrum.mean_width),
         "relu_mean_width_lower": _number(spectrum.relu_mean_width_lower),
@@ -185,6 +189,7 @@ def _spectrum(spectrum: Spectrum) -> Data:
         "relu_mean_width_error": _number(spectrum.relu_mean_width_error),
         "in_data_metric": spectrum.in_data_metric,
         "iterations": spectrum.iterations,
+        "starts": spectrum.starts,
         "seed": spectrum.seed,
         "provider": spectrum.provider,
     }
@@ -210,7 +215,8 @@ def _choice(choice: Choice) -> Data:
     }
 
 
-def _refusal(refusal: Refusal) -> Data:
+def refusal_data(refusal: Refusal) -> Data:
+    """What was left alone, as JSON-ready data."""
     return {"key": refusal.key, "reason": refusal.reason}
 
 
@@ -243,7 +249,8 @@ def _by_output(values: dict[str, float]) -> Data:
     return {name: _number(value) for name, value in values.items()}
 
 
-def _provenance(provenance: Provenance) -> Data:
+def provenance_data(provenance: Provenance) -> Data:
+    """Who made a result, as JSON-ready data."""
     return {
         "versions": dict(sorted(provenance.versions.items())),
         "provider": provenance.provider,

@@ -3,9 +3,29 @@
 from pathlib import Path
 
 from onnx_relusv.errors import UsageError
-from onnx_relusv.report.data import Data, comparison_data, compression_data, write_json
-from onnx_relusv.report.html import comparison_html, compression_html, write_html
-from onnx_relusv.results import Comparison, Compression
+from onnx_relusv.report.data import (
+    Data,
+    comparison_data,
+    compression_data,
+    inspection_data,
+    write_json,
+)
+from onnx_relusv.report.html import (
+    comparison_html,
+    compression_html,
+    inspection_html,
+    write_html,
+)
+from onnx_relusv.results import Comparison, Compression, Inspection
+
+
+def write_inspection(inspection: Inspection, folder: Path) -> None:
+    """Writes the report of an inspection.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    _write(inspection_data(inspection), inspection_html(inspection), folder)
 
 
 def write_compression(compression: Compression, folder: Path) -> None:

@@ -34,6 +34,7 @@ from onnx_relusv.report.sections import (
     savings_section,
     verdict_section,
 )
+from onnx_relusv.report.spectrum_columns import ladder_section
 from onnx_relusv.report.summary import comparison_facts, compression_facts, inspection_facts
 from onnx_relusv.results import Comparison, Compression, Inspection, ModelFacts
 
@@ -42,7 +43,7 @@ def inspection_html(inspection: Inspection) -> str:
     """What `inspect` found, as a page."""
     rows = inspection.rows
     models = {"model": inspection.model}
-    return _render(
+    return render(
         Page(
             title="Inspection",
             subject=_path(inspection.model),
@@ -52,6 +53,7 @@ def inspection_html(inspection: Inspection) -> str:
                 *savings_section(rows),
                 *measures_section(rows),
                 *spectra_section(rows, None),
+                *ladder_section(rows),
                 *refusals_section(inspection.refusals),
                 models_section(models),
                 provenance_section(inspection.provenance, models),
@@ -67,7 +69,7 @@ def compression_html(compression: Compression) -> str:
     models = {"original": compression.before, "result": compression.after}
     decided = (KEY, DECISION, PLANNED_LEVEL, REACHED_LEVEL, BYTES_CHANGE, MACS_CHANGE, WHY)
     on_samples = compression.provenance.samples is not None
-    return _render(
+    return render(
         Page(
             title="Compression",
             subject=change_text(_path(compression.before), _path(compression.after)),
@@ -92,7 +94,7 @@ def compression_html(compression: Compression) -> str:
 def comparison_html(comparison: Comparison) -> str:
     """What `compare` found, as a page."""
     models = {"first model": comparison.before, "second model": comparison.after}
-    return _render(
+    return render(
         Page(
             title="Comparison",
             subject=change_text(_path(comparison.before), _path(comparison.after)),
@@ -117,11 +119,8 @@ def write_html(text: str, path: Path) -> None:
     write_text(text, path)
 
 
-def _path(facts: ModelFacts) -> str:
-    return printable(str(facts.path))
-
-
-def _render(page: Page) -> str:
+def render(page: Page) -> str:
+    """A page as HTML."""
     # Keys and paths come from files that nobody vouches for: everything is escaped but SVG that
     # we drew ourselves.
     environment = Environment(
@@ -133,3 +132,7 @@ def _render(page: Page) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("report.html.j2").render(page=page, colours=COLOURS)
+
+
+def _path(facts: ModelFacts) -> str:
+    return printable(str(facts.path))

@@ -31,6 +31,7 @@ def spectra_section(rows: Sequence[BlockRow], level: float | None) -> tuple[Sect
     legend = [
         ("sigma", "sigma_(k+1) / sigma_1"),
         ("band", "certified bracket of s_k / sigma_1"),
+        ("untrained", "an untrained layer of the shape, equal Frobenius norm"),
         ("estimate", "estimates of s_k / sigma_1, neither bound"),
     ]
     if level is not None:

@@ -59,6 +59,13 @@ def _draw_spectrum(axes: Axes, row: BlockRow, level: float | None) -> None:
     axes.plot(
         shown, sigma, color=light("sigma"), linewidth=1.2, marker="." if len(shown) == 1 else ""
     )
+    axes.plot(
+        shown,
+        np.maximum(spectrum.untrained[shown] / largest, _OUT_OF_SIGHT),
+        color=light("untrained"),
+        linewidth=0.9,
+        linestyle=(0, (1, 1)),
+    )
     known = np.isfinite(spectrum.estimate) & (spectrum.estimate > _LOWEST * largest)
     axes.plot(
         ranks[known],

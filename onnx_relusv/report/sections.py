@@ -23,6 +23,14 @@ from onnx_relusv.report.formatting import (
     seconds_text,
 )
 from onnx_relusv.report.page import Heading, Section, Table
+from onnx_relusv.report.spectrum_columns import (
+    CONVERGED,
+    ESTIMATES,
+    OPERATOR_NORM,
+    RELU_WIDTH,
+    SPECTRUM,
+    UNTRAINED,
+)
 from onnx_relusv.results import BlockRow, Evaluation, ModelFacts, Provenance, Verdict
 
 
@@ -45,12 +53,21 @@ def measures_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
         STABLE_RANK,
         MEAN_WIDTH,
         RELU_MEAN_WIDTH,
+        OPERATOR_NORM,
     )
     text = (
         "Brackets are certified bounds; numbers before a bracket are estimates and prove nothing. "
         "Three digits are shown, seven are in the JSON report."
     )
     return (Section(title="Measures", text=text, table=_block_table(columns, rows)),)
+
+
+def sparklines_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
+    """The spectra of all blocks in a line each, for the terminal."""
+    if not rows:
+        return ()
+    columns = (KEY, SPECTRUM, UNTRAINED, ESTIMATES, CONVERGED, RELU_WIDTH, OPERATOR_NORM)
+    return (Section(title="Spectra", table=_block_table(columns, rows)),)
 
 
 def savings_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
@@ -61,14 +78,16 @@ def savings_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
     return (Section(title="Savings by level", table=_block_table((KEY, *columns), rows)),)
 
 
-def refusals_section(refusals: Sequence[Refusal]) -> tuple[Section, ...]:
-    """What was left alone, with reasons."""
+def refusals_section(
+    refusals: Sequence[Refusal], text: str = "These look like blocks and stay as they are."
+) -> tuple[Section, ...]:
+    """What was left alone, with reasons; `text` says what that means."""
     if not refusals:
         return ()
     return (
         Section(
             title="Refused",
-            text="These look like blocks and stay as they are.",
+            text=text,
             table=Table(
                 (Heading("block"), Heading("reason")),
                 tuple((printable(one.key), printable(one.reason)) for one in refusals),

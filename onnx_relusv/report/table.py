@@ -1,6 +1,6 @@
 """Reports for the terminal, as rich renderables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -27,6 +27,7 @@ from onnx_relusv.report.sections import (
     latencies_section,
     outputs_section,
     refusals_section,
+    sparklines_section,
 )
 from onnx_relusv.report.summary import (
     Fact,
@@ -35,11 +36,15 @@ from onnx_relusv.report.summary import (
     inspection_facts,
 )
 from onnx_relusv.report.terminal import TerminalTable
-from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
 
 _MEASURES_NOTE = (
     "s_0: an estimate found by ascent, neither bound, and [certified bounds]. At a level: rank of "
     "the cheapest form, and the share of the block's bytes that it saves."
+)
+_SPECTRA_NOTE = (
+    "At a geometric ladder of k, logarithmic: a full bar is sigma_1, the lowest a hundredth of "
+    "it. Untrained: random weights of the same shape and Frobenius norm. s_k: estimates."
 )
 
 
@@ -56,12 +61,13 @@ def inspection_table(inspection: Inspection) -> list[RenderableType]:
         STABLE_RANK,
         *saving_columns(rows, with_form=False),
     )
-    note: list[RenderableType] = [Text(_MEASURES_NOTE, style="dim"), ""] if rows else []
     return [
-        *_sections(blocks_section(columns, rows)),
-        *note,
-        *_sections(refusals_section(inspection.refusals)),
-        _summary(inspection_facts(inspection)),
+        *section_parts(blocks_section(columns, rows)),
+        *_note(_MEASURES_NOTE, rows),
+        *section_parts(sparklines_section(rows)),
+        *_note(_SPECTRA_NOTE, rows),
+        *section_parts(refusals_section(inspection.refusals)),
+        summary_grid(inspection_facts(inspection)),
     ]
 
 
@@ -69,9 +75,9 @@ def compression_table(compression: Compression) -> list[RenderableType]:
     """What `compress` and `apply` did, for the terminal."""
     columns = (KEY, DECISION, REACHED_LEVEL, BYTES_CHANGE, WHY)
     return [
-        *_sections(blocks_section(columns, compression.rows)),
-        *_sections(refusals_section(compression.refusals)),
-        _summary(compression_facts(compression)),
+        *section_parts(blocks_section(columns, compression.rows)),
+        *section_parts(refusals_section(compression.refusals)),
+        summary_grid(compression_facts(compression)),
         *(Text(f"warning: {printable(one)}", style="yellow") for one in compression.warnings),
     ]
 
@@ -80,12 +86,17 @@ def comparison_table(comparison: Comparison) -> list[RenderableType]:
     """What `compare` found, for the terminal."""
     evaluation = comparison.evaluation
     return [
-        *_sections((outputs_section(evaluation), *latencies_section(evaluation))),
-        _summary(comparison_facts(comparison)),
+        *section_parts((outputs_section(evaluation), *latencies_section(evaluation))),
+        summary_grid(comparison_facts(comparison)),
     ]
 
 
-def _sections(sections: Iterable[Section]) -> list[RenderableType]:
+def _note(text: str, rows: Sequence[BlockRow]) -> list[RenderableType]:
+    return [Text(text, style="dim"), ""] if rows else []
+
+
+def section_parts(sections: Iterable[Section]) -> list[RenderableType]:
+    """Sections with their tables, below one another; text alone where there is no table."""
     parts: list[RenderableType] = []
     for section in sections:
         if section.table is None:
@@ -97,7 +108,8 @@ def _sections(sections: Iterable[Section]) -> list[RenderableType]:
     return parts
 
 
-def _summary(facts: Iterable[Fact]) -> Table:
+def summary_grid(facts: Iterable[Fact]) -> Table:
+    """The few facts of a result, one a line."""
     grid = Table.grid(padding=(0, 2))
     for fact in facts:
         grid.add_row(Text(fact.name, style="dim"), Text(fact.value), Text(fact.note, style="dim"))

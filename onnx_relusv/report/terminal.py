@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from onnx_relusv.report.page import Table
+from onnx_relusv.report.sparklines import BARS
 
 # Between two columns: a space of padding and one of the box.
 _GAP = 2
@@ -50,7 +51,8 @@ class TerminalTable:
             # Rich takes [brackets] in strings for markup, in Text it does not.
             shown.add_column(Text(heading.title), justify=justify, overflow="fold", width=width)
         for row in rows:
-            shown.add_row(*map(Text, row))
+            cells = (_ascii(cell) for cell in row) if options.ascii_only else row
+            shown.add_row(*map(Text, cells))
         yield shown
 
 
@@ -74,6 +76,12 @@ def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
             break
         widths[max(spare, key=lambda index: widths[index])] -= 1
     return widths
+
+
+def _ascii(text: str) -> str:
+    """For terminals that know nothing else: bars as digits, other characters as escapes."""
+    plain = text.translate({ord(bar): str(height) for height, bar in enumerate(BARS, 1)})
+    return plain.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _longest_word(text: str) -> int:

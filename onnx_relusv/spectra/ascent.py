@@ -124,7 +124,7 @@ def climb_truncations(layer: Layer, ranks: Sequence[int], effort: Effort) -> Cli
     """
     columns = np.repeat(ranks, effort.starts)
     coordinates = np.arange(layer.reduced.shape[1])
-    mask = (coordinates[:, None] < columns[None, :]).astype(np.float32)
+    mask = np.asarray(coordinates[:, None] < columns[None, :], np.float64)
     sigma = np.linalg.norm(layer.reduced, axis=0)
     x = starting_points(layer, ranks, effort)
     history, _ = _climb(layer, "mask", {"mask": mask}, sigma[columns], x, effort)
