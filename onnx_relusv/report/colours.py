@@ -26,6 +26,13 @@ COLOURS = {
     "level": Colour("#b3261e", "#f2857c"),
     "before": Colour("#c3cad4", "#4b5563"),
     "after": Colour("#20609f", "#7fb3ea"),
+    "every": Colour("#a3adbb", "#5d6979"),
+    "right": Colour("#a8c6e4", "#35587d"),
+    "wrong": Colour("#c0372b", "#f48f84"),
+    "active": Colour("#7b4fa3", "#c5a3e6"),
+    "width": Colour("#0b6cb5", "#76b7f2"),
+    "largest": Colour("#0c7a63", "#58cbb0"),
+    "margin": Colour("#a65a00", "#eda85a"),
 }
 
 

@@ -125,7 +125,7 @@ S_0 = Column(
     title="s_0",
     explanation=(
         "ReLU singular value s_0, without bias, on the unit ball. In brackets certified bounds; "
-        "before them an estimate found by ascent, neither bound."
+        "before them what an ascent met, at an input that proves the lower bound."
     ),
     cell=_s_0,
 )

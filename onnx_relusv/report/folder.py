@@ -16,7 +16,10 @@ from onnx_relusv.report.html import (
     inspection_html,
     write_html,
 )
+from onnx_relusv.report.trace_data import trace_data
+from onnx_relusv.report.trace_html import trace_html
 from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.traces import Trace
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> None:
@@ -44,6 +47,15 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         UsageError: The folder cannot be written.
     """
     _write(comparison_data(comparison), comparison_html(comparison), folder)
+
+
+def write_trace(trace: Trace, folder: Path) -> None:
+    """Writes the report of a trace.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    _write(trace_data(trace), trace_html(trace), folder)
 
 
 def _write(data: Data, page: str, folder: Path) -> None:

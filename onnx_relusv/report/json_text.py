@@ -16,7 +16,9 @@ def json_text(value: Any, indent: str = "") -> str:
     """
     deeper = indent + "  "
     if isinstance(value, dict) and value:
-        fields = (f"{deeper}{_plain(name)}: {json_text(one, deeper)}" for name, one in value.items())
+        fields = (
+            f"{deeper}{_plain(name)}: {json_text(one, deeper)}" for name, one in value.items()
+        )
         return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
     if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
         items = (deeper + json_text(one, deeper) for one in value)

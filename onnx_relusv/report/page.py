@@ -30,6 +30,14 @@ class Picture:
     caption: str = ""
 
 
+@dataclass(frozen=True)
+class PictureRow:
+    """Pictures that stay together, in one line where the window is wide enough."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """A part of a page.
@@ -37,16 +45,20 @@ class Section:
     Attributes:
         title: Its heading.
         text: A sentence or two in front.
+        points: Sentences, one a line.
         table: A table, or None.
         pictures: In a grid, below the table.
+        picture_rows: Further pictures, row by row.
         legend: Roles of colours in the pictures with what they show.
         folded: Whether the pictures are shown on request only.
     """
 
     title: str
     text: str = ""
+    points: tuple[str, ...] = ()
     table: Table | None = None
     pictures: tuple[Picture, ...] = ()
+    picture_rows: tuple[PictureRow, ...] = ()
     legend: tuple[tuple[str, str], ...] = ()
     folded: bool = False
 

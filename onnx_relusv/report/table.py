@@ -39,8 +39,8 @@ from onnx_relusv.report.terminal import TerminalTable
 from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
 
 _MEASURES_NOTE = (
-    "s_0: an estimate found by ascent, neither bound, and [certified bounds]. At a level: rank of "
-    "the cheapest form, and the share of the block's bytes that it saves."
+    "s_0: found by ascent, and [certified bounds]. At a level: rank of the cheapest form, and the "
+    "share of the block's bytes that it saves."
 )
 _SPECTRA_NOTE = (
     "At a geometric ladder of k, logarithmic: a full bar is sigma_1, the lowest a hundredth of "

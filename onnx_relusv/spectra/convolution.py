@@ -14,7 +14,8 @@ singular value is at most that one's, while its other values are not those of th
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from math import ceil, prod, sqrt
+from math import ceil, gcd, prod, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,8 @@ from onnx_relusv.spectra.layers import finite
 # by less than a percent for kernels of up to 9.
 LONGEST_AXIS = 64
 _CHUNK_BYTES = 64 << 20
-_POWER_STEPS = 8
-_EXACT_FREQUENCIES = 3
+_POWER_STEPS = 12
+_EXACT_FREQUENCIES = 8
 _SMALLEST_FOR_LANCZOS = 64
 
 Complex = npt.NDArray[np.complex128]
@@ -69,6 +70,8 @@ def convolution_singular_values(
             f"A kernel of shape {array.shape} has {max(axes, 0)} spatial axes; lengths, strides "
             "and dilations need one number for each."
         )
+    if min(*lengths, *strides, *dilations, groups) < 1:
+        raise UsageError("Lengths, strides, dilations and groups have to be 1 or more.")
     if array.shape[0] % groups:
         raise UsageError(f"{array.shape[0]} output channels do not divide into {groups} groups.")
     if any(length % stride for length, stride in zip(lengths, strides, strict=True)):
@@ -100,9 +103,9 @@ def operator_norm(weight: Floats, geometry: Geometry, lengths: Sequence[int]) ->
     pads = explicit_pads(geometry, tuple(lengths))
     axes = len(lengths)
     torus = [
-        min(ceil((length + max(begin, end)) / stride), ceil(LONGEST_AXIS / stride)) * stride
-        for length, begin, end, stride in zip(
-            lengths, pads[:axes], pads[axes:], geometry.strides, strict=True
+        _torus(length + max(begin, end), stride, dilation)
+        for length, begin, end, stride, dilation in zip(
+            lengths, pads[:axes], pads[axes:], geometry.strides, geometry.dilations, strict=True
         )
     ]
     if prod(geometry.kernel) == 1:
@@ -112,14 +115,32 @@ def operator_norm(weight: Floats, geometry: Geometry, lengths: Sequence[int]) ->
     reduced[-1] = range(len(reduced[-1]) // 2 + 1)
     frequencies = np.array(list(product(*reduced)))
     taps = _taps(geometry.kernel, geometry.dilations)
-    best: list[tuple[float, Complex]] = []
-    for symbols in _symbols(split, taps, frequencies, torus, geometry.strides):
-        matrices = symbols.reshape(-1, *symbols.shape[-2:])
-        found = _power_norms(matrices.astype(np.complex64))
-        top = np.argsort(-found)[:_EXACT_FREQUENCIES]
-        best += [(float(found[place]), matrices[place].copy()) for place in top]
-        best = sorted(best, key=lambda pair: -pair[0])[:_EXACT_FREQUENCIES]
-    return max(_norm(matrix) for _, matrix in best)
+    # In single precision it is only decided which frequencies are looked at closely.
+    rough = [
+        _power_norms(symbols.reshape(-1, *symbols.shape[-2:]))
+        for symbols in _symbols(
+            split.astype(np.float32), taps, frequencies, torus, geometry.strides, np.complex64
+        )
+    ]
+    top = np.argsort(-np.concatenate(rough))[:_EXACT_FREQUENCIES]
+    return max(
+        _norm(symbols[0, place % geometry.groups])
+        for place in top
+        for symbols in _symbols(
+            split, taps, frequencies[[place // geometry.groups]], torus, geometry.strides
+        )
+    )
+
+
+def _torus(length: int, stride: int, dilation: int) -> int:
+    """The length of an axis of the torus: all of it, or a shorter one that sees as much."""
+    wanted, count = ceil(length / stride), ceil(LONGEST_AXIS / stride)
+    if wanted <= count:
+        return wanted * stride
+    # With a common divisor, dilated positions would fall together on the shorter axis.
+    while gcd(count, dilation) > 1:
+        count -= 1
+    return count * stride
 
 
 def _taps(kernel: Sequence[int], dilations: Sequence[int]) -> Floats:
@@ -141,33 +162,36 @@ def _symbols(
     frequencies: np.ndarray,
     lengths: Sequence[int],
     strides: Sequence[int],
+    dtype: type[np.complexfloating[Any, Any]] = np.complex128,
 ) -> Iterator[Complex]:
     """The matrices of the frequencies, (some frequencies, groups, rows, channels * aliases)."""
     groups, rows, channels, positions = split.shape
     aliases = np.array(list(product(*(range(stride) for stride in strides))))
     outputs = np.array(lengths) // np.array(strides)
     flat = split.transpose(3, 0, 1, 2).reshape(positions, -1)
-    chunk = max(1, _CHUNK_BYTES // (16 * len(aliases) * flat.shape[1]))
+    size = np.dtype(dtype).itemsize
+    chunk = max(1, _CHUNK_BYTES // (size * len(aliases) * flat.shape[1]))
     for start in range(0, len(frequencies), chunk):
         part = frequencies[start : start + chunk, None, :] + aliases[None, :, :] * outputs
         angles = 2 * np.pi * (part / np.array(lengths)) @ taps.T
         # Kernels are so short that the sum over their positions beats a fast transform.
-        values = (np.exp(1j * angles) / sqrt(len(aliases))).reshape(-1, positions) @ flat
+        phases = (np.exp(1j * angles) / sqrt(len(aliases))).astype(dtype)
+        values = phases.reshape(-1, positions) @ flat.astype(dtype)
         values = values.reshape(len(part), len(aliases), groups, rows, channels)
         yield values.transpose(0, 2, 3, 1, 4).reshape(len(part), groups, rows, -1)
 
 
-def _power_norms(matrices: npt.NDArray[np.complex64]) -> Floats:
+def _power_norms(matrices: npt.NDArray[Any]) -> Floats:
     """Largest singular values of many matrices, from below, to a few percent."""
     rng = np.random.default_rng(0)
-    v = rng.standard_normal((*matrices.shape[:1], matrices.shape[2], 1)).astype(np.complex64)
-    adjoint = matrices.conj().transpose(0, 2, 1)
+    v = rng.standard_normal((len(matrices), matrices.shape[2], 1)).astype(matrices.dtype)
     norms = np.zeros(len(matrices))
     for _ in range(_POWER_STEPS):
         v /= np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-30)
         u = matrices @ v
         norms = np.linalg.norm(u[:, :, 0], axis=1)
-        v = adjoint @ u
+        # K* u without a conjugated copy of all K.
+        v = (u.conj().transpose(0, 2, 1) @ matrices).conj().transpose(0, 2, 1)
     return norms
 
 

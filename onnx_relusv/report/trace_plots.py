@@ -1,0 +1,166 @@
+"""The plots of a trace: how inputs are distributed in a block, and the AUROC of every quantity."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from onnx_relusv.records import Floats
+from onnx_relusv.report.colours import light
+from onnx_relusv.report.formatting import middle_cut, number_text, printable
+from onnx_relusv.report.svg import inline_svg, plot_settings
+from onnx_relusv.traces import Interval, Score, Separation, Truths
+
+MOST_ROWS = 60
+# The outermost shares of the inputs would squeeze all others into a few bins.
+TAIL = 0.005
+_LEAST_BINS, _MOST_BINS = 6, 40
+_LONGEST_NAME = 34
+_MARKERS = {"active": "o", "width": "s", "largest": "^", "margin": "D"}
+# Inches a line of the chart of areas; a block has as many lines as quantities.
+_LINE = 0.1
+_GAP_LINES = 1.2
+
+
+def distribution_svg(
+    values: Floats, correct: Truths | None, *, step: float, title: str, name: str, label: str
+) -> str:
+    """How one quantity of a block is distributed, over right and over wrong answers.
+
+    Areas under both are equal, and both are drawn on the same bins. The outermost inputs, a share
+    of `TAIL` on either side, are left out, as are infinite values, of which the title tells.
+
+    Args:
+        values: (samples,) without NaN.
+        correct: (samples,) or None, to draw all inputs as one.
+        step: What the values are multiples of; 0 for any.
+        title: Stands above.
+        name: Sets the plot apart from the others of its page.
+        label: What the picture shows, for those who do not see it.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        title += f", {100 * float(np.mean(~finite)):.2g} % infinite"
+    with plot_settings():
+        figure = Figure(figsize=(3.0, 1.25))
+        figure.subplots_adjust(left=0.04, right=0.96, bottom=0.2, top=0.84)
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", pad=3)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        # Without a finite value the axes stay empty.
+        if finite.any():
+            _draw_distributions(
+                axes, values[finite], correct if correct is None else correct[finite], step
+            )
+        else:
+            axes.set_xticks([])
+        return inline_svg(figure, name=name, label=label)
+
+
+def _draw_distributions(axes: Axes, values: Floats, correct: Truths | None, step: float) -> None:
+    kinds = [values] if correct is None else [values[correct], values[~correct]]
+    edges = _bin_edges(values, min(map(len, kinds)), step)
+    # With one kind missing among the finite values there is no density to draw.
+    for kind, role in zip(
+        kinds, ("every",) if correct is None else ("right", "wrong"), strict=True
+    ):
+        counts, _ = np.histogram(kind, edges)
+        if not counts.any():
+            continue
+        heights = counts / counts.sum()
+        if role == "wrong":
+            axes.stairs(heights, edges, color=light(role), linewidth=1.1)
+        else:
+            axes.stairs(heights, edges, color=light(role), fill=True)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2, integer=step == 1))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+
+
+def _bin_edges(values: Floats, fewest: int, step: float) -> Floats:
+    """Bins for as many values as the smaller kind has, none of them split unevenly by steps."""
+    low, high = np.quantile(values, (TAIL, 1 - TAIL), method="nearest")
+    if low == high:
+        margin = abs(low) / 20 or 1.0
+        return np.array([low - margin, low + margin])
+    bins = int(np.clip(np.ceil(2 * max(fewest, 1) ** (1 / 3)), _LEAST_BINS, _MOST_BINS))
+    if step <= 0:
+        return np.linspace(low, high, bins + 1)
+    width = step * np.ceil((high - low + step) / (step * bins))
+    count = int(np.ceil((high - low + step) / width))
+    edges: Floats = low - step / 2 + width * np.arange(count + 1)
+    return edges
+
+
+def areas_svg(separation: Separation, *, name: str) -> str:
+    """The AUROC of every score with its interval, and that of max softmax across.
+
+    Beyond `MOST_ROWS` blocks, only those that tell best are drawn, and the title says how many are
+    not.
+
+    Args:
+        separation: The scores.
+        name: Sets the plot apart from the others of its page.
+    """
+    blocks: dict[str | None, list[Score]] = {}
+    for score in separation.scores:
+        blocks.setdefault(score.block, []).append(score)
+    ranked = sorted(blocks, key=lambda key: -max(score.auroc.value for score in blocks[key]))
+    shown = [scores for key, scores in blocks.items() if key in ranked[:MOST_ROWS]]
+    hidden = len(blocks) - len(shown)
+    title = f"the {len(shown)} blocks that tell best; {hidden} more are not drawn" if hidden else ""
+    output = [*separation.baselines, separation.combined, separation.combined_with_output]
+    rows = [[score] for score in output if score is not None] + shown
+    lines = sum(max(len(row), 2) + _GAP_LINES for row in rows)
+    with plot_settings():
+        # Inches; the margins are for the title and for the scale.
+        above, below = (0.3 if title else 0.05), 0.4
+        height = _LINE * lines + above + below
+        figure = Figure(figsize=(7.2, height))
+        figure.subplots_adjust(left=0.3, right=0.97, bottom=below / height, top=1 - above / height)
+        axes = figure.add_subplot()
+        _draw_areas(axes, rows, separation.baselines[0].auroc)
+        axes.set_ylim(lines, 0)
+        axes.set_xlabel("AUROC", labelpad=1)
+        axes.set_title(title, loc="left", pad=4)
+        return inline_svg(figure, name=name, label="AUROC of every score, with its interval")
+
+
+def _draw_areas(axes: Axes, rows: Sequence[Sequence[Score]], max_softmax: Interval) -> None:
+    axes.axvspan(max_softmax.lower, max_softmax.upper, color=light("grid"), linewidth=0)
+    axes.axvline(max_softmax.value, color=light("level"), linewidth=1, linestyle=(0, (4, 2)))
+    top, middles = 0.0, []
+    for row in rows:
+        taken = max(len(row), 2) + _GAP_LINES
+        middles.append(top + taken / 2)
+        for number, score in enumerate(row):
+            place = top + taken / 2 + number - (len(row) - 1) / 2
+            role = score.quantity if score.quantity in _MARKERS else "ink"
+            axes.hlines(
+                place, score.auroc.lower, score.auroc.upper, color=light(role), linewidth=1.2
+            )
+            axes.plot(
+                score.auroc.value,
+                place,
+                color=light(role),
+                marker=_MARKERS.get(score.quantity, "o"),
+                markersize=3.4,
+                linestyle="none",
+            )
+        top += taken
+    axes.set_yticks(middles, [_row_name(row[0]) for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+
+
+def _row_name(score: Score) -> str:
+    if score.block is None:
+        return score.quantity
+    # The font that measures the labels knows few scripts, and would warn of each other character.
+    name = printable(score.block).encode("ascii", "backslashreplace").decode("ascii")
+    return middle_cut(name, _LONGEST_NAME)
