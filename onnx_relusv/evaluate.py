@@ -1,11 +1,11 @@
 """Compares two models on samples: agreement, accuracy, error of every output, latency."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.class_scores import check_labels, class_scores, real_rows
 from onnx_relusv.records import Floats
 from onnx_relusv.results import Evaluation, Latency
 from onnx_relusv.runtime.latency import interleaved_latency
@@ -42,16 +42,16 @@ def evaluate(
     scores: str | None = None
     answers: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for batch in samples.batches(_BATCH):
-        first = _real(before.run(batch.feeds, outputs), batch.count, batch.size)
-        second = _real(after.run(batch.feeds, outputs), batch.count, batch.size)
+        first = real_rows(before.run(batch.feeds, outputs), batch.count, batch.size)
+        second = real_rows(after.run(batch.feeds, outputs), batch.count, batch.size)
         for name, difference in sums.items():
             difference.add(first[name], second[name])
-        scores = scores or _class_scores(first, batch.count)
+        scores = scores or class_scores(first, batch.count)
         if scores is not None:
             answers[0].append(first[scores].argmax(axis=1))
             answers[1].append(second[scores].argmax(axis=1))
             if samples.labels is not None:
-                _check_labels(samples, first[scores].shape[1])
+                check_labels(samples, first[scores].shape[1])
         advance(batch.count)
     top = None if scores is None else tuple(np.concatenate(part) for part in answers)
     labels = samples.labels
@@ -98,31 +98,6 @@ class _Difference:
     def mean(self) -> float:
         """Mean absolute difference."""
         return self.absolute / max(self.count, 1)
-
-
-def _real(values: Mapping[str, np.ndarray], count: int, size: int) -> dict[str, np.ndarray]:
-    """Outputs without those of the samples that only pad a fixed batch."""
-    return {
-        name: value[:count] if np.ndim(value) and len(value) == size else value
-        for name, value in values.items()
-    }
-
-
-def _class_scores(values: Mapping[str, np.ndarray], count: int) -> str | None:
-    for name, value in values.items():
-        if value.ndim == 2 and value.shape[0] == count and value.shape[1] > 1:
-            return name
-    return None
-
-
-def _check_labels(samples: Samples, classes: int) -> None:
-    labels = samples.labels
-    assert labels is not None  # the caller looked
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(
-            f"{samples.path}: labels go from {labels.min()} to {labels.max()}, but the model has "
-            f"{classes} classes, 0 to {classes - 1}."
-        )
 
 
 def _share(answers: np.ndarray, labels: np.ndarray) -> float:

@@ -35,7 +35,8 @@ from onnx_relusv.records import Block, Floats, LinearMap, Moments
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples import Samples
-from onnx_relusv.spectra.moments import batch_length, shrunk_moments
+from onnx_relusv.spectra.moments import shrunk_moments
+from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.target_moments import TargetMoments, TargetSums
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
@@ -124,8 +125,9 @@ class _Fitting:
         self._moments = moments
         self._found = found
         self._folder = folder
-        length = min(batch_length(opened.blocks), max(1, ceil(samples.count / (2 * _SELECT_EVERY))))
-        self._length = length
+        fitting = batch_length(opened.blocks, opened.options.working_bytes)
+        # At least two batches for choosing.
+        self._length = min(fitting, max(1, ceil(samples.count / (2 * _SELECT_EVERY))))
         # Of every batch, how many of its samples are real, and how many it has with padding.
         self._batches: list[tuple[int, int]] = []
 

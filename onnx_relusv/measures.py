@@ -92,6 +92,37 @@ class Approximation(ReadOnlyArrays):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ActivatedWidths(ReadOnlyArrays):
+    """What single inputs make of a layer: their activated operators A_x = diag(phi'(Wx + b)) W.
+
+    Attributes:
+        active: (n,) number of units whose derivative is not zero.
+        lower: (n,) certified lower bounds of the Gaussian mean width of A_x.
+        upper: (n,) certified upper bounds, the Frobenius norms rounded up.
+        value: (n,) the widths to 1e-6 where exact ones were asked for, otherwise NaN.
+        largest: (n,) largest ReLU singular values of A_x; estimates from below, up to the rounding
+            of float32 products.
+        margin: (n,) distance of the input to the nearest point at which a unit's activation
+            changes its branch; infinite where no unit has one.
+        iterations: Power steps of the largest ReLU singular values.
+        converged: (n,) bool, whether the last of them gained less than 1e-4, relatively.
+        seed: As asked for; nothing is drawn.
+        provider: The execution provider that ran the graphs.
+    """
+
+    active: Floats
+    lower: Floats
+    upper: Floats
+    value: Floats
+    largest: Floats
+    margin: Floats
+    iterations: int
+    converged: npt.NDArray[np.bool_]
+    seed: int
+    provider: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Spectrum(ReadOnlyArrays):
     """What is known of a block's ReLU singular values and mean widths.
 

@@ -1,7 +1,8 @@
 """A model opened for work: its blocks, its samples, and where graphs run."""
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +24,15 @@ from onnx_relusv.results import ModelFacts, Provenance
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 from onnx_relusv.runtime.shapes import measured_shapes
 from onnx_relusv.samples import Samples, open_samples
-from onnx_relusv.spectra.moments import measure_moments, moments_key
-
-# Moments of a block are kept in float64; above this many columns they would take over a gigabyte.
-LARGEST_COLUMNS = 11_000
+from onnx_relusv.spectra.moments import measure_moments
+from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
+from onnx_relusv.spectra.passes import plan_passes
+from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 
 BlockMoments = Mapping[str, Moments | None]
+
+# The share of the memory for measuring that copies of a model's weights may take.
+_COPIES_SHARE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,24 @@ class Opened:
     provider: str
     options: MeasureOptions
     example: dict[str, np.ndarray] | None
+
+    def session(self, exposed: Iterable[str] = ()) -> Session:
+        """Opens the model with some of its tensors as further outputs.
+
+        Weights are rewritten and packed for speed only where the copies are small beside the
+        memory that there is for measuring; otherwise they are read where they lie.
+        """
+        return Session(runnable(self.model, exposed=exposed), self.provider, lean=self._is_lean)
+
+    @property
+    def free_bytes(self) -> int:
+        """What of the memory for measuring is left besides a session's copies of the weights."""
+        copies = 0 if self._is_lean else self.model.bytes
+        return self.options.working_bytes - copies
+
+    @property
+    def _is_lean(self) -> bool:
+        return _COPIES_SHARE * self.model.bytes > self.options.working_bytes
 
 
 def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -> Opened:
@@ -97,22 +119,54 @@ def _shapes(
     model: Model, provider: str, example: dict[str, np.ndarray] | None, seed: int
 ) -> dict[str, tuple[int, ...]]:
     tensors = measured_tensors(model.proto)
-    session = Session(runnable(model, exposed=tensors), provider)
+    # For a single run, rewriting the graph and packing weights takes longer than it saves.
+    session = Session(runnable(model, exposed=tensors), provider, lean=True)
     return measured_shapes(session, model.inputs, tensors, example, np.random.default_rng(seed))
 
 
-def block_moments(opened: Opened, progress: Progress) -> BlockMoments:
-    """The moments of every block's input by key; None without samples, or where too large."""
-    measurable = [b for b in opened.blocks if b.geometry.columns <= LARGEST_COLUMNS]
-    if opened.samples is None or not measurable:
-        return {block.key: None for block in opened.blocks}
-    exposed = runnable(opened.model, exposed=(block.source for block in measurable))
-    session = Session(exposed, opened.provider)
-    with progress.stage("Moments of the blocks' inputs", opened.samples.count) as advance:
-        found = measure_moments(
-            session, opened.samples, measurable, seed=opened.options.seed, advance=advance
-        )
-    return {block.key: found.get(moments_key(block)) for block in opened.blocks}
+@contextmanager
+def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
+    """The moments of every block's input by key, in a temporary file that is gone afterwards.
+
+    None without samples, and for blocks whose moments exceed the memory that there is.
+    """
+    samples = opened.samples
+    if samples is None:
+        yield dict.fromkeys((block.key for block in opened.blocks), None)
+        return
+    passes = plan_passes(opened.blocks, samples, opened.free_bytes)
+    with moments_on_disk() as stored:
+        steps = len(passes.groups) * samples.count
+        with progress.stage("Moments of the blocks' inputs", steps) as advance:
+            for group in passes.groups:
+                session = opened.session(block.source for block in group)
+                for key, found in measure_moments(
+                    session,
+                    samples,
+                    group,
+                    length=passes.length,
+                    seed=opened.options.seed,
+                    advance=advance,
+                ):
+                    stored.put(key, found)
+        yield _ByBlock({block.key: moments_key(block) for block in opened.blocks}, stored)
+
+
+class _ByBlock(Mapping[str, Moments | None]):
+    """Stored moments by the keys of blocks; several may have the same ones."""
+
+    def __init__(self, keys: Mapping[str, MomentsKey], stored: StoredMoments) -> None:
+        self._keys = keys
+        self._stored = stored
+
+    def __getitem__(self, key: str) -> Moments | None:
+        return self._stored.get(self._keys[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def provenance(provider: str, seed: int, samples: Samples | None, command: str) -> Provenance:

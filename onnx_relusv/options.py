@@ -10,6 +10,12 @@ from onnx_relusv.errors import UsageError
 Method = Literal["auto", "double-layer", "harmonic"]
 ProviderName = Literal["auto", "cuda", "cpu"]
 
+# MiB. Enough for the moments of a ResNet-50 in one pass over the samples.
+DEFAULT_MEMORY = 2048
+LEAST_MEMORY = 256
+# MiB that Python, numpy, onnx, onnxruntime and this package take by themselves.
+_LIBRARIES = 192
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
@@ -18,16 +24,26 @@ class MeasureOptions:
     Attributes:
         provider: Where graphs run; ``auto`` takes CUDA where it works.
         seed: Draws starts, positions and synthetic inputs.
+        memory: MiB that measuring may take besides the model itself and what its largest block
+            needs.
     """
 
     provider: ProviderName = "auto"
     seed: int = 0
+    memory: int = DEFAULT_MEMORY
 
     def __post_init__(self) -> None:
         if self.provider not in ("auto", "cuda", "cpu"):
             raise UsageError(f"provider {self.provider!r}: use auto, cuda or cpu.")
         if self.seed < 0:
             raise UsageError(f"seed {self.seed}: use a number from 0 on.")
+        if self.memory < LEAST_MEMORY:
+            raise UsageError(f"memory {self.memory} MiB: use {LEAST_MEMORY} or more.")
+
+    @property
+    def working_bytes(self) -> int:
+        """Bytes of `memory` that are left for data."""
+        return (self.memory - _LIBRARIES) << 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The five things the package does, each with its stages in order; the only place that knows it.
+"""The six things the package does, each with its stages in order; the only place that knows it.
 
 read -> blocks -> moments of the samples -> spectra and candidates -> plan -> factors -> surgery ->
 validation -> report -> the file
@@ -22,7 +22,7 @@ from onnx_relusv.opened import (
     open_model,
     provenance,
 )
-from onnx_relusv.options import MeasureOptions, PlanOptions, ProviderName
+from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.progress import Progress, Silent
@@ -32,6 +32,8 @@ from onnx_relusv.rewriting import write_planned
 from onnx_relusv.rows import Measured, measure_blocks
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
+from onnx_relusv.traces import Trace
+from onnx_relusv.tracing import trace_samples
 
 # The provenance entry that a file gains, with its names and hashes.
 _PROVENANCE_BYTES = 700
@@ -50,17 +52,18 @@ def inspect(
     Args:
         model: An ONNX file.
         samples: If given, blocks are measured in the metric of what they really see.
-        measuring: Provider and seed.
+        measuring: Provider, seed and memory.
         command: Goes into the provenance.
         progress: Shown the stages.
 
     Raises:
         InputError: The model or the samples cannot be read or do not fit.
-        UsageError: The provider does not work.
+        UsageError: The provider does not work, or there is no room for temporary files.
     """
     progress = progress or Silent()
     opened = open_model(model, samples, measuring or MeasureOptions())
-    measured = measure_blocks(opened, block_moments(opened, progress), progress)
+    with block_moments(opened, progress) as moments:
+        measured = measure_blocks(opened, moments, progress)
     return Inspection(
         model=opened.facts,
         rows=measured.rows,
@@ -86,7 +89,8 @@ def plan(
     """
     progress = progress or Silent()
     opened = open_model(model, samples, measuring or MeasureOptions())
-    measured = measure_blocks(opened, block_moments(opened, progress), progress)
+    with block_moments(opened, progress) as moments:
+        measured = measure_blocks(opened, moments, progress)
     return _plan(opened, measured, planning or PlanOptions())
 
 
@@ -98,6 +102,7 @@ def apply(
     samples: Path | None = None,
     provider: ProviderName = "auto",
     seed: int | None = None,
+    memory: int = DEFAULT_MEMORY,
     report: Path | None = None,
     force: bool = False,
     command: str = "onnx_relusv.apply",
@@ -112,6 +117,7 @@ def apply(
         samples: The plan's samples; others work, with a warning.
         provider: Where graphs run.
         seed: The plan's seed if None.
+        memory: MiB for measuring, as in `MeasureOptions`.
         report: Folder for report.json and report.html.
         force: Overwrite existing outputs.
         command: Goes into the provenance.
@@ -126,17 +132,18 @@ def apply(
     progress = progress or Silent()
     _check_outputs(output, report, force, [model, *_paths(samples, plan)])
     decided = read_plan(plan) if isinstance(plan, Path) else plan
-    measuring = MeasureOptions(provider=provider, seed=decided.seed if seed is None else seed)
+    seed = decided.seed if seed is None else seed
+    measuring = MeasureOptions(provider=provider, seed=seed, memory=memory)
     opened = open_model(model, samples, measuring)
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
             f"this one has {opened.model.sha256[:12]}...). Make a plan for this one."
         )
-    moments = block_moments(opened, progress)
-    measured = measure_blocks(opened, moments, progress)
-    job = _Job(opened, decided, measured, moments, command, _warnings(opened, decided))
-    return _carry_out(job, output, report, progress)
+    with block_moments(opened, progress) as moments:
+        measured = measure_blocks(opened, moments, progress)
+        job = _Job(opened, decided, measured, moments, command, _warnings(opened, decided))
+        return _carry_out(job, output, report, progress)
 
 
 def compress(
@@ -162,11 +169,11 @@ def compress(
     progress = progress or Silent()
     _check_outputs(output, report, force, [model, *_paths(samples)])
     opened = open_model(model, samples, measuring or MeasureOptions())
-    moments = block_moments(opened, progress)
-    measured = measure_blocks(opened, moments, progress)
-    decided = _plan(opened, measured, planning or PlanOptions())
-    job = _Job(opened, decided, measured, moments, command, ())
-    return _carry_out(job, output, report, progress)
+    with block_moments(opened, progress) as moments:
+        measured = measure_blocks(opened, moments, progress)
+        decided = _plan(opened, measured, planning or PlanOptions())
+        job = _Job(opened, decided, measured, moments, command, ())
+        return _carry_out(job, output, report, progress)
 
 
 def compare(
@@ -204,6 +211,35 @@ def compare(
         evaluation=evaluation,
         provenance=provenance(provider, options.seed, opened, command),
     )
+
+
+def trace(
+    model: Path,
+    *,
+    samples: Path,
+    exact: bool = False,
+    measuring: MeasureOptions | None = None,
+    command: str = "onnx_relusv.trace",
+    progress: Progress | None = None,
+) -> Trace:
+    """Measures what every input does in every block, and how well that tells wrong answers.
+
+    Args:
+        model: An ONNX file.
+        samples: The inputs; with `labels`, right and wrong answers are compared.
+        exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
+            output position, and not only bounded.
+        measuring: Provider and seed.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        InputError: The model or the samples cannot be read or do not fit.
+        UsageError: The provider does not work.
+    """
+    progress = progress or Silent()
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    return trace_samples(opened, exact=exact, command=command, progress=progress)
 
 
 def _interface(model: Model) -> object:

@@ -41,6 +41,20 @@ class BlockTrace(ReadOnlyArrays):
     largest: Floats
     margin: Floats
 
+    @property
+    def quantities(self) -> dict[str, Floats]:
+        """What is compared between inputs, by name; each (samples,).
+
+        The width is w(A_x) itself where it was computed, otherwise the middle of its bracket.
+        """
+        middle = (self.width_lower + self.width_upper) / 2
+        return {
+            "active": self.active,
+            "width": np.where(np.isnan(self.width), middle, self.width),
+            "largest": self.largest,
+            "margin": self.margin,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -48,7 +62,7 @@ class Interval:
 
     Attributes:
         value: On all inputs.
-        lower: 2.5 % quantile over resamples.
+        lower: 2.5 % quantile over resamples of right and of wrong answers.
         upper: 97.5 % quantile.
     """
 
@@ -64,9 +78,10 @@ class Score:
     Attributes:
         block: The block's key; None for a score of the output or of all blocks.
         quantity: What it is: active, width, largest, margin, max softmax, entropy, combined.
-        auroc: Probability that a wrong answer scores on the other side of a right one. Over 0.5
-            by choice of the side where `higher_is_wrong` was decided from these inputs.
-        higher_is_wrong: Which side wrong answers lie on.
+        auroc: Probability that a wrong answer lies on the wrong answers' side of a right one, ties
+            counting half. Of a block's quantity at least 0.5, since its side is chosen so.
+        higher_is_wrong: The wrong answers' side. Of a block's quantity it is decided on the same
+            inputs, which favours it slightly; of all other scores it is fixed.
         gain: AUROC minus that of max softmax on the same resamples; None for max softmax itself.
     """
 
@@ -87,10 +102,11 @@ class Separation:
         scores: One a block and quantity, in the model's order.
         baselines: Max softmax and entropy of the output.
         combined: Cross-fitted logistic regression on all quantities of all blocks; every input is
-            scored by a fit that did not see it.
+            scored by a fit that did not see it. None without blocks, and where a fit would have
+            seen no wrong answer or no right one.
         combined_with_output: Likewise with max softmax and entropy among its inputs.
         resamples: Of the bootstrap.
-        folds: Of the cross-fitting.
+        folds: Of the cross-fitting; 0 without.
         seed: Draws resamples and folds.
     """
 
@@ -98,8 +114,8 @@ class Separation:
     wrong: int
     scores: tuple[Score, ...]
     baselines: tuple[Score, ...]
-    combined: Score
-    combined_with_output: Score
+    combined: Score | None
+    combined_with_output: Score | None
     resamples: int
     folds: int
     seed: int

@@ -1,13 +1,9 @@
-"""The five commands: options in, API calls, tables out."""
+"""The commands: options in, API calls, tables out."""
 
-import shlex
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, RenderableType
 
 from onnx_relusv import pipeline
 from onnx_relusv.cli.bars import progress_bars
@@ -17,6 +13,7 @@ from onnx_relusv.cli.options import (
     force_option,
     json_option,
     measuring,
+    memory_option,
     planning_options,
     planning_options_group,
     provider_option,
@@ -25,6 +22,8 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
+from onnx_relusv.cli.terminal import command_line, existing, show
+from onnx_relusv.cli.trace import trace
 from onnx_relusv.options import ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import plan_text
@@ -32,8 +31,6 @@ from onnx_relusv.report.data import comparison_data, inspection_data, write_json
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.folder import write_comparison, write_inspection
 from onnx_relusv.report.table import comparison_table, compression_table, inspection_table
-
-PROGRAM = "onnx-relusv"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +46,15 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model", type=FILE)
-@together(samples_option, json_option, report_option, provider_option, seed_option, force_option)
+@together(
+    samples_option,
+    json_option,
+    report_option,
+    provider_option,
+    seed_option,
+    memory_option,
+    force_option,
+)
 def inspect(
     model: Path,
     samples: Path | None,
@@ -57,54 +62,63 @@ def inspect(
     report: Path | None,
     provider: str,
     seed: int,
+    memory: int,
     force: bool,
 ) -> None:
     """Measure every block of MODEL: ReLU singular values, mean width, and what they would save."""
     if json_path is not None:
-        check_output(json_path, force=force, inputs=_existing(model, samples))
+        check_output(json_path, force=force, inputs=existing(model, samples))
     if report is not None:
         check_report_folder(report, force=force)
     with progress_bars() as progress:
         found = pipeline.inspect(
             model,
             samples=samples,
-            measuring=measuring(provider, seed),
-            command=_command_line(),
+            measuring=measuring(provider, seed, memory),
+            command=command_line(),
             progress=progress,
         )
     if report is not None:
         write_inspection(found, report)
     if json_path is not None:
         write_json(inspection_data(found), json_path)
-    _show(inspection_table(found))
+    show(inspection_table(found))
 
 
 @cli.command()
 @click.argument("model", type=FILE)
 @click.option("--output", type=FILE, required=True, help="The plan, a JSON file.")
-@together(planning_options_group, samples_option, provider_option, seed_option, force_option)
+@together(
+    planning_options_group,
+    samples_option,
+    provider_option,
+    seed_option,
+    memory_option,
+    force_option,
+)
 def plan(
     model: Path,
     output: Path,
     samples: Path | None,
     provider: str,
     seed: int,
+    memory: int,
     force: bool,
     **planning: Any,
 ) -> None:
     """Decide what becomes of every block of MODEL, and write it down to be read and edited."""
-    check_output(output, force=force, inputs=_existing(model, samples))
+    check_output(output, force=force, inputs=existing(model, samples))
     with progress_bars() as progress:
         decided = pipeline.plan(
             model,
             samples=samples,
             planning=planning_options(**planning),
-            measuring=measuring(provider, seed),
+            measuring=measuring(provider, seed, memory),
             progress=progress,
         )
     write_text(plan_text(decided), output)
     changed = sum(choice.action != "keep" for choice in decided.choices)
-    _show(
+    show(
         [
             f"{changed} of {len(decided.choices)} blocks change at a level of {decided.level:.4g}: "
             f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs.",
@@ -120,7 +134,7 @@ def plan(
 @click.option(
     "--seed", type=click.IntRange(min=0), help="Makes a run repeatable.  [default: the plan's]"
 )
-@together(samples_option, report_option, provider_option, force_option)
+@together(samples_option, report_option, provider_option, memory_option, force_option)
 def apply(
     model: Path,
     plan_path: Path,
@@ -129,6 +143,7 @@ def apply(
     samples: Path | None,
     report: Path | None,
     provider: ProviderName,
+    memory: int,
     force: bool,
 ) -> None:
     """Carry PLAN out on MODEL, the one it was made for, and write the smaller model."""
@@ -140,12 +155,13 @@ def apply(
             samples=samples,
             provider=provider,
             seed=seed,
+            memory=memory,
             report=report,
             force=force,
-            command=_command_line(),
+            command=command_line(),
             progress=progress,
         )
-    _show(compression_table(done))
+    show(compression_table(done))
 
 
 @cli.command()
@@ -157,6 +173,7 @@ def apply(
     report_option,
     provider_option,
     seed_option,
+    memory_option,
     force_option,
 )
 def compress(
@@ -166,6 +183,7 @@ def compress(
     report: Path | None,
     provider: str,
     seed: int,
+    memory: int,
     force: bool,
     **planning: Any,
 ) -> None:
@@ -180,13 +198,13 @@ def compress(
             output,
             samples=samples,
             planning=planning_options(**planning),
-            measuring=measuring(provider, seed),
+            measuring=measuring(provider, seed, memory),
             report=report,
             force=force,
-            command=_command_line(),
+            command=command_line(),
             progress=progress,
         )
-    _show(compression_table(done))
+    show(compression_table(done))
 
 
 @cli.command()
@@ -210,7 +228,7 @@ def compare(
 ) -> None:
     """Put two models with the same inputs and outputs side by side on samples."""
     if json_path is not None:
-        check_output(json_path, force=force, inputs=_existing(before, after, samples))
+        check_output(json_path, force=force, inputs=existing(before, after, samples))
     if report is not None:
         check_report_folder(report, force=force)
     with progress_bars() as progress:
@@ -219,25 +237,14 @@ def compare(
             after,
             samples,
             measuring=measuring(provider, 0),
-            command=_command_line(),
+            command=command_line(),
             progress=progress,
         )
     if report is not None:
         write_comparison(found, report)
     if json_path is not None:
         write_json(comparison_data(found), json_path)
-    _show(comparison_table(found))
+    show(comparison_table(found))
 
 
-def _existing(*paths: Path | None) -> list[Path]:
-    return [path for path in paths if path is not None]
-
-
-def _command_line() -> str:
-    return shlex.join([PROGRAM, *sys.argv[1:]])
-
-
-def _show(lines: Iterable[RenderableType]) -> None:
-    console = Console()
-    for line in lines:
-        console.print(line, markup=False, highlight=False)
+cli.add_command(trace)

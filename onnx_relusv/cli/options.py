@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from onnx_relusv.decisions import Budgets
-from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.options import DEFAULT_MEMORY, LEAST_MEMORY, MeasureOptions, PlanOptions
 
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)
@@ -44,6 +44,15 @@ seed_option = click.option(
     show_default=True,
     help="Makes a run repeatable.",
 )
+memory_option = click.option(
+    "--memory",
+    type=click.IntRange(min=LEAST_MEMORY),
+    default=DEFAULT_MEMORY,
+    show_default=True,
+    metavar="MIB",
+    help="What measuring may hold besides the model itself and what its largest block needs. With "
+    "less, samples run through the model more often and fewer blocks are measured at once.",
+)
 force_option = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
 report_option = click.option("--report", type=FILE, help="Write report.json and report.html here.")
@@ -70,9 +79,9 @@ planning_options_group = together(
 )
 
 
-def measuring(provider: Any, seed: int) -> MeasureOptions:
-    """The settings of --provider and --seed; click has checked the provider's name."""
-    return MeasureOptions(provider=provider, seed=seed)
+def measuring(provider: Any, seed: int, memory: int = DEFAULT_MEMORY) -> MeasureOptions:
+    """The settings of --provider, --seed and --memory; click has checked the provider's name."""
+    return MeasureOptions(provider=provider, seed=seed, memory=memory)
 
 
 def planning_options(

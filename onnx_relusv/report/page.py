@@ -24,10 +24,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG element, which is trusted as it is, and a caption, which is not."""
+    """An SVG element, which is trusted as it is, and a caption, which is not.
+
+    One that is `wide` holds so much in a line that a narrow window scrolls rather than shrinks it.
+    """
 
     svg: str
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def bytes_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
     return (
         Section(
             title="Bytes by block",
-            pictures=(Picture(bytes_svg(rows, name="bytes")),),
+            pictures=(Picture(bytes_svg(rows, name="bytes"), wide=True),),
             legend=(("before", "before"), ("after", "after")),
         ),
     )

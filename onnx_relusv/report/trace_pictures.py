@@ -23,7 +23,7 @@ def areas_picture_section(separation: Separation | None) -> tuple[Section, ...]:
         Section(
             title="What tells wrong answers",
             text=text,
-            pictures=(Picture(areas_svg(separation, name="areas")),),
+            pictures=(Picture(areas_svg(separation, name="areas"), wide=True),),
             legend=(*legend, ("ink", "the output, and all blocks"), ("level", "max softmax")),
         ),
     )

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from onnx_relusv.records import Floats
 from onnx_relusv.report.colours import light
-from onnx_relusv.report.formatting import middle_cut, number_text, printable
+from onnx_relusv.report.formatting import middle_cut, number_text, percent_text, printable
 from onnx_relusv.report.svg import inline_svg, plot_settings
 from onnx_relusv.traces import Interval, Score, Separation, Truths
 
@@ -20,8 +20,8 @@ _LEAST_BINS, _MOST_BINS = 6, 40
 _LONGEST_NAME = 34
 _MARKERS = {"active": "o", "width": "s", "largest": "^", "margin": "D"}
 # Inches a line of the chart of areas; a block has as many lines as quantities.
-_LINE = 0.1
-_GAP_LINES = 1.2
+_LINE = 0.085
+_GAP_LINES = 1.0
 
 
 def distribution_svg(
@@ -42,7 +42,12 @@ def distribution_svg(
     """
     finite = np.isfinite(values)
     if not finite.all():
-        title += f", {100 * float(np.mean(~finite)):.2g} % infinite"
+        title += f", {percent_text(float(np.mean(~finite)))} infinite"
+        values, correct = values[finite], None if correct is None else correct[finite]
+    kinds = [values] if correct is None else [values[correct], values[~correct]]
+    low, high = _ends(kinds)
+    if low == high and len(values):
+        title += f", {percent_text(float(np.mean(values == low)))} at {number_text(low)}"
     with plot_settings():
         figure = Figure(figsize=(3.0, 1.25))
         figure.subplots_adjust(left=0.04, right=0.96, bottom=0.2, top=0.84)
@@ -50,11 +55,9 @@ def distribution_svg(
         axes.set_title(title, loc="left", pad=3)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        # Without a finite value the axes stay empty.
-        if finite.any():
-            _draw_distributions(
-                axes, values[finite], correct if correct is None else correct[finite], step
-            )
+        # One value only, or none that is finite, has no distribution.
+        if low < high:
+            _draw_distributions(axes, values, correct, step)
         else:
             axes.set_xticks([])
         return inline_svg(figure, name=name, label=label)
@@ -81,12 +84,17 @@ def _draw_distributions(axes: Axes, values: Floats, correct: Truths | None, step
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
 
 
+def _ends(values: Floats) -> tuple[float, float]:
+    """What is drawn of the values; (0, 0) of none."""
+    if not len(values):
+        return 0.0, 0.0
+    low, high = np.quantile(values, (TAIL, 1 - TAIL), method="nearest")
+    return float(low), float(high)
+
+
 def _bin_edges(values: Floats, fewest: int, step: float) -> Floats:
     """Bins for as many values as the smaller kind has, none of them split unevenly by steps."""
-    low, high = np.quantile(values, (TAIL, 1 - TAIL), method="nearest")
-    if low == high:
-        margin = abs(low) / 20 or 1.0
-        return np.array([low - margin, low + margin])
+    low, high = _ends(values)
     bins = int(np.clip(np.ceil(2 * max(fewest, 1) ** (1 / 3)), _LEAST_BINS, _MOST_BINS))
     if step <= 0:
         return np.linspace(low, high, bins + 1)

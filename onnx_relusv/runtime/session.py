@@ -84,6 +84,8 @@ class Session:
         provider: ``CPUExecutionProvider`` or ``CUDAExecutionProvider``.
         optimized: Whether onnxruntime may rewrite the graph (its highest level, or none).
         threads: Threads of one operator; 0 lets onnxruntime choose.
+        lean: Whether weights are read where they are and never copied: nothing is rewritten, as
+            with `optimized` False, and nothing is packed for the processor. Such runs are slower.
 
     Raises:
         InputError: onnxruntime cannot open it.
@@ -91,7 +93,13 @@ class Session:
     """
 
     def __init__(
-        self, source: Runnable | Path, provider: str, *, optimized: bool = True, threads: int = 0
+        self,
+        source: Runnable | Path,
+        provider: str,
+        *,
+        optimized: bool = True,
+        threads: int = 0,
+        lean: bool = False,
     ) -> None:
         _check_installed()
         options = onnxruntime.SessionOptions()
@@ -99,8 +107,10 @@ class Session:
         options.intra_op_num_threads = threads
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = (
-            levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+            levels.ORT_ENABLE_ALL if optimized and not lean else levels.ORT_DISABLE_ALL
         )
+        if lean:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         if isinstance(source, Runnable):
             # The session reads these arrays in place, so they have to live as long as it does.
             self._values = {name: as_value(array) for name, array in source.arrays.items()}
@@ -134,12 +144,16 @@ class Session:
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
 
-    def run_on_device(self, feeds: Feeds, outputs: Sequence[str]) -> dict[str, Any]:
+    def run_on_device(
+        self, feeds: Feeds, outputs: Sequence[str], into: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Runs the model and leaves its outputs where they were computed.
 
         Args:
             feeds: Arrays, or OrtValues that an earlier run left on the device.
             outputs: Names of the outputs that are wanted.
+            into: OrtValues of this device that take outputs up. One of them may be a feed too, if
+                the node that makes the output reads it element by element.
 
         Returns:
             OrtValues by name.
@@ -155,7 +169,10 @@ class Session:
                 else:
                     binding.bind_ortvalue_input(name, value)
             for name in outputs:
-                binding.bind_output(name, self._device)
+                if into is not None and name in into:
+                    binding.bind_ortvalue_output(name, into[name])
+                else:
+                    binding.bind_output(name, self._device)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
@@ -165,6 +182,13 @@ class Session:
 def as_array(value: Any) -> np.ndarray:
     """An array as it is, or an OrtValue copied off its device."""
     return value if isinstance(value, np.ndarray) else np.array(value.numpy())
+
+
+def on_device(array: np.ndarray, provider: str) -> Any:
+    """An array as an OrtValue where a provider's graphs read it without a copy a run."""
+    if provider != CUDA:
+        return as_value(array)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
 
 
 def as_value(array: np.ndarray) -> Any:

@@ -15,10 +15,9 @@ from onnx_relusv.errors import UsageError
 from onnx_relusv.measures import Approximation
 from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats, ReadOnlyArrays
-from onnx_relusv.runtime.session import choose_provider
 from onnx_relusv.spectra.ascent import Effort, Layer, activated, climb_gap, starting_points
 from onnx_relusv.spectra.brackets import RELU
-from onnx_relusv.spectra.layers import checked_bias, checked_weight
+from onnx_relusv.spectra.layers import at_least, checked_bias, checked_effort, checked_weight
 
 _FIRST_STEP = 0.5
 # Gaps within a few percent of the largest one count in a step, so that it does not jump to and fro.
@@ -75,9 +74,8 @@ def best_approximation(
     W = checked_weight(weight)
     if not 1 <= rank <= min(W.shape):
         raise UsageError(f"rank {rank}: use 1 to {min(W.shape)} for a weight of shape {W.shape}.")
-    effort = Effort(
-        iterations=iterations, starts=starts, seed=seed, provider=choose_provider(provider)
-    )
+    effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
+    at_least("steps", steps, 0)
     u, sigma, vt = scipy.linalg.svd(W, full_matrices=False)
     layer = Layer(reduced=u * sigma, activation=activation, bias=checked_bias(bias, len(W)))
     found = best_approximation_of(layer, rank, steps, effort)

@@ -20,6 +20,8 @@ _SETTLING = 5
 _POLISHES = 8
 _SMALLEST_FOR_LANCZOS = 64
 _TINY = float(np.finfo(np.float32).tiny)
+# Beside a map of sigma_1 = 1, float32 does not tell farther biases and ceilings apart.
+_FARTHEST = 1e15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,11 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
     }
     ascent = _ascent(layer, "none", effort)
     outputs = width_kernel(effort.provider, ascent).run(_float32(feeds), ["history"])
-    return _judged(outputs["history"] * largest, draws)
+    history = outputs["history"].astype(np.float64) * largest
+    if layer.homogeneous:
+        # The ascent stays on the sphere, where the supremum may be negative; x = 0 gives 0.
+        history = np.maximum(history, 0)
+    return _judged(history, draws)
 
 
 def _climb(
@@ -231,10 +237,10 @@ def _common_feeds(layer: Layer, largest: float) -> dict[str, Floats]:
     feeds = {
         "a": layer.reduced / largest,
         "slope": np.broadcast_to(layer.activation.slopes, (out,)).reshape(-1, 1),
-        "offset": layer.bias.reshape(-1, 1) / largest,
+        "offset": np.clip(layer.bias.reshape(-1, 1) / largest, -_FARTHEST, _FARTHEST),
     }
     if layer.activation.ceiling is not None:
-        feeds["ceiling"] = np.full((1, 1), layer.activation.ceiling / largest)
+        feeds["ceiling"] = np.full((1, 1), min(layer.activation.ceiling / largest, _FARTHEST))
     if layer.rotation is not None:
         feeds["rotation"] = layer.rotation
     return feeds
@@ -265,7 +271,8 @@ def starting_points(layer: Layer, ranks: Sequence[int], effort: Effort) -> Float
     x = rng.standard_normal((coordinates, len(ranks), effort.starts))
     for row, k in enumerate(ranks):
         direction = np.zeros(layer.reduced.shape[1])
-        direction[k] = 1
+        # With k = r nothing is cut, and no direction is better than another.
+        direction[min(k, len(direction) - 1)] = 1
         for start, sign in zip(range(effort.starts), (1, -1), strict=False):
             x[:, row, start] = _uphill(layer, sign * direction)
     return _feasible(x.reshape(coordinates, -1), layer)

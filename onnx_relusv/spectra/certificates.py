@@ -11,6 +11,8 @@ import numpy as np
 from onnx_relusv.records import Floats
 
 _ROUNDING = 1e-9
+# A singular value below this share of the largest may be nothing but rounding.
+_NOTHING = 1e-12
 # Values in memory during branch and bound, and how fine it gets: below a thousandth nobody looks.
 _MOST_VALUES = 4_000_000
 _FINE = 1e-3
@@ -38,6 +40,8 @@ def least_on_subspace(reduced: Floats, slopes: Floats) -> float:
     """
     k = reduced.shape[1] - 1
     sigma = np.linalg.norm(reduced, axis=0)
+    if sigma[-1] <= _NOTHING * sigma[0]:
+        return 0.0
     steepest = max(1.0, float(np.max(np.abs(slopes))))
     lipschitz = steepest * float(sigma.max())
     # The sphere as the faces of a cube, one of each pair since the function is even; distances
@@ -119,8 +123,9 @@ def truncation_upper_bound(sigma_next: float, sigma_1: float, largest: float) ->
     """An upper bound of the inner maximum at the truncated SVD, hence of s_k.
 
     With x = cos(t) z + sin(t) e, z in the span of the kept right singular vectors and e orthogonal
-    to it, the gap is at most sigma_(k+1) sin(t), and at most S sin(t) + sigma_1 cos(t) if S is an
-    upper bound of s_0 of what the truncation drops.
+    to it, the gap is at most sigma_(k+1) sin(t). Coordinate by coordinate it is also at most the
+    positive part of (W - L)x where that is positive, and of Lx elsewhere; so its square is at most
+    (S sin(t))^2 + (sigma_1 cos(t))^2 if S is an upper bound of s_0 of what the truncation drops.
 
     Args:
         sigma_next: sigma_(k+1).
@@ -132,4 +137,5 @@ def truncation_upper_bound(sigma_next: float, sigma_1: float, largest: float) ->
     """
     if largest >= sigma_next or not sigma_1:
         return sigma_next
-    return sigma_next / math.sqrt(1 + ((sigma_next - largest) / sigma_1) ** 2) * (1 + _ROUNDING)
+    spared = (sigma_next - largest) * (sigma_next + largest) / sigma_1**2
+    return min(sigma_next, sigma_next / math.sqrt(1 + spared) * (1 + _ROUNDING))

@@ -3,16 +3,17 @@
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.errors import UsageError
-from onnx_relusv.records import Floats
+from onnx_relusv.spectra.layers import checked_weight
 
 MOST_ROWS = 14
 # An entry of a unit eigenvector below this is zero but for rounding.
 _ROUNDING = 1e-12
 
 
-def exact_largest(weight: Floats) -> float:
+def exact_largest(weight: npt.ArrayLike) -> float:
     """s_0 of a Relu layer without bias: the square root of max u'WW'u over u >= 0, |u| = 1.
 
     At the maximum u is positive on some set S of rows and there an eigenvector, for its largest
@@ -27,9 +28,9 @@ def exact_largest(weight: Floats) -> float:
         s_0, exact up to the rounding of float64 eigenvalues.
 
     Raises:
-        UsageError: There are more rows.
+        UsageError: There are more rows, or the weight is no finite matrix.
     """
-    weight = np.asarray(weight, np.float64)
+    weight = checked_weight(weight)
     rows = len(weight)
     if rows > MOST_ROWS:
         raise UsageError(f"{rows} rows: enumeration takes {MOST_ROWS} at most.")

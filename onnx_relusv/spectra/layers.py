@@ -5,9 +5,14 @@ import numpy.typing as npt
 import scipy.linalg
 
 from onnx_relusv.errors import UsageError
+from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra.ascent import Layer
+from onnx_relusv.runtime.session import choose_provider
+from onnx_relusv.spectra.ascent import Effort, Layer
 from onnx_relusv.spectra.singular import decompose
+
+# Squares of what lies beyond could leave float64's range, and a bound of 0 would come out.
+_SMALLEST, _LARGEST = 1e-100, 1e100
 
 
 def layer_of(
@@ -62,6 +67,12 @@ def checked_weight(weight: npt.ArrayLike) -> Floats:
             f"The weight has shape {array.shape}; it has to be (out, in). A Conv's kernel is one "
             "matrix a group: (out / groups, in / groups * kernel height * kernel width)."
         )
+    peak = float(np.abs(array).max())
+    if peak and not _SMALLEST <= peak <= _LARGEST:
+        raise UsageError(
+            f"The weight's largest entry, with the radius if there is one, is {peak:.3g}; scale it "
+            f"to between {_SMALLEST:g} and {_LARGEST:g}: without a bias all measures scale with it."
+        )
     return array
 
 
@@ -73,6 +84,23 @@ def checked_bias(bias: npt.ArrayLike | None, out: int) -> Floats:
     if array.shape != (out,):
         raise UsageError(f"The bias has shape {array.shape}; for {out} rows it has to be ({out},).")
     return array
+
+
+def checked_effort(*, iterations: int, starts: int, seed: int, provider: ProviderName) -> Effort:
+    """How hard an ascent tries, on the provider that there is."""
+    return Effort(
+        iterations=at_least("iterations", iterations, 1),
+        starts=at_least("starts", starts, 1),
+        seed=at_least("seed", seed, 0),
+        provider=choose_provider(provider),
+    )
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """A number, refused if it is smaller."""
+    if value < least:
+        raise UsageError(f"{name} {value}: use {least} or more.")
+    return value
 
 
 def finite(values: npt.ArrayLike, name: str) -> Floats:

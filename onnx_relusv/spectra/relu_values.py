@@ -10,12 +10,17 @@ from onnx_relusv.errors import UsageError
 from onnx_relusv.measures import ReluSingularValues
 from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats
-from onnx_relusv.runtime.session import choose_provider
 from onnx_relusv.spectra.approximation import best_approximation_of
-from onnx_relusv.spectra.ascent import Effort, climb
+from onnx_relusv.spectra.ascent import climb
 from onnx_relusv.spectra.bounds import improved_lower, improved_upper
 from onnx_relusv.spectra.brackets import RELU, bracket
-from onnx_relusv.spectra.layers import checked_bias, checked_weight, layer_of
+from onnx_relusv.spectra.layers import (
+    at_least,
+    checked_bias,
+    checked_effort,
+    checked_weight,
+    layer_of,
+)
 
 Domain = Literal["ball", "nonnegative"]
 MOST_RANKS = 12
@@ -80,17 +85,14 @@ def relu_singular_values(
         raise UsageError(f"domain {domain!r}: use ball or nonnegative.")
     if not (radius > 0 and math.isfinite(radius)):
         raise UsageError(f"radius {radius}: use a positive number.")
-    layer = layer_of(radius * W, b, metric, activation, nonnegative=domain == "nonnegative")
+    nonnegative = domain == "nonnegative"
+    layer = layer_of(checked_weight(radius * W), b, metric, activation, nonnegative=nonnegative)
     sigma = np.linalg.norm(layer.reduced, axis=0)
     chosen = tuple(rank_ladder(len(sigma)) if ranks is None else ranks)
     if not chosen or not all(0 <= k < len(sigma) for k in chosen):
         raise UsageError(f"ranks {chosen}: use numbers from 0 to {len(sigma) - 1}.")
-    effort = Effort(
-        iterations=_positive("iterations", iterations),
-        starts=_positive("starts", starts),
-        seed=seed,
-        provider=choose_provider(provider),
-    )
+    effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
+    at_least("approximation_steps", approximation_steps, 0)
     lower, upper = bracket(
         sigma,
         activation,
@@ -108,6 +110,7 @@ def relu_singular_values(
         lower = improved_lower(lower, layer)
     if certificate_steps is None:
         certificate_steps = CERTIFICATE_STEPS if len(W) <= LARGEST_CERTIFIED else 0
+    at_least("certificate_steps", certificate_steps, 0)
     upper = improved_upper(upper, layer, chosen, certificate_steps)
     if approximation_steps:
         for place, k in enumerate(chosen):
@@ -136,9 +139,3 @@ def rank_ladder(count: int, most: int = MOST_RANKS) -> list[int]:
         return list(range(count))
     steps = np.geomspace(1, count - 1, most - 1).round().astype(int)
     return [0, *np.unique(steps).tolist()]
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise UsageError(f"{name} {value}: use 1 or more.")
-    return value

@@ -12,14 +12,18 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from onnx_relusv.errors import UsageError
 from onnx_relusv.measures import Width
 from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats
-from onnx_relusv.runtime.session import choose_provider
 from onnx_relusv.spectra.ascent import Effort, Layer, climb_width
 from onnx_relusv.spectra.brackets import RELU
-from onnx_relusv.spectra.layers import checked_bias, checked_weight, layer_of
+from onnx_relusv.spectra.layers import (
+    at_least,
+    checked_bias,
+    checked_effort,
+    checked_weight,
+    layer_of,
+)
 from onnx_relusv.spectra.mean_width import width_of
 
 _SETTLED_SHARE = 0.9
@@ -58,18 +62,9 @@ def relu_mean_width(
         UsageError: An array has another shape or is not finite, or a number is too small.
     """
     W = checked_weight(weight)
-    for name, value, least in (
-        ("draws", draws, 2),
-        ("iterations", iterations, 1),
-        ("starts", starts, 1),
-    ):
-        if value < least:
-            raise UsageError(f"{name} {value}: use {least} or more.")
+    effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
     layer = layer_of(W, checked_bias(bias, len(W)), metric, activation)
-    effort = Effort(
-        iterations=iterations, starts=starts, seed=seed, provider=choose_provider(provider)
-    )
-    return sampled_width(layer, draws, effort)
+    return sampled_width(layer, at_least("draws", draws, 2), effort)
 
 
 def sampled_width(layer: Layer, draws: int, effort: Effort) -> Width:

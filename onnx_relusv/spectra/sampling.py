@@ -21,12 +21,15 @@ class Sampling:
     Args:
         block: The block.
         samples: How many samples there are in all.
+
+    Attributes:
+        rows_per_sample: How many rows are taken of a sample, if it has as many.
     """
 
     def __init__(self, block: Block, samples: int) -> None:
         self._geometry = block.geometry
         wanted = max(FEWEST_ROWS, ROWS_PER_COLUMN * block.geometry.columns)
-        self._wanted_per_sample = ceil(wanted / samples)
+        self.rows_per_sample = ceil(wanted / samples)
 
     def feeds(
         self, shape: tuple[int, ...], real: int, size: int, rng: np.random.Generator
@@ -42,7 +45,7 @@ class Sampling:
         if self._geometry.kind == "conv":
             return self._conv_feeds(shape, real, rng)
         available = prod(shape[:-1]) * real // size
-        rows = min(available, real * self._wanted_per_sample)
+        rows = min(available, real * self.rows_per_sample)
         index = np.sort(rng.permutation(available)[:rows])
         return {"index": index, "shape": np.array([1, -1, self._geometry.columns])}, rows
 
@@ -53,7 +56,7 @@ class Sampling:
         axes = len(lengths)
         pads = explicit_pads(geometry, lengths)
         all_positions = prod(output_lengths(geometry, lengths))
-        count = min(all_positions, self._wanted_per_sample)
+        count = min(all_positions, self.rows_per_sample)
         positions = np.sort(rng.choice(all_positions, count, replace=False))
         channels = geometry.in_channels // geometry.groups
         taps = prod(geometry.kernel)

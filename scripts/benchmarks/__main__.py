@@ -5,8 +5,14 @@ import sys
 import accuracy
 import inspection
 import nsfw
+import spectra
 
-BENCHMARKS = {"inspect": inspection.main, "accuracy": accuracy.main, "nsfw": nsfw.main}
+BENCHMARKS = {
+    "inspect": inspection.main,
+    "accuracy": accuracy.main,
+    "nsfw": nsfw.main,
+    "spectra": spectra.main,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:

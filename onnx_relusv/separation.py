@@ -1,0 +1,160 @@
+"""How well what inputs do in a model tells right from wrong answers.
+
+Every score is one number an input. Each is judged by its AUROC, with a bootstrap interval, and by
+its paired gain over the plain max softmax on the same resamples.
+
+The side of max softmax (lower is wrong), entropy (higher is wrong) and the combined scores (higher
+is wrong) is fixed. That of a block's quantity is decided on the same inputs, so that its AUROC is
+at least 0.5; this favours it slightly, by at most the standard error of a score that tells nothing.
+Picking the best of many quantities by these figures favours the pick further. The combined scores
+are free of both. Their intervals, though, are for the scores as they are: fits are not repeated on
+resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_relusv.auroc import auroc, resampled_aurocs
+from onnx_relusv.crossfit import cross_fitted, stratified_folds
+from onnx_relusv.errors import InputError
+from onnx_relusv.records import Floats
+from onnx_relusv.traces import BlockTrace, Interval, Score, Separation, Truths
+
+RESAMPLES = 1000
+FOLDS = 5
+MAX_SOFTMAX = "max softmax"
+
+
+def separate(
+    blocks: Sequence[BlockTrace],
+    max_softmax: Floats,
+    entropy: Floats,
+    correct: Truths,
+    *,
+    seed: int,
+) -> Separation | None:
+    """Judges every quantity of every block, the output's own scores, and all of them combined.
+
+    Args:
+        blocks: The traced blocks, over the same inputs.
+        max_softmax: (samples,) largest class probability.
+        entropy: (samples,) of the class probabilities.
+        correct: (samples,) whether top-1 is the label.
+        seed: Draws resamples and folds.
+
+    Returns:
+        The scores, without NaN; None where all answers are right or all are wrong.
+
+    Raises:
+        InputError: A score is not a number for some input.
+    """
+    wrong = ~correct
+    wrongs, rights = int(wrong.sum()), int(correct.sum())
+    if not wrongs or not rights:
+        return None
+    of_blocks = [
+        _Candidate(block.key, quantity, values)
+        for block in blocks
+        for quantity, values in block.quantities.items()
+    ]
+    of_output = [
+        _Candidate(None, MAX_SOFTMAX, max_softmax, higher_is_wrong=False),
+        _Candidate(None, "entropy", entropy, higher_is_wrong=True),
+    ]
+    _refuse_missing([*of_output, *of_blocks])
+    resampling, folding = np.random.default_rng(seed).spawn(2)
+    folds = min(FOLDS, wrongs, rights)
+    fitted = []
+    # With fewer than two of a kind, some fit would see none of it.
+    if folds > 1:
+        assigned = stratified_folds(wrong, folds, folding)
+        inner = [one.values for one in of_blocks]
+        sets = [("combined", inner)] if inner else []
+        sets.append(("combined with output", [*inner, _logit(max_softmax), entropy]))
+        for name, features in sets:
+            scores = cross_fitted(np.column_stack(features), wrong, assigned)
+            fitted.append(_Candidate(None, name, scores, higher_is_wrong=True))
+    judged = _judge([*of_output, *of_blocks, *fitted], wrong, resampling)
+    combined = {score.quantity: score for score in judged[len(judged) - len(fitted) :]}
+    return Separation(
+        right=rights,
+        wrong=wrongs,
+        scores=tuple(judged[len(of_output) : len(of_output) + len(of_blocks)]),
+        baselines=tuple(judged[: len(of_output)]),
+        combined=combined.get("combined"),
+        combined_with_output=combined.get("combined with output"),
+        resamples=RESAMPLES,
+        folds=folds if fitted else 0,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A score before it is judged.
+
+    Attributes:
+        block: As of a `Score`.
+        quantity: Likewise.
+        values: (samples,).
+        higher_is_wrong: The wrong answers' side; None where these inputs are to decide.
+    """
+
+    block: str | None
+    quantity: str
+    values: Floats
+    higher_is_wrong: bool | None = None
+
+
+def _refuse_missing(candidates: Sequence[_Candidate]) -> None:
+    for one in candidates:
+        missing = int(np.isnan(one.values).sum())
+        if missing:
+            where = "the output" if one.block is None else f"block {one.block}"
+            raise InputError(
+                f"{one.quantity} of {where} is not a number for {missing} of {len(one.values)} "
+                "inputs, so right and wrong answers cannot be compared. Leave out the samples "
+                "that the model does not compute, or the block."
+            )
+
+
+def _judge(
+    candidates: Sequence[_Candidate], wrong: Truths, rng: np.random.Generator
+) -> list[Score]:
+    """Scores of all candidates on the same resamples; the first of them is max softmax."""
+    columns = np.stack([one.values for one in candidates])
+    areas = resampled_aurocs(columns, wrong, resamples=RESAMPLES, rng=rng)
+    values = np.array([auroc(column, wrong) for column in columns])
+    sides = [
+        bool(value >= 0.5) if one.higher_is_wrong is None else one.higher_is_wrong
+        for one, value in zip(candidates, values, strict=True)
+    ]
+    lower = ~np.array(sides)
+    values[lower] = 1 - values[lower]
+    areas[lower] = 1 - areas[lower]
+    return [
+        Score(
+            block=one.block,
+            quantity=one.quantity,
+            auroc=_interval(values[number], areas[number]),
+            higher_is_wrong=sides[number],
+            gain=_interval(values[number] - values[0], areas[number] - areas[0])
+            if number
+            else None,
+        )
+        for number, one in enumerate(candidates)
+    ]
+
+
+def _interval(value: float, resampled: Floats) -> Interval:
+    lower, upper = np.quantile(resampled, (0.025, 0.975))
+    return Interval(value=float(value), lower=float(lower), upper=float(upper))
+
+
+def _logit(probability: Floats) -> Floats:
+    """Log-odds; infinite for a probability of 1."""
+    with np.errstate(divide="ignore"):
+        odds: Floats = np.log(probability) - np.log1p(-probability)
+    return odds

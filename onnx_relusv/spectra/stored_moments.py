@@ -1,0 +1,102 @@
+"""Finished moments on disk: however many there are, only those that are looked at take memory."""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO
+
+import numpy as np
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.records import Floats, Moments
+from onnx_relusv.spectra.moments_key import MomentsKey
+
+_CHUNK = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a covariance lies, and everything else."""
+
+    offset: int
+    shape: tuple[int, ...]
+    rest: Moments
+
+
+class StoredMoments(Mapping[MomentsKey, Moments]):
+    """Moments by key; their covariances are mapped from the file whenever they are looked up.
+
+    Args:
+        file: Number of a file that is open for reading and writing, and empty.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._end = 0
+        self._places: dict[MomentsKey, _Place] = {}
+
+    def put(self, key: MomentsKey, moments: Moments) -> None:
+        """Stores moments.
+
+        Raises:
+            UsageError: There is no room for them.
+        """
+        covariance = np.ascontiguousarray(moments.covariance)
+        # Only from there on can a file be mapped.
+        unit = mmap.ALLOCATIONGRANULARITY
+        offset = -(-self._end // unit) * unit
+        self._end = offset
+        content = covariance.data.cast("B")
+        os.lseek(self._file, offset, os.SEEK_SET)
+        while content:
+            try:
+                written = os.write(self._file, content[:_CHUNK])
+            except OSError as error:
+                raise UsageError(
+                    f"moments cannot be stored in {tempfile.gettempdir()} ({error.strerror}). "
+                    "Make room there, or let TMPDIR name another folder."
+                ) from error
+            content = content[written:]
+            self._end += written
+        rest = replace(moments, covariance=np.zeros((0, 0, 0)))
+        self._places[key] = _Place(offset, covariance.shape, rest)
+
+    def __getitem__(self, key: MomentsKey) -> Moments:
+        """Moments whose covariance is on disk, and in memory as far as it is read."""
+        place = self._places[key]
+        length = 8 * int(np.prod(place.shape))
+        mapped = mmap.mmap(self._file, length, access=mmap.ACCESS_READ, offset=place.offset)
+        # The array keeps the map, and the map goes with it.
+        covariance: Floats = np.frombuffer(mapped, np.float64).reshape(place.shape)
+        return replace(place.rest, covariance=covariance)
+
+    def __iter__(self) -> Iterator[MomentsKey]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+@contextmanager
+def moments_on_disk() -> Iterator[StoredMoments]:
+    """Room for moments in a temporary file, which is gone afterwards, whatever happens.
+
+    Where the system allows it the file never has a name, so that it is gone even after a crash.
+
+    Raises:
+        UsageError: There can be no temporary file.
+    """
+    with _temporary_file() as file:
+        yield StoredMoments(file.fileno())
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix="onnx-relusv-", buffering=0)
+    except OSError as error:
+        raise UsageError(
+            f"no temporary file can be made ({error.strerror}). Let TMPDIR name a folder."
+        ) from error
