@@ -7,6 +7,7 @@ of the tensor that leaves it.
 
 from dataclasses import dataclass, fields
 from math import prod
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -186,9 +187,11 @@ class Runnable:
     """A model that onnxruntime can open.
 
     Attributes:
-        model: Serialised ModelProto; the data of the initializers in `arrays` is not in it.
-        arrays: Their values by name.
+        model: Serialised ModelProto; the data of external initializers is not in it.
+        arrays: Values of such initializers by name; a session copies them.
+        folder: Where the files lie that all others name; a session maps them into memory.
     """
 
     model: bytes
     arrays: dict[str, np.ndarray]
+    folder: Path | None = None

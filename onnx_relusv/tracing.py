@@ -19,6 +19,8 @@ from onnx_relusv.traces import BlockTrace, Trace, Truths
 # Every block's G lies on the device in float32; of more units it would be over half a gigabyte.
 LARGEST_UNITS = 11_000
 _LARGEST_BATCH = 64
+# What can be read off the device, and whose softmax means something.
+_SCORE_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
 # The share of memory that a batch may take; about as much leads to it, and is made of it.
 _BATCH_SHARE = 4
 
@@ -103,9 +105,9 @@ class _Run:
         self._session = opened.session(exposed)
         # Those that may hold class scores; after the first batch only the one that does.
         self._outputs = [
-            output.name
-            for output in opened.model.proto.graph.output
-            if output.type.HasField("tensor_type")
+            name
+            for name in opened.model.output_names
+            if self._session.output_types[name] in _SCORE_TYPES
         ]
         self._scores: str | None = None
         self._reader = ConfidenceReader()

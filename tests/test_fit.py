@@ -54,13 +54,18 @@ def changes(opened: Opened, rank: int) -> list[Change]:
     return [Change(block, "pair", rank) for block in opened.blocks[:2]]
 
 
-def streams(opened: Opened, fitted: dict[str, Fitted]) -> tuple[np.ndarray, ...]:
+def fitted(opened: Opened, wanted: list[Change]) -> dict[str, Fitted]:
+    with block_moments(opened, Silent()) as moments:
+        return fit(opened, wanted, moments, Silent())
+
+
+def streams(opened: Opened, found: dict[str, Fitted]) -> tuple[np.ndarray, ...]:
     """The second block's input in the original and in the compressed net, and its target."""
     assert opened.samples is not None
     x = np.concatenate([batch.feeds["x"] for batch in opened.samples.batches(64)]).astype(float)
     first, second = opened.blocks[:2]
     linear = opened.folding(first)
-    small = as_stored(first, fitted[first.key].factors)
+    small = as_stored(first, found[first.key].factors)
     original = np.maximum(x @ linear.weight[0].T + linear.bias, 0)
     delivered = np.maximum(x @ small.weight[0].T + small.bias, 0)
     target = opened.folding(second)
@@ -70,9 +75,7 @@ def streams(opened: Opened, fitted: dict[str, Fitted]) -> tuple[np.ndarray, ...]
 def test_a_fit_at_full_rank_mends_what_earlier_blocks_broke(opened: Opened) -> None:
     """With full rank in the second block, the fit is the regression on what the first delivers."""
     first, second = opened.blocks[:2]
-    moments = block_moments(opened, Silent())
-    wanted = [Change(first, "pair", 2), Change(second, "pair", HIDDEN)]
-    found = fit(opened, wanted, moments, Silent())
+    found = fitted(opened, [Change(first, "pair", 2), Change(second, "pair", HIDDEN)])
     original, delivered, target = streams(opened, found)
 
     def error(weight: np.ndarray, bias: np.ndarray) -> float:
@@ -91,7 +94,7 @@ def test_a_fit_at_full_rank_mends_what_earlier_blocks_broke(opened: Opened) -> N
 
 
 def test_the_bias_makes_the_mean_right(opened: Opened) -> None:
-    found = fit(opened, changes(opened, 3), block_moments(opened, Silent()), Silent())
+    found = fitted(opened, changes(opened, 3))
     _, delivered, target = streams(opened, found)
     dense = as_stored(opened.blocks[1], found[opened.blocks[1].key].factors)
     answers = delivered @ dense.weight[0].T + dense.bias
@@ -101,12 +104,12 @@ def test_the_bias_makes_the_mean_right(opened: Opened) -> None:
 
 def test_without_samples_factors_are_plain(opened: Opened, tmp_path: Path) -> None:
     blind = open_model(tmp_path / "net.onnx", None, MeasureOptions(provider="cpu"))
-    found = fit(blind, changes(blind, 3), block_moments(blind, Silent()), Silent())
+    found = fitted(blind, changes(blind, 3))
     for block in blind.blocks[:2]:
-        fitted = found[block.key]
-        assert fitted.moments is None
+        plain = found[block.key]
+        assert plain.moments is None
         u, sigma, vt = np.linalg.svd(blind.folding(block).weight[0])
-        composed = fitted.factors.second[0] @ fitted.factors.first[0]
+        composed = plain.factors.second[0] @ plain.factors.first[0]
         # Both in float64.
         np.testing.assert_allclose(composed, u[:, :3] * sigma[:3] @ vt[:3], atol=1e-9)
 
@@ -114,13 +117,12 @@ def test_without_samples_factors_are_plain(opened: Opened, tmp_path: Path) -> No
 def test_a_single_sample_leaves_nothing_to_choose_by(tmp_path: Path, opened: Opened) -> None:
     np.save(tmp_path / "one.npy", np.ones((1, FEATURES), np.float32))
     one = open_model(tmp_path / "net.onnx", tmp_path / "one.npy", MeasureOptions(provider="cpu"))
-    found = fit(one, changes(one, 3), block_moments(one, Silent()), Silent())
-    assert all(np.isfinite(fitted.factors.first).all() for fitted in found.values())
+    found = fitted(one, changes(one, 3))
+    assert all(np.isfinite(each.factors.first).all() for each in found.values())
 
 
 def test_a_seed_makes_the_fit_repeatable(opened: Opened) -> None:
-    moments = block_moments(opened, Silent())
-    one, two = (fit(opened, changes(opened, 3), moments, Silent()) for _ in range(2))
-    for key, fitted in one.items():
-        np.testing.assert_array_equal(fitted.factors.first, two[key].factors.first)
-        np.testing.assert_array_equal(fitted.factors.bias, two[key].factors.bias)
+    one, two = (fitted(opened, changes(opened, 3)) for _ in range(2))
+    for key, first in one.items():
+        np.testing.assert_array_equal(first.factors.first, two[key].factors.first)
+        np.testing.assert_array_equal(first.factors.bias, two[key].factors.bias)

@@ -52,7 +52,9 @@ ALLOWED: dict[str, set[str]] = {
     "factors": {"decisions", "forms", "records", "spectra"},
     "importance": {"records"},
     "candidates": {"cost", "decisions", "factors", "forms", "records", "spectra"},
-    "evaluate": {"errors", "records", "results", "runtime", "samples"},
+    "class_scores": {"errors", "samples"},
+    "confidence": {"records"},
+    "evaluate": {"class_scores", "records", "results", "runtime", "samples"},
     "report": {"cost", "decisions", "errors", "measures", "records", "results", "traces"},
 }
 GROUND = {

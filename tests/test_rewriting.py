@@ -77,8 +77,8 @@ def written(
     before_publishing: Callable[[Model, Verdict, Levels], None] = lambda *_: None,
 ) -> None:
     """Carries a plan out, in silence."""
-    moments = block_moments(model, Silent())
-    write_planned(model, plan, moments, output, Silent(), before_publishing)
+    with block_moments(model, Silent()) as moments:
+        write_planned(model, plan, moments, output, Silent(), before_publishing)
 
 
 def names(folder: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """Traces made by hand: inputs of known difficulty, and what blocks might do with them."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def difficult(samples: int, share: float, rng: np.random.Generator) -> tuple[Flo
     return difficulty, noisy <= np.quantile(noisy, 1 - share)
 
 
+@cache
 def trace_of(
     keys: tuple[str, ...], *, samples: int = 400, share: float = 0.15, seed: int = 0
 ) -> Trace:

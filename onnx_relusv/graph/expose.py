@@ -44,24 +44,15 @@ def with_data(
         proto: A copy of it, or of a part, or what was derived from it.
         arrays: Values of those of its initializers that are stubs.
     """
-    given = dict(arrays or {})
     _drop_unused(proto)
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL and tensor.name not in given:
-            if _can_be_given(tensor):
-                given[tensor.name] = model.array(tensor)
-            else:
-                tensor.CopyFrom(model.loaded(tensor))
-    # A session takes arrays for the main graph's initializers only.
+    # A session maps the main graph's initializers only.
     for node in proto.graph.node:
         for tensor in node_tensors(node):
             if tensor.data_location == TensorProto.EXTERNAL:
                 tensor.CopyFrom(model.loaded(tensor))
     present = {tensor.name for tensor in proto.graph.initializer}
-    return Runnable(
-        proto.SerializeToString(),
-        {name: values for name, values in given.items() if name in present},
-    )
+    given = {name: values for name, values in (arrays or {}).items() if name in present}
+    return Runnable(proto.SerializeToString(), given, model.path.parent.absolute())
 
 
 def _drop_unused(proto: ModelProto) -> None:
@@ -79,12 +70,6 @@ def _drop_unused(proto: ModelProto) -> None:
         for index in reversed(range(len(entries))):
             if entries[index].name in unused:
                 del entries[index]
-
-
-def _can_be_given(tensor: TensorProto) -> bool:
-    """Whether a session takes the values as an array: numpy's own types, and bfloat16."""
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return dtype.isbuiltin == 1 or tensor.data_type == TensorProto.BFLOAT16
 
 
 def external_stub(name: str, values: np.ndarray) -> TensorProto:

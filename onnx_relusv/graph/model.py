@@ -1,7 +1,11 @@
-"""Reads an ONNX file; external data stays on disk and is mapped into memory where it is needed."""
+"""Reads an ONNX file; large weights stay on disk and are mapped into memory where they are needed.
+
+External data lies in other files; what a large model holds itself is left in the model file.
+"""
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,11 +16,14 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.errors import InputError
+from onnx_relusv.graph.outline import outline
 from onnx_relusv.graph.protos import bodies, copy_fields
 from onnx_relusv.records import InputSpec
 
 OLDEST_OPSET = 7
 _CHUNK = 1 << 20
+# Bytes of a file from which on its large weights are left in it.
+_LARGE_FILE = 16 << 20
 # Bits of a value where several share a byte.
 _BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}
 
@@ -27,7 +34,8 @@ class Model:
 
     Attributes:
         path: The file.
-        proto: Its content; the data of external tensors is not loaded.
+        proto: Its content; the data of external tensors is not loaded. If the file is large, its
+            large initializers are external too, and lie in the file itself.
         sha256: Of the file followed by its external data files, in the order of their names.
         bytes: Length of all these files.
         opset: Version of the default operator set.
@@ -73,7 +81,11 @@ class Model:
     @property
     def has_external_data(self) -> bool:
         """Whether any tensor is stored outside the model file."""
-        return any(True for _ in external_tensors(self.proto))
+        return any(not self.holds(tensor) for tensor in external_tensors(self.proto))
+
+    def holds(self, tensor: TensorProto) -> bool:
+        """Whether an external tensor's data lies in the model file itself."""
+        return external_location(tensor).file == self.path.name
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -107,7 +119,7 @@ def external_location(tensor: TensorProto) -> ExternalLocation:
 
 
 def external_tensors(proto: ModelProto) -> Iterator[TensorProto]:
-    """All tensors of a model whose data is stored outside its file, bodies of nodes included."""
+    """All tensors of a model whose data is not in it, bodies of nodes included."""
     for tensor in all_tensors(proto.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             yield tensor
@@ -147,7 +159,8 @@ def read_model(path: Path) -> Model:
     if not proto.graph.node:
         raise InputError(f"{path}: its graph has no nodes, so there is nothing to compress.")
     opset = _opset(path, proto)
-    files = sorted({_checked_file(path, tensor) for tensor in external_tensors(proto)})
+    named = {_checked_file(path, tensor) for tensor in external_tensors(proto)}
+    files = sorted(named - {path})
     digest = hashlib.sha256()
     for file in (path, *files):
         with file.open("rb") as stream:
@@ -164,6 +177,10 @@ def read_model(path: Path) -> Model:
 
 
 def _parse(path: Path) -> ModelProto:
+    if path.stat().st_size >= _LARGE_FILE:
+        # What is wrong with the file is said better by those who read all of it.
+        with suppress(ValueError, KeyError, DecodeError, OSError):
+            return outline(path)
     try:
         return onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:

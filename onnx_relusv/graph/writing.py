@@ -70,6 +70,7 @@ def write_staged(proto: ModelProto, source: Model, folder: Path, name: str) -> P
     """
     path = folder / name
     try:
+        proto = _with_own_data(proto, source)
         if source.has_external_data:
             proto = _write_external(proto, source, folder, name)
         path.write_bytes(proto.SerializeToString())
@@ -135,6 +136,18 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
         del tensor.external_data[:]
         for key, value in (("location", data_name), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
+    return result
+
+
+def _with_own_data(proto: ModelProto, source: Model) -> ModelProto:
+    """Puts back what was left in the source's own file."""
+    if not any(source.holds(tensor) for tensor in external_tensors(proto)):
+        return proto
+    result = ModelProto()
+    copy_fields(proto, result)
+    for tensor in external_tensors(result):
+        if source.holds(tensor):
+            tensor.CopyFrom(source.loaded(tensor))
     return result
 
 

@@ -1,9 +1,9 @@
 """The pictures of a trace's page; a section with nothing to show is left out."""
 
-from onnx_relusv.report.formatting import printable
+from onnx_relusv.report.formatting import percent_text, printable
 from onnx_relusv.report.page import Picture, PictureRow, Section
 from onnx_relusv.report.picture_sections import MOST_OPEN
-from onnx_relusv.report.trace_plots import areas_svg, distribution_svg
+from onnx_relusv.report.trace_plots import TAIL, areas_svg, distribution_svg
 from onnx_relusv.report.trace_sections import QUANTITIES
 from onnx_relusv.traces import BlockTrace, Separation, Trace
 
@@ -35,10 +35,10 @@ def distributions_section(trace: Trace) -> tuple[Section, ...]:
         return ()
     both = trace.separation is not None
     legend = (("right", "right answers"), ("wrong", "wrong answers"))
-    text = (
-        "In the order in which the model computes the blocks. Areas are equal, scales differ; the "
-        "outermost 0.5 % of the inputs on either side are not drawn."
-    )
+    text = "In the order in which the model computes the blocks. "
+    if both:
+        text += "Right and wrong answers are drawn with equal areas. "
+    text += f"The outermost {percent_text(TAIL)} on either side are left out."
     return (
         Section(
             title="Inputs, layer by layer",

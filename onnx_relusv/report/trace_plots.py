@@ -1,6 +1,6 @@
 """The plots of a trace: how inputs are distributed in a block, and the AUROC of every quantity."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,8 +29,9 @@ def distribution_svg(
 ) -> str:
     """How one quantity of a block is distributed, over right and over wrong answers.
 
-    Areas under both are equal, and both are drawn on the same bins. The outermost inputs, a share
-    of `TAIL` on either side, are left out, as are infinite values, of which the title tells.
+    Areas under both are equal, and both are drawn on the same bins. The outermost inputs of either
+    kind, a share of `TAIL` on either side, are left out, as are infinite values, of which the
+    title tells.
 
     Args:
         values: (samples,) without NaN.
@@ -40,66 +41,66 @@ def distribution_svg(
         name: Sets the plot apart from the others of its page.
         label: What the picture shows, for those who do not see it.
     """
-    finite = np.isfinite(values)
-    if not finite.all():
-        title += f", {percent_text(float(np.mean(~finite)))} infinite"
-        values, correct = values[finite], None if correct is None else correct[finite]
-    kinds = [values] if correct is None else [values[correct], values[~correct]]
-    low, high = _ends(kinds)
-    if low == high and len(values):
+    if correct is None:
+        kinds = {"every": values}
+    else:
+        kinds = {"right": values[correct], "wrong": values[~correct]}
+    infinite = float(np.mean(np.isinf(values)))
+    if infinite:
+        title += f", {percent_text(infinite)} infinite"
+    finite = {role: kind[np.isfinite(kind)] for role, kind in kinds.items()}
+    finite = {role: kind for role, kind in finite.items() if len(kind)}
+    low, high = _ends(finite.values())
+    if finite and low == high:
         title += f", {percent_text(float(np.mean(values == low)))} at {number_text(low)}"
     with plot_settings():
         figure = Figure(figsize=(3.0, 1.25))
         figure.subplots_adjust(left=0.04, right=0.96, bottom=0.2, top=0.84)
         axes = figure.add_subplot()
         axes.set_title(title, loc="left", pad=3)
+        axes.set_xticks([])
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         # One value only, or none that is finite, has no distribution.
         if low < high:
-            _draw_distributions(axes, values, correct, step)
-        else:
-            axes.set_xticks([])
+            bins = _bin_count(min(map(len, finite.values())))
+            _draw_distributions(axes, finite, _bin_edges(low, high, bins, step))
+            axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2, integer=step == 1))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
         return inline_svg(figure, name=name, label=label)
 
 
-def _draw_distributions(axes: Axes, values: Floats, correct: Truths | None, step: float) -> None:
-    kinds = [values] if correct is None else [values[correct], values[~correct]]
-    edges = _bin_edges(values, min(map(len, kinds)), step)
-    # With one kind missing among the finite values there is no density to draw.
-    for kind, role in zip(
-        kinds, ("every",) if correct is None else ("right", "wrong"), strict=True
-    ):
-        counts, _ = np.histogram(kind, edges)
-        if not counts.any():
-            continue
-        heights = counts / counts.sum()
-        if role == "wrong":
-            axes.stairs(heights, edges, color=light(role), linewidth=1.1)
-        else:
-            axes.stairs(heights, edges, color=light(role), fill=True)
+def _draw_distributions(axes: Axes, kinds: Mapping[str, Floats], edges: Floats) -> None:
+    for role, values in kinds.items():
+        counts, _ = np.histogram(values, edges)
+        shares = counts / counts.sum()
+        # Wrong answers come last, and as a line: both stay visible.
+        filled = role != "wrong"
+        axes.stairs(shares, edges, color=light(role), fill=filled, linewidth=0 if filled else 1.1)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2, integer=step == 1))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
 
 
-def _ends(values: Floats) -> tuple[float, float]:
-    """What is drawn of the values; (0, 0) of none."""
-    if not len(values):
+def _ends(kinds: Collection[Floats]) -> tuple[float, float]:
+    """From where to where all kinds are drawn; a kind of few is not cut off as another's tail."""
+    ends = [np.quantile(values, (TAIL, 1 - TAIL), method="nearest") for values in kinds]
+    if not ends:
         return 0.0, 0.0
-    low, high = np.quantile(values, (TAIL, 1 - TAIL), method="nearest")
-    return float(low), float(high)
+    return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
 
 
-def _bin_edges(values: Floats, fewest: int, step: float) -> Floats:
-    """Bins for as many values as the smaller kind has, none of them split unevenly by steps."""
-    low, high = _ends(values)
-    bins = int(np.clip(np.ceil(2 * max(fewest, 1) ** (1 / 3)), _LEAST_BINS, _MOST_BINS))
+def _bin_count(values: int) -> int:
+    """Rice's rule, for the kind that has the fewest."""
+    return int(np.clip(np.ceil(2 * values ** (1 / 3)), _LEAST_BINS, _MOST_BINS))
+
+
+def _bin_edges(low: float, high: float, bins: int, step: float) -> Floats:
+    """At most so many bins and one; where values come in steps, equally many steps in each."""
     if step <= 0:
         return np.linspace(low, high, bins + 1)
-    width = step * np.ceil((high - low + step) / (step * bins))
-    count = int(np.ceil((high - low + step) / width))
+    steps = round((high - low) / step) + 1
+    width = step * np.ceil(steps / bins)
+    count = int(np.ceil(steps * step / width - 1e-9))
     edges: Floats = low - step / 2 + width * np.arange(count + 1)
     return edges
 

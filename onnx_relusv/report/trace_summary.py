@@ -6,6 +6,7 @@ from onnx_relusv.traces import Interval, Score, Separation, Trace
 
 # With fewer answers of a kind, resamples of them are too much alike.
 _FEW_ANSWERS = 30
+_MOST_DECIMALS = 5
 
 
 def trace_facts(trace: Trace) -> tuple[Fact, ...]:
@@ -66,8 +67,8 @@ def score_name(score: Score) -> str:
 
 
 def interval_text(interval: Interval) -> str:
-    """A figure with its interval, three decimals each."""
-    value, lower, upper = map(_decimals, (interval.value, interval.lower, interval.upper))
+    """A figure with its interval."""
+    value, lower, upper = _decimals(interval)
     return f"{value} [{lower}, {upper}]"
 
 
@@ -81,13 +82,21 @@ def _verdict(score: Score) -> str:
         outcome = "does not beat max softmax"
     else:
         outcome = "cannot be told from max softmax"
-    value, lower, upper = map(_decimals, (gain.value, gain.lower, gain.upper))
+    value, lower, upper = _decimals(gain)
     return f"{outcome} (gain {value}, 95 % interval {lower} to {upper})"
 
 
-def _decimals(value: float) -> str:
+def _decimals(interval: Interval) -> list[str]:
+    """Value and ends with three decimals, or more where an end would lose its sign by rounding."""
+    numbers = (interval.value, interval.lower, interval.upper)
+    digits = 3
+    while any(
+        round(end, _MOST_DECIMALS) and not round(end, digits)
+        for end in (interval.lower, interval.upper)
+    ):
+        digits += 1
     # Zero is added because what rounds to zero from below would keep its sign.
-    return f"{round(value, 3) + 0.0:.3f}"
+    return [f"{round(number, digits) + 0.0:.{digits}f}" for number in numbers]
 
 
 def _why_nothing(trace: Trace) -> str:

@@ -19,6 +19,7 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 # Anything but a fatal error reaches the user as an exception of ours.
 _ONLY_FATAL = 4
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 # Arrays, or OrtValues that an earlier run left on the device.
 Feeds = Mapping[str, Any]
@@ -112,6 +113,8 @@ class Session:
         if lean:
             options.add_session_config_entry("session.disable_prepacking", "1")
         if isinstance(source, Runnable):
+            if source.folder is not None:
+                options.add_session_config_entry(_FOLDER, str(source.folder))
             # The session reads these arrays in place, so they have to live as long as it does.
             self._values = {name: as_value(array) for name, array in source.arrays.items()}
             if self._values:
@@ -127,7 +130,11 @@ class Session:
             raise InputError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
         self.provider: str = self._session.get_providers()[0]
         self.input_names: list[str] = [value.name for value in self._session.get_inputs()]
-        self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
+        # Types are written as onnxruntime does: tensor(float), seq(tensor(int64)).
+        self.output_types: dict[str, str] = {
+            output.name: output.type for output in self._session.get_outputs()
+        }
+        self.output_names: list[str] = list(self.output_types)
         self._device = "cuda" if self.provider == CUDA else "cpu"
 
     def run(

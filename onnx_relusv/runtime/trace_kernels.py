@@ -14,7 +14,7 @@ from onnx_relusv.runtime.session import Session
 
 STEPS = 10
 # What is computed for every row; `open` besides, where exact values are wanted.
-FIGURES = ("active", "square", "fourth", "largest", "before", "margin")
+FIGURES = ("active", "square", "fourth", "climbed", "before", "single", "margin")
 OPEN = "open"
 
 _TINY = 1e-37
@@ -28,7 +28,8 @@ def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     largest ReLU singular value of A_x is the maximum of u'DGDu over u >= 0, |u| = 1. It is climbed
     by the power method for that cone, u <- max(0, DGDu) / |.|, from u = |d| / |d|: since u'DGDu is
     convex, no step descends, and |max(0, DGDu)| lies between its values at u and at the next u. So
-    this length is the value; that of a single unit, max e_i G_ii, is a second one.
+    this length is the value. The value at a single unit, e_i G_ii, may be larger where the start
+    was a poor one.
 
     Inputs:
         y: a batch of the block's pre-activation, of the element type; any rank.
@@ -47,8 +48,9 @@ def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
         active: (rows,) float32, how many d are not zero.
         square: (rows,) float32, F^2.
         fourth: (rows,) float32, e'(G o G)e, the sum of sigma^4.
-        largest: (rows,) float32, the value at the last step, the largest over the groups.
+        climbed: (rows,) float32, the value at the last step, the largest over the groups.
         before: (rows,) float32, the value one step earlier.
+        single: (rows,) float32, the largest value at a single unit.
         margin: (rows,) float32, the least |y - knee| * reciprocal, the knees being 0 and ceiling.
         open: (groups, rows, units) bool, which units lie strictly between the knees.
     """
@@ -91,8 +93,8 @@ def _rows(is_conv: bool) -> list[NodeProto]:
         nodes.append(node("Gather", ["flat", "index"], "chosen", axis=1))
     return [
         *nodes,
-        node("Cast", ["chosen"], "single", to=FLOAT),
-        node("Reshape", ["single", "split"], "separated"),
+        node("Cast", ["chosen"], "floats", to=FLOAT),
+        node("Reshape", ["floats", "split"], "separated"),
         node("Transpose", ["separated"], "rows", perm=[1, 0, 2]),
     ]
 
@@ -128,14 +130,12 @@ def _power() -> list[NodeProto]:
             node("Relu", [f"moved_{step}"], f"kept_{step}"),
             node("ReduceL2", [f"kept_{step}"], f"length_{step}", axes=[-1], keepdims=1),
         ]
-    nodes.append(node("ReduceMax", ["parts"], "single_unit", axes=[-1], keepdims=1))
-    for name, step in (("before", STEPS - 1), ("largest", STEPS)):
+    for name, step in (("before", STEPS - 1), ("climbed", STEPS)):
         nodes += [
-            node("Mul", [f"length_{step}", "group_square"], f"{name}_met"),
-            node("Max", [f"{name}_met", "single_unit"], f"{name}_of_group"),
+            node("Mul", [f"length_{step}", "group_square"], f"{name}_of_group"),
             node("ReduceMax", [f"{name}_of_group"], name, axes=[0, 2], keepdims=0),
         ]
-    return nodes
+    return [*nodes, node("ReduceMax", ["parts"], "single", axes=[0, 2], keepdims=0)]
 
 
 def _margin() -> list[NodeProto]:

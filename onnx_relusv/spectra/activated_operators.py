@@ -35,7 +35,7 @@ class Figures(ReadOnlyArrays):
         largest: float64, largest ReLU singular value; estimate from below, up to the rounding of
             float32 products.
         margin: float64, distance of the input to the nearest knee of a unit.
-        converged: bool, whether the last power step gained less than 1e-4 of `largest`.
+        converged: bool, whether the last power step gained less than 1e-4, relatively.
     """
 
     active: Floats
@@ -123,7 +123,7 @@ class ActivatedOperators:
             for name in FIGURES
         }
         lower, upper = width_bracket(found["square"], found["fourth"], groups * rows)
-        largest, before = np.sqrt(found["largest"]), np.sqrt(found["before"])
+        climbed, before = np.sqrt(found["climbed"]), np.sqrt(found["before"])
         width = np.full(lower.shape, np.nan)
         if self._exact is not None:
             width = _widths(as_array(values[OPEN]), *self._exact).reshape(lower.shape)
@@ -132,9 +132,9 @@ class ActivatedOperators:
             lower=self._scale * lower,
             upper=self._scale * upper,
             width=self._scale * width,
-            largest=self._scale * largest,
+            largest=self._scale * np.maximum(climbed, np.sqrt(found["single"])),
             margin=found["margin"] / self._scale,
-            converged=largest - before <= _STILL_GAINING * largest,
+            converged=climbed - before <= _STILL_GAINING * climbed,
         )
 
 

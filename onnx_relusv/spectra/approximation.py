@@ -17,7 +17,13 @@ from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats, ReadOnlyArrays
 from onnx_relusv.spectra.ascent import Effort, Layer, activated, climb_gap, starting_points
 from onnx_relusv.spectra.brackets import RELU
-from onnx_relusv.spectra.layers import at_least, checked_bias, checked_effort, checked_weight
+from onnx_relusv.spectra.layers import (
+    at_least,
+    check_activation,
+    checked_bias,
+    checked_effort,
+    checked_weight,
+)
 
 _FIRST_STEP = 0.5
 # Gaps within a few percent of the largest one count in a step, so that it does not jump to and fro.
@@ -69,11 +75,12 @@ def best_approximation(
         provider: Where ascents run.
 
     Raises:
-        UsageError: An array has another shape or is not finite, or the rank does not fit.
+        UsageError: An array has another shape or is not finite, or a number does not fit.
     """
     W = checked_weight(weight)
     if not 1 <= rank <= min(W.shape):
         raise UsageError(f"rank {rank}: use 1 to {min(W.shape)} for a weight of shape {W.shape}.")
+    check_activation(activation, len(W))
     effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
     at_least("steps", steps, 0)
     u, sigma, vt = scipy.linalg.svd(W, full_matrices=False)

@@ -203,9 +203,9 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
     ascent = _ascent(layer, "none", effort)
     outputs = width_kernel(effort.provider, ascent).run(_float32(feeds), ["history"])
     history = outputs["history"].astype(np.float64) * largest
-    if layer.homogeneous:
-        # The ascent stays on the sphere, where the supremum may be negative; x = 0 gives 0.
-        history = np.maximum(history, 0)
+    # The ball's centre counts too, where an ascent on the sphere never comes.
+    centre = activated(layer.bias[:, None], layer.activation).T @ g
+    history = np.maximum(history, np.repeat(centre, starts, axis=1))
     return _judged(history, draws)
 
 

@@ -99,7 +99,9 @@ def operator_norm(weight: Floats, geometry: Geometry, lengths: Sequence[int]) ->
         lengths: Spatial lengths of its input.
     """
     channels = geometry.in_channels // geometry.groups
-    split = weight.reshape(geometry.groups, geometry.rows, channels, -1)
+    # Squares of a layer's own weights could leave float32's range.
+    peak = float(np.abs(weight).max()) or 1.0
+    split = (weight / peak).reshape(geometry.groups, geometry.rows, channels, -1)
     pads = explicit_pads(geometry, tuple(lengths))
     axes = len(lengths)
     torus = [
@@ -123,7 +125,7 @@ def operator_norm(weight: Floats, geometry: Geometry, lengths: Sequence[int]) ->
         )
     ]
     top = np.argsort(-np.concatenate(rough))[:_EXACT_FREQUENCIES]
-    return max(
+    return peak * max(
         _norm(symbols[0, place % geometry.groups])
         for place in top
         for symbols in _symbols(

@@ -36,8 +36,7 @@ def layer_of(
         UsageError: The activation or the metric does not fit, or both restrict the inputs.
     """
     out, columns = weight.shape
-    if len(activation.slopes) not in (1, out):
-        raise UsageError(f"{len(activation.slopes)} slopes for {out} rows: use 1 or {out}.")
+    check_activation(activation, out)
     if nonnegative:
         if metric is not None:
             raise UsageError("Non-negative inputs and a metric exclude each other; use one.")
@@ -84,6 +83,14 @@ def checked_bias(bias: npt.ArrayLike | None, out: int) -> Floats:
     if array.shape != (out,):
         raise UsageError(f"The bias has shape {array.shape}; for {out} rows it has to be ({out},).")
     return array
+
+
+def check_activation(activation: Activation, out: int) -> None:
+    """Refuses an activation that does not fit so many rows."""
+    if len(finite(activation.slopes, "slopes")) not in (1, out):
+        raise UsageError(f"{len(activation.slopes)} slopes for {out} rows: use 1 or {out}.")
+    if activation.ceiling is not None and not activation.ceiling > 0:
+        raise UsageError(f"ceiling {activation.ceiling}: use a positive number, or None.")
 
 
 def checked_effort(*, iterations: int, starts: int, seed: int, provider: ProviderName) -> Effort:

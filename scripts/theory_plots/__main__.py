@@ -22,10 +22,22 @@ def main() -> None:
     for name in MODELS:
         print(f"measuring {name}", flush=True)
         models[name] = measured_blocks(name)
-        write_picture(spectra.figure(models[name]), IMAGES / f"spectra_{name}.svg")
+        write_picture(
+            spectra.figure(models[name]),
+            IMAGES / f"spectra_{name}.svg",
+            f"ReLU singular values of the blocks of {name}",
+        )
     blocks = [block for found in models.values() for block in found]
-    write_picture(brackets.figure(blocks), IMAGES / "brackets.svg")
-    write_picture(convolutions.figure(blocks), IMAGES / "convolutions.svg")
+    write_picture(
+        brackets.figure(blocks),
+        IMAGES / "brackets.svg",
+        "Certified bounds of the first three ReLU singular values",
+    )
+    write_picture(
+        convolutions.figure(blocks),
+        IMAGES / "convolutions.svg",
+        "Norms of convolutions on feature maps over those of their patch views",
+    )
     tables = {
         "training": training.table(blocks),
         "brackets": brackets.table(models),

@@ -46,6 +46,16 @@ class MeasuredBlock:
         return self.block.activation.kind != "none"
 
     @property
+    def key(self) -> str:
+        """The block's key, without what only says where it ends."""
+        return self.block.key.removesuffix("_relu").removesuffix("_bn")
+
+    @property
+    def name(self) -> str:
+        """Model and block, short enough for a plot."""
+        return f"{self.model.removeprefix('fashion_')} {self.key}"
+
+    @property
     def shape(self) -> str:
         """Rows and columns of the weight matrix."""
         return f"{self.block.geometry.rows}x{self.block.geometry.columns}"

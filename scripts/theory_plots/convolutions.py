@@ -7,23 +7,24 @@ import numpy as np
 from bundled import MeasuredBlock
 from matplotlib.figure import Figure
 from page import markdown_table
-from picture import drawing, new_figure
+from picture import new_figure
 
 from onnx_relusv.report.colours import light
+from onnx_relusv.report.svg import plot_settings
 
-_BAR_HEIGHT, _MARGIN = 0.17, 0.5
+_BAR_HEIGHT, _ABOVE, _BELOW = 0.17, 0.06, 0.4
 
 
 def figure(blocks: Sequence[MeasuredBlock]) -> Figure:
     """The operator's norm over sigma_1 of the patch view, within what is proved of it."""
     shown = _convolutions(blocks)
     places = np.arange(len(shown))
-    height = _BAR_HEIGHT * len(shown) + 2 * _MARGIN
-    with drawing():
+    height = _BAR_HEIGHT * len(shown) + _ABOVE + _BELOW
+    with plot_settings():
         picture = new_figure(height)
         axes = picture.add_subplot()
         picture.subplots_adjust(
-            left=0.32, right=0.97, bottom=_MARGIN / height, top=1 - 0.3 / height
+            left=0.36, right=0.97, bottom=_BELOW / height, top=1 - _ABOVE / height
         )
         axes.barh(
             places, [_limit(one) - 1 for one in shown], left=1, height=0.6, color=light("band")
@@ -79,7 +80,6 @@ def _limit(measured: MeasuredBlock) -> float:
 
 def _name(measured: MeasuredBlock) -> str:
     geometry = measured.block.geometry
-    key = measured.block.key.removesuffix("_relu").removesuffix("_bn")
     stride = f", stride {geometry.strides[0]}" if geometry.strides[0] > 1 else ""
     kernel = "x".join(map(str, geometry.kernel))
-    return f"{measured.model} {key} ({kernel}{stride})"
+    return f"{measured.name} ({kernel}{stride})"

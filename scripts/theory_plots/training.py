@@ -26,8 +26,7 @@ def table(blocks: Sequence[MeasuredBlock]) -> str:
         if one.has_activation:
             trained, untrained = _figures(one.spectrum), _figures(one.untrained)
             pairs = [f"{a} / {b}" for a, b in zip(trained, untrained, strict=True)]
-            key = one.block.key.removesuffix("_relu")
-            rows.append([f"{one.model} {key}", one.shape, *pairs])
+            rows.append([one.name, one.shape, *pairs])
     return markdown_table(_HEADS, rows)
 
 

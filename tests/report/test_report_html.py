@@ -1,10 +1,11 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from page_outline import Outline
+from traced import trace_of
 
 from onnx_relusv.report import picture_sections
 from onnx_relusv.report.html import (
@@ -13,48 +14,23 @@ from onnx_relusv.report.html import (
     inspection_html,
     write_html,
 )
+from onnx_relusv.report.trace_html import trace_html
 from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.traces import Trace
 
 
-class Outline(HTMLParser):
-    """Elements with their attributes, the text of each, and whether tags are balanced."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.open: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and data.strip():
-            self.texts.append((self.open[-1], data.strip()))
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def text(self, tag: str) -> list[str]:
-        return [text for name, text in self.texts if name == tag]
+@pytest.fixture
+def trace() -> Trace:
+    return trace_of(("conv1", "<script>fc1</script>"))
 
 
-@pytest.fixture(params=["inspection", "compression", "comparison"])
+@pytest.fixture(params=["inspection", "compression", "comparison", "trace"])
 def page(request: pytest.FixtureRequest) -> str:
     make: dict[str, Callable[..., str]] = {
         "inspection": inspection_html,
         "compression": compression_html,
         "comparison": comparison_html,
+        "trace": trace_html,
     }
     return make[request.param](request.getfixturevalue(request.param))
 

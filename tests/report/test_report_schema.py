@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traced import trace_of
 
 from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
+from onnx_relusv.report.trace_data import trace_data
 from onnx_relusv.results import Comparison, Compression, Inspection
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report-schema.md"
@@ -78,6 +80,7 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     checker.check(inspection_data(inspection), "Inspection", "inspection")
     checker.check(compression_data(compression), "Compression", "compression")
     checker.check(comparison_data(comparison), "Comparison", "comparison")
+    checker.check(trace_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")
     every = {f"{name}.{field}" for name, fields in objects.items() for field in fields}
     # Two of the three budgets were not asked for in the records of these tests.
     assert every - checker.filled == {"Budgets.macs", "Budgets.tolerance"}

@@ -15,7 +15,8 @@ from onnx_relusv.records import Block, Floats, Geometry, InputSpec, Moments
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.samples import open_samples
 from onnx_relusv.spectra import moments, sampling
-from onnx_relusv.spectra.moments import measure_moments, moments_key, oracle_shrinkage
+from onnx_relusv.spectra.moments import measure_moments, oracle_shrinkage
+from onnx_relusv.spectra.moments_key import moments_key
 
 # Float64 sums of some hundreds of products of numbers around 1.
 ROUNDING = 1e-12
@@ -107,10 +108,11 @@ def measured(
         Session(model, CPU),
         open_samples(folder / "samples.npz", [spec]),
         [item],
+        length=64,
         seed=seed,
         advance=(seen if seen is not None else []).append,
     )
-    return found[moments_key(item)]
+    return dict(found)[moments_key(item)]
 
 
 def made(name: str, count: int) -> tuple[Case, Block, np.ndarray]:
@@ -155,9 +157,9 @@ def test_the_model_s_input_can_be_the_source(tmp_path: Path) -> None:
     samples = open_samples(
         tmp_path / "samples.npz", [InputSpec("x", np.dtype(np.float32), (None, 6))]
     )
-    found = measure_moments(
-        Session(model, CPU), samples, [item], seed=0, advance=lambda steps: None
-    )[moments_key(item)]
+    ((_, found),) = measure_moments(
+        Session(model, CPU), samples, [item], length=4, seed=0, advance=lambda steps: None
+    )
     assert np.allclose(found.mean[0], values.astype(np.float64).mean(axis=0), atol=ROUNDING)
 
 
@@ -178,10 +180,11 @@ def test_blocks_with_the_same_patches_share_their_moments(tmp_path: Path) -> Non
         Session(model, CPU),
         samples,
         [first, second, shifted, elsewhere],
+        length=64,
         seed=0,
         advance=lambda steps: None,
     )
-    assert set(found) == {moments_key(item) for item in (first, shifted, elsewhere)}
+    assert {key for key, _ in found} == {moments_key(item) for item in (first, shifted, elsewhere)}
 
 
 @pytest.mark.parametrize("name", ["conv, groups", "conv, SAME_LOWER", "matmul"])

@@ -1,0 +1,123 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from page_outline import Outline
+from traced import trace_of
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.report import trace_pictures
+from onnx_relusv.report.folder import write_trace
+from onnx_relusv.report.trace_data import trace_data
+from onnx_relusv.report.trace_html import trace_html
+from onnx_relusv.report.trace_summary import conclusions
+from onnx_relusv.traces import Trace
+
+
+def unlabelled(trace: Trace) -> Trace:
+    return replace(trace, correct=None, separation=None)
+
+
+def test_a_trace_says_what_matters() -> None:
+    trace = trace_of(("conv1", "fc1"))
+    outline = Outline(trace_html(trace))
+    assert outline.text("title") == ["Trace: models/net.onnx"]
+    assert outline.text("h2") == [
+        "Right and wrong answers",
+        "Scores",
+        "What tells wrong answers",
+        "AUROC by block",
+        "Medians of right / wrong answers",
+        "Inputs, layer by layer",
+        "Refused",
+        "Files",
+        "Provenance",
+    ]
+    assert outline.text("li")[:4] == ["block <conv9> has no activation.", *conclusions(trace)]
+    assert "85.0 %" in outline.text("dd")
+    assert outline.text("code") == [trace.provenance.command]
+    assert "its weight is [b]computed[/b]" in outline.text("td")
+    (said,) = [one for one in outline.text("p") if one.startswith("60 wrong answers against 340")]
+    assert "no input is scored by a fit that saw it" in said
+    (said,) = [one for one in outline.text("p") if one.startswith("AUROC with a 95 %")]
+    assert "favours them slightly" in said
+
+
+def test_every_block_has_a_row_of_four_distributions() -> None:
+    outline = Outline(trace_html(trace_of(("conv1", "fc1"))))
+    assert outline.text("h3") == ["conv1", "fc1"]
+    labels = [one["aria-label"] for one in outline.all("svg")]
+    assert labels == ["AUROC of every score, with its interval"] + [
+        f"Distribution of {quantity} in {key}"
+        for key in ("conv1", "fc1")
+        for quantity in ("active", "width", "largest", "margin")
+    ]
+
+
+def test_without_labels_there_are_distributions_of_all() -> None:
+    page = trace_html(unlabelled(trace_of(("conv1", "fc1"))))
+    outline = Outline(page)
+    assert outline.text("h2")[:3] == [
+        "Right and wrong answers",
+        "Medians of all inputs",
+        "Inputs, layer by layer",
+    ]
+    assert "all inputs" in outline.text("li")
+    assert len(outline.all("svg")) == 8
+    assert ": var(--plot-every," in page
+    assert ": var(--plot-wrong," not in page
+
+
+def test_answers_of_one_kind_are_drawn_as_one() -> None:
+    trace = replace(trace_of(("conv1",)), separation=None)
+    assert trace.correct is not None
+    page = trace_html(replace(trace, correct=trace.correct | True))
+    assert "All answers are right, so there is nothing to tell apart." in page
+    assert ": var(--plot-right," not in page
+
+
+def test_names_from_files_are_text_and_nothing_else() -> None:
+    hostile = "<script>alert('a')</script>[bold]$x^$&\"\x1b[31m\u202e\u5377"
+    page = trace_html(trace_of((hostile, "fc1")))
+    assert "<script" not in page
+    assert "<i>branch" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    literal = "<script>alert('a')</script>[bold]$x^$&\"\\x1b[31m\\u202e\u5377"
+    outline = Outline(page)
+    assert literal in outline.text("h3")
+    assert outline.text("th").count(literal) == 2
+
+
+def test_many_blocks_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = trace_of(("conv1", "fc1"))
+    monkeypatch.setattr(trace_pictures, "MOST_OPEN", 2)
+    assert "Show all" not in trace_html(trace)
+    monkeypatch.setattr(trace_pictures, "MOST_OPEN", 1)
+    assert "<summary>Show all 2</summary>" in trace_html(trace)
+
+
+def test_a_model_without_blocks_has_a_page() -> None:
+    outline = Outline(trace_html(replace(unlabelled(trace_of(("conv1",))), blocks=())))
+    assert "No block was traced." in outline.text("p")
+    assert outline.all("svg") == []
+
+
+def test_a_page_is_the_same_every_time() -> None:
+    trace = trace_of(("conv1", "fc1"))
+    assert trace_html(trace) == trace_html(trace)
+
+
+def test_a_report_is_a_folder_with_both(tmp_path: Path) -> None:
+    trace = trace_of(("conv1",))
+    folder = tmp_path / "report"
+    write_trace(trace, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
+    assert json.loads((folder / "report.json").read_text("utf-8")) == trace_data(trace)
+    assert (folder / "report.html").read_text("utf-8") == trace_html(trace)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be made"):
+        write_trace(trace_of(("conv1",)), tmp_path / "nowhere" / "report")
