@@ -1,7 +1,7 @@
 """A model opened for work: its blocks, its samples, and where graphs run."""
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,9 +18,10 @@ from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.view import view
 from onnx_relusv.options import MeasureOptions
-from onnx_relusv.progress import Progress
+from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments, Refusal
 from onnx_relusv.results import ModelFacts, Provenance
+from onnx_relusv.runtime.moment_kernels import moments_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 from onnx_relusv.runtime.shapes import measured_shapes
 from onnx_relusv.samples import Samples, open_samples
@@ -31,7 +32,9 @@ from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 
 BlockMoments = Mapping[str, Moments | None]
 
-# The share of the memory for measuring that copies of a model's weights may take.
+# What a session that rewrites and packs weights holds besides them, in weights; measured.
+_COPIES = 2
+# The share of the memory for measuring that these copies may take.
 _COPIES_SHARE = 4
 
 
@@ -62,22 +65,23 @@ class Opened:
     example: dict[str, np.ndarray] | None
 
     def session(self, exposed: Iterable[str] = ()) -> Session:
-        """Opens the model with some of its tensors as further outputs.
+        """Opens the model with some of its tensors as further outputs, to measure on the way.
 
         Weights are rewritten and packed for speed only where the copies are small beside the
         memory that there is for measuring; otherwise they are read where they lie.
         """
-        return Session(runnable(self.model, exposed=exposed), self.provider, lean=self._is_lean)
+        source = runnable(self.model, exposed=exposed)
+        return Session(source, self.provider, lean=self._is_lean, alone=False)
 
     @property
     def free_bytes(self) -> int:
         """What of the memory for measuring is left besides a session's copies of the weights."""
-        copies = 0 if self._is_lean else self.model.bytes
+        copies = 0 if self._is_lean else _COPIES * self.model.bytes
         return self.options.working_bytes - copies
 
     @property
     def _is_lean(self) -> bool:
-        return _COPIES_SHARE * self.model.bytes > self.options.working_bytes
+        return _COPIES_SHARE * _COPIES * self.model.bytes > self.options.working_bytes
 
 
 def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -> Opened:
@@ -139,17 +143,27 @@ def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
         steps = len(passes.groups) * samples.count
         with progress.stage("Moments of the blocks' inputs", steps) as advance:
             for group in passes.groups:
-                session = opened.session(block.source for block in group)
-                for key, found in measure_moments(
-                    session,
-                    samples,
-                    group,
-                    length=passes.length,
-                    seed=opened.options.seed,
-                    advance=advance,
-                ):
-                    stored.put(key, found)
+                _measure_pass(opened, samples, group, passes.length, advance, stored)
+        # Their sessions keep the memory that the largest block took.
+        moments_kernel.cache_clear()
         yield _ByBlock({block.key: moments_key(block) for block in opened.blocks}, stored)
+
+
+def _measure_pass(
+    opened: Opened,
+    samples: Samples,
+    blocks: Sequence[Block],
+    length: int,
+    advance: Advance,
+    stored: StoredMoments,
+) -> None:
+    session = opened.session(block.source for block in blocks)
+    seed = opened.options.seed
+    for key, found in measure_moments(
+        session, samples, blocks, length=length, seed=seed, advance=advance
+    ):
+        stored.put(key, found)
+        del found  # before the next ones are made
 
 
 class _ByBlock(Mapping[str, Moments | None]):

@@ -6,11 +6,15 @@ from onnx_relusv.records import Block
 
 _FLOAT64 = 8
 # At the peak, for a singular value decomposition: the weight, its copies and its factors.
-_WEIGHTS = 6
+_WEIGHTS = 8
 # Of the shorter side: a Gram matrix and what its eigendecomposition works in.
 _SQUARES = 3
-# An eigendecomposition in multiplications of such matrices.
+# Whatever the shape: the ascents and, for a Conv, many frequencies' matrices at a time.
+_CONSTANT = 48 << 20
+_CONSTANT_OF_CONV = 160 << 20
+# In multiplications of matrices: an eigendecomposition, and all that an unfolded kernel needs.
 _EIGEN = 10
+_UNFOLDED = 3
 
 
 def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
@@ -22,14 +26,15 @@ def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
     """
     geometry = block.geometry
     rows, columns, shorter = geometry.rows, geometry.columns, geometry.largest_rank
-    numbers = _WEIGHTS * geometry.out_channels * columns + _SQUARES * shorter**2
-    work = shorter * rows * columns + _EIGEN * shorter**3
-    spatial = "spatial" in forms.available_forms(geometry)
-    if spatial:
-        # The unfolded kernel is decomposed, and its candidates' gaps are as many small matrices.
-        work += 2 * _EIGEN * forms.largest_rank("spatial", geometry) ** 3
+    # The kernel is decomposed as it is, and unfolded where that gives candidates.
+    unfolded = 0
+    if "spatial" in forms.available_forms(geometry):
+        unfolded = forms.largest_rank("spatial", geometry)
+    numbers = _WEIGHTS * geometry.out_channels * columns + _SQUARES * max(shorter, unfolded) ** 2
+    work = shorter * rows * columns + _EIGEN * shorter**3 + _UNFOLDED * unfolded**3
     if in_data_metric:
-        # The covariance, and where the kernel is unfolded it in another order and its products.
-        numbers += geometry.groups * columns**2 + (2 * columns**2 if spatial else 0)
-        work += rows * columns**2 + (columns**3 // geometry.kernel[1] if spatial else 0)
-    return Load(work=float(geometry.groups * work), memory=_FLOAT64 * numbers)
+        # The covariance, and for an unfolded kernel the covariance in another order, and products.
+        numbers += (geometry.groups + (2 if unfolded else 0)) * columns**2
+        work += rows * columns**2 + (columns**3 // (2 * geometry.kernel[1]) if unfolded else 0)
+    constant = _CONSTANT_OF_CONV if geometry.kind == "conv" else _CONSTANT
+    return Load(work=float(geometry.groups * work), memory=_FLOAT64 * numbers + constant)

@@ -363,6 +363,17 @@ def test_a_block_whose_rows_cannot_be_told_apart_is_refused(name: str, tmp_path:
     assert any("No block" in warning for warning in found.warnings)
 
 
+def test_a_block_with_too_many_units_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_relusv.tracing.LARGEST_UNITS", 5)
+    found = traced(tmp_path, NETWORK, ARRAYS, {"x": normal(40, 5)})
+    assert found.blocks == ()
+    assert {"r": "it has 6 units; up to 5 are traced"}.items() <= {
+        refusal.key: refusal.reason for refusal in found.refusals
+    }.items()
+
+
 def test_a_model_without_blocks_still_has_answers(tmp_path: Path) -> None:
     samples = {"x": normal(40, 5), "labels": np.zeros(40, int)}
     found = traced(tmp_path, "(float[N,5] x) => (float[N,5] y) { y = Relu(x) }", {}, samples)
@@ -381,3 +392,22 @@ def test_the_length_of_batches_changes_nothing(
     for name in ("active", "width_lower", "width_upper", "largest", "margin"):
         one, other = (getattr(block_of(found), name) for found in (whole, single))
         assert np.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["prelu", "conv, groups"])
+def test_cuda_and_the_cpu_agree(name: str, tmp_path: Path) -> None:
+    layer = LAYERS[name]
+    traced(tmp_path, layer.text, layer.arrays, {"x": layer.samples})
+    first, second = (
+        trace(
+            tmp_path / "model.onnx",
+            samples=tmp_path / "samples.npz",
+            measuring=MeasureOptions(provider=provider),
+        )
+        for provider in ("cpu", "cuda")
+    )
+    for field in ("active", "width_lower", "width_upper", "largest", "margin"):
+        # Float32 sums in another order.
+        one, other = (getattr(block_of(found), field) for found in (first, second))
+        assert np.allclose(one, other, rtol=1e-4, atol=1e-6)

@@ -45,9 +45,9 @@ class Kernel(Session):
     kernel runs, and kernels are kept from one run to the next.
     """
 
-    def __init__(self, source: Runnable, provider: str) -> None:
-        self._threads = _THREADS.get()
-        super().__init__(source, provider, threads=self._threads)
+    def __init__(self, source: Runnable, provider: str, *, alone: bool = True) -> None:
+        self._threads, self._alone = _THREADS.get(), alone
+        super().__init__(source, provider, threads=self._threads, alone=alone)
         self._source = source
         self._others: dict[int, Session] = {}
 
@@ -74,11 +74,19 @@ class Kernel(Session):
             return None
         if threads not in self._others:
             # Two threads may both open one; either will do.
-            self._others[threads] = Session(self._source, self.provider, threads=threads)
+            self._others[threads] = Session(
+                self._source, self.provider, threads=threads, alone=self._alone
+            )
         return self._others[threads]
 
 
-def open_kernel(graph: GraphProto, provider: str) -> Session:
-    """Opens a graph on a provider."""
+def open_kernel(graph: GraphProto, provider: str, *, alone: bool = True) -> Session:
+    """Opens a graph on a provider.
+
+    Args:
+        graph: The graph.
+        provider: The execution provider.
+        alone: Whether it runs by itself for long, and does not take turns with a model.
+    """
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    return Kernel(Runnable(model.SerializeToString(), {}), provider)
+    return Kernel(Runnable(model.SerializeToString(), {}), provider, alone=alone)

@@ -4,44 +4,31 @@ Each works for every shape: dimensions arrive as inputs. The loops are ONNX Loop
 inside an ascent. Many ascents share one product: a column is one ascent.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from onnx_relusv.runtime.graph_parts import FLOAT, INT, node, open_kernel, value
+from onnx_relusv.runtime.ascents import (
+    OUTPUTS,
+    Ascent,
+    activation,
+    back,
+    compared,
+    constants,
+    coordinates,
+    downward,
+    kept,
+    length,
+    loop,
+    pace,
+    projected,
+    scalar,
+)
+from onnx_relusv.runtime.graph_parts import FLOAT, node, open_kernel, value
 from onnx_relusv.runtime.session import Session
 
-# What stands in for the map A: nothing but the bias; A with coordinates masked; another map.
-StandIn = Literal["none", "mask", "map"]
-
-_TINY = 1e-30
 _FACTOR = 4.0
-
-
-@dataclass(frozen=True)
-class Ascent:
-    """What a graph ascends; one is built for each that is asked for.
-
-    phi(y) = max(y, 0) + slope * min(y, 0), from above cut off at a ceiling where `clipped`.
-
-    Attributes:
-        iterations: Steps.
-        stand_in: What A is compared with.
-        clipped: Whether phi has a ceiling.
-        inside: Whether x may lie inside of the unit ball; otherwise it lies on the sphere, where
-            maxima of positively homogeneous functions are found.
-        nonnegative: Whether x has to be non-negative; A then acts on `rotation` @ x.
-    """
-
-    iterations: int
-    stand_in: StandIn = "none"
-    clipped: bool = False
-    inside: bool = False
-    nonnegative: bool = False
 
 
 @lru_cache(maxsize=32)
@@ -53,8 +40,8 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
 
     A step adds the gradient of half the square, divided by the square's own scale, and projects:
     for L = 0 without bias the function is convex, and that is a step of the generalised power
-    method, which never descends. The largest value of all steps is kept, so that a bad step
-    loses nothing.
+    method, which never descends. Elsewhere steps get shorter. The largest value of all steps is
+    kept, so that a bad step loses nothing.
 
     Inputs:
         a: (out, r) float32. slope, offset: (out, 1) float32; the offset is b.
@@ -68,24 +55,26 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
     Outputs:
         history: (iterations, 1, columns) float32, the largest gap that each start has met so far:
             lower estimates of the inner maximum.
-        last: (coordinates, columns) float32, where each start has arrived.
+        at: (coordinates, columns) float32, where each start has met it.
+        last: (coordinates, columns) float32, where each start is one step later than the last gap.
     """
     step = [
-        *_coordinates(ascent),
+        *coordinates(ascent),
         node("MatMul", ["a", "y"], "whole"),
-        *_activation("whole", ascent),
-        *_compared(ascent),
+        *activation("whole", ascent),
+        *compared(ascent),
         node("ReduceSumSquare", ["gap"], "square", axes=[0], keepdims=1),
         node("Sqrt", ["square"], "length"),
-        node("Max", ["best_in", "length"], "best_out"),
+        *kept("length"),
         node("Mul", ["gap", "whole_slope"], "whole_pull"),
         node("MatMul", ["a_turned", "whole_pull"], "upward"),
-        *_downward(ascent),
-        *_back("uphill", ascent),
+        *downward(ascent),
+        *back("uphill", ascent),
         # A long step: at this scale the gradient outweighs x where the gap is near its limit.
-        node("Div", ["gradient", "step_scale"], "step"),
+        *pace("step_scale", constant=ascent.convex),
+        node("Div", ["gradient", "step_scale_now"], "step"),
         node("Add", ["x_in", "step"], "moved"),
-        *_projected("moved", "x_out", ascent),
+        *projected("moved", "x_out", ascent),
     ]
     outer = [
         node("Transpose", ["a"], "a_turned", perm=[1, 0]),
@@ -96,10 +85,10 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
         outer.append(node("Transpose", ["rotation"], "rotation_turned", perm=[1, 0]))
     if ascent.stand_in == "none":
         # phi(b), which is all that is left of the stand-in.
-        outer += [*_activation("offset", ascent, add_offset=False)]
+        outer += [*activation("offset", ascent, add_offset=False)]
     elif ascent.stand_in == "map":
         outer.append(node("Transpose", ["other"], "other_turned", perm=[1, 0]))
-    outer.append(_loop(step, ["x", "none"]))
+    outer.append(loop(step, ["x", "none", "x"]))
     names = ["a", "slope", "offset", "scale", "x"]
     names += ["ceiling"] * ascent.clipped + ["rotation"] * ascent.nonnegative
     names += {"none": [], "mask": ["mask"], "map": ["other"]}[ascent.stand_in]
@@ -108,8 +97,8 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
             outer,
             "gap",
             [value(name, FLOAT, 2) for name in names],
-            [value("history", FLOAT, 3), value("last", FLOAT, 2)],
-            [*_constants(ascent.iterations), _scalar(_FACTOR, "factor")],
+            OUTPUTS,
+            [*constants(ascent), scalar(_FACTOR, "factor")],
         ),
         provider,
     )
@@ -118,6 +107,8 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
 @lru_cache(maxsize=32)
 def width_kernel(provider: str, ascent: Ascent) -> Session:
     """Ascends <g, phi(Ax + b)> over x, one column a draw of g; opset 17.
+
+    A step adds the gradient, of length 1 at first and shorter later, and projects.
 
     Inputs:
         a: (out, r) float32. slope, offset: (out, 1) float32.
@@ -129,21 +120,24 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
     Outputs:
         history: (iterations, 1, columns) float32, the largest value met so far: lower estimates
             of each supremum.
-        last: (coordinates, columns) float32, where each has arrived.
+        at: (coordinates, columns) float32, where each has met it.
+        last: (coordinates, columns) float32, where each is one step later than the last value.
     """
     step = [
-        *_coordinates(ascent),
+        *coordinates(ascent),
         node("MatMul", ["a", "y"], "whole"),
-        *_activation("whole", ascent),
+        *activation("whole", ascent),
         node("Mul", ["g", "whole_out"], "products"),
         node("ReduceSum", ["products", "rows"], "reached", keepdims=1),
-        node("Max", ["best_in", "reached"], "best_out"),
+        *kept("reached"),
         node("Mul", ["g", "whole_slope"], "pull"),
         node("MatMul", ["a_turned", "pull"], "uphill"),
-        *_back("uphill", ascent),
-        *_unit("gradient", "direction"),
-        node("Add", ["x_in", "direction"], "moved"),
-        *_projected("moved", "x_out", ascent),
+        *back("uphill", ascent),
+        *length("gradient", "tiny"),
+        *pace("gradient_length", constant=False),
+        node("Div", ["gradient", "gradient_length_now"], "step"),
+        node("Add", ["x_in", "step"], "moved"),
+        *projected("moved", "x_out", ascent),
     ]
     outer = [
         node("Transpose", ["a"], "a_turned", perm=[1, 0]),
@@ -155,137 +149,19 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
     names += ["ceiling"] * ascent.clipped + ["rotation"] * ascent.nonnegative
     if ascent.nonnegative:
         outer.append(node("Transpose", ["rotation"], "rotation_turned", perm=[1, 0]))
-    outer.append(_loop(step, ["x", "none"]))
+    outer.append(loop(step, ["x", "none", "x"]))
     return open_kernel(
         helper.make_graph(
             outer,
             "width",
             [value(name, FLOAT, 2) for name in names],
-            [value("history", FLOAT, 3), value("last", FLOAT, 2)],
+            OUTPUTS,
             [
-                *_constants(ascent.iterations),
+                *constants(ascent),
                 numpy_helper.from_array(np.array([0]), "rows"),
                 # Below every value that can be met: with a bias, suprema may be negative.
-                _scalar(float(np.finfo(np.float32).max), "huge"),
+                scalar(float(np.finfo(np.float32).max), "huge"),
             ],
         ),
         provider,
     )
-
-
-def _coordinates(ascent: Ascent) -> list[NodeProto]:
-    """What A acts on."""
-    if ascent.nonnegative:
-        return [node("MatMul", ["rotation", "x_in"], "y")]
-    return [node("Identity", ["x_in"], "y")]
-
-
-def _back(uphill: str, ascent: Ascent) -> list[NodeProto]:
-    """The gradient in the coordinates of x."""
-    if ascent.nonnegative:
-        return [node("MatMul", ["rotation_turned", uphill], "gradient")]
-    return [node("Identity", [uphill], "gradient")]
-
-
-def _activation(name: str, ascent: Ascent, *, add_offset: bool = True) -> list[NodeProto]:
-    """phi(NAME + b) as NAME_out and its derivative as NAME_slope."""
-    source = f"{name}_shifted" if add_offset else name
-    nodes = [node("Add", [name, "offset"], source)] if add_offset else []
-    slope = f"{name}_rising" if ascent.clipped else f"{name}_slope"
-    output = f"{name}_uncut" if ascent.clipped else f"{name}_out"
-    nodes += [
-        node("Greater", [source, "zero"], f"{name}_active"),
-        node("Where", [f"{name}_active", "one", "slope"], slope),
-        node("Mul", [source, slope], output),
-    ]
-    if ascent.clipped:
-        nodes += [
-            node("Min", [output, "ceiling"], f"{name}_out"),
-            node("Less", [source, "ceiling"], f"{name}_below"),
-            node("Where", [f"{name}_below", slope, "zero"], f"{name}_slope"),
-        ]
-    return nodes
-
-
-def _compared(ascent: Ascent) -> list[NodeProto]:
-    """The gap between the map and its stand-in."""
-    if ascent.stand_in == "none":
-        return [node("Sub", ["whole_out", "offset_out"], "gap")]
-    if ascent.stand_in == "mask":
-        nodes = [node("Mul", ["y", "mask"], "kept"), node("MatMul", ["a", "kept"], "part")]
-    else:
-        nodes = [node("MatMul", ["other", "y"], "part")]
-    return [*nodes, *_activation("part", ascent), node("Sub", ["whole_out", "part_out"], "gap")]
-
-
-def _downward(ascent: Ascent) -> list[NodeProto]:
-    """The gradient's part that goes through the stand-in."""
-    if ascent.stand_in == "none":
-        return [node("Identity", ["upward"], "uphill")]
-    nodes = [node("Mul", ["gap", "part_slope"], "part_pull")]
-    if ascent.stand_in == "mask":
-        nodes += [
-            node("MatMul", ["a_turned", "part_pull"], "through"),
-            node("Mul", ["through", "mask"], "downward"),
-        ]
-    else:
-        nodes.append(node("MatMul", ["other_turned", "part_pull"], "downward"))
-    return [*nodes, node("Sub", ["upward", "downward"], "uphill")]
-
-
-def _projected(source: str, output: str, ascent: Ascent) -> list[NodeProto]:
-    """The nearest feasible column, or for the sphere the one in the same direction."""
-    nodes = []
-    if ascent.nonnegative:
-        nodes.append(node("Relu", [source], f"{source}_positive"))
-        source = f"{source}_positive"
-    return [*nodes, *_unit(source, output, least="one" if ascent.inside else "tiny")]
-
-
-def _unit(source: str, output: str, *, least: str = "tiny") -> list[NodeProto]:
-    """Columns divided by their length, or by `least` where that is larger."""
-    return [
-        node("ReduceL2", [source], f"{source}_norm", axes=[0], keepdims=1),
-        node("Max", [f"{source}_norm", least], f"{source}_length"),
-        node("Div", [source, f"{source}_length"], output),
-    ]
-
-
-def _loop(body: Sequence[NodeProto], starts: Sequence[str]) -> NodeProto:
-    """A Loop of a fixed number of steps with the state x and best; gives last and history."""
-    state = ("x", "best")
-    graph = helper.make_graph(
-        [
-            *body,
-            node("Identity", ["going"], "still_going"),
-            node("Identity", ["best_out"], "best_so_far"),
-        ],
-        "step",
-        [
-            helper.make_tensor_value_info("step_number", INT, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            *(value(f"{name}_in", FLOAT, 2) for name in state),
-        ],
-        [
-            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
-            *(value(f"{name}_out", FLOAT, 2) for name in state),
-            value("best_so_far", FLOAT, 2),
-        ],
-    )
-    return helper.make_node(
-        "Loop", ["steps", "always", *starts], ["last", "best", "history"], body=graph
-    )
-
-
-def _constants(iterations: int) -> list[TensorProto]:
-    return [
-        numpy_helper.from_array(np.array(iterations), "steps"),
-        numpy_helper.from_array(np.array(True), "always"),
-        _scalar(0, "zero"),
-        _scalar(1, "one"),
-        _scalar(_TINY, "tiny"),
-    ]
-
-
-def _scalar(value: float, name: str) -> TensorProto:
-    return numpy_helper.from_array(np.array(value, np.float32), name)

@@ -39,7 +39,7 @@ def moments_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     ]
     outputs = [value("new_total", DOUBLE, 3), value("new_sum", DOUBLE, 3)]
     graph = helper.make_graph(nodes, "moments", inputs, outputs, _constants())
-    return open_kernel(graph, provider)
+    return open_kernel(graph, provider, alone=False)
 
 
 @lru_cache(maxsize=16)
@@ -75,7 +75,7 @@ def fit_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     ]
     outputs = [value(f"new_{one.name}", DOUBLE, 3) for one in sums]
     graph = helper.make_graph(nodes, "fit", inputs, outputs, _constants())
-    return open_kernel(graph, provider)
+    return open_kernel(graph, provider, alone=False)
 
 
 def _columns(name: str, is_conv: bool) -> list[NodeProto]:

@@ -87,6 +87,8 @@ class Session:
         threads: Threads of one operator; 0 lets onnxruntime choose.
         lean: Whether weights are read where they are and never copied: nothing is rewritten, as
             with `optimized` False, and nothing is packed for the processor. Such runs are slower.
+        alone: Whether its threads may wait busily for work, which is fastest for a session that
+            runs by itself; sessions that take turns would keep each other off the processor.
 
     Raises:
         InputError: onnxruntime cannot open it.
@@ -101,17 +103,22 @@ class Session:
         optimized: bool = True,
         threads: int = 0,
         lean: bool = False,
+        alone: bool = True,
     ) -> None:
         _check_installed()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
         options.intra_op_num_threads = threads
+        # Its plans are made for one shape each, and hold their memory beside that of the first run.
+        options.enable_mem_pattern = False
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimized and not lean else levels.ORT_DISABLE_ALL
         )
         if lean:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if not alone:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if isinstance(source, Runnable):
             if source.folder is not None:
                 options.add_session_config_entry(_FOLDER, str(source.folder))

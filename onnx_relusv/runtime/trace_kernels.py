@@ -75,7 +75,7 @@ def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
         value("ceiling", FLOAT, 1),
     ]
     graph = helper.make_graph(nodes, "trace", inputs, _outputs(), _constants())
-    return open_kernel(graph, provider)
+    return open_kernel(graph, provider, alone=False)
 
 
 _OF_UNITS = ("gram", "squares", "slope", "reciprocal", "least")

@@ -25,7 +25,7 @@ from onnx_relusv.spectra.layers import (
     checked_weight,
 )
 
-_FIRST_STEP = 0.5
+_FIRST_STEP = 1.0
 # Gaps within a few percent of the largest one count in a step, so that it does not jump to and fro.
 _SOFTNESS = 0.02
 _MOST_POINTS = 256

@@ -1,24 +1,21 @@
 """Runs the graphs that ascend, and says how far their answers can be trusted."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse.linalg
 
 from onnx_relusv.records import Activation, Floats, ReadOnlyArrays
-from onnx_relusv.runtime.kernels import Ascent, gap_kernel, width_kernel
+from onnx_relusv.runtime.ascents import Ascent
+from onnx_relusv.runtime.kernels import gap_kernel, width_kernel
+from onnx_relusv.spectra.polishing import polished
 
 # A start has arrived when the last fifth of its steps gained less than this share, and the answer
 # is believed when a second start came this close to the best one.
 _STILL_GAINING = 1e-3
 _AGREEING = 1e-2
 _SETTLING = 5
-_POLISHES = 8
-_SMALLEST_FOR_LANCZOS = 64
 _TINY = float(np.finfo(np.float32).tiny)
 # Beside a map of sigma_1 = 1, float32 does not tell farther biases and ceilings apart.
 _FARTHEST = 1e15
@@ -142,13 +139,14 @@ def climb_largest(layer: Layer, effort: Effort) -> tuple[float, bool]:
     """
     sigma = np.linalg.norm(layer.reduced, axis=0)
     x = starting_points(layer, [0], effort)
-    history, last = _climb(layer, "none", {}, np.repeat(sigma[:1], x.shape[1]), x, effort)
-    points = _feasible(last, layer)
+    history, at = _climb(layer, "none", {}, np.repeat(sigma[:1], x.shape[1]), x, effort)
+    points = _feasible(at, layer)
     values = _distances(layer, points)
     best = int(values.argmax())
     value = float(values[best])
     if layer.homogeneous and layer.rotation is None:
-        value = max(value, _polished(layer, points[:, best], value))
+        slopes = np.broadcast_to(layer.activation.slopes, (len(layer.reduced),))
+        value = polished(layer.reduced, slopes, points[:, best], value)
     return value, bool(_judged(history, 1).converged[0])
 
 
@@ -164,12 +162,12 @@ def climb_gap(
         effort: How hard to try; its `starts` do not count.
 
     Returns:
-        The climb, with one value; (starts,) float64 values at the arrivals; and these,
-        (coordinates, starts) float64.
+        The climb, with one value; (starts,) float64 values at the best points of the starts; and
+        these, (coordinates, starts) float64.
     """
     scale = np.linalg.norm(layer.reduced - other, 2)
-    history, last = _climb(layer, "map", {"other": other}, np.repeat(scale, x.shape[1]), x, effort)
-    points = _feasible(last, layer)
+    history, at = _climb(layer, "map", {"other": other}, np.repeat(scale, x.shape[1]), x, effort)
+    points = _feasible(at, layer)
     own = points if layer.rotation is None else layer.rotation @ points
     answers = activated(other @ own + layer.bias[:, None], layer.activation)
     values = np.linalg.norm(layer.answers(points) - answers, axis=0)
@@ -217,7 +215,7 @@ def _climb(
     x: Floats,
     effort: Effort,
 ) -> tuple[Floats, Floats]:
-    """Runs the gap kernel; history (iterations, columns) and last, in the layer's units."""
+    """Runs the gap kernel; history (iterations, columns) in the layer's units, and best points."""
     largest = _largest(layer)
     feeds: dict[str, Any] = {
         **_common_feeds(layer, largest),
@@ -225,9 +223,11 @@ def _climb(
         "scale": np.maximum((scale / largest) ** 2, _TINY)[None, :],
         "x": x,
     }
-    kernel = gap_kernel(effort.provider, _ascent(layer, stand_in, effort))
-    outputs = kernel.run(_float32(feeds), ["history", "last"])
-    return outputs["history"][:, 0, :].astype(np.float64) * largest, outputs["last"]
+    ascent = _ascent(layer, stand_in, effort)
+    # A convex ascent never descends, so that it is best where it ends.
+    best = "last" if ascent.convex else "at"
+    outputs = gap_kernel(effort.provider, ascent).run(_float32(feeds), ["history", best])
+    return outputs["history"][:, 0, :].astype(np.float64) * largest, outputs[best]
 
 
 def _common_feeds(layer: Layer, largest: float) -> dict[str, Floats]:
@@ -310,34 +310,3 @@ def _judged(history: Floats, count: int) -> Climb:
     settled = best - before <= _STILL_GAINING * np.abs(best)
     agreeing = (values[-1] >= (best - _AGREEING * np.abs(best))[:, None]).sum(axis=1) > 1
     return Climb(best.astype(np.float64), settled, settled & agreeing)
-
-
-def _polished(layer: Layer, x: Floats, value: float) -> float:
-    """The ascent's limit on its active set: the top singular vector of the activated operator."""
-    slopes = np.broadcast_to(layer.activation.slopes, (len(layer.reduced),))
-    for _ in range(_POLISHES):
-        active = np.where(layer.reduced @ x > 0, 1.0, slopes)[:, None] * layer.reduced
-        x = _top_vector(active, x)
-        reached = float(_distances(layer, _feasible(x[:, None], layer))[0])
-        if reached <= value:
-            return value
-        gain, value = reached / value - 1 if value else math.inf, reached
-        if gain < np.finfo(float).eps:
-            break
-    return value
-
-
-def _top_vector(matrix: Floats, start: Floats) -> Floats:
-    """The right singular vector of the largest singular value, on the start's side."""
-    columns = matrix.shape[1]
-    if columns <= _SMALLEST_FOR_LANCZOS:
-        x = scipy.linalg.eigh(matrix.T @ matrix, subset_by_index=[columns - 1] * 2)[1][:, 0]
-    else:
-        square = scipy.sparse.linalg.LinearOperator(
-            (columns, columns), matvec=lambda v: matrix.T @ (matrix @ v), dtype=np.float64
-        )
-        try:
-            x = scipy.sparse.linalg.eigsh(square, k=1, v0=start, tol=1e-12)[1][:, 0]
-        except scipy.sparse.linalg.ArpackNoConvergence:
-            return start
-    return np.asarray(-x if x @ start < 0 else x)

@@ -52,6 +52,7 @@ def measure_moments(
         for key, item in sums.items():
             item.add(values[key.source], batch)
         advance(batch.count)
+        del values
     for key in list(sums):
         yield key, sums.pop(key).moments(samples.count)
 
@@ -92,7 +93,7 @@ class _Sum:
             total, mean = as_array(self._values["total"]), as_array(self._values["sum"])[:, :, 0]
         self._values = {}
         total /= self._rows
-        return shrunk_moments(mean / self._rows, total, self._rows, samples)
+        return _shrunk_in_place(mean / self._rows, total, self._rows, samples)
 
 
 def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Moments:
@@ -104,21 +105,25 @@ def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Mom
         rows: How many patches or vectors they are means of.
         samples: How many samples those came from.
     """
-    covariance = second.copy()
-    for group, centre in zip(covariance, mean, strict=True):
-        # Row by row: the square of the means would take as much again as the covariance.
+    return _shrunk_in_place(mean, second.copy(), rows, samples)
+
+
+def _shrunk_in_place(mean: Floats, second: Floats, rows: int, samples: int) -> Moments:
+    """The same, where the covariance takes the place of the raw moments, so that one is held."""
+    shares = []
+    for group, centre in zip(second, mean, strict=True):
+        diagonal = np.diag_indices_from(group)
+        # Inputs that hardly vary leave nothing but the difference's rounding, of any sign.
+        least = LEAST_VARIANCE * group[diagonal].mean() + _NO_VARIANCE
         for row, value in zip(group, centre, strict=True):
             row -= value * centre
-    shrinkage = np.array([oracle_shrinkage(group, samples) for group in covariance])
-    for group, share, square in zip(covariance, shrinkage, second, strict=True):
-        diagonal = np.diag_indices_from(group)
+        share = oracle_shrinkage(group, samples)
         level = share * group[diagonal].mean()
-        # Inputs that hardly vary leave nothing but the difference's rounding, of any sign.
-        least = LEAST_VARIANCE * square[diagonal].mean() + _NO_VARIANCE
         group *= 1 - share
         group[diagonal] += max(level, least)
+        shares.append(share)
     return Moments(
-        mean=mean, covariance=covariance, rows=rows, samples=samples, shrinkage=shrinkage
+        mean=mean, covariance=second, rows=rows, samples=samples, shrinkage=np.array(shares)
     )
 
 

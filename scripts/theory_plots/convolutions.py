@@ -69,7 +69,7 @@ def _convolutions(blocks: Sequence[MeasuredBlock]) -> list[MeasuredBlock]:
 
 
 def _ratio(measured: MeasuredBlock) -> float:
-    return measured.spectrum.operator_norm / measured.spectrum.sigma[0]
+    return measured.spectrum.operator_norm / float(measured.spectrum.sigma[0])
 
 
 def _limit(measured: MeasuredBlock) -> float:

@@ -1,0 +1,201 @@
+"""What graphs ascend, and the parts that such graphs are made of."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from onnx_relusv.runtime.graph_parts import FLOAT, INT, node, value
+
+# What stands in for the map A: nothing but the bias; A with coordinates masked; another map.
+StandIn = Literal["none", "mask", "map"]
+
+_TINY = 1e-30
+# What is not convex is ascended in steps that get shorter, or else they jump to and fro between
+# the sides of a ridge: along a cosine over four fifths of them, then so short that a start which
+# still grows has not arrived.
+_FALLING, _SHORTEST = 0.8, 0.01
+
+OUTPUTS = [value("history", FLOAT, 3), value("at", FLOAT, 2), value("last", FLOAT, 2)]
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What a graph ascends; one is built for each that is asked for.
+
+    phi(y) = max(y, 0) + slope * min(y, 0), from above cut off at a ceiling where `clipped`.
+
+    Attributes:
+        iterations: Steps.
+        stand_in: What A is compared with.
+        clipped: Whether phi has a ceiling.
+        inside: Whether x may lie inside of the unit ball; otherwise it lies on the sphere, where
+            maxima of positively homogeneous functions are found.
+        nonnegative: Whether x has to be non-negative; A then acts on `rotation` @ x.
+    """
+
+    iterations: int
+    stand_in: StandIn = "none"
+    clipped: bool = False
+    inside: bool = False
+    nonnegative: bool = False
+
+    @property
+    def convex(self) -> bool:
+        """Whether the gap is a convex function: that to L = 0, without bias and ceiling."""
+        return self.stand_in == "none" and not self.inside
+
+
+def coordinates(ascent: Ascent) -> list[NodeProto]:
+    """What A acts on."""
+    if ascent.nonnegative:
+        return [node("MatMul", ["rotation", "x_in"], "y")]
+    return [node("Identity", ["x_in"], "y")]
+
+
+def back(uphill: str, ascent: Ascent) -> list[NodeProto]:
+    """The gradient in the coordinates of x."""
+    if ascent.nonnegative:
+        return [node("MatMul", ["rotation_turned", uphill], "gradient")]
+    return [node("Identity", [uphill], "gradient")]
+
+
+def activation(name: str, ascent: Ascent, *, add_offset: bool = True) -> list[NodeProto]:
+    """The answer phi(NAME + b) as NAME_out and its derivative as NAME_slope."""
+    source = f"{name}_shifted" if add_offset else name
+    nodes = [node("Add", [name, "offset"], source)] if add_offset else []
+    slope = f"{name}_rising" if ascent.clipped else f"{name}_slope"
+    output = f"{name}_uncut" if ascent.clipped else f"{name}_out"
+    nodes += [
+        node("Greater", [source, "zero"], f"{name}_active"),
+        node("Where", [f"{name}_active", "one", "slope"], slope),
+        node("Mul", [source, slope], output),
+    ]
+    if ascent.clipped:
+        nodes += [
+            node("Min", [output, "ceiling"], f"{name}_out"),
+            node("Less", [source, "ceiling"], f"{name}_below"),
+            node("Where", [f"{name}_below", slope, "zero"], f"{name}_slope"),
+        ]
+    return nodes
+
+
+def compared(ascent: Ascent) -> list[NodeProto]:
+    """The gap between the map and its stand-in."""
+    if ascent.stand_in == "none":
+        return [node("Sub", ["whole_out", "offset_out"], "gap")]
+    if ascent.stand_in == "mask":
+        nodes = [node("Mul", ["y", "mask"], "kept"), node("MatMul", ["a", "kept"], "part")]
+    else:
+        nodes = [node("MatMul", ["other", "y"], "part")]
+    return [*nodes, *activation("part", ascent), node("Sub", ["whole_out", "part_out"], "gap")]
+
+
+def downward(ascent: Ascent) -> list[NodeProto]:
+    """The gradient's part that goes through the stand-in."""
+    if ascent.stand_in == "none":
+        return [node("Identity", ["upward"], "uphill")]
+    nodes = [node("Mul", ["gap", "part_slope"], "part_pull")]
+    if ascent.stand_in == "mask":
+        nodes += [
+            node("MatMul", ["a_turned", "part_pull"], "through"),
+            node("Mul", ["through", "mask"], "downward"),
+        ]
+    else:
+        nodes.append(node("MatMul", ["other_turned", "part_pull"], "downward"))
+    return [*nodes, node("Sub", ["upward", "downward"], "uphill")]
+
+
+def kept(reached: str) -> list[NodeProto]:
+    """The best value so far, and where it was met."""
+    return [
+        node("Max", ["best_in", reached], "best_out"),
+        node("Greater", [reached, "best_in"], "better"),
+        node("Where", ["better", "x_in", "at_in"], "at_out"),
+    ]
+
+
+def projected(source: str, output: str, ascent: Ascent) -> list[NodeProto]:
+    """The nearest feasible column, or for the sphere the one in the same direction."""
+    nodes = []
+    if ascent.nonnegative:
+        nodes.append(node("Relu", [source], f"{source}_positive"))
+        source = f"{source}_positive"
+    nodes += length(source, "one" if ascent.inside else "tiny")
+    return [*nodes, node("Div", [source, f"{source}_length"], output)]
+
+
+def length(source: str, least: str) -> list[NodeProto]:
+    """The length of columns, or `least` where that is larger, as SOURCE_length."""
+    return [
+        node("ReduceL2", [source], f"{source}_norm", axes=[0], keepdims=1),
+        node("Max", [f"{source}_norm", least], f"{source}_length"),
+    ]
+
+
+def pace(divisor: str, *, constant: bool) -> list[NodeProto]:
+    """What a step is divided by, as DIVISOR_now: it grows where steps get shorter."""
+    if constant:
+        return [node("Identity", [divisor], f"{divisor}_now")]
+    return [
+        node("Cast", ["step_number"], "number", to=FLOAT),
+        node("Mul", ["number", "turn"], "turned"),
+        node("Min", ["turned", "half_turn"], "angle"),
+        node("Cos", ["angle"], "cosine"),
+        node("Add", ["cosine", "one"], "raised"),
+        node("Div", ["raised", "two"], "falling"),
+        node("Max", ["falling", "shortest"], "pace"),
+        node("Div", [divisor, "pace"], f"{divisor}_now"),
+    ]
+
+
+def loop(body: Sequence[NodeProto], starts: Sequence[str]) -> NodeProto:
+    """A Loop of a fixed number of steps with the state x, best and at; gives the OUTPUTS."""
+    state = ("x", "best", "at")
+    graph = helper.make_graph(
+        [
+            *body,
+            node("Identity", ["going"], "still_going"),
+            node("Identity", ["best_out"], "best_so_far"),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("step_number", INT, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            *(value(f"{name}_in", FLOAT, 2) for name in state),
+        ],
+        [
+            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
+            *(value(f"{name}_out", FLOAT, 2) for name in state),
+            value("best_so_far", FLOAT, 2),
+        ],
+    )
+    return helper.make_node(
+        "Loop", ["steps", "always", *starts], ["last", "best", "at", "history"], body=graph
+    )
+
+
+def constants(ascent: Ascent) -> list[TensorProto]:
+    """The numbers that the parts read."""
+    scalars = {
+        "zero": 0.0,
+        "one": 1.0,
+        "two": 2.0,
+        "tiny": _TINY,
+        "turn": math.pi / (_FALLING * ascent.iterations),
+        "half_turn": math.pi,
+        "shortest": _SHORTEST,
+    }
+    return [
+        numpy_helper.from_array(np.array(ascent.iterations), "steps"),
+        numpy_helper.from_array(np.array(True), "always"),
+        *(scalar(value, name) for name, value in scalars.items()),
+    ]
+
+
+def scalar(value: float, name: str) -> TensorProto:
+    """One float32 number."""
+    return numpy_helper.from_array(np.array(value, np.float32), name)
