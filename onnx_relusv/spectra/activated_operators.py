@@ -187,4 +187,5 @@ def _singular_values(gram: Floats, derivative: Floats) -> Floats:
         squares.append(
             np.linalg.eigvalsh(d[active, None] * group[np.ix_(active, active)] * d[active])
         )
-    return np.sqrt(np.maximum(np.concatenate(squares), 0))
+    values: Floats = np.sqrt(np.maximum(np.concatenate(squares), 0))
+    return values

@@ -91,7 +91,10 @@ class BlockRecorder:
                 "which part belongs to which sample"
             )
         if self._positions is not None and shape[1:] != self._shape:
-            return f"its pre-activation has shape {shape} in one batch, and {self._shape} after axis 0 before"
+            return (
+                f"its pre-activation has shape {shape[1:]} after axis 0 in one batch, and "
+                f"{self._shape} before"
+            )
         return None
 
     def trace(self) -> BlockTrace:
@@ -113,4 +116,5 @@ class BlockRecorder:
 
 def _mean(figures: Figures, name: str) -> Floats:
     values: Floats = getattr(figures, name)
-    return values.mean(axis=1)
+    mean: Floats = values.mean(axis=1)
+    return mean
