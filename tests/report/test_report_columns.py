@@ -47,7 +47,7 @@ def test_estimates_stand_before_their_bracket(inspection: Inspection) -> None:
 
 def test_explanations_say_what_is_certified_and_what_is_not() -> None:
     assert "certified bounds" in S_0.explanation
-    assert "estimate found by ascent, neither bound" in S_0.explanation
+    assert "what an ascent met, at an input that proves the lower bound" in S_0.explanation
     assert "certified bounds" in RELU_MEAN_WIDTH.explanation
     assert "Monte Carlo estimate from below" in RELU_MEAN_WIDTH.explanation
 

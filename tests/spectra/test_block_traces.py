@@ -64,4 +64,4 @@ def test_a_shape_that_changes_on_the_way() -> None:
     assert add(one, (3, 4, 3, 3), 3) is None
     reason = add(one, (3, 4, 3, 4), 3, start=3)
     assert reason is not None
-    assert "(3, 4, 3, 4) in one batch, and (4, 3, 3)" in reason
+    assert "(4, 3, 4) after axis 0 in one batch, and (4, 3, 3) before" in reason
