@@ -150,7 +150,7 @@ class _Allocation:
             if self._excess(cost) <= 1:
                 return float(level)
             nearest = min(nearest, cost, key=self._excess)
-        raise BudgetError(self._how_far(nearest))
+        raise BudgetError(how_far(nearest, self._budgets, self._origin.total))
 
     def plan(self, level: float) -> Plan:
         """The plan at a level."""
@@ -167,6 +167,7 @@ class _Allocation:
             budgets=self._budgets,
             method=self._origin.method,
             seed=self._origin.seed,
+            allocation="level",
             level=level,
             size=cost.bytes / total.bytes,
             macs=cost.macs / max(total.macs, 1),
@@ -214,21 +215,6 @@ class _Allocation:
         spent = [cost / (limit * whole) for cost, limit, whole in shares if limit and whole]
         return float(max(spent, default=0.0))
 
-    def _how_far(self, cost: Cost) -> str:
-        total = self._origin.total
-        asked = [
-            f"{share:.4g} of the {name}"
-            for name, share in (("bytes", self._budgets.size), ("MACs", self._budgets.macs))
-            if share is not None
-        ]
-        limit = self._budgets.tolerance
-        within = "" if limit is None else f" within a level of {limit:.4g}"
-        return (
-            f"{' and '.join(asked)} cannot be reached{within}: the least is "
-            f"{cost.bytes / total.bytes:.4g} of the bytes and "
-            f"{cost.macs / max(total.macs, 1):.4g} of the MACs. Ask for less, or allow more blocks."
-        )
-
     def _choice(self, block: Block, candidate: Candidate | None, level: float) -> Choice:
         if candidate is not None:
             why = f"smallest rank with level at most {level:.4g}"
@@ -240,13 +226,36 @@ class _Allocation:
                 level=candidate.level,
                 why=why,
             )
-        offered = self._candidates.get(block.key)
-        if offered is None:
-            return Choice(key=block.key, why="left out by --include or --exclude")
-        if not offered:
-            return Choice(key=block.key, why="no form makes it smaller")
+        reason = why_kept(block, self._candidates)
+        if reason is not None:
+            return Choice(key=block.key, why=reason)
+        offered = self._candidates[block.key]
         needed = min(candidate.level for candidate in offered)
         if needed <= level:
             return Choice(key=block.key, why="it would save next to nothing of the model")
         why = f"a smaller form needs a level of at least {needed:.4g}"
         return Choice(key=block.key, why=why)
+
+
+def why_kept(block: Block, candidates: Candidates) -> str | None:
+    """Why a block has no candidate; None if it has."""
+    offered = candidates.get(block.key)
+    if offered is None:
+        return "left out by --include or --exclude"
+    return None if offered else "no form makes it smaller"
+
+
+def how_far(cost: Cost, budgets: Budgets, total: Cost) -> str:
+    """Says that budgets cannot be reached, and how far one gets."""
+    asked = [
+        f"{share:.4g} of the {name}"
+        for name, share in (("bytes", budgets.size), ("MACs", budgets.macs))
+        if share is not None
+    ]
+    limit = budgets.tolerance
+    within = "" if limit is None else f" within a level of {limit:.4g}"
+    return (
+        f"{' and '.join(asked)} cannot be reached{within}: the least is "
+        f"{cost.bytes / total.bytes:.4g} of the bytes and "
+        f"{cost.macs / max(total.macs, 1):.4g} of the MACs. Ask for less, or allow more blocks."
+    )

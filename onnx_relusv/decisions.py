@@ -1,5 +1,6 @@
 """The frozen records of what was decided, and of the numbers that carry it out."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ from onnx_relusv.records import Floats, ReadOnlyArrays
 
 Form = Literal["pair", "channel", "spatial"]
 Action = Literal["keep", "double_layer"]
+Allocation = Literal["level", "damage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,8 @@ class Candidate:
         level: |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 with L its composed kernel.
         bytes: What the new initializers and nodes occupy, an upper bound.
         macs: Multiply-accumulates for one sample.
+        damage: Divergence of the network's outputs with this block alone changed; NaN where it
+            was not measured.
     """
 
     form: Form
@@ -26,6 +30,25 @@ class Candidate:
     level: float
     bytes: int
     macs: int
+    damage: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamageCurve:
+    """What a form of a block, with every other block as it was, does to the outputs.
+
+    Attributes:
+        key: The block's.
+        form: The form.
+        ranks: Increasing; those that were measured.
+        damages: Divergence of the outputs at each; measured on held-out samples, with factors
+            that are best in the metric of the block's input.
+    """
+
+    key: str
+    form: Form
+    ranks: tuple[int, ...]
+    damages: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +61,24 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the plan does with one block; `rank` and `form` are None where it is kept."""
+    """What the plan does with one block.
+
+    Attributes:
+        key: The block's.
+        action: What is done.
+        form: None where it is kept.
+        rank: None where it is kept.
+        level: That of the candidate; 0 where it is kept.
+        damage: What the candidate by itself does to the outputs; None where it was not measured.
+        why: In words.
+    """
 
     key: str
     action: Action = "keep"
     form: Form | None = None
     rank: int | None = None
     level: float = 0.0
+    damage: float | None = None
     why: str = ""
 
 
@@ -67,10 +101,13 @@ class Plan:
         budgets: As asked for.
         method: double-layer.
         seed: What drew positions and starts.
-        level: The common level tau that was found or asked for.
+        allocation: Whether blocks share one level, or one multiplier over their damages.
+        level: The common level tau that was found or asked for; by damage, the largest level.
+        damage: Expected divergence of the outputs, the sum of the choices'; None by level.
         size: Expected share of the original's bytes, an upper bound.
         macs: Expected share of the original's MACs.
         choices: One a block, in topological order.
+        curves: The damage curves that were measured; none by level.
     """
 
     model_sha256: str
@@ -78,10 +115,13 @@ class Plan:
     budgets: Budgets
     method: str
     seed: int
+    allocation: Allocation
     level: float
     size: float
     macs: float
     choices: tuple[Choice, ...]
+    damage: float | None = None
+    curves: tuple[DamageCurve, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

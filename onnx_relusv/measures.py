@@ -50,7 +50,7 @@ class Width:
         standard_error: Of the value, from the sampling alone; 0 where it was not sampled. What
             the ascents missed comes on top and makes the value too low.
         iterations: Points of the quadrature, or steps of every ascent.
-        converged: Quadrature: half as many points give the same to 1e-9. Sampling: nine in ten
+        converged: Quadrature: half as many points give the same to 1e-7. Sampling: nine in ten
             ascents had stopped growing.
         seed: What drew the sample; None where none was drawn.
         provider: The execution provider; numpy for the quadrature.

@@ -9,6 +9,7 @@ They are read in batches; an .npz or .npy is never in memory as a whole.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -60,6 +61,19 @@ class Samples:
         self.fixed_batch = _fixed_batch(inputs)
         self._inputs = {spec.name: spec for spec in inputs}
         self._columns = columns
+        self._positions = np.arange(self.count)
+
+    def part(self, positions: np.ndarray) -> "Samples":
+        """Some of the samples, as samples of their own.
+
+        Args:
+            positions: Which of these, increasing, one at least.
+        """
+        part = copy(self)
+        part._positions = self._positions[positions]
+        part.count = len(positions)
+        part.labels = None if self.labels is None else self.labels[positions]
+        return part
 
     def batch_size(self, wanted: int) -> int:
         """The model's own batch where it is fixed, otherwise the wanted one."""
@@ -74,7 +88,10 @@ class Samples:
         size = self.batch_size(wanted)
         left = self.count if limit is None else min(limit, self.count)
         start = 0
-        readers = {name: column.rows(size) for name, column in self._columns.items()}
+        readers = {
+            name: _picked(column.rows(size), self._positions, size)
+            for name, column in self._columns.items()
+        }
         while left:
             with reading(self.path):
                 pieces = {name: next(reader) for name, reader in readers.items()}
@@ -91,7 +108,8 @@ class Samples:
 
     def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
         spec = self._inputs[name]
-        where = f"the samples from {start} to {start + len(values) - 1}"
+        first, last = self._positions[[start, start + len(values) - 1]]
+        where = f"the samples from {first} to {last}"
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused
             ready = np.ascontiguousarray(values, dtype=spec.dtype)
         if spec.dtype.kind not in "biu" and not np.isfinite(ready).all():
@@ -124,6 +142,28 @@ def open_samples(path: Path, inputs: Sequence[InputSpec]) -> Samples:
     labels = None if is_input else _read_labels(path, columns.pop(LABELS, None))
     _check(path, inputs, columns, labels)
     return Samples(path, inputs, columns, labels)
+
+
+def _picked(
+    pieces: Iterator[np.ndarray], positions: np.ndarray, size: int
+) -> Iterator[np.ndarray]:
+    """The rows at some positions, `size` at a time, of an array that comes in pieces."""
+    waiting: list[np.ndarray] = []
+    count = start = 0
+    for piece in pieces:
+        first, behind = np.searchsorted(positions, [start, start + len(piece)])
+        rows = positions[first:behind] - start
+        start += len(piece)
+        waiting.append(piece if len(rows) == len(piece) else piece[rows])
+        count += len(rows)
+        while count >= size:
+            together = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            yield together[:size]
+            waiting, count = [together[size:]], count - size
+        if start > positions[-1]:
+            break
+    if count:
+        yield np.concatenate(waiting)
 
 
 def _read_labels(path: Path, column: Column | None) -> np.ndarray | None:

@@ -1,11 +1,6 @@
-"""Jobs in threads: order, limits that are really in force, memory, errors and interrupts."""
+"""Jobs in threads: their order, and limits of threads and memory that are really in force."""
 
-import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +9,13 @@ import scipy.linalg
 import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs import run
 
 from onnx_relusv import parallel
-from onnx_relusv.parallel import Load, available_cores, in_parallel
+from onnx_relusv.parallel import available_cores
 
-
-def loads(*pairs: tuple[float, int]) -> Callable[[int], Load]:
-    """The loads of items that are their own places."""
-    return lambda item: Load(*pairs[item])
-
-
-def run(
-    pairs: Sequence[tuple[float, int]],
-    do: Callable[[int, int], object],
-    *,
-    memory: int = 100,
-    workers: int = 4,
-    cores: int = 4,
-    seen: list[int] | None = None,
-) -> list[object]:
-    return in_parallel(
-        range(len(pairs)),
-        do,
-        loads(*pairs),
-        memory=memory,
-        workers=workers,
-        cores=cores,
-        advance=(seen if seen is not None else []).append,
-    )
+# Seconds after which something will never come.
+PATIENCE = 20.0
 
 
 def blas_threads() -> set[int]:
@@ -65,36 +39,61 @@ def test_results_come_in_the_order_of_the_items(
     assert seen == [1] * len(pairs)
 
 
+class UnderWay:
+    """Counts jobs at work; each waits until so many have been, as they can be, at the same time."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._lock = threading.Lock()
+        self._reached = threading.Event()
+        self._items: set[int] = set()
+        self.peaks: list[frozenset[int]] = []
+
+    def work(self, item: int) -> None:
+        with self._lock:
+            self._items.add(item)
+            self.peaks.append(frozenset(self._items))
+            if len(self._items) >= self._wanted:
+                self._reached.set()
+        # Without a word of the clock: on a busy machine threads are slow to begin.
+        self._reached.wait(PATIENCE)
+        with self._lock:
+            self._items.remove(item)
+
+    @property
+    def most(self) -> int:
+        return max(map(len, self.peaks), default=0)
+
+
 def test_what_is_under_way_stays_within_memory_and_workers() -> None:
-    lock, under_way, peaks = threading.Lock(), set[int](), []
-    pairs = [(1.0, size) for size in (60, 30, 50, 20, 10, 40, 100, 140, 5, 5, 5, 5)]
+    sizes = (60, 30, 50, 20, 10, 40, 100, 140, 5, 5, 5, 5)
+    alone, together = UnderWay(1), UnderWay(3)
 
     def do(item: int, threads: int) -> None:
-        with lock:
-            under_way.add(item)
-            peaks.append((sum(pairs[other][1] for other in under_way), len(under_way)))
-        time.sleep(0.01)
-        with lock:
-            under_way.remove(item)
+        (alone if sizes[item] > 100 else together).work(item)
 
-    run(pairs, do, workers=3)
-    # What is larger than the memory runs alone.
-    assert {held for held, _ in peaks if held > 100} == {140}
-    assert all(count == 1 for held, count in peaks if held > 100)
-    assert max(count for _, count in peaks) == 3
+    run([(1.0, size) for size in sizes], do, workers=3)
+    # What is larger than the memory runs before all others, by itself.
+    assert alone.peaks == [frozenset({7})]
+    assert together.most == 3
+    assert all(sum(sizes[item] for item in peak) <= 100 for peak in together.peaks)
 
 
 def test_the_largest_begin_first() -> None:
-    begun: list[int] = []
     works = [1.0, 9.0, 3.0, 9.5, 2.0, 8.0, 8.5, 7.0]
+    by_work = sorted(range(len(works)), key=lambda item: -works[item])
+    begun: list[int] = []
+    news = threading.Condition()
 
     def do(item: int, threads: int) -> None:
-        begun.append(item)
-        time.sleep(0.02)
+        with news:
+            begun.append(item)
+            news.notify_all()
+            # Two begin at once, in any order: the one before has to be there, too.
+            before = by_work[: by_work.index(item)]
+            news.wait_for(lambda: set(before) <= set(begun), PATIENCE)
 
     run([(work, 1) for work in works], do, workers=2, cores=2)
-    by_work = sorted(range(len(works)), key=lambda item: -works[item])
-    # Two begin at once, in any order.
     assert all(abs(by_work.index(item) - place) <= 1 for place, item in enumerate(begun))
 
 
@@ -116,19 +115,14 @@ def test_the_largest_begin_first() -> None:
 def test_few_large_jobs_get_more_threads_each(
     pairs: list[tuple[float, int]], cores: int, wanted: tuple[int, int]
 ) -> None:
-    lock, under_way, most, given_threads = threading.Lock(), [0], [0], {0}
+    under_way, given_threads = UnderWay(wanted[0]), {0}
 
     def do(item: int, threads: int) -> None:
-        with lock:
-            under_way[0] += 1
-            most[0] = max(most[0], under_way[0])
-            given_threads.add(threads)
-        time.sleep(0.01)
-        with lock:
-            under_way[0] -= 1
+        given_threads.add(threads)
+        under_way.work(item)
 
     run(pairs, do, workers=cores, cores=cores)
-    assert (most[0], max(given_threads)) == wanted
+    assert (under_way.most, max(given_threads)) == wanted
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -161,95 +155,6 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
     three = run([(1.0, 1)] * 6, do, workers=3, cores=3)
     for first, second in zip(one, three, strict=True):
         assert np.array_equal(first, second)
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_the_first_error_is_raised_and_nothing_more_begins(
-    error: type[BaseException], workers: int
-) -> None:
-    begun: list[int] = []
-    before = threading.active_count()
-
-    def do(item: int, threads: int) -> None:
-        begun.append(item)
-        if item == 2:
-            raise error("of item 2")
-        time.sleep(0.01)
-
-    with pytest.raises(error, match="of item 2"):
-        run([(1.0, 1)] * 40, do, workers=workers, cores=workers)
-    assert len(begun) < 10
-    # Threads have ended, and BLAS is free again.
-    assert threading.active_count() == before
-
-
-def test_an_error_of_the_caller_ends_it_too() -> None:
-    begun: list[int] = []
-
-    def full(steps: int) -> None:
-        raise OSError("no more")
-
-    with pytest.raises(OSError, match="no more"):
-        in_parallel(
-            range(40),
-            lambda item, threads: begun.append(item),
-            lambda item: Load(1.0, 1),
-            memory=100,
-            workers=2,
-            cores=2,
-            advance=full,
-        )
-    assert len(begun) < 10
-
-
-def test_nobody_waits_long_for_what_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_PATIENCE", 0.05)
-    go = threading.Event()
-
-    def do(item: int, threads: int) -> None:
-        if item:
-            go.wait(60)
-        else:
-            time.sleep(0.02)
-            raise ValueError("at once")
-
-    try:
-        with pytest.raises(ValueError, match="at once"):
-            run([(1.0, 1)] * 3, do, workers=3, cores=3)
-        # Both others were still at work.
-        assert not go.is_set()
-    finally:
-        go.set()
-
-
-INTERRUPTED = """
-import sys, time
-from onnx_relusv.parallel import Load, in_parallel
-
-def do(item, threads):
-    print("begun", flush=True)
-    time.sleep(600)
-
-try:
-    in_parallel(range(4), do, lambda item: Load(1.0, 1), memory=10, workers=2, cores=2,
-                advance=lambda steps: None)
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-    sys.exit(130)
-"""
-
-
-def test_control_c_is_heard_while_jobs_run() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
-    process.send_signal(signal.SIGINT)
-    # Jobs of ten minutes hold up neither the error nor the end of the program.
-    output, _ = process.communicate(timeout=60)
-    assert (output, process.returncode) == ("interrupted\n", 130)
 
 
 def test_cores_follow_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

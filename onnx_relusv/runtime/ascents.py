@@ -35,6 +35,8 @@ class Ascent:
         inside: Whether x may lie inside of the unit ball; otherwise it lies on the sphere, where
             maxima of positively homogeneous functions are found.
         nonnegative: Whether x has to be non-negative; A then acts on `rotation` @ x.
+        plain: Whether phi is a plain Relu and b is 0, the commonest layer by far; that spares half
+            of the work besides the products.
     """
 
     iterations: int
@@ -42,11 +44,12 @@ class Ascent:
     clipped: bool = False
     inside: bool = False
     nonnegative: bool = False
+    plain: bool = False
 
     @property
     def convex(self) -> bool:
         """Whether the gap is a convex function: that to L = 0, without bias and ceiling."""
-        return self.stand_in == "none" and not self.inside
+        return self.stand_in == "none" and not (self.inside or self.clipped)
 
 
 def coordinates(ascent: Ascent) -> list[NodeProto]:
@@ -64,7 +67,12 @@ def back(uphill: str, ascent: Ascent) -> list[NodeProto]:
 
 
 def activation(name: str, ascent: Ascent, *, add_offset: bool = True) -> list[NodeProto]:
-    """The answer phi(NAME + b) as NAME_out and its derivative as NAME_slope."""
+    """The answer phi(NAME + b) as NAME_out, and what `pulled` needs of its derivative."""
+    if ascent.plain:
+        return [
+            node("Relu", [name], f"{name}_out"),
+            node("Greater", [name, "zero"], f"{name}_active"),
+        ]
     source = f"{name}_shifted" if add_offset else name
     nodes = [node("Add", [name, "offset"], source)] if add_offset else []
     slope = f"{name}_rising" if ascent.clipped else f"{name}_slope"
@@ -83,9 +91,18 @@ def activation(name: str, ascent: Ascent, *, add_offset: bool = True) -> list[No
     return nodes
 
 
+def pulled(vector: str, name: str, output: str, ascent: Ascent) -> list[NodeProto]:
+    """A vector times the derivative of phi(NAME + b)."""
+    if ascent.plain:
+        return [node("Where", [f"{name}_active", vector, "zero"], output)]
+    return [node("Mul", [vector, f"{name}_slope"], output)]
+
+
 def compared(ascent: Ascent) -> list[NodeProto]:
     """The gap between the map and its stand-in."""
     if ascent.stand_in == "none":
+        if ascent.plain:
+            return [node("Identity", ["whole_out"], "gap")]
         return [node("Sub", ["whole_out", "offset_out"], "gap")]
     if ascent.stand_in == "mask":
         nodes = [node("Mul", ["y", "mask"], "kept"), node("MatMul", ["a", "kept"], "part")]
@@ -98,7 +115,7 @@ def downward(ascent: Ascent) -> list[NodeProto]:
     """The gradient's part that goes through the stand-in."""
     if ascent.stand_in == "none":
         return [node("Identity", ["upward"], "uphill")]
-    nodes = [node("Mul", ["gap", "part_slope"], "part_pull")]
+    nodes = pulled("gap", "part", "part_pull", ascent)
     if ascent.stand_in == "mask":
         nodes += [
             node("MatMul", ["a_turned", "part_pull"], "through"),
@@ -109,10 +126,13 @@ def downward(ascent: Ascent) -> list[NodeProto]:
     return [*nodes, node("Sub", ["upward", "downward"], "uphill")]
 
 
-def kept(reached: str) -> list[NodeProto]:
+def kept(reached: str, *, never_descends: bool) -> list[NodeProto]:
     """The best value so far, and where it was met."""
+    best = node("Max", ["best_in", reached], "best_out")
+    if never_descends:
+        return [best, node("Identity", ["x_in"], "at_out")]
     return [
-        node("Max", ["best_in", reached], "best_out"),
+        best,
         node("Greater", [reached, "best_in"], "better"),
         node("Where", ["better", "x_in", "at_in"], "at_out"),
     ]

@@ -7,7 +7,7 @@ inside an ascent. Many ascents share one product: a column is one ascent.
 from functools import lru_cache
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
 from onnx_relusv.runtime.ascents import (
     OUTPUTS,
@@ -23,6 +23,7 @@ from onnx_relusv.runtime.ascents import (
     loop,
     pace,
     projected,
+    pulled,
     scalar,
 )
 from onnx_relusv.runtime.graph_parts import FLOAT, node, open_kernel, value
@@ -44,7 +45,7 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
     kept, so that a bad step loses nothing.
 
     Inputs:
-        a: (out, r) float32. slope, offset: (out, 1) float32; the offset is b.
+        a: (out, r) float32. slope, offset: (out, 1) float32; the offset is b (not plain only).
         ceiling: (1, 1) float32 (clipped only).
         mask: (r, columns) float32 (stand-in "mask" only).
         other: (out, r) float32, L (stand-in "map" only).
@@ -65,8 +66,8 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
         *compared(ascent),
         node("ReduceSumSquare", ["gap"], "square", axes=[0], keepdims=1),
         node("Sqrt", ["square"], "length"),
-        *kept("length"),
-        node("Mul", ["gap", "whole_slope"], "whole_pull"),
+        *kept("length", never_descends=ascent.convex),
+        *_whole_pull(ascent),
         node("MatMul", ["a_turned", "whole_pull"], "upward"),
         *downward(ascent),
         *back("uphill", ascent),
@@ -83,13 +84,13 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
     ]
     if ascent.nonnegative:
         outer.append(node("Transpose", ["rotation"], "rotation_turned", perm=[1, 0]))
-    if ascent.stand_in == "none":
+    if ascent.stand_in == "none" and not ascent.plain:
         # phi(b), which is all that is left of the stand-in.
         outer += [*activation("offset", ascent, add_offset=False)]
     elif ascent.stand_in == "map":
         outer.append(node("Transpose", ["other"], "other_turned", perm=[1, 0]))
     outer.append(loop(step, ["x", "none", "x"]))
-    names = ["a", "slope", "offset", "scale", "x"]
+    names = ["a", "scale", "x"] + ([] if ascent.plain else ["slope", "offset"])
     names += ["ceiling"] * ascent.clipped + ["rotation"] * ascent.nonnegative
     names += {"none": [], "mask": ["mask"], "map": ["other"]}[ascent.stand_in]
     return open_kernel(
@@ -111,7 +112,7 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
     A step adds the gradient, of length 1 at first and shorter later, and projects.
 
     Inputs:
-        a: (out, r) float32. slope, offset: (out, 1) float32.
+        a: (out, r) float32. slope, offset: (out, 1) float32 (not plain only).
         ceiling: (1, 1) float32 (clipped only).
         rotation: (r, coordinates) float32 (non-negative only).
         g: (out, columns) float32.
@@ -129,8 +130,8 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
         *activation("whole", ascent),
         node("Mul", ["g", "whole_out"], "products"),
         node("ReduceSum", ["products", "rows"], "reached", keepdims=1),
-        *kept("reached"),
-        node("Mul", ["g", "whole_slope"], "pull"),
+        *kept("reached", never_descends=False),
+        *pulled("g", "whole", "pull", ascent),
         node("MatMul", ["a_turned", "pull"], "uphill"),
         *back("uphill", ascent),
         *length("gradient", "tiny"),
@@ -145,7 +146,7 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
         node("Mul", ["sums", "zero"], "zeros"),
         node("Sub", ["zeros", "huge"], "none"),
     ]
-    names = ["a", "slope", "offset", "g", "x"]
+    names = ["a", "g", "x"] + ([] if ascent.plain else ["slope", "offset"])
     names += ["ceiling"] * ascent.clipped + ["rotation"] * ascent.nonnegative
     if ascent.nonnegative:
         outer.append(node("Transpose", ["rotation"], "rotation_turned", perm=[1, 0]))
@@ -165,3 +166,11 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
         ),
         provider,
     )
+
+
+def _whole_pull(ascent: Ascent) -> list[NodeProto]:
+    """The gap times the derivative behind the map."""
+    if ascent.plain and ascent.stand_in == "none":
+        # What a Relu has left is 0 where its derivative is.
+        return [node("Identity", ["gap"], "whole_pull")]
+    return pulled("gap", "whole", "whole_pull", ascent)

@@ -4,15 +4,17 @@ ReLU singular values and Gaussian mean widths after S. Dittmer, E. J. King, P. M
 Values for ReLU Layers", IEEE TNNLS 31(9), 2020. docs/theory.md has the definitions and the proofs.
 """
 
+from onnx_relusv.spectra.activated import activated_mean_width
 from onnx_relusv.spectra.approximation import best_approximation
 from onnx_relusv.spectra.convolution import convolution_singular_values
 from onnx_relusv.spectra.exact import exact_largest
 from onnx_relusv.spectra.mean_width import mean_width
 from onnx_relusv.spectra.relu_values import relu_singular_values
 from onnx_relusv.spectra.relu_width import relu_mean_width
-from onnx_relusv.spectra.singular import singular_values
+from onnx_relusv.spectra.singular_values import singular_values
 
 __all__ = [
+    "activated_mean_width",
     "best_approximation",
     "convolution_singular_values",
     "exact_largest",

@@ -74,6 +74,9 @@ def best_approximation(
         seed: Draws starts and noise.
         provider: Where ascents run.
 
+    Returns:
+        The record; its gaps are found from below and prove nothing.
+
     Raises:
         UsageError: An array has another shape or is not finite, or a number does not fit.
     """

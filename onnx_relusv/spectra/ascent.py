@@ -60,6 +60,11 @@ class Layer(ReadOnlyArrays):
         """Whether the layer's answer grows in proportion to its input."""
         return self.activation.ceiling is None and not self.bias.any()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether phi is a plain Relu and there is no bias."""
+        return self.homogeneous and not self.activation.slopes.any()
+
     def answers(self, x: Floats) -> Floats:
         """phi(Wx + b) for columns x in the coordinates of the ascent, (out, columns) float64."""
         y = self.reduced @ (x if self.rotation is None else self.rotation @ x)
@@ -234,11 +239,10 @@ def _common_feeds(layer: Layer, largest: float) -> dict[str, Floats]:
     # With sigma_1 = 1: values grow in proportion to the map, the bias and the ceiling together,
     # and the squares of a layer's own could leave float32's range.
     out = len(layer.reduced)
-    feeds = {
-        "a": layer.reduced / largest,
-        "slope": np.broadcast_to(layer.activation.slopes, (out,)).reshape(-1, 1),
-        "offset": np.clip(layer.bias.reshape(-1, 1) / largest, -_FARTHEST, _FARTHEST),
-    }
+    feeds = {"a": layer.reduced / largest}
+    if not layer.is_plain:
+        feeds["slope"] = np.broadcast_to(layer.activation.slopes, (out,)).reshape(-1, 1)
+        feeds["offset"] = np.clip(layer.bias.reshape(-1, 1) / largest, -_FARTHEST, _FARTHEST)
     if layer.activation.ceiling is not None:
         feeds["ceiling"] = np.full((1, 1), min(layer.activation.ceiling / largest, _FARTHEST))
     if layer.rotation is not None:
@@ -257,6 +261,7 @@ def _ascent(layer: Layer, stand_in: str, effort: Effort) -> Ascent:
         clipped=layer.activation.ceiling is not None,
         inside=not layer.homogeneous,
         nonnegative=layer.rotation is not None,
+        plain=layer.is_plain,
     )
 
 
@@ -304,7 +309,9 @@ def _judged(history: Floats, count: int) -> Climb:
     """The best of every `count` groups of columns of a (iterations, ..., columns) history."""
     values = history.reshape(len(history), count, -1)
     best = values[-1].max(axis=1)
-    then = values[-1 - max(1, len(values) // _SETTLING)] if len(values) > 1 else 0 * values[0]
+    # After one step nobody knows what another one would gain.
+    unknown = np.full_like(values[0], -np.inf)
+    then = values[-1 - max(1, len(values) // _SETTLING)] if len(values) > 1 else unknown
     own = np.argmax(values[-1], axis=1)
     before = then[np.arange(count), own]
     settled = best - before <= _STILL_GAINING * np.abs(best)

@@ -13,8 +13,10 @@ from onnx_relusv.records import Floats
 _ROUNDING = 1e-9
 # A singular value below this share of the largest may be nothing but rounding.
 _NOTHING = 1e-12
-# Values in memory during branch and bound, and how fine it gets: below a thousandth nobody looks.
+# Of branch and bound: values at a time, how many of them are in memory, and how fine it gets, since
+# below a thousandth nobody looks.
 _MOST_VALUES = 4_000_000
+_CHUNK_VALUES = 1 << 18
 _FINE = 1e-3
 _FIRST_DIVISIONS = {1: 32, 2: 12}
 LARGEST_K = max(_FIRST_DIVISIONS)
@@ -82,7 +84,13 @@ def _divided(cells: Floats, axes: np.ndarray, half: float) -> tuple[Floats, np.n
 
 def _larger_side(reduced: Floats, cells: Floats, slopes: Floats) -> Floats:
     points = cells / np.linalg.norm(cells, axis=1, keepdims=True)
-    y = points @ reduced.T
+    length = max(1, _CHUNK_VALUES // len(reduced))
+    parts = [points[start : start + length] for start in range(0, len(points), length)]
+    return np.concatenate([_larger_answer(part @ reduced.T, slopes) for part in parts])
+
+
+def _larger_answer(y: Floats, slopes: Floats) -> Floats:
+    """max(|phi(y)|, |phi(-y)|) for every row y."""
     positive, negative = np.maximum(y, 0) ** 2, np.minimum(y, 0) ** 2
     one = (positive + slopes**2 * negative).sum(axis=1)
     other = (negative + slopes**2 * positive).sum(axis=1)

@@ -42,20 +42,8 @@ def layer_of(
             raise UsageError("Non-negative inputs and a metric exclude each other; use one.")
         u, sigma, vt = scipy.linalg.svd(weight, full_matrices=False)
         return Layer(reduced=u * sigma, activation=activation, bias=bias, rotation=vt)
-    if metric is not None:
-        metric = finite(metric, "metric")
-        if metric.shape != (columns, columns):
-            raise UsageError(
-                f"The metric has shape {metric.shape}; for {columns} inputs it has to be "
-                f"({columns}, {columns})."
-            )
-        if np.abs(metric - metric.T).max() > 1e-6 * np.abs(metric).max():
-            raise UsageError("The metric is not symmetric.")
-        try:
-            np.linalg.cholesky(metric)
-        except np.linalg.LinAlgError as error:
-            raise UsageError("The metric is not positive definite.") from error
-    return Layer(reduced=decompose(weight, metric).reduced, activation=activation, bias=bias)
+    reduced = decompose(weight, checked_metric(metric, columns)).reduced
+    return Layer(reduced=reduced, activation=activation, bias=bias)
 
 
 def checked_weight(weight: npt.ArrayLike) -> Floats:
@@ -72,6 +60,25 @@ def checked_weight(weight: npt.ArrayLike) -> Floats:
             f"The weight's largest entry, with the radius if there is one, is {peak:.3g}; scale it "
             f"to between {_SMALLEST:g} and {_LARGEST:g}: without a bias all measures scale with it."
         )
+    return array
+
+
+def checked_metric(metric: npt.ArrayLike | None, columns: int) -> Floats | None:
+    """A metric as a (in, in) float64 array, symmetric and positive definite; None for None."""
+    if metric is None:
+        return None
+    array = finite(metric, "metric")
+    if array.shape != (columns, columns):
+        raise UsageError(
+            f"The metric has shape {array.shape}; for {columns} inputs it has to be "
+            f"({columns}, {columns})."
+        )
+    if np.abs(array - array.T).max() > 1e-6 * np.abs(array).max():
+        raise UsageError("The metric is not symmetric.")
+    try:
+        np.linalg.cholesky(array)
+    except np.linalg.LinAlgError as error:
+        raise UsageError("The metric is not positive definite.") from error
     return array
 
 

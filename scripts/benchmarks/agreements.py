@@ -7,10 +7,10 @@ from timing import medians, readable
 
 from onnx_relusv.spectra import (
     exact_largest,
-    mean_width,
     relu_singular_values,
     singular_values,
 )
+from onnx_relusv.spectra.mean_width import width_of
 
 DRAWS = 1_000_000
 _CHUNK = 10_000
@@ -23,10 +23,10 @@ _EQUAL = 1e-6
 def mean_width_against_draws(matrix: np.ndarray) -> str:
     """By how many standard errors the two differ, and by how much faster quadrature is."""
     sigma = singular_values(matrix)
-    width = mean_width(sigma)
+    width = width_of(sigma)
     drawn, error = _monte_carlo(sigma)
     seconds = medians(
-        {"quadrature": lambda: mean_width(sigma), "draws": lambda: _monte_carlo(sigma)}, _ROUNDS
+        {"quadrature": lambda: width_of(sigma), "draws": lambda: _monte_carlo(sigma)}, _ROUNDS
     )
     return (
         f"{abs(width - drawn) / error:.1f} standard errors; "

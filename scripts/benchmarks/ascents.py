@@ -30,11 +30,9 @@ def problem(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def by_package(matrix: np.ndarray, x: np.ndarray, provider: str) -> Callable[[], Lengths]:
     """The package's graph on a provider."""
-    session = gap_kernel(provider, Ascent(iterations=ITERATIONS))
+    session = gap_kernel(provider, Ascent(iterations=ITERATIONS, plain=True))
     feeds = {
         "a": matrix,
-        "slope": np.zeros((len(matrix), 1), np.float32),
-        "offset": np.zeros((len(matrix), 1), np.float32),
         "scale": np.ones((1, STARTS), np.float32),
         "x": x,
     }

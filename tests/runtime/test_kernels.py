@@ -1,139 +1,137 @@
-"""The ascents against numpy: single steps, as long paths differ by their rounding."""
+"""The ascents against numpy: a few steps, as long paths differ by their rounding."""
+
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
+import onnx
 import pytest
+from ascent_steps import gap, gap_case, gap_gradient, steps_by_numpy, width_case
 
 from onnx_relusv.records import Floats
+from onnx_relusv.runtime.ascents import Ascent
 from onnx_relusv.runtime.kernels import gap_kernel, width_kernel
 from onnx_relusv.runtime.session import CPU, CUDA
 
-# Sums of some tens of float32 products, a few steps deep.
-FLOAT32 = 2e-6
+# Sums of some tens of float32 products, four steps deep.
+FLOAT32 = 1e-5
+
+FLAGS = list(product((False, True), repeat=3))
+# A plain ascent has no ceiling, and stays on the sphere.
+PLAIN = [(False, False, nonnegative, True) for nonnegative in (False, True)]
+VARIETIES = [(*flags, False) for flags in FLAGS] + PLAIN
 
 
-def activated(y: Floats, slope: Floats) -> tuple[Floats, Floats]:
-    """phi(y), and its derivative."""
-    derivative = np.where(y > 0, 1, slope)
-    return y * derivative, derivative
+def named(variety: tuple[bool, ...]) -> str:
+    names = ("clipped", "inside", "nonnegative", "plain")
+    return "-".join(name for name, yes in zip(names, variety, strict=True) if yes) or "no flags"
 
 
-def unit_columns(values: Floats) -> Floats:
-    return values / np.maximum(np.linalg.norm(values, axis=-2, keepdims=True), 1e-30)
+def ascents(stand_in: str) -> list[object]:
+    return [
+        pytest.param(Ascent(4, stand_in, *variety), id=f"{stand_in}-{named(variety)}")  # type: ignore[arg-type]
+        for variety in VARIETIES
+    ]
 
 
-def gap_feeds(seed: int, *, slopes: bool = True) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    rows, columns, starts, ranks = 9, 7, 5, 3
-    sigma = np.linspace(2, 0.5, columns)
-    left = np.linalg.qr(rng.standard_normal((rows, columns)))[0]
-    kept = np.arange(columns)[None, :] < np.array([0, 2, 5])[:, None]
-    slope = rng.uniform(-0.5, 1, (rows, 1)) if slopes else np.zeros((rows, 1))
-    feeds = {
-        "a": left * sigma,
-        "mask": kept[:, :, None],
-        "slope": slope,
-        "scale": (sigma[[0, 2, 5]] ** 2).reshape(-1, 1, 1),
-        "x": unit_columns(rng.standard_normal((ranks, columns, starts))),
-    }
-    return {name: value.astype(np.float32) for name, value in feeds.items()}
+GAPS = [parameter for stand_in in ("none", "mask", "map") for parameter in ascents(stand_in)]
+WIDTHS = ascents("none")
 
 
-def gap_by_numpy(feeds: dict[str, np.ndarray], steps: int) -> Floats:
-    """The largest gap that each start meets, in float64."""
-    a, mask, slope, scale, x = (
-        feeds[name].astype(np.float64) for name in ("a", "mask", "slope", "scale", "x")
-    )
-    best = np.zeros((len(x), 1, x.shape[2]))
-    for _ in range(steps):
-        whole, whole_slope = activated(a @ x, slope)
-        part, part_slope = activated(a @ (mask * x), slope)
-        gap = whole - part
-        best = np.maximum(best, np.linalg.norm(gap, axis=1, keepdims=True))
-        gradient = a.T @ (gap * whole_slope) - mask * (a.T @ (gap * part_slope))
-        x = unit_columns(x + 4 * gradient / scale)
-    return best
+def assert_alike(found: dict[str, np.ndarray], expected: tuple[Floats, Floats, Floats]) -> None:
+    for name, values in zip(("history", "at", "last"), expected, strict=True):
+        assert found[name].dtype == np.float32
+        assert found[name].shape == values.shape
+        assert np.allclose(found[name], values, rtol=0, atol=FLOAT32), name
 
 
-@pytest.mark.parametrize("slopes", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_steps_of_the_gap_s_ascent(steps: int, slopes: bool) -> None:
-    for seed in range(3):
-        feeds = gap_feeds(seed, slopes=slopes)
-        found = gap_kernel(CPU, steps).run(feeds)["best"]
-        assert found.shape == (3, 1, 5)
-        assert np.allclose(found, gap_by_numpy(feeds, steps), rtol=0, atol=4 * FLOAT32)
+@pytest.mark.parametrize("ascent", GAPS)
+def test_steps_of_the_gap_s_ascent(ascent: Ascent, steps: int) -> None:
+    case = gap_case(replace(ascent, iterations=steps), seed=steps)
+    assert_alike(case.run(gap_kernel), steps_by_numpy(case, widths=False))
 
 
-def test_the_gap_s_gradient_is_its_slope() -> None:
-    # The direction of a step is that of half the square's gradient, by differences.
-    feeds = {name: value.astype(np.float64) for name, value in gap_feeds(0).items()}
-    a, mask, slope, x = feeds["a"], feeds["mask"][1], feeds["slope"], feeds["x"][1, :, :1]
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("ascent", WIDTHS)
+def test_steps_of_the_width_s_ascent(ascent: Ascent, steps: int) -> None:
+    case = width_case(replace(ascent, iterations=steps), seed=steps)
+    assert_alike(case.run(width_kernel), steps_by_numpy(case, widths=True))
 
-    def half_square(point: Floats) -> float:
-        gap = activated(a @ point, slope)[0] - activated(a @ (mask * point), slope)[0]
-        return float(np.sum(gap**2)) / 2
 
-    step = 1e-6
-    numeric = np.array(
+@pytest.mark.parametrize("ascent", GAPS)
+def test_a_step_goes_along_the_slope(ascent: Ascent) -> None:
+    # By differences of half the square, which does not know the gradient's formula.
+    case = gap_case(replace(ascent, iterations=1))
+    x, width = case.value("x"), 1e-6
+
+    def half_squares(points: Floats) -> Floats:
+        return np.sum(gap(case, points) ** 2, axis=0) / 2
+
+    gradient = np.array(
         [
-            (half_square(x + step * unit) - half_square(x - step * unit)) / (2 * step)
+            (half_squares(x + width * unit) - half_squares(x - width * unit)) / (2 * width)
             for unit in np.eye(len(x))[:, :, None]
         ]
     )
-    scale = feeds["scale"][1].item()
-    moved = unit_columns(x + 4 * numeric[:, None] / scale)
-    # The second step's gap shows where the first one led; differences are good to 1e-9 or so.
-    second = np.sqrt(2 * half_square(moved))
-    first = np.sqrt(2 * half_square(x))
-    found = gap_kernel(CPU, 2).run(gap_feeds(0))["best"][1, 0, 0]
-    assert found == pytest.approx(max(first, second), abs=4 * FLOAT32)
+    expected = case.projected(x + 4 * gradient / case.value("scale"))
+    assert np.allclose(case.run(gap_kernel)["last"], expected, rtol=0, atol=FLOAT32)
 
 
-def width_feeds(seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    feeds = {
-        "a": rng.standard_normal((8, 6)) / 3,
-        "slope": rng.uniform(0, 1, (8, 1)),
-        "g": rng.standard_normal((8, 4)),
-        "x": unit_columns(rng.standard_normal((6, 4))),
-    }
-    return {name: value.astype(np.float32) for name, value in feeds.items()}
+@pytest.mark.parametrize("ascent", GAPS)
+def test_a_step_the_wrong_way_is_caught(ascent: Ascent) -> None:
+    case = gap_case(replace(ascent, iterations=1))
+    x = case.value("x")
+    wrong = case.projected(x - 4 * gap_gradient(case, x) / case.value("scale"))
+    assert np.abs(case.run(gap_kernel)["last"] - wrong).max() > 0.1
 
 
-def width_by_numpy(feeds: dict[str, np.ndarray], steps: int) -> Floats:
-    a, slope, g, x = (feeds[name].astype(np.float64) for name in ("a", "slope", "g", "x"))
-    best = np.zeros((1, x.shape[1]))
-    for _ in range(steps):
-        out, derivative = activated(a @ x, slope)
-        best = np.maximum(best, np.sum(g * out, axis=0, keepdims=True))
-        x = unit_columns(x + unit_columns(a.T @ (g * derivative)))
-    return best
+@pytest.mark.parametrize("ascent", GAPS)
+def test_the_best_value_never_falls_and_is_met_where_it_says(ascent: Ascent) -> None:
+    case = gap_case(replace(ascent, iterations=30))
+    found = case.run(gap_kernel)
+    assert (np.diff(found["history"], axis=0) >= 0).all()
+    met = np.linalg.norm(gap(case, found["at"].astype(np.float64)), axis=0)
+    assert np.allclose(met, found["history"][-1, 0], rtol=0, atol=FLOAT32)
+    if ascent.convex:
+        # It ends where it is best.
+        last = np.linalg.norm(gap(case, found["last"].astype(np.float64)), axis=0)
+        assert (last >= met - FLOAT32).all()
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
-def test_steps_of_the_width_s_ascent(steps: int) -> None:
-    for seed in range(3):
-        feeds = width_feeds(seed)
-        found = width_kernel(CPU, steps).run(feeds)["best"]
-        assert np.allclose(found, width_by_numpy(feeds, steps), rtol=0, atol=4 * FLOAT32)
-
-
-def test_the_ball_s_centre_counts() -> None:
-    # Where every direction leads below zero, the supremum over the ball is zero.
+def test_values_below_zero_count_in_a_width() -> None:
+    # With a bias, a supremum over the ball may be negative: -max(x + 2, 0) is at least -1.
     one = np.ones((1, 1), np.float32)
-    feeds = {"a": one, "slope": one, "g": -one, "x": one}
-    assert width_kernel(CPU, 1).run(feeds)["best"].tolist() == [[0.0]]
+    feeds = {"a": one, "slope": 0 * one, "offset": 2 * one, "g": -one, "x": one}
+    found = width_kernel(CPU, Ascent(20, inside=True)).run(feeds)
+    assert found["history"][0].item() == -3
+    assert found["history"][-1].item() == -1
+    assert found["at"].item() == -1
 
 
 def test_kernels_are_built_once() -> None:
-    assert gap_kernel(CPU, 3) is gap_kernel(CPU, 3)
-    assert gap_kernel(CPU, 3) is not gap_kernel(CPU, 4)
+    for kernel in (gap_kernel, width_kernel):
+        assert kernel(CPU, Ascent(3)) is kernel(CPU, Ascent(3))
+        assert kernel(CPU, Ascent(3)) is not kernel(CPU, Ascent(4))
+        assert kernel(CPU, Ascent(3)) is not kernel(CPU, Ascent(3, inside=True))
+
+
+@pytest.mark.parametrize("kernel", [gap_kernel, width_kernel])
+def test_the_operator_set_is_17(kernel: object) -> None:
+    opened = kernel(CPU, Ascent(3))  # type: ignore[operator]
+    model = onnx.load_from_string(opened._source.model)
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", 17)]
+    onnx.checker.check_model(model, full_check=True)
 
 
 @pytest.mark.gpu
-def test_cuda_and_the_cpu_climb_alike() -> None:
+@pytest.mark.parametrize("ascent", GAPS)
+def test_cuda_and_the_cpu_climb_alike(ascent: Ascent) -> None:
     for steps in (1, 3):
-        for kernel, feeds in ((gap_kernel, gap_feeds(0)), (width_kernel, width_feeds(0))):
-            answers = [kernel(provider, steps).run(feeds)["best"] for provider in (CPU, CUDA)]
+        cases = [(gap_kernel, gap_case(replace(ascent, iterations=steps)))]
+        if ascent.stand_in == "none":
+            cases.append((width_kernel, width_case(replace(ascent, iterations=steps))))
+        for kernel, case in cases:
+            answers = [case.run(kernel, provider)["history"] for provider in (CPU, CUDA)]
             # Float32 products summed in another order; TF32 would be off by 1e-3.
             assert np.allclose(*answers, rtol=0, atol=1e-5)

@@ -6,7 +6,9 @@ import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_relusv.errors import UsageError
 from onnx_relusv.records import Floats
+from onnx_relusv.spectra import singular_values
 from onnx_relusv.spectra.singular import decompose, left_basis, spectral_norm
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (20, 20), (20, 50), (50, 20), (90, 70)]
@@ -47,6 +49,65 @@ def test_against_an_svd(shape: tuple[int, int], with_metric: bool) -> None:
     )
     lengths = np.linalg.norm(found.reduced, axis=0)
     assert np.allclose(lengths, found.sigma, rtol=1e-6, atol=1e-7 * expected[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_metric", [False, True])
+def test_singular_values_alone(shape: tuple[int, int], with_metric: bool) -> None:
+    matrix = np.random.default_rng(0).standard_normal(shape)
+    metric = metric_of(shape[1]) if with_metric else None
+    seen = matrix if metric is None else matrix @ np.linalg.cholesky(metric)
+    found, expected = singular_values(matrix, metric), np.linalg.svd(seen, compute_uv=False)
+    assert found.shape == (min(shape),)
+    assert found.dtype == np.float64
+    assert np.all(np.diff(found) <= 0)
+    large = expected > 1e-3 * expected[0]
+    # Squaring loses twice the digits: 1e-16 over the square of a thousandth, and sums of some tens.
+    assert np.abs(found[large] / expected[large] - 1).max() < 1e-8
+    # The same as with the vectors.
+    assert np.allclose(found, decompose(matrix, metric).sigma, rtol=1e-9, atol=1e-9 * expected[0])
+
+
+@pytest.mark.parametrize("with_metric", [False, True])
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40)])
+def test_large_values_above_a_long_tail(shape: tuple[int, int], with_metric: bool) -> None:
+    # In a metric the tail is lost to squaring, but not what is above a thousandth.
+    sigma = np.geomspace(1, 1e-9, min(shape))
+    matrix = with_spectrum(shape, sigma)
+    metric = 4 * np.eye(shape[1]) if with_metric else None
+    found, expected = singular_values(matrix, metric), sigma * (2 if with_metric else 1)
+    large = sigma > 1e-3
+    assert np.abs(found[large] / expected[large] - 1).max() < 1e-5
+    assert np.abs(found - expected).max() < 1e-7 * expected[0]
+    if metric is None:
+        assert np.allclose(found, expected, rtol=1e-6, atol=1e-14)
+
+
+def test_singular_values_of_lists_and_of_nothing() -> None:
+    assert singular_values([[3, 0], [0, 4]]) == pytest.approx([4, 3], rel=1e-12)
+    assert singular_values([[3, 0], [0, 4]], [[4, 0], [0, 1]]) == pytest.approx([6, 4], rel=1e-12)
+    for shape in ((3, 5), (5, 3)):
+        for metric in (None, metric_of(shape[1])):
+            assert np.array_equal(singular_values(np.zeros(shape), metric), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("weight", "metric", "message"),
+    [
+        ([[1.0, np.nan]], None, "The weight holds NaN"),
+        ([1.0, 2.0], None, r"it has to be \(out, in\)"),
+        ([[1e200, 0.0]], None, "scale it to between"),
+        ([[1.0, 2.0]], np.eye(3), r"for 2 inputs it has to be \(2, 2\)"),
+        ([[1.0, 2.0]], [[1.0, np.inf], [np.inf, 1.0]], "The metric holds NaN or infinite"),
+        ([[1.0, 2.0]], [[1.0, 0.5], [0.4, 1.0]], "The metric is not symmetric"),
+        ([[1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]], "The metric is not positive definite"),
+    ],
+)
+def test_what_has_no_singular_values_is_refused(
+    weight: object, metric: object, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        singular_values(weight, metric)
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (90, 110)])

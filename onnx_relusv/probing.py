@@ -1,0 +1,125 @@
+"""Tries linear maps in a block's place and says what becomes of the network's outputs.
+
+Samples flow through the model once, from cut to cut. At every block's source the tail behind it
+is run for each map that is tried; nothing before the block runs again, and nothing is rewritten.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from onnx_relusv.divergence import Answers, Divergence, answers_of
+from onnx_relusv.graph.expose import runnable
+from onnx_relusv.graph.reference import with_dense
+from onnx_relusv.graph.segments import Cut, cuts, segment
+from onnx_relusv.graph.tails import tail
+from onnx_relusv.opened import Opened
+from onnx_relusv.progress import Advance
+from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.streams import Stream
+from onnx_relusv.samples import Samples
+from onnx_relusv.spectra.passes import batch_length
+
+Found = TypeVar("Found")
+# Told a linear map, says the divergence of the outputs with it in the block's place.
+Try = Callable[[LinearMap], float]
+
+
+def probe(
+    opened: Opened,
+    samples: Samples,
+    blocks: Sequence[Block],
+    others: Mapping[str, LinearMap],
+    examine: Callable[[Block, Try], Found],
+    advance: Advance,
+) -> dict[str, Found]:
+    """Examines blocks one by one, in topological order.
+
+    Args:
+        opened: The model.
+        samples: What runs through it.
+        blocks: The blocks to examine.
+        others: Linear maps that stand in other blocks' places all the while, by key.
+        examine: Told a block and a function that tries linear maps in its place; its result is
+            kept.
+        advance: Told of every try.
+
+    Returns:
+        What `examine` found, by block key.
+    """
+    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
+        return _Probing(opened, samples, others, advance, Path(folder)).run(blocks, examine)
+
+
+class _Probing:
+    def __init__(
+        self,
+        opened: Opened,
+        samples: Samples,
+        others: Mapping[str, LinearMap],
+        advance: Advance,
+        folder: Path,
+    ) -> None:
+        self._opened = opened
+        self._samples = samples
+        self._others = others
+        self._advance = advance
+        self._length = batch_length(opened.blocks, opened.options.working_bytes)
+        self._sizes: list[tuple[int, int]] = []
+        self._stream = Stream(folder, self._feeds())
+        original = Session(runnable(opened.model), opened.provider, alone=False)
+        names = tuple(opened.model.output_names)
+        self._exact = self._stream.advanced(original, names, lambda steps: None)
+        self._answers: Answers = answers_of(
+            opened.model, next(iter(self._exact)), *self._sizes[0]
+        )
+
+    def run(
+        self, blocks: Sequence[Block], examine: Callable[[Block, Try], Found]
+    ) -> dict[str, Found]:
+        found: dict[str, Found] = {}
+        stream = self._stream
+        for place in cuts(self._opened.model, [block.source for block in blocks]):
+            moved = stream.advanced(self._segment(stream, place), place.live, lambda steps: None)
+            stream.drop()
+            stream = moved
+            for block in blocks:
+                if block.source in place.sources:
+                    found[block.key] = examine(block, self._trying(block, stream))
+        return found
+
+    def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
+        for batch in self._samples.batches(self._length):
+            self._sizes.append((batch.count, batch.size))
+            yield batch.feeds
+
+    def _segment(self, stream: Stream, place: Cut) -> Session | None:
+        example = next(iter(stream))
+        if all(name in example for name in place.live):
+            return None
+        proto, arrays = with_dense(self._opened.model, self._opened.blocks, self._others)
+        part = segment(self._opened.model, proto, example, place.live, arrays)
+        return Session(part, self._opened.provider, alone=False)
+
+    def _trying(self, block: Block, stream: Stream) -> Try:
+        opened, example = self._opened, next(iter(stream))
+        names = tuple(opened.model.output_names)
+        made = tail(opened.model, block, self._others, opened.blocks, example, names)
+        session = Session(made.runnable, opened.provider, alone=False)
+        own = [name for name in session.input_names if name not in made.examples]
+
+        def divergence(dense: LinearMap) -> float:
+            constants = made.feeds(dense)
+            found = Divergence(self._answers)
+            for sizes, values, exact in zip(self._sizes, stream, self._exact, strict=True):
+                outputs = session.run({**constants, **{name: values[name] for name in own}})
+                # An output that does not depend on the block is alive at the cut.
+                found.add(exact, {**values, **outputs}, *sizes)
+            self._advance(1)
+            return found.value
+
+        return divergence

@@ -1,0 +1,89 @@
+"""Gaps between a layer and maps of lower rank, met at many inputs, and what to try them on."""
+
+import numpy as np
+from enumeration import phi
+from examples import RELU
+from hypothesis import strategies as st
+
+from onnx_relusv.records import Activation, Floats
+from onnx_relusv.spectra.ascent import Layer
+from onnx_relusv.spectra.layers import layer_of
+
+# Small whole numbers give many ties, zeros and repeated rows, where bounds are tight.
+integer_weights = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
+    lambda shape: st.lists(
+        st.lists(st.integers(-3, 3), min_size=shape[1], max_size=shape[1]),
+        min_size=shape[0],
+        max_size=shape[0],
+    ).map(lambda rows: np.array(rows, float))
+)
+
+
+def gaps(
+    W: Floats,
+    L: Floats,
+    x: Floats,
+    activation: Activation = RELU,
+    bias: Floats | None = None,
+    other_bias: Floats | None = None,
+) -> Floats:
+    """|phi(Wx + b) - phi(Lx + b')| for every column x; L keeps b if b' is None."""
+    b = np.zeros(len(W)) if bias is None else bias
+    other = b if other_bias is None else other_bias
+    whole = phi(W @ x + b[:, None], activation)
+    part = phi(L @ x + other[:, None], activation)
+    return np.asarray(np.linalg.norm(whole - part, axis=0))
+
+
+def unit_columns(values: Floats) -> Floats:
+    return values / np.maximum(np.linalg.norm(values, axis=0, keepdims=True), 1e-30)
+
+
+def directions(size: int, count: int, seed: int) -> Floats:
+    return unit_columns(np.random.default_rng(seed).standard_normal((size, count)))
+
+
+def circle(count: int = 20_001) -> Floats:
+    """(2, count) unit columns, evenly spread; no direction is farther than pi / count."""
+    angle = np.linspace(0, 2 * np.pi, count)
+    return np.stack([np.cos(angle), np.sin(angle)])
+
+
+def sphere(count: int = 20_000) -> Floats:
+    """(3, count) unit columns on a spiral; no direction is farther than about 3 / sqrt(count)."""
+    turn = np.arange(count) * np.pi * (3 - np.sqrt(5))
+    height = 1 - (2 * np.arange(count) + 1) / count
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(turn), radius * np.sin(turn), height])
+
+
+def truncated(W: Floats, k: int) -> Floats:
+    u, s, vt = np.linalg.svd(W, full_matrices=False)
+    return np.asarray((u[:, :k] * s[:k]) @ vt[:k])
+
+
+def blind(W: Floats, L: Floats, k: int) -> Floats:
+    """(in, 2): x and -x among W's first k + 1 right singular vectors that L of rank k maps to 0."""
+    span = np.linalg.svd(W, full_matrices=False)[2][: k + 1]
+    x = np.linalg.svd(L @ span.T)[2][-1] @ span
+    return np.stack([x, -x], axis=1)
+
+
+def any_of_rank(W: Floats, k: int, seed: int, *, nearby: bool) -> Floats:
+    """A map of rank k: anywhere, or the truncated SVD with its left side shaken."""
+    rng = np.random.default_rng(seed)
+    if not nearby:
+        return rng.standard_normal((len(W), k)) @ rng.standard_normal((k, W.shape[1]))
+    u, s, vt = np.linalg.svd(W, full_matrices=False)
+    return np.asarray((u[:, :k] * s[:k] + 0.3 * rng.standard_normal((len(W), k))) @ vt[:k])
+
+
+def layer(
+    W: Floats,
+    activation: Activation = RELU,
+    bias: Floats | None = None,
+    *,
+    nonnegative: bool = False,
+) -> Layer:
+    b = np.zeros(len(W)) if bias is None else bias
+    return layer_of(W, b, None, activation, nonnegative=nonnegative)

@@ -1,0 +1,30 @@
+"""Jobs for tests of what runs in parallel: items that are their own places."""
+
+from collections.abc import Callable, Sequence
+
+from onnx_relusv.parallel import Load, in_parallel
+
+
+def loads(*pairs: tuple[float, int]) -> Callable[[int], Load]:
+    """The loads of items that are their own places."""
+    return lambda item: Load(*pairs[item])
+
+
+def run(
+    pairs: Sequence[tuple[float, int]],
+    do: Callable[[int, int], object],
+    *,
+    memory: int = 100,
+    workers: int = 4,
+    cores: int = 4,
+    seen: list[int] | None = None,
+) -> list[object]:
+    return in_parallel(
+        range(len(pairs)),
+        do,
+        loads(*pairs),
+        memory=memory,
+        workers=workers,
+        cores=cores,
+        advance=(seen if seen is not None else []).append,
+    )
