@@ -18,7 +18,6 @@ nothing is better on those batches. The winner is then fitted to all samples.
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +33,13 @@ from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, Floats, LinearMap, Moments
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
-from onnx_relusv.samples import Samples
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.target_moments import TargetMoments, TargetSums
+from onnx_relusv.split import Split
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1)
-# One batch in so many is for choosing; there are at least twice as many.
-_SELECT_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -90,15 +87,15 @@ def fit(
         By block key.
     """
     found: dict[str, Fitted] = {}
-    samples = opened.samples
+    parts = opened.split
     for change in changes:
-        if samples is None or moments[change.block.key] is None:
+        if parts is None or parts.select is None or moments[change.block.key] is None:
             found[change.block.key] = _plain(opened, change, None)
     waiting = [change for change in changes if change.block.key not in found]
-    if samples is None or not waiting:
+    if parts is None or not waiting:
         return found
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        fitting = _Fitting(opened, samples, moments, found, Path(folder))
+        fitting = _Fitting(opened, parts, moments, found, Path(folder))
         fitting.run(waiting, progress)
     return found
 
@@ -115,21 +112,20 @@ class _Fitting:
     def __init__(
         self,
         opened: Opened,
-        samples: Samples,
+        parts: Split,
         moments: BlockMoments,
         found: dict[str, Fitted],
         folder: Path,
     ) -> None:
         self._opened = opened
-        self._samples = samples
+        self._parts = parts
         self._moments = moments
         self._found = found
         self._folder = folder
-        fitting = batch_length(opened.blocks, opened.options.working_bytes)
-        # At least two batches for choosing.
-        self._length = min(fitting, max(1, ceil(samples.count / (2 * _SELECT_EVERY))))
-        # Of every batch, how many of its samples are real, and how many it has with padding.
-        self._batches: list[tuple[int, int]] = []
+        self._length = batch_length(opened.blocks, opened.options.working_bytes)
+        # Of every batch, how many of its samples are real, how many it has with padding, and
+        # whether it is for choosing.
+        self._batches: list[tuple[int, int, bool]] = []
 
     def run(self, changes: Sequence[Change], progress: Progress) -> None:
         """Fits the changes and adds them to what was found."""
@@ -155,9 +151,10 @@ class _Fitting:
                         self._found[change.block.key] = self._fit(change, exact, delivered)
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
-        for batch in self._samples.batches(self._length):
-            self._batches.append((batch.count, batch.size))
-            yield batch.feeds
+        for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
+            for batch in () if samples is None else samples.batches(self._length):
+                self._batches.append((batch.count, batch.size, choosing))
+                yield batch.feeds
 
     def _session(
         self, stream: Stream, live: tuple[str, ...], dense: Mapping[str, LinearMap]
@@ -175,28 +172,26 @@ class _Fitting:
     def _fit(self, change: Change, exact: Stream, delivered: Stream) -> Fitted:
         block = change.block
         linear = self._opened.folding(block)
-        fitting, selecting = (TargetSums(block, linear, self._samples.count) for _ in range(2))
+        count = self._parts.fit.count
+        fitting, selecting = (TargetSums(block, linear, count) for _ in range(2))
         rng = np.random.default_rng(self._opened.options.seed)
-        for number, (counts, x, z) in enumerate(zip(self._batches, exact, delivered, strict=True)):
-            sums = selecting if number % _SELECT_EVERY == _SELECT_EVERY - 1 else fitting
-            source = block.source
-            sums.add(x[source], z[source], *counts, rng, self._opened.provider)
+        for (real, size, choosing), x, z in zip(self._batches, exact, delivered, strict=True):
+            sums, source = selecting if choosing else fitting, block.source
+            sums.add(x[source], z[source], real, size, rng, self._opened.provider)
         plain = _plain(self._opened, change, self._moments[block.key])
         if not (fitting.rows and selecting.rows):
             return plain
         held_out, root = selecting.means(), self._root(change, linear)
         best, least = None, held_out.error(block, linear, plain.factors, root)
         for ridge in RIDGES:
-            candidate = _regressed(
-                change, linear, fitting.means(), ridge, self._samples.count, root
-            )
+            candidate = _regressed(change, linear, fitting.means(), ridge, count, root)
             error = held_out.error(block, linear, candidate.factors, root)
             if error < least:
                 best, least = ridge, error
         if best is None:
             return plain
         everything = fitting.plus(selecting).means()
-        return _regressed(change, linear, everything, best, self._samples.count, root)
+        return _regressed(change, linear, everything, best, count, root)
 
     def _root(self, change: Change, linear: LinearMap) -> Floats | None:
         block, moments = change.block, self._moments[change.block.key]

@@ -58,7 +58,9 @@ def make_damage_plan(
     """
     if not any(candidates.get(block.key) for block in blocks):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
-    options = [_options(block, candidates.get(block.key, ()), budgets.tolerance) for block in blocks]
+    options = [
+        _options(block, candidates.get(block.key, ()), budgets.tolerance) for block in blocks
+    ]
     allocation = _Allocation(options, budgets, origin)
     chosen = allocation.best()
     cost, total = allocation.cost(chosen), origin.total

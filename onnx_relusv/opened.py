@@ -29,6 +29,7 @@ from onnx_relusv.spectra.moments import measure_moments
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.passes import plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
+from onnx_relusv.split import Split
 
 BlockMoments = Mapping[str, Moments | None]
 
@@ -52,6 +53,7 @@ class Opened:
         provider: The execution provider in force.
         options: As asked for.
         example: A feed of one sample, or None without samples.
+        split: The samples' parts where a plan is made or carried out; None where all are measured.
     """
 
     model: Model
@@ -63,6 +65,12 @@ class Opened:
     provider: str
     options: MeasureOptions
     example: dict[str, np.ndarray] | None
+    split: Split | None = None
+
+    @property
+    def fitted(self) -> Samples | None:
+        """The samples that moments are taken of."""
+        return self.samples if self.split is None else self.split.fit
 
     def session(self, exposed: Iterable[str] = ()) -> Session:
         """Opens the model with some of its tensors as further outputs, to measure on the way.
@@ -134,7 +142,7 @@ def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
 
     None without samples, and for blocks whose moments exceed the memory that there is.
     """
-    samples = opened.samples
+    samples = opened.fitted
     if samples is None:
         yield dict.fromkeys((block.key for block in opened.blocks), None)
         return

@@ -8,6 +8,7 @@ from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
 
 Method = Literal["auto", "double-layer", "harmonic"]
+AllocationName = Literal["auto", "level", "damage"]
 ProviderName = Literal["auto", "cuda", "cpu"]
 
 # MiB. Enough for the moments of a ResNet-50 in one pass over the samples.
@@ -52,6 +53,9 @@ class PlanOptions:
 
     Attributes:
         budgets: Size, MACs and tolerance.
+        allocation: ``level`` gives all blocks one common level; ``damage`` measures what each of
+            their forms does to the outputs; ``auto`` takes damage where there are samples and a
+            budget on size or MACs.
         method: ``double-layer`` prunes ranks; ``auto`` equals it so far.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
@@ -59,6 +63,7 @@ class PlanOptions:
 
     budgets: Budgets = field(default_factory=Budgets)
     method: Method = "auto"
+    allocation: AllocationName = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -69,6 +74,10 @@ class PlanOptions:
             )
         if self.method not in ("auto", "double-layer"):
             raise UsageError(f"method {self.method!r}: use auto or double-layer.")
+        if self.allocation not in ("auto", "level", "damage"):
+            raise UsageError(f"allocation {self.allocation!r}: use auto, level or damage.")
+        if self.allocation == "damage" and self.budgets.size is None and self.budgets.macs is None:
+            raise UsageError("--allocation damage needs a --size or --macs to allocate.")
         for name in ("size", "macs", "tolerance"):
             share = getattr(self.budgets, name)
             if share is not None and not 0 < share < 1:

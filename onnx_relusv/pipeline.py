@@ -10,10 +10,12 @@ from pathlib import Path
 from onnx_relusv.allocation import Origin, make_plan
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost
+from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.decisions import Choice, Cost, Plan
-from onnx_relusv.errors import InputError
+from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import (
     BlockMoments,
     Opened,
@@ -31,7 +33,8 @@ from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection, V
 from onnx_relusv.rewriting import write_planned
 from onnx_relusv.rows import Measured, measure_blocks
 from onnx_relusv.runtime.session import Session, choose_provider
-from onnx_relusv.samples import open_samples
+from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.split import split
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
 
@@ -88,10 +91,10 @@ def plan(
         UsageError: The provider does not work.
     """
     progress = progress or Silent()
-    opened = open_model(model, samples, measuring or MeasureOptions())
+    opened = _divided(open_model(model, samples, measuring or MeasureOptions()))
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-    return _plan(opened, measured, planning or PlanOptions())
+        return _plan(opened, measured, moments, planning or PlanOptions(), progress)
 
 
 def apply(
@@ -134,7 +137,7 @@ def apply(
     decided = read_plan(plan) if isinstance(plan, Path) else plan
     seed = decided.seed if seed is None else seed
     measuring = MeasureOptions(provider=provider, seed=seed, memory=memory)
-    opened = open_model(model, samples, measuring)
+    opened = _divided(open_model(model, samples, measuring))
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
@@ -168,10 +171,10 @@ def compress(
     """
     progress = progress or Silent()
     _check_outputs(output, report, force, [model, *_paths(samples)])
-    opened = open_model(model, samples, measuring or MeasureOptions())
+    opened = _divided(open_model(model, samples, measuring or MeasureOptions()))
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        decided = _plan(opened, measured, planning or PlanOptions())
+        decided = _plan(opened, measured, moments, planning or PlanOptions(), progress)
         job = _Job(opened, decided, measured, moments, command, ())
         return _carry_out(job, output, report, progress)
 
@@ -257,7 +260,20 @@ def _paths(*values: object) -> list[Path]:
     return [value for value in values if isinstance(value, Path)]
 
 
-def _plan(opened: Opened, measured: Measured, planning: PlanOptions) -> Plan:
+def _divided(opened: Opened) -> Opened:
+    """With the samples split into their parts."""
+    if opened.samples is None:
+        return opened
+    return replace(opened, split=split(opened.samples, opened.options.seed))
+
+
+def _plan(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Plan:
     candidates = {key: found for key, found in measured.candidates.items() if planning.allows(key)}
     origin = Origin(
         model_sha256=opened.model.sha256,
@@ -267,7 +283,21 @@ def _plan(opened: Opened, measured: Measured, planning: PlanOptions) -> Plan:
         seed=opened.options.seed,
         method="double-layer",
     )
-    return make_plan(opened.blocks, candidates, planning.budgets, origin)
+    select = None if opened.split is None else opened.split.select
+    if not _by_damage(planning, select):
+        return make_plan(opened.blocks, candidates, planning.budgets, origin)
+    assert select is not None
+    curves = damage_curves(opened, select, candidates, moments, progress)
+    known = {key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()}
+    listed = [curve for own in curves.values() for curve in own]
+    return make_damage_plan(opened.blocks, known, listed, planning.budgets, origin)
+
+
+def _by_damage(planning: PlanOptions, select: Samples | None) -> bool:
+    if planning.allocation == "damage" and select is None:
+        raise UsageError("--allocation damage needs --samples, two at least.")
+    has_budget = planning.budgets.size is not None or planning.budgets.macs is not None
+    return planning.allocation != "level" and select is not None and has_budget
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,9 +74,7 @@ class _Probing:
         original = Session(runnable(opened.model), opened.provider, alone=False)
         names = tuple(opened.model.output_names)
         self._exact = self._stream.advanced(original, names, lambda steps: None)
-        self._answers: Answers = answers_of(
-            opened.model, next(iter(self._exact)), *self._sizes[0]
-        )
+        self._answers: Answers = answers_of(opened.model, next(iter(self._exact)), *self._sizes[0])
 
     def run(
         self, blocks: Sequence[Block], examine: Callable[[Block, Try], Found]

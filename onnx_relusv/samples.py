@@ -144,9 +144,7 @@ def open_samples(path: Path, inputs: Sequence[InputSpec]) -> Samples:
     return Samples(path, inputs, columns, labels)
 
 
-def _picked(
-    pieces: Iterator[np.ndarray], positions: np.ndarray, size: int
-) -> Iterator[np.ndarray]:
+def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """The rows at some positions, `size` at a time, of an array that comes in pieces."""
     waiting: list[np.ndarray] = []
     count = start = 0

@@ -6,7 +6,7 @@ from examples import RELU
 from hypothesis import strategies as st
 
 from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra.ascent import Layer
+from onnx_relusv.spectra.layer import Layer
 from onnx_relusv.spectra.layers import layer_of
 
 # Small whole numbers give many ties, zeros and repeated rows, where bounds are tight.

@@ -55,7 +55,7 @@ class UnderWay:
             self.peaks.append(frozenset(self._items))
             if len(self._items) >= self._wanted:
                 self._reached.set()
-        # Without a word of the clock: on a busy machine threads are slow to begin.
+        # Not for a while, but until: on a busy machine threads are slow to begin.
         self._reached.wait(PATIENCE)
         with self._lock:
             self._items.remove(item)

@@ -75,7 +75,10 @@ def test_nobody_waits_long_for_what_does_not_end(monkeypatch: pytest.MonkeyPatch
 
 INTERRUPTED = """
 import os, sys, time
+from onnx_relusv import parallel
 from onnx_relusv.parallel import Load, in_parallel
+
+parallel._PATIENCE = 0.1
 
 def do(item, threads):
     os.write(1, b"begun\\n")

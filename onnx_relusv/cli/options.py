@@ -73,6 +73,15 @@ planning_options_group = together(
         help="double-layer prunes ranks; harmonic, the removal of units, is not there yet.",
     ),
     click.option(
+        "--allocation",
+        type=click.Choice(["auto", "level", "damage"]),
+        default="auto",
+        show_default=True,
+        help="level: one common level for all blocks. damage: the least total damage to the "
+        "model's outputs, measured on a part of the samples. auto: damage where there are samples "
+        "and a --size or --macs.",
+    ),
+    click.option(
         "--include", multiple=True, help="Change only blocks whose key matches this glob."
     ),
     click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob."),
@@ -89,9 +98,12 @@ def planning_options(
     macs: float | None,
     tolerance: float | None,
     method: Any,
+    allocation: Any,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> PlanOptions:
     """The settings of the options in `planning_options_group`."""
     budgets = Budgets(size=size, macs=macs, tolerance=tolerance)
-    return PlanOptions(budgets=budgets, method=method, include=include, exclude=exclude)
+    return PlanOptions(
+        budgets=budgets, method=method, allocation=allocation, include=include, exclude=exclude
+    )

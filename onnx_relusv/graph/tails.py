@@ -82,9 +82,7 @@ def _constants(model: Model, block: Block, dense: LinearMap) -> dict[str, np.nda
     before = {tensor.name for tensor in model.proto.graph.initializer}
     proto, arrays = with_dense(model, [block], {block.key: dense})
     return {
-        tensor.name: arrays[tensor.name]
-        if tensor.name in arrays
-        else numpy_helper.to_array(tensor)
+        tensor.name: arrays[tensor.name] if tensor.name in arrays else numpy_helper.to_array(tensor)
         for tensor in proto.graph.initializer
         if tensor.name not in before
     }

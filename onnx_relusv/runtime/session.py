@@ -46,9 +46,11 @@ def choose_provider(wanted: str) -> str:
     ``auto`` takes CUDA where onnxruntime offers it and a small graph really runs on it.
 
     Raises:
-        UsageError: CUDA was asked for and does not work.
+        UsageError: CUDA was asked for and does not work, or the name is none of these.
     """
     _check_installed()
+    if wanted not in ("auto", "cuda", "cpu"):
+        raise UsageError(f"provider {wanted!r}: use auto, cuda or cpu.")
     if wanted == "cpu":
         return CPU
     problem = _cuda_problem()

@@ -15,8 +15,9 @@ from onnx_relusv.errors import UsageError
 from onnx_relusv.measures import Approximation
 from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats, ReadOnlyArrays
-from onnx_relusv.spectra.ascent import Effort, Layer, activated, climb_gap, starting_points
+from onnx_relusv.spectra.ascent import climb_gap, starting_points
 from onnx_relusv.spectra.brackets import RELU
+from onnx_relusv.spectra.layer import Effort, Layer, activated
 from onnx_relusv.spectra.layers import (
     at_least,
     check_activation,

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_relusv.records import Floats
-from onnx_relusv.spectra.ascent import Layer
 from onnx_relusv.spectra.certificates import (
     LARGEST_K,
     largest_upper_bound,
     least_on_subspace,
     truncation_upper_bound,
 )
+from onnx_relusv.spectra.layer import Layer
 
 
 def improved_lower(lower: Floats, layer: Layer) -> Floats:

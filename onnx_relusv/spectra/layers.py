@@ -8,7 +8,7 @@ from onnx_relusv.errors import UsageError
 from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats
 from onnx_relusv.runtime.session import choose_provider
-from onnx_relusv.spectra.ascent import Effort, Layer
+from onnx_relusv.spectra.layer import Effort, Layer
 from onnx_relusv.spectra.singular import decompose
 
 # Squares of what lies beyond could leave float64's range, and a bound of 0 would come out.

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from onnx_relusv.measures import Width
 from onnx_relusv.options import ProviderName
 from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra.ascent import Effort, Layer, climb_width
+from onnx_relusv.spectra.ascent import climb_width
 from onnx_relusv.spectra.brackets import RELU
+from onnx_relusv.spectra.layer import Effort, Layer
 from onnx_relusv.spectra.layers import (
     at_least,
     checked_bias,

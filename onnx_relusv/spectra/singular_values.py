@@ -3,8 +3,8 @@
 import numpy.typing as npt
 
 from onnx_relusv.records import Floats
-from onnx_relusv.spectra import singular
 from onnx_relusv.spectra.layers import checked_metric, checked_weight
+from onnx_relusv.spectra.singular import singular_values as values_of
 
 
 def singular_values(weight: npt.ArrayLike, metric: npt.ArrayLike | None = None) -> Floats:
@@ -23,4 +23,4 @@ def singular_values(weight: npt.ArrayLike, metric: npt.ArrayLike | None = None) 
             not symmetric and positive definite.
     """
     W = checked_weight(weight)
-    return singular.singular_values(W, checked_metric(metric, W.shape[1]))
+    return values_of(W, checked_metric(metric, W.shape[1]))

@@ -9,8 +9,6 @@ from gaps import circle, gaps, layer, truncated, unit_columns
 from onnx_relusv.records import Activation, Floats
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.ascent import (
-    Effort,
-    Layer,
     climb,
     climb_gap,
     climb_largest,
@@ -18,6 +16,7 @@ from onnx_relusv.spectra.ascent import (
     climb_width,
     starting_points,
 )
+from onnx_relusv.spectra.layer import Effort, Layer
 from onnx_relusv.spectra.polishing import polished
 
 # Float32 sums of a dozen products, squared, added and rooted: a few units of 6e-8.
