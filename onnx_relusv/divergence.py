@@ -17,6 +17,8 @@ from onnx_relusv.records import Floats
 
 _PASSES_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"}
 _SMALLEST = 1e-30
+# Of outputs that are of no use at all; JSON has no infinity.
+WORST = 1e30
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,13 @@ class Divergence:
 
     @property
     def value(self) -> float:
-        """The divergence so far; infinite where outputs are not finite."""
+        """The divergence so far; `WORST` where outputs are not finite."""
         if self._answers.scores is not None:
             found = self._total / max(self._samples, 1)
         else:
             shares = [error / max(whole, _SMALLEST) for error, whole in self._errors.values()]
             found = float(np.mean(shares))
-        return found if np.isfinite(found) else float("inf")
+        return min(found, WORST) if np.isfinite(found) else WORST
 
 
 def _logarithms(scores: np.ndarray, probabilities: bool) -> Floats:

@@ -1,75 +1,35 @@
 """Fits double layers, block after block, to the inputs that the compressed network delivers.
 
 By the time a block is fitted, the blocks before it are compressed, and its input is z, not the
-original x. Its target is still the original's Wx + b. The best linear map of z is
+original x; its target is still what the original answers. Where the answer is added to a shortcut,
+the target is that of the sum, so that the block mends what came over the shortcut.
 
-    M = E[Wx z'] E[zz']^(-1)      (centred moments, ridge towards W),
-
-and since the rest of the error does not depend on L, the best L of a form and rank is that of M in
-the metric of z: asymmetric reduced-rank regression, after Zhang, Zou, He, Sun, "Accelerating Very
-Deep Convolutional Networks for Classification and Detection" (2015), whose ReLU-aware part is not
-here. The bias follows from the means.
-
-The strength of the ridge is chosen on batches that the moments it is judged by were not fitted to;
-the plain factors, which know of the original's input alone, are among the choices, and win where
-nothing is better on those batches. The winner is then fitted to all samples.
+The starts are the plain factors, which know of the original's input alone, and regressions on z
+of several strengths, with and without the consumers' view (regression, importance). The one with
+the least error behind the activation, on samples that no moments were taken of, is refined by steps
+(refinement); never is the result worse on them than the plain factors.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import scipy.linalg
 
-from onnx_relusv.decisions import Factors, Form
+from onnx_relusv.block_fit import BlockFit
 from onnx_relusv.factors import as_stored, double_layer
+from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.reference import with_dense
 from onnx_relusv.graph.segments import cuts, segment
-from onnx_relusv.importance import direct_consumers, importance_root
+from onnx_relusv.graph.sums import ResidualSum, residual_sum
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Block, Floats, LinearMap, Moments
+from onnx_relusv.records import Block, LinearMap, Moments
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
-from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.passes import batch_length
-from onnx_relusv.spectra.target_moments import TargetMoments, TargetSums
+from onnx_relusv.spectra.target_moments import Seen
 from onnx_relusv.split import Split
-
-# Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
-RIDGES = (1e-3, 1e-2, 1e-1)
-
-
-@dataclass(frozen=True)
-class Change:
-    """A block that is to be replaced, and by what."""
-
-    block: Block
-    form: Form
-    rank: int
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """Factors, and the linear map and moments whose best approximation they are.
-
-    Attributes:
-        factors: The double layer.
-        target: The map it stands for: the block's own, or the regression M.
-        moments: Of the input in whose metric it does; None without samples.
-        root: (out, out), what outputs were weighted with; None where all count alike.
-    """
-
-    factors: Factors
-    target: LinearMap
-    moments: Moments | None
-    root: Floats | None = None
-
-    def weighted(self, dense: LinearMap) -> LinearMap:
-        """A dense map as the fit saw it: its outputs weighted by what the consumers feel."""
-        return dense if self.root is None else _weighted(self.root, dense)
 
 
 def fit(
@@ -78,7 +38,7 @@ def fit(
     """Fits all changes in topological order.
 
     Args:
-        opened: The model and its samples.
+        opened: The model and its samples, split.
         changes: In topological order.
         moments: Of the original's inputs; blocks without are fitted plainly.
         progress: Told of the batches.
@@ -98,6 +58,11 @@ def fit(
         fitting = _Fitting(opened, parts, moments, found, Path(folder))
         fitting.run(waiting, progress)
     return found
+
+
+def _needed(block: Block, residual: ResidualSum | None) -> set[str]:
+    """What has to be alive where a block is fitted."""
+    return {block.source} if residual is None else {block.source, residual.shortcut}
 
 
 def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
@@ -130,9 +95,15 @@ class _Fitting:
     def run(self, changes: Sequence[Change], progress: Progress) -> None:
         """Fits the changes and adds them to what was found."""
         model = self._opened.model
+        sums = {change.block.key: residual_sum(model, change.block) for change in changes}
+        needs = {
+            change.block.key: _needed(change.block, sums[change.block.key]) for change in changes
+        }
         exact = Stream(self._folder, self._feeds())
         delivered = exact
-        places = cuts(model, [change.block.source for change in changes])
+        wanted = sorted({name for names in needs.values() for name in names})
+        places = cuts(model, wanted)
+        complete: set[str] = set()
         with progress.stage("Fit", 2 * len(places) * len(self._batches)) as advance:
             for place in places:
                 moved = exact.advanced(self._session(exact, place.live, {}), place.live, advance)
@@ -146,9 +117,15 @@ class _Fitting:
                 for stream in {id(s): s for s in (exact, delivered)}.values():
                     stream.drop()
                 exact, delivered = moved, delivered_moved
+                before = set(complete)
+                complete.update(place.sources)
                 for change in changes:
-                    if change.block.source in place.sources:
-                        self._found[change.block.key] = self._fit(change, exact, delivered)
+                    needed = needs[change.block.key]
+                    if needed <= complete and not needed <= before:
+                        item = BlockFit(self._opened, change, sums[change.block.key])
+                        plain = _plain(self._opened, change, self._moments[change.block.key])
+                        seen = self._seen(item, exact, delivered)
+                        self._found[change.block.key] = item.fitted(plain, self._parts, seen)
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
@@ -163,82 +140,21 @@ class _Fitting:
         if all(name in example for name in live):
             return None
         proto, arrays = with_dense(model, self._opened.blocks, dense)
-        return Session(segment(model, proto, example, live, arrays), self._opened.provider)
+        part = segment(model, proto, example, live, arrays)
+        return Session(part, self._opened.provider, alone=False)
 
     def _dense(self, key: str) -> LinearMap:
         block = next(block for block in self._opened.blocks if block.key == key)
         return as_stored(block, self._found[key].factors)
 
-    def _fit(self, change: Change, exact: Stream, delivered: Stream) -> Fitted:
-        block = change.block
-        linear = self._opened.folding(block)
-        count = self._parts.fit.count
-        fitting, selecting = (TargetSums(block, linear, count) for _ in range(2))
-        rng = np.random.default_rng(self._opened.options.seed)
+    def _seen(
+        self, item: BlockFit, exact: Stream, delivered: Stream
+    ) -> Iterator[tuple[Seen, bool]]:
+        source, shortcut = item.block.source, item.shortcut
         for (real, size, choosing), x, z in zip(self._batches, exact, delivered, strict=True):
-            sums, source = selecting if choosing else fitting, block.source
-            sums.add(x[source], z[source], real, size, rng, self._opened.provider)
-        plain = _plain(self._opened, change, self._moments[block.key])
-        if not (fitting.rows and selecting.rows):
-            return plain
-        held_out, root = selecting.means(), self._root(change, linear)
-        best, least = None, held_out.error(block, linear, plain.factors, root)
-        for ridge in RIDGES:
-            candidate = _regressed(change, linear, fitting.means(), ridge, count, root)
-            error = held_out.error(block, linear, candidate.factors, root)
-            if error < least:
-                best, least = ridge, error
-        if best is None:
-            return plain
-        everything = fitting.plus(selecting).means()
-        return _regressed(change, linear, everything, best, count, root)
-
-    def _root(self, change: Change, linear: LinearMap) -> Floats | None:
-        block, moments = change.block, self._moments[change.block.key]
-        consumers = direct_consumers(block, self._opened.blocks)
-        if change.form == "spatial" or moments is None or not consumers:
-            return None
-        W = linear.weight[0]
-        mean = W @ moments.mean[0] + linear.bias
-        variance = np.einsum("rc,rc->r", W @ moments.covariance[0], W)
-        maps = (self._opened.folding(consumer) for consumer in consumers)
-        return importance_root(block.activation, mean, variance, maps)
-
-
-def _weighted(root: Floats, dense: LinearMap) -> LinearMap:
-    return LinearMap((root @ dense.weight[0])[None], root @ dense.bias)
-
-
-def _regressed(
-    change: Change,
-    linear: LinearMap,
-    means: TargetMoments,
-    ridge: float,
-    samples: int,
-    root: Floats | None,
-) -> Fitted:
-    """The factors of M in the metric of z, and of what consumers feel if `root` is given."""
-    moments = shrunk_moments(means.mean, means.second, means.rows, samples)
-    maps = []
-    for W, second, cross, mean, target in zip(
-        linear.weight, means.second, means.cross, means.mean, means.target, strict=True
-    ):
-        metric = second - np.outer(mean, mean)
-        towards = ridge * np.trace(metric) / len(metric) + np.finfo(np.float64).tiny
-        metric[np.diag_indices_from(metric)] += towards
-        seen = cross - np.outer(target, mean) + towards * W
-        maps.append(scipy.linalg.solve(metric, seen.T, assume_a="pos").T)
-    weight = np.stack(maps)
-    bias = linear.bias + (means.target - np.einsum("grc,gc->gr", weight, means.mean)).reshape(-1)
-    regression = LinearMap(weight, bias)
-    form, geometry, rank = change.form, change.block.geometry, change.rank
-    if root is None:
-        factors = double_layer(form, geometry, regression, moments, rank)
-        return Fitted(factors, regression, moments)
-    # Outputs weighted by R: the factors of RM, with R taken off the second one again.
-    target = _weighted(root, regression)
-    seen_by_consumers = double_layer(form, geometry, target, moments, rank)
-    second = scipy.linalg.solve_triangular(root, seen_by_consumers.second[0])
-    offset = scipy.linalg.solve_triangular(root, seen_by_consumers.bias)
-    factors = replace(seen_by_consumers, second=second[None], bias=offset)
-    return Fitted(factors, target, moments, root)
+            added = None
+            if shortcut is not None:
+                added = (x[shortcut], z[shortcut])
+                if added[0].shape[1:] != item.block.output_shape[1:]:
+                    added = None
+            yield Seen(x[source], z[source], real, size, added), choosing

@@ -36,12 +36,7 @@ def importance_root(
         (out, out) float64; None where the consumers' weights are zero.
     """
     units = len(mean)
-    gram = np.zeros((units, units))
-    for consumer in consumers:
-        # A Conv's columns are (channel, tap): every tap meets the channel's errors.
-        taps = consumer.weight[0].reshape(consumer.weight.shape[1], units, -1)
-        flat = taps.transpose(0, 2, 1).reshape(-1, units)
-        gram += flat.T @ flat
+    gram = _gram(units, consumers)
     deviation = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
     active = scipy.special.ndtr(mean / deviation)
     if activation.kind == "none":
@@ -52,11 +47,43 @@ def importance_root(
     together = np.outer(active, active)
     together[np.diag_indices_from(together)] = active
     felt = gram * together
-    level = np.trace(felt) / units
+    metric = _normalised(felt)
+    return None if metric is None else np.asarray(np.linalg.cholesky(metric).T)
+
+
+def consumers_gram(units: int, consumers: Iterable[LinearMap]) -> Floats | None:
+    """W_c'W_c with a share of the identity, scaled to a mean diagonal of 1.
+
+    Behind the activation nothing is masked any more: the error e of the answers reaches the
+    consumers as W_c e.
+
+    Args:
+        units: Output channels of the block.
+        consumers: The linear maps, of one group each, that read its output.
+
+    Returns:
+        (out, out) float64; None where the consumers' weights are zero.
+    """
+    return _normalised(_gram(units, consumers))
+
+
+def _gram(units: int, consumers: Iterable[LinearMap]) -> Floats:
+    gram = np.zeros((units, units))
+    for consumer in consumers:
+        # A Conv's columns are (channel, tap): every tap meets the channel's errors.
+        taps = consumer.weight[0].reshape(consumer.weight.shape[1], units, -1)
+        flat = taps.transpose(0, 2, 1).reshape(-1, units)
+        gram += flat.T @ flat
+    return gram
+
+
+def _normalised(felt: Floats) -> Floats | None:
+    level = float(np.trace(felt)) / len(felt)
     if not level > 0:
         return None
+    felt = felt.copy()
     felt[np.diag_indices_from(felt)] += _IDENTITY * level
-    return np.linalg.cholesky(felt / ((1 + _IDENTITY) * level)).T
+    return felt / ((1 + _IDENTITY) * level)
 
 
 def direct_consumers(block: Block, blocks: Iterable[Block]) -> list[Block]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from time import monotonic
 from typing import Generic, NoReturn, TypeVar
@@ -118,8 +119,8 @@ def in_parallel(
 def _workers(loads: Sequence[Load], memory: int, most: int) -> int:
     """How many jobs to run at a time.
 
-    No more than keep busy until the largest job is done, since one job is better off with several
-    threads than with idle neighbours; and no more than there is room for.
+    No more than find work while the largest job is done: several threads speed a job of small
+    matrices up by much less than several jobs do. And no more than there is room for.
     """
     total = sum(load.work for load in loads)
     if not total:
@@ -127,7 +128,7 @@ def _workers(loads: Sequence[Load], memory: int, most: int) -> int:
     largest = max(load.work for load in loads)
     # What a job holds, as one finds them at work at any time.
     typical = sum(load.work * load.memory for load in loads) / total
-    return max(1, int(min(most, len(loads), total / largest, memory / max(typical, 1))))
+    return max(1, int(min(most, len(loads), ceil(total / largest), memory / max(typical, 1))))
 
 
 @contextmanager

@@ -4,20 +4,14 @@ read -> blocks -> moments of the samples -> spectra and candidates -> plan -> fa
 validation -> report -> the file
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnx_relusv.allocation import Origin, make_plan
-from onnx_relusv.candidates import item_size
-from onnx_relusv.cost import candidate_cost
-from onnx_relusv.damage import damage_curves, with_damage
-from onnx_relusv.decisions import Choice, Cost, Plan
-from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.carrying_out import Job, carry_out
+from onnx_relusv.decisions import Plan
+from onnx_relusv.errors import InputError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import (
-    BlockMoments,
     Opened,
     block_moments,
     facts_of,
@@ -27,19 +21,14 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
+from onnx_relusv.planning import decide, divided
 from onnx_relusv.progress import Progress, Silent
-from onnx_relusv.report.folder import write_compression
-from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection, Verdict
-from onnx_relusv.rewriting import write_planned
-from onnx_relusv.rows import Measured, measure_blocks
+from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.rows import measure_blocks
 from onnx_relusv.runtime.session import Session, choose_provider
-from onnx_relusv.samples import Samples, open_samples
-from onnx_relusv.split import split
+from onnx_relusv.samples import open_samples
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
-
-# The provenance entry that a file gains, with its names and hashes.
-_PROVENANCE_BYTES = 700
 
 
 def inspect(
@@ -91,10 +80,10 @@ def plan(
         UsageError: The provider does not work.
     """
     progress = progress or Silent()
-    opened = _divided(open_model(model, samples, measuring or MeasureOptions()))
+    opened = divided(open_model(model, samples, measuring or MeasureOptions()))
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        return _plan(opened, measured, moments, planning or PlanOptions(), progress)
+        return decide(opened, measured, moments, planning or PlanOptions(), progress)
 
 
 def apply(
@@ -137,7 +126,7 @@ def apply(
     decided = read_plan(plan) if isinstance(plan, Path) else plan
     seed = decided.seed if seed is None else seed
     measuring = MeasureOptions(provider=provider, seed=seed, memory=memory)
-    opened = _divided(open_model(model, samples, measuring))
+    opened = divided(open_model(model, samples, measuring))
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
@@ -145,8 +134,8 @@ def apply(
         )
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        job = _Job(opened, decided, measured, moments, command, _warnings(opened, decided))
-        return _carry_out(job, output, report, progress)
+        job = Job(opened, decided, measured, moments, command, _warnings(opened, decided))
+        return carry_out(job, output, report, progress)
 
 
 def compress(
@@ -171,12 +160,12 @@ def compress(
     """
     progress = progress or Silent()
     _check_outputs(output, report, force, [model, *_paths(samples)])
-    opened = _divided(open_model(model, samples, measuring or MeasureOptions()))
+    opened = divided(open_model(model, samples, measuring or MeasureOptions()))
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        decided = _plan(opened, measured, moments, planning or PlanOptions(), progress)
-        job = _Job(opened, decided, measured, moments, command, ())
-        return _carry_out(job, output, report, progress)
+        decided = decide(opened, measured, moments, planning or PlanOptions(), progress)
+        job = Job(opened, decided, measured, moments, command, ())
+        return carry_out(job, output, report, progress)
 
 
 def compare(
@@ -258,99 +247,6 @@ def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[
 
 def _paths(*values: object) -> list[Path]:
     return [value for value in values if isinstance(value, Path)]
-
-
-def _divided(opened: Opened) -> Opened:
-    """With the samples split into their parts."""
-    if opened.samples is None:
-        return opened
-    return replace(opened, split=split(opened.samples, opened.options.seed))
-
-
-def _plan(
-    opened: Opened,
-    measured: Measured,
-    moments: BlockMoments,
-    planning: PlanOptions,
-    progress: Progress,
-) -> Plan:
-    candidates = {key: found for key, found in measured.candidates.items() if planning.allows(key)}
-    origin = Origin(
-        model_sha256=opened.model.sha256,
-        samples_sha256=None if opened.samples is None else opened.samples.sha256,
-        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
-        added_bytes=_PROVENANCE_BYTES,
-        seed=opened.options.seed,
-        method="double-layer",
-    )
-    select = None if opened.split is None else opened.split.select
-    if not _by_damage(planning, select):
-        return make_plan(opened.blocks, candidates, planning.budgets, origin)
-    assert select is not None
-    curves = damage_curves(opened, select, candidates, moments, progress)
-    known = {key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()}
-    listed = [curve for own in curves.values() for curve in own]
-    return make_damage_plan(opened.blocks, known, listed, planning.budgets, origin)
-
-
-def _by_damage(planning: PlanOptions, select: Samples | None) -> bool:
-    if planning.allocation == "damage" and select is None:
-        raise UsageError("--allocation damage needs --samples, two at least.")
-    has_budget = planning.budgets.size is not None or planning.budgets.macs is not None
-    return planning.allocation != "level" and select is not None and has_budget
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """A plan to be carried out, and what the report says besides."""
-
-    opened: Opened
-    plan: Plan
-    measured: Measured
-    moments: BlockMoments
-    command: str
-    warnings: tuple[str, ...]
-
-
-def _carry_out(job: _Job, output: Path, report: Path | None, progress: Progress) -> Compression:
-    done: list[Compression] = []
-
-    def before_publishing(written: Model, verdict: Verdict, levels: dict[str, float]) -> None:
-        done.append(_compression(job, written, output, verdict, levels))
-        if report is not None:
-            write_compression(done[0], report)
-
-    write_planned(job.opened, job.plan, job.moments, output, progress, before_publishing)
-    return done[0]
-
-
-def _compression(
-    job: _Job, written: Model, output: Path, verdict: Verdict, levels: dict[str, float]
-) -> Compression:
-    opened = job.opened
-    choices = {choice.key: choice for choice in job.plan.choices}
-    return Compression(
-        before=opened.facts,
-        after=replace(
-            facts_of(written, opened.provider, opened.example, opened.options.seed), path=output
-        ),
-        budgets=job.plan.budgets,
-        level=job.plan.level,
-        rows=tuple(_decided(row, choices.get(row.block.key), levels) for row in job.measured.rows),
-        refusals=opened.refusals,
-        verdict=verdict,
-        warnings=job.warnings,
-        provenance=provenance(opened.provider, opened.options.seed, opened.samples, job.command),
-    )
-
-
-def _decided(row: BlockRow, choice: Choice | None, levels: dict[str, float]) -> BlockRow:
-    """A block's row with what became of it."""
-    choice = choice or Choice(key=row.block.key, why="not in the plan")
-    if choice.form is None or choice.rank is None or choice.action == "keep":
-        return replace(row, choice=choice, cost_after=row.cost)
-    cost = candidate_cost(row.block, choice.form, choice.rank, item_size(row.block))
-    return replace(row, choice=choice, level=levels[row.block.key], cost_after=cost)
 
 
 def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:

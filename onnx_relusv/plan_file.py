@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from onnx_relusv.decisions import Action, Budgets, Choice, Form, Plan
+from onnx_relusv.decisions import Action, Allocation, Budgets, Choice, DamageCurve, Form, Plan
 from onnx_relusv.errors import InputError
 
 SCHEMA = "onnx-relusv/plan"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def plan_text(plan: Plan) -> str:
@@ -41,14 +41,15 @@ def read_plan(path: Path) -> Plan:
             "Make the plan again."
         )
     _check(str(path), data, _PLAN_FIELDS, required=_PLAN_FIELDS)
-    budgets, listed = data.pop("budgets"), data.pop("choices")
+    budgets, listed, drawn = (data.pop(name) for name in ("budgets", "choices", "curves"))
     _check(f"{path}: budgets", budgets, _BUDGET_FIELDS)
+    curves = tuple(_curve(path, fields) for fields in drawn)
     choices = tuple(_choice(path, fields) for fields in listed)
     keys = [choice.key for choice in choices]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise InputError(f"{path}: block {twice[0]} is listed twice.")
-    return Plan(budgets=Budgets(**budgets), choices=choices, **data)
+    return Plan(budgets=Budgets(**budgets), choices=choices, curves=curves, **data)
 
 
 def _choice(path: Path, fields: object) -> Choice:
@@ -59,6 +60,17 @@ def _choice(path: Path, fields: object) -> Choice:
     if choice.action == "double_layer" and (choice.form is None or choice.rank is None):
         raise InputError(f"{where}: a double_layer needs a form and a rank.")
     return choice
+
+
+def _curve(path: Path, fields: object) -> DamageCurve:
+    key = fields.get("key") if isinstance(fields, dict) else fields
+    where = f"{path}: curves, block {key}"
+    _check(where, fields, _CURVE_FIELDS, required=_CURVE_FIELDS)
+    assert isinstance(fields, dict)  # checked
+    ranks, damages = tuple(fields.pop("ranks")), tuple(fields.pop("damages"))
+    if len(ranks) != len(damages):
+        raise InputError(f"{where}: {len(ranks)} ranks and {len(damages)} damages.")
+    return DamageCurve(ranks=ranks, damages=damages, **fields)
 
 
 def _is_text(value: object) -> bool:
@@ -76,6 +88,17 @@ def _is_share(value: object) -> bool:
     return 0 <= value <= sys.float_info.max
 
 
+def _is_rank(value: object) -> bool:
+    return _is_whole(value) and value >= 1  # type: ignore[operator]
+
+
+def _is_form(value: object) -> bool:
+    return value in get_args(Form)
+
+
+_FORMS = f"one of {', '.join(get_args(Form))}"
+
+
 @dataclass(frozen=True)
 class _Field:
     """What a field may hold, and how that is said."""
@@ -89,29 +112,43 @@ _SHARE = _Field(_is_share, "a number from 0 on")
 _BUDGET = _Field(
     lambda value: _is_share(value) and 0 < value < 1, "a number above 0 and below 1", True
 )
+_DAMAGE = _Field(_is_share, "a number from 0 on", optional=True)
 _PLAN_FIELDS = {
     "model_sha256": _Field(_is_text, "text"),
     "samples_sha256": _Field(_is_text, "text", optional=True),
     "budgets": _Field(lambda value: isinstance(value, dict), "an object"),
     "method": _Field(lambda value: value == "double-layer", "double-layer"),
     "seed": _Field(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 on"),
+    "allocation": _Field(
+        lambda value: value in get_args(Allocation), " or ".join(get_args(Allocation))
+    ),
     "level": _SHARE,
     "size": _SHARE,
     "macs": _SHARE,
     "choices": _Field(lambda value: isinstance(value, list), "a list"),
+    "damage": _DAMAGE,
+    "curves": _Field(lambda value: isinstance(value, list), "a list"),
 }
 _BUDGET_FIELDS = {"size": _BUDGET, "macs": _BUDGET, "tolerance": _BUDGET}
 _CHOICE_FIELDS = {
     "key": _Field(_is_text, "text"),
     "action": _Field(lambda value: value in get_args(Action), " or ".join(get_args(Action))),
-    "form": _Field(
-        lambda value: value in get_args(Form), f"one of {', '.join(get_args(Form))}", optional=True
-    ),
-    "rank": _Field(
-        lambda value: _is_whole(value) and value >= 1, "a whole number from 1 on", optional=True
-    ),
+    "form": _Field(_is_form, _FORMS, optional=True),
+    "rank": _Field(_is_rank, "a whole number from 1 on", optional=True),
     "level": _SHARE,
+    "damage": _DAMAGE,
     "why": _Field(_is_text, "text"),
+}
+_CURVE_FIELDS = {
+    "key": _Field(_is_text, "text"),
+    "form": _Field(_is_form, _FORMS),
+    "ranks": _Field(
+        lambda value: isinstance(value, list) and all(map(_is_rank, value)), "a list of ranks"
+    ),
+    "damages": _Field(
+        lambda value: isinstance(value, list) and all(map(_is_share, value)),
+        "a list of numbers from 0 on",
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_relusv.decisions import Budgets, Choice, Cost
+from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.records import Block, Refusal
 
@@ -180,7 +180,9 @@ class Compression:
         before: The original.
         after: The written file.
         budgets: As asked for.
-        level: The common level tau.
+        allocation: Whether blocks share one level, or one multiplier over their damages.
+        level: The common level tau; by damage, the largest planned level.
+        damage: Expected divergence of the outputs, the sum of the choices'; None by level.
         rows: One a block.
         refusals: What was left alone, with reasons.
         verdict: The validation.
@@ -191,7 +193,9 @@ class Compression:
     before: ModelFacts
     after: ModelFacts
     budgets: Budgets
+    allocation: Allocation
     level: float
+    damage: float | None
     rows: tuple[BlockRow, ...]
     refusals: tuple[Refusal, ...]
     verdict: Verdict

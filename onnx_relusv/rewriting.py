@@ -12,7 +12,8 @@ from onnx_relusv import forms
 from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
-from onnx_relusv.fit import Change, fit
+from onnx_relusv.fit import fit
+from onnx_relusv.fitted import Change
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, staged, write_staged

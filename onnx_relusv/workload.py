@@ -4,7 +4,9 @@ from onnx_relusv import forms
 from onnx_relusv.parallel import Load
 from onnx_relusv.records import Block
 
-_FLOAT64 = 8
+_FLOAT32, _FLOAT64 = 4, 8
+# Of patches for a fit: enough to tell factors apart, and the share of the memory they may take.
+_MOST_ROWS, _ROWS_SHARE = 20_000, 4
 # At the peak, for a singular value decomposition: the weight, its copies and its factors.
 _WEIGHTS = 8
 # Of the shorter side: a Gram matrix and what its eigendecomposition works in.
@@ -38,3 +40,15 @@ def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
         work += rows * columns**2 + (columns**3 // (2 * geometry.kernel[1]) if unfolded else 0)
     constant = _CONSTANT_OF_CONV if geometry.kind == "conv" else _CONSTANT
     return Load(work=float(geometry.groups * work), memory=_FLOAT64 * numbers + constant)
+
+
+def rows_within(block: Block, memory: int) -> int:
+    """How many patches of a block's input, with their targets, are kept for a fit.
+
+    Args:
+        block: The block.
+        memory: Bytes; a part of it is taken.
+    """
+    geometry = block.geometry
+    numbers = geometry.groups * (geometry.columns + 2 * geometry.rows)
+    return max(1, min(_MOST_ROWS, memory // (_ROWS_SHARE * _FLOAT32 * numbers)))

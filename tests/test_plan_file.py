@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.decisions import Budgets, Choice, Plan
+from onnx_relusv.decisions import Budgets, Choice, DamageCurve, Plan
 from onnx_relusv.errors import InputError
 from onnx_relusv.plan_file import plan_text, read_plan
 
@@ -19,12 +19,26 @@ PLAN = Plan(
     budgets=Budgets(size=0.5, macs=None, tolerance=0.25),
     method="double-layer",
     seed=7,
+    allocation="damage",
     level=0.125,
     size=0.4921875,
     macs=0.3,
     choices=(
-        Choice(key="conv", action="double_layer", form="spatial", rank=5, level=0.1, why="so"),
+        Choice(
+            key="conv",
+            action="double_layer",
+            form="spatial",
+            rank=5,
+            level=0.1,
+            damage=0.002,
+            why="so",
+        ),
         Choice(key="fc", why="no form makes it smaller"),
+    ),
+    damage=0.002,
+    curves=(
+        DamageCurve(key="conv", form="spatial", ranks=(2, 5), damages=(0.03, 0.002)),
+        DamageCurve(key="conv", form="channel", ranks=(3,), damages=(0.01,)),
     ),
 )
 

@@ -1,14 +1,15 @@
 """Cuts a graph into segments, so that a sample flows through it once while blocks are fitted.
 
-A cut lies where a block's source is complete; what later nodes still read is live there. Between
-two cuts only the nodes run that lead from the live tensors of the one to those of the other.
+A cut lies behind all nodes that a block's source, and the sources before it, depend on, and before
+all others; what these still read is live there. Between two cuts only the nodes run that lead from
+the live tensors of the one to those of the other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from onnx_relusv.graph.expose import with_data
 from onnx_relusv.graph.model import Model
@@ -18,7 +19,7 @@ from onnx_relusv.records import Runnable
 
 @dataclass(frozen=True)
 class Cut:
-    """A place between two nodes.
+    """A line between nodes that have run and nodes that have not.
 
     Attributes:
         sources: The wanted tensors that are complete here and were not at the cut before.
@@ -38,13 +39,34 @@ def cuts(model: Model, wanted: Iterable[str]) -> list[Cut]:
     at: dict[int, list[str]] = {}
     for name in dict.fromkeys(wanted):
         at.setdefault(produced.get(name, -1), []).append(name)
-    found = []
+    found: list[Cut] = []
+    ran: set[int] = set()
     for index in sorted(at):
-        behind = set(used_names(nodes[index + 1 :]))
-        ahead = {name for node in nodes[: index + 1] for name in node.output} | inputs
+        # A random number that is drawn once is the same for all that reads it.
+        drawn = [name for node in nodes[: index + 1] if _is_random(node) for name in node.output]
+        _run(nodes, produced, [*at[index], *drawn], ran)
+        behind = {
+            name
+            for number, node in enumerate(nodes)
+            if number not in ran
+            for name in used_names([node])
+        }
+        ahead = {name for number in ran for name in nodes[number].output} | inputs
         live = (behind & ahead) - static
         found.append(Cut(tuple(at[index]), tuple(sorted(live | set(at[index])))))
     return found
+
+
+def _run(
+    nodes: Sequence[NodeProto], produced: Mapping[str, int], wanted: Iterable[str], ran: set[int]
+) -> None:
+    """Adds to `ran` the nodes that wanted tensors depend on."""
+    pending = list(wanted)
+    while pending:
+        index = produced.get(pending.pop())
+        if index is not None and index not in ran:
+            ran.add(index)
+            pending.extend(used_names([nodes[index]]))
 
 
 def segment(
@@ -96,6 +118,10 @@ def _static_names(proto: ModelProto) -> set[str]:
     static = {tensor.name for tensor in proto.graph.initializer} | {""}
     for node in proto.graph.node:
         # Random operators have no inputs either, but differ from run to run.
-        if not node.op_type.startswith("Random") and set(used_names([node])) <= static:
+        if not _is_random(node) and set(used_names([node])) <= static:
             static.update(node.output)
     return static
+
+
+def _is_random(node: NodeProto) -> bool:
+    return node.op_type.startswith("Random")

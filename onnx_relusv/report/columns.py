@@ -67,6 +67,11 @@ def _planned_level(row: BlockRow) -> str:
     return NOTHING if choice is None or choice.rank is None else number_text(choice.level)
 
 
+def _planned_damage(row: BlockRow) -> str:
+    choice = row.choice
+    return NOTHING if choice is None or choice.damage is None else number_text(choice.damage)
+
+
 def _reached_level(row: BlockRow) -> str:
     choice = row.choice
     return NOTHING if choice is None or choice.rank is None else number_text(row.level)
@@ -167,6 +172,15 @@ PLANNED_LEVEL = Column(
         "input's covariance, the identity without samples."
     ),
     cell=_planned_level,
+)
+PLANNED_DAMAGE = Column(
+    title="damage",
+    explanation=(
+        "What this form, with every other block as it was, does to the outputs: mean divergence "
+        "of the class scores in nats, or squared relative L2 error; measured on held-out samples "
+        "at a few ranks and interpolated between them. Refining is not in it."
+    ),
+    cell=_planned_damage,
 )
 REACHED_LEVEL = Column(
     title="reached level",

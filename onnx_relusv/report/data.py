@@ -52,7 +52,9 @@ def compression_data(compression: Compression) -> Data:
             "macs": _number(budgets.macs),
             "tolerance": _number(budgets.tolerance),
         },
+        "allocation": compression.allocation,
         "level": _number(compression.level),
+        "damage": _number(compression.damage),
         "blocks": [_block_row(row) for row in compression.rows],
         "refusals": [refusal_data(refusal) for refusal in compression.refusals],
         "verdict": _verdict(compression.verdict),
@@ -211,6 +213,7 @@ def _choice(choice: Choice) -> Data:
         "form": choice.form,
         "rank": choice.rank,
         "planned_level": _number(choice.level),
+        "planned_damage": _number(choice.damage),
         "why": choice.why,
     }
 

@@ -14,6 +14,7 @@ from onnx_relusv.report.columns import (
     MACS,
     MACS_CHANGE,
     PARAMETERS,
+    PLANNED_DAMAGE,
     PLANNED_LEVEL,
     REACHED_LEVEL,
     SHAPE,
@@ -67,7 +68,9 @@ def compression_html(compression: Compression) -> str:
     """What `compress` and `apply` did, as a page."""
     rows = compression.rows
     models = {"original": compression.before, "result": compression.after}
-    decided = (KEY, DECISION, PLANNED_LEVEL, REACHED_LEVEL, BYTES_CHANGE, MACS_CHANGE, WHY)
+    damage = () if compression.damage is None else (PLANNED_DAMAGE,)
+    levels = (PLANNED_LEVEL, REACHED_LEVEL)
+    decided = (KEY, DECISION, *levels, *damage, BYTES_CHANGE, MACS_CHANGE, WHY)
     on_samples = compression.provenance.samples is not None
     return render(
         Page(
@@ -80,7 +83,7 @@ def compression_html(compression: Compression) -> str:
                 *bytes_section(rows),
                 *savings_section(rows),
                 *measures_section(rows),
-                *spectra_section(rows, compression.level),
+                *spectra_section(rows, compression.level if damage == () else None),
                 *refusals_section(compression.refusals),
                 *verdict_section(compression.verdict, on_samples=on_samples),
                 models_section(models),

@@ -49,12 +49,19 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
     changed = sum(_is_changed(row) for row in compression.rows)
     return (
         *_changes(compression.before, compression.after, "original"),
-        Fact("level", number_text(compression.level), _asked_for(compression.budgets)),
+        _allocation(compression),
         Fact("blocks changed", str(changed), _left_alone(compression, changed)),
         *_output_change(compression),
         Fact("checks passed", str(len(compression.verdict.checks))),
         *_metric(compression.rows),
     )
+
+
+def _allocation(compression: Compression) -> Fact:
+    asked = _asked_for(compression.budgets)
+    if compression.damage is None:
+        return Fact("level", number_text(compression.level), asked)
+    return Fact("expected damage", number_text(compression.damage), asked)
 
 
 def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_relusv.runtime.graph_parts import DOUBLE, INT, node, open_kernel, value
+from onnx_relusv.runtime.graph_parts import DOUBLE, FLOAT, INT, node, open_kernel, value
 from onnx_relusv.runtime.session import Session
 
 
@@ -30,37 +30,38 @@ def moments_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     Outputs:
         new_total, new_sum: with this batch added.
     """
-    nodes = [*_columns("x", is_conv), *_second("x", "total"), *_first("x", "sum")]
+    nodes = [*column_nodes("x", is_conv, DOUBLE), *_second("x", "total"), *_first("x", "sum")]
     inputs = [
         helper.make_tensor_value_info("x", element_type, None),
-        *_geometry_inputs(is_conv),
+        *geometry_inputs(is_conv),
         value("total", DOUBLE, 3),
         value("sum", DOUBLE, 3),
     ]
     outputs = [value("new_total", DOUBLE, 3), value("new_sum", DOUBLE, 3)]
-    graph = helper.make_graph(nodes, "moments", inputs, outputs, _constants())
+    graph = helper.make_graph(nodes, "moments", inputs, outputs, geometry_constants())
     return open_kernel(graph, provider, alone=False)
 
 
 @lru_cache(maxsize=16)
-def fit_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
+def fit_kernel(provider: str, is_conv: bool, element_type: int, shifted: bool) -> Session:
     """Adds a batch to the moments of one input and of what a weight makes of another.
 
     Inputs, besides those of `moments_kernel` with x the input that a fit will see:
         y: the original's input, of the same shape and type.
         weight: (groups, rows, columns) float64.
-        cross: (groups, rows, columns) float64, sums of (weight y) x' so far.
-        target_sum: (groups, rows, 1) float64, sums of weight y so far.
+        shift: (groups, patches, rows) float32, added to weight y (shifted only).
+        cross: (groups, rows, columns) float64, sums of t x' so far, t being that sum.
+        target_sum: (groups, rows, 1) float64, sums of t so far.
 
     Outputs:
         new_total, new_sum, new_cross, new_target_sum: with this batch added.
     """
     nodes = [
-        *_columns("x", is_conv),
-        *_columns("y", is_conv),
+        *column_nodes("x", is_conv, DOUBLE),
+        *column_nodes("y", is_conv, DOUBLE),
         *_second("x", "total"),
         *_first("x", "sum"),
-        node("MatMul", ["weight", "y_exact"], "t_exact"),
+        *_target(shifted),
         node("MatMul", ["t_exact", "x_turned"], "cross_products"),
         node("Add", ["cross", "cross_products"], "new_cross"),
         *_first("t", "target_sum"),
@@ -69,17 +70,29 @@ def fit_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     inputs = [
         helper.make_tensor_value_info("x", element_type, None),
         helper.make_tensor_value_info("y", element_type, None),
-        *_geometry_inputs(is_conv),
+        *geometry_inputs(is_conv),
         value("weight", DOUBLE, 3),
+        *([value("shift", FLOAT, 3)] if shifted else []),
         *sums,
     ]
     outputs = [value(f"new_{one.name}", DOUBLE, 3) for one in sums]
-    graph = helper.make_graph(nodes, "fit", inputs, outputs, _constants())
+    graph = helper.make_graph(nodes, "fit", inputs, outputs, geometry_constants())
     return open_kernel(graph, provider, alone=False)
 
 
-def _columns(name: str, is_conv: bool) -> list[NodeProto]:
-    """NAME as NAME_exact, (groups, columns, rows) float64."""
+def _target(shifted: bool) -> list[NodeProto]:
+    if not shifted:
+        return [node("MatMul", ["weight", "y_exact"], "t_exact")]
+    return [
+        node("MatMul", ["weight", "y_exact"], "t_unshifted"),
+        node("Transpose", ["shift"], "shift_turned", perm=[0, 2, 1]),
+        node("Cast", ["shift_turned"], "shift_exact", to=DOUBLE),
+        node("Add", ["t_unshifted", "shift_exact"], "t_exact"),
+    ]
+
+
+def column_nodes(name: str, is_conv: bool, element_type: int) -> list[NodeProto]:
+    """NAME as NAME_exact, (groups, columns, rows) of a type."""
 
     def own(suffix: str) -> str:
         return f"{name}_{suffix}"
@@ -100,7 +113,7 @@ def _columns(name: str, is_conv: bool) -> list[NodeProto]:
             node("Gather", [own("all_rows"), "index"], own("rows"), axis=1),
             node("Transpose", [own("rows")], own("columns"), perm=[0, 2, 1]),
         ]
-    return [*nodes, node("Cast", [own("columns")], own("exact"), to=DOUBLE)]
+    return [*nodes, node("Cast", [own("columns")], own("exact"), to=element_type)]
 
 
 def _second(name: str, total: str) -> list[NodeProto]:
@@ -118,12 +131,14 @@ def _first(name: str, total: str) -> list[NodeProto]:
     ]
 
 
-def _geometry_inputs(is_conv: bool) -> list[ValueInfoProto]:
+def geometry_inputs(is_conv: bool) -> list[ValueInfoProto]:
+    """The inputs that say which patches are taken."""
     names = ("count", "pads", "index", "split", "shape") if is_conv else ("index", "shape")
     return [value(name, INT, 1) for name in names]
 
 
-def _constants() -> list[TensorProto]:
+def geometry_constants() -> list[TensorProto]:
+    """What `column_nodes` and the sums need."""
     return [
         numpy_helper.from_array(np.array([0, 0, -1]), "flat"),
         numpy_helper.from_array(np.array([2]), "last"),

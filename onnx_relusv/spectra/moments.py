@@ -79,12 +79,12 @@ class _Sum:
     def add(self, values: Any, batch: Batch) -> None:
         """Adds the real samples of a batch; `values` is an OrtValue."""
         shape = tuple(values.shape())
-        feeds, rows = self._sampling.feeds(shape, batch.count, batch.size, self._rng)
+        draw = self._sampling.draw(shape, batch.count, batch.size, self._rng)
         kernel = moments_kernel(self._provider, self._is_conv, values.element_type())
         # The sums are added to where they are: they are the largest thing here.
         into = {f"new_{name}": value for name, value in self._values.items()}
-        kernel.run_on_device({"x": values, **self._values, **feeds}, list(into), into)
-        self._rows += rows
+        kernel.run_on_device({"x": values, **self._values, **draw.feeds}, list(into), into)
+        self._rows += draw.rows
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk; the sums are used up."""

@@ -1,18 +1,35 @@
-"""Which patches of a batch moments are taken of: all, or seeded positions where there are many.
+"""Which patches of a batch are taken: all, or seeded positions where there are many.
 
 Where a Conv has many more output positions than its moments need, positions are drawn anew for
 every batch: `ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
 """
 
+from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
 
 from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
-from onnx_relusv.records import Block
+from onnx_relusv.records import Block, ReadOnlyArrays
 
 ROWS_PER_COLUMN = 16
 FEWEST_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Draw(ReadOnlyArrays):
+    """The patches that are taken of a batch.
+
+    Attributes:
+        feeds: A kernel's geometry inputs.
+        rows: How many patches they take.
+        places: Conv: output positions, the same of every sample; otherwise rows of the input
+            flattened to (rows, columns).
+    """
+
+    feeds: dict[str, np.ndarray]
+    rows: int
+    places: np.ndarray
 
 
 class Sampling:
@@ -21,20 +38,19 @@ class Sampling:
     Args:
         block: The block.
         samples: How many samples there are in all.
+        most: How many rows are enough; by default as many as moments need.
 
     Attributes:
         rows_per_sample: How many rows are taken of a sample, if it has as many.
     """
 
-    def __init__(self, block: Block, samples: int) -> None:
+    def __init__(self, block: Block, samples: int, most: int | None = None) -> None:
         self._geometry = block.geometry
         wanted = max(FEWEST_ROWS, ROWS_PER_COLUMN * block.geometry.columns)
-        self.rows_per_sample = ceil(wanted / samples)
+        self.rows_per_sample = ceil(min(wanted, most or wanted) / samples)
 
-    def feeds(
-        self, shape: tuple[int, ...], real: int, size: int, rng: np.random.Generator
-    ) -> tuple[dict[str, np.ndarray], int]:
-        """The kernel's geometry inputs for a batch of the input, and how many rows they take.
+    def draw(self, shape: tuple[int, ...], real: int, size: int, rng: np.random.Generator) -> Draw:
+        """Draws the patches of a batch of the input.
 
         Args:
             shape: Of the block's input.
@@ -43,15 +59,14 @@ class Sampling:
             rng: Draws positions.
         """
         if self._geometry.kind == "conv":
-            return self._conv_feeds(shape, real, rng)
+            return self._conv_draw(shape, real, rng)
         available = prod(shape[:-1]) * real // size
         rows = min(available, real * self.rows_per_sample)
         index = np.sort(rng.permutation(available)[:rows])
-        return {"index": index, "shape": np.array([1, -1, self._geometry.columns])}, rows
+        feeds = {"index": index, "shape": np.array([1, -1, self._geometry.columns])}
+        return Draw(feeds, rows, index)
 
-    def _conv_feeds(
-        self, shape: tuple[int, ...], samples: int, rng: np.random.Generator
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def _conv_draw(self, shape: tuple[int, ...], samples: int, rng: np.random.Generator) -> Draw:
         geometry, lengths = self._geometry, shape[2:]
         axes = len(lengths)
         pads = explicit_pads(geometry, lengths)
@@ -60,10 +75,29 @@ class Sampling:
         positions = np.sort(rng.choice(all_positions, count, replace=False))
         channels = geometry.in_channels // geometry.groups
         taps = prod(geometry.kernel)
-        return {
+        feeds = {
             "count": np.array([samples]),
             "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
             "index": patch_index(geometry, lengths, positions).reshape(-1),
             "split": np.array([0, geometry.groups, channels, taps, count]),
             "shape": np.array([geometry.groups, geometry.columns, -1]),
-        }, count * samples
+        }
+        return Draw(feeds, count * samples, positions)
+
+    def answers(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
+        """What a tensor of the shape of the block's answer holds for the patches of a draw.
+
+        Args:
+            values: The tensor, of a batch.
+            draw: The patches.
+            real: How many samples of the batch count.
+
+        Returns:
+            (groups, patches, rows), in the order of the kernels.
+        """
+        geometry = self._geometry
+        if geometry.kind != "conv":
+            return np.asarray(values.reshape(-1, geometry.out_channels)[draw.places][None])
+        flat = values[:real].reshape(real, geometry.groups, geometry.rows, -1)
+        picked = flat[..., draw.places]
+        return np.asarray(picked.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, geometry.rows))

@@ -1,4 +1,4 @@
-"""Moments for a regression: of an input z, and of z with a target that another input gives."""
+"""Moments for a regression: of an input z, and of z with a target that the original gives."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +14,31 @@ from onnx_relusv.spectra.sampling import Sampling
 
 
 @dataclass(frozen=True, eq=False)
+class Seen(ReadOnlyArrays):
+    """What a block sees of a batch.
+
+    Attributes:
+        original: Its input in the original network, x.
+        delivered: Its input in the compressed network, z.
+        real: How many samples of the batch count; the rest pads a fixed batch.
+        size: How many it has.
+        shortcut: What is added to its answer, in the original and in the compressed network; None
+            where nothing is.
+    """
+
+    original: np.ndarray
+    delivered: np.ndarray
+    real: int
+    size: int
+    shortcut: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class TargetMoments(ReadOnlyArrays):
-    """Moments of z and of t = Wx, none of them centred.
+    """Moments of z and of the target t, none of them centred.
+
+    t is Wx, and behind a shortcut Wx + s - s', s being what is added to the answer in the original
+    network and s' in the compressed one: so the sum is what is fitted.
 
     Attributes:
         second: (groups, columns, columns) float64, E zz'.
@@ -71,23 +94,27 @@ class TargetSums:
 
     def add(
         self,
-        x: np.ndarray,
-        z: np.ndarray,
-        real: int,
-        size: int,
+        seen: Seen,
         rng: np.random.Generator,
         provider: str,
     ) -> None:
-        """Adds the `real` samples of a batch of `size`: the original's input x, its stand-in z."""
-        feeds, rows = self._sampling.feeds(z.shape, real, size, rng)
-        values = {"x": as_value(z), "y": as_value(x)}
-        kernel = fit_kernel(provider, self._is_conv, values["x"].element_type())
+        """Adds the real samples of a batch."""
+        draw = self._sampling.draw(seen.delivered.shape, seen.real, seen.size, rng)
+        feeds = {"x": as_value(seen.delivered), "y": as_value(seen.original), **draw.feeds}
+        if seen.shortcut is not None:
+            exact, delivered = (
+                self._sampling.answers(values, draw, seen.real).astype(np.float32)
+                for values in seen.shortcut
+            )
+            feeds["shift"] = exact - delivered
+        kernel = fit_kernel(
+            provider, self._is_conv, feeds["x"].element_type(), seen.shortcut is not None
+        )
         result = kernel.run_on_device(
-            {**values, "weight": self._weight, **self._sums, **feeds},
-            [f"new_{name}" for name in self._sums],
+            {**feeds, "weight": self._weight, **self._sums}, [f"new_{name}" for name in self._sums]
         )
         self._sums = {name: result[f"new_{name}"] for name in self._sums}
-        self.rows += rows
+        self.rows += draw.rows
 
     def plus(self, other: "TargetSums") -> "TargetSums":
         """The sums of both."""

@@ -208,6 +208,7 @@ def compression() -> Compression:
                 form="spatial",
                 rank=21,
                 level=0.093,
+                damage=0.0123,
                 why="smallest rank with level at most 0.1",
             ),
             Cost(bytes=25_984, macs=1_312_672),
@@ -234,7 +235,9 @@ def compression() -> Compression:
         before=BEFORE,
         after=AFTER,
         budgets=Budgets(size=0.5),
+        allocation="damage",
         level=0.1,
+        damage=0.0321,
         rows=rows,
         refusals=REFUSALS,
         verdict=Verdict(

@@ -1,0 +1,101 @@
+"""Fits one block: starts, the best of them behind the activation, and its refinement."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_relusv.fitted import Change, Fitted
+from onnx_relusv.graph.sums import ResidualSum
+from onnx_relusv.importance import consumers_gram, direct_consumers, importance_root
+from onnx_relusv.opened import Opened
+from onnx_relusv.records import Activation, Block, Floats, Moments
+from onnx_relusv.refinement import Objective, refined
+from onnx_relusv.regression import regressed
+from onnx_relusv.spectra.target_moments import Seen, TargetSums
+from onnx_relusv.spectra.target_rows import TargetRows
+from onnx_relusv.split import Split
+from onnx_relusv.workload import rows_within
+
+# Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
+RIDGES = (1e-3, 1e-2, 1e-1)
+_RELU = Activation(kind="relu", slopes=np.zeros(1))
+
+
+class BlockFit:
+    """One block that is fitted, and how its answers are judged.
+
+    Args:
+        opened: The model.
+        change: What is wanted.
+        residual: Where the block's answer is added to a shortcut; None where it is not.
+    """
+
+    def __init__(self, opened: Opened, change: Change, residual: ResidualSum | None) -> None:
+        self.block: Block = change.block
+        self.shortcut = None if residual is None else residual.shortcut
+        self._opened = opened
+        self._change = change
+        self._linear = opened.folding(change.block)
+        self._behind = change.block.activation
+        if residual is not None and residual.rectified:
+            self._behind = _RELU
+
+    def fitted(self, plain: Fitted, parts: Split, batches: Iterator[tuple[Seen, bool]]) -> Fitted:
+        """The best factors that are found.
+
+        Args:
+            plain: The plain factors, with the moments of the original's input.
+            parts: The samples.
+            batches: What the block sees, and whether it is for choosing.
+        """
+        opened, count = self._opened, parts.fit.count
+        sums = TargetSums(self.block, self._linear, count)
+        most = rows_within(self.block, opened.options.working_bytes)
+        fitting, selecting = (
+            TargetRows(self.block, self._linear, samples, most)
+            for samples in (count, parts.select.count if parts.select else 1)
+        )
+        rng = np.random.default_rng(opened.options.seed)
+        for seen, choosing in batches:
+            if choosing:
+                selecting.add(seen, rng, opened.provider)
+            else:
+                sums.add(seen, rng, opened.provider)
+                fitting.add(seen, rng, opened.provider)
+        objective = Objective(
+            geometry=self.block.geometry,
+            activation=self._behind,
+            importance=self._importance(),
+            provider=opened.provider,
+        )
+        judges = selecting.rows()
+        means = sums.means()
+        root = self._root(plain.moments)
+        starts = [plain] + [
+            regressed(self._change, self._linear, means, ridge, count, each)
+            for each in ([None] if root is None else [None, root])
+            for ridge in RIDGES
+        ]
+        values = [objective.value(start.factors, judges) for start in starts]
+        best = starts[int(np.argmin(values))]
+        factors = refined(best.factors, objective, fitting.rows(), judges, rng)
+        return best if factors is best.factors else replace(best, factors=factors, refined=True)
+
+    def _importance(self) -> Floats | None:
+        consumers = direct_consumers(self.block, self._opened.blocks)
+        if not consumers:
+            return None
+        maps = [self._opened.folding(consumer) for consumer in consumers]
+        return consumers_gram(self.block.geometry.out_channels, maps)
+
+    def _root(self, moments: Moments | None) -> Floats | None:
+        """What outputs are weighted with in a regression; None where all count alike."""
+        consumers = direct_consumers(self.block, self._opened.blocks)
+        if self._change.form == "spatial" or moments is None or not consumers:
+            return None
+        W = self._linear.weight[0]
+        mean = W @ moments.mean[0] + self._linear.bias
+        variance = np.einsum("rc,rc->r", W @ moments.covariance[0], W)
+        maps = (self._opened.folding(consumer) for consumer in consumers)
+        return importance_root(self.block.activation, mean, variance, maps)

@@ -1,0 +1,99 @@
+"""How much accuracy is lost at most: exact one-sided bounds from samples counted in pairs.
+
+Both models answer the same samples, so what counts is where only one of them is right. Let p10 be
+the probability that a sample loses (the original is right, the smaller model wrong) and p01 that it
+gains (the other way round). The drop is p10 - p01: where both are right or both wrong, the
+accuracies are equal.
+
+Of n independent samples, the number that loses is binomial (n, p10), the number that gains binomial
+(n, p01). Clopper and Pearson's upper end U for p10 is the p at which so few losses or fewer have
+probability e; the true p10 lies above it with probability e at most, whatever it is, because a count
+k with U(k) < p10 is one of those whose lower tail at p10 is below e. Likewise for the lower end L of
+p01. The two counts depend on each other, but the union bound asks for no independence: with half of
+the error each,
+
+    P(p10 - p01 > U(n10) - L(n01)) <= P(p10 > U) + P(p01 < L) <= e/2 + e/2.
+
+Without labels, the share of answers that change is bounded in place of the drop, by one upper end
+with all of the error. It bounds the drop, too, whatever the labels are: who loses, changes.
+"""
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import beta
+
+
+@dataclass(frozen=True)
+class Discordance:
+    """On how many samples two models differ.
+
+    Attributes:
+        samples: How many there are.
+        lost: With labels, those that the original alone has right; without, those whose answers
+            differ.
+        gained: Those that the smaller model alone has right; None without labels.
+    """
+
+    samples: int
+    lost: float
+    gained: float | None
+
+    @property
+    def drop(self) -> float:
+        """The drop of the accuracy on these samples, or the disagreement, as a share."""
+        return (self.lost - (self.gained or 0)) / self.samples
+
+    def bound(self, error: float) -> float:
+        """An upper bound of the drop, or of the disagreement, as a share.
+
+        It holds with probability 1 - error at least, for samples drawn independently and looked
+        at once.
+
+        Args:
+            error: The probability with which it may fail.
+        """
+        if self.gained is None:
+            return upper_end(self.lost, self.samples, error)
+        most = upper_end(self.lost, self.samples, error / 2)
+        return most - lower_end(self.gained, self.samples, error / 2)
+
+    def expected(self, samples: int) -> "Discordance":
+        """The same rates on another number of samples; counts need not be whole then."""
+        factor = samples / self.samples
+        gained = None if self.gained is None else self.gained * factor
+        return Discordance(samples, self.lost * factor, gained)
+
+
+def upper_end(count: float, samples: int, error: float) -> float:
+    """Clopper and Pearson's one-sided upper end for a probability.
+
+    Args:
+        count: How often it happened.
+        samples: Of how many.
+        error: The probability with which the true one may lie above.
+    """
+    return 1.0 if count >= samples else float(beta.isf(error, count + 1, samples - count))
+
+
+def lower_end(count: float, samples: int, error: float) -> float:
+    """Clopper and Pearson's one-sided lower end, as `upper_end`."""
+    return 0.0 if count <= 0 else float(beta.ppf(error, count, samples - count + 1))
+
+
+def samples_needed(most: float, error: float, *, labelled: bool) -> int:
+    """How many samples it takes until a file that changes no answer can be certified.
+
+    With no discordant sample the upper end is 1 - e^(1/n), e being all of the error, or half of it
+    with labels; it reaches `most` at n = ln(e) / ln(1 - most).
+
+    Args:
+        most: The largest drop or disagreement, a share above 0 and below 1.
+        error: The probability with which the bound may fail.
+        labelled: Whether the samples have labels.
+    """
+    own = error / 2 if labelled else error
+    count = max(1, math.floor(math.log(own) / math.log1p(-most)))
+    while upper_end(0, count, own) > most:
+        count += 1
+    return count

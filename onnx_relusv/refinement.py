@@ -1,0 +1,180 @@
+"""ReLU-aware refinement: factors that are right behind the activation, not only before it.
+
+A regression minimises the error of Lz + b' against Wx + b. What the next layers see is behind phi,
+where an error on an inactive unit is nothing, and where the consumers of a unit decide how much
+the rest counts:
+
+    E e'Se,    e = phi(Lz + b' + s') - phi(Wx + b + s),
+
+S the consumers' Gram matrix or the identity, s and s' what shortcuts add. It is the objective of
+Zhang, Zou, He, Sun (2015), equation 8, with S; it is descended by Adam (Kingma, Ba, 2015) on the
+factors and the bias, over rows that are drawn from all batches. The factors of the epoch that is
+best on rows that no step saw are kept; the start is among them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnx_relusv import forms
+from onnx_relusv.decisions import Factors
+from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
+from onnx_relusv.runtime.refine_kernels import slope_kernel
+from onnx_relusv.spectra.target_rows import Rows
+
+_ROWS_A_STEP = 1024
+_EPOCHS = 12
+# Of the root mean square of a factor's entries: how far one step moves each of them, at first.
+_STEP = 5e-3
+_MOMENTUM, _MEMORY = 0.9, 0.99
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Objective(ReadOnlyArrays):
+    """E e'Se over rows, for factors of a block.
+
+    Attributes:
+        geometry: The block's.
+        activation: What is behind the block's answer, or behind the sum that it goes into.
+        importance: (out, out) float64 S; None for the identity.
+        provider: Execution provider.
+    """
+
+    geometry: Geometry
+    activation: Activation
+    importance: Floats | None
+    provider: str
+
+    def value(self, factors: Factors, rows: Rows) -> float:
+        """The mean of e'Se."""
+        starts = range(0, rows.count, _ROWS_A_STEP)
+        total = sum(
+            float(self._run(factors, rows, slice(start, start + _ROWS_A_STEP), ["loss"])["loss"])
+            for start in starts
+        )
+        return total / max(rows.count, 1)
+
+    def slope(self, factors: Factors, rows: Rows, chosen: np.ndarray) -> tuple[Floats, Floats]:
+        """Half the derivative of the mean over some rows, with respect to L and b'."""
+        found = self._run(factors, rows, chosen, ["map_slope", "bias_slope"])
+        map_slope = found["map_slope"].transpose(0, 2, 1).astype(np.float64) / len(chosen)
+        return map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / len(chosen)
+
+    def _run(
+        self, factors: Factors, rows: Rows, chosen: np.ndarray | slice, outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        geometry, activation = self.geometry, self.activation
+        composed = forms.compose(factors.form, geometry, factors.first, factors.second)
+        shape = (geometry.groups, 1, geometry.rows)
+        slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,)).reshape(shape)
+        feeds = {
+            "z": rows.z[:, chosen],
+            "target": rows.target[:, chosen],
+            "map": composed.transpose(0, 2, 1),
+            "bias": factors.bias.reshape(shape),
+            "slope": slopes,
+        }
+        if rows.shift is not None:
+            feeds["shift"] = rows.shift[:, chosen]
+        if activation.ceiling is not None:
+            feeds["ceiling"] = np.full((1, 1, 1), activation.ceiling)
+        if self.importance is not None:
+            feeds["importance"] = self.importance[None]
+        kernel = slope_kernel(
+            self.provider,
+            clipped=activation.ceiling is not None,
+            weighted=self.importance is not None,
+            shifted=rows.shift is not None,
+        )
+        ready = {name: np.ascontiguousarray(each, np.float32) for name, each in feeds.items()}
+        return kernel.run(ready, outputs)
+
+
+def refined(
+    start: Factors,
+    objective: Objective,
+    fitting: Rows,
+    selecting: Rows,
+    rng: np.random.Generator,
+) -> Factors:
+    """Factors with a smaller objective on the selecting rows, or the start where none are found.
+
+    Args:
+        start: Where to begin.
+        objective: What to descend.
+        fitting: Rows that steps are taken on.
+        selecting: Rows that decide which epoch's factors are kept.
+        rng: Shuffles.
+    """
+    balanced = _balanced(start)
+    best, least = start, objective.value(start, selecting)
+    spread = float(np.std(fitting.target)) or 1.0
+    sizes = (_size(balanced.first), _size(balanced.second), spread)
+    optimizer = _Adam([balanced.first, balanced.second, balanced.bias])
+    per_epoch = max(1, fitting.count // _ROWS_A_STEP)
+    steps = _EPOCHS * per_epoch
+    for _ in range(_EPOCHS):
+        for part in np.array_split(rng.permutation(fitting.count), per_epoch):
+            current = _with(balanced, optimizer.parameters)
+            map_slope, bias_slope = objective.slope(current, fitting, part)
+            share = _STEP * 0.5 * (1 + np.cos(np.pi * optimizer.steps / steps))
+            optimizer.step(
+                [*_chained(current, objective.geometry, map_slope), bias_slope],
+                [share * size for size in sizes],
+            )
+        current = _with(balanced, optimizer.parameters)
+        reached = objective.value(current, selecting)
+        if reached < least:
+            best, least = current, reached
+    return best
+
+
+def _chained(factors: Factors, geometry: Geometry, map_slope: Floats) -> tuple[Floats, Floats]:
+    """The slope with respect to both factors."""
+    matrix = forms.unfold(factors.form, geometry, map_slope)
+    return factors.second.transpose(0, 2, 1) @ matrix, matrix @ factors.first.transpose(0, 2, 1)
+
+
+def _balanced(factors: Factors) -> Factors:
+    """The same product, each inner unit with equal norms on both sides."""
+    before = np.linalg.norm(factors.first, axis=2)
+    after = np.linalg.norm(factors.second, axis=1)
+    known = (before > 0) & (after > 0)
+    ratio = np.sqrt(np.where(known, after, 1) / np.where(known, before, 1))
+    return replace(
+        factors,
+        first=factors.first * ratio[:, :, None],
+        second=factors.second / ratio[:, None, :],
+    )
+
+
+def _with(factors: Factors, parameters: Sequence[Floats]) -> Factors:
+    first, second, bias = parameters
+    return replace(factors, first=first, second=second, bias=bias)
+
+
+def _size(values: Floats) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+class _Adam:
+    """First-order steps whose lengths follow the running size of each entry's slope."""
+
+    def __init__(self, parameters: Sequence[Floats]) -> None:
+        self.parameters = [np.array(values) for values in parameters]
+        self._means = [np.zeros_like(values) for values in parameters]
+        self._squares = [np.zeros_like(values) for values in parameters]
+        self.steps = 0
+
+    def step(self, slopes: Sequence[Floats], lengths: Sequence[float]) -> None:
+        """Moves every entry by about `lengths` at most."""
+        self.steps += 1
+        first, second = 1 - _MOMENTUM**self.steps, 1 - _MEMORY**self.steps
+        for index, slope in enumerate(slopes):
+            mean = _MOMENTUM * self._means[index] + (1 - _MOMENTUM) * slope
+            square = _MEMORY * self._squares[index] + (1 - _MEMORY) * slope**2
+            self._means[index], self._squares[index] = mean, square
+            moved = (mean / first) / (np.sqrt(square / second) + _TINY)
+            self.parameters[index] = self.parameters[index] - lengths[index] * moved

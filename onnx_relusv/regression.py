@@ -1,0 +1,66 @@
+"""Asymmetric reduced-rank regression: the best factors for the input that is really delivered.
+
+The target is what the original answers, t; the input is z, which the blocks before delivered. The
+best linear map of z is
+
+    M = E[t z'] E[zz']^(-1)      (centred moments, ridge towards W),
+
+and since the rest of the error does not depend on L, the best L of a form and rank is that of M in
+the metric of z, after Zhang, Zou, He, Sun, "Accelerating Very Deep Convolutional Networks for
+Classification and Detection" (2015), section 3.2. The bias follows from the means.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.linalg
+
+from onnx_relusv.factors import double_layer
+from onnx_relusv.fitted import Change, Fitted, weighted
+from onnx_relusv.records import Floats, LinearMap
+from onnx_relusv.spectra.moments import shrunk_moments
+from onnx_relusv.spectra.target_moments import TargetMoments
+
+
+def regressed(
+    change: Change,
+    linear: LinearMap,
+    means: TargetMoments,
+    ridge: float,
+    samples: int,
+    root: Floats | None,
+) -> Fitted:
+    """The factors of M in the metric of z, and of what consumers feel if `root` is given.
+
+    Args:
+        change: What is wanted.
+        linear: The block's own map W.
+        means: Moments of z and of the target.
+        ridge: How strongly M is drawn towards W, as a share of the mean variance of z.
+        samples: How many independent samples the moments come from.
+        root: (out, out) upper triangular R; outputs are judged by |R(...)|. None for I.
+    """
+    moments = shrunk_moments(means.mean, means.second, means.rows, samples)
+    maps = []
+    for W, second, cross, mean, target in zip(
+        linear.weight, means.second, means.cross, means.mean, means.target, strict=True
+    ):
+        metric = second - np.outer(mean, mean)
+        towards = ridge * np.trace(metric) / len(metric) + np.finfo(np.float64).tiny
+        metric[np.diag_indices_from(metric)] += towards
+        seen = cross - np.outer(target, mean) + towards * W
+        maps.append(scipy.linalg.solve(metric, seen.T, assume_a="pos").T)
+    weight = np.stack(maps)
+    bias = linear.bias + (means.target - np.einsum("grc,gc->gr", weight, means.mean)).reshape(-1)
+    regression = LinearMap(weight, bias)
+    form, geometry, rank = change.form, change.block.geometry, change.rank
+    if root is None:
+        factors = double_layer(form, geometry, regression, moments, rank)
+        return Fitted(factors, regression, moments)
+    # Outputs weighted by R: the factors of RM, with R taken off the second one again.
+    target = weighted(root, regression)
+    seen_by_consumers = double_layer(form, geometry, target, moments, rank)
+    second = scipy.linalg.solve_triangular(root, seen_by_consumers.second[0])
+    offset = scipy.linalg.solve_triangular(root, seen_by_consumers.bias)
+    factors = replace(seen_by_consumers, second=second[None], bias=offset)
+    return Fitted(factors, target, moments, root)
