@@ -1,73 +1,74 @@
-"""From a plan to the written file and what is reported of it."""
+"""From a fitted plan to the written file and what is reported of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost
-from onnx_relusv.decisions import Choice, Plan
+from onnx_relusv.decisions import Choice
+from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model
-from onnx_relusv.opened import BlockMoments, Opened, facts_of, provenance
+from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.folder import write_compression
-from onnx_relusv.results import BlockRow, Compression, Verdict
-from onnx_relusv.rewriting import write_planned
+from onnx_relusv.results import BlockRow, Certificate, Compression, Verdict
+from onnx_relusv.rewriting import write_fitted
 from onnx_relusv.rows import Measured
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A plan to be carried out, and what the report says besides."""
+    """A fitted plan to be written, and what the report says besides."""
 
     opened: Opened
-    plan: Plan
+    fitted: FittedPlan
     measured: Measured
-    moments: BlockMoments
     command: str
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    certificate: Certificate | None = None
 
 
 def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -> Compression:
-    """Carries a plan out; the report is written before the model gets its name.
+    """Writes the smaller model; the report is written before the model gets its name.
 
     Raises:
-        BudgetError: The plan changes nothing, or the file is over its size budget.
+        BudgetError: The file is over its size budget.
         ValidationError: The result failed a check and was not written.
     """
     done: list[Compression] = []
 
-    def before_publishing(written: Model, verdict: Verdict, levels: dict[str, float]) -> None:
-        done.append(_compression(job, written, output, verdict, levels))
+    def before_publishing(written: Model, verdict: Verdict) -> None:
+        done.append(_compression(job, written, output, verdict))
         if report is not None:
             write_compression(done[0], report)
 
-    write_planned(job.opened, job.plan, job.moments, output, progress, before_publishing)
+    write_fitted(job.opened, job.fitted, output, progress, before_publishing)
     return done[0]
 
 
-def _compression(
-    job: Job, written: Model, output: Path, verdict: Verdict, levels: dict[str, float]
-) -> Compression:
-    opened = job.opened
-    choices = {choice.key: choice for choice in job.plan.choices}
+def _compression(job: Job, written: Model, output: Path, verdict: Verdict) -> Compression:
+    opened, plan, levels = job.opened, job.fitted.plan, job.fitted.levels
+    choices = {choice.key: choice for choice in plan.choices}
     return Compression(
         before=opened.facts,
         after=replace(
             facts_of(written, opened.provider, opened.example, opened.options.seed), path=output
         ),
-        budgets=job.plan.budgets,
-        allocation=job.plan.allocation,
-        level=job.plan.level,
-        damage=job.plan.damage,
+        budgets=plan.budgets,
+        allocation=plan.allocation,
+        level=plan.level,
+        damage=plan.damage,
         rows=tuple(_decided(row, choices.get(row.block.key), levels) for row in job.measured.rows),
         refusals=opened.refusals,
         verdict=verdict,
+        certificate=job.certificate,
         warnings=job.warnings,
         provenance=provenance(opened.provider, opened.options.seed, opened.samples, job.command),
     )
 
 
-def _decided(row: BlockRow, choice: Choice | None, levels: dict[str, float]) -> BlockRow:
+def _decided(row: BlockRow, choice: Choice | None, levels: Mapping[str, float]) -> BlockRow:
     """A block's row with what became of it."""
     choice = choice or Choice(key=row.block.key, why="not in the plan")
     if choice.form is None or choice.rank is None or choice.action == "keep":

@@ -6,11 +6,11 @@ gains (the other way round). The drop is p10 - p01: where both are right or both
 accuracies are equal.
 
 Of n independent samples, the number that loses is binomial (n, p10), the number that gains binomial
-(n, p01). Clopper and Pearson's upper end U for p10 is the p at which so few losses or fewer have
-probability e; the true p10 lies above it with probability e at most, whatever it is, because a count
-k with U(k) < p10 is one of those whose lower tail at p10 is below e. Likewise for the lower end L of
-p01. The two counts depend on each other, but the union bound asks for no independence: with half of
-the error each,
+(n, p01). Clopper and Pearson's upper end U(k) is the p at which k losses or fewer have probability e.
+The true p10 lies above it with probability e at most, whatever it is: U grows with k, and at the
+largest k with U(k) < p10, k losses or fewer have a probability below e. Likewise for the lower end L
+of p01. The two counts depend on each other, but the union bound asks for no independence: with half
+of the error e each,
 
     P(p10 - p01 > U(n10) - L(n01)) <= P(p10 > U) + P(p01 < L) <= e/2 + e/2.
 

@@ -84,11 +84,22 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
-    """What the user asked for: shares of the original's bytes and MACs, and a common level."""
+    """What the user asked for; None where nothing was.
+
+    Attributes:
+        size: Share of the original's bytes.
+        macs: Share of its multiply-accumulates.
+        tolerance: The common level.
+        max_drop: Points of accuracy that may be lost, or of answers that may change where there
+            are no labels.
+        confidence: With which that is certified.
+    """
 
     size: float | None = None
     macs: float | None = None
     tolerance: float | None = None
+    max_drop: float | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

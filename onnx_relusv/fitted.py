@@ -1,8 +1,9 @@
 """The frozen records of a fit: what is to be replaced, and what was found for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx_relusv.decisions import Factors, Form
+from onnx_relusv.decisions import Factors, Form, Plan
 from onnx_relusv.records import Block, Floats, LinearMap, Moments
 
 
@@ -37,6 +38,21 @@ class Fitted:
     def weighted(self, dense: LinearMap) -> LinearMap:
         """A dense map as the fit saw it: its outputs weighted by what the consumers feel."""
         return dense if self.root is None else weighted(self.root, dense)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPlan:
+    """A plan in numbers, ready to be written.
+
+    Attributes:
+        plan: The plan.
+        factors: By key, of every block that changes.
+        levels: The level that each of them reaches as stored.
+    """
+
+    plan: Plan
+    factors: Mapping[str, Factors]
+    levels: Mapping[str, float]
 
 
 def weighted(root: Floats, dense: LinearMap) -> LinearMap:

@@ -52,10 +52,10 @@ class PlanOptions:
     """What a plan may do.
 
     Attributes:
-        budgets: Size, MACs and tolerance.
+        budgets: Size, MACs, tolerance, and the largest drop; all that are given hold.
         allocation: ``level`` gives all blocks one common level; ``damage`` measures what each of
             their forms does to the outputs; ``auto`` takes damage where there are samples and a
-            budget on size or MACs.
+            budget on size, MACs or the drop. A largest drop goes with damage alone.
         method: ``double-layer`` prunes ranks; ``auto`` equals it so far.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
@@ -76,12 +76,32 @@ class PlanOptions:
             raise UsageError(f"method {self.method!r}: use auto or double-layer.")
         if self.allocation not in ("auto", "level", "damage"):
             raise UsageError(f"allocation {self.allocation!r}: use auto, level or damage.")
-        if self.allocation == "damage" and self.budgets.size is None and self.budgets.macs is None:
-            raise UsageError("--allocation damage needs a --size or --macs to allocate.")
         for name in ("size", "macs", "tolerance"):
             share = getattr(self.budgets, name)
             if share is not None and not 0 < share < 1:
                 raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
+        self._check_drop()
+        if self.allocation == "damage" and not self.has_budget:
+            raise UsageError("--allocation damage needs a --size, --macs or --max-drop.")
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is something to share out among the blocks: size, MACs or the drop."""
+        own = (self.budgets.size, self.budgets.macs, self.budgets.max_drop)
+        return any(budget is not None for budget in own)
+
+    def _check_drop(self) -> None:
+        most, confidence = self.budgets.max_drop, self.budgets.confidence
+        if most is not None and not 0 < most < 100:
+            raise UsageError(f"--max-drop {most:g}: use points above 0 and below 100.")
+        if most is not None and self.allocation == "level":
+            raise UsageError(
+                "--max-drop shares the loss out by damage; leave --allocation level away."
+            )
+        if confidence is not None and most is None:
+            raise UsageError("--confidence is that of a --max-drop; give one.")
+        if confidence is not None and not 0.5 < confidence < 1:
+            raise UsageError(f"--confidence {confidence:g}: use a number above 0.5 and below 1.")
 
     def allows(self, key: str) -> bool:
         """Whether the globs let a block be changed."""

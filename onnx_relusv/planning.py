@@ -1,15 +1,18 @@
 """From measured blocks to a plan: by one level, or by the damage that is measured."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from onnx_relusv.allocation import Origin, make_plan
+from onnx_relusv.cost import block_cost
 from onnx_relusv.damage import damage_curves, with_damage
-from onnx_relusv.decisions import Cost, Plan
+from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.errors import UsageError
 from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Progress
+from onnx_relusv.records import Block
 from onnx_relusv.rows import Measured
 from onnx_relusv.samples import Samples
 from onnx_relusv.split import split
@@ -18,11 +21,55 @@ from onnx_relusv.split import split
 _PROVENANCE_BYTES = 700
 
 
-def divided(opened: Opened) -> Opened:
-    """With the samples split into their parts."""
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """All that a plan by damage is made of; measured once, for any number of plans.
+
+    Attributes:
+        blocks: In topological order.
+        candidates: With their damages, by key of the blocks that may change.
+        curves: What the damages come from.
+        origin: What plans are for.
+    """
+
+    blocks: tuple[Block, ...]
+    candidates: Mapping[str, Sequence[Candidate]]
+    curves: tuple[DamageCurve, ...]
+    origin: Origin
+
+    def plan(self, budgets: Budgets) -> Plan:
+        """The plan with the least expected damage within the budgets.
+
+        Raises:
+            BudgetError: They cannot be reached.
+        """
+        return make_damage_plan(self.blocks, self.candidates, self.curves, budgets, self.origin)
+
+    def least_size(self, tolerance: float | None) -> float:
+        """The smallest share of the bytes that there is a plan for, whatever the damage."""
+        total, saved = self.origin.total.bytes, 0
+        for block in self.blocks:
+            offered = [
+                candidate.bytes
+                for candidate in self.candidates.get(block.key, ())
+                if tolerance is None or candidate.level <= tolerance
+            ]
+            now = block_cost(block).bytes
+            saved += now - min([now, *offered])
+        return (total + self.origin.added_bytes - saved) / total
+
+
+def divided(opened: Opened, *, certifying: bool = False) -> Opened:
+    """With the samples split into their parts.
+
+    Args:
+        opened: The model.
+        certifying: Whether a part is set aside for certifying.
+    """
     if opened.samples is None:
         return opened
-    return replace(opened, split=split(opened.samples, opened.options.seed))
+    parts = split(opened.samples, opened.options.seed, certifying=certifying)
+    return replace(opened, split=parts)
 
 
 def decide(
@@ -45,8 +92,41 @@ def decide(
         BudgetError: The budgets cannot be reached.
         UsageError: Damage was asked for without samples.
     """
-    candidates = {key: found for key, found in measured.candidates.items() if planning.allows(key)}
-    origin = Origin(
+    select = None if opened.split is None else opened.split.select
+    if not _by_damage(planning, select):
+        candidates = _allowed(measured, planning)
+        return make_plan(opened.blocks, candidates, planning.budgets, _origin(opened))
+    return offered(opened, measured, moments, planning, progress).plan(planning.budgets)
+
+
+def offered(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Offer:
+    """Measures the damage of what may be done; arguments as of `decide`."""
+    parts, candidates = opened.split, _allowed(measured, planning)
+    assert parts is not None  # whoever plans by damage has looked
+    assert parts.select is not None
+    curves = damage_curves(opened, parts.select, candidates, moments, progress)
+    return Offer(
+        blocks=opened.blocks,
+        candidates={
+            key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()
+        },
+        curves=tuple(curve for own in curves.values() for curve in own),
+        origin=_origin(opened),
+    )
+
+
+def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:
+    return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
+
+
+def _origin(opened: Opened) -> Origin:
+    return Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.samples is None else opened.samples.sha256,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
@@ -54,18 +134,9 @@ def decide(
         seed=opened.options.seed,
         method="double-layer",
     )
-    select = None if opened.split is None else opened.split.select
-    if not _by_damage(planning, select):
-        return make_plan(opened.blocks, candidates, planning.budgets, origin)
-    assert select is not None
-    curves = damage_curves(opened, select, candidates, moments, progress)
-    known = {key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()}
-    listed = [curve for own in curves.values() for curve in own]
-    return make_damage_plan(opened.blocks, known, listed, planning.budgets, origin)
 
 
 def _by_damage(planning: PlanOptions, select: Samples | None) -> bool:
     if planning.allocation == "damage" and select is None:
         raise UsageError("--allocation damage needs --samples, two at least.")
-    has_budget = planning.budgets.size is not None or planning.budgets.macs is not None
-    return planning.allocation != "level" and select is not None and has_budget
+    return planning.allocation != "level" and select is not None and planning.has_budget

@@ -7,13 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from onnx import ModelProto
 
 from onnx_relusv import forms
 from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
 from onnx_relusv.fit import fit
-from onnx_relusv.fitted import Change
+from onnx_relusv.fitted import Change, FittedPlan
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, staged, write_staged
@@ -24,30 +25,21 @@ from onnx_relusv.results import Verdict
 from onnx_relusv.validate import Claim, check_stated_level, validate
 
 
-def write_planned(
-    opened: Opened,
-    plan: Plan,
-    moments: BlockMoments,
-    output: Path,
-    progress: Progress,
-    before_publishing: Callable[[Model, Verdict, dict[str, float]], None],
-) -> None:
-    """Carries a plan out.
+def fit_plan(
+    opened: Opened, plan: Plan, moments: BlockMoments, progress: Progress
+) -> FittedPlan:
+    """Finds the factors that carry a plan out.
 
     Args:
         opened: The model.
         plan: For this model.
         moments: Of the blocks' inputs.
-        output: Where the file goes, once it has passed all checks.
-        progress: Told of the stages.
-        before_publishing: Called with the staged model, its verdict and the level that every
-            changed block reaches; whatever else is to be written is written there, and an error
-            leaves no model behind.
+        progress: Told of the fit.
 
     Raises:
         InputError: The plan names blocks or ranks that the model does not have.
-        BudgetError: The plan changes nothing, or the file is over its size budget.
-        ValidationError: A check failed.
+        BudgetError: The plan changes nothing.
+        ValidationError: Factors as stored are not what they were fitted to be.
     """
     changed = _changed(opened, plan)
     if not changed:
@@ -55,31 +47,67 @@ def write_planned(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
             "Allow a higher --tolerance or a --size."
         )
-    fitted = fit(opened, changed, moments, progress)
-    factors = {key: found.factors for key, found in fitted.items()}
-    dense: dict[str, LinearMap] = {}
+    found = fit(opened, changed, moments, progress)
     levels: dict[str, float] = {}
     for change in changed:
-        key = change.block.key
-        dense[key] = as_stored(change.block, factors[key])
-        check_stated_level(change, fitted[key], dense[key])
-        levels[key] = composed_level(opened.folding(change.block), dense[key].weight, moments[key])
-    proto = rewrite(opened.model, opened.blocks, factors, _provenance(opened, plan))
+        block, fitted = change.block, found[change.block.key]
+        dense = as_stored(block, fitted.factors)
+        check_stated_level(change, fitted, dense)
+        levels[block.key] = composed_level(opened.folding(block), dense.weight, moments[block.key])
+    return FittedPlan(plan, {key: fitted.factors for key, fitted in found.items()}, levels)
+
+
+def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
+    """By key, the one linear map that each double layer composes to, as it is stored."""
+    return {
+        block.key: as_stored(block, fitted.factors[block.key])
+        for block in opened.blocks
+        if block.key in fitted.factors
+    }
+
+
+def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:
+    """The smaller model, unchecked."""
+    story = _provenance(opened, fitted.plan)
+    return rewrite(opened.model, opened.blocks, fitted.factors, story)
+
+
+def write_fitted(
+    opened: Opened,
+    fitted: FittedPlan,
+    output: Path,
+    progress: Progress,
+    before_publishing: Callable[[Model, Verdict], None],
+) -> None:
+    """Writes a plan that was fitted.
+
+    Args:
+        opened: The model.
+        fitted: The plan and its factors.
+        output: Where the file goes, once it has passed all checks.
+        progress: Told of the validation.
+        before_publishing: Called with the staged model and its verdict; whatever else is to be
+            written is written there, and an error leaves no model behind.
+
+    Raises:
+        BudgetError: The file is over its size budget.
+        ValidationError: A check failed.
+    """
     with staged(output) as folder:
-        path = write_staged(proto, opened.model, folder, output.name)
+        path = write_staged(rewritten(opened, fitted), opened.model, folder, output.name)
         with progress.stage("Validation", 1) as advance:
             verdict = validate(
                 opened.model,
                 path,
-                Claim(opened.blocks, dense, levels),
+                Claim(opened.blocks, dense_maps(opened, fitted), fitted.levels),
                 opened.samples,
                 provider=opened.provider,
                 rng=np.random.default_rng(opened.options.seed),
             )
             advance(1)
         written = read_model(path)
-        _check_size(opened, plan, written)
-        before_publishing(written, verdict, levels)
+        _check_size(opened, fitted.plan, written)
+        before_publishing(written, verdict)
         publish(path, output)
 
 

@@ -1,5 +1,6 @@
 """The samples, split once by seed: for fitting, for choosing, and for certifying a bound."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +39,29 @@ def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:
         certifying: Whether a part is set aside for certifying.
     """
     order = np.random.default_rng([seed, _STREAM]).permutation(samples.count)
-    certified = round(CERTIFY_SHARE * samples.count) if certifying else 0
-    left = samples.count - certified
-    selected = min(max(1, round(SELECT_SHARE * left)), left - 1)
-    bounds = np.cumsum([certified, selected])
+    bounds = np.cumsum(_sizes(samples.count, certifying=certifying)[:2])
     certify, select, fit = (np.sort(part) for part in np.split(order, bounds))
     return Split(
         fit=samples.part(fit),
         select=samples.part(select) if len(select) else None,
         certify=samples.part(certify) if len(certify) else None,
     )
+
+
+def samples_for(certified: int) -> int:
+    """The fewest samples of which so many are for certifying, and some for each other part."""
+    # Rounding moves the share by half a sample.
+    count = max(certified, math.floor((certified - 1) / CERTIFY_SHARE))
+    while True:
+        own, *others = _sizes(count, certifying=True)
+        if own >= certified and min(others) >= 1:
+            return count
+        count += 1
+
+
+def _sizes(count: int, *, certifying: bool) -> tuple[int, int, int]:
+    """How many samples are for certifying, for choosing and for fitting."""
+    certified = round(CERTIFY_SHARE * count) if certifying else 0
+    left = count - certified
+    selected = min(max(1, round(SELECT_SHARE * left)), left - 1)
+    return certified, selected, left - selected

@@ -54,6 +54,9 @@ ALLOWED: dict[str, set[str]] = {
         "traces",
     },
     "factors": {"decisions", "forms", "records", "spectra"},
+    "fitted": {"decisions", "records"},
+    "regression": {"factors", "fitted", "records", "spectra"},
+    "refinement": {"decisions", "forms", "records", "runtime", "spectra"},
     "importance": {"records"},
     "candidates": {"cost", "decisions", "factors", "forms", "records", "spectra"},
     "class_scores": {"errors", "samples"},
@@ -82,7 +85,19 @@ GROUND = {
     "sample_files",
 }
 # Stages that bring graphs and runs together: they may use all but what is above them.
-STAGES = {"damage", "fit", "opened", "probing", "rewriting", "rows", "tracing", "validate"}
+STAGES = {
+    "block_fit",
+    "carrying_out",
+    "damage",
+    "fit",
+    "opened",
+    "planning",
+    "probing",
+    "rewriting",
+    "rows",
+    "tracing",
+    "validate",
+}
 # What is above them, and its only users.
 ABOVE = {"pipeline": {"__init__", "cli"}, "cli": {"__main__"}, "__main__": set()}
 # Libraries that one part alone knows.

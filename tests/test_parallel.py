@@ -102,9 +102,9 @@ def test_the_largest_begin_first() -> None:
     [
         ([(1, 1)] * 8, 4, (4, 1)),
         ([(1, 1)] * 3, 8, (3, 2)),
-        # One job is most of the work, so it gets all threads.
-        ([(10, 1), (1, 1), (1, 1)], 4, (1, 4)),
-        ([(10, 1), (9, 1), (1, 1)], 4, (2, 2)),
+        # One job is most of the work, and the others are done beside it.
+        ([(10, 1), (1, 1), (1, 1)], 4, (2, 2)),
+        ([(10, 1), (9, 1), (1, 1)], 6, (2, 3)),
         # There is room for two at a time.
         ([(1, 50)] * 8, 4, (2, 2)),
         # Larger than the memory: alone.

@@ -55,6 +55,7 @@ def fields() -> dict[str, Any]:
 
 
 shares = st.one_of(st.none(), st.floats(0, 1, exclude_min=True, exclude_max=True))
+damages = st.one_of(st.none(), st.floats(0, 1e30))
 choices = st.one_of(
     st.builds(Choice, key=st.text(), level=st.floats(0, 1), why=st.text()),
     st.builds(
@@ -64,8 +65,18 @@ choices = st.one_of(
         form=st.sampled_from(["pair", "channel", "spatial"]),
         rank=st.integers(1, 10**6),
         level=st.floats(0, 1),
+        damage=damages,
         why=st.text(),
     ),
+)
+curves = st.integers(0, 5).flatmap(
+    lambda count: st.builds(
+        DamageCurve,
+        key=st.text(),
+        form=st.sampled_from(["pair", "channel", "spatial"]),
+        ranks=st.tuples(*[st.integers(1, 10**6)] * count),
+        damages=st.tuples(*[st.floats(0, 1e30)] * count),
+    )
 )
 plans = st.builds(
     Plan,
@@ -74,10 +85,13 @@ plans = st.builds(
     budgets=st.builds(Budgets, size=shares, macs=shares, tolerance=shares),
     method=st.just("double-layer"),
     seed=st.integers(0, 2**63),
+    allocation=st.sampled_from(["level", "damage"]),
     level=st.floats(0, 1),
     size=st.floats(0, 2),
     macs=st.floats(0, 2),
     choices=st.lists(choices, unique_by=lambda choice: choice.key, max_size=4).map(tuple),
+    damage=damages,
+    curves=st.lists(curves, max_size=3).map(tuple),
 )
 
 
@@ -132,7 +146,7 @@ def test_what_is_no_plan(tmp_path: Path, fields: dict[str, Any]) -> None:
         read_plan(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, True])
 def test_another_version(version: object, fields: dict[str, Any], tmp_path: Path) -> None:
     fields["schema_version"] = version
     refused(tmp_path, fields, f"schema version {version}", "Make the plan again")
@@ -146,10 +160,13 @@ def test_another_version(version: object, fields: dict[str, Any], tmp_path: Path
         "budgets",
         "method",
         "seed",
+        "allocation",
         "level",
         "size",
         "macs",
         "choices",
+        "damage",
+        "curves",
     ],
 )
 def test_a_missing_field(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
@@ -163,6 +180,10 @@ def test_an_unknown_field(fields: dict[str, Any], tmp_path: Path) -> None:
     choice = {"key": "conv", "ranks": 3}
     refused(tmp_path, {**fields, "choices": [choice]}, "unknown", "ranks")
     refused(tmp_path, {**fields, "choices": [{"action": "keep"}]}, "missing", "key")
+    curve = {**fields["curves"][0], "levels": [0.1, 0.2]}
+    refused(tmp_path, {**fields, "curves": [curve]}, "curves, block conv", "unknown", "levels")
+    del curve["levels"], curve["form"]
+    refused(tmp_path, {**fields, "curves": [curve]}, "curves, block conv", "missing", "form")
 
 
 WRONG: dict[str, list[object]] = {
@@ -171,10 +192,13 @@ WRONG: dict[str, list[object]] = {
     "budgets": [None, [], "0.5", 0.5],
     "method": ["harmonic", None, 1],
     "seed": [-1, 1.5, "7", None, True],
+    "allocation": ["auto", None, 1, []],
     "level": ["0.1", None, -0.1, float("nan"), float("inf"), 10**400, True],
     "size": ["0.1", None, -0.1, float("nan")],
     "macs": ["0.1", None, -0.1, float("nan")],
     "choices": [None, {}, "conv", 3, ["conv"], [None], [[]]],
+    "damage": ["0.1", -0.1, float("nan"), float("inf"), True, []],
+    "curves": [None, {}, "conv", 3, ["conv"], [None], [[]]],
 }
 
 
@@ -203,6 +227,7 @@ WRONG_CHOICE: dict[str, list[object]] = {
     "form": ["tucker", None, 1, []],
     "rank": [0, -1, 1.5, "5", None, True, []],
     "level": ["0.1", None, -0.1, float("nan")],
+    "damage": ["0.1", -0.1, float("nan"), True, []],
     "why": [None, 3],
 }
 
@@ -225,6 +250,29 @@ def test_a_kept_block_is_checked_too(
 ) -> None:
     fields["choices"][1][name] = value
     refused(tmp_path, fields, "fc", name)
+
+
+WRONG_CURVE: dict[str, list[object]] = {
+    "key": [None, 3, ["conv"], {}],
+    "form": ["tucker", None, 1, []],
+    "ranks": [None, 3, {}, ["2", 5], [0, 5], [2.5, 5], [True, 5], [None, 5]],
+    "damages": [None, 0.1, {}, ["0.1", 0.2], [-0.1, 0.2], [float("nan"), 0.1], [None, 0.1]],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG_CURVE.items() for value in values]
+)
+def test_a_curve_of_the_wrong_kind(
+    name: str, value: object, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["curves"][0][name] = value
+    refused(tmp_path, fields, "curves", name)
+
+
+def test_a_curve_has_a_damage_for_every_rank(fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["curves"][0]["ranks"] = [1, 2, 5]
+    refused(tmp_path, fields, "curves, block conv", "3 ranks and 2 damages")
 
 
 def test_a_block_listed_twice(fields: dict[str, Any], tmp_path: Path) -> None:

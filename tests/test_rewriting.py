@@ -19,6 +19,7 @@ from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import PROVENANCE_KEY
 from onnx_relusv.opened import Opened, block_moments, open_model
 from onnx_relusv.options import MeasureOptions
+from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
 from onnx_relusv.results import Verdict
 from onnx_relusv.rewriting import write_planned
@@ -52,7 +53,7 @@ def opened(folder: Path, *, samples: bool = False, external: bool = False) -> Op
     if samples:
         np.savez(folder / "samples.npz", x=normal(60, 4, 8, 8))
     options = MeasureOptions(provider="cpu", seed=3)
-    return open_model(path, folder / "samples.npz" if samples else None, options)
+    return divided(open_model(path, folder / "samples.npz" if samples else None, options))
 
 
 def planned(model: Opened, choices: tuple[Choice, ...] = CHOICES, **budgets: float) -> Plan:
@@ -63,6 +64,7 @@ def planned(model: Opened, choices: tuple[Choice, ...] = CHOICES, **budgets: flo
         budgets=Budgets(**budgets),
         method="double-layer",
         seed=3,
+        allocation="level",
         level=0.9,
         size=0.5,
         macs=0.5,

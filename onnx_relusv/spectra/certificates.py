@@ -7,6 +7,7 @@ for which a relative 1e-9 is given away.
 import math
 
 import numpy as np
+import scipy.linalg
 
 from onnx_relusv.records import Floats
 
@@ -23,6 +24,7 @@ LARGEST_K = max(_FIRST_DIVISIONS)
 # Smoothing of the largest eigenvalue, as a share of it, and the first step.
 _SMOOTHING = 0.02
 _FIRST_STEP = 2.0
+_LEADING, _SMALLEST_FOR_PART = 12, 96
 
 
 def least_on_subspace(reduced: Floats, slopes: Floats) -> float:
@@ -118,13 +120,27 @@ def largest_upper_bound(gram: Floats, steps: int) -> float:
     if not first:
         return 0.0
     for step in range(steps):
-        values, vectors = np.linalg.eigh(gram + addition)
+        values, vectors = _leading(gram + addition)
         best = min(best, float(values[-1]))
         weights = np.exp((values - values[-1]) / (_SMOOTHING * values[-1]))
         kept = weights > np.finfo(float).eps
         slope = (vectors[:, kept] * (weights[kept] / weights.sum())) @ vectors[:, kept].T
         addition = np.maximum(addition - _FIRST_STEP * first / math.sqrt(step + 1) * slope, 0)
     return math.sqrt(best) * (1 + _ROUNDING)
+
+
+def _leading(matrix: Floats) -> tuple[Floats, Floats]:
+    """The largest eigenvalues, ascending, with their vectors; all of a small matrix.
+
+    The others would hardly count in the smoothed largest one, and the largest is all that a bound
+    needs.
+    """
+    size = len(matrix)
+    if size <= _SMALLEST_FOR_PART:
+        values, vectors = np.linalg.eigh(matrix)
+    else:
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - _LEADING, size - 1])
+    return values, vectors
 
 
 def truncation_upper_bound(sigma_next: float, sigma_1: float, largest: float) -> float:

@@ -1,35 +1,37 @@
-"""Translates a Keras network, stored in the layers format of TensorFlow.js, into an ONNX model.
+"""Translates a Keras classifier of images into an ONNX model.
 
-Only what ResNet-50 is made of; any other layer or setting is refused by name.
+Only the layers and settings of the networks that are translated; any other is refused by name.
 """
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
-OPSET = 17
-IR_VERSION = 8
-PRODUCER = "onnx-relusv scripts/make_zoo"
-INPUT_NAME = "image"
-OUTPUT_NAME = "probabilities"
-
-Config = dict[str, Any]
+from classifier import INPUT_NAME, classifier
+from keras_network import Config, KerasNetwork
+from onnx import helper, numpy_helper
 
 
 class _Graph:
-    """Collects nodes and weights; every layer's tensor bears the layer's name."""
+    """Collects nodes and weights; every layer's tensor bears the layer's name.
+
+    Attributes:
+        nodes: In topological order.
+        initialisers: The weights that the nodes read.
+        tensors: What the consumers of a layer read, by the layer's name.
+        pads: The zeros around it that they have to think of, by the layer's name.
+        channels: How many its maps have, by the layer's name.
+        flattened: The channels of the maps that a tensor holds as vectors, by the tensor's name.
+    """
 
     def __init__(self, weights: dict[str, np.ndarray]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
-        # What a layer's consumers read, and the zeros around it that they have to think of.
         self.tensors: dict[str, str] = {}
         self.pads: dict[str, list[int]] = {}
+        self.channels: dict[str, int] = {}
+        self.flattened: dict[str, int] = {}
         self._weights = weights
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -37,41 +39,54 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
-    def weight(self, name: str, axes: tuple[int, ...] | None = None) -> str:
-        """Adds a weight, its axes in another order if need be, and returns its name."""
-        value = self._weights[name]
-        array = value if axes is None else value.transpose(axes)
-        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    def weight(self, name: str, arrange: Callable[[np.ndarray], np.ndarray] = np.asarray) -> str:
+        """Adds a weight, arranged as ONNX wants it, and returns its name."""
+        value = np.ascontiguousarray(arrange(self._weights[name]))
+        self.initialisers.append(numpy_helper.from_array(value, name))
         return name
 
+    def activation(self, config: Config, linear: str) -> str:
+        """Adds the activation that a layer has of its own and returns its output."""
+        kind = config["activation"]
+        if kind == "linear":
+            return linear
+        if kind == "relu":
+            return self.node("Relu", [linear], f"{config['name']}_relu")
+        if kind == "softmax":
+            return self.node("Softmax", [linear], f"{config['name']}_softmax", axis=-1)
+        raise ValueError(f"{config['name']}: cannot translate activation {kind!r}")
 
-def _zero_padding(graph: _Graph, config: Config, sources: list[str]) -> str:
+
+def _zero_padding(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
     """No node of its own: the next layer pads its input itself."""
     (top, bottom), (left, right) = config["padding"]
     graph.pads[config["name"]] = [top, left, bottom, right]
     return graph.tensors[sources[0]]
 
 
-def _convolution(graph: _Graph, config: Config, sources: list[str]) -> str:
-    _require(config, activation="linear", use_bias=True)
+def _convolution(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
+    _require(config, use_bias=True)
+    if config.get("groups", 1) != 1:
+        raise ValueError(f"{config['name']}: cannot translate {config['groups']} groups")
     name = config["name"]
-    return graph.node(
+    operands = [
+        # Keras keeps (rows, columns, in, out), ONNX (out, in, rows, columns).
+        graph.weight(f"{name}/kernel", lambda kernel: kernel.transpose(3, 2, 0, 1)),
+        graph.weight(f"{name}/bias"),
+    ]
+    linear = graph.node(
         "Conv",
-        [
-            graph.tensors[sources[0]],
-            # Keras keeps (rows, columns, in, out), ONNX (out, in, rows, columns).
-            graph.weight(f"{name}/kernel", (3, 2, 0, 1)),
-            graph.weight(f"{name}/bias"),
-        ],
+        [graph.tensors[sources[0]], *operands],
         name,
         kernel_shape=config["kernel_size"],
         strides=config["strides"],
         dilations=config["dilation_rate"],
         **_padding(graph, config, sources[0]),
     )
+    return graph.activation(config, linear)
 
 
-def _batch_normalisation(graph: _Graph, config: Config, sources: list[str]) -> str:
+def _batch_normalisation(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
     _require(config, axis=[3], center=True, scale=True)
     name = config["name"]
     vectors = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -83,16 +98,16 @@ def _batch_normalisation(graph: _Graph, config: Config, sources: list[str]) -> s
     )
 
 
-def _activation(graph: _Graph, config: Config, sources: list[str]) -> str:
+def _activation(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
     _require(config, activation="relu")
     return graph.node("Relu", [graph.tensors[sources[0]]], config["name"])
 
 
-def _add(graph: _Graph, config: Config, sources: list[str]) -> str:
+def _add(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
     return graph.node("Add", [graph.tensors[source] for source in sources], config["name"])
 
 
-def _max_pool(graph: _Graph, config: Config, sources: list[str]) -> str:
+def _max_pool(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
     entering = graph.tensors[sources[0]]
     operators = {node.output[0]: node.op_type for node in graph.nodes}
     # Keras' zeros take part in the maximum, ONNX's pads do not: the same behind a Relu alone.
@@ -108,21 +123,39 @@ def _max_pool(graph: _Graph, config: Config, sources: list[str]) -> str:
     )
 
 
-def _average_pool(graph: _Graph, config: Config, sources: list[str]) -> str:
+def _average_pool(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
     name = config["name"]
     pooled = graph.node("GlobalAveragePool", [graph.tensors[sources[0]]], f"{name}_map")
     return graph.node("Flatten", [pooled], name, axis=1)
 
 
-def _dense(graph: _Graph, config: Config, sources: list[str]) -> str:
-    _require(config, activation="softmax", use_bias=True)
-    name = config["name"]
-    operands = [graph.weight(f"{name}/kernel"), graph.weight(f"{name}/bias")]
-    logits = graph.node("Gemm", [graph.tensors[sources[0]], *operands], f"{name}_logits")
-    return graph.node("Softmax", [logits], name, axis=-1)
+def _flatten(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
+    output = graph.node("Flatten", [graph.tensors[sources[0]]], config["name"], axis=1)
+    graph.flattened[output] = graph.channels[sources[0]]
+    return output
 
 
-_TRANSLATIONS: dict[str, Callable[[_Graph, Config, list[str]], str]] = {
+def _dropout(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
+    """No node: what was trained drops nothing."""
+    return graph.tensors[sources[0]]
+
+
+def _dense(graph: _Graph, config: Config, sources: tuple[str, ...]) -> str:
+    _require(config, use_bias=True)
+    name, entering = config["name"], graph.tensors[sources[0]]
+    channels = graph.flattened.get(entering, 1)
+
+    def arranged(kernel: np.ndarray) -> np.ndarray:
+        # Keras flattens maps as (positions, channels), ONNX as (channels, positions).
+        rows = kernel.reshape(-1, channels, kernel.shape[1]).swapaxes(0, 1)
+        return rows.reshape(kernel.shape)
+
+    operands = [graph.weight(f"{name}/kernel", arranged), graph.weight(f"{name}/bias")]
+    linear = graph.node("Gemm", [entering, *operands], name)
+    return graph.activation(config, linear)
+
+
+_TRANSLATIONS: dict[str, Callable[[_Graph, Config, tuple[str, ...]], str]] = {
     "ZeroPadding2D": _zero_padding,
     "Conv2D": _convolution,
     "BatchNormalization": _batch_normalisation,
@@ -130,8 +163,12 @@ _TRANSLATIONS: dict[str, Callable[[_Graph, Config, list[str]], str]] = {
     "Add": _add,
     "MaxPooling2D": _max_pool,
     "GlobalAveragePooling2D": _average_pool,
+    "Flatten": _flatten,
+    "Dropout": _dropout,
     "Dense": _dense,
 }
+# Only these know in which order a flattened map is.
+_READERS_OF_FLATTENED = ("Dropout", "Dense")
 
 
 def _padding(graph: _Graph, config: Config, source: str) -> Config:
@@ -150,69 +187,45 @@ def _require(config: Config, **settings: Any) -> None:
             raise ValueError(f"{config['name']}: cannot translate {setting} {config[setting]!r}")
 
 
-def _read_weights(folder: Path, manifest: list[Config]) -> dict[str, np.ndarray]:
-    """The weights by name; within a group they lie one behind the other in its shards."""
-    weights: dict[str, np.ndarray] = {}
-    for group in manifest:
-        content = b"".join((folder / shard).read_bytes() for shard in group["paths"])
-        offset = 0
-        for spec in group["weights"]:
-            if spec["dtype"] != "float32" or "quantization" in spec:
-                raise ValueError(f"{spec['name']}: not stored as plain float32")
-            count = int(np.prod(spec["shape"]))
-            values = np.frombuffer(content, "<f4", count, offset)
-            weights[spec["name"]] = values.reshape(spec["shape"])
-            offset += 4 * count
-        if offset != len(content):
-            raise ValueError(f"{folder}: the shards hold {len(content)} bytes, not {offset}")
-    return weights
-
-
-def keras_to_onnx(path: Path, name: str) -> onnx.ModelProto:
+def keras_to_onnx(network: KerasNetwork, name: str) -> onnx.ModelProto:
     """Builds the ONNX model of a Keras classifier of images.
 
     Args:
-        path: `model.json`, its shards beside it.
+        network: Its last layer is Dense.
         name: The name of the graph.
 
     Returns:
-        The model, checked by `onnx.checker`: `image`, float32 (batch, channels, rows, columns),
-        to `probabilities`, float32 (batch, classes).
+        The model, checked by `onnx.checker`: `image`, float32 (batch, channels, rows, columns), to
+        float32 (batch, classes), `probabilities` behind a softmax and `logits` without.
 
     Raises:
         ValueError: A layer or a setting is not among those that can be translated.
     """
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    network = stored["modelTopology"]["model_config"]["config"]
-    graph = _Graph(_read_weights(path.parent, stored["weightsManifest"]))
-    rows = columns = channels = 0
-    for layer in network["layers"]:
-        config = layer["config"]
-        if layer["class_name"] == "InputLayer":
-            _, rows, columns, channels = config["batch_input_shape"]
-            graph.tensors[config["name"]] = INPUT_NAME
-            continue
-        if layer["class_name"] not in _TRANSLATIONS:
-            raise ValueError(f"{config['name']}: cannot translate {layer['class_name']}")
+    graph = _Graph(network.weights)
+    first, *layers = network.layers
+    if first.kind != "InputLayer":
+        raise ValueError(f"{first.config['name']}: the first layer is no InputLayer")
+    _, rows, columns, channels = first.config["batch_input_shape"]
+    graph.tensors[first.config["name"]] = INPUT_NAME
+    graph.channels[first.config["name"]] = channels
+    for layer in layers:
+        config = layer.config
+        if layer.kind not in _TRANSLATIONS:
+            raise ValueError(f"{config['name']}: cannot translate {layer.kind}")
         if config.get("data_format", "channels_last") != "channels_last":
             raise ValueError(f"{config['name']}: cannot translate {config['data_format']}")
-        sources = [source[0] for source in layer["inbound_nodes"][0]]
-        translate = _TRANSLATIONS[layer["class_name"]]
-        graph.tensors[config["name"]] = translate(graph, config, sources)
+        entering = {graph.tensors[source] for source in layer.sources}
+        if not entering.isdisjoint(graph.flattened) and layer.kind not in _READERS_OF_FLATTENED:
+            raise ValueError(f"{config['name']}: cannot translate {layer.kind} of flattened maps")
+        graph.tensors[config["name"]] = _TRANSLATIONS[layer.kind](graph, config, layer.sources)
+        graph.channels[config["name"]] = config.get("filters", graph.channels[layer.sources[0]])
     # The last layer's tensor is the model's output.
-    graph.nodes[-1].output[0] = OUTPUT_NAME
-    classes = network["layers"][-1]["config"]["units"]
-    image = helper.make_tensor_value_info(
-        INPUT_NAME, TensorProto.FLOAT, ["batch", channels, rows, columns]
+    last = graph.nodes[-1]
+    last.output[0] = "probabilities" if last.op_type == "Softmax" else "logits"
+    return classifier(
+        name,
+        graph.nodes,
+        graph.initialisers,
+        image_shape=(channels, rows, columns),
+        classes=network.layers[-1].config["units"],
     )
-    probabilities = helper.make_tensor_value_info(
-        OUTPUT_NAME, TensorProto.FLOAT, ["batch", classes]
-    )
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, name, [image], [probabilities], graph.initialisers),
-        producer_name=PRODUCER,
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model

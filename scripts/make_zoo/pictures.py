@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from images import Images
 from PIL import Image
 
 SIDE = 224
@@ -11,7 +12,7 @@ SIDE = 224
 _MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 
 
-def read_pictures(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_pictures(folder: Path) -> Images:
     """Reads the files `imagenet_NUMBER_LABEL.jpg` of a folder.
 
     Returns:
@@ -29,4 +30,4 @@ def read_pictures(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         labels.append(int(label[1]))
     if not images:
         raise FileNotFoundError(f"{folder}: no files imagenet_*.jpg")
-    return np.stack(images), np.array(labels)
+    return Images(np.stack(images), np.array(labels))

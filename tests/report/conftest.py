@@ -111,7 +111,7 @@ def gemm_row() -> BlockRow:
         block=block,
         parameters=8040,
         cost=Cost(bytes=32160, macs=8000),
-        spectrum=spectrum(40, estimates=0, proved=False),
+        spectrum=spectrum(40, estimates=1, proved=False),
         savings=(
             RankSaving(tolerance=0.05, form="pair", rank=14, saved_bytes=18000, saved_macs=4640),
             RankSaving(tolerance=0.1, form="pair", rank=11, saved_bytes=21000, saved_macs=5360),

@@ -74,7 +74,12 @@ def test_a_kept_block_has_no_rank(compression: Compression) -> None:
 
 def with_sigma(row: BlockRow, sigma: np.ndarray) -> BlockRow:
     spectrum = replace(
-        row.spectrum, sigma=sigma, lower=sigma / 2, upper=sigma, estimate=np.full(len(sigma), 0.0)
+        row.spectrum,
+        sigma=sigma,
+        lower=sigma / 2,
+        upper=sigma,
+        untrained=sigma / 3,
+        estimate=np.full(len(sigma), 0.0),
     )
     return replace(row, spectrum=spectrum)
 

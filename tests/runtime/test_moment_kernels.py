@@ -97,8 +97,9 @@ def test_sums_are_in_float64() -> None:
     assert found["new_sum"].item() == 2**24 + 1
 
 
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("is_conv", [True, False])
-def test_the_sums_of_a_fit(is_conv: bool) -> None:
+def test_the_sums_of_a_fit(is_conv: bool, shifted: bool) -> None:
     rng = np.random.default_rng(0)
     if is_conv:
         x, y = rng.standard_normal((2, 3, 4, *LENGTHS)).astype(np.float32)
@@ -118,10 +119,14 @@ def test_the_sums_of_a_fit(is_conv: bool) -> None:
         "cross": rng.standard_normal((groups, 5, columns)),
         "target_sum": rng.standard_normal((groups, 5, 1)),
     }
-    found = fit_kernel(CPU, is_conv, TensorProto.FLOAT).run(
-        {**geometry, **so_far, "y": y, "weight": weight}
+    shift = rng.standard_normal((groups, inputs.shape[2], 5)).astype(np.float32)
+    added_to_it = {"shift": shift} if shifted else {}
+    found = fit_kernel(CPU, is_conv, TensorProto.FLOAT, shifted).run(
+        {**geometry, **so_far, **added_to_it, "y": y, "weight": weight}
     )
     target = weight @ originals
+    if shifted:
+        target = target + shift.transpose(0, 2, 1)
     added = {
         "total": inputs @ inputs.transpose(0, 2, 1),
         "sum": inputs.sum(axis=2, keepdims=True),
@@ -136,6 +141,7 @@ def test_the_sums_of_a_fit(is_conv: bool) -> None:
 def test_kernels_are_built_once() -> None:
     assert moments_kernel(CPU, True, 1) is moments_kernel(CPU, True, 1)
     assert moments_kernel(CPU, True, 1) is not moments_kernel(CPU, False, 1)
+    assert fit_kernel(CPU, True, 1, False) is not fit_kernel(CPU, True, 1, True)
 
 
 @pytest.mark.gpu
