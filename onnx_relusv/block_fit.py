@@ -37,9 +37,7 @@ class BlockFit:
         self._opened = opened
         self._change = change
         self._linear = opened.folding(change.block)
-        self._behind = change.block.activation
-        if residual is not None and residual.rectified:
-            self._behind = _RELU
+        self._is_rectified = residual is not None and residual.rectified
 
     def fitted(self, plain: Fitted, parts: Split, batches: Iterator[tuple[Seen, bool]]) -> Fitted:
         """The best factors that are found.
@@ -57,7 +55,10 @@ class BlockFit:
             for samples in (count, parts.select.count if parts.select else 1)
         )
         rng = np.random.default_rng(opened.options.seed)
+        behind = self.block.activation
         for seen, choosing in batches:
+            if seen.shortcut is not None and self._is_rectified:
+                behind = _RELU
             if choosing:
                 selecting.add(seen, rng, opened.provider)
             else:
@@ -65,7 +66,7 @@ class BlockFit:
                 fitting.add(seen, rng, opened.provider)
         objective = Objective(
             geometry=self.block.geometry,
-            activation=self._behind,
+            activation=behind,
             importance=self._importance(),
             provider=opened.provider,
         )

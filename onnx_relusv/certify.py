@@ -5,12 +5,12 @@ the probability that a sample loses (the original is right, the smaller model wr
 gains (the other way round). The drop is p10 - p01: where both are right or both wrong, the
 accuracies are equal.
 
-Of n independent samples, the number that loses is binomial (n, p10), the number that gains binomial
-(n, p01). Clopper and Pearson's upper end U(k) is the p at which k losses or fewer have probability e.
-The true p10 lies above it with probability e at most, whatever it is: U grows with k, and at the
-largest k with U(k) < p10, k losses or fewer have a probability below e. Likewise for the lower end L
-of p01. The two counts depend on each other, but the union bound asks for no independence: with half
-of the error e each,
+Of n independent samples, the number that loses is binomial (n, p10), the number that gains
+binomial (n, p01). Clopper and Pearson's upper end U(k) is the p at which k losses or fewer have
+probability e. The true p10 lies above it with probability e at most, whatever it is: U grows with
+k, and at the largest k with U(k) < p10, k losses or fewer have a probability below e. Likewise for
+the lower end L of p01. The two counts depend on each other, but the union bound asks for no
+independence: with half of the error e each,
 
     P(p10 - p01 > U(n10) - L(n01)) <= P(p10 > U) + P(p01 < L) <= e/2 + e/2.
 
@@ -59,10 +59,16 @@ class Discordance:
         return most - lower_end(self.gained, self.samples, error / 2)
 
     def expected(self, samples: int) -> "Discordance":
-        """The same rates on another number of samples; counts need not be whole then."""
+        """What to expect of other samples; a guess, whose counts need not be whole.
+
+        The rates are those seen here, but a smaller model is not expected to be the better one:
+        where more was gained than lost, that is chance, and both counts take their mean.
+        """
+        lost, gained = self.lost, self.gained
+        if gained is not None and gained > lost:
+            lost = gained = (lost + gained) / 2
         factor = samples / self.samples
-        gained = None if self.gained is None else self.gained * factor
-        return Discordance(samples, self.lost * factor, gained)
+        return Discordance(samples, lost * factor, None if gained is None else gained * factor)
 
 
 def upper_end(count: float, samples: int, error: float) -> float:

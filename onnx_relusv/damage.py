@@ -22,6 +22,9 @@ MOST_MEASURED = 4
 # Of a block's bytes: what lies outside is not worth a measurement.
 _LEAST_SHARE, _MOST_SHARE = 0.02, 0.7
 _SMALLEST = 1e-12
+# What all tries together may cost, in passes of all samples through the model; and how few samples
+# still tell damages apart.
+_MOST_PASSES, _FEWEST = 2, 100
 
 Candidates = Mapping[str, Sequence[Candidate]]
 Curves = Mapping[str, tuple[DamageCurve, ...]]
@@ -47,7 +50,7 @@ def damage_curves(
         By block key, one curve a form.
     """
     blocks = [block for block in opened.blocks if candidates.get(block.key)]
-    measured = {block.key: _measured(block, candidates[block.key]) for block in blocks}
+    measured = {block.key: ranks_to_measure(block, candidates[block.key]) for block in blocks}
 
     def examine(block: Block, divergence: Try) -> tuple[DamageCurve, ...]:
         linear, seen = opened.folding(block), moments[block.key]
@@ -60,11 +63,19 @@ def damage_curves(
 
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     with progress.stage("Damage of the blocks' forms", tries) as advance:
-        return probe(opened, samples, blocks, {}, examine, advance)
+        return probe(opened, _thinned(opened, samples, tries), blocks, {}, examine, advance)
 
 
-def _measured(block: Block, offered: Sequence[Candidate]) -> dict[Form, tuple[int, ...]]:
-    """The ranks to measure of every form: a geometric ladder over the sizes worth having."""
+def _thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
+    """As many samples as tries may cost, evenly taken: a try is half a pass, on average."""
+    assert opened.samples is not None  # these are a part of them
+    affordable = int(2 * _MOST_PASSES * opened.samples.count / max(tries, 1))
+    count = min(samples.count, max(_FEWEST, affordable))
+    return samples.part(np.linspace(0, samples.count - 1, count).round().astype(int))
+
+
+def ranks_to_measure(block: Block, offered: Sequence[Candidate]) -> dict[Form, tuple[int, ...]]:
+    """Of every form, increasing: a geometric ladder over the sizes worth having."""
     found: dict[Form, tuple[int, ...]] = {}
     for form in dict.fromkeys(candidate.form for candidate in offered):
         own = [candidate for candidate in offered if candidate.form == form]

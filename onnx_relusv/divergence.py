@@ -80,6 +80,17 @@ class Divergence:
         size: int,
     ) -> None:
         """Adds a batch of `size` samples, of which `count` are real."""
+        # What is infinite becomes NaN, and the value says so.
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._add(before, after, count, size)
+
+    def _add(
+        self,
+        before: Mapping[str, np.ndarray],
+        after: Mapping[str, np.ndarray],
+        count: int,
+        size: int,
+    ) -> None:
         first, second = real_rows(before, count, size), real_rows(after, count, size)
         scores = self._answers.scores
         if scores is not None:
@@ -100,7 +111,8 @@ class Divergence:
         else:
             shares = [error / max(whole, _SMALLEST) for error, whole in self._errors.values()]
             found = float(np.mean(shares))
-        return min(found, WORST) if np.isfinite(found) else WORST
+        # Of equal outputs rounding may leave less than nothing.
+        return min(max(found, 0.0), WORST) if np.isfinite(found) else WORST
 
 
 def _logarithms(scores: np.ndarray, probabilities: bool) -> Floats:
@@ -111,4 +123,6 @@ def _logarithms(scores: np.ndarray, probabilities: bool) -> Floats:
 
 
 def _divergences(first: Floats, second: Floats) -> Floats:
-    return np.asarray(np.sum(np.exp(first) * (first - second), axis=1))
+    shares = np.exp(first)
+    # A class that is ruled out, with a score of minus infinity, adds nothing.
+    return np.asarray(np.sum(np.where(shares > 0, shares * (first - second), 0), axis=1))

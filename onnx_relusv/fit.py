@@ -19,6 +19,7 @@ import numpy as np
 from onnx_relusv.block_fit import BlockFit
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.fitted import Change, Fitted
+from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import with_dense
 from onnx_relusv.graph.segments import cuts, segment
 from onnx_relusv.graph.sums import ResidualSum, residual_sum
@@ -60,6 +61,22 @@ def fit(
     return found
 
 
+def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:
+    """The sums that changed blocks mend, by key.
+
+    Where two of them are added to each other, the first, whose input is there before the other's,
+    is fitted to its own answer and the second mends both. For each to wait for the other, one of
+    them would have to run before it is fitted.
+    """
+    made = {name: at for at, node in enumerate(model.proto.graph.node) for name in node.output}
+    found = {change.block.key: residual_sum(model, change.block) for change in changes}
+    for change in sorted(changes, key=lambda change: made.get(change.block.source, -1)):
+        own = found[change.block.key]
+        if own is not None and found.get(own.shortcut) is not None:
+            found[change.block.key] = None
+    return found
+
+
 def _needed(block: Block, residual: ResidualSum | None) -> set[str]:
     """What has to be alive where a block is fitted."""
     return {block.source} if residual is None else {block.source, residual.shortcut}
@@ -69,6 +86,14 @@ def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
     linear = opened.folding(change.block)
     factors = double_layer(change.form, change.block.geometry, linear, moments, change.rank)
     return Fitted(factors, linear, moments)
+
+
+def _is_answer(values: np.ndarray, source: np.ndarray, block: Block) -> bool:
+    """Whether a tensor has the shape of what a block answers, and is not broadcast to it."""
+    lengths = block.output_shape[1:]
+    if block.geometry.kind != "conv":
+        lengths = (*source.shape[1:-1], block.geometry.out_channels)
+    return values.shape == (len(source), *lengths)
 
 
 class _Fitting:
@@ -95,7 +120,7 @@ class _Fitting:
     def run(self, changes: Sequence[Change], progress: Progress) -> None:
         """Fits the changes and adds them to what was found."""
         model = self._opened.model
-        sums = {change.block.key: residual_sum(model, change.block) for change in changes}
+        sums = _residual_sums(model, changes)
         needs = {
             change.block.key: _needed(change.block, sums[change.block.key]) for change in changes
         }
@@ -153,8 +178,6 @@ class _Fitting:
         source, shortcut = item.block.source, item.shortcut
         for (real, size, choosing), x, z in zip(self._batches, exact, delivered, strict=True):
             added = None
-            if shortcut is not None:
+            if shortcut is not None and _is_answer(x[shortcut], x[source], item.block):
                 added = (x[shortcut], z[shortcut])
-                if added[0].shape[1:] != item.block.output_shape[1:]:
-                    added = None
             yield Seen(x[source], z[source], real, size, added), choosing

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.allocation import Candidates, Origin, how_far, why_kept
 from onnx_relusv.cost import block_cost
@@ -23,7 +24,10 @@ from onnx_relusv.records import Block, Floats
 
 _MIXES = 21
 _HALVINGS = 60
-_LARGEST_EXPONENT = 16
+# What a move costs at least, as a share of the model, so that those that cost nothing come first.
+_LEAST_PRICE = 1e-12
+# Damages go up to 1e30 and more, and steps of cost down to a byte of a large model.
+_LARGEST_EXPONENT = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +82,8 @@ def make_damage_plan(
         size=cost.bytes / total.bytes,
         macs=cost.macs / max(total.macs, 1),
         choices=tuple(
-            _choice(block, candidate, candidates)
-            for block, candidate in zip(blocks, picked, strict=True)
+            _choice(one, candidate, candidates)
+            for one, candidate in zip(options, picked, strict=True)
         ),
         curves=tuple(curves),
     )
@@ -117,8 +121,9 @@ class _Allocation:
             mixes = {float(mix) for mix in np.linspace(0, 1, _MIXES)}
         found = [chosen for mix in sorted(mixes) if (chosen := self._with_mix(mix)) is not None]
         if not found:
-            smallest = [int(np.argmin(self._prices(one, max(mixes)))) for one in self._options]
-            raise BudgetError(how_far(self.cost(smallest), self._budgets, self._origin.total))
+            cheapest = (self.cost(self._cheapest(mix)) for mix in mixes)
+            nearest = min(cheapest, key=self._excess)
+            raise BudgetError(how_far(nearest, self._budgets, self._origin.total))
         return min(found, key=self._damage)
 
     def cost(self, chosen: Sequence[int]) -> Cost:
@@ -134,12 +139,35 @@ class _Allocation:
             sum(one.damage[place] for one, place in zip(self._options, chosen, strict=True))
         )
 
+    def _cheapest(self, mix: float) -> list[int]:
+        return [int(np.argmin(self._prices(one, mix))) for one in self._options]
+
+    def _excess(self, cost: Cost) -> float:
+        """What is spent of the budget that is missed most; at most 1 where all are kept."""
+        size, macs = self._limits
+        total = self._origin.total
+        spent = [] if size is None else [cost.bytes / (size * total.bytes)]
+        if macs is not None:
+            spent.append(cost.macs / (macs * max(total.macs, 1)))
+        return max(spent)
+
     def _fits(self, cost: Cost) -> bool:
         size, macs = self._limits
         total = self._origin.total
         return (size is None or cost.bytes <= size * total.bytes) and (
             macs is None or cost.macs <= macs * total.macs
         )
+
+    def _fitting(self, one: _Options, now: int, cost: Cost) -> npt.NDArray[np.bool_]:
+        """Which of a block's options keep the budgets in place of the one that it has `now`."""
+        size, macs = self._limits
+        total = self._origin.total
+        fitting = np.ones(len(one.candidates), np.bool_)
+        if size is not None:
+            fitting &= cost.bytes - one.bytes[now] + one.bytes <= size * total.bytes
+        if macs is not None:
+            fitting &= cost.macs - one.macs[now] + one.macs <= macs * total.macs
+        return fitting
 
     def _prices(self, one: _Options, mix: float) -> Floats:
         total = self._origin.total
@@ -168,26 +196,30 @@ class _Allocation:
     def _filled(self, chosen: list[int], prices: Sequence[Floats]) -> list[int]:
         """Spends what is left of the budgets where it takes most damage away for its price."""
         while True:
-            best, gain = None, 0.0
+            cost, best, gain = self.cost(chosen), chosen, 0.0
             for index, (one, price) in enumerate(zip(self._options, prices, strict=True)):
                 now = chosen[index]
                 spared = one.damage[now] - one.damage
-                for place in np.flatnonzero(spared > 0):
-                    moved = [*chosen[:index], int(place), *chosen[index + 1 :]]
-                    rate = spared[place] / max(price[place] - price[now], 1e-12)
-                    if rate > gain and self._fits(self.cost(moved)):
-                        best, gain = moved, float(rate)
-            if best is None:
+                rates = spared / np.maximum(price - price[now], _LEAST_PRICE)
+                rates = np.where(self._fitting(one, now, cost), rates, 0.0)
+                place = int(np.argmax(rates))
+                if rates[place] > gain:
+                    best, gain = [*chosen[:index], place, *chosen[index + 1 :]], rates[place]
+            if best is chosen:
                 return chosen
             chosen = best
 
 
-def _choice(block: Block, candidate: Candidate | None, candidates: Candidates) -> Choice:
+def _choice(one: _Options, candidate: Candidate | None, candidates: Candidates) -> Choice:
+    key = one.block.key
     if candidate is None:
-        why = why_kept(block, candidates) or "what it would save is not worth its damage"
-        return Choice(key=block.key, why=why)
+        why = why_kept(one.block, candidates) or "what it would save is not worth its damage"
+        if candidates.get(key) and len(one.candidates) == 1:
+            needed = min(offered.level for offered in candidates[key])
+            why = f"a smaller form needs a level of at least {needed:.4g}"
+        return Choice(key=key, why=why)
     return Choice(
-        key=block.key,
+        key=key,
         action="double_layer",
         form=candidate.form,
         rank=candidate.rank,

@@ -2,13 +2,17 @@
 
 read -> blocks -> moments of the samples -> spectra and candidates -> plan -> factors -> surgery ->
 validation -> report -> the file
+
+With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
 
 from pathlib import Path
 
 from onnx_relusv.carrying_out import Job, carry_out
+from onnx_relusv.certification import certified
 from onnx_relusv.decisions import Plan
-from onnx_relusv.errors import InputError
+from onnx_relusv.drop_limit import drop_limit
+from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.opened import (
@@ -21,12 +25,14 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
-from onnx_relusv.planning import decide, divided
+from onnx_relusv.planning import decide, divided, offered
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import measure_blocks
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
+from onnx_relusv.search import search
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
 
@@ -77,13 +83,15 @@ def plan(
     Raises:
         InputError: The model or the samples cannot be read or do not fit.
         BudgetError: The budgets cannot be reached.
-        UsageError: The provider does not work.
+        UsageError: The provider does not work, or a largest drop was asked for.
     """
-    progress = progress or Silent()
+    progress, planning = progress or Silent(), planning or PlanOptions()
+    if planning.budgets.max_drop is not None:
+        raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = divided(open_model(model, samples, measuring or MeasureOptions()))
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        return decide(opened, measured, moments, planning or PlanOptions(), progress)
+        return decide(opened, measured, moments, planning, progress)
 
 
 def apply(
@@ -132,9 +140,14 @@ def apply(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
             f"this one has {opened.model.sha256[:12]}...). Make a plan for this one."
         )
+    if decided.budgets.max_drop is not None:
+        raise InputError(
+            "the plan asks for a max_drop, which only compress can certify; set it to null."
+        )
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        job = Job(opened, decided, measured, moments, command, _warnings(opened, decided))
+        fitted = fit_plan(opened, decided, moments, progress)
+        job = Job(opened, fitted, measured, command, _warnings(opened, decided))
         return carry_out(job, output, report, progress)
 
 
@@ -152,19 +165,30 @@ def compress(
 ) -> Compression:
     """Plans and carries the plan out, measuring once.
 
+    With a largest drop, several sizes are tried, and the smallest that is certified is written.
+
     Raises:
-        UsageError: An output exists or cannot be written.
+        UsageError: An output exists or cannot be written, or a largest drop comes without samples.
         InputError: Something cannot be read or does not fit.
-        BudgetError: The budgets cannot be reached.
+        BudgetError: The budgets cannot be reached, or a drop cannot be certified.
         ValidationError: The result failed a check and was not written.
     """
-    progress = progress or Silent()
+    progress, planning = progress or Silent(), planning or PlanOptions()
     _check_outputs(output, report, force, [model, *_paths(samples)])
-    opened = divided(open_model(model, samples, measuring or MeasureOptions()))
+    budgets = planning.budgets
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    opened = divided(opened, certifying=budgets.max_drop is not None)
+    limit = drop_limit(opened, budgets)
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        decided = decide(opened, measured, moments, planning or PlanOptions(), progress)
-        job = Job(opened, decided, measured, moments, command, ())
+        if limit is None:
+            decided = decide(opened, measured, moments, planning, progress)
+            job = Job(opened, fit_plan(opened, decided, moments, progress), measured, command)
+        else:
+            offer = offered(opened, measured, moments, planning, progress)
+            tries = search(opened, offer, moments, budgets, limit, progress)
+            fitted, certificate = certified(opened, tries, limit, progress)
+            job = Job(opened, fitted, measured, command, certificate=certificate)
         return carry_out(job, output, report, progress)
 
 

@@ -129,7 +129,17 @@ _PLAN_FIELDS = {
     "damage": _DAMAGE,
     "curves": _Field(lambda value: isinstance(value, list), "a list"),
 }
-_BUDGET_FIELDS = {"size": _BUDGET, "macs": _BUDGET, "tolerance": _BUDGET}
+_BUDGET_FIELDS = {
+    "size": _BUDGET,
+    "macs": _BUDGET,
+    "tolerance": _BUDGET,
+    "max_drop": _Field(
+        lambda value: _is_share(value) and 0 < value < 100, "a number above 0 and below 100", True
+    ),
+    "confidence": _Field(
+        lambda value: _is_share(value) and 0.5 < value < 1, "a number above 0.5 and below 1", True
+    ),
+}
 _CHOICE_FIELDS = {
     "key": _Field(_is_text, "text"),
     "action": _Field(lambda value: value in get_args(Action), " or ".join(get_args(Action))),

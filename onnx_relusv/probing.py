@@ -81,7 +81,9 @@ class _Probing:
     ) -> dict[str, Found]:
         found: dict[str, Found] = {}
         stream = self._stream
-        for place in cuts(self._opened.model, [block.source for block in blocks]):
+        model = self._opened.model
+        # Outputs that are made before a block are compared too, and other blocks may change them.
+        for place in cuts(model, [block.source for block in blocks], model.output_names):
             moved = stream.advanced(self._segment(stream, place), place.live, lambda steps: None)
             stream.drop()
             stream = moved
@@ -105,17 +107,22 @@ class _Probing:
 
     def _trying(self, block: Block, stream: Stream) -> Try:
         opened, example = self._opened, next(iter(stream))
-        names = tuple(opened.model.output_names)
-        made = tail(opened.model, block, self._others, opened.blocks, example, names)
-        session = Session(made.runnable, opened.provider, alone=False)
-        own = [name for name in session.input_names if name not in made.examples]
+        # An output that does not depend on the block may be alive at the cut, even all may be.
+        behind = [name for name in opened.model.output_names if name not in example]
+        made = tail(opened.model, block, self._others, opened.blocks, example, behind)
+        session = Session(made.runnable, opened.provider, alone=False) if behind else None
+        # A block that leads to no output is not in its tail, nor are its constants.
+        taken = [] if session is None else session.input_names
+        own = [name for name in taken if name not in made.examples]
 
         def divergence(dense: LinearMap) -> float:
-            constants = made.feeds(dense)
+            fed = made.feeds(dense)
+            constants = {name: values for name, values in fed.items() if name in taken}
             found = Divergence(self._answers)
             for sizes, values, exact in zip(self._sizes, stream, self._exact, strict=True):
-                outputs = session.run({**constants, **{name: values[name] for name in own}})
-                # An output that does not depend on the block is alive at the cut.
+                outputs: dict[str, np.ndarray] = {}
+                if session is not None:
+                    outputs = session.run({**constants, **{name: values[name] for name in own}})
                 found.add(exact, {**values, **outputs}, *sizes)
             self._advance(1)
             return found.value

@@ -18,8 +18,11 @@ import scipy.linalg
 from onnx_relusv.factors import double_layer
 from onnx_relusv.fitted import Change, Fitted, weighted
 from onnx_relusv.records import Floats, LinearMap
-from onnx_relusv.spectra.moments import shrunk_moments
+from onnx_relusv.spectra.moments import LEAST_VARIANCE, shrunk_moments
 from onnx_relusv.spectra.target_moments import TargetMoments
+
+# Of inputs that are zero: the square of the least float32.
+_NO_VARIANCE = 1e-76
 
 
 def regressed(
@@ -46,7 +49,9 @@ def regressed(
         linear.weight, means.second, means.cross, means.mean, means.target, strict=True
     ):
         metric = second - np.outer(mean, mean)
-        towards = ridge * np.trace(metric) / len(metric) + np.finfo(np.float64).tiny
+        # Inputs that hardly vary leave nothing but the difference's rounding.
+        least = LEAST_VARIANCE * np.trace(second) / len(metric) + _NO_VARIANCE
+        towards = max(ridge * np.trace(metric) / len(metric), least)
         metric[np.diag_indices_from(metric)] += towards
         seen = cross - np.outer(target, mean) + towards * W
         maps.append(scipy.linalg.solve(metric, seen.T, assume_a="pos").T)

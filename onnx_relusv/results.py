@@ -202,7 +202,8 @@ class Certificate:
         labelled: Whether the samples have labels.
         fit_samples: How many samples factors were fitted to.
         select_samples: How many the search looked at.
-        certify_samples: How many the certificate rests on; nothing else has looked at them.
+        certify_samples: How many the certificate rests on; nothing was fitted to them or chosen
+            on them.
         lost: Of these, how many the original alone has right; without labels, how many answers
             differ.
         gained: Of these, how many the smaller model alone has right; None without labels.

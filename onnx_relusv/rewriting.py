@@ -25,9 +25,7 @@ from onnx_relusv.results import Verdict
 from onnx_relusv.validate import Claim, check_stated_level, validate
 
 
-def fit_plan(
-    opened: Opened, plan: Plan, moments: BlockMoments, progress: Progress
-) -> FittedPlan:
+def fit_plan(opened: Opened, plan: Plan, moments: BlockMoments, progress: Progress) -> FittedPlan:
     """Finds the factors that carry a plan out.
 
     Args:

@@ -1,6 +1,7 @@
 """Blocks with candidates for allocation, and the plan's rule written word by word."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from examples import block, gemm
 from hypothesis import strategies as st
@@ -125,3 +126,70 @@ def cases_with_budgets(draw: st.DrawFn) -> tuple[list[Block], Offers, Cost, Budg
         exact = {"size": kept.bytes / total.bytes, "macs": kept.macs / total.macs}
         shares = {name: exact[name] for name in currency}
     return blocks, offers, total, Budgets(**shares, tolerance=tolerance)
+
+
+@st.composite
+def cases_with_damage(
+    draw: st.DrawFn, currencies: tuple[str, ...]
+) -> tuple[list[Block], Offers, Cost, Budgets]:
+    """Up to four blocks of very different sizes; coarse damages, so that there are many ties."""
+    blocks: list[Block] = []
+    offers: Offers = {}
+    for number in range(draw(st.integers(1, 4))):
+        columns = draw(st.sampled_from([20, 40, 400, 4000]))
+        item = block(gemm(columns, 10), key=f"block{number}", original_bytes=40 * columns)
+        blocks.append(item)
+        if draw(st.booleans()) or number == 0:
+            shares = draw(st.lists(st.tuples(st.integers(1, 19), st.integers(1, 20)), max_size=4))
+            offers[item.key] = [
+                replace(
+                    candidate(
+                        rank,
+                        draw(st.integers(1, 31)) / 32,
+                        item.original_bytes * size // 20,
+                        block_cost(item).macs * macs // 20,
+                        draw(st.sampled_from(["channel", "spatial"])),
+                    ),
+                    damage=draw(st.one_of(st.integers(1, 16), st.sampled_from([1e-9, 1e30]))),
+                )
+                for rank, (size, macs) in enumerate(shares, 1)
+            ]
+    total = total_of(blocks)
+    budgets = {name: draw(st.integers(2, 22)) / 20 for name in currencies}
+    tolerance = draw(st.one_of(st.none(), st.integers(1, 31).map(lambda level: level / 32)))
+    return blocks, offers, total, Budgets(**budgets, tolerance=tolerance)
+
+
+def curve(count: int, scale: float = 1.0, size: int = 4_000) -> list[Candidate]:
+    """Candidates on a convex curve: damage falls with the fourth power of what is left."""
+    return [
+        replace(
+            candidate(rank, 0.9**rank, size * rank // (count + 1), 10 * rank),
+            damage=scale * (1 - rank / (count + 1)) ** 4,
+        )
+        for rank in range(1, count + 1)
+    ]
+
+
+def convex(scales: Sequence[float], count: int = 100) -> tuple[list[Block], Offers, Cost]:
+    blocks = [
+        block(gemm(100, 10), key=f"b{number}", original_bytes=40_000)
+        for number in range(len(scales))
+    ]
+    offers = {
+        item.key: curve(count, scale, 40_000) for item, scale in zip(blocks, scales, strict=True)
+    }
+    return blocks, offers, total_of(blocks)
+
+
+def opposite(count: int = 3) -> tuple[list[Block], Offers, Cost]:
+    """Equal blocks, each with a channel form small in bytes and a spatial one small in MACs."""
+    blocks = [block(gemm(100, 10), key=f"b{i}", original_bytes=4_000) for i in range(count)]
+    offers = {
+        item.key: [
+            replace(candidate(1, 0.4, 1_000, 800, "channel"), damage=1.0),
+            replace(candidate(2, 0.3, 3_000, 200, "spatial"), damage=1.0),
+        ]
+        for item in blocks
+    }
+    return blocks, offers, total_of(blocks)

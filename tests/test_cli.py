@@ -80,6 +80,26 @@ def test_plan_then_apply_equals_compress(tmp_path: Path, few: Path) -> None:
     assert run("apply", LENET, plan, "--output", one, "--samples", few).exit_code == 0
     assert run("compress", LENET, "--output", two, *options).exit_code == 0
     assert one.read_bytes() == two.read_bytes()
+    data = json.loads(plan.read_text(encoding="utf-8"))
+    assert data["allocation"] == "damage"
+    assert {curve["key"] for curve in data["curves"]} == {"fc1_relu", "fc2_relu", "logits"}
+
+
+def test_the_allocation_can_be_chosen(tmp_path: Path, few: Path) -> None:
+    plan = tmp_path / "plan.json"
+    by_level = ("--size", 0.3, "--samples", few, "--allocation", "level")
+    assert run("plan", LENET, "--output", plan, *by_level).exit_code == 0
+    data = json.loads(plan.read_text(encoding="utf-8"))
+    assert (data["allocation"], data["damage"], data["curves"]) == ("level", None, [])
+    for options, reason in (
+        (("--allocation", "damage"), "needs a --size"),
+        (("--allocation", "damage", "--size", 0.3), "needs --samples"),
+        (("--allocation", "thrift", "--size", 0.3), "thrift"),
+    ):
+        result = run("plan", LENET, "--output", plan, "--force", *options)
+        assert result.exit_code == 2
+        assert reason in " ".join(result.output.split())
+    assert json.loads(plan.read_text(encoding="utf-8")) == data
 
 
 def test_an_edited_plan_is_carried_out(tmp_path: Path) -> None:
@@ -262,7 +282,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "TMPDIR": str(temporary)},
     )
-    # The fit, long after the start and long before the end, begins with a temporary folder.
+    # Long after the start and long before the end there is a temporary folder.
     while process.poll() is None and not any(temporary.glob("onnx-relusv-*")):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from onnx_relusv.importance import importance_root
+from onnx_relusv.importance import consumers_gram, importance_root
 from onnx_relusv.records import Activation, LinearMap
 
 RELU = Activation(kind="relu", slopes=np.zeros(1))
@@ -56,3 +56,22 @@ def test_every_tap_of_a_convolution_meets_the_channels_error() -> None:
 
 def test_consumers_without_weight_say_nothing() -> None:
     assert importance_root(RELU, np.zeros(4), np.ones(4), [consumer(np.zeros((2, 4)))]) is None
+    assert consumers_gram(4, [consumer(np.zeros((2, 4)))]) is None
+
+
+def test_behind_the_activation_nothing_is_masked() -> None:
+    """The errors of answers reach all consumers: E|W_c e|^2 = E e'Se, and a share of I."""
+    rng = np.random.default_rng(3)
+    weights = [rng.standard_normal((5, 4)), rng.standard_normal((3, 4))]
+    error = rng.standard_normal(4)
+    felt = sum(float(np.sum((weight @ error) ** 2)) for weight in weights)
+    level = sum(float(np.sum(weight**2)) for weight in weights) / 4
+    S = consumers_gram(4, map(consumer, weights))
+    assert S is not None
+    expected = (felt / level + 0.3 * float(error @ error)) / 1.3
+    np.testing.assert_allclose(error @ S @ error, expected, rtol=1e-12)
+    np.testing.assert_allclose(S, S.T, rtol=1e-15)
+    assert abs(np.trace(S) / 4 - 1) < 1e-12
+    # Of a linear block, whose units are all active, it is the same before.
+    root = importance_root(LINEAR, np.zeros(4), np.ones(4), map(consumer, weights))
+    np.testing.assert_allclose(S, metric(root), rtol=1e-10, atol=1e-12)

@@ -40,6 +40,50 @@ def test_other_shares_are_refused(name: str, share: float) -> None:
         PlanOptions(budgets=Budgets(**{name: share}))
 
 
+@given(points=st.floats(0, 100, exclude_min=True, exclude_max=True))
+def test_drops_between_0_and_100_points(points: float) -> None:
+    assert PlanOptions(budgets=Budgets(max_drop=points)).budgets.max_drop == points
+
+
+@given(
+    points=st.one_of(
+        st.floats(max_value=0), st.floats(min_value=100), st.just(float("nan")), st.just(-0.0)
+    )
+)
+def test_other_drops_are_refused(points: float) -> None:
+    with pytest.raises(UsageError, match=r"--max-drop .*above 0 and below 100"):
+        PlanOptions(budgets=Budgets(max_drop=points))
+
+
+@given(confidence=st.floats(0.5, 1, exclude_min=True, exclude_max=True))
+def test_confidences_above_a_half(confidence: float) -> None:
+    budgets = Budgets(max_drop=1, confidence=confidence)
+    assert PlanOptions(budgets=budgets).budgets.confidence == confidence
+
+
+@given(
+    confidence=st.one_of(st.floats(max_value=0.5), st.floats(min_value=1), st.just(float("nan")))
+)
+def test_other_confidences_are_refused(confidence: float) -> None:
+    with pytest.raises(UsageError, match=r"--confidence .*above 0\.5 and below 1"):
+        PlanOptions(budgets=Budgets(max_drop=1, confidence=confidence))
+
+
+def test_a_confidence_is_that_of_a_drop() -> None:
+    with pytest.raises(UsageError, match="--confidence is that of a --max-drop"):
+        PlanOptions(budgets=Budgets(size=0.5, confidence=0.9))
+
+
+def test_a_drop_goes_with_damage() -> None:
+    budgets = Budgets(max_drop=1)
+    for allocation in ("auto", "damage"):
+        assert PlanOptions(budgets=budgets, allocation=allocation).has_budget
+    with pytest.raises(UsageError, match="leave --allocation level away"):
+        PlanOptions(budgets=budgets, allocation="level")
+    with pytest.raises(UsageError, match="needs a --size, --macs or --max-drop"):
+        PlanOptions(budgets=Budgets(tolerance=0.1), allocation="damage")
+
+
 def test_methods() -> None:
     assert PlanOptions().method == "auto"
     assert PlanOptions(method="double-layer").method == "double-layer"

@@ -82,7 +82,14 @@ plans = st.builds(
     Plan,
     model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
     samples_sha256=st.one_of(st.none(), st.text("0123456789abcdef", min_size=64, max_size=64)),
-    budgets=st.builds(Budgets, size=shares, macs=shares, tolerance=shares),
+    budgets=st.builds(
+        Budgets,
+        size=shares,
+        macs=shares,
+        tolerance=shares,
+        max_drop=st.one_of(st.none(), st.floats(0, 100, exclude_min=True, exclude_max=True)),
+        confidence=st.one_of(st.none(), st.floats(0.5, 1, exclude_min=True, exclude_max=True)),
+    ),
     method=st.just("double-layer"),
     seed=st.integers(0, 2**63),
     allocation=st.sampled_from(["level", "damage"]),
@@ -102,7 +109,13 @@ def test_round_trip(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Non
 
 def test_the_file_is_readable(fields: dict[str, Any]) -> None:
     assert list(fields)[:2] == ["schema", "schema_version"]
-    assert fields["budgets"] == {"size": 0.5, "macs": None, "tolerance": 0.25}
+    assert fields["budgets"] == {
+        "size": 0.5,
+        "macs": None,
+        "tolerance": 0.25,
+        "max_drop": None,
+        "confidence": None,
+    }
     assert fields["choices"][0]["form"] == "spatial"
     assert plan_text(PLAN).endswith("}\n")
 
@@ -215,6 +228,18 @@ def test_a_field_of_the_wrong_kind(
 @pytest.mark.parametrize("name", ["size", "macs", "tolerance"])
 @pytest.mark.parametrize("value", ["0.5", 0, 1, 1.5, -1, True, [], float("nan")])
 def test_a_budget_out_of_range(
+    name: str, value: object, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["budgets"][name] = value
+    refused(tmp_path, fields, "budgets", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_drop", value) for value in (0, 100, -1, "1", True, float("inf"))]
+    + [("confidence", value) for value in (0.5, 1, 0.3, 95, "0.95", True)],
+)
+def test_a_drop_out_of_range(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["budgets"][name] = value

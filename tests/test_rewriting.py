@@ -15,6 +15,7 @@ from onnx_relusv.candidates import candidate_at
 from onnx_relusv.decisions import Budgets, Choice, Form, Plan
 from onnx_relusv.errors import BudgetError, InputError, ValidationError
 from onnx_relusv.factors import as_stored, double_layer
+from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import PROVENANCE_KEY
 from onnx_relusv.opened import Opened, block_moments, open_model
@@ -22,9 +23,8 @@ from onnx_relusv.options import MeasureOptions
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
 from onnx_relusv.results import Verdict
-from onnx_relusv.rewriting import write_planned
+from onnx_relusv.rewriting import fit_plan, write_fitted
 
-Levels = dict[str, float]
 TEXT = (
     "(float[N,4,8,8] x) => (float[N,10] y) {"
     " a = Conv<pads=[1,1,1,1]>(x, k, b) c = Relu(a) f = GlobalAveragePool(c) g = Flatten(f)"
@@ -76,11 +76,13 @@ def written(
     model: Opened,
     plan: Plan,
     output: Path,
-    before_publishing: Callable[[Model, Verdict, Levels], None] = lambda *_: None,
-) -> None:
+    before_publishing: Callable[[Model, Verdict], None] = lambda *_: None,
+) -> FittedPlan:
     """Carries a plan out, in silence."""
     with block_moments(model, Silent()) as moments:
-        write_planned(model, plan, moments, output, Silent(), before_publishing)
+        fitted = fit_plan(model, plan, moments, Silent())
+    write_fitted(model, fitted, output, Silent(), before_publishing)
+    return fitted
 
 
 def names(folder: Path) -> set[str]:
@@ -122,7 +124,9 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
     assert story["original_sha256"] == model.model.sha256
     assert story["samples_sha256"] == model.samples.sha256
     assert (story["method"], story["level"], story["seed"]) == ("double-layer", 0.9, 3)
-    assert story["budgets"] == {"size": 0.9, "macs": None, "tolerance": None}
+    asked = {name: share for name, share in story["budgets"].items() if share is not None}
+    assert asked == {"size": 0.9}
+    assert set(story["budgets"]) == {"size", "macs", "tolerance", "max_drop", "confidence"}
     assert story["version"]
 
 
@@ -137,13 +141,13 @@ def test_what_is_told_before_the_file_has_its_name(tmp_path: Path) -> None:
     model = opened(tmp_path)
     output, told = tmp_path / "smaller.onnx", []
 
-    def look(smaller: Model, verdict: Verdict, levels: Levels) -> None:
+    def look(smaller: Model, verdict: Verdict) -> None:
         assert not output.exists()
         assert smaller.path.is_file()
-        told.append((smaller.sha256, verdict, levels))
+        told.append((smaller.sha256, verdict))
 
-    written(model, planned(model), output, look)
-    ((sha256, verdict, levels),) = told
+    levels = written(model, planned(model), output, look).levels
+    ((sha256, verdict),) = told
     assert read_model(output).sha256 == sha256
     assert len(verdict.checks) == 8
     assert levels.keys() == {"c", "i"}

@@ -17,7 +17,7 @@ from onnx_relusv.records import Block, Geometry
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra import certificates
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.workload import measuring_load
+from onnx_relusv.workload import measuring_load, rows_within
 
 TINY = block(gemm(1, 1))
 
@@ -112,3 +112,19 @@ def test_neither_the_feature_map_nor_the_activation_counts() -> None:
     named = replace(small, key="other", consumers=("Add",), element_type=10)
     loads = {measuring_load(item, in_data_metric=True) for item in (small, large, named)}
     assert len(loads) == 1
+
+
+@given(
+    st.sampled_from(
+        [gemm(40, 30), gemm(2000, 500), conv(64, 64, (3, 3)), conv(64, 64, (3, 3), groups=4)]
+    ),
+    st.integers(1, 1 << 32),
+)
+def test_rows_for_a_fit_take_their_share_of_the_memory(geometry: Geometry, memory: int) -> None:
+    item = block(geometry, (9, 9) if geometry.kind == "conv" else ())
+    rows = rows_within(item, memory)
+    # Patches, targets and what a shortcut adds, in float32.
+    numbers = geometry.groups * geometry.columns + 2 * geometry.out_channels
+    assert 1 <= rows <= 20_000
+    assert rows == 1 or 4 * rows * numbers <= memory / 4
+    assert rows == 20_000 or 4 * (rows + 1) * numbers > memory / 4

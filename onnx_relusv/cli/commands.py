@@ -10,6 +10,7 @@ from onnx_relusv.cli.bars import progress_bars
 from onnx_relusv.cli.group import Commands
 from onnx_relusv.cli.options import (
     FILE,
+    drop_options,
     force_option,
     json_option,
     measuring,
@@ -90,6 +91,7 @@ def inspect(
 @click.option("--output", type=FILE, required=True, help="The plan, a JSON file.")
 @together(
     planning_options_group,
+    drop_options(hidden=True),
     samples_option,
     provider_option,
     seed_option,
@@ -169,6 +171,7 @@ def apply(
 @click.option("--output", type=FILE, required=True, help="The smaller model.")
 @together(
     planning_options_group,
+    drop_options(),
     samples_option,
     report_option,
     provider_option,
@@ -189,8 +192,9 @@ def compress(
 ) -> None:
     """Make MODEL smaller: plan, rewrite, check, write.
 
-    All budgets that are given hold together. With --size or --macs the smallest common level that
-    keeps them is taken; --tolerance limits it.
+    All budgets that are given hold together. With --size or --macs the least damage that keeps
+    them is done, or without samples the smallest common level; --tolerance limits every block's.
+    With --max-drop the smallest file within it is looked for, from --size down.
     """
     with progress_bars() as progress:
         done = pipeline.compress(

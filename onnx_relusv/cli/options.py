@@ -51,7 +51,8 @@ memory_option = click.option(
     show_default=True,
     metavar="MIB",
     help="What measuring may hold besides the model itself and what its largest block needs. With "
-    "less, samples run through the model more often and fewer blocks are measured at once.",
+    "less, samples run through the model more often and fewer blocks are measured at once; a block "
+    "whose covariance alone exceeds it is measured without samples.",
 )
 force_option = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
@@ -88,6 +89,26 @@ planning_options_group = together(
 )
 
 
+def drop_options(*, hidden: bool = False) -> Callable[[Command], Command]:
+    """--max-drop and --confidence; hidden where they are known only to be refused."""
+    return together(
+        click.option(
+            "--max-drop",
+            type=float,
+            metavar="POINTS",
+            hidden=hidden,
+            help="Find the smallest file that loses at most so much accuracy, certified on a part "
+            "of the samples. Without labels: of which at most so many answers in a hundred change.",
+        ),
+        click.option(
+            "--confidence",
+            type=float,
+            hidden=hidden,
+            help="The probability with which --max-drop has to hold.  [default: 0.95]",
+        ),
+    )
+
+
 def measuring(provider: Any, seed: int, memory: int = DEFAULT_MEMORY) -> MeasureOptions:
     """The settings of --provider, --seed and --memory; click has checked the provider's name."""
     return MeasureOptions(provider=provider, seed=seed, memory=memory)
@@ -97,13 +118,17 @@ def planning_options(
     size: float | None,
     macs: float | None,
     tolerance: float | None,
+    max_drop: float | None,
+    confidence: float | None,
     method: Any,
     allocation: Any,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> PlanOptions:
-    """The settings of the options in `planning_options_group`."""
-    budgets = Budgets(size=size, macs=macs, tolerance=tolerance)
+    """The settings of the options in `planning_options_group` and of `drop_options`."""
+    budgets = Budgets(
+        size=size, macs=macs, tolerance=tolerance, max_drop=max_drop, confidence=confidence
+    )
     return PlanOptions(
         budgets=budgets, method=method, allocation=allocation, include=include, exclude=exclude
     )

@@ -23,19 +23,26 @@ class Cut:
 
     Attributes:
         sources: The wanted tensors that are complete here and were not at the cut before.
-        live: These, and all that nodes behind the cut read.
+        live: These, what is kept, and all that nodes behind the cut read.
     """
 
     sources: tuple[str, ...]
     live: tuple[str, ...]
 
 
-def cuts(model: Model, wanted: Iterable[str]) -> list[Cut]:
-    """The cuts at which wanted tensors become complete, in topological order."""
+def cuts(model: Model, wanted: Iterable[str], kept: Iterable[str] = ()) -> list[Cut]:
+    """The cuts at which wanted tensors become complete, in topological order.
+
+    Args:
+        model: The model.
+        wanted: The tensors.
+        kept: Tensors that stay alive once they are made, though nothing may read them any more.
+    """
     nodes = model.proto.graph.node
     produced = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    static = _static_names(model.proto)
+    static = static_names(model.proto)
     inputs = {spec.name for spec in model.inputs}
+    keeping = set(kept)
     at: dict[int, list[str]] = {}
     for name in dict.fromkeys(wanted):
         at.setdefault(produced.get(name, -1), []).append(name)
@@ -52,7 +59,7 @@ def cuts(model: Model, wanted: Iterable[str]) -> list[Cut]:
             for name in used_names([node])
         }
         ahead = {name for number in ran for name in nodes[number].output} | inputs
-        live = (behind & ahead) - static
+        live = ((behind | keeping) & ahead) - static
         found.append(Cut(tuple(at[index]), tuple(sorted(live | set(at[index])))))
     return found
 
@@ -113,7 +120,7 @@ def segment(
     return with_data(model, part, arrays)
 
 
-def _static_names(proto: ModelProto) -> set[str]:
+def static_names(proto: ModelProto) -> set[str]:
     """Tensors that depend on no input of the graph: initializers and what is computed of them."""
     static = {tensor.name for tensor in proto.graph.initializer} | {""}
     for node in proto.graph.node:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.protos import used_names
+from onnx_relusv.graph.segments import static_names
 from onnx_relusv.records import Block
 
 
@@ -21,7 +22,10 @@ class ResidualSum:
 
 
 def residual_sum(model: Model, block: Block) -> ResidualSum | None:
-    """The sum that alone reads a linear block's answer; None where there is none."""
+    """The sum that alone reads a linear block's answer; None where there is none.
+
+    What depends on no input of the graph is no shortcut: it brings no error.
+    """
     graph = model.proto.graph
     outputs = {value.name for value in graph.output}
     if block.activation.kind != "none" or block.key in outputs:
@@ -31,7 +35,7 @@ def residual_sum(model: Model, block: Block) -> ResidualSum | None:
         return None
     add = readers[0]
     (shortcut,) = (name for name in add.input if name != block.key)
-    if any(tensor.name == shortcut for tensor in graph.initializer):
+    if shortcut in static_names(model.proto):
         return None
     behind = [node for node in graph.node if add.output[0] in set(used_names([node]))]
     rectified = [node.op_type for node in behind] == ["Relu"] and add.output[0] not in outputs

@@ -7,6 +7,7 @@ from typing import Any
 from onnx_relusv.decisions import Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.records import Block, Floats, Refusal
+from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.json_text import json_text
 from onnx_relusv.results import (
@@ -51,6 +52,8 @@ def compression_data(compression: Compression) -> Data:
             "size": _number(budgets.size),
             "macs": _number(budgets.macs),
             "tolerance": _number(budgets.tolerance),
+            "max_drop": _number(budgets.max_drop),
+            "confidence": _number(budgets.confidence),
         },
         "allocation": compression.allocation,
         "level": _number(compression.level),
@@ -58,6 +61,7 @@ def compression_data(compression: Compression) -> Data:
         "blocks": [_block_row(row) for row in compression.rows],
         "refusals": [refusal_data(refusal) for refusal in compression.refusals],
         "verdict": _verdict(compression.verdict),
+        "certificate": certificate_data(compression.certificate),
         "warnings": list(compression.warnings),
         "provenance": provenance_data(compression.provenance),
     }

@@ -34,6 +34,11 @@ def percent_text(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.1f} %"
 
 
+def confidence_text(confidence: float) -> str:
+    """A probability near 1 in per cent, with all the nines that matter."""
+    return f"{100 * confidence:.6g} %"
+
+
 def share_text(part: float, whole: float) -> str:
     """A part of a whole in per cent; a dash where the whole is zero."""
     return percent_text(part / whole if whole else None)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from onnx_relusv.report.certificate_sections import certificate_sections
 from onnx_relusv.report.colours import COLOURS
 from onnx_relusv.report.columns import (
     ACTIVATION,
@@ -80,6 +81,7 @@ def compression_html(compression: Compression) -> str:
             warnings=tuple(printable(warning) for warning in compression.warnings),
             sections=(
                 *blocks_section(decided, rows),
+                *certificate_sections(compression.certificate),
                 *bytes_section(rows),
                 *savings_section(rows),
                 *measures_section(rows),

@@ -6,6 +6,7 @@ from onnx_relusv.decisions import Budgets
 from onnx_relusv.report.formatting import (
     bytes_text,
     change_text,
+    confidence_text,
     count_text,
     number_text,
     percent_text,
@@ -13,6 +14,7 @@ from onnx_relusv.report.formatting import (
 )
 from onnx_relusv.results import (
     BlockRow,
+    Certificate,
     Comparison,
     Compression,
     Evaluation,
@@ -52,6 +54,7 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
         _allocation(compression),
         Fact("blocks changed", str(changed), _left_alone(compression, changed)),
         *_output_change(compression),
+        *_certificate(compression.certificate),
         Fact("checks passed", str(len(compression.verdict.checks))),
         *_metric(compression.rows),
     )
@@ -102,6 +105,8 @@ def _asked_for(budgets: Budgets) -> str:
     ]
     if budgets.tolerance is not None:
         asked.append(f"level {number_text(budgets.tolerance)}")
+    if budgets.max_drop is not None:
+        asked.append(f"drop {number_text(budgets.max_drop)} points")
     return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
 
 
@@ -124,6 +129,21 @@ def _output_change(compression: Compression) -> tuple[Fact, ...]:
             "largest output change",
             number_text(max(errors.values())),
             f"relative L2, on a batch of {what}",
+        ),
+    )
+
+
+def _certificate(certificate: Certificate | None) -> tuple[Fact, ...]:
+    if certificate is None:
+        return ()
+    name = "accuracy" if certificate.labelled else "answers"
+    loss = "lost" if certificate.labelled else "changed"
+    return (
+        Fact(
+            name,
+            f"at most {number_text(certificate.max_drop)} points {loss}",
+            f"certified at {confidence_text(certificate.confidence)}; "
+            f"{number_text(certificate.drop)} on {certificate.certify_samples} samples",
         ),
     )
 

@@ -6,6 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnx_relusv.report.certificate_sections import certificate_sections
 from onnx_relusv.report.columns import (
     BYTES_CHANGE,
     DECISION,
@@ -77,6 +78,7 @@ def compression_table(compression: Compression) -> list[RenderableType]:
     return [
         *section_parts(blocks_section(columns, compression.rows)),
         *section_parts(refusals_section(compression.refusals)),
+        *section_parts(certificate_sections(compression.certificate)),
         summary_grid(compression_facts(compression)),
         *(Text(f"warning: {printable(one)}", style="yellow") for one in compression.warnings),
     ]

@@ -95,7 +95,8 @@ def slope_kernel(provider: str, clipped: bool, weighted: bool, shifted: bool) ->
             numpy_helper.from_array(np.array([1]), "middle"),
         ],
     )
-    return open_kernel(graph, provider)
+    # It takes turns with the products of the chain rule.
+    return open_kernel(graph, provider, alone=False)
 
 
 def _activation(name: str, clipped: bool) -> list[NodeProto]:

@@ -1,12 +1,10 @@
 """Moments for a regression: of an input z, and of z with a target that the original gives."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onnx_relusv import forms
-from onnx_relusv.decisions import Factors
 from onnx_relusv.records import Block, Floats, LinearMap, ReadOnlyArrays
 from onnx_relusv.runtime.moment_kernels import fit_kernel
 from onnx_relusv.runtime.session import as_array, as_value
@@ -54,26 +52,6 @@ class TargetMoments(ReadOnlyArrays):
     target: Floats
     rows: int
 
-    def error(
-        self, block: Block, linear: LinearMap, factors: Factors, root: Floats | None
-    ) -> float:
-        """E|R(Wx + b - Lz - b')|^2, less E|RWx|^2, which no choice changes; R = I if None."""
-        composed = forms.compose(factors.form, block.geometry, factors.first, factors.second)
-        shift = (linear.bias - factors.bias).reshape(self.target.shape)
-        if root is not None:
-            weighted = replace(self, cross=root @ self.cross, target=self.target @ root.T)
-            return weighted._error(root @ composed, shift @ root.T)
-        return self._error(composed, shift)
-
-    def _error(self, composed: Floats, shift: Floats) -> float:
-        total = float(np.sum(shift**2))
-        for L, second, cross, mean, target, offset in zip(
-            composed, self.second, self.cross, self.mean, self.target, shift, strict=True
-        ):
-            total += float(np.sum((L @ second) * L) - 2 * np.sum(cross * L))
-            total += float(2 * offset @ (target - L @ mean))
-        return total
-
 
 class TargetSums:
     """The running sums behind `TargetMoments`, on the device."""
@@ -115,16 +93,6 @@ class TargetSums:
         )
         self._sums = {name: result[f"new_{name}"] for name in self._sums}
         self.rows += draw.rows
-
-    def plus(self, other: "TargetSums") -> "TargetSums":
-        """The sums of both."""
-        both = object.__new__(TargetSums)
-        both.rows = self.rows + other.rows
-        both._sums = {
-            name: as_array(value) + as_array(other._sums[name])
-            for name, value in self._sums.items()
-        }
-        return both
 
     def means(self) -> TargetMoments:
         """The moments."""

@@ -26,18 +26,20 @@ def digits_to_onnx(weights: dict[str, np.ndarray], name: str) -> onnx.ModelProto
         nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
-    def layer(operator: str, entering: str, output: str, layer: str, **attributes: object) -> str:
-        return add(operator, entering, output, f"{layer}.weight", f"{layer}.bias", **attributes)
+    def add_layer(
+        operator: str, entering: str, output: str, stored: str, **attributes: object
+    ) -> str:
+        return add(operator, entering, output, f"{stored}.weight", f"{stored}.bias", **attributes)
 
     tensor = INPUT_NAME
     for number, stored in enumerate(_CONVOLUTIONS, start=1):
-        tensor = layer("Conv", tensor, f"conv{number}", stored, pads=[1, 1, 1, 1])
+        tensor = add_layer("Conv", tensor, f"conv{number}", stored, pads=[1, 1, 1, 1])
         tensor = add("Relu", tensor, f"relu{number}")
         tensor = add("MaxPool", tensor, f"pool{number}", kernel_shape=[2, 2], strides=[2, 2])
     tensor = add("Flatten", tensor, "flatten")
-    tensor = layer("Gemm", tensor, "fc1", _HIDDEN, transB=1)
+    tensor = add_layer("Gemm", tensor, "fc1", _HIDDEN, transB=1)
     tensor = add("Relu", tensor, "fc1_relu")
-    layer("Gemm", tensor, "logits", _LAST, transB=1)
+    add_layer("Gemm", tensor, "logits", _LAST, transB=1)
     return classifier(
         name,
         nodes,

@@ -12,6 +12,7 @@ from onnx_relusv.measures import Spectrum
 from onnx_relusv.records import Activation, Block, Geometry, Refusal
 from onnx_relusv.results import (
     BlockRow,
+    Certificate,
     Check,
     Comparison,
     Compression,
@@ -21,6 +22,7 @@ from onnx_relusv.results import (
     ModelFacts,
     Provenance,
     RankSaving,
+    Trial,
     Verdict,
 )
 
@@ -111,7 +113,7 @@ def gemm_row() -> BlockRow:
         block=block,
         parameters=8040,
         cost=Cost(bytes=32160, macs=8000),
-        spectrum=spectrum(40, estimates=1, proved=False),
+        spectrum=spectrum(40, estimates=0, proved=False),
         savings=(
             RankSaving(tolerance=0.05, form="pair", rank=14, saved_bytes=18000, saved_macs=4640),
             RankSaving(tolerance=0.1, form="pair", rank=11, saved_bytes=21000, saved_macs=5360),
@@ -272,4 +274,32 @@ def comparison() -> Comparison:
             provider="CPUExecutionProvider",
         ),
         provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def certified(compression: Compression) -> Compression:
+    """With a drop that was asked for, and what was found on the way."""
+    return replace(
+        compression,
+        budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99),
+        certificate=Certificate(
+            max_drop=1.0,
+            confidence=0.99,
+            labelled=True,
+            fit_samples=2400,
+            select_samples=600,
+            certify_samples=2000,
+            lost=12,
+            gained=9,
+            drop=0.15,
+            bound=0.9375,
+            select_drop=1 / 6,
+            trials=(
+                Trial(size=0.7, select_drop=-0.25, bound=0.5),
+                Trial(size=0.49, select_drop=1 / 6, bound=0.9375),
+                Trial(size=0.4, select_drop=0.75, bound=1.5),
+                Trial(size=0.3, select_drop=2.5),
+            ),
+        ),
     )

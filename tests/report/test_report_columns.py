@@ -9,6 +9,7 @@ from onnx_relusv.report.columns import (
     MACS_CHANGE,
     MEAN_WIDTH,
     PARAMETERS,
+    PLANNED_DAMAGE,
     PLANNED_LEVEL,
     REACHED_LEVEL,
     RELU_MEAN_WIDTH,
@@ -53,12 +54,14 @@ def test_explanations_say_what_is_certified_and_what_is_not() -> None:
 
 
 def test_decisions(compression: Compression) -> None:
-    columns = (DECISION, PLANNED_LEVEL, REACHED_LEVEL, BYTES_CHANGE, MACS_CHANGE, WHY)
-    conv, _, kept = compression.rows
+    levels = (PLANNED_LEVEL, REACHED_LEVEL, PLANNED_DAMAGE)
+    columns = (DECISION, *levels, BYTES_CHANGE, MACS_CHANGE, WHY)
+    conv, dense, kept = compression.rows
     assert [column.cell(conv) for column in columns] == [
         "spatial, rank 21",
         "0.093",
         "0.093",
+        "0.0123",
         "74 kB -> 26 kB",
         "3.61 M -> 1.31 M",
         "smallest rank with level at most 0.1",
@@ -67,10 +70,13 @@ def test_decisions(compression: Compression) -> None:
         "kept",
         "-",
         "-",
+        "-",
         "832 B",
         "2.88 k",
         "no form makes it smaller",
     ]
+    # Nobody measured what this choice does.
+    assert PLANNED_DAMAGE.cell(dense) == "-"
 
 
 def test_savings_at_every_tolerance(inspection: Inspection) -> None:

@@ -89,6 +89,14 @@ def test_a_compression_tells_plan_and_result_apart(compression: Compression) -> 
     assert (kept["choice"]["form"], kept["choice"]["rank"]) == (None, None)
 
 
+def test_a_compression_s_damage(compression: Compression) -> None:
+    data = compression_data(compression)
+    assert (data["allocation"], data["damage"]) == ("damage", 0.0321)
+    assert [block["choice"]["planned_damage"] for block in data["blocks"]] == [0.0123, None, None]
+    by_level = compression_data(replace(compression, allocation="level", damage=None))
+    assert (by_level["allocation"], by_level["damage"]) == ("level", None)
+
+
 def test_shares_are_after_over_before(compression: Compression) -> None:
     assert compression_data(compression)["shares"] == {"size": 0.5, "macs": 0.5, "parameters": 0.5}
     nothing = replace(compression.before, macs=0)

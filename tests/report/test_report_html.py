@@ -123,6 +123,16 @@ def test_a_compression_says_what_matters(compression: Compression) -> None:
     ]
 
 
+def test_damage_has_a_column_where_it_decided(compression: Compression) -> None:
+    by_level = replace(compression, allocation="level", damage=None)
+    for one, count in ((compression, 1), (by_level, 0)):
+        outline = Outline(compression_html(one))
+        assert outline.text("th").count("damage") == count
+    # A common level is a line in every spectrum; by damage there is none.
+    assert "var(--plot-level," in compression_html(by_level)
+    assert "var(--plot-level," not in compression_html(compression)
+
+
 def test_a_comparison_says_what_matters(comparison: Comparison) -> None:
     outline = Outline(comparison_html(comparison))
     for fact in ("99.1 %", "90.0 % -> 89.5 %", "0.50 points lost"):
@@ -135,7 +145,8 @@ def test_a_comparison_says_what_matters(comparison: Comparison) -> None:
 def test_numbers_are_marked_and_columns_explained(inspection: Inspection) -> None:
     outline = Outline(inspection_html(inspection))
     (s_0,) = [one for one in outline.all("th") if "s_0" in one.get("title", "")]
-    assert "neither bound" in s_0["title"]
+    assert "certified bounds" in s_0["title"]
+    assert "what an ascent met" in s_0["title"]
     assert s_0["class"] == "number"
     assert "s_0" in outline.text("dt")
 

@@ -30,7 +30,8 @@ def test_inspection(inspection: Inspection) -> None:
 def test_compression(compression: Compression) -> None:
     facts = {fact.name: fact for fact in compression_facts(compression)}
     assert facts["size"] == Fact("size", "121 kB -> 60.6 kB", "50.0 % of the original")
-    assert facts["level"].note == "asked for: size 50.0 %"
+    assert facts["expected damage"] == Fact("expected damage", "0.0321", "asked for: size 50.0 %")
+    assert "level" not in facts
     assert facts["blocks changed"] == Fact("blocks changed", "2", "1 kept, 2 refused")
     assert facts["checks passed"].value == "2"
     assert facts["largest output change"].note == "relative L2, on a batch of samples"
@@ -43,11 +44,17 @@ def test_compression_without_samples_or_budget(compression: Compression) -> None
         provenance=replace(compression.provenance, samples=None),
     )
     facts = {fact.name: fact for fact in compression_facts(bare)}
-    assert facts["level"].note == "no budget was given"
+    assert facts["expected damage"].note == "no budget was given"
     assert facts["largest output change"].note == "relative L2, on a batch of random inputs"
     both = replace(compression, budgets=Budgets(macs=0.4, tolerance=0.2))
     notes = {fact.name: fact.note for fact in compression_facts(both)}
-    assert notes["level"] == "asked for: MACs 40.0 %, level 0.2"
+    assert notes["expected damage"] == "asked for: MACs 40.0 %, level 0.2"
+
+
+def test_a_compression_by_level(compression: Compression) -> None:
+    facts = compression_facts(replace(compression, allocation="level", damage=None))
+    assert Fact("level", "0.1", "asked for: size 50.0 %") in facts
+    assert "expected damage" not in [fact.name for fact in facts]
 
 
 def test_comparison(comparison: Comparison) -> None:

@@ -1,0 +1,81 @@
+"""How much accuracy may be lost, and whether the samples can ever certify that."""
+
+from dataclasses import dataclass
+
+from onnx_relusv.certify import samples_needed
+from onnx_relusv.class_scores import check_labels
+from onnx_relusv.decisions import Budgets
+from onnx_relusv.errors import BudgetError, InputError, UsageError
+from onnx_relusv.held_out import scores_of
+from onnx_relusv.opened import Opened
+from onnx_relusv.split import samples_for
+
+DEFAULT_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class DropLimit:
+    """What a file may lose.
+
+    Attributes:
+        points: Points of accuracy; without labels, of answers that change.
+        confidence: The probability with which that has to hold, at least.
+        scores: The model's output with class scores.
+    """
+
+    points: float
+    confidence: float
+    scores: str
+
+    @property
+    def share(self) -> float:
+        """The points as a share."""
+        return self.points / 100
+
+    @property
+    def error(self) -> float:
+        """The probability with which the certificate may be wrong."""
+        return 1 - self.confidence
+
+
+def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
+    """Reads the limit, and looks whether it can be certified before anything is measured.
+
+    Args:
+        opened: The model, its samples split for certifying.
+        budgets: As asked for.
+
+    Returns:
+        None where no limit was asked for.
+
+    Raises:
+        UsageError: There are no samples.
+        BudgetError: There are too few to certify even a file that changes no answer.
+        InputError: The model has no class scores, or the labels are none of its classes.
+    """
+    points, confidence = budgets.max_drop, budgets.confidence
+    if points is None:
+        return None
+    samples, parts = opened.samples, opened.split
+    if samples is None or parts is None:
+        raise UsageError("--max-drop needs --samples: answers are counted on them.")
+    confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
+    needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
+    certified = 0 if parts.certify is None else parts.certify.count
+    if certified < needed or parts.select is None:
+        raise BudgetError(
+            f"{samples.path}: {samples.count} samples are too few for --max-drop {points:g} at a "
+            f"confidence of {confidence:g}. It takes {samples_for(needed)}, of which {needed} are "
+            "set aside for certifying; with fewer, not even a file that changes no answer could "
+            "be certified. Nothing was written."
+        )
+    found = scores_of(opened, parts.select)
+    if found is None:
+        raise InputError(
+            f"{opened.model.path}: no output has class scores, (samples, classes), so there are no "
+            "answers that --max-drop could count. Use --size, --macs or --tolerance."
+        )
+    scores, classes = found
+    if samples.labels is not None:
+        check_labels(samples, classes)
+    return DropLimit(points, confidence, scores)

@@ -1,0 +1,108 @@
+"""How a certificate is told: in the data, in the page, in the terminal, and in one line."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from page_outline import Outline
+from rich.console import Console
+
+from onnx_relusv.report.certificate_sections import certificate_sections
+from onnx_relusv.report.data import compression_data
+from onnx_relusv.report.formatting import confidence_text
+from onnx_relusv.report.html import compression_html
+from onnx_relusv.report.summary import Fact, compression_facts
+from onnx_relusv.report.table import compression_table
+from onnx_relusv.results import Certificate, Compression
+
+
+@pytest.fixture
+def certificate(certified: Compression) -> Certificate:
+    assert certified.certificate is not None
+    return certified.certificate
+
+
+@pytest.fixture
+def blind(certified: Compression, certificate: Certificate) -> Compression:
+    """The same without labels."""
+    return replace(certified, certificate=replace(certificate, labelled=False, gained=None))
+
+
+def test_without_a_drop_asked_for_nothing_is_said(compression: Compression) -> None:
+    assert compression_data(compression)["certificate"] is None
+    assert certificate_sections(None) == ()
+    assert "Certificate" not in compression_html(compression)
+    names = [fact.name for fact in compression_facts(compression)]
+    assert "accuracy" not in names
+
+
+def test_the_data(certified: Compression) -> None:
+    data = compression_data(certified)
+    assert (data["budgets"]["max_drop"], data["budgets"]["confidence"]) == (1.0, 0.99)
+    found = data["certificate"]
+    parts = [found[f"{part}_samples"] for part in ("fit", "select", "certify")]
+    assert parts == [2400, 600, 2000]
+    assert (found["lost"], found["gained"], found["bound"]) == (12, 9, 0.9375)
+    assert [trial["bound"] for trial in found["trials"]] == [0.5, 0.9375, 1.5, None]
+
+
+def test_one_line_says_what_is_certified(certified: Compression, blind: Compression) -> None:
+    facts = {fact.name: fact for fact in compression_facts(certified)}
+    assert facts["accuracy"] == Fact(
+        "accuracy", "at most 1 points lost", "certified at 99 %; 0.15 on 2000 samples"
+    )
+    assert facts["expected damage"].note == "asked for: size 50.0 %, drop 1 points"
+    facts = {fact.name: fact for fact in compression_facts(blind)}
+    assert facts["answers"].value == "at most 1 points changed"
+    assert "accuracy" not in facts
+
+
+def test_the_tries_and_what_became_of_them(certificate: Certificate) -> None:
+    _, tried = certificate_sections(certificate)
+    assert tried.table is not None
+    assert tried.table.rows == (
+        ("70.0 %", "-0.25", "0.5", "certified"),
+        ("49.0 %", "0.167", "0.938", "written"),
+        ("40.0 %", "0.75", "1.5", "not certified"),
+        ("30.0 %", "2.5", "-", "not looked at"),
+    )
+
+
+def test_the_counts_are_named_for_what_they_are(
+    certificate: Certificate, blind: Compression
+) -> None:
+    with_labels, without = (
+        dict(certificate_sections(one)[0].table.rows) for one in (certificate, blind.certificate)
+    )
+    assert with_labels["of these, right in the original alone"] == "12"
+    assert with_labels["of these, right in the result alone"] == "9"
+    assert without["of these, answers that changed"] == "12"
+    assert not any("right" in name for name in without)
+    assert with_labels["confidence"] == "99 %"
+
+
+def test_the_page(certified: Compression, blind: Compression) -> None:
+    outline = Outline(compression_html(certified))
+    assert outline.text("h2")[:3] == ["Blocks", "Certificate", "Sizes tried"]
+    (text,) = [one for one in outline.text("p") if "Certified: " in one]
+    assert text.startswith("Points of accuracy.")
+    assert "loses 1 points at most, with a confidence of 99 %" in text
+    assert "Points of changed answers." in compression_html(blind)
+
+
+def test_the_terminal(certified: Compression) -> None:
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    for part in compression_table(certified):
+        console.print(part)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    text = output.getvalue()
+    assert "0.938 points" in text
+    assert "not looked at" in text
+
+
+@pytest.mark.parametrize(
+    ("confidence", "text"), [(0.95, "95 %"), (0.999, "99.9 %"), (0.99999, "99.999 %")]
+)
+def test_confidence_is_not_rounded_to_certainty(confidence: float, text: str) -> None:
+    assert confidence_text(confidence) == text

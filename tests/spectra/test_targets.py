@@ -1,0 +1,168 @@
+"""Rows and moments for a fit against numpy, with shortcuts and without."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from examples import block, conv, gemm, linear_map, matmul
+from graphs import evaluated
+
+from onnx_relusv.records import Block, Floats, LinearMap
+from onnx_relusv.runtime.session import CPU
+from onnx_relusv.spectra.target_moments import Seen, TargetMoments, TargetSums
+from onnx_relusv.spectra.target_rows import Rows, TargetRows
+
+BLOCKS = {
+    "gemm": block(gemm(6, 4)),
+    "matmul": block(matmul(6, 4), (3,)),
+    "conv": block(conv(3, 4, (3, 2), strides=(2, 1), pads=(1, 0, 1, 1)), (5, 4)),
+    "conv, groups": block(conv(4, 6, (2, 2), groups=2), (4, 4)),
+    "conv, 1-D": block(conv(3, 4, (3,)), (7,)),
+}
+# Two whole batches, and one that is padded.
+COUNTS = ((4, 4), (4, 4), (2, 4))
+SAMPLES = 10
+
+
+def batches(item: Block, *, shortcut: bool, dtype: type = np.float32) -> list[Seen]:
+    rng = np.random.default_rng(0)
+
+    def tensor(shape: tuple[int, ...], size: int) -> np.ndarray:
+        return rng.standard_normal((size, *shape[1:])).astype(dtype)
+
+    return [
+        Seen(
+            original=tensor(item.source_shape, size),
+            delivered=tensor(item.source_shape, size),
+            real=real,
+            size=size,
+            shortcut=(
+                (tensor(item.output_shape, size), tensor(item.output_shape, size))
+                if shortcut
+                else None
+            ),
+        )
+        for real, size in COUNTS
+    ]
+
+
+def flat(item: Block, values: Floats) -> Floats:
+    """(groups, patches, rows) of a tensor of the shape of the block's answers."""
+    geometry = item.geometry
+    if geometry.kind != "conv":
+        return values.reshape(1, -1, geometry.rows)
+    split = values.reshape(len(values), geometry.groups, geometry.rows, -1)
+    return split.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, geometry.rows)
+
+
+def expected(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> dict[str, Floats]:
+    """Patches of z, answers, and what shortcuts add, of all real samples; in float64."""
+    geometry = item.geometry
+    columns = []
+    for group in range(geometry.groups):
+        # A unit vector for every column picks that column's value of every patch.
+        own = []
+        for column in range(geometry.columns):
+            weight = np.zeros((geometry.groups, geometry.rows, geometry.columns))
+            weight[group, 0, column] = 1
+            unit = LinearMap(weight, np.zeros(geometry.out_channels))
+            own.append(
+                np.concatenate(
+                    [flat(item, evaluated(item, unit, s.delivered[: s.real])) for s in seen], axis=1
+                )[group, :, 0]
+            )
+        columns.append(np.stack(own, axis=1))
+    found = {
+        "z": np.stack(columns),
+        "target": np.concatenate(
+            [flat(item, evaluated(item, linear, s.original[: s.real])) for s in seen], axis=1
+        ),
+    }
+    for index, name in enumerate(("exact", "delivered")):
+        if seen[0].shortcut is not None:
+            parts = [flat(item, s.shortcut[index][: s.real].astype(float)) for s in seen]  # type: ignore[index]
+            found[name] = np.concatenate(parts, axis=1)
+    return found
+
+
+def collected(item: Block, linear: LinearMap, seen: Sequence[Seen], most: int) -> Rows:
+    rows, rng = TargetRows(item, linear, SAMPLES, most), np.random.default_rng(3)
+    for each in seen:
+        rows.add(each, rng, CPU)
+    return rows.rows()
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_all_rows(name: str, shortcut: bool) -> None:
+    item = BLOCKS[name]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    seen = batches(item, shortcut=shortcut)
+    rows, exact = collected(item, linear, seen, 10**6), expected(item, linear, seen)
+    np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
+    target = exact["target"] + exact.get("exact", 0)
+    # Float32 sums of at most 24 products of numbers around 1.
+    np.testing.assert_allclose(rows.target, target, rtol=0, atol=1e-5)
+    assert rows.count == exact["z"].shape[1]
+    if shortcut:
+        np.testing.assert_array_equal(rows.shift, exact["delivered"].astype(np.float32))
+    else:
+        assert rows.shift is None
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_some_rows_are_rows_of_all(name: str) -> None:
+    item = BLOCKS[name]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    seen = batches(item, shortcut=True)
+    some, all_rows = (collected(item, linear, seen, most) for most in (10, 10**6))
+    assert some.count == min(10, all_rows.count)
+    assert some.shift is not None
+    assert all_rows.shift is not None
+    places = [int(np.argmin(np.abs(all_rows.z[0] - row).sum(axis=1))) for row in some.z[0]]
+    assert len(set(places)) == some.count
+    np.testing.assert_array_equal(some.z, all_rows.z[:, places])
+    np.testing.assert_array_equal(some.shift, all_rows.shift[:, places])
+    np.testing.assert_allclose(some.target, all_rows.target[:, places], rtol=0, atol=1e-5)
+
+
+def summed(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> TargetMoments:
+    sums, rng = TargetSums(item, linear, SAMPLES), np.random.default_rng(3)
+    for each in seen:
+        sums.add(each, rng, CPU)
+    return sums.means()
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_moments(name: str, shortcut: bool) -> None:
+    item = BLOCKS[name]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    seen = batches(item, shortcut=shortcut)
+    found, exact = summed(item, linear, seen), expected(item, linear, seen)
+    z, rows = exact["z"], exact["z"].shape[1]
+    # Without the bias; behind a shortcut, what the compressed network lacks is asked for too.
+    target = exact["target"] - linear.bias.reshape(item.geometry.groups, 1, -1)
+    if shortcut:
+        target = target + (exact["exact"] - exact["delivered"]).astype(np.float32)
+    assert found.rows == rows
+    # Float64; the shift alone is rounded to float32.
+    tolerance = 1e-7 if shortcut else 1e-12
+    for value, wanted in (
+        (found.second, z.transpose(0, 2, 1) @ z / rows),
+        (found.cross, target.transpose(0, 2, 1) @ z / rows),
+        (found.mean, z.mean(axis=1)),
+        (found.target, target.mean(axis=1)),
+    ):
+        np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
+
+
+def test_half_precision_is_measured_in_float32_and_float64() -> None:
+    item = BLOCKS["conv"]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    seen = batches(item, shortcut=True, dtype=np.float16)
+    rows, exact = collected(item, linear, seen, 10**6), expected(item, linear, seen)
+    np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
+    np.testing.assert_allclose(rows.target, exact["target"] + exact["exact"], rtol=0, atol=1e-5)
+    found = summed(item, linear, seen)
+    np.testing.assert_allclose(found.mean, exact["z"].mean(axis=1), rtol=0, atol=1e-12)

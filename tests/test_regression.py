@@ -1,0 +1,180 @@
+"""Reduced-rank regression against least squares on the rows themselves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from examples import block, conv, gemm, linear_map
+
+from onnx_relusv import forms
+from onnx_relusv.decisions import Form
+from onnx_relusv.factors import double_layer
+from onnx_relusv.fitted import Change, Fitted
+from onnx_relusv.records import Floats, Geometry, LinearMap
+from onnx_relusv.regression import regressed
+from onnx_relusv.spectra.moments import shrunk_moments
+from onnx_relusv.spectra.target_moments import TargetMoments
+
+ROWS = 5000
+# So many samples that nothing is shrunk.
+MANY = 10**12
+
+
+def problem(geometry: Geometry, seed: int = 0) -> tuple[LinearMap, Floats, Floats, TargetMoments]:
+    """A map, rows of z that are not the x which it answered, its answers, and their moments."""
+    rng = np.random.default_rng(seed)
+    linear = linear_map(geometry, rng)
+    mixing = rng.standard_normal((geometry.columns,) * 2) * 0.8 ** np.arange(geometry.columns)
+    x = rng.standard_normal((geometry.groups, ROWS, geometry.columns)) @ mixing + 0.5
+    z = 0.9 * x + 0.2 * rng.standard_normal(x.shape) - 0.3
+    # Without the bias, as moments are.
+    target = np.einsum("gnc,grc->gnr", x, linear.weight)
+    means = TargetMoments(
+        second=z.transpose(0, 2, 1) @ z / ROWS,
+        cross=target.transpose(0, 2, 1) @ z / ROWS,
+        mean=z.mean(axis=1),
+        target=target.mean(axis=1),
+        rows=ROWS,
+    )
+    answers = target + linear.bias.reshape(geometry.groups, 1, -1)
+    return linear, z, answers, means
+
+
+def fitted(
+    geometry: Geometry,
+    form: Form,
+    rank: int,
+    *,
+    ridge: float = 0.0,
+    root: Floats | None = None,
+    samples: int = MANY,
+) -> tuple[Fitted, LinearMap, Floats, Floats]:
+    linear, z, answers, means = problem(geometry)
+    lengths = (9,) * len(geometry.kernel)
+    change = Change(block(geometry, lengths), form, rank)
+    return regressed(change, linear, means, ridge, samples, root), linear, z, answers
+
+
+def composed(found: Fitted, geometry: Geometry) -> LinearMap:
+    factors = found.factors
+    weight = forms.compose(factors.form, geometry, factors.first, factors.second)
+    return LinearMap(weight, factors.bias)
+
+
+def errors(dense: LinearMap, z: Floats, answers: Floats) -> Floats:
+    """(groups, n, rows)."""
+    groups = len(z)
+    return np.einsum("gnc,grc->gnr", z, dense.weight) + dense.bias.reshape(groups, 1, -1) - answers
+
+
+GEOMETRIES = {
+    "pair": (gemm(8, 5), "pair"),
+    "channel": (conv(2, 6, (2, 2)), "channel"),
+    "spatial": (conv(2, 6, (2, 2)), "spatial"),
+    "channel, groups": (conv(4, 6, (2, 2), groups=2), "channel"),
+    "spatial, groups": (conv(4, 6, (2, 2), groups=2), "spatial"),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_at_full_rank_it_is_least_squares(name: str) -> None:
+    geometry, form = GEOMETRIES[name]
+    found, _, z, answers = fitted(geometry, form, forms.largest_rank(form, geometry))
+    dense = composed(found, geometry)
+    biases = dense.bias.reshape(geometry.groups, -1)
+    for group in range(geometry.groups):
+        design = np.hstack([z[group], np.ones((ROWS, 1))])
+        best = np.linalg.lstsq(design, answers[group], rcond=None)[0].T
+        # Without a ridge a billionth of the variance is left of it.
+        np.testing.assert_allclose(dense.weight[group], best[:, :-1], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(biases[group], best[:, -1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_the_bias_makes_the_mean_right(name: str, ridge: float) -> None:
+    geometry, form = GEOMETRIES[name]
+    found, _, z, answers = fitted(geometry, form, 2, ridge=ridge)
+    mean = errors(composed(found, geometry), z, answers).mean(axis=1)
+    np.testing.assert_allclose(mean, 0, atol=1e-10)
+
+
+def best_of_rank(z: Floats, answers: Floats, rank: int, root: Floats) -> float:
+    """The least E|R(Lz + b' - t)|^2 over rank(L) <= rank, from the fitted values' SVD."""
+    centred, wanted = z - z.mean(axis=0), (answers - answers.mean(axis=0)) @ root.T
+    reached = centred @ np.linalg.lstsq(centred, wanted, rcond=None)[0]
+    dropped = np.linalg.svd(reached, compute_uv=False)[rank:]
+    return float((np.sum((wanted - reached) ** 2) + np.sum(dropped**2)) / ROWS)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_at_a_low_rank_it_is_the_best_there_is(rank: int, weighted: bool) -> None:
+    geometry = gemm(8, 5)
+    root = np.linalg.cholesky(np.cov(np.random.default_rng(5).standard_normal((5, 9)))).T
+    found, linear, z, answers = fitted(geometry, "pair", rank, root=root if weighted else None)
+    judge = root if weighted else np.eye(5)
+    error = float(np.sum((errors(composed(found, geometry), z, answers) @ judge.T) ** 2)) / ROWS
+    assert error == pytest.approx(best_of_rank(z[0], answers[0], rank, judge), rel=1e-8)
+    # Plain factors, which know of the original's input alone, and the other judge's are worse.
+    other, *_ = fitted(geometry, "pair", rank, root=None if weighted else root)
+    plain = double_layer("pair", geometry, linear, None, rank)
+    for worse in (other, replace(found, factors=plain)):
+        gap = errors(composed(worse, geometry), z, answers) @ judge.T
+        assert np.sum(gap**2) / ROWS > error * (1 + 1e-4)
+    # What the validation compares the factors with.
+    assert (found.root is None) == (not weighted)
+    assert found.moments is not None
+    stated = double_layer("pair", geometry, found.target, found.moments, rank)
+    assert stated.level == pytest.approx(found.factors.level, rel=1e-12)
+
+
+def test_a_strong_ridge_leaves_the_block_as_it_is() -> None:
+    geometry = gemm(8, 5)
+    gaps = []
+    for ridge in (0.0, 0.1, 10.0, 1e6):
+        found, linear, _, _ = fitted(geometry, "pair", 5, ridge=ridge)
+        gaps.append(float(np.abs(composed(found, geometry).weight - linear.weight).max()))
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] > 0.1
+    assert gaps[-1] < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_dead_input_is_no_obstacle(seed: int) -> None:
+    geometry = gemm(8, 5)
+    linear, _, _, means = problem(geometry, seed)
+    dead = np.ones(8)
+    dead[3] = 0
+    second = means.second * dead[:, None] * dead
+    blind = replace(means, second=second, cross=means.cross * dead, mean=means.mean * dead)
+    found = regressed(Change(block(geometry), "pair", 3), linear, blind, 1e-3, MANY, None)
+    assert np.isfinite(found.factors.first).all()
+    assert np.isfinite(found.factors.second).all()
+    # Nothing is known of it, so its weights stay.
+    np.testing.assert_allclose(found.target.weight[0, :, 3], linear.weight[0, :, 3], rtol=1e-9)
+
+
+def test_inputs_that_do_not_vary_leave_the_block_as_it_is() -> None:
+    geometry = gemm(8, 5)
+    linear, _, _, means = problem(geometry)
+    for value in (0.0, 0.1):
+        mean = np.full((1, 8), value)
+        same = replace(
+            means,
+            second=mean[:, :, None] * mean[:, None, :],
+            cross=means.target[:, :, None] * mean[:, None, :],
+            mean=mean,
+        )
+        found = regressed(Change(block(geometry), "pair", 5), linear, same, 1e-3, 1, None)
+        np.testing.assert_allclose(found.target.weight, linear.weight, rtol=1e-6)
+
+
+def test_the_metric_is_that_of_the_delivered_input() -> None:
+    geometry = gemm(8, 5)
+    found, _, z, _ = fitted(geometry, "pair", 2, samples=300)
+    second = z.transpose(0, 2, 1) @ z / ROWS
+    expected = shrunk_moments(z.mean(axis=1), second, ROWS, 300)
+    assert found.moments is not None
+    np.testing.assert_allclose(found.moments.covariance, expected.covariance, rtol=1e-12)
+    assert found.moments.shrinkage[0] > 1e-4

@@ -1,0 +1,357 @@
+"""The smallest file within a drop: what is written obeys, and nobody peeked to find it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from classified import COUNT, TEXT, answers, classifier, inputs, samples, weights
+from graphs import model_proto, run
+from scipy.stats import binomtest
+
+from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
+from onnx_relusv.certification import certified
+from onnx_relusv.drop_limit import DropLimit, drop_limit
+from onnx_relusv.errors import BudgetError, InputError, UsageError
+from onnx_relusv.graph.expose import runnable
+from onnx_relusv.graph.surgery import PROVENANCE_KEY
+from onnx_relusv.held_out import HeldOut
+from onnx_relusv.opened import Opened, block_moments, open_model
+from onnx_relusv.planning import Offer, divided, offered
+from onnx_relusv.progress import Advance, Silent
+from onnx_relusv.results import Compression
+from onnx_relusv.rewriting import fit_plan, rewritten
+from onnx_relusv.rows import measure_blocks
+from onnx_relusv.search import MOST_TRIES, Try, search
+
+SEED = 3
+MEASURING = MeasureOptions(provider="cpu", seed=SEED)
+
+
+def opened(model: Path, data: Path) -> Opened:
+    return divided(open_model(model, data, MEASURING), certifying=True)
+
+
+def certify_positions(model: Path, data: Path) -> np.ndarray:
+    """Where the samples for certifying lie, found by their values."""
+    parts = opened(model, data).split
+    assert parts is not None
+    assert parts.certify is not None
+    rows = [batch.feeds["x"][: batch.count, 0] for batch in parts.certify.batches(64)]
+    return np.flatnonzero(np.isin(np.load(data)["x"][:, 0], np.concatenate(rows)))
+
+
+def written(model: Path, data: Path, output: Path, **budgets: float) -> Compression:
+    options = PlanOptions(budgets=Budgets(**budgets))
+    return compress(model, output, samples=data, planning=options, measuring=MEASURING)
+
+
+def expected_bound(lost: int, gained: int | None, count: int, confidence: float) -> float:
+    """The bound in points, with the ends of scipy's two-sided intervals."""
+
+    def ends(of: int, error: float) -> tuple[float, float]:
+        found = binomtest(of, count).proportion_ci(1 - 2 * error, method="exact")
+        return found.low, found.high
+
+    error = 1 - confidence
+    if gained is None:
+        return 100 * ends(lost, error)[1]
+    return 100 * (ends(lost, error / 2)[1] - ends(gained, error / 2)[0])
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_written_file_obeys(labelled: bool, tmp_path: Path) -> None:
+    model, output = classifier(tmp_path), tmp_path / "small.onnx"
+    data = samples(tmp_path, model, labelled=labelled)
+    done = written(model, data, output, max_drop=8.0, confidence=0.9)
+    found = done.certificate
+    assert found is not None
+    # The file itself is counted again, by onnxruntime and numpy alone.
+    x, where = inputs(), certify_positions(model, data)
+    before, after = answers(model, x)[where], answers(output, x)[where]
+    lost, gained = int(np.sum(before != after)), None
+    if labelled:
+        labels = np.load(data)["labels"][where]
+        lost = int(np.sum((before == labels) & (after != labels)))
+        gained = int(np.sum((before != labels) & (after == labels)))
+    assert (found.lost, found.gained, found.certify_samples) == (lost, gained, len(where))
+    assert found.labelled is labelled
+    bound = expected_bound(lost, gained, len(where), 0.9)
+    assert found.bound == pytest.approx(bound, rel=1e-9)
+    assert found.drop <= found.bound <= found.max_drop == 8
+    assert found.confidence == 0.9
+    assert found.fit_samples + found.select_samples + found.certify_samples == COUNT
+    assert done.after.bytes == output.stat().st_size < done.before.bytes
+    assert (done.budgets.max_drop, done.budgets.size) == (8.0, None)
+    metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
+    assert json.loads(metadata[PROVENANCE_KEY])["budgets"]["max_drop"] == 8.0
+
+
+def test_it_is_the_last_that_passed_from_the_largest_down(tmp_path: Path) -> None:
+    model = classifier(tmp_path)
+    done = written(model, samples(tmp_path, model), tmp_path / "small.onnx", max_drop=8.0)
+    assert done.certificate is not None
+    trials = done.certificate.trials
+    assert 1 < len(trials) <= MOST_TRIES
+    assert [trial.size for trial in trials] == sorted((t.size for t in trials), reverse=True)
+    looked = [trial for trial in trials if trial.bound is not None]
+    assert all(trial.select_drop <= 8 for trial in looked)
+    passed = [trial for trial in looked if trial.bound <= 8]
+    # One failure at most, the last look of all.
+    assert passed == looked[: len(passed)]
+    assert len(looked) - len(passed) <= 1
+    assert done.certificate.bound == passed[-1].bound
+    # What was planned is an upper bound of what was written.
+    assert done.after.bytes <= passed[-1].size * done.before.bytes
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that was measured once, for any number of searches."""
+
+    model: Opened
+    offer: Offer
+    limit: DropLimit
+    tries: tuple[Try, ...]
+
+
+@contextmanager
+def searching(model: Path, data: Path, budgets: Budgets) -> Iterator[Case]:
+    one = opened(model, data)
+    limit = drop_limit(one, budgets)
+    assert limit is not None
+    with block_moments(one, Silent()) as moments:
+        measured = measure_blocks(one, moments, Silent())
+        offer = offered(one, measured, moments, PlanOptions(budgets=budgets), Silent())
+        yield Case(one, offer, limit, search(one, offer, moments, budgets, limit, Silent()))
+
+
+def told(case: Case) -> list[object]:
+    """All that the search found."""
+    return [(one.plan.choices, one.plan.curves, one.found, factors_of(one)) for one in case.tries]
+
+
+def factors_of(one: Try) -> list[bytes]:
+    if one.fitted is None:
+        return []
+    return [
+        array.tobytes()
+        for found in one.fitted.factors.values()
+        for array in (found.first, found.second, found.bias)
+    ]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_search_never_looks_at_the_samples_for_certifying(
+    labelled: bool, tmp_path: Path
+) -> None:
+    model = classifier(tmp_path)
+    data = samples(tmp_path, model, labelled=labelled)
+    arrays, budgets = dict(np.load(data)), Budgets(max_drop=8.0)
+    with searching(model, data, budgets) as case:
+        clean = told(case)
+    certify = certify_positions(model, data)
+    # The first sample is run when the model is opened, to see that it runs at all.
+    assert 0 not in certify
+    spoilt = {name: values.copy() for name, values in arrays.items()}
+    spoilt["x"][certify] = np.nan
+    if labelled:
+        spoilt["labels"][certify] = 3 - spoilt["labels"][certify]
+    np.savez(tmp_path / "spoilt.npz", **spoilt)
+    with searching(model, tmp_path / "spoilt.npz", budgets) as case:
+        assert told(case) == clean
+        # Who looks at them notices.
+        with pytest.raises(InputError, match="NaN"):
+            certified(case.model, case.tries, case.limit, Silent())
+    if labelled:  # as well, all others matter
+        others = np.setdiff1d(np.arange(COUNT), certify)
+        arrays["x"][others] = arrays["x"][others][:, ::-1]
+        np.savez(tmp_path / "moved.npz", **arrays)
+        with searching(model, tmp_path / "moved.npz", budgets) as case:
+            assert told(case) != clean
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, list[Try], list[float]]:
+    """Tries at six sizes, and the bound of each by itself, in points at a confidence of 0.9."""
+    folder = tmp_path_factory.mktemp("sizes")
+    model = classifier(folder)
+    data = samples(folder, model)
+    where, x = certify_positions(model, data), inputs()
+    labels, before = np.load(data)["labels"][where], answers(model, x)[where]
+    tries, bounds = [], []
+    with (
+        searching(model, data, Budgets(max_drop=99.0)) as case,
+        block_moments(case.model, Silent()) as moments,
+    ):
+        parts = case.model.split
+        assert parts is not None
+        assert parts.select is not None
+        select = HeldOut(case.model, parts.select, "y")
+        for size in (0.85, 0.7, 0.6, 0.5, 0.42, 0.35):
+            one = case.offer.plan(Budgets(size=size))
+            fitted = fit_plan(case.model, one, moments, Silent())
+            proto = rewritten(case.model, fitted)
+            tries.append(Try(one, select.discordance(runnable(case.model.model, proto)), fitted))
+            after = run(proto, {"x": x}, ["y"])["y"].argmax(axis=1)[where]
+            lost = int(np.sum((before == labels) & (after != labels)))
+            gained = int(np.sum((before != labels) & (after == labels)))
+            bounds.append(expected_bound(lost, gained, len(where), 0.9))
+        return case.model, tries, bounds
+
+
+@pytest.mark.parametrize("points", [2.5, 5.0, 10.0, 15.0, 25.0, 60.0])
+def test_looks_end_with_the_first_that_fails(
+    points: float, sizes: tuple[Opened, list[Try], list[float]]
+) -> None:
+    model, tries, bounds = sizes
+    passes = [bound <= points for bound in bounds]
+    first_failure = passes.index(False) if False in passes else len(passes)
+    limit = DropLimit(points, 0.9, "y")
+    if not first_failure:
+        with pytest.raises(BudgetError, match=rf"smallest bound is {bounds[0]:.3g} points"):
+            certified(model, tries, limit, Silent())
+        return
+    fitted, certificate = certified(model, tries, limit, Silent())
+    assert fitted is tries[first_failure - 1].fitted
+    assert certificate.bound == pytest.approx(bounds[first_failure - 1])
+    looks = [trial.bound for trial in certificate.trials]
+    assert looks[: first_failure + 1] == pytest.approx(bounds[: first_failure + 1])
+    assert looks[first_failure + 1 :] == [None] * len(looks[first_failure + 1 :])
+
+
+def test_the_cases_above_are_cases(sizes: tuple[Opened, list[Try], list[float]]) -> None:
+    _, tries, bounds = sizes
+    assert len(set(bounds)) > 3
+    # The estimate would let files through that the bound does not.
+    assert any(
+        one.found.drop <= 0.10 < bound / 100 for one, bound in zip(tries, bounds, strict=True)
+    )
+
+
+class Stages(Silent):
+    """Remembers the names of the stages."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        self.names.append(name)
+        yield lambda steps: None
+
+
+@pytest.mark.parametrize(("labelled", "needed", "count"), [(True, 368, 919), (False, 299, 747)])
+def test_too_few_samples_are_said_before_any_measuring(
+    labelled: bool, needed: int, count: int, tmp_path: Path
+) -> None:
+    model, output, stages = classifier(tmp_path), tmp_path / "small.onnx", Stages()
+    few = samples(tmp_path, model, count=count - 1, labelled=labelled, name="few")
+    options = PlanOptions(budgets=Budgets(max_drop=1.0))
+    with pytest.raises(BudgetError, match=rf"It takes {count}, of which {needed} are set aside"):
+        compress(model, output, samples=few, planning=options, progress=stages)
+    assert stages.names == []
+    assert not output.exists()
+    enough = samples(tmp_path, model, count=count, labelled=labelled, name="enough")
+    limit = drop_limit(opened(model, enough), Budgets(max_drop=1.0))
+    assert limit == DropLimit(1.0, 0.95, "y")
+
+
+def test_a_run_shows_its_stages_and_repeats_itself(tmp_path: Path) -> None:
+    model, stages = classifier(tmp_path), Stages()
+    options = PlanOptions(budgets=Budgets(max_drop=8.0))
+    data, outputs = samples(tmp_path, model), [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    one, two = (
+        compress(model, output, samples=data, planning=options, progress=progress)
+        for output, progress in zip(outputs, (stages, Silent()), strict=True)
+    )
+    assert one.certificate == two.certificate
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    once = ("Moments", "Spectra", "Damage", "Search", "Certification", "Validation")
+    for name in once:
+        assert sum(stage.startswith(name) for stage in stages.names) == 1, name
+    assert 1 < stages.names.count("Fit") <= MOST_TRIES
+
+
+def test_nothing_is_written_where_nothing_is_certified(tmp_path: Path) -> None:
+    # Nothing in these weights can be left out.
+    model, folder = classifier(tmp_path, decay=0.95), tmp_path / "out"
+    data = samples(tmp_path, model)
+    folder.mkdir()
+    (folder / "small.onnx").write_bytes(b"somebody's own")
+    with pytest.raises(
+        BudgetError, match=r"smallest bound is \d.* of the bytes.*[Nn]othing"
+    ) as caught:
+        compress(
+            model,
+            folder / "small.onnx",
+            samples=data,
+            planning=PlanOptions(budgets=Budgets(max_drop=5.0)),
+            report=folder / "report",
+            force=True,
+        )
+    assert caught.value.exit_code == 4
+    assert [path.name for path in folder.iterdir()] == ["small.onnx"]
+    assert (folder / "small.onnx").read_bytes() == b"somebody's own"
+
+
+def test_where_no_try_is_near_the_bound_is_that_of_the_search(tmp_path: Path) -> None:
+    model = classifier(tmp_path, decay=0.95)
+    data = samples(tmp_path, model)
+    with pytest.raises(BudgetError, match="samples for choosing, where no try stayed within it"):
+        written(model, data, tmp_path / "small.onnx", max_drop=5.0, size=0.5)
+
+
+def test_all_budgets_hold_together(tmp_path: Path) -> None:
+    model = classifier(tmp_path)
+    data = samples(tmp_path, model)
+    limited = {"size": 0.5, "macs": 0.5, "tolerance": 0.2}
+    for name, share in limited.items():
+        done = written(model, data, tmp_path / f"{name}.onnx", max_drop=40.0, **{name: share})
+        found = done.certificate
+        assert found is not None
+        assert found.bound <= 40
+        if name == "size":
+            assert done.after.bytes <= share * done.before.bytes
+            assert max(trial.size for trial in found.trials) <= share
+        elif name == "macs":
+            assert done.after.macs <= share * done.before.macs
+        else:
+            assert max(row.choice.level for row in done.rows if row.choice) <= share
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        written(model, data, tmp_path / "none.onnx", max_drop=40.0, size=0.01)
+
+
+def test_samples_and_class_scores_are_needed(tmp_path: Path) -> None:
+    model, output = classifier(tmp_path), tmp_path / "small.onnx"
+    options = PlanOptions(budgets=Budgets(max_drop=8.0))
+    with pytest.raises(UsageError, match="--max-drop needs --samples"):
+        compress(model, output, planning=options)
+    number = weights(0.8)
+    number["u"], number["g"] = number["u"][:, :1], number["g"][:1]
+    onnx.save(model_proto(TEXT.replace("N,4", "N,1"), number), tmp_path / "number.onnx")
+    data = samples(tmp_path, model, labelled=False)
+    with pytest.raises(InputError, match="no output has class scores"):
+        compress(tmp_path / "number.onnx", output, samples=data, planning=options)
+    np.savez(tmp_path / "five.npz", x=inputs(), labels=np.arange(COUNT) % 5)
+    with pytest.raises(InputError, match="labels go from 0 to 4"):
+        compress(model, output, samples=tmp_path / "five.npz", planning=options)
+    assert not output.exists()
+
+
+def test_a_drop_belongs_to_compress(tmp_path: Path) -> None:
+    model = classifier(tmp_path)
+    data = samples(tmp_path, model)
+    options = PlanOptions(budgets=Budgets(max_drop=8.0))
+    with pytest.raises(UsageError, match="use it with compress"):
+        plan(model, samples=data, planning=options)
+    made = plan(model, samples=data, planning=PlanOptions(budgets=Budgets(size=0.6)))
+    text = json.dumps({"schema": "onnx-relusv/plan", "schema_version": 2, **asdict(made)})
+    (tmp_path / "plan.json").write_text(text.replace('"max_drop": null', '"max_drop": 8.0'))
+    with pytest.raises(InputError, match="only compress can certify"):
+        apply(model, tmp_path / "plan.json", tmp_path / "small.onnx", samples=data)
+    assert not (tmp_path / "small.onnx").exists()

@@ -1,0 +1,188 @@
+"""Parts of samples: disjoint, drawn by seed, and read as numpy would pick them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sample_arrays import BOTH, IMAGE, IMAGES, LABELS, TOKENS, archive, data_sets, everything, spec
+
+from onnx_relusv.errors import InputError
+from onnx_relusv.records import InputSpec
+from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.split import CERTIFY_SHARE, SELECT_SHARE, Split, samples_for, split
+
+NUMBER = [spec("x", np.float32, None)]
+
+
+def numbered(folder: Path, count: int) -> Samples:
+    """Samples that hold their own positions."""
+    np.save(folder / "x.npy", np.arange(count, dtype=np.float32))
+    return open_samples(folder / "x.npy", NUMBER)
+
+
+def positions(part: Samples | None) -> list[int]:
+    return [] if part is None else [int(value) for value in everything(part, 7)["x"]]
+
+
+def parts(found: Split) -> tuple[list[int], list[int], list[int]]:
+    return positions(found.fit), positions(found.select), positions(found.certify)
+
+
+@pytest.mark.parametrize("certifying", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 10, 101])
+def test_every_sample_is_in_one_part(count: int, certifying: bool, tmp_path: Path) -> None:
+    found = split(numbered(tmp_path, count), 3, certifying=certifying)
+    fit, select, certify = parts(found)
+    assert sorted(fit + select + certify) == list(range(count))
+    assert all(part == sorted(part) for part in (fit, select, certify))
+    assert fit
+    assert found.fit.count == len(fit)
+    if not certifying:
+        assert found.certify is None
+    if count == 1:
+        assert found.select is None
+    if count == 2 and not certifying:
+        assert len(fit) == len(select) == 1
+
+
+def test_the_shares(tmp_path: Path) -> None:
+    samples = numbered(tmp_path, 1000)
+    assert [len(part) for part in parts(split(samples, 0))] == [800, 200, 0]
+    certified = round(1000 * CERTIFY_SHARE)
+    selected = round((1000 - certified) * SELECT_SHARE)
+    expected = [1000 - certified - selected, selected, certified]
+    assert [len(part) for part in parts(split(samples, 0, certifying=True))] == expected
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    samples = numbered(tmp_path, 200)
+    one, again, other = (parts(split(samples, seed)) for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+    # At random: not the first ones, nor every fifth.
+    select = np.array(one[1])
+    assert len(set(np.diff(select))) > 2
+    assert abs(select.mean() - 99.5) < 4 * 200 / np.sqrt(12 * len(select))
+
+
+def test_parts_are_of_the_same_file(tmp_path: Path) -> None:
+    samples = numbered(tmp_path, 10)
+    part = split(samples, 0).fit
+    assert (part.path, part.sha256) == (samples.path, samples.sha256)
+    assert samples.count == 10
+    assert positions(samples) == list(range(10))
+
+
+def opened(folder: Path, kind: str, inputs: list[InputSpec]) -> Samples:
+    """The two arrays, or the images alone in an .npy, in a kind of file."""
+    if kind == "npz":
+        return open_samples(archive(folder, image=IMAGES, tokens=TOKENS, labels=LABELS), inputs)
+    if kind == "npy":
+        np.save(folder / "samples.npy", IMAGES)
+        return open_samples(folder / "samples.npy", inputs)
+    # Sets of different lengths.
+    cuts = [(0, 1), (1, 6), (6, 10)]
+    sets = [(IMAGES[start:end], TOKENS[start:end]) for start, end in cuts]
+    return open_samples(data_sets(folder / "sets", sets), inputs)
+
+
+chosen = st.sets(st.integers(0, 9), min_size=1).map(sorted)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "folder"])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(picked=chosen, wanted=st.integers(1, 12))
+def test_a_part_is_what_numpy_picks(
+    kind: str, picked: list[int], wanted: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    inputs = [IMAGE] if kind == "npy" else BOTH
+    samples = opened(tmp_path_factory.mktemp("part"), kind, inputs)
+    part = samples.part(np.array(picked))
+    assert part.count == len(picked)
+    found = everything(part, wanted)
+    np.testing.assert_array_equal(found["image"], IMAGES[picked])
+    if "tokens" in found:
+        np.testing.assert_array_equal(found["tokens"], TOKENS[picked])
+    if kind == "npz":
+        np.testing.assert_array_equal(part.labels, LABELS[picked])
+    else:
+        assert part.labels is None
+    batches = list(part.batches(wanted))
+    assert [batch.start for batch in batches] == list(range(0, len(picked), wanted))
+    assert all(batch.count == batch.size <= wanted for batch in batches)
+    np.testing.assert_array_equal(part.first()["image"], IMAGES[picked[:1]])
+    few = list(part.batches(wanted, limit=2))
+    assert sum(batch.count for batch in few) == min(2, len(picked))
+
+
+@given(picked=chosen, again=st.data(), wanted=st.integers(1, 12))
+@settings(max_examples=20)
+def test_a_part_of_a_part(
+    picked: list[int],
+    again: st.DataObject,
+    wanted: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    samples = opened(tmp_path_factory.mktemp("part"), "npz", BOTH)
+    inner = again.draw(st.sets(st.integers(0, len(picked) - 1), min_size=1).map(sorted))
+    part = samples.part(np.array(picked)).part(np.array(inner))
+    expected = np.array(picked)[inner]
+    np.testing.assert_array_equal(everything(part, wanted)["image"], IMAGES[expected])
+    np.testing.assert_array_equal(part.labels, LABELS[expected])
+
+
+def test_a_fixed_batch_is_padded_with_the_part_s_last_sample(tmp_path: Path) -> None:
+    samples = open_samples(archive(tmp_path, image=IMAGES), [spec("image", np.float32, 4, 3, 4)])
+    part = samples.part(np.array([0, 2, 3, 5, 8, 9]))
+    batches = list(part.batches(64))
+    assert [(batch.count, batch.size, batch.start) for batch in batches] == [(4, 4, 0), (2, 4, 4)]
+    np.testing.assert_array_equal(batches[0].feeds["image"], IMAGES[[0, 2, 3, 5]])
+    np.testing.assert_array_equal(batches[1].feeds["image"], IMAGES[[8, 9, 9, 9]])
+    only = samples.part(np.array([7])).first()
+    np.testing.assert_array_equal(only["image"], IMAGES[[7, 7, 7, 7]])
+
+
+def damaged(folder: Path, rows: Iterable[int]) -> Samples:
+    values = IMAGES.copy()
+    for row in rows:
+        values[row, 0, 0] = np.nan
+    return open_samples(archive(folder, image=values), [IMAGE])
+
+
+def test_an_error_names_positions_of_the_file(tmp_path: Path) -> None:
+    part = damaged(tmp_path, [7]).part(np.array([1, 4, 6, 7, 9]))
+    with pytest.raises(InputError, match=r"NaN or infinite values in the samples from 6 to 7\."):
+        list(part.batches(2))
+    with pytest.raises(InputError, match="the samples from 1 to 9"):
+        list(part.batches(64))
+
+
+def test_what_is_not_in_the_part_is_not_looked_at(tmp_path: Path) -> None:
+    part = damaged(tmp_path, [0, 7]).part(np.array([1, 4, 6, 9]))
+    np.testing.assert_array_equal(everything(part, 3)["image"], IMAGES[[1, 4, 6, 9]])
+
+
+def test_a_damaged_archive_is_an_input_error_in_a_part_too(tmp_path: Path) -> None:
+    path = archive(tmp_path, image=np.tile(IMAGES, (100, 1, 1)))
+    part = open_samples(path, [IMAGE]).part(np.array([3, 999]))
+    content = bytearray(path.read_bytes())
+    # In the middle of the member, whose checksum no longer fits.
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as samples"):
+        list(part.batches(4))
+
+
+@given(certified=st.integers(1, 5000))
+def test_the_fewest_samples_for_a_certificate(certified: int) -> None:
+    count = samples_for(certified)
+
+    def enough(count: int) -> bool:
+        own = round(CERTIFY_SHARE * count)
+        return own >= certified and count - own >= 2
+
+    assert enough(count)
+    assert not enough(count - 1)
