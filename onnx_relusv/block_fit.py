@@ -19,6 +19,7 @@ from onnx_relusv.workload import rows_within
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1)
+_JUDGES = 3
 _RELU = Activation(kind="relu", slopes=np.zeros(1))
 
 
@@ -50,10 +51,10 @@ class BlockFit:
         opened, count = self._opened, parts.fit.count
         sums = TargetSums(self.block, self._linear, count)
         most = rows_within(self.block, opened.options.working_bytes)
-        fitting, selecting = (
-            TargetRows(self.block, self._linear, samples, most)
-            for samples in (count, parts.select.count if parts.select else 1)
-        )
+        fitting = TargetRows(self.block, self._linear, count, most)
+        # Every epoch is judged by these, so that as many as steps see would double the time.
+        selected = parts.select.count if parts.select else 1
+        selecting = TargetRows(self.block, self._linear, selected, max(1, most // _JUDGES))
         rng = np.random.default_rng(opened.options.seed)
         behind = self.block.activation
         for seen, choosing in batches:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_relusv.decisions import Candidate, DamageCurve, Form
-from onnx_relusv.factors import as_stored, double_layer
+from onnx_relusv.factors import as_stored, double_layers
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.probing import Try, probe
 from onnx_relusv.progress import Progress
@@ -56,7 +56,7 @@ def damage_curves(
         linear, seen = opened.folding(block), moments[block.key]
         curves = []
         for form, ranks in measured[block.key].items():
-            factors = (double_layer(form, block.geometry, linear, seen, rank) for rank in ranks)
+            factors = double_layers(form, block.geometry, linear, seen, ranks)
             damages = tuple(divergence(as_stored(block, one)) for one in factors)
             curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
         return tuple(curves)

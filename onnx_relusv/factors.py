@@ -11,7 +11,7 @@ the columns; Q is then the least squares answer in the whole C. For C = I both s
 SVD of the unfolded kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,31 +68,46 @@ def double_layer(
         moments: Of its input; C = I and mean 0 if None.
         rank: Inner width, per group, from 1 to `forms.largest_rank`.
     """
-    firsts, seconds = [], []
-    for group in range(geometry.groups):
-        W, C = linear.weight[group], _metric(moments, group)
-        if form == "spatial":
-            first, second = _spatial(geometry, W, C, rank)
-        else:
-            left = left_basis(W, C)[:, :rank]
-            first, second = left.T @ W, left
-        first, second = _balanced(first, second)
-        firsts.append(first)
-        seconds.append(second)
-    first, second = np.stack(firsts), np.stack(seconds)
-    composed = forms.compose(form, geometry, first, second)
-    bias = linear.bias
-    if moments is not None:
-        shift = np.einsum("grc,gc->gr", linear.weight - composed, moments.mean)
-        bias = bias + shift.reshape(-1)
-    return Factors(
-        form=form,
-        rank=rank,
-        first=first,
-        second=second,
-        bias=bias,
-        level=composed_level(linear, composed, moments),
-    )
+    return next(double_layers(form, geometry, linear, moments, [rank]))
+
+
+def double_layers(
+    form: Form,
+    geometry: Geometry,
+    linear: LinearMap,
+    moments: Moments | None,
+    ranks: Sequence[int],
+) -> Iterator[Factors]:
+    """The factors of a form at several ranks; what they share is computed once.
+
+    Args:
+        form: The form.
+        geometry: The block's geometry.
+        linear: Its linear map.
+        moments: Of its input; C = I and mean 0 if None.
+        ranks: Inner widths, per group, from 1 to `forms.largest_rank`.
+    """
+    largest = max(ranks)
+    nested = [
+        _Nested(form, geometry, W, _metric(moments, group), largest)
+        for group, W in enumerate(linear.weight)
+    ]
+    for rank in ranks:
+        pairs = [_balanced(*group.at(rank)) for group in nested]
+        first, second = (np.stack(side) for side in zip(*pairs, strict=True))
+        composed = forms.compose(form, geometry, first, second)
+        bias = linear.bias
+        if moments is not None:
+            shift = np.einsum("grc,gc->gr", linear.weight - composed, moments.mean)
+            bias = bias + shift.reshape(-1)
+        yield Factors(
+            form=form,
+            rank=rank,
+            first=first,
+            second=second,
+            bias=bias,
+            level=composed_level(linear, composed, moments),
+        )
 
 
 def decompose_block(linear: LinearMap, moments: Moments | None) -> tuple[Decomposition, ...]:
@@ -138,14 +153,32 @@ def _balanced(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     return first * scale[:, None], second / scale
 
 
-def _spatial(geometry: Geometry, W: Floats, C: Floats | None, rank: int) -> tuple[Floats, Floats]:
-    first, second = _spatial_basis(geometry, W, C, rank)
-    if C is None:
-        return first, second
-    seen = _Seen.of(geometry, W, C, first)
-    answer = scipy.linalg.solve(seen.within, seen.across.T, assume_a="pos").T
-    # (o, x * k) -> (o * x, k), the rows of the spatial form.
-    return first, answer.reshape(geometry.rows * geometry.kernel[1], rank)
+class _Nested:
+    """One group's factors at every rank up to a largest one."""
+
+    def __init__(
+        self, form: Form, geometry: Geometry, W: Floats, C: Floats | None, largest: int
+    ) -> None:
+        self._geometry = geometry
+        self._seen: _Seen | None = None
+        if form != "spatial":
+            self._second = left_basis(W, C)[:, :largest]
+            self._first = self._second.T @ W
+            return
+        self._first, self._second = _spatial_basis(geometry, W, C, largest)
+        if C is not None:
+            self._seen = _Seen.of(geometry, W, C, self._first)
+
+    def at(self, rank: int) -> tuple[Floats, Floats]:
+        """Both factors at a rank."""
+        first = self._first[:rank]
+        if self._seen is None:
+            return first, self._second[:, :rank]
+        width = self._geometry.kernel[1]
+        seen = self._seen.truncated(width, rank)
+        answer = scipy.linalg.solve(seen.within, seen.across.T, assume_a="pos").T
+        # (o, x * k) -> (o * x, k), the rows of the spatial form.
+        return first, answer.reshape(self._geometry.rows * width, rank)
 
 
 def _spatial_basis(

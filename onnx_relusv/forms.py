@@ -14,11 +14,16 @@ first layer is a matrix of shape (rank, c*y) and its second one of shape (o*x, r
 
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.decisions import Form
 from onnx_relusv.records import Floats, Geometry
+
+# float64, or float32 where a graph goes on with it.
+Reals = TypeVar("Reals", Floats, npt.NDArray[np.float32])
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def conv_layers(form: Form, geometry: Geometry) -> tuple[ConvLayer, ConvLayer]:
     return columns, rows
 
 
-def unfold(form: Form, geometry: Geometry, weight: Floats) -> Floats:
+def unfold(form: Form, geometry: Geometry, weight: Reals) -> Reals:
     """The matrix whose rank the form cuts, per group.
 
     Args:
@@ -137,7 +142,7 @@ def unfold(form: Form, geometry: Geometry, weight: Floats) -> Floats:
     return np.ascontiguousarray(moved).reshape(groups, geometry.rows * width, -1)
 
 
-def fold(form: Form, geometry: Geometry, matrix: Floats) -> Floats:
+def fold(form: Form, geometry: Geometry, matrix: Reals) -> Reals:
     """The inverse of `unfold`: (groups, rows, columns) from the form's own matrix."""
     if form != "spatial":
         return matrix
@@ -147,6 +152,6 @@ def fold(form: Form, geometry: Geometry, matrix: Floats) -> Floats:
     return np.ascontiguousarray(moved).reshape(groups, geometry.rows, geometry.columns)
 
 
-def compose(form: Form, geometry: Geometry, first: Floats, second: Floats) -> Floats:
+def compose(form: Form, geometry: Geometry, first: Reals, second: Reals) -> Reals:
     """The dense kernel L, (groups, rows, columns), that two factors stand for."""
     return fold(form, geometry, second @ first)

@@ -56,17 +56,23 @@ class Objective(ReadOnlyArrays):
         )
         return total / max(rows.count, 1)
 
-    def slope(self, factors: Factors, rows: Rows, chosen: np.ndarray) -> tuple[Floats, Floats]:
-        """Half the derivative of the mean over some rows, with respect to L and b'."""
+    def slope(self, factors: Factors, rows: Rows, chosen: np.ndarray) -> tuple[np.ndarray, Floats]:
+        """Half the derivative of the mean over some rows, with respect to L and b'.
+
+        Returns:
+            (groups, rows, columns) float32 and (out,) float64.
+        """
         found = self._run(factors, rows, chosen, ["map_slope", "bias_slope"])
-        map_slope = found["map_slope"].transpose(0, 2, 1).astype(np.float64) / len(chosen)
+        map_slope = found["map_slope"].transpose(0, 2, 1) / np.float32(len(chosen))
         return map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / len(chosen)
 
     def _run(
         self, factors: Factors, rows: Rows, chosen: np.ndarray | slice, outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
         geometry, activation = self.geometry, self.activation
-        composed = forms.compose(factors.form, geometry, factors.first, factors.second)
+        # In the precision of the graph: this product is as large as the graph's own.
+        first, second = factors.first.astype(np.float32), factors.second.astype(np.float32)
+        composed = forms.compose(factors.form, geometry, first, second)
         shape = (geometry.groups, 1, geometry.rows)
         slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,)).reshape(shape)
         feeds = {
@@ -131,10 +137,13 @@ def refined(
     return best
 
 
-def _chained(factors: Factors, geometry: Geometry, map_slope: Floats) -> tuple[Floats, Floats]:
+def _chained(factors: Factors, geometry: Geometry, map_slope: np.ndarray) -> list[Floats]:
     """The slope with respect to both factors."""
     matrix = forms.unfold(factors.form, geometry, map_slope)
-    return factors.second.transpose(0, 2, 1) @ matrix, matrix @ factors.first.transpose(0, 2, 1)
+    first, second = (
+        side.transpose(0, 2, 1).astype(np.float32) for side in (factors.first, factors.second)
+    )
+    return [(second @ matrix).astype(np.float64), (matrix @ first).astype(np.float64)]
 
 
 def _balanced(factors: Factors) -> Factors:
