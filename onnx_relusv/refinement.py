@@ -24,7 +24,7 @@ from onnx_relusv.runtime.refine_kernels import slope_kernel
 from onnx_relusv.spectra.target_rows import Rows
 
 _ROWS_A_STEP = 1024
-_EPOCHS = 12
+_EPOCHS = 8
 # Of the root mean square of a factor's entries: how far one step moves each of them, at first.
 _STEP = 5e-3
 _MOMENTUM, _MEMORY = 0.9, 0.99

@@ -6,7 +6,7 @@ from onnx_relusv.records import Block
 
 _FLOAT32, _FLOAT64 = 4, 8
 # Of patches for a fit: enough to tell factors apart, and the share of the memory they may take.
-_MOST_ROWS, _ROWS_SHARE = 20_000, 4
+_MOST_ROWS, _ROWS_SHARE = 12_000, 4
 # At the peak, for a singular value decomposition: the weight, its copies and its factors.
 _WEIGHTS = 8
 # Of the shorter side: a Gram matrix and what its eigendecomposition works in.

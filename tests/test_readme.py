@@ -36,6 +36,7 @@ def test_the_commands_run_one_after_the_other(checkout: Path) -> None:
         "apply",
         "compress",
         "compare",
+        "trace",
     }
     for arguments in commands:
         result = CliRunner().invoke(cli, arguments)
