@@ -6,7 +6,7 @@ from onnx_relusv.records import Block
 
 _FLOAT32, _FLOAT64 = 4, 8
 # Of patches for a fit: enough to tell factors apart, and the share of the memory they may take.
-_MOST_ROWS, _ROWS_SHARE = 12_000, 4
+MOST_ROWS, _ROWS_SHARE = 12_000, 4
 # At the peak, for a singular value decomposition: the weight, its copies and its factors.
 _WEIGHTS = 8
 # Of the shorter side: a Gram matrix and what its eigendecomposition works in.
@@ -51,4 +51,4 @@ def rows_within(block: Block, memory: int) -> int:
     """
     geometry = block.geometry
     numbers = geometry.groups * (geometry.columns + 2 * geometry.rows)
-    return max(1, min(_MOST_ROWS, memory // (_ROWS_SHARE * _FLOAT32 * numbers)))
+    return max(1, min(MOST_ROWS, memory // (_ROWS_SHARE * _FLOAT32 * numbers)))

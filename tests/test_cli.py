@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from interrupts import hear_sigint
 from onnx import TensorProto, helper
 
 from onnx_relusv.cli import cli
@@ -281,6 +282,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(temporary)},
+        preexec_fn=hear_sigint,
     )
     # Long after the start and long before the end there is a temporary folder.
     while process.poll() is None and not any(temporary.glob("onnx-relusv-*")):

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from interrupts import hear_sigint
 from jobs import run
 
 from onnx_relusv import parallel
@@ -95,7 +96,10 @@ except KeyboardInterrupt:
 
 def test_control_c_is_heard_while_jobs_run() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_sigint,
     ) as process:
         try:
             assert process.stdout is not None

@@ -17,7 +17,7 @@ from onnx_relusv.records import Block, Geometry
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra import certificates
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.workload import measuring_load, rows_within
+from onnx_relusv.workload import MOST_ROWS, measuring_load, rows_within
 
 TINY = block(gemm(1, 1))
 
@@ -125,6 +125,6 @@ def test_rows_for_a_fit_take_their_share_of_the_memory(geometry: Geometry, memor
     rows = rows_within(item, memory)
     # Patches, targets and what a shortcut adds, in float32.
     numbers = geometry.groups * geometry.columns + 2 * geometry.out_channels
-    assert 1 <= rows <= 20_000
+    assert 1 <= rows <= MOST_ROWS
     assert rows == 1 or 4 * rows * numbers <= memory / 4
-    assert rows == 20_000 or 4 * (rows + 1) * numbers > memory / 4
+    assert rows == MOST_ROWS or 4 * (rows + 1) * numbers > memory / 4

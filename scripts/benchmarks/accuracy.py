@@ -12,9 +12,14 @@ CALIBRATION = MODELS / "fashion_calibration.npz"
 TEST = MODELS / "fashion_test.npz"
 # A size of None is no budget at all: the default level.
 ROWS: tuple[tuple[str, float | None, Path | None], ...] = (
-    ("fashion_mlp", 0.0625, CALIBRATION),
-    ("fashion_vgg", 0.25, CALIBRATION),
-    ("fashion_resnet", 0.5, CALIBRATION),
+    ("lenet_300_100", 1 / 6, CALIBRATION),
+    ("fashion_mlp", 1 / 8, CALIBRATION),
+    ("fashion_mlp", 1 / 16, CALIBRATION),
+    ("fashion_vgg", 1 / 4, CALIBRATION),
+    ("fashion_vgg", 1 / 8, CALIBRATION),
+    ("fashion_vgg", 1 / 16, CALIBRATION),
+    ("fashion_resnet", 1 / 4, CALIBRATION),
+    ("fashion_resnet", 1 / 8, CALIBRATION),
     ("lenet_300_100", 0.5, None),
     ("fashion_mlp", 0.5, None),
     ("fashion_vgg", 0.5, None),
@@ -44,7 +49,7 @@ def main() -> None:
             assert evaluation.accuracy_before is not None  # the test samples have labels
             assert evaluation.accuracy_after is not None
             print(
-                f"| {name} | {f'`--size {size:g}`' if size else 'none'} "
+                f"| {name} | {f'`--size {size:.4g}`' if size else 'none'} "
                 f"| {'5,000 images' if samples else 'none'} "
                 f"| {found.after.bytes / found.before.bytes:.4f} "
                 f"| {found.after.macs / found.before.macs:.3f} "
