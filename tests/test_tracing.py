@@ -1,119 +1,33 @@
 """Traces of small models against every activated operator, written out patch by patch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import scipy.special
 from enumeration import exact_s0
 from graphs import model_proto, normal, normalization, run
-from numpy.lib.stride_tricks import sliding_window_view
+from traced_layers import (
+    ARRAYS,
+    IMAGES,
+    MANY,
+    NETWORK,
+    ROWS,
+    Layer,
+    block_of,
+    conv,
+    dense,
+    everywhere,
+    labelled,
+    traced,
+)
 
 from onnx_relusv import MeasureOptions, trace
-from onnx_relusv.errors import InputError
-from onnx_relusv.records import Floats
 from onnx_relusv.spectra.mean_width import width_of
-from onnx_relusv.traces import BlockTrace, Trace
 
-
-def traced(
-    folder: Path,
-    text: str,
-    arrays: Mapping[str, np.ndarray],
-    samples: Mapping[str, np.ndarray],
-    *,
-    exact: bool = False,
-    seed: int = 0,
-) -> Trace:
-    """Writes a model and its samples, and traces them."""
-    onnx.save(model_proto(text, arrays), folder / "model.onnx")
-    np.savez(folder / "samples.npz", **samples)
-    return trace(
-        folder / "model.onnx",
-        samples=folder / "samples.npz",
-        exact=exact,
-        measuring=MeasureOptions(provider="cpu", seed=seed),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A layer whose operators are written out here, and the model that holds it.
-
-    Attributes:
-        text: The graph, its input `x`, its pre-activation `h`.
-        arrays: Its initializers, `w` and `b` among them.
-        samples: (n, ...) float32 values of `x`.
-        slopes: Of the activation.
-        ceiling: Of the activation.
-        groups: Of a Conv.
-        stride: Of a Conv, on both axes.
-        pads: Begins and ends of a Conv's axes.
-    """
-
-    text: str
-    arrays: dict[str, np.ndarray]
-    samples: np.ndarray
-    slopes: Floats | float = 0.0
-    ceiling: float = np.inf
-    groups: int = 1
-    stride: int = 1
-    pads: tuple[tuple[int, int], ...] = ()
-
-    def operators(self) -> tuple[Floats, Floats]:
-        """A_x (samples, positions, units, columns), and pre-activations, in float64.
-
-        A grouped Conv's operator acts on the patches of all groups together, block by block.
-        """
-        W, x = self.arrays["w"].astype(np.float64), self.samples.astype(np.float64)
-        if W.ndim == 2:
-            W, rows = W.T, x.reshape(len(x), -1, x.shape[-1])
-        else:
-            padded = np.pad(x, ((0, 0), (0, 0), *self.pads))
-            windows = sliding_window_view(padded, W.shape[2:], axis=(2, 3))
-            windows = windows[:, :, :: self.stride, :: self.stride]
-            # (samples, positions, channels * taps)
-            rows = windows.transpose(0, 2, 3, 1, 4, 5).reshape(
-                len(x), -1, x.shape[1] * W[0, 0].size
-            )
-            W = block_diagonal(W.reshape(self.groups, len(W) // self.groups, -1))
-        y = rows @ W.T + self.arrays.get("b", np.zeros(len(W))).astype(np.float64)
-        d = np.where((y > 0) & (y < self.ceiling), 1, self.slopes)
-        return d[..., None] * W, y
-
-    def weights(self) -> Floats:
-        """(units,) lengths of the units' weights."""
-        w = self.arrays["w"].astype(np.float64)
-        return (
-            np.linalg.norm(w, axis=0)
-            if w.ndim == 2
-            else np.linalg.norm(w.reshape(len(w), -1), axis=1)
-        )
-
-
-def block_diagonal(blocks: Floats) -> Floats:
-    groups, rows, columns = blocks.shape
-    whole = np.zeros((groups, rows, groups, columns))
-    for group, one in enumerate(blocks):
-        whole[group, :, group] = one
-    return whole.reshape(groups * rows, groups * columns)
-
-
-def dense(activation: str, **arrays: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
-    text = f"(float[N,5] x) => (float[N,6] y) {{ h = Gemm(x, w, b) y = {activation} }}"
-    return text, {"w": normal(5, 6), "b": normal(6, scale=0.3), **arrays}
-
-
-def conv(attributes: str, shape: tuple[int, ...]) -> tuple[str, dict[str, np.ndarray]]:
-    text = f"(float[N,4,H,W] x) => (y) {{ h = Conv<{attributes}>(x, w, b) y = Relu(h) }}"
-    return text, {"w": normal(*shape), "b": normal(shape[0], scale=0.3)}
-
-
-ROWS, IMAGES = normal(7, 5), normal(7, 4, 5, 6)
 SLOPES = np.array([0.3, -0.2, 0.0, 1.2, 0.5, -1.0], np.float32)
+
+
 LAYERS = {
     "relu": Layer(*dense("Relu(h)"), ROWS),
     "clip": Layer(
@@ -177,14 +91,6 @@ def test_every_figure_is_the_mean_over_the_positions(name: str, tmp_path: Path) 
     assert (block.largest >= 0.9 * largest).all()
 
 
-def everywhere(layer: Layer) -> Floats:
-    """(samples, positions) Frobenius norms."""
-    return np.linalg.norm(layer.operators()[0], axis=(2, 3))
-
-
-MANY = Layer(*conv("pads=[1,1,1,1]", (6, 4, 3, 3)), IMAGES, pads=((1, 1), (1, 1)))
-
-
 def test_of_many_positions_eight_are_drawn_by_the_seed(tmp_path: Path) -> None:
     everything = everywhere(MANY)
     assert everything.shape[1] == 30
@@ -203,11 +109,6 @@ def test_of_many_positions_eight_are_drawn_by_the_seed(tmp_path: Path) -> None:
     assert np.isnan(seen[0].width).all()
 
 
-def block_of(found: Trace) -> BlockTrace:
-    (block,) = found.blocks
-    return block
-
-
 def test_normalization_is_part_of_the_operator(tmp_path: Path) -> None:
     vectors = normalization(6)
     text, arrays = conv("strides=[3,3], pads=[1,0,2,1]", (6, 4, 3, 2))
@@ -222,90 +123,6 @@ def test_normalization_is_part_of_the_operator(tmp_path: Path) -> None:
     }
     layer = Layer("", folded, IMAGES, stride=3, pads=((1, 2), (0, 1)))
     assert np.allclose(block_of(found).width_upper, everywhere(layer).mean(axis=1), rtol=1e-5)
-
-
-NETWORK = """(float[N,5] x) => (float[N,4] z, float[N,4] s) {
-    h = Gemm(x, w, b) r = Relu(h) i = Identity(x) z = Gemm(r, v) s = Softmax(z)
-}"""
-ARRAYS = {**dense("")[1], "v": normal(6, 4)}
-
-
-def labelled(tmp_path: Path, wrong: int) -> tuple[dict[str, np.ndarray], Floats]:
-    """Forty samples of which so many have another label than the network's answer, and logits."""
-    x = normal(40, 5)
-    z = run(model_proto(NETWORK, ARRAYS), {"x": x})["z"].astype(np.float64)
-    labels = z.argmax(axis=1)
-    labels[:wrong] = (labels[:wrong] + 1) % 4
-    return {"x": x, "labels": labels}, z
-
-
-@pytest.mark.parametrize("outputs", ["z, s", "s, z"])
-def test_answers_are_read_off_the_first_output_with_class_scores(
-    outputs: str, tmp_path: Path
-) -> None:
-    samples, z = labelled(tmp_path, 8)
-    first, second = outputs.split(", ")
-    text = NETWORK.replace(
-        "(float[N,4] z, float[N,4] s)", f"(float[N,4] {first}, float[N,4] {second})"
-    )
-    found = traced(tmp_path, text, ARRAYS, samples)
-    shares = scipy.special.softmax(z, axis=1)
-    # Logits, and probabilities, in float32.
-    assert np.allclose(found.max_softmax, shares.max(axis=1), atol=1e-6)
-    assert np.allclose(found.entropy, scipy.special.entr(shares).sum(axis=1), atol=1e-5)
-    assert np.array_equal(found.correct, np.arange(40) >= 8)
-    assert (found.separation.right, found.separation.wrong) == (32, 8)
-    assert {(one.block, one.quantity) for one in found.separation.scores} == {
-        ("r", name) for name in ("active", "width", "largest", "margin")
-    }
-    assert found.warnings == ()
-    assert [refusal.key for refusal in found.refusals] == ["z"]
-    assert "no activation" in found.refusals[0].reason
-    assert found.provenance.sample_count == 40
-    assert found.model.path == tmp_path / "model.onnx"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [(0, "0 of 40 answers are wrong"), (1, "1 of 40 answers are wrong"), (40, "0 of 40 answers")],
-)
-def test_too_few_right_or_wrong_answers_are_said(wrong: int, words: str, tmp_path: Path) -> None:
-    found = traced(tmp_path, NETWORK, ARRAYS, labelled(tmp_path, wrong)[0])
-    assert any(words in warning for warning in found.warnings)
-    assert (found.separation is None) == (wrong in (0, 40))
-
-
-def test_without_labels_there_is_nothing_to_tell_apart(tmp_path: Path) -> None:
-    found = traced(tmp_path, NETWORK, ARRAYS, {"x": normal(40, 5)})
-    assert found.correct is None
-    assert found.separation is None
-    assert found.max_softmax.shape == (40,)
-    assert any("no labels" in warning for warning in found.warnings)
-
-
-def test_without_class_scores_blocks_are_traced_all_the_same(tmp_path: Path) -> None:
-    found = traced(tmp_path, MANY.text, MANY.arrays, {"x": IMAGES, "labels": np.zeros(7, int)})
-    assert len(found.blocks) == 1
-    assert found.max_softmax is found.entropy is found.correct is found.separation is None
-    assert any("class scores" in warning for warning in found.warnings)
-
-
-def test_outputs_that_are_no_class_scores_are_passed_over(tmp_path: Path) -> None:
-    samples, z = labelled(tmp_path, 8)
-    before = "(seq(float[N,6]) q, int64[N,2] k, bfloat16[N,6] c, float[N,4] z)"
-    text = NETWORK.replace("(float[N,4] z, float[N,4] s)", before).replace(
-        "s = Softmax(z)",
-        "q = SequenceConstruct(r) t, k = TopK(r, two) c = Cast<to=16>(r)",
-    )
-    found = traced(tmp_path, text, {**ARRAYS, "two": np.array([2])}, samples)
-    shares = scipy.special.softmax(z, axis=1)
-    assert np.allclose(found.max_softmax, shares.max(axis=1), atol=1e-6)
-
-
-def test_a_label_that_is_no_class(tmp_path: Path) -> None:
-    samples = {"x": normal(7, 5), "labels": np.arange(7)}
-    with pytest.raises(InputError, match=r"from 0 to 6.*4 classes"):
-        traced(tmp_path, NETWORK, ARRAYS, samples)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 40])
