@@ -1,6 +1,12 @@
 """How much the written file loses at most, and the sizes that were tried to find it."""
 
-from onnx_relusv.report.formatting import NOTHING, confidence_text, number_text, percent_text
+from onnx_relusv.report.formatting import (
+    NOTHING,
+    confidence_text,
+    number_text,
+    percent_text,
+    points_text,
+)
 from onnx_relusv.report.page import Heading, Section, Table
 from onnx_relusv.results import Certificate
 
@@ -28,19 +34,19 @@ def _certified(certificate: Certificate) -> Section:
         )
     )
     rows = (
-        ("largest drop asked for", _points(certificate.max_drop)),
+        ("largest drop asked for", points_text(certificate.max_drop)),
         ("confidence", confidence_text(certificate.confidence)),
         ("samples for fitting", str(certificate.fit_samples)),
         ("samples for choosing", str(certificate.select_samples)),
         ("samples for certifying", str(certificate.certify_samples)),
         *((f"of these, {name}", count) for name, count in counts),
-        ("drop on these", _points(certificate.drop)),
-        ("upper bound", _points(certificate.bound)),
-        ("drop on the samples for choosing", _points(certificate.select_drop)),
+        ("drop on these", points_text(certificate.drop)),
+        ("upper bound", points_text(certificate.bound)),
+        ("drop on the samples for choosing", points_text(certificate.select_drop)),
     )
     text = (
         f"Points of {what_is_lost(certificate)}. Certified: on samples like these the result loses "
-        f"{_points(certificate.max_drop)} at most, with a confidence of "
+        f"{points_text(certificate.max_drop)} at most, with a confidence of "
         f"{confidence_text(certificate.confidence)}. The samples for certifying were set aside by "
         "the seed; nothing was fitted to them or chosen on them."
     )
@@ -82,7 +88,3 @@ def _fate(bound: float | None, *, passed: bool) -> str:
     if bound is None:
         return "not looked at"
     return "certified" if passed else "not certified"
-
-
-def _points(value: float) -> str:
-    return f"{number_text(value)} points"

@@ -114,3 +114,9 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
         scaled, *larger = larger
     digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
     return f"{digits} {scaled}".rstrip()
+
+
+def points_text(value: float) -> str:
+    """Points of accuracy, three digits."""
+    number = number_text(value)
+    return f"{number} point" if number == "1" else f"{number} points"

@@ -10,6 +10,7 @@ from onnx_relusv.report.formatting import (
     count_text,
     number_text,
     percent_text,
+    points_text,
     share_text,
 )
 from onnx_relusv.results import (
@@ -106,7 +107,7 @@ def _asked_for(budgets: Budgets) -> str:
     if budgets.tolerance is not None:
         asked.append(f"level {number_text(budgets.tolerance)}")
     if budgets.max_drop is not None:
-        asked.append(f"drop {number_text(budgets.max_drop)} points")
+        asked.append(f"drop {points_text(budgets.max_drop)}")
     return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
 
 
@@ -141,7 +142,7 @@ def _certificate(certificate: Certificate | None) -> tuple[Fact, ...]:
     return (
         Fact(
             name,
-            f"at most {number_text(certificate.max_drop)} points {loss}",
+            f"at most {points_text(certificate.max_drop)} {loss}",
             f"certified at {confidence_text(certificate.confidence)}; "
             f"{number_text(certificate.drop)} on {certificate.certify_samples} samples",
         ),

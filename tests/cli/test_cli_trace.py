@@ -41,7 +41,7 @@ def test_figures_and_report_are_written(tmp_path: Path, few: Path) -> None:
     assert data["blocks"][0]["width"] == [None] * 300
     # What the model was trained to; measured here from the labels, not copied from its table.
     assert 0.85 <= data["answers"]["right"] / 300 <= 0.95
-    assert data["provenance"]["command"].startswith("onnx-relusv ")
+    assert data["provenance"]["command"].startswith("onnx-relusv")
     assert json.loads((report / "report.json").read_text(encoding="utf-8")) == data
     assert "<html" in (report / "report.html").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "report"]

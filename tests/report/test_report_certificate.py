@@ -49,11 +49,11 @@ def test_the_data(certified: Compression) -> None:
 def test_one_line_says_what_is_certified(certified: Compression, blind: Compression) -> None:
     facts = {fact.name: fact for fact in compression_facts(certified)}
     assert facts["accuracy"] == Fact(
-        "accuracy", "at most 1 points lost", "certified at 99 %; 0.15 on 2000 samples"
+        "accuracy", "at most 1 point lost", "certified at 99 %; 0.15 on 2000 samples"
     )
-    assert facts["expected damage"].note == "asked for: size 50.0 %, drop 1 points"
+    assert facts["expected damage"].note == "asked for: size 50.0 %, drop 1 point"
     facts = {fact.name: fact for fact in compression_facts(blind)}
-    assert facts["answers"].value == "at most 1 points changed"
+    assert facts["answers"].value == "at most 1 point changed"
     assert "accuracy" not in facts
 
 
@@ -86,7 +86,7 @@ def test_the_page(certified: Compression, blind: Compression) -> None:
     assert outline.text("h2")[:3] == ["Blocks", "Certificate", "Sizes tried"]
     (text,) = [one for one in outline.text("p") if "Certified: " in one]
     assert text.startswith("Points of accuracy.")
-    assert "loses 1 points at most, with a confidence of 99 %" in text
+    assert "loses 1 point at most, with a confidence of 99 %" in text
     assert "Points of changed answers." in compression_html(blind)
 
 
