@@ -27,7 +27,6 @@ _SMALLEST = 1e-12
 _MOST_PASSES, _FEWEST = 2, 100
 
 Candidates = Mapping[str, Sequence[Candidate]]
-Curves = Mapping[str, tuple[DamageCurve, ...]]
 
 
 def damage_curves(

@@ -72,6 +72,8 @@ class Divergence:
         self._total = 0.0
         self._errors: dict[str, list[float]] = {name: [0.0, 0.0] for name in answers.outputs}
 
+    # What is infinite becomes NaN, and the value says so.
+    @np.errstate(invalid="ignore", over="ignore")
     def add(
         self,
         before: Mapping[str, np.ndarray],
@@ -80,17 +82,6 @@ class Divergence:
         size: int,
     ) -> None:
         """Adds a batch of `size` samples, of which `count` are real."""
-        # What is infinite becomes NaN, and the value says so.
-        with np.errstate(invalid="ignore", over="ignore"):
-            self._add(before, after, count, size)
-
-    def _add(
-        self,
-        before: Mapping[str, np.ndarray],
-        after: Mapping[str, np.ndarray],
-        count: int,
-        size: int,
-    ) -> None:
         first, second = real_rows(before, count, size), real_rows(after, count, size)
         scores = self._answers.scores
         if scores is not None:

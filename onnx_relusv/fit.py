@@ -11,7 +11,7 @@ the least error behind the activation, on samples that no moments were taken of,
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,13 @@ from onnx_relusv.block_fit import BlockFit
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.reference import with_dense
-from onnx_relusv.graph.segments import cuts, segment
+from onnx_relusv.graph.segments import cuts
 from onnx_relusv.graph.sums import ResidualSum, residual_sum
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, LinearMap, Moments
-from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
+from onnx_relusv.segment_sessions import segment_session
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.target_moments import Seen
 from onnx_relusv.split import Split
@@ -131,13 +130,14 @@ class _Fitting:
         complete: set[str] = set()
         with progress.stage("Fit", 2 * len(places) * len(self._batches)) as advance:
             for place in places:
-                moved = exact.advanced(self._session(exact, place.live, {}), place.live, advance)
+                session = segment_session(self._opened, exact, place.live, {})
+                moved = exact.advanced(session, place.live, advance)
                 if delivered is exact and not self._found:
                     advance(len(self._batches))
                     delivered_moved = moved
                 else:
                     dense = {key: self._dense(key) for key in self._found}
-                    session = self._session(delivered, place.live, dense)
+                    session = segment_session(self._opened, delivered, place.live, dense)
                     delivered_moved = delivered.advanced(session, place.live, advance)
                 for stream in {id(s): s for s in (exact, delivered)}.values():
                     stream.drop()
@@ -157,16 +157,6 @@ class _Fitting:
             for batch in () if samples is None else samples.batches(self._length):
                 self._batches.append((batch.count, batch.size, choosing))
                 yield batch.feeds
-
-    def _session(
-        self, stream: Stream, live: tuple[str, ...], dense: Mapping[str, LinearMap]
-    ) -> Session | None:
-        model, example = self._opened.model, next(iter(stream))
-        if all(name in example for name in live):
-            return None
-        proto, arrays = with_dense(model, self._opened.blocks, dense)
-        part = segment(model, proto, example, live, arrays)
-        return Session(part, self._opened.provider, alone=False)
 
     def _dense(self, key: str) -> LinearMap:
         block = next(block for block in self._opened.blocks if block.key == key)

@@ -13,8 +13,7 @@ import numpy as np
 
 from onnx_relusv.divergence import Answers, Divergence, answers_of
 from onnx_relusv.graph.expose import runnable
-from onnx_relusv.graph.reference import with_dense
-from onnx_relusv.graph.segments import Cut, cuts, segment
+from onnx_relusv.graph.segments import cuts
 from onnx_relusv.graph.tails import tail
 from onnx_relusv.opened import Opened
 from onnx_relusv.progress import Advance
@@ -22,6 +21,7 @@ from onnx_relusv.records import Block, LinearMap
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples import Samples
+from onnx_relusv.segment_sessions import segment_session
 from onnx_relusv.spectra.passes import batch_length
 
 Found = TypeVar("Found")
@@ -84,7 +84,8 @@ class _Probing:
         model = self._opened.model
         # Outputs that are made before a block are compared too, and other blocks may change them.
         for place in cuts(model, [block.source for block in blocks], model.output_names):
-            moved = stream.advanced(self._segment(stream, place), place.live, lambda steps: None)
+            session = segment_session(self._opened, stream, place.live, self._others)
+            moved = stream.advanced(session, place.live, lambda steps: None)
             stream.drop()
             stream = moved
             for block in blocks:
@@ -96,14 +97,6 @@ class _Probing:
         for batch in self._samples.batches(self._length):
             self._sizes.append((batch.count, batch.size))
             yield batch.feeds
-
-    def _segment(self, stream: Stream, place: Cut) -> Session | None:
-        example = next(iter(stream))
-        if all(name in example for name in place.live):
-            return None
-        proto, arrays = with_dense(self._opened.model, self._opened.blocks, self._others)
-        part = segment(self._opened.model, proto, example, place.live, arrays)
-        return Session(part, self._opened.provider, alone=False)
 
     def _trying(self, block: Block, stream: Stream) -> Try:
         opened, example = self._opened, next(iter(stream))

@@ -98,6 +98,7 @@ STAGES = {
     "rewriting",
     "rows",
     "search",
+    "segment_sessions",
     "tracing",
     "validate",
 }

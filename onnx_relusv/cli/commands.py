@@ -23,10 +23,10 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
-from onnx_relusv.cli.terminal import command_line, existing, show
+from onnx_relusv.cli.terminal import check_figures, command_line, existing, show
 from onnx_relusv.cli.trace import trace
 from onnx_relusv.options import ProviderName
-from onnx_relusv.outputs import check_output, check_report_folder
+from onnx_relusv.outputs import check_output
 from onnx_relusv.plan_file import plan_text
 from onnx_relusv.report.data import comparison_data, inspection_data, write_json
 from onnx_relusv.report.files import write_text
@@ -67,10 +67,7 @@ def inspect(
     force: bool,
 ) -> None:
     """Measure every block of MODEL: ReLU singular values, mean width, and what they would save."""
-    if json_path is not None:
-        check_output(json_path, force=force, inputs=existing(model, samples))
-    if report is not None:
-        check_report_folder(report, force=force)
+    check_figures(json_path, report, force=force, inputs=existing(model, samples))
     with progress_bars() as progress:
         found = pipeline.inspect(
             model,
@@ -231,10 +228,7 @@ def compare(
     force: bool,
 ) -> None:
     """Put two models with the same inputs and outputs side by side on samples."""
-    if json_path is not None:
-        check_output(json_path, force=force, inputs=existing(before, after, samples))
-    if report is not None:
-        check_report_folder(report, force=force)
+    check_figures(json_path, report, force=force, inputs=existing(before, after, samples))
     with progress_bars() as progress:
         found = pipeline.compare(
             before,

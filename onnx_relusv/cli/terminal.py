@@ -1,4 +1,4 @@
-"""What commands share besides options: the command line for the record, and the screen."""
+"""What commands share besides options: the command line for the record, checks, and the screen."""
 
 import shlex
 import sys
@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console, RenderableType
+
+from onnx_relusv.outputs import check_output, check_report_folder
 
 PROGRAM = "onnx-relusv"
 
@@ -18,6 +20,21 @@ def command_line() -> str:
 def existing(*paths: Path | None) -> list[Path]:
     """The paths that were given."""
     return [path for path in paths if path is not None]
+
+
+def check_figures(
+    json_path: Path | None, report: Path | None, *, force: bool, inputs: Iterable[Path]
+) -> None:
+    """Checks before any work that --json and --report can be written.
+
+    Raises:
+        UsageError: One of them exists and is not to be overwritten, is an input, or cannot be
+            written.
+    """
+    if json_path is not None:
+        check_output(json_path, force=force, inputs=list(inputs))
+    if report is not None:
+        check_report_folder(report, force=force)
 
 
 def show(lines: Iterable[RenderableType]) -> None:

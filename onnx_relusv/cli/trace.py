@@ -17,8 +17,7 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
-from onnx_relusv.cli.terminal import command_line, existing, show
-from onnx_relusv.outputs import check_output, check_report_folder
+from onnx_relusv.cli.terminal import check_figures, command_line, existing, show
 from onnx_relusv.report.data import write_json
 from onnx_relusv.report.folder import write_trace
 from onnx_relusv.report.trace_data import trace_data
@@ -56,10 +55,7 @@ def trace(
     Of each: active units, mean width, largest ReLU singular value, and the distance to the nearest
     point at which a unit switches. With labels, how well each of them tells wrong answers.
     """
-    if json_path is not None:
-        check_output(json_path, force=force, inputs=existing(model, samples))
-    if report is not None:
-        check_report_folder(report, force=force)
+    check_figures(json_path, report, force=force, inputs=existing(model, samples))
     with progress_bars() as progress:
         found = pipeline.trace(
             model,

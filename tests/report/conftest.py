@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from traced import MODEL as BEFORE
 
 from onnx_relusv.decisions import Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
@@ -19,7 +20,6 @@ from onnx_relusv.results import (
     Evaluation,
     Inspection,
     Latency,
-    ModelFacts,
     Provenance,
     RankSaving,
     Trial,
@@ -166,14 +166,6 @@ def planned(row: BlockRow, choice: Choice, after: Cost) -> BlockRow:
 REFUSALS = (
     Refusal("shared_relu", "its weight also serves [b]other_relu[/b]"),
     Refusal("<i>branch</i>", "its pre-activation is a graph output"),
-)
-BEFORE = ModelFacts(
-    path=Path("models/net.onnx"),
-    bytes=121_234,
-    parameters=30_000,
-    macs=3_700_000,
-    sha256="ab" * 32,
-    opset=17,
 )
 AFTER = replace(
     BEFORE, path=Path("small/net.onnx"), bytes=60_617, parameters=15_000, macs=1_850_000
