@@ -9,8 +9,9 @@ from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.sums import ResidualSum
 from onnx_relusv.importance import consumers_gram, direct_consumers, importance_root
 from onnx_relusv.opened import Opened
+from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Block, Floats, Moments
-from onnx_relusv.refinement import Objective, refined
+from onnx_relusv.refinement import EPOCHS, Objective, refined
 from onnx_relusv.regression import regressed
 from onnx_relusv.spectra.target_moments import Seen, TargetSums
 from onnx_relusv.spectra.target_rows import TargetRows
@@ -20,6 +21,8 @@ from onnx_relusv.workload import rows_within
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1)
 _JUDGES = 3
+# Of a block's fit, once it has seen all batches: the starts, and every epoch of the refinement.
+STEPS = 1 + EPOCHS
 _RELU = Activation(kind="relu", slopes=np.zeros(1))
 
 
@@ -30,12 +33,20 @@ class BlockFit:
         opened: The model.
         change: What is wanted.
         residual: Where the block's answer is added to a shortcut; None where it is not.
+        advance: Told of the `STEPS`.
     """
 
-    def __init__(self, opened: Opened, change: Change, residual: ResidualSum | None) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        change: Change,
+        residual: ResidualSum | None,
+        advance: Advance = unseen,
+    ) -> None:
         self.block: Block = change.block
         self.shortcut = None if residual is None else residual.shortcut
         self._opened = opened
+        self._advance = advance
         self._change = change
         self._linear = opened.folding(change.block)
         self._is_rectified = residual is not None and residual.rectified
@@ -81,7 +92,9 @@ class BlockFit:
         ]
         values = [objective.value(start.factors, judges) for start in starts]
         best = starts[int(np.argmin(values))]
-        factors = refined(best.factors, objective, fitting.rows(), judges, rng)
+        self._advance(1)
+        rows, advance = fitting.rows(), self._advance
+        factors = refined(best.factors, objective, rows, judges, rng, advance)
         return best if factors is best.factors else replace(best, factors=factors, refined=True)
 
     def _importance(self) -> Floats | None:

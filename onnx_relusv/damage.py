@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_relusv.cache import Fields
 from onnx_relusv.decisions import Candidate, DamageCurve, Form
+from onnx_relusv.entries.curves import curves_arrays, curves_of
 from onnx_relusv.factors import as_stored, double_layers
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.probing import Try, probe
@@ -27,6 +29,7 @@ _SMALLEST = 1e-12
 _MOST_PASSES, _FEWEST = 2, 100
 
 Candidates = Mapping[str, Sequence[Candidate]]
+_KIND = "damage"
 
 
 def damage_curves(
@@ -50,6 +53,18 @@ def damage_curves(
     """
     blocks = [block for block in opened.blocks if candidates.get(block.key)]
     measured = {block.key: ranks_to_measure(block, candidates[block.key]) for block in blocks}
+    tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
+    few = _thinned(opened, samples, tries)
+
+    def fields(key: str) -> Fields:
+        # Which other blocks are examined decides how the model is cut, and so how it rounds.
+        return {
+            **opened.identity,
+            "count": few.count,
+            "blocks": list(measured),
+            "block": key,
+            "ranks": list(measured[key].items()),
+        }
 
     def examine(block: Block, divergence: Try) -> tuple[DamageCurve, ...]:
         linear, seen = opened.folding(block), moments[block.key]
@@ -58,11 +73,17 @@ def damage_curves(
             factors = double_layers(form, block.geometry, linear, seen, ranks)
             damages = tuple(divergence(as_stored(block, one)) for one in factors)
             curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
+        opened.cache.put(_KIND, fields(block.key), curves_arrays(curves))
         return tuple(curves)
 
-    tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
+    known = {
+        key: curves_of(arrays, key, ranks)
+        for key, ranks in measured.items()
+        if (arrays := opened.cache.get(_KIND, fields(key))) is not None
+    }
     with progress.stage("Damage of the blocks' forms", tries) as advance:
-        return probe(opened, _thinned(opened, samples, tries), blocks, {}, examine, advance)
+        advance(sum(len(curve.ranks) for curves in known.values() for curve in curves))
+        return probe(opened, few, blocks, {}, examine, advance, known)
 
 
 def _thinned(opened: Opened, samples: Samples, tries: int) -> Samples:

@@ -11,19 +11,20 @@ the least error behind the activation, on samples that no moments were taken of,
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.block_fit import BlockFit
+from onnx_relusv.block_fit import STEPS, BlockFit
+from onnx_relusv.decisions import Factors
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.segments import cuts
+from onnx_relusv.graph.segments import Cut, cuts
 from onnx_relusv.graph.sums import ResidualSum, residual_sum
 from onnx_relusv.opened import BlockMoments, Opened
-from onnx_relusv.progress import Progress
+from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.segment_sessions import segment_session
@@ -31,32 +32,51 @@ from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.target_moments import Seen
 from onnx_relusv.split import Split
 
+# Told what was found for a change, as soon as it is: to check it, and to keep what is wanted of it.
+Keep = Callable[[Change, Fitted], None]
+
 
 def fit(
-    opened: Opened, changes: Sequence[Change], moments: BlockMoments, progress: Progress
-) -> dict[str, Fitted]:
+    opened: Opened,
+    changes: Sequence[Change],
+    moments: BlockMoments,
+    progress: Progress,
+    keep: Keep,
+    known: Mapping[str, Factors] | None = None,
+) -> dict[str, Factors]:
     """Fits all changes in topological order.
 
     Args:
         opened: The model and its samples, split.
         changes: In topological order.
         moments: Of the original's inputs; blocks without are fitted plainly.
-        progress: Told of the batches.
+        progress: Told of the batches, and of the steps of every block.
+        keep: Told of every fit that was made; the moments it rests on are let go afterwards.
+        known: What an earlier run found for these very changes; the samples go through it, but it
+            is not fitted again.
 
     Returns:
         By block key.
     """
-    found: dict[str, Fitted] = {}
-    parts = opened.split
+    known, parts = known or {}, opened.split
+    found: dict[str, Factors] = {}
+    waiting = []
     for change in changes:
-        if parts is None or parts.select is None or moments[change.block.key] is None:
-            found[change.block.key] = _plain(opened, change, None)
-    waiting = [change for change in changes if change.block.key not in found]
-    if parts is None or not waiting:
-        return found
+        key = change.block.key
+        if parts is not None and parts.select is not None and moments[key] is not None:
+            waiting.append(change)
+        elif key in known:
+            found[key] = known[key]
+        else:
+            plain = _plain(opened, change, None)
+            keep(change, plain)
+            found[key] = plain.factors
+    if all(change.block.key in known for change in waiting):
+        return found | {change.block.key: known[change.block.key] for change in waiting}
+    assert parts is not None  # otherwise none waits
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
         fitting = _Fitting(opened, parts, moments, found, Path(folder))
-        fitting.run(waiting, progress)
+        fitting.run(waiting, progress, keep, known)
     return found
 
 
@@ -81,6 +101,25 @@ def _needed(block: Block, residual: ResidualSum | None) -> set[str]:
     return {block.source} if residual is None else {block.source, residual.shortcut}
 
 
+def _ready(
+    places: Sequence[Cut], changes: Sequence[Change], needs: Mapping[str, set[str]]
+) -> list[list[Change]]:
+    """The changes that can be fitted at every cut, since all that they need has come by."""
+    found: list[list[Change]] = []
+    complete: set[str] = set()
+    for place in places:
+        before = set(complete)
+        complete.update(place.sources)
+        found.append(
+            [
+                change
+                for change in changes
+                if needs[change.block.key] <= complete and not needs[change.block.key] <= before
+            ]
+        )
+    return found
+
+
 def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
     linear = opened.folding(change.block)
     factors = double_layer(change.form, change.block.geometry, linear, moments, change.rank)
@@ -103,7 +142,7 @@ class _Fitting:
         opened: Opened,
         parts: Split,
         moments: BlockMoments,
-        found: dict[str, Fitted],
+        found: dict[str, Factors],
         folder: Path,
     ) -> None:
         self._opened = opened
@@ -116,8 +155,14 @@ class _Fitting:
         # whether it is for choosing.
         self._batches: list[tuple[int, int, bool]] = []
 
-    def run(self, changes: Sequence[Change], progress: Progress) -> None:
-        """Fits the changes and adds them to what was found."""
+    def run(
+        self,
+        changes: Sequence[Change],
+        progress: Progress,
+        keep: Keep,
+        known: Mapping[str, Factors],
+    ) -> None:
+        """Fits the changes and adds them to what was found; not all of them are known."""
         model = self._opened.model
         sums = _residual_sums(model, changes)
         needs = {
@@ -127,9 +172,18 @@ class _Fitting:
         delivered = exact
         wanted = sorted({name for names in needs.values() for name in names})
         places = cuts(model, wanted)
-        complete: set[str] = set()
-        with progress.stage("Fit", 2 * len(places) * len(self._batches)) as advance:
-            for place in places:
+        ready = _ready(places, changes, needs)
+        # Behind the last of the blocks that are still to be fitted, nothing has to run.
+        last = max(
+            number
+            for number, here in enumerate(ready)
+            if any(change.block.key not in known for change in here)
+        )
+        streamed, of_block = 2 * len(self._batches), len(self._batches) + STEPS
+        with progress.stage("Fit", streamed * len(places) + of_block * len(changes)) as advance:
+            done = sum(change.block.key in known for change in changes)
+            advance(streamed * (len(places) - 1 - last) + of_block * done)
+            for place, here in zip(places[: last + 1], ready, strict=False):
                 session = segment_session(self._opened, exact, place.live, {})
                 moved = exact.advanced(session, place.live, advance)
                 if delivered is exact and not self._found:
@@ -142,15 +196,21 @@ class _Fitting:
                 for stream in {id(s): s for s in (exact, delivered)}.values():
                     stream.drop()
                 exact, delivered = moved, delivered_moved
-                before = set(complete)
-                complete.update(place.sources)
-                for change in changes:
-                    needed = needs[change.block.key]
-                    if needed <= complete and not needed <= before:
-                        item = BlockFit(self._opened, change, sums[change.block.key])
-                        plain = _plain(self._opened, change, self._moments[change.block.key])
-                        seen = self._seen(item, exact, delivered)
-                        self._found[change.block.key] = item.fitted(plain, self._parts, seen)
+                for change in here:
+                    key = change.block.key
+                    if key not in known:
+                        item = BlockFit(self._opened, change, sums[key], advance)
+                        plain = _plain(self._opened, change, self._moments[key])
+                        seen = self._seen(item, exact, delivered, advance)
+                        fitted = item.fitted(plain, self._parts, seen)
+                        keep(change, fitted)
+                        self._found[key] = fitted.factors
+                    else:
+                        # Only now: no block before it has seen what it delivers.
+                        self._found[key] = known[key]
+        for change in changes:
+            if change.block.key not in self._found:
+                self._found[change.block.key] = known[change.block.key]
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
@@ -160,10 +220,10 @@ class _Fitting:
 
     def _dense(self, key: str) -> LinearMap:
         block = next(block for block in self._opened.blocks if block.key == key)
-        return as_stored(block, self._found[key].factors)
+        return as_stored(block, self._found[key])
 
     def _seen(
-        self, item: BlockFit, exact: Stream, delivered: Stream
+        self, item: BlockFit, exact: Stream, delivered: Stream, advance: Advance
     ) -> Iterator[tuple[Seen, bool]]:
         source, shortcut = item.block.source, item.shortcut
         for (real, size, choosing), x, z in zip(self._batches, exact, delivered, strict=True):
@@ -171,3 +231,4 @@ class _Fitting:
             if shortcut is not None and _is_answer(x[shortcut], x[source], item.block):
                 added = (x[shortcut], z[shortcut])
             yield Seen(x[source], z[source], real, size, added), choosing
+            advance(1)

@@ -2,14 +2,16 @@
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
+import scipy
 
+from onnx_relusv.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
 from onnx_relusv.graph.count import model_facts
@@ -25,6 +27,7 @@ from onnx_relusv.runtime.moment_kernels import moments_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 from onnx_relusv.runtime.shapes import measured_shapes
 from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.spectra.cached_moments import CachedMoments
 from onnx_relusv.spectra.moments import measure_moments
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.passes import plan_passes
@@ -54,6 +57,7 @@ class Opened:
         options: As asked for.
         example: A feed of one sample, or None without samples.
         split: The samples' parts where a plan is made or carried out; None where all are measured.
+        cache: Where long work is kept for the next run.
     """
 
     model: Model
@@ -66,6 +70,28 @@ class Opened:
     options: MeasureOptions
     example: dict[str, np.ndarray] | None
     split: Split | None = None
+    cache: Cache = NO_CACHE
+
+    @property
+    def identity(self) -> Fields:
+        """What decides all that is measured and fitted; every entry of the cache is kept under it.
+
+        Not the number of cores: on another machine, numbers agree to the rounding of sums.
+        """
+        parts = self.split
+        counts = None
+        if parts is not None:
+            counts = [part and part.count for part in (parts.fit, parts.select, parts.certify)]
+        return {
+            "versions": {**versions(), "scipy": scipy.__version__},
+            "code": code_digest(),
+            "model": self.model.sha256,
+            "samples": None if self.samples is None else self.samples.sha256,
+            "split": counts,
+            "seed": self.options.seed,
+            "provider": self.provider,
+            "memory": self.options.memory,
+        }
 
     @property
     def fitted(self) -> Samples | None:
@@ -97,8 +123,9 @@ def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -
 
     Raises:
         InputError: The model or the samples cannot be read, do not fit, or do not run.
-        UsageError: The provider that was asked for does not work.
+        UsageError: The provider that was asked for does not work, or the cache cannot be written.
     """
+    cache = Cache(options.cache)
     provider = choose_provider(options.provider)
     model = read_model(path)
     if not model.inputs:
@@ -117,6 +144,7 @@ def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -
         provider=provider,
         options=options,
         example=example,
+        cache=cache,
     )
 
 
@@ -138,23 +166,40 @@ def _shapes(
 
 @contextmanager
 def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
-    """The moments of every block's input by key, in a temporary file that is gone afterwards.
+    """The moments of every block's input by key.
 
-    None without samples, and for blocks whose moments exceed the memory that there is.
+    They lie in the cache, where none are measured again, or without one in a temporary file that
+    is gone afterwards. None without samples, and for blocks whose moments exceed the memory that
+    there is.
     """
     samples = opened.fitted
     if samples is None:
         yield dict.fromkeys((block.key for block in opened.blocks), None)
         return
     passes = plan_passes(opened.blocks, samples, opened.free_bytes)
-    with moments_on_disk() as stored:
+    keys = {moments_key(block) for group in passes.groups for block in group}
+    with _store(opened, keys) as stored:
         steps = len(passes.groups) * samples.count
         with progress.stage("Moments of the blocks' inputs", steps) as advance:
-            for group in passes.groups:
+            left = [
+                group
+                for group in passes.groups
+                if any(moments_key(block) not in stored for block in group)
+            ]
+            advance(steps - len(left) * samples.count)
+            for group in left:
                 _measure_pass(opened, samples, group, passes.length, advance, stored)
         # Their sessions keep the memory that the largest block took.
         moments_kernel.cache_clear()
         yield _ByBlock({block.key: moments_key(block) for block in opened.blocks}, stored)
+
+
+def _store(
+    opened: Opened, keys: Iterable[MomentsKey]
+) -> AbstractContextManager[StoredMoments | CachedMoments]:
+    if opened.cache.folder is None:
+        return moments_on_disk()
+    return nullcontext(CachedMoments(opened.cache, opened.identity, keys))
 
 
 def _measure_pass(
@@ -163,12 +208,14 @@ def _measure_pass(
     blocks: Sequence[Block],
     length: int,
     advance: Advance,
-    stored: StoredMoments,
+    stored: StoredMoments | CachedMoments,
 ) -> None:
+    # Of all, also where some are known: what is exposed decides how onnxruntime fuses and rounds.
     session = opened.session(block.source for block in blocks)
+    wanted = [block for block in blocks if moments_key(block) not in stored]
     seed = opened.options.seed
     for key, found in measure_moments(
-        session, samples, blocks, length=length, seed=seed, advance=advance
+        session, samples, wanted, length=length, seed=seed, advance=advance
     ):
         stored.put(key, found)
         del found  # before the next ones are made
@@ -177,7 +224,9 @@ def _measure_pass(
 class _ByBlock(Mapping[str, Moments | None]):
     """Stored moments by the keys of blocks; several may have the same ones."""
 
-    def __init__(self, keys: Mapping[str, MomentsKey], stored: StoredMoments) -> None:
+    def __init__(
+        self, keys: Mapping[str, MomentsKey], stored: Mapping[MomentsKey, Moments]
+    ) -> None:
         self._keys = keys
         self._stored = stored
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
 from onnx_relusv.decisions import Budgets
@@ -27,11 +28,13 @@ class MeasureOptions:
         seed: Draws starts, positions and synthetic inputs.
         memory: MiB that measuring may take besides the model itself and what its largest block
             needs.
+        cache: Folder for what long work has found, for the next run; None to keep nothing.
     """
 
     provider: ProviderName = "auto"
     seed: int = 0
     memory: int = DEFAULT_MEMORY
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.provider not in ("auto", "cuda", "cpu"):

@@ -70,6 +70,7 @@ def in_parallel(
     workers: int,
     cores: int,
     advance: Callable[[int], None],
+    known: Mapping[int, Result] | None = None,
 ) -> list[Result]:
     """Does something with every item, several at a time, those with the most work first.
 
@@ -86,6 +87,8 @@ def in_parallel(
         workers: How many items may be under way at a time.
         cores: How many threads they may have together.
         advance: Told of every item that is done, in the caller's thread.
+        known: Results that there are already, by the items' places; their items are not done, but
+            the others get as many threads as if they were.
 
     Returns:
         The results in the order of the items.
@@ -94,7 +97,7 @@ def in_parallel(
     order = sorted(range(len(items)), key=lambda number: -loads[number].work)
     alone = [number for number in order if loads[number].memory > memory]
     together = [number for number in order if loads[number].memory <= memory]
-    results: dict[int, Result] = {}
+    results: dict[int, Result] = dict(known or {})
 
     def done(number: int, result: Result) -> None:
         results[number] = result
@@ -103,6 +106,7 @@ def in_parallel(
     def run(numbers: Sequence[int], most: int) -> None:
         chosen = _workers([loads[number] for number in numbers], memory, most)
         threads = max(1, cores // chosen)
+        numbers = [number for number in numbers if number not in results]
         with _blas_limited(threads) as limit:
             if chosen == 1:
                 for number in numbers:

@@ -50,13 +50,14 @@ def inspect(
     Args:
         model: An ONNX file.
         samples: If given, blocks are measured in the metric of what they really see.
-        measuring: Provider, seed and memory.
+        measuring: Provider, seed, memory and cache.
         command: Goes into the provenance.
         progress: Shown the stages.
 
     Raises:
         InputError: The model or the samples cannot be read or do not fit.
-        UsageError: The provider does not work, or there is no room for temporary files.
+        UsageError: The provider does not work, or there is no room for temporary files or in the
+            cache.
     """
     progress = progress or Silent()
     opened = open_model(model, samples, measuring or MeasureOptions())
@@ -103,6 +104,7 @@ def apply(
     provider: ProviderName = "auto",
     seed: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    cache: Path | None = None,
     report: Path | None = None,
     force: bool = False,
     command: str = "onnx_relusv.apply",
@@ -118,13 +120,14 @@ def apply(
         provider: Where graphs run.
         seed: The plan's seed if None.
         memory: MiB for measuring, as in `MeasureOptions`.
+        cache: Folder for the next run, likewise.
         report: Folder for report.json and report.html.
         force: Overwrite existing outputs.
         command: Goes into the provenance.
         progress: Shown the stages.
 
     Raises:
-        UsageError: An output exists or cannot be written.
+        UsageError: An output exists, or it or the cache cannot be written.
         InputError: Something cannot be read, or the plan is for another model.
         BudgetError: The plan changes nothing, or the file is over its size budget.
         ValidationError: The result failed a check and was not written.
@@ -133,7 +136,7 @@ def apply(
     _check_outputs(output, report, force, [model, *_paths(samples, plan)])
     decided = read_plan(plan) if isinstance(plan, Path) else plan
     seed = decided.seed if seed is None else seed
-    measuring = MeasureOptions(provider=provider, seed=seed, memory=memory)
+    measuring = MeasureOptions(provider=provider, seed=seed, memory=memory, cache=cache)
     opened = divided(open_model(model, samples, measuring))
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
@@ -168,7 +171,8 @@ def compress(
     With a largest drop, several sizes are tried, and the smallest that is certified is written.
 
     Raises:
-        UsageError: An output exists or cannot be written, or a largest drop comes without samples.
+        UsageError: An output exists, it or the cache cannot be written, or a largest drop comes
+            without samples.
         InputError: Something cannot be read or does not fit.
         BudgetError: The budgets cannot be reached, or a drop cannot be certified.
         ValidationError: The result failed a check and was not written.

@@ -36,6 +36,7 @@ def probe(
     others: Mapping[str, LinearMap],
     examine: Callable[[Block, Try], Found],
     advance: Advance,
+    known: Mapping[str, Found] | None = None,
 ) -> dict[str, Found]:
     """Examines blocks one by one, in topological order.
 
@@ -47,12 +48,17 @@ def probe(
         examine: Told a block and a function that tries linear maps in its place; its result is
             kept.
         advance: Told of every try.
+        known: What was found by an earlier run; these blocks are not examined again, and nothing
+            runs behind the last of the others.
 
     Returns:
         What `examine` found, by block key.
     """
+    found = dict(known or {})
+    if all(block.key in found for block in blocks):
+        return found
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        return _Probing(opened, samples, others, advance, Path(folder)).run(blocks, examine)
+        return _Probing(opened, samples, others, advance, Path(folder)).run(blocks, examine, found)
 
 
 class _Probing:
@@ -77,9 +83,11 @@ class _Probing:
         self._answers: Answers = answers_of(opened.model, next(iter(self._exact)), *self._sizes[0])
 
     def run(
-        self, blocks: Sequence[Block], examine: Callable[[Block, Try], Found]
+        self,
+        blocks: Sequence[Block],
+        examine: Callable[[Block, Try], Found],
+        found: dict[str, Found],
     ) -> dict[str, Found]:
-        found: dict[str, Found] = {}
         stream = self._stream
         model = self._opened.model
         # Outputs that are made before a block are compared too, and other blocks may change them.
@@ -89,8 +97,10 @@ class _Probing:
             stream.drop()
             stream = moved
             for block in blocks:
-                if block.source in place.sources:
+                if block.source in place.sources and block.key not in found:
                     found[block.key] = examine(block, self._trying(block, stream))
+            if all(block.key in found for block in blocks):
+                break
         return found
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:

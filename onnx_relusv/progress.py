@@ -11,8 +11,15 @@ class Progress(Protocol):
     """Shows the stages of a run."""
 
     def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
-        """Begins a stage of `total` steps; what it yields is told how many are done."""
+        """Begins a stage of `total` steps; what it yields is told how many are done.
+
+        What an earlier run has done already is told at once, before anything else.
+        """
         ...
+
+
+def unseen(steps: int) -> None:
+    """An `Advance` that nobody sees."""
 
 
 class Silent:
@@ -21,4 +28,4 @@ class Silent:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """A stage that nobody sees."""
-        yield lambda steps: None
+        yield unseen

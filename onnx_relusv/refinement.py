@@ -19,12 +19,13 @@ import numpy as np
 
 from onnx_relusv import forms
 from onnx_relusv.decisions import Factors
+from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
 from onnx_relusv.runtime.refine_kernels import slope_kernel
 from onnx_relusv.spectra.target_rows import Rows
 
 _ROWS_A_STEP = 1024
-_EPOCHS = 8
+EPOCHS = 8
 # Of the root mean square of a factor's entries: how far one step moves each of them, at first.
 _STEP = 5e-3
 _MOMENTUM, _MEMORY = 0.9, 0.99
@@ -104,6 +105,7 @@ def refined(
     fitting: Rows,
     selecting: Rows,
     rng: np.random.Generator,
+    advance: Advance = unseen,
 ) -> Factors:
     """Factors with a smaller objective on the selecting rows, or the start where none are found.
 
@@ -113,6 +115,7 @@ def refined(
         fitting: Rows that steps are taken on.
         selecting: Rows that decide which epoch's factors are kept.
         rng: Shuffles.
+        advance: Told of every epoch.
     """
     balanced = _balanced(start)
     best, least = start, objective.value(start, selecting)
@@ -120,8 +123,8 @@ def refined(
     sizes = (_size(balanced.first), _size(balanced.second), spread)
     optimizer = _Adam([balanced.first, balanced.second, balanced.bias])
     per_epoch = max(1, fitting.count // _ROWS_A_STEP)
-    steps = _EPOCHS * per_epoch
-    for _ in range(_EPOCHS):
+    steps = EPOCHS * per_epoch
+    for _ in range(EPOCHS):
         for part in np.array_split(rng.permutation(fitting.count), per_epoch):
             current = _with(balanced, optimizer.parameters)
             map_slope, bias_slope = objective.slope(current, fitting, part)
@@ -134,6 +137,7 @@ def refined(
         reached = objective.value(current, selecting)
         if reached < least:
             best, least = current, reached
+        advance(1)
     return best
 
 

@@ -14,10 +14,11 @@ from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
 from onnx_relusv.fit import fit
-from onnx_relusv.fitted import Change, FittedPlan
+from onnx_relusv.fitted import Change, Fitted, FittedPlan
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, staged, write_staged
+from onnx_relusv.kept_fits import KeptFits
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import LinearMap
@@ -45,14 +46,18 @@ def fit_plan(opened: Opened, plan: Plan, moments: BlockMoments, progress: Progre
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
             "Allow a higher --tolerance or a --size."
         )
-    found = fit(opened, changed, moments, progress)
+    kept = KeptFits(opened, changed)
+
+    def keep(change: Change, fitted: Fitted) -> None:
+        check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
+        kept.put(change, fitted.factors)
+
+    found = fit(opened, changed, moments, progress, keep, kept.known())
     levels: dict[str, float] = {}
-    for change in changed:
-        block, fitted = change.block, found[change.block.key]
-        dense = as_stored(block, fitted.factors)
-        check_stated_level(change, fitted, dense)
+    for block in (change.block for change in changed):
+        dense = as_stored(block, found[block.key])
         levels[block.key] = composed_level(opened.folding(block), dense.weight, moments[block.key])
-    return FittedPlan(plan, {key: fitted.factors for key, fitted in found.items()}, levels)
+    return FittedPlan(plan, {key: found[key] for key in levels}, levels)
 
 
 def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnx_relusv.cache import Fields
 from onnx_relusv.candidates import block_candidates
 from onnx_relusv.cost import block_cost
 from onnx_relusv.decisions import Candidate, Cost
+from onnx_relusv.entries.measures import measures_arrays, measures_of
 from onnx_relusv.factors import decompose_block
+from onnx_relusv.measures import Spectrum
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.parallel import available_cores, in_parallel
 from onnx_relusv.progress import Progress
@@ -18,6 +21,8 @@ from onnx_relusv.spectra.measure import measure
 from onnx_relusv.workload import measuring_load
 
 TOLERANCES = (0.05, 0.1, 0.2)
+_KIND = "measures"
+_Found = tuple[BlockRow, tuple[Candidate, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +37,17 @@ def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) ->
     """Measures every block and lists its candidates, several blocks at a time.
 
     A GPU is fed by one thread. The blocks under way stay within the memory that there is for
-    measuring; one that takes more is measured while no other is.
+    measuring; one that takes more is measured while no other is. What the cache knows is not
+    measured again.
     """
     cores = available_cores()
+    known: dict[int, _Found] = {}
+    for number, block in enumerate(opened.blocks):
+        measured = _known(opened, block)
+        if measured is not None:
+            known[number] = measured
     with progress.stage("Spectra of the blocks", len(opened.blocks)) as advance:
+        advance(len(known))
         found = in_parallel(
             opened.blocks,
             lambda block, threads: _measured(opened, block, moments, threads),
@@ -44,15 +56,14 @@ def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) ->
             workers=cores if opened.provider == CPU else 1,
             cores=cores,
             advance=advance,
+            known=known,
         )
     return Measured(
         tuple(row for row, _ in found), {row.block.key: candidates for row, candidates in found}
     )
 
 
-def _measured(
-    opened: Opened, block: Block, moments: BlockMoments, threads: int
-) -> tuple[BlockRow, tuple[Candidate, ...]]:
+def _measured(opened: Opened, block: Block, moments: BlockMoments, threads: int) -> _Found:
     linear, seen = opened.folding(block), moments[block.key]
     with kernel_threads(threads):
         parts = decompose_block(linear, seen)
@@ -64,15 +75,33 @@ def _measured(
             seed=opened.options.seed,
             provider=opened.provider,
         )
-    candidates, cost = block_candidates(block, linear, seen, parts), block_cost(block)
-    row = BlockRow(
+    candidates = block_candidates(block, linear, seen, parts)
+    opened.cache.put(_KIND, _fields(opened, block), measures_arrays(spectrum, candidates))
+    return _row(block, spectrum, candidates), candidates
+
+
+def _known(opened: Opened, block: Block) -> _Found | None:
+    arrays = opened.cache.get(_KIND, _fields(opened, block))
+    if arrays is None:
+        return None
+    spectrum, candidates = measures_of(arrays, seed=opened.options.seed, provider=opened.provider)
+    return _row(block, spectrum, candidates), candidates
+
+
+def _fields(opened: Opened, block: Block) -> Fields:
+    return {**opened.identity, "block": block.key}
+
+
+def _row(block: Block, spectrum: Spectrum, candidates: Sequence[Candidate]) -> BlockRow:
+    geometry, cost = block.geometry, block_cost(block)
+    weights = geometry.groups * geometry.rows * geometry.columns
+    return BlockRow(
         block=block,
-        parameters=linear.weight.size + linear.bias.size,
+        parameters=weights + geometry.out_channels,
         cost=cost,
         spectrum=spectrum,
         savings=tuple(_saving(candidates, tolerance, cost) for tolerance in TOLERANCES),
     )
-    return row, candidates
 
 
 def _saving(candidates: Sequence[Candidate], tolerance: float, now: Cost) -> RankSaving:

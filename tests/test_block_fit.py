@@ -40,7 +40,13 @@ def changes(model: Opened, ranks: Mapping[str, tuple[Form, int]] = RANKS) -> lis
 
 def fitted(model: Opened, wanted: Sequence[Change]) -> dict[str, Fitted]:
     with block_moments(model, Silent()) as moments:
-        return fit(model, wanted, moments, Silent())
+        found: dict[str, Fitted] = {}
+
+        def keep(change: Change, each: Fitted) -> None:
+            found[change.block.key] = each
+
+        fit(model, wanted, moments, Silent(), keep)
+        return found
 
 
 class Watch:

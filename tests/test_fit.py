@@ -65,7 +65,13 @@ def changes(opened: Opened, rank: int) -> list[Change]:
 
 def fitted(opened: Opened, wanted: list[Change]) -> dict[str, Fitted]:
     with block_moments(opened, Silent()) as moments:
-        return fit(opened, wanted, moments, Silent())
+        found: dict[str, Fitted] = {}
+
+        def keep(change: Change, each: Fitted) -> None:
+            found[change.block.key] = each
+
+        fit(opened, wanted, moments, Silent(), keep)
+        return found
 
 
 def rows(opened: Opened, samples: Samples | None) -> Floats:

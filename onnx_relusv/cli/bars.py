@@ -1,5 +1,6 @@
-"""Progress bars on standard error, which stays silent where it is no terminal."""
+"""Progress on standard error: bars on a terminal, and in a log a line for every long stage."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onnx_relusv.progress import Advance
+
+# Seconds. Of shorter stages a log says nothing.
+LONG = 10.0
+# Seconds that the time left is estimated from; steps of large blocks take minutes.
+_ESTIMATED_FROM = 600.0
 
 
 class Bars:
@@ -17,15 +23,28 @@ class Bars:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """A bar of its own for every stage."""
+        """A bar of its own for every stage; a line at its end where nobody sees bars.
+
+        The steps that are told first, those of an earlier run, do not count for the time left:
+        rich takes a pace from what follows its first step.
+        """
         task = self._bars.add_task(name, total=total)
+        begun = time.monotonic()
         yield lambda steps: self._bars.advance(task, steps)
+        taken = time.monotonic() - begun
+        if self._bars.disable and taken >= LONG:
+            self._bars.console.print(f"{name}: {taken:.0f} s", markup=False, highlight=False)
 
 
 @contextmanager
-def progress_bars() -> Iterator[Bars]:
-    """Shows bars, with the time left, while the block runs; afterwards they are gone."""
-    console = Console(stderr=True)
+def progress_bars(console: Console | None = None) -> Iterator[Bars]:
+    """Shows bars, with the time left, while the block runs; afterwards they are gone.
+
+    Args:
+        console: Standard error if None. Where it is no terminal it gets a line for every stage
+            that took `LONG` seconds or more.
+    """
+    console = console or Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,6 +52,10 @@ def progress_bars() -> Iterator[Bars]:
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=_ESTIMATED_FROM,
     ) as bars:
         yield Bars(bars)

@@ -10,6 +10,7 @@ from onnx_relusv.cli.bars import progress_bars
 from onnx_relusv.cli.group import Commands
 from onnx_relusv.cli.options import (
     FILE,
+    cache_option,
     drop_options,
     force_option,
     json_option,
@@ -54,6 +55,7 @@ def cli() -> None:
     provider_option,
     seed_option,
     memory_option,
+    cache_option,
     force_option,
 )
 def inspect(
@@ -64,6 +66,7 @@ def inspect(
     provider: str,
     seed: int,
     memory: int,
+    cache: Path | None,
     force: bool,
 ) -> None:
     """Measure every block of MODEL: ReLU singular values, mean width, and what they would save."""
@@ -72,7 +75,7 @@ def inspect(
         found = pipeline.inspect(
             model,
             samples=samples,
-            measuring=measuring(provider, seed, memory),
+            measuring=measuring(provider, seed, memory, cache),
             command=command_line(),
             progress=progress,
         )
@@ -93,6 +96,7 @@ def inspect(
     provider_option,
     seed_option,
     memory_option,
+    cache_option,
     force_option,
 )
 def plan(
@@ -102,6 +106,7 @@ def plan(
     provider: str,
     seed: int,
     memory: int,
+    cache: Path | None,
     force: bool,
     **planning: Any,
 ) -> None:
@@ -112,7 +117,7 @@ def plan(
             model,
             samples=samples,
             planning=planning_options(**planning),
-            measuring=measuring(provider, seed, memory),
+            measuring=measuring(provider, seed, memory, cache),
             progress=progress,
         )
     write_text(plan_text(decided), output)
@@ -133,7 +138,14 @@ def plan(
 @click.option(
     "--seed", type=click.IntRange(min=0), help="Makes a run repeatable.  [default: the plan's]"
 )
-@together(samples_option, report_option, provider_option, memory_option, force_option)
+@together(
+    samples_option,
+    report_option,
+    provider_option,
+    memory_option,
+    cache_option,
+    force_option,
+)
 def apply(
     model: Path,
     plan_path: Path,
@@ -143,6 +155,7 @@ def apply(
     report: Path | None,
     provider: ProviderName,
     memory: int,
+    cache: Path | None,
     force: bool,
 ) -> None:
     """Carry PLAN out on MODEL, the one it was made for, and write the smaller model."""
@@ -155,6 +168,7 @@ def apply(
             provider=provider,
             seed=seed,
             memory=memory,
+            cache=cache,
             report=report,
             force=force,
             command=command_line(),
@@ -174,6 +188,7 @@ def apply(
     provider_option,
     seed_option,
     memory_option,
+    cache_option,
     force_option,
 )
 def compress(
@@ -184,6 +199,7 @@ def compress(
     provider: str,
     seed: int,
     memory: int,
+    cache: Path | None,
     force: bool,
     **planning: Any,
 ) -> None:
@@ -199,7 +215,7 @@ def compress(
             output,
             samples=samples,
             planning=planning_options(**planning),
-            measuring=measuring(provider, seed, memory),
+            measuring=measuring(provider, seed, memory, cache),
             report=report,
             force=force,
             command=command_line(),

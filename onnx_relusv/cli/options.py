@@ -54,6 +54,13 @@ memory_option = click.option(
     "less, samples run through the model more often and fewer blocks are measured at once; a block "
     "whose covariance alone exceeds it is measured without samples.",
 )
+cache_option = click.option(
+    "--cache",
+    type=FILE,
+    metavar="DIR",
+    help="Keep what long work finds in this folder, and take what is there: a run that was "
+    "interrupted goes on where it was.",
+)
 force_option = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
 report_option = click.option("--report", type=FILE, help="Write report.json and report.html here.")
@@ -109,9 +116,11 @@ def drop_options(*, hidden: bool = False) -> Callable[[Command], Command]:
     )
 
 
-def measuring(provider: Any, seed: int, memory: int = DEFAULT_MEMORY) -> MeasureOptions:
-    """The settings of --provider, --seed and --memory; click has checked the provider's name."""
-    return MeasureOptions(provider=provider, seed=seed, memory=memory)
+def measuring(
+    provider: Any, seed: int, memory: int = DEFAULT_MEMORY, cache: Path | None = None
+) -> MeasureOptions:
+    """The settings of these options; click has checked the provider's name."""
+    return MeasureOptions(provider=provider, seed=seed, memory=memory, cache=cache)
 
 
 def planning_options(

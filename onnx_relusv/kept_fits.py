@@ -1,0 +1,55 @@
+"""Fitted factors in the cache.
+
+A block is fitted to what the blocks before it deliver, and which sums it mends depends on the
+changes behind it: so its factors belong to all changes of a plan together.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from onnx_relusv.cache import Fields
+from onnx_relusv.decisions import Factors
+from onnx_relusv.entries.factors import factors_arrays, factors_of
+from onnx_relusv.fitted import Change
+from onnx_relusv.opened import Opened
+
+_KIND = "factors"
+
+
+class KeptFits:
+    """The fits of some changes.
+
+    Args:
+        opened: The model and its samples, split.
+        changes: All that are fitted together.
+    """
+
+    def __init__(self, opened: Opened, changes: Sequence[Change]) -> None:
+        listed = [(change.block.key, change.form, change.rank) for change in changes]
+        self._opened = opened
+        self._changes = changes
+        self._digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+    def known(self) -> dict[str, Factors]:
+        """The factors that were found before, by block key."""
+        return {
+            change.block.key: factors_of(arrays, change.form, change.rank)
+            for change in self._changes
+            if (arrays := self._opened.cache.get(_KIND, self._fields(change))) is not None
+        }
+
+    def put(self, change: Change, factors: Factors) -> None:
+        """Keeps factors.
+
+        Raises:
+            UsageError: There is no room for them.
+        """
+        self._opened.cache.put(_KIND, self._fields(change), factors_arrays(factors))
+
+    def _fields(self, change: Change) -> Fields:
+        return {
+            **self._opened.identity,
+            "changes": self._digest,
+            "block": change.block.key,
+        }
