@@ -1,7 +1,7 @@
 """From a fitted plan to the written file and what is reported of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_relusv.candidates import item_size
@@ -15,6 +15,7 @@ from onnx_relusv.report.folder import write_compression
 from onnx_relusv.results import BlockRow, Certificate, Compression, Verdict
 from onnx_relusv.rewriting import write_fitted
 from onnx_relusv.rows import Measured
+from onnx_relusv.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Job:
     command: str
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    settings: Settings = field(default_factory=dict)
 
 
 def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -> Compression:
@@ -64,7 +66,9 @@ def _compression(job: Job, written: Model, output: Path, verdict: Verdict) -> Co
         verdict=verdict,
         certificate=job.certificate,
         warnings=job.warnings,
-        provenance=provenance(opened.provider, opened.options.seed, opened.samples, job.command),
+        provenance=provenance(
+            opened.provider, opened.options, opened.samples, job.command, job.settings
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from onnx_relusv.runtime.moment_kernels import moments_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 from onnx_relusv.runtime.shapes import measured_shapes
 from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.settings import NO_SETTINGS, Settings, settings_of
 from onnx_relusv.spectra.cached_moments import CachedMoments
 from onnx_relusv.spectra.moments import measure_moments
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
@@ -240,16 +241,32 @@ class _ByBlock(Mapping[str, Moments | None]):
         return len(self._keys)
 
 
-def provenance(provider: str, seed: int, samples: Samples | None, command: str) -> Provenance:
-    """Who makes a result, and from what."""
+def provenance(
+    provider: str,
+    options: MeasureOptions,
+    samples: Samples | None,
+    command: str,
+    further: Settings = NO_SETTINGS,
+) -> Provenance:
+    """Who makes a result, and from what.
+
+    Args:
+        provider: The execution provider in force.
+        options: As asked for.
+        samples: What was measured on.
+        command: The command line, or the API call.
+        further: The other settings of the run.
+    """
+    given: Settings = {} if samples is None else {"samples": str(samples.path.absolute())}
     return Provenance(
         versions=versions(),
         provider=provider,
-        seed=seed,
+        seed=options.seed,
         command=command,
         samples=None if samples is None else str(samples.path),
         samples_sha256=None if samples is None else samples.sha256,
         sample_count=0 if samples is None else samples.count,
+        settings={**given, **further, **settings_of(options)},
     )
 
 

@@ -33,6 +33,7 @@ from onnx_relusv.rows import measure_blocks
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
 from onnx_relusv.search import search
+from onnx_relusv.settings import settings_of
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
 
@@ -67,7 +68,7 @@ def inspect(
         model=opened.facts,
         rows=measured.rows,
         refusals=opened.refusals,
-        provenance=provenance(opened.provider, opened.options.seed, opened.samples, command),
+        provenance=provenance(opened.provider, opened.options, opened.samples, command),
     )
 
 
@@ -187,12 +188,20 @@ def compress(
         measured = measure_blocks(opened, moments, progress)
         if limit is None:
             decided = decide(opened, measured, moments, planning, progress)
-            job = Job(opened, fit_plan(opened, decided, moments, progress), measured, command)
+            fitted = fit_plan(opened, decided, moments, progress)
+            job = Job(opened, fitted, measured, command, settings=settings_of(planning))
         else:
             offer = offered(opened, measured, moments, planning, progress)
             tries = search(opened, offer, moments, budgets, limit, progress)
             fitted, certificate = certified(opened, tries, limit, progress)
-            job = Job(opened, fitted, measured, command, certificate=certificate)
+            job = Job(
+                opened,
+                fitted,
+                measured,
+                command,
+                certificate=certificate,
+                settings=settings_of(planning),
+            )
         return carry_out(job, output, report, progress)
 
 
@@ -229,7 +238,7 @@ def compare(
         before=facts[0],
         after=facts[1],
         evaluation=evaluation,
-        provenance=provenance(provider, options.seed, opened, command),
+        provenance=provenance(provider, options, opened, command),
     )
 
 

@@ -1,11 +1,12 @@
 """The frozen records of what came out: checks, facts, evaluations, and the report made of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.records import Block, Refusal
+from onnx_relusv.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class Provenance:
         samples: Path of the samples, or None.
         samples_sha256: Of the samples, or None.
         sample_count: How many, 0 without.
+        settings: All options of measuring and planning in force, and the samples, by long name.
     """
 
     versions: dict[str, str]
@@ -160,6 +162,7 @@ class Provenance:
     samples: str | None
     samples_sha256: str | None
     sample_count: int
+    settings: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -68,7 +68,7 @@ def trace_samples(opened: Opened, *, exact: bool, command: str, progress: Progre
         correct=correct,
         separation=separation,
         warnings=tuple(_warnings(blocks, confidence, samples, correct)),
-        provenance=provenance(opened.provider, opened.options.seed, samples, command),
+        provenance=provenance(opened.provider, opened.options, samples, command, {"exact": exact}),
     )
 
 

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "records": set(),
     "measures": {"records"},
     "decisions": {"records"},
-    "results": {"decisions", "measures", "records"},
+    "results": {"decisions", "measures", "records", "settings"},
     "entries": {"decisions", "measures", "records"},
     "traces": {"records", "results"},
     "auroc": {"records", "traces"},
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "crossfit": {"logistic", "records", "traces"},
     "separation": {"auroc", "crossfit", "errors", "records", "traces"},
     "options": {"decisions", "errors"},
+    "settings": set(),
     "forms": {"decisions", "records"},
     "cost": {"decisions", "forms", "records"},
     "patches": {"records"},
@@ -66,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "confidence": {"records"},
     "divergence": {"class_scores", "graph", "records"},
     "evaluate": {"class_scores", "records", "results", "runtime", "samples"},
-    "report": {"decisions", "errors", "measures", "records", "results", "traces"},
+    "report": {"decisions", "errors", "measures", "records", "results", "settings", "traces"},
 }
 GROUND = {
     "records",
@@ -76,6 +77,7 @@ GROUND = {
     "traces",
     "errors",
     "options",
+    "settings",
     "forms",
     "cost",
     "patches",

@@ -5,13 +5,22 @@ from typing import Any, NoReturn
 
 import click
 
+from onnx_relusv.cli.config import config_option
 from onnx_relusv.errors import ReluSvError
 
 _INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """A click group that ends the process with the documented exit codes."""
+    """A click group that ends the process with the documented exit codes.
+
+    Every command that is added gets the option --config.
+    """
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Adds a command, with --config."""
+        cmd.params.append(config_option())
+        super().add_command(cmd, name)
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs a command; ends the process with the documented exit code.

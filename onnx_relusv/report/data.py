@@ -10,6 +10,7 @@ from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.json_text import json_text
+from onnx_relusv.report.settings_text import settings_text
 from onnx_relusv.results import (
     BlockRow,
     Comparison,
@@ -266,4 +267,5 @@ def provenance_data(provenance: Provenance) -> Data:
         "samples": provenance.samples,
         "samples_sha256": provenance.samples_sha256,
         "sample_count": provenance.sample_count,
+        "settings": settings_text(provenance.settings),
     }

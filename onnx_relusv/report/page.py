@@ -55,6 +55,8 @@ class Section:
         picture_rows: Further pictures, row by row.
         legend: Roles of colours in the pictures with what they show.
         folded: Whether the pictures are shown on request only.
+        file: Text of a file that a reader may save, shown on request only.
+        file_name: What it is called.
     """
 
     title: str
@@ -65,6 +67,8 @@ class Section:
     picture_rows: tuple[PictureRow, ...] = ()
     legend: tuple[tuple[str, str], ...] = ()
     folded: bool = False
+    file: str = ""
+    file_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

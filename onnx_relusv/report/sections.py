@@ -23,6 +23,7 @@ from onnx_relusv.report.formatting import (
     seconds_text,
 )
 from onnx_relusv.report.page import Heading, Section, Table
+from onnx_relusv.report.settings_text import settings_text
 from onnx_relusv.report.spectrum_columns import (
     CONVERGED,
     ESTIMATES,
@@ -201,7 +202,12 @@ def provenance_section(provenance: Provenance, models: Mapping[str, ModelFacts])
         (Heading("what"), Heading("value")),
         tuple((printable(name), printable(value)) for name, value in rows),
     )
-    return Section(title="Provenance", table=table)
+    return Section(
+        title="Provenance",
+        table=table,
+        file=settings_text(provenance.settings),
+        file_name="relusv.toml",
+    )
 
 
 def _block_table(columns: Sequence[Column], rows: Sequence[BlockRow]) -> Table:

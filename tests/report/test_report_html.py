@@ -1,4 +1,5 @@
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,8 @@ def test_a_compression_says_what_matters(compression: Compression) -> None:
     for cell in ("smallest rank with level at most 0.1", "60617 of 121234 bytes", "0.0123"):
         assert cell in outline.text("td")
     assert outline.text("code") == [compression.provenance.command]
+    (shown,) = outline.text("pre")
+    assert tomllib.loads(shown) == compression.provenance.settings
     assert outline.text("h2") == [
         "Blocks",
         "Bytes by block",

@@ -1,0 +1,53 @@
+"""Settings as TOML that says what they are."""
+
+import tomllib
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_relusv import Budgets, MeasureOptions, PlanOptions
+from onnx_relusv.report.settings_text import settings_text
+from onnx_relusv.settings import settings_of
+
+# Anything but halves of characters, which TOML cannot hold.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.one_of(
+    TEXTS,
+    st.lists(TEXTS, min_size=1),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]+(-[a-z]+)*", fullmatch=True), VALUES))
+def test_toml_gives_the_settings_back(settings: dict[str, str | int | float | bool]) -> None:
+    found = tomllib.loads(settings_text(settings))
+    assert found == settings
+    assert [type(each) for each in found.values()] == [type(each) for each in settings.values()]
+
+
+def test_only_what_is_set_is_a_setting() -> None:
+    assert settings_of(PlanOptions()) == {"method": "auto", "allocation": "auto"}
+    planning = PlanOptions(budgets=Budgets(max_drop=1.0, size=0.5), exclude=("a*",))
+    assert settings_of(planning) == {
+        "size": 0.5,
+        "max-drop": 1.0,
+        "method": "auto",
+        "allocation": "auto",
+        "exclude": ["a*"],
+    }
+
+
+def test_where_results_are_kept_is_no_setting() -> None:
+    plain, cached = MeasureOptions(), MeasureOptions(cache=Path("kept"))
+    assert (
+        settings_of(cached)
+        == settings_of(plain)
+        == {
+            "provider": "auto",
+            "seed": 0,
+            "memory": 2048,
+        }
+    )
