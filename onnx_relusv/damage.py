@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import Candidate, DamageCurve, Form
 from onnx_relusv.factors import as_stored, double_layers
 from onnx_relusv.opened import BlockMoments, Opened
@@ -35,6 +36,7 @@ def damage_curves(
     candidates: Candidates,
     moments: BlockMoments,
     progress: Progress,
+    measure: DamageMeasure | None = None,
 ) -> dict[str, tuple[DamageCurve, ...]]:
     """Measures the damage curves of all blocks that have candidates.
 
@@ -44,6 +46,7 @@ def damage_curves(
         candidates: By block key.
         moments: Of the blocks' inputs, in whose metric the tried factors are best.
         progress: Told of the batches.
+        measure: What damage is; the divergence that fits the outputs if None.
 
     Returns:
         By block key, one curve a form.
@@ -62,7 +65,8 @@ def damage_curves(
 
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     with progress.stage("Damage of the blocks' forms", tries) as advance:
-        return probe(opened, _thinned(opened, samples, tries), blocks, {}, examine, advance)
+        some = _thinned(opened, samples, tries)
+        return probe(opened, some, blocks, {}, examine, advance, measure)
 
 
 def _thinned(opened: Opened, samples: Samples, tries: int) -> Samples:

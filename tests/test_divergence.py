@@ -166,7 +166,12 @@ HEADS = {
         True,
     ),
     "log softmax": ("h = Gemm(x, w) y = LogSoftmax(h)", False),
-    "sigmoid": ("h = Gemm(x, w) y = Sigmoid(h)", False),
+    "softmax by hand": (
+        "h = Gemm(x, w) e = Exp(h) s = ReduceSum(e, axes) y = Div(e, s)",
+        True,
+    ),
+    "softmax, transposed": ("h = Gemm(x, w) t = Transpose(h) s = Softmax<axis=0>(t)"
+        " y = Transpose(s)", True),
     "softmax inside": ("h = Softmax(x) y = Gemm(h, w)", False),
     "the input": ("y = Identity(x)", False),
 }
