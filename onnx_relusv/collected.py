@@ -5,6 +5,7 @@ with the arrays.
 """
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import IO
@@ -109,49 +110,45 @@ class _Rows:
         self._dtype = example.dtype
         self._count = 0
         self._kept: list[np.ndarray] = []
-        self._file: IO[bytes] | None = None if example.dtype.hasobject else _temporary_file()
+        self._file: IO[bytes] | None = None
+        if not example.dtype.hasobject:
+            self._file = _temporary_file()
+            # After an error nobody asks for the rows, and the file still has to be closed.
+            weakref.finalize(self, self._file.close)
 
     def add(self, rows: np.ndarray) -> None:
         self._count += len(rows)
         if self._file is None:
             self._kept.append(rows)
             return
-        try:
-            self._file.write(rows.tobytes())
-        except OSError as error:
-            raise _no_room(error) from error
+        content = memoryview(rows.tobytes())
+        while content:
+            try:
+                content = content[self._file.write(content) :]
+            except OSError as error:
+                raise UsageError(
+                    f"a model's outputs cannot be stored in {tempfile.gettempdir()} "
+                    f"({error.strerror}). Make room there, or let TMPDIR name another folder."
+                ) from error
 
     def array(self) -> np.ndarray:
         shape = (self._count, *self.shape)
         if self._file is None:
             values = np.concatenate(self._kept)
+        elif not prod(shape):  # nothing cannot be mapped
+            values = np.zeros(shape, self._dtype)
         else:
+            # What is mapped stays when the file is closed.
             with self._file as file:
-                try:
-                    file.flush()
-                except OSError as error:
-                    raise _no_room(error) from error
-                # Nothing cannot be mapped. What is mapped stays when the file is closed.
-                values = (
-                    np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
-                    if prod(shape)
-                    else np.zeros(shape, self._dtype)
-                )
+                values = np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
         values.flags.writeable = False
         return values
 
 
 def _temporary_file() -> IO[bytes]:
     try:
-        return tempfile.TemporaryFile(prefix="onnx-relusv-")
+        return tempfile.TemporaryFile(prefix="onnx-relusv-", buffering=0)
     except OSError as error:
         raise UsageError(
             f"no temporary file can be made ({error.strerror}). Let TMPDIR name a folder."
         ) from error
-
-
-def _no_room(error: OSError) -> UsageError:
-    return UsageError(
-        f"a model's outputs cannot be stored in {tempfile.gettempdir()} ({error.strerror}). "
-        "Make room there, or let TMPDIR name another folder."
-    )
