@@ -27,7 +27,7 @@ MEASURING = MeasureOptions(provider="cpu", seed=3)
 
 def factors_of(model: Opened, block: Block) -> Factors:
     form = "pair" if block.geometry.kind != "conv" else "channel"
-    return double_layer(form, block.geometry, model.folding(block), None, 2)
+    return double_layer(form, block.geometry, model.folding(block), None, 2)  # type: ignore[arg-type]
 
 
 def tried(model: Opened, planning: PlanOptions) -> dict[str, float]:

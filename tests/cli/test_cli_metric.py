@@ -49,7 +49,7 @@ def test_a_drop_of_a_metric_is_estimated_and_never_certified(
 ) -> None:
     most = 0.5 * float(np.var(np.load(data)["labels"]))
     output, report = out / "small.onnx", out / "report"
-    options = ("--samples", data, "--metric", f"{own}:fit", "--max-drop", most)
+    options = ("--samples", data, "--metric", f"{own}:fit", "--max-drop", most, "--include", "f")
     result = run("compress", model, "--output", output, *options, "--report", report)
     assert result.exit_code == 0, result.output
     found = json.loads((report / "report.json").read_text(encoding="utf-8"))
@@ -75,8 +75,8 @@ def test_a_metric_without_a_drop(model: Path, data: Path, own: Path, out: Path) 
     assert "own_metric.py:fit" in words(result)
     assert "samples for choosing" in words(result)
     figures = out / "figures.json"
-    options = ("--samples", data, "--metric", f"{own}:fit", "--json", figures)
-    result = run("compare", model, out / "s.onnx", *options)
+    judged = ("--samples", data, "--metric", f"{own}:fit", "--json", figures)
+    result = run("compare", model, out / "s.onnx", *judged)
     assert result.exit_code == 0, result.output
     assert "own_metric.py:fit" in words(result)
     found = json.loads(figures.read_text(encoding="utf-8"))["evaluation"]["metric"]
