@@ -6,12 +6,14 @@ and `trace`. They raise subclasses of `ReluSvError`, each of which carries an ex
 
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import ReluSvError
+from onnx_relusv.metric import Metric
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.pipeline import apply, compare, compress, inspect, plan, trace
 
 __all__ = [
     "Budgets",
     "MeasureOptions",
+    "Metric",
     "PlanOptions",
     "ReluSvError",
     "apply",

@@ -9,6 +9,7 @@ from onnx_relusv.cost import candidate_cost
 from onnx_relusv.decisions import Choice
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model
+from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.folder import write_compression
@@ -29,6 +30,14 @@ class Job:
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
     settings: Settings = field(default_factory=dict)
+    metric: MetricChange | None = None
+    estimate: DropEstimate | None = None
+
+    def within(self, limit: Certificate | DropEstimate) -> "Job":
+        """With what is known of how much is lost at most."""
+        if isinstance(limit, Certificate):
+            return replace(self, certificate=limit)
+        return replace(self, estimate=limit, metric=limit.change)
 
 
 def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -> Compression:
@@ -61,10 +70,13 @@ def _compression(job: Job, written: Model, output: Path, verdict: Verdict) -> Co
         allocation=plan.allocation,
         level=plan.level,
         damage=plan.damage,
+        damage_measure=plan.damage_measure,
         rows=tuple(_decided(row, choices.get(row.block.key), levels) for row in job.measured.rows),
         refusals=opened.refusals,
         verdict=verdict,
         certificate=job.certificate,
+        metric=job.metric,
+        estimate=job.estimate,
         warnings=job.warnings,
         provenance=provenance(
             opened.provider, opened.options, opened.samples, job.command, job.settings

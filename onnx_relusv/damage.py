@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_relusv.cache import Fields
+from onnx_relusv.cache import NO_CACHE, Fields
+from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import Candidate, DamageCurve, Form
 from onnx_relusv.entries.curves import curves_arrays, curves_of
 from onnx_relusv.factors import as_stored, double_layers
@@ -38,6 +39,7 @@ def damage_curves(
     candidates: Candidates,
     moments: BlockMoments,
     progress: Progress,
+    measure: DamageMeasure | None = None,
 ) -> dict[str, tuple[DamageCurve, ...]]:
     """Measures the damage curves of all blocks that have candidates.
 
@@ -47,6 +49,7 @@ def damage_curves(
         candidates: By block key.
         moments: Of the blocks' inputs, in whose metric the tried factors are best.
         progress: Told of the batches.
+        measure: What damage is; the divergence that fits the outputs if None.
 
     Returns:
         By block key, one curve a form.
@@ -55,12 +58,15 @@ def damage_curves(
     measured = {block.key: ranks_to_measure(block, candidates[block.key]) for block in blocks}
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     few = _thinned(opened, samples, tries)
+    # Nobody knows what somebody else's code depends on.
+    kept = opened.cache if measure is None or measure.metric is None else NO_CACHE
 
     def fields(key: str) -> Fields:
         # Which other blocks are examined decides how the model is cut, and so how it rounds.
         return {
             **opened.identity,
             "count": few.count,
+            "measure": None if measure is None else measure.words,
             "blocks": list(measured),
             "block": key,
             "ranks": list(measured[key].items()),
@@ -73,17 +79,17 @@ def damage_curves(
             factors = double_layers(form, block.geometry, linear, seen, ranks)
             damages = tuple(divergence(as_stored(block, one)) for one in factors)
             curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
-        opened.cache.put(_KIND, fields(block.key), curves_arrays(curves))
+        kept.put(_KIND, fields(block.key), curves_arrays(curves))
         return tuple(curves)
 
     known = {
         key: curves_of(arrays, key, ranks)
         for key, ranks in measured.items()
-        if (arrays := opened.cache.get(_KIND, fields(key))) is not None
+        if (arrays := kept.get(_KIND, fields(key))) is not None
     }
     with progress.stage("Damage of the blocks' forms", tries) as advance:
         advance(sum(len(curve.ranks) for curves in known.values() for curve in curves))
-        return probe(opened, few, blocks, {}, examine, advance, known)
+        return probe(opened, few, blocks, {}, examine, advance, known=known, measure=measure)
 
 
 def _thinned(opened: Opened, samples: Samples, tries: int) -> Samples:

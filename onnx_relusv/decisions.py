@@ -91,7 +91,7 @@ class Budgets:
         macs: Share of its multiply-accumulates.
         tolerance: The common level.
         max_drop: Points of accuracy that may be lost, or of answers that may change where there
-            are no labels.
+            are no labels; where there is a metric, what it may lose, in its own units.
         confidence: With which that is certified.
     """
 
@@ -115,6 +115,7 @@ class Plan:
         allocation: Whether blocks share one level, or one multiplier over their damages.
         level: The common level tau that was found or asked for; by damage, the largest level.
         damage: Expected divergence of the outputs, the sum of the choices'; None by level.
+        damage_measure: What damages are, in words; None by level.
         size: Expected share of the original's bytes, an upper bound.
         macs: Expected share of the original's MACs.
         choices: One a block, in topological order.
@@ -132,6 +133,7 @@ class Plan:
     macs: float
     choices: tuple[Choice, ...]
     damage: float | None = None
+    damage_measure: str | None = None
     curves: tuple[DamageCurve, ...] = ()
 
 

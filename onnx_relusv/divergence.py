@@ -1,21 +1,40 @@
 """How far a changed network's outputs are from the original's, as one number that adds up.
 
 Class scores: the mean Kullback-Leibler divergence of the changed answers from the original's, in
-nats. Other outputs: the squared relative L2 error, the mean over the outputs. Both grow with the
-square of small errors, so the damages of several small changes nearly add up.
+nats. Where every class has a probability of its own, out of a Sigmoid, it is that of a yes or no,
+summed over the classes: labels that do not exclude one another have no common distribution. Other
+outputs: the squared relative L2 error, the mean over the outputs. All grow with the square of small
+errors, so the damages of several small changes nearly add up.
+
+Which it is follows from the outputs' shapes, the operator behind the scores, and their values: a
+Softmax over another axis than that of the classes gives rows that do not sum to 1, and no class
+scores; rows that do are probabilities, whatever made them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.special
 
 from onnx_relusv.class_scores import class_scores, real_rows
+from onnx_relusv.errors import InputError
 from onnx_relusv.graph.model import Model
 from onnx_relusv.records import Floats
 
-_PASSES_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"}
+_PASSES_VALUES = {
+    "Cast",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+# A float16 sum of thousands of classes is off by less, a Softmax over another axis by far more.
+_SUM_TOLERANCE = 1e-2
 _SMALLEST = 1e-30
 # Of outputs that are of no use at all; JSON has no infinity.
 WORST = 1e30
@@ -28,15 +47,33 @@ class Answers:
     Attributes:
         outputs: Their names.
         scores: The one that holds class scores; None where all are compared by L2.
-        probabilities: Whether it comes out of a Softmax, and is not what goes into one.
+        probabilities: Whether these are probabilities, and not what goes into a Softmax.
+        independent: Whether every class has a probability of its own, and the others' say nothing
+            of it.
     """
 
     outputs: tuple[str, ...]
     scores: str | None
     probabilities: bool
+    independent: bool = False
+
+    @property
+    def words(self) -> str:
+        """What the divergence is, for reports."""
+        if self.scores is None:
+            return "squared relative L2 error of the outputs"
+        if self.independent:
+            return f"KL divergence of every class of {self.scores} by itself, summed"
+        return f"KL divergence of the class scores {self.scores}"
 
 
-def answers_of(model: Model, values: Mapping[str, np.ndarray], count: int, size: int) -> Answers:
+def answers_of(
+    model: Model,
+    values: Mapping[str, np.ndarray],
+    count: int,
+    size: int,
+    wanted: Literal["auto", "kl", "l2"] = "auto",
+) -> Answers:
     """Decides how outputs are compared, from a batch of them and the graph.
 
     Args:
@@ -44,23 +81,46 @@ def answers_of(model: Model, values: Mapping[str, np.ndarray], count: int, size:
         values: Its outputs.
         count: How many samples of the batch are real.
         size: How many it has.
+        wanted: Whether class scores are to be compared as such, or all outputs by L2, or whether
+            the outputs decide.
+
+    Raises:
+        InputError: Class scores are to be compared, and there are none.
     """
-    scores = class_scores(real_rows(values, count, size), count)
-    return Answers(
-        outputs=tuple(model.output_names),
-        scores=scores,
-        probabilities=scores is not None and _is_softmax(model, scores),
-    )
+    outputs = tuple(model.output_names)
+    real = real_rows(values, count, size)
+    scores = None if wanted == "l2" else class_scores(real, count)
+    if scores is not None:
+        maker = _maker(model, scores)
+        rows = np.asarray(real[scores], np.float64)
+        if maker == "Sigmoid":
+            return Answers(outputs, scores, probabilities=True, independent=True)
+        sums_to_one = _sums_to_one(np.exp(np.minimum(rows, 0)) if maker == "LogSoftmax" else rows)
+        if sums_to_one or maker not in ("Softmax", "LogSoftmax"):
+            return Answers(outputs, scores, sums_to_one and maker != "LogSoftmax")
+    if wanted == "kl":
+        raise InputError(
+            f"{model.path}: no output has class scores, (samples, classes), so there are none for "
+            "--divergence kl to compare. Leave it away, or use l2."
+        )
+    return Answers(outputs, None, probabilities=False)
 
 
-def _is_softmax(model: Model, name: str) -> bool:
+def _maker(model: Model, name: str) -> str:
+    """The operator that makes an output's values; nothing for an input."""
     makers = {output: node for node in model.proto.graph.node for output in node.output}
     while name in makers:
         node = makers[name]
         if node.op_type not in _PASSES_VALUES:
-            return node.op_type == "Softmax"
+            return node.op_type
         name = node.input[0]
-    return False
+    return ""
+
+
+def _sums_to_one(rows: Floats) -> bool:
+    """Whether all rows, (samples, classes), are probabilities that exclude one another."""
+    found = bool((rows >= 0).all())
+    return found and bool((np.abs(rows.sum(axis=1) - 1) <= _SUM_TOLERANCE).all())
 
 
 class Divergence:
@@ -85,14 +145,25 @@ class Divergence:
         first, second = real_rows(before, count, size), real_rows(after, count, size)
         scores = self._answers.scores
         if scores is not None:
-            pair = (_logarithms(v[scores], self._answers.probabilities) for v in (first, second))
-            self._total += float(_divergences(*pair).sum())
+            pair = (np.asarray(values[scores], np.float64) for values in (first, second))
+            self._total += float(self._of_scores(*pair).sum())
             self._samples += count
             return
         for name, sums in self._errors.items():
             exact = np.asarray(first[name], np.float64)
             sums[0] += float(np.sum((np.asarray(second[name], np.float64) - exact) ** 2))
             sums[1] += float(np.sum(exact**2))
+
+    def _of_scores(self, first: Floats, second: Floats) -> Floats:
+        """(samples,), of scores (samples, classes)."""
+        if self._answers.independent:
+            yes, no = (
+                [_logarithms(share, True) for share in shares]
+                for shares in ((first, second), (1 - first, 1 - second))
+            )
+            return _divergences(*yes) + _divergences(*no)
+        probabilities = self._answers.probabilities
+        return _divergences(_logarithms(first, probabilities), _logarithms(second, probabilities))
 
     @property
     def value(self) -> float:
@@ -106,8 +177,7 @@ class Divergence:
         return min(max(found, 0.0), WORST) if np.isfinite(found) else WORST
 
 
-def _logarithms(scores: np.ndarray, probabilities: bool) -> Floats:
-    values = np.asarray(scores, np.float64)
+def _logarithms(values: Floats, probabilities: bool) -> Floats:
     if probabilities:
         return np.asarray(np.log(np.maximum(values, _SMALLEST)))
     return np.asarray(scipy.special.log_softmax(values, axis=1))

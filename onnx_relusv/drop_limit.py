@@ -7,6 +7,8 @@ from onnx_relusv.class_scores import check_labels
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import BudgetError, InputError, UsageError
 from onnx_relusv.held_out import scores_of
+from onnx_relusv.jackknife import GROUPS, LEAST_IN_GROUP
+from onnx_relusv.metric import Metric
 from onnx_relusv.opened import Opened
 from onnx_relusv.split import samples_for
 
@@ -18,19 +20,33 @@ class DropLimit:
     """What a file may lose.
 
     Attributes:
-        points: Points of accuracy; without labels, of answers that change.
-        confidence: The probability with which that has to hold, at least.
-        scores: The model's output with class scores.
+        points: Points of accuracy; without labels, of answers that change; with a metric, what it
+            may lose, in its own units.
+        confidence: The probability with which that has to hold, at least; with a metric, near
+            enough.
+        scores: The model's output with class scores; None with a metric.
+        metric: What is judged by in place of top-1, or None.
     """
 
     points: float
     confidence: float
-    scores: str
+    scores: str | None
+    metric: Metric | None = None
+
+    @property
+    def scale(self) -> float:
+        """What a loss that was seen times this is in the unit of the points."""
+        return 100 if self.metric is None else 1
+
+    @property
+    def unit(self) -> str:
+        """What the points are."""
+        return "points" if self.metric is None else f"units of {self.metric.name}"
 
     @property
     def share(self) -> float:
-        """The points as a share."""
-        return self.points / 100
+        """The points as losses are seen: as a share, or in a metric's own units."""
+        return self.points / self.scale
 
     @property
     def error(self) -> float:
@@ -51,7 +67,8 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     Raises:
         UsageError: There are no samples.
         BudgetError: There are too few to certify even a file that changes no answer.
-        InputError: The model has no class scores, or the labels are none of its classes.
+        InputError: There is no metric, and the model has no class scores, or the labels are none
+            of its classes.
     """
     points, confidence = budgets.max_drop, budgets.confidence
     if points is None:
@@ -60,6 +77,9 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     if samples is None or parts is None:
         raise UsageError("--max-drop needs --samples: answers are counted on them.")
     confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
+    if opened.metric is not None:
+        _check_groups(opened, 0 if parts.certify is None else parts.certify.count)
+        return DropLimit(points, confidence, None, opened.metric)
     needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
     certified = 0 if parts.certify is None else parts.certify.count
     if certified < needed or parts.select is None:
@@ -73,9 +93,22 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     if found is None:
         raise InputError(
             f"{opened.model.path}: no output has class scores, (samples, classes), so there are no "
-            "answers that --max-drop could count. Use --size, --macs or --tolerance."
+            "answers that --max-drop could count. Give a --metric to judge by, or use --size, "
+            "--macs or --tolerance."
         )
     scores, classes = found
     if samples.labels is not None:
         check_labels(samples, classes)
     return DropLimit(points, confidence, scores)
+
+
+def _check_groups(opened: Opened, certified: int) -> None:
+    needed = GROUPS * LEAST_IN_GROUP
+    if certified < needed:
+        assert opened.samples is not None  # the caller looked
+        raise BudgetError(
+            f"{opened.samples.path}: {opened.samples.count} samples are too few for --max-drop "
+            f"with a --metric. It takes {samples_for(needed)}, of which {needed} are set aside: "
+            f"what is lost is estimated from {GROUPS} groups of {LEAST_IN_GROUP} of them. Nothing "
+            "was written."
+        )

@@ -1,11 +1,14 @@
 """Compares two models on samples: agreement, accuracy, error of every output, latency."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from onnx_relusv.class_scores import check_labels, class_scores, real_rows
+from onnx_relusv.collected import CollectedOutputs
+from onnx_relusv.metric import Metric
+from onnx_relusv.metric_results import MetricChange
 from onnx_relusv.records import Floats
 from onnx_relusv.results import Evaluation, Latency
 from onnx_relusv.runtime.latency import interleaved_latency
@@ -23,6 +26,7 @@ def evaluate(
     outputs: tuple[str, ...],
     *,
     advance: Callable[[int], None],
+    metric: Metric | None = None,
 ) -> Evaluation:
     """Runs both models on all samples.
 
@@ -34,27 +38,31 @@ def evaluate(
         samples: The samples, with or without labels.
         outputs: The outputs that both models have.
         advance: Told after every batch how many samples it had.
+        metric: If given, what the labels are for in place of the accuracy.
 
     Raises:
-        InputError: Labels are out of the range of the classes.
+        InputError: Labels are out of the range of the classes, or the metric fails.
     """
     sums = {name: _Difference() for name in outputs}
     scores: str | None = None
     answers: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    labels = samples.labels if metric is None else None
+    collected = () if metric is None else (CollectedOutputs(outputs), CollectedOutputs(outputs))
     for batch in samples.batches(_BATCH):
-        first = real_rows(before.run(batch.feeds, outputs), batch.count, batch.size)
-        second = real_rows(after.run(batch.feeds, outputs), batch.count, batch.size)
+        ran = before.run(batch.feeds, outputs), after.run(batch.feeds, outputs)
+        for one, values in zip(collected, ran, strict=False):
+            one.add(values, batch.count, batch.size)
+        first, second = (real_rows(values, batch.count, batch.size) for values in ran)
         for name, difference in sums.items():
             difference.add(first[name], second[name])
         scores = scores or class_scores(first, batch.count)
         if scores is not None:
             answers[0].append(first[scores].argmax(axis=1))
             answers[1].append(second[scores].argmax(axis=1))
-            if samples.labels is not None:
+            if labels is not None:
                 check_labels(samples, first[scores].shape[1])
         advance(batch.count)
     top = None if scores is None else tuple(np.concatenate(part) for part in answers)
-    labels = samples.labels
     return Evaluation(
         samples=samples.count,
         agreement=None if top is None else float(np.mean(top[0] == top[1])),
@@ -65,6 +73,16 @@ def evaluate(
         largest_difference={name: difference.largest for name, difference in sums.items()},
         latencies=tuple(_latencies(before, after, samples)),
         provider=before.provider,
+        metric=None if metric is None else _metric_change(metric, collected, samples),
+    )
+
+
+def _metric_change(
+    metric: Metric, collected: Sequence[CollectedOutputs], samples: Samples
+) -> MetricChange:
+    before, after = (metric.value(one.arrays(), samples.labels) for one in collected)
+    return MetricChange(
+        name=metric.name, samples=samples.count, part="all", before=before, after=after
     )
 
 

@@ -19,6 +19,7 @@ from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.view import view
+from onnx_relusv.metric import Metric
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments, Refusal
@@ -59,6 +60,7 @@ class Opened:
         example: A feed of one sample, or None without samples.
         split: The samples' parts where a plan is made or carried out; None where all are measured.
         cache: Where long work is kept for the next run.
+        metric: What outputs are judged by in place of top-1, or None.
     """
 
     model: Model
@@ -72,6 +74,7 @@ class Opened:
     example: dict[str, np.ndarray] | None
     split: Split | None = None
     cache: Cache = NO_CACHE
+    metric: Metric | None = None
 
     @property
     def identity(self) -> Fields:
@@ -119,8 +122,12 @@ class Opened:
         return _COPIES_SHARE * _COPIES * self.model.bytes > self.options.working_bytes
 
 
-def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -> Opened:
+def open_model(
+    path: Path, samples_path: Path | None, options: MeasureOptions, metric: Metric | None = None
+) -> Opened:
     """Reads a model and its samples, runs it once and finds its blocks.
+
+    With a metric, labels are the metric's business and may be any array.
 
     Raises:
         InputError: The model or the samples cannot be read, do not fit, or do not run.
@@ -131,7 +138,9 @@ def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -
     model = read_model(path)
     if not model.inputs:
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
-    samples = None if samples_path is None else open_samples(samples_path, model.inputs)
+    samples = None
+    if samples_path is not None:
+        samples = open_samples(samples_path, model.inputs, any_labels=metric is not None)
     example = None if samples is None else samples.first()
     shapes = _shapes(model, provider, example, options.seed)
     blocks, refusals = find_blocks(model, view(model), shapes)
@@ -146,6 +155,7 @@ def open_model(path: Path, samples_path: Path | None, options: MeasureOptions) -
         options=options,
         example=example,
         cache=cache,
+        metric=metric,
     )
 
 

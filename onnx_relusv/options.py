@@ -1,5 +1,6 @@
 """Settings of a run, checked when they are made."""
 
+import math
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Literal
 
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
+from onnx_relusv.metric import Metric
 
 Method = Literal["auto", "double-layer", "harmonic"]
 AllocationName = Literal["auto", "level", "damage"]
 ProviderName = Literal["auto", "cuda", "cpu"]
+DivergenceName = Literal["auto", "kl", "l2", "metric"]
 
 # MiB. Enough for the moments of a ResNet-50 in one pass over the samples.
 DEFAULT_MEMORY = 2048
@@ -62,6 +65,10 @@ class PlanOptions:
         method: ``double-layer`` prunes ranks; ``auto`` equals it so far.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
+        divergence: What damage is: ``kl`` the Kullback-Leibler divergence of class scores, ``l2``
+            the squared relative error of all outputs, ``metric`` the metric's loss; ``auto`` takes
+            kl where there are class scores.
+        metric: What outputs are judged by in place of top-1.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
@@ -69,6 +76,8 @@ class PlanOptions:
     allocation: AllocationName = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    divergence: DivergenceName = "auto"
+    metric: Metric | None = None
 
     def __post_init__(self) -> None:
         if self.method == "harmonic":
@@ -84,6 +93,7 @@ class PlanOptions:
             if share is not None and not 0 < share < 1:
                 raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
         self._check_drop()
+        self._check_divergence()
         if self.allocation == "damage" and not self.has_budget:
             raise UsageError("--allocation damage needs a --size, --macs or --max-drop.")
 
@@ -95,7 +105,9 @@ class PlanOptions:
 
     def _check_drop(self) -> None:
         most, confidence = self.budgets.max_drop, self.budgets.confidence
-        if most is not None and not 0 < most < 100:
+        if self.metric is not None and most is not None and not 0 < most < math.inf:
+            raise UsageError(f"--max-drop {most:g}: with a --metric, use its units, above 0.")
+        if self.metric is None and most is not None and not 0 < most < 100:
             raise UsageError(f"--max-drop {most:g}: use points above 0 and below 100.")
         if most is not None and self.allocation == "level":
             raise UsageError(
@@ -105,6 +117,22 @@ class PlanOptions:
             raise UsageError("--confidence is that of a --max-drop; give one.")
         if confidence is not None and not 0.5 < confidence < 1:
             raise UsageError(f"--confidence {confidence:g}: use a number above 0.5 and below 1.")
+
+    def _check_divergence(self) -> None:
+        name = self.divergence
+        if name not in ("auto", "kl", "l2", "metric"):
+            raise UsageError(f"divergence {name!r}: use auto, kl, l2 or metric.")
+        if name == "metric" and self.metric is None:
+            raise UsageError("--divergence metric needs a --metric.")
+        if name != "auto" and self.allocation == "level":
+            raise UsageError(
+                f"--divergence {name} says how damage is measured; leave --allocation level away."
+            )
+        if name != "auto" and not self.has_budget:
+            raise UsageError(
+                f"--divergence {name} says how damage is measured, which it is for a --size, "
+                "--macs or --max-drop; give one."
+            )
 
     def allows(self, key: str) -> bool:
         """Whether the globs let a block be changed."""

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
+from onnx_relusv.damage_measure import check_measures
 from onnx_relusv.decisions import Plan
 from onnx_relusv.drop_limit import drop_limit
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.held_out_metric import metric_change
+from onnx_relusv.metric import Metric
 from onnx_relusv.opened import (
     Opened,
     block_moments,
@@ -90,7 +93,9 @@ def plan(
     progress, planning = progress or Silent(), planning or PlanOptions()
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    opened = divided(open_model(model, samples, measuring or MeasureOptions()))
+    opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
+    opened = divided(opened)
+    check_measures(opened, planning)
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         return decide(opened, measured, moments, planning, progress)
@@ -169,7 +174,8 @@ def compress(
 ) -> Compression:
     """Plans and carries the plan out, measuring once.
 
-    With a largest drop, several sizes are tried, and the smallest that is certified is written.
+    With a largest drop, several sizes are tried, and the smallest that is certified is written;
+    with a metric, too, it is the smallest that is estimated to keep it.
 
     Raises:
         UsageError: An output exists, it or the cache cannot be written, or a largest drop comes
@@ -179,29 +185,26 @@ def compress(
         ValidationError: The result failed a check and was not written.
     """
     progress, planning = progress or Silent(), planning or PlanOptions()
-    _check_outputs(output, report, force, [model, *_paths(samples)])
-    budgets = planning.budgets
-    opened = open_model(model, samples, measuring or MeasureOptions())
+    budgets, metric = planning.budgets, planning.metric
+    read = _paths(samples, None if metric is None else metric.path)
+    _check_outputs(output, report, force, [model, *read])
+    opened = open_model(model, samples, measuring or MeasureOptions(), metric)
     opened = divided(opened, certifying=budgets.max_drop is not None)
     limit = drop_limit(opened, budgets)
+    check_measures(opened, planning)
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         if limit is None:
             decided = decide(opened, measured, moments, planning, progress)
             fitted = fit_plan(opened, decided, moments, progress)
-            job = Job(opened, fitted, measured, command, settings=settings_of(planning))
+            change, settings = metric_change(opened, fitted), settings_of(planning)
+            job = Job(opened, fitted, measured, command, metric=change, settings=settings)
         else:
             offer = offered(opened, measured, moments, planning, progress)
             tries = search(opened, offer, moments, budgets, limit, progress)
-            fitted, certificate = certified(opened, tries, limit, progress)
-            job = Job(
-                opened,
-                fitted,
-                measured,
-                command,
-                certificate=certificate,
-                settings=settings_of(planning),
-            )
+            fitted, found = certified(opened, tries, limit, progress)
+            settings = settings_of(planning)
+            job = Job(opened, fitted, measured, command, settings=settings).within(found)
         return carry_out(job, output, report, progress)
 
 
@@ -211,10 +214,13 @@ def compare(
     samples: Path,
     *,
     measuring: MeasureOptions | None = None,
+    metric: Metric | None = None,
     command: str = "onnx_relusv.compare",
     progress: Progress | None = None,
 ) -> Comparison:
     """Puts two models with the same inputs and outputs side by side on samples.
+
+    With a metric, labels are for it, and no accuracy is counted.
 
     Raises:
         InputError: Something cannot be read, or the models or the samples do not fit.
@@ -228,12 +234,13 @@ def compare(
             f"{before} and {after} cannot be compared: their inputs or outputs have other names "
             "or types."
         )
-    opened = open_samples(samples, first.inputs)
+    opened = open_samples(samples, first.inputs, any_labels=metric is not None)
     example = opened.first()
     facts = [facts_of(model, provider, example, options.seed) for model in (first, second)]
     sessions = [Session(model.path, provider) for model in (first, second)]
     with progress.stage("Comparison", opened.count) as advance:
-        evaluation = evaluate(sessions[0], sessions[1], opened, first.output_names, advance=advance)
+        names, (one, two) = first.output_names, sessions
+        evaluation = evaluate(one, two, opened, names, advance=advance, metric=metric)
     return Comparison(
         before=facts[0],
         after=facts[1],

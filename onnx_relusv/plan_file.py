@@ -40,7 +40,7 @@ def read_plan(path: Path) -> Plan:
             f"{path}: schema version {version}, but this version reads {SCHEMA_VERSION}. "
             "Make the plan again."
         )
-    _check(str(path), data, _PLAN_FIELDS, required=_PLAN_FIELDS)
+    _check(str(path), data, _PLAN_FIELDS, required=_NEEDED)
     budgets, listed, drawn = (data.pop(name) for name in ("budgets", "choices", "curves"))
     _check(f"{path}: budgets", budgets, _BUDGET_FIELDS)
     curves = tuple(_curve(path, fields) for fields in drawn)
@@ -128,7 +128,10 @@ _PLAN_FIELDS = {
     "choices": _Field(lambda value: isinstance(value, list), "a list"),
     "damage": _DAMAGE,
     "curves": _Field(lambda value: isinstance(value, list), "a list"),
+    "damage_measure": _Field(_is_text, "text", optional=True),
 }
+# What is for the reader alone may be missing.
+_NEEDED = [name for name in _PLAN_FIELDS if name != "damage_measure"]
 _BUDGET_FIELDS = {
     "size": _BUDGET,
     "macs": _BUDGET,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from onnx_relusv.allocation import Origin, make_plan
 from onnx_relusv.cost import block_cost
 from onnx_relusv.damage import damage_curves, with_damage
+from onnx_relusv.damage_measure import damage_measure
 from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.errors import UsageError
 from onnx_relusv.multiplier import make_damage_plan
@@ -30,12 +31,14 @@ class Offer:
         candidates: With their damages, by key of the blocks that may change.
         curves: What the damages come from.
         origin: What plans are for.
+        measure: What damages are, in words.
     """
 
     blocks: tuple[Block, ...]
     candidates: Mapping[str, Sequence[Candidate]]
     curves: tuple[DamageCurve, ...]
     origin: Origin
+    measure: str
 
     def plan(self, budgets: Budgets) -> Plan:
         """The plan with the least expected damage within the budgets.
@@ -43,7 +46,8 @@ class Offer:
         Raises:
             BudgetError: They cannot be reached.
         """
-        return make_damage_plan(self.blocks, self.candidates, self.curves, budgets, self.origin)
+        plan = make_damage_plan(self.blocks, self.candidates, self.curves, budgets, self.origin)
+        return replace(plan, damage_measure=self.measure)
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
@@ -110,7 +114,8 @@ def offered(
     parts, candidates = opened.split, _allowed(measured, planning)
     assert parts is not None  # whoever plans by damage has looked
     assert parts.select is not None
-    curves = damage_curves(opened, parts.select, candidates, moments, progress)
+    measure = damage_measure(opened, parts.select, planning)
+    curves = damage_curves(opened, parts.select, candidates, moments, progress, measure)
     return Offer(
         blocks=opened.blocks,
         candidates={
@@ -118,6 +123,7 @@ def offered(
         },
         curves=tuple(curve for own in curves.values() for curve in own),
         origin=_origin(opened),
+        measure=measure.words,
     )
 
 

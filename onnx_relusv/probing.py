@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from onnx_relusv.divergence import Answers, Divergence, answers_of
+from onnx_relusv.damage_measure import DamageMeasure
+from onnx_relusv.divergence import answers_of
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.segments import cuts
 from onnx_relusv.graph.tails import tail
@@ -25,7 +26,7 @@ from onnx_relusv.segment_sessions import segment_session
 from onnx_relusv.spectra.passes import batch_length
 
 Found = TypeVar("Found")
-# Told a linear map, says the divergence of the outputs with it in the block's place.
+# Told a linear map, says the damage to the outputs with it in the block's place.
 Try = Callable[[LinearMap], float]
 
 
@@ -36,6 +37,7 @@ def probe(
     others: Mapping[str, LinearMap],
     examine: Callable[[Block, Try], Found],
     advance: Advance,
+    measure: DamageMeasure | None = None,
     known: Mapping[str, Found] | None = None,
 ) -> dict[str, Found]:
     """Examines blocks one by one, in topological order.
@@ -48,6 +50,7 @@ def probe(
         examine: Told a block and a function that tries linear maps in its place; its result is
             kept.
         advance: Told of every try.
+        measure: What damage is; the divergence that fits the outputs if None.
         known: What was found by an earlier run; these blocks are not examined again, and nothing
             runs behind the last of the others.
 
@@ -58,7 +61,8 @@ def probe(
     if all(block.key in found for block in blocks):
         return found
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        return _Probing(opened, samples, others, advance, Path(folder)).run(blocks, examine, found)
+        probing = _Probing(opened, samples, others, advance, Path(folder), measure)
+        return probing.run(blocks, examine, found)
 
 
 class _Probing:
@@ -69,6 +73,7 @@ class _Probing:
         others: Mapping[str, LinearMap],
         advance: Advance,
         folder: Path,
+        measure: DamageMeasure | None,
     ) -> None:
         self._opened = opened
         self._samples = samples
@@ -80,7 +85,10 @@ class _Probing:
         original = Session(runnable(opened.model), opened.provider, alone=False)
         names = tuple(opened.model.output_names)
         self._exact = self._stream.advanced(original, names, lambda steps: None)
-        self._answers: Answers = answers_of(opened.model, next(iter(self._exact)), *self._sizes[0])
+        if measure is None:
+            example = next(iter(self._exact))
+            measure = DamageMeasure(answers_of(opened.model, example, *self._sizes[0]))
+        self._begin = measure.distances(samples, self._exact, self._sizes)
 
     def run(
         self,
@@ -121,7 +129,7 @@ class _Probing:
         def divergence(dense: LinearMap) -> float:
             fed = made.feeds(dense)
             constants = {name: values for name, values in fed.items() if name in taken}
-            found = Divergence(self._answers)
+            found = self._begin()
             for sizes, values, exact in zip(self._sizes, stream, self._exact, strict=True):
                 outputs: dict[str, np.ndarray] = {}
                 if session is not None:

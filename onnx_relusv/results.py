@@ -5,6 +5,7 @@ from pathlib import Path
 
 from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
+from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.records import Block, Refusal
 from onnx_relusv.settings import Settings
 
@@ -68,13 +69,15 @@ class Evaluation:
     Attributes:
         samples: How many.
         agreement: Share of samples with equal top-1; None where no output has class scores.
-        accuracy_before: Share of right top-1 answers of the first model; None without labels.
+        accuracy_before: Share of right top-1 answers of the first model; None without labels, and
+            where a metric is in its place.
         accuracy_after: Likewise of the second.
         relative_error: Relative L2 difference of every output.
         mean_difference: Mean absolute difference of every output.
         largest_difference: Largest absolute difference of every output.
         latencies: One a batch size.
         provider: The execution provider that ran both.
+        metric: What a metric says of both; it takes the place of the accuracy.
     """
 
     samples: int
@@ -86,6 +89,7 @@ class Evaluation:
     largest_difference: dict[str, float]
     latencies: tuple[Latency, ...]
     provider: str
+    metric: MetricChange | None = None
 
     @property
     def drop(self) -> float | None:
@@ -241,10 +245,13 @@ class Compression:
         allocation: Whether blocks share one level, or one multiplier over their damages.
         level: The common level tau; by damage, the largest planned level.
         damage: Expected divergence of the outputs, the sum of the choices'; None by level.
+        damage_measure: What damages are, in words; None by level.
         rows: One a block.
         refusals: What was left alone, with reasons.
         verdict: The validation.
         certificate: How much is lost at most; None where that was not asked for.
+        metric: What a metric says of both models; None where none was given.
+        estimate: How much of the metric is lost at most; None where that was not asked for.
         warnings: Sentences for the user.
         provenance: Who made it.
     """
@@ -255,10 +262,13 @@ class Compression:
     allocation: Allocation
     level: float
     damage: float | None
+    damage_measure: str | None = None
     rows: tuple[BlockRow, ...]
     refusals: tuple[Refusal, ...]
     verdict: Verdict
     certificate: Certificate | None = None
+    metric: MetricChange | None = None
+    estimate: DropEstimate | None = None
     warnings: tuple[str, ...]
     provenance: Provenance
 

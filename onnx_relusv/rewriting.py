@@ -157,5 +157,7 @@ def _provenance(opened: Opened, plan: Plan) -> str:
             "level": plan.level,
             "budgets": asdict(plan.budgets),
             "seed": opened.options.seed,
+            # What max_drop is of, where it is not top-1.
+            **({} if opened.metric is None else {"metric": opened.metric.name}),
         }
     )

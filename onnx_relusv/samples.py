@@ -125,12 +125,14 @@ class Samples:
         return np.concatenate([ready, np.repeat(ready[-1:], missing, 0)]) if missing > 0 else ready
 
 
-def open_samples(path: Path, inputs: Sequence[InputSpec]) -> Samples:
+def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = False) -> Samples:
     """Opens samples and checks that they fit a model.
 
     Args:
         path: An .npz or .npy file, or a folder of test data sets.
         inputs: The model's inputs.
+        any_labels: Whether labels may be any array whose first axis is the samples, numbers or
+            text, for a metric to make sense of; otherwise they are one whole number a sample.
 
     Raises:
         InputError: They cannot be read, or names, shapes, types or counts do not fit.
@@ -139,7 +141,7 @@ def open_samples(path: Path, inputs: Sequence[InputSpec]) -> Samples:
         raise InputError(f"{path}: there are no such samples.")
     columns = open_columns(path, inputs)
     is_input = any(spec.name == LABELS for spec in inputs)
-    labels = None if is_input else _read_labels(path, columns.pop(LABELS, None))
+    labels = None if is_input else _read_labels(path, columns.pop(LABELS, None), any_labels)
     _check(path, inputs, columns, labels)
     return Samples(path, inputs, columns, labels)
 
@@ -164,9 +166,13 @@ def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> I
         yield np.concatenate(waiting)
 
 
-def _read_labels(path: Path, column: Column | None) -> np.ndarray | None:
+def _read_labels(path: Path, column: Column | None, any_labels: bool) -> np.ndarray | None:
     if column is None:
         return None
+    if any_labels and column.shape:
+        with reading(path):
+            pieces = [*column.rows(max(column.shape[0], 1))]
+            return np.concatenate(pieces) if pieces else np.zeros(column.shape, column.dtype)
     if len(column.shape) != 1 or column.dtype.kind not in "iu":
         raise InputError(
             f"{path}: labels are {column.dtype} of shape {column.shape}; "

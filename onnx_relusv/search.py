@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_relusv.certify import Discordance
 from onnx_relusv.decisions import Budgets, Choice, Plan
 from onnx_relusv.drop_limit import DropLimit
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.held_out import HeldOut
+from onnx_relusv.judging import judge
+from onnx_relusv.loss import Loss
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.planning import Offer
 from onnx_relusv.progress import Advance, Progress
@@ -45,7 +45,7 @@ class Try:
     """
 
     plan: Plan
-    found: Discordance
+    found: Loss
     fitted: FittedPlan | None
 
 
@@ -105,7 +105,7 @@ class _Search:
         self._limit = limit
         self._progress = progress
         self._certified = parts.certify.count
-        self._select = HeldOut(opened, parts.select, limit.scores)
+        self._loss = judge(opened, parts.select, limit)
         self._tries: dict[tuple[Choice, ...], Try] = {}
 
     @property
@@ -150,5 +150,5 @@ class _Search:
         opened = self._opened
         fitted = fit_plan(opened, plan, self._moments, self._progress)
         composed = reference(opened.model, opened.blocks, dense_maps(opened, fitted))
-        found = self._select.discordance(composed)
+        found = self._loss(composed)
         return Try(plan, found, fitted if found.drop <= self._limit.share else None)

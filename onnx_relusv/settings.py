@@ -4,11 +4,22 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 Setting = str | int | float | bool | list[str]
 Settings = Mapping[str, Setting]
 NO_SETTINGS: Settings = MappingProxyType({})
+
+
+@runtime_checkable
+class Named(Protocol):
+    """What is one option, though it has parts."""
+
+    @property
+    def option(self) -> str:
+        """As it is written on the command line."""
+        ...
+
 
 # Where results are kept changes none of them.
 _LEFT_OUT = ("cache",)
@@ -28,7 +39,9 @@ def settings_of(record: Any) -> dict[str, Setting]:
         value = getattr(record, field.name)
         if field.name in _LEFT_OUT or value is None or value == ():
             continue
-        if is_dataclass(value):
+        if isinstance(value, Named):
+            found[field.name] = value.option
+        elif is_dataclass(value):
             found |= settings_of(value)
         else:
             found[field.name.replace("_", "-")] = _setting(value)

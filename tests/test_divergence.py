@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.special
-from graphs import model_proto, normal, saved
+from graphs import model_proto, normal, run, saved
 
 from onnx_relusv.divergence import WORST, Answers, Divergence, answers_of
+from onnx_relusv.errors import InputError
 
 LOGITS = Answers(outputs=("y",), scores="y", probabilities=False)
 PROBABILITIES = Answers(outputs=("y",), scores="y", probabilities=True)
@@ -158,35 +159,126 @@ def test_nothing_added_is_no_divergence() -> None:
     assert Divergence(TWO).value == 0
 
 
+CLASSES = {"w": normal(6, 5), "axes": np.array([1])}
+LOGITS_OF_Y = Answers(("y",), "y", probabilities=False)
+PROBABILITIES_OF_Y = Answers(("y",), "y", probabilities=True)
+EVERY_CLASS_BY_ITSELF = Answers(("y",), "y", probabilities=True, independent=True)
+NO_SCORES = Answers(("y",), None, probabilities=False)
 HEADS = {
-    "logits": ("y = Gemm(x, w)", False),
-    "softmax": ("h = Gemm(x, w) y = Softmax<axis=1>(h)", True),
+    "logits": ("y = Gemm(x, w)", LOGITS_OF_Y),
+    "softmax": ("h = Gemm(x, w) y = Softmax<axis=1>(h)", PROBABILITIES_OF_Y),
     "softmax, reshaped": (
         "h = Gemm(x, w) s = Softmax(h) f = Flatten(s) i = Identity(f) y = Cast<to=1>(i)",
-        True,
+        PROBABILITIES_OF_Y,
     ),
-    "log softmax": ("h = Gemm(x, w) y = LogSoftmax(h)", False),
-    "sigmoid": ("h = Gemm(x, w) y = Sigmoid(h)", False),
-    "softmax inside": ("h = Softmax(x) y = Gemm(h, w)", False),
-    "the input": ("y = Identity(x)", False),
+    "softmax, transposed": (
+        "h = Gemm(x, w) t = Transpose(h) s = Softmax<axis=0>(t) y = Transpose(s)",
+        PROBABILITIES_OF_Y,
+    ),
+    "softmax of channels": (
+        "h = Gemm(x, w) m = Unsqueeze(h, ends) s = Softmax<axis=1>(m) y = Flatten(s)",
+        PROBABILITIES_OF_Y,
+    ),
+    "softmax by hand": (
+        "h = Gemm(x, w) e = Exp(h) s = ReduceSum(e, axes) y = Div(e, s)",
+        PROBABILITIES_OF_Y,
+    ),
+    "softmax over the samples": ("h = Gemm(x, w) y = Softmax<axis=0>(h)", NO_SCORES),
+    "softmax of what is alone": (
+        "h = Gemm(x, w) m = Unsqueeze(h, ends) s = Softmax<axis=-1>(m) y = Flatten(s)",
+        NO_SCORES,
+    ),
+    "log softmax": ("h = Gemm(x, w) y = LogSoftmax(h)", LOGITS_OF_Y),
+    "log softmax over the samples": ("h = Gemm(x, w) y = LogSoftmax<axis=0>(h)", NO_SCORES),
+    "sigmoid": ("h = Gemm(x, w) y = Sigmoid(h)", EVERY_CLASS_BY_ITSELF),
+    "sigmoid, reshaped": (
+        "h = Gemm(x, w) s = Sigmoid(h) i = Identity(s) y = Flatten(i)",
+        EVERY_CLASS_BY_ITSELF,
+    ),
+    "sigmoid inside": ("s = Sigmoid(x) y = Gemm(s, w)", LOGITS_OF_Y),
+    "softmax inside": ("h = Softmax(x) y = Gemm(h, w)", LOGITS_OF_Y),
+    "the input": ("y = Identity(x)", LOGITS_OF_Y),
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_the_graph_says_whether_scores_are_probabilities(head: str, tmp_path: Path) -> None:
-    body, expected = HEADS[head]
+def decided(body: str, folder: Path, samples: int = 4, wanted: str = "auto") -> Answers:
+    """What a model's own outputs for a few samples, and its graph, say."""
     text = f"(float[N,6] x) => (float[N,C] y) {{ {body} }}"
-    model = saved(model_proto(text, {"w": normal(6, 5)}), tmp_path)
-    answers = answers_of(model, {"y": np.zeros((4, 5), np.float32)}, 4, 4)
-    assert answers == Answers(outputs=("y",), scores="y", probabilities=expected)
+    model = saved(model_proto(text, {**CLASSES, "ends": np.array([2, 3])}), folder)
+    outputs = run(model.path, {"x": normal(samples, 6)})
+    return answers_of(model, outputs, samples, samples, wanted)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+@pytest.mark.parametrize("head", HEADS)
+def test_the_graph_and_the_values_say_what_scores_are(
+    head: str, samples: int, tmp_path: Path
+) -> None:
+    body, expected = HEADS[head]
+    assert decided(body, tmp_path, samples) == expected
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_divergence_can_be_asked_for(head: str, tmp_path: Path) -> None:
+    body, automatic = HEADS[head]
+    assert decided(body, tmp_path, wanted="l2") == NO_SCORES
+    if automatic == NO_SCORES:
+        with pytest.raises(InputError, match=r"no output has class scores.*--divergence kl"):
+            decided(body, tmp_path, wanted="kl")
+    else:
+        assert decided(body, tmp_path, wanted="kl") == automatic
 
 
 def test_class_scores_are_looked_for_among_the_real_samples(tmp_path: Path) -> None:
     text = "(float[N,6] x) => (a, y, z) { a = Relu(x) y = Softmax(x) z = Neg(x) }"
     model = saved(model_proto(text), tmp_path)
     shapes = {"a": (8, 3, 3), "y": (8, 5), "z": (8, 5)}
-    values = {name: np.zeros(shape) for name, shape in shapes.items()}
+    values = {name: np.full(shape, 0.2) for name, shape in shapes.items()}
+    # What only pads the batch may be anything.
+    values["y"][3:] = 7
     assert answers_of(model, values, 3, 8) == Answers(("a", "y", "z"), "y", True)
     # One number a sample is no choice between classes.
     values = {"a": np.zeros((8, 3, 3)), "y": np.zeros((8, 1)), "z": np.zeros(8)}
     assert answers_of(model, values, 3, 8) == Answers(("a", "y", "z"), None, False)
+    with pytest.raises(InputError, match="--divergence kl"):
+        answers_of(model, values, 3, 8, "kl")
+
+
+def test_every_class_by_itself_is_a_yes_or_no() -> None:
+    p, q = (scipy.special.expit(values.astype(np.float64)) for values in (BEFORE, AFTER))
+    expected = scipy.special.rel_entr(p, q) + scipy.special.rel_entr(1 - p, 1 - q)
+    value = found(EVERY_CLASS_BY_ITSELF, {"y": p}, {"y": q})
+    assert value == pytest.approx(expected.sum(axis=1).mean(), rel=1e-9)
+    # As if they were one distribution, or went into a softmax, it would be another number.
+    for wrong in (PROBABILITIES, LOGITS):
+        assert found(wrong, {"y": p}, {"y": q}) != pytest.approx(value, rel=0.1)
+    assert found(EVERY_CLASS_BY_ITSELF, {"y": p}, {"y": p}) == 0
+
+
+def test_every_class_by_itself_sees_what_all_have_in_common() -> None:
+    """A softmax would forget it, though every answer has turned from no to yes."""
+    before, after = np.full((3, 4), 0.1), np.full((3, 4), 0.9)
+    # 0.1 log(1/9) + 0.9 log(9), for each of four classes.
+    expected = 4 * 0.8 * np.log(9)
+    value = found(EVERY_CLASS_BY_ITSELF, {"y": before}, {"y": after})
+    assert value == pytest.approx(expected, rel=1e-9)
+    assert found(LOGITS, {"y": before}, {"y": after}) == pytest.approx(0, abs=1e-12)
+
+
+def test_answers_of_certainty_are_far_but_not_infinitely() -> None:
+    before, after = np.array([[0.5, 1.0]]), np.array([[1.0, 1.0]])
+    value = found(EVERY_CLASS_BY_ITSELF, {"y": before}, {"y": after})
+    # log(0.5) - (log(1) + log(1e-30)) / 2
+    assert value == pytest.approx(np.log(0.5) + 15 * np.log(10), rel=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (LOGITS_OF_Y, "KL divergence of the class scores y"),
+        (EVERY_CLASS_BY_ITSELF, "KL divergence of every class of y by itself, summed"),
+        (NO_SCORES, "squared relative L2 error of the outputs"),
+    ],
+)
+def test_what_is_measured_is_said(answers: Answers, words: str) -> None:
+    assert answers.words == words

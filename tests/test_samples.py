@@ -161,6 +161,35 @@ def test_labels_are_whole_numbers(labels: np.ndarray, tmp_path: Path) -> None:
     refused(archive(tmp_path, image=IMAGES, labels=labels), [IMAGE], "one whole number a sample")
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.astype(np.float32),
+        np.stack([LABELS, LABELS], axis=1),
+        LABELS.astype("U1"),
+        np.full(10, np.nan),
+    ],
+)
+def test_a_metric_takes_any_labels(labels: np.ndarray, tmp_path: Path) -> None:
+    path = archive(tmp_path, image=IMAGES, labels=labels)
+    samples = open_samples(path, [IMAGE], any_labels=True)
+    assert samples.labels is not None
+    assert samples.labels.dtype == labels.dtype
+    assert np.array_equal(samples.labels, labels, equal_nan=labels.dtype.kind == "f")
+    some = np.array([1, 4, 9])
+    part = samples.part(some).labels
+    assert np.array_equal(part, labels[some], equal_nan=labels.dtype.kind == "f")
+
+
+def test_labels_are_one_a_sample_for_a_metric_too(tmp_path: Path) -> None:
+    path = archive(tmp_path, image=IMAGES, labels=LABELS[:9].astype(float))
+    with pytest.raises(InputError, match="image 10, labels 9"):
+        open_samples(path, [IMAGE], any_labels=True)
+    path = archive(tmp_path, image=IMAGES, labels=np.float64(3))
+    with pytest.raises(InputError, match="labels are float64"):
+        open_samples(path, [IMAGE], any_labels=True)
+
+
 def test_an_input_named_labels_is_an_input(tmp_path: Path) -> None:
     inputs = [IMAGE, spec("labels", np.int64, None)]
     samples = open_samples(archive(tmp_path, image=IMAGES, labels=LABELS), inputs)

@@ -16,6 +16,8 @@ from onnx_relusv.cli.options import (
     json_option,
     measuring,
     memory_option,
+    metric_of,
+    metric_option,
     planning_options,
     planning_options_group,
     provider_option,
@@ -24,7 +26,7 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
-from onnx_relusv.cli.terminal import check_figures, command_line, existing, show
+from onnx_relusv.cli.terminal import check_figures, command_line, damage_words, existing, show
 from onnx_relusv.cli.trace import trace
 from onnx_relusv.options import ProviderName
 from onnx_relusv.outputs import check_output
@@ -111,12 +113,14 @@ def plan(
     **planning: Any,
 ) -> None:
     """Decide what becomes of every block of MODEL, and write it down to be read and edited."""
-    check_output(output, force=force, inputs=existing(model, samples))
+    options = planning_options(**planning)
+    metric_file = None if options.metric is None else options.metric.path
+    check_output(output, force=force, inputs=existing(model, samples, metric_file))
     with progress_bars() as progress:
         decided = pipeline.plan(
             model,
             samples=samples,
-            planning=planning_options(**planning),
+            planning=options,
             measuring=measuring(provider, seed, memory, cache),
             progress=progress,
         )
@@ -126,6 +130,7 @@ def plan(
         [
             f"{changed} of {len(decided.choices)} blocks change at a level of {decided.level:.4g}: "
             f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs.",
+            *damage_words(decided),
             f"The plan is in {output}.",
         ]
     )
@@ -233,24 +238,29 @@ def compress(
     required=True,
     help="Inputs to compare on; with `labels` for accuracy.",
 )
-@together(json_option, report_option, provider_option, force_option)
+@together(metric_option, json_option, report_option, provider_option, force_option)
 def compare(
     before: Path,
     after: Path,
     samples: Path,
+    metric: str | None,
     json_path: Path | None,
     report: Path | None,
     provider: str,
     force: bool,
 ) -> None:
     """Put two models with the same inputs and outputs side by side on samples."""
-    check_figures(json_path, report, force=force, inputs=existing(before, after, samples))
+    judge = metric_of(metric)
+    metric_file = None if judge is None else judge.path
+    inputs = existing(before, after, samples, metric_file)
+    check_figures(json_path, report, force=force, inputs=inputs)
     with progress_bars() as progress:
         found = pipeline.compare(
             before,
             after,
             samples,
             measuring=measuring(provider, 0),
+            metric=judge,
             command=command_line(),
             progress=progress,
         )

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from onnx_relusv.decisions import Budgets
+from onnx_relusv.metric import Metric
+from onnx_relusv.metric_file import load_metric
 from onnx_relusv.options import DEFAULT_MEMORY, LEAST_MEMORY, MeasureOptions, PlanOptions
 
 Command = Callable[..., Any]
@@ -64,6 +66,13 @@ cache_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
 report_option = click.option("--report", type=FILE, help="Write report.json and report.html here.")
+metric_option = click.option(
+    "--metric",
+    metavar="FILE.py:FUNCTION",
+    help="Judge by function(outputs, labels) -> float, higher is better, in place of top-1: all "
+    "outputs in the graph's order as (samples, ...) arrays, and the labels, or None. The file's "
+    "code is executed. With plan, it counts for --divergence metric alone.",
+)
 planning_options_group = together(
     click.option("--size", type=float, help="Share of the bytes to keep, external data included."),
     click.option("--macs", type=float, help="Share of the multiply-accumulates to keep."),
@@ -90,6 +99,16 @@ planning_options_group = together(
         "and a --size or --macs.",
     ),
     click.option(
+        "--divergence",
+        type=click.Choice(["auto", "kl", "l2", "metric"]),
+        default="auto",
+        show_default=True,
+        help="What damage is. kl: the Kullback-Leibler divergence of class scores. l2: the squared "
+        "relative error of all outputs. metric: what the --metric loses. auto: kl where there are "
+        "class scores.",
+    ),
+    metric_option,
+    click.option(
         "--include", multiple=True, help="Change only blocks whose key matches this glob."
     ),
     click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob."),
@@ -105,7 +124,9 @@ def drop_options(*, hidden: bool = False) -> Callable[[Command], Command]:
             metavar="POINTS",
             hidden=hidden,
             help="Find the smallest file that loses at most so much accuracy, certified on a part "
-            "of the samples. Without labels: of which at most so many answers in a hundred change.",
+            "of the samples. Without labels: of which at most so many answers in a hundred change. "
+            "With a --metric: that loses at most so much of it, in its own units and not in "
+            "points; that is estimated, not exact.",
         ),
         click.option(
             "--confidence",
@@ -131,6 +152,8 @@ def planning_options(
     confidence: float | None,
     method: Any,
     allocation: Any,
+    divergence: Any,
+    metric: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> PlanOptions:
@@ -139,5 +162,16 @@ def planning_options(
         size=size, macs=macs, tolerance=tolerance, max_drop=max_drop, confidence=confidence
     )
     return PlanOptions(
-        budgets=budgets, method=method, allocation=allocation, include=include, exclude=exclude
+        budgets=budgets,
+        method=method,
+        allocation=allocation,
+        include=include,
+        exclude=exclude,
+        divergence=divergence,
+        metric=metric_of(metric),
     )
+
+
+def metric_of(text: str | None) -> Metric | None:
+    """The metric of --metric, read from its file; None where none was given."""
+    return None if text is None else load_metric(text)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from onnx_relusv.decisions import Plan
 from onnx_relusv.outputs import check_output, check_report_folder
+from onnx_relusv.report.formatting import printable
 
 PROGRAM = "onnx-relusv"
 
@@ -35,6 +37,13 @@ def check_figures(
         check_output(json_path, force=force, inputs=list(inputs))
     if report is not None:
         check_report_folder(report, force=force)
+
+
+def damage_words(plan: Plan) -> list[str]:
+    """What a plan's damages are, in a sentence; none where they were not measured."""
+    if plan.damage_measure is None:
+        return []
+    return [f"Damage measured as {printable(plan.damage_measure)}."]
 
 
 def show(lines: Iterable[RenderableType]) -> None:

@@ -10,6 +10,7 @@ from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.json_text import json_text
+from onnx_relusv.report.metric_data import estimate_data, metric_data
 from onnx_relusv.report.settings_text import settings_text
 from onnx_relusv.results import (
     BlockRow,
@@ -59,10 +60,13 @@ def compression_data(compression: Compression) -> Data:
         "allocation": compression.allocation,
         "level": _number(compression.level),
         "damage": _number(compression.damage),
+        "damage_measure": compression.damage_measure,
         "blocks": [_block_row(row) for row in compression.rows],
         "refusals": [refusal_data(refusal) for refusal in compression.refusals],
         "verdict": _verdict(compression.verdict),
         "certificate": certificate_data(compression.certificate),
+        "metric": metric_data(compression.metric),
+        "drop_estimate": estimate_data(compression.estimate),
         "warnings": list(compression.warnings),
         "provenance": provenance_data(compression.provenance),
     }
@@ -250,6 +254,7 @@ def _evaluation(evaluation: Evaluation) -> Data:
             for latency in evaluation.latencies
         ],
         "provider": evaluation.provider,
+        "metric": metric_data(evaluation.metric),
     }
 
 

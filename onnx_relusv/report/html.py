@@ -23,6 +23,7 @@ from onnx_relusv.report.columns import (
 )
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.formatting import change_text, printable
+from onnx_relusv.report.metric_sections import estimate_sections
 from onnx_relusv.report.page import Page
 from onnx_relusv.report.picture_sections import bytes_section, spectra_section
 from onnx_relusv.report.sections import (
@@ -82,6 +83,7 @@ def compression_html(compression: Compression) -> str:
             sections=(
                 *blocks_section(decided, rows),
                 *certificate_sections(compression.certificate),
+                *estimate_sections(compression.estimate),
                 *bytes_section(rows),
                 *savings_section(rows),
                 *measures_section(rows),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from onnx_relusv.decisions import Budgets
+from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.report.formatting import (
     bytes_text,
     change_text,
@@ -11,6 +12,7 @@ from onnx_relusv.report.formatting import (
     number_text,
     percent_text,
     points_text,
+    printable,
     share_text,
 )
 from onnx_relusv.results import (
@@ -22,6 +24,12 @@ from onnx_relusv.results import (
     Inspection,
     ModelFacts,
 )
+
+_WHICH = {
+    "all": "samples",
+    "choosing": "samples for choosing, on which factors and ranks were chosen too",
+    "certifying": "samples set aside",
+}
 
 
 @dataclass(frozen=True)
@@ -53,16 +61,20 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
     return (
         *_changes(compression.before, compression.after, "original"),
         _allocation(compression),
+        *_damage_measure(compression.damage_measure),
         Fact("blocks changed", str(changed), _left_alone(compression, changed)),
         *_output_change(compression),
         *_certificate(compression.certificate),
+        *_metric_change(compression.metric),
+        *_estimate(compression.estimate),
         Fact("checks passed", str(len(compression.verdict.checks))),
         *_metric(compression.rows),
     )
 
 
 def _allocation(compression: Compression) -> Fact:
-    asked = _asked_for(compression.budgets)
+    estimate = compression.estimate
+    asked = _asked_for(compression.budgets, None if estimate is None else estimate.change.name)
     if compression.damage is None:
         return Fact("level", number_text(compression.level), asked)
     return Fact("expected damage", number_text(compression.damage), asked)
@@ -74,6 +86,7 @@ def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:
     return (
         *_changes(comparison.before, comparison.after, "first"),
         *_answers(evaluation),
+        *_metric_change(evaluation.metric),
         Fact("samples", str(evaluation.samples), f"on {evaluation.provider}"),
     )
 
@@ -98,7 +111,11 @@ def _changes(before: ModelFacts, after: ModelFacts, whole: str) -> tuple[Fact, .
     )
 
 
-def _asked_for(budgets: Budgets) -> str:
+def _damage_measure(words: str | None) -> tuple[Fact, ...]:
+    return () if words is None else (Fact("damage measured as", printable(words)),)
+
+
+def _asked_for(budgets: Budgets, metric: str | None) -> str:
     asked = [
         f"{name} {percent_text(share)}"
         for name, share in (("size", budgets.size), ("MACs", budgets.macs))
@@ -106,7 +123,9 @@ def _asked_for(budgets: Budgets) -> str:
     ]
     if budgets.tolerance is not None:
         asked.append(f"level {number_text(budgets.tolerance)}")
-    if budgets.max_drop is not None:
+    if budgets.max_drop is not None and metric is not None:
+        asked.append(f"drop {number_text(budgets.max_drop)} of {printable(metric)}")
+    elif budgets.max_drop is not None:
         asked.append(f"drop {points_text(budgets.max_drop)}")
     return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
 
@@ -147,6 +166,38 @@ def _certificate(certificate: Certificate | None) -> tuple[Fact, ...]:
             f"{number_text(certificate.drop)} on {certificate.certify_samples} samples",
         ),
     )
+
+
+def _metric_change(change: MetricChange | None) -> tuple[Fact, ...]:
+    if change is None:
+        return ()
+    return (
+        Fact(
+            printable(change.name),
+            # Losses are small beside what they are lost of.
+            change_text(f"{change.before:.5g}", f"{change.after:.5g}"),
+            f"{_loss(change)} on {change.samples} {_WHICH[change.part]}",
+        ),
+    )
+
+
+def _estimate(estimate: DropEstimate | None) -> tuple[Fact, ...]:
+    if estimate is None:
+        return ()
+    name = printable(estimate.change.name)
+    return (
+        Fact(
+            "drop",
+            f"at most {number_text(estimate.max_drop)} of {name}",
+            f"estimated at {confidence_text(estimate.confidence)}, not exact: "
+            f"{number_text(estimate.bound)} on {estimate.change.samples} samples",
+        ),
+    )
+
+
+def _loss(change: MetricChange) -> str:
+    word = "gained" if change.loss < 0 else "lost"
+    return f"{number_text(abs(change.loss))} {word}"
 
 
 def _metric(rows: tuple[BlockRow, ...]) -> tuple[Fact, ...]:

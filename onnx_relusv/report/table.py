@@ -22,6 +22,7 @@ from onnx_relusv.report.columns import (
     saving_columns,
 )
 from onnx_relusv.report.formatting import printable
+from onnx_relusv.report.metric_sections import estimate_sections
 from onnx_relusv.report.page import Section
 from onnx_relusv.report.sections import (
     blocks_section,
@@ -79,6 +80,7 @@ def compression_table(compression: Compression) -> list[RenderableType]:
         *section_parts(blocks_section(columns, compression.rows)),
         *section_parts(refusals_section(compression.refusals)),
         *section_parts(certificate_sections(compression.certificate)),
+        *section_parts(estimate_sections(compression.estimate)),
         summary_grid(compression_facts(compression)),
         *(Text(f"warning: {printable(one)}", style="yellow") for one in compression.warnings),
     ]

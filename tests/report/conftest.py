@@ -10,6 +10,7 @@ from traced import MODEL as BEFORE
 
 from onnx_relusv.decisions import Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
+from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
 from onnx_relusv.records import Activation, Block, Geometry, Refusal
 from onnx_relusv.results import (
     BlockRow,
@@ -296,3 +297,46 @@ def certified(compression: Compression) -> Compression:
             ),
         ),
     )
+
+
+@pytest.fixture
+def estimated(compression: Compression) -> Compression:
+    """With a drop of a metric that was asked for, and what was found on the way."""
+    change = MetricChange(
+        name="own<b>.py:f1", samples=2000, part="certifying", before=0.912, after=0.905
+    )
+    return replace(
+        compression,
+        budgets=Budgets(size=0.5, max_drop=0.02),
+        damage_measure="KL divergence of the class scores y",
+        metric=change,
+        estimate=DropEstimate(
+            max_drop=0.02,
+            confidence=0.95,
+            change=change,
+            fit_samples=2400,
+            select_samples=600,
+            groups=30,
+            standard_error=0.004,
+            bound=0.0138,
+            select_drop=0.006,
+            trials=(
+                MetricTrial(size=0.7, select_drop=-0.001, bound=0.003),
+                MetricTrial(size=0.49, select_drop=0.006, bound=0.0138),
+                MetricTrial(size=0.4, select_drop=0.015, bound=0.031),
+                MetricTrial(size=0.3, select_drop=0.1),
+            ),
+        ),
+    )
+
+
+@pytest.fixture
+def judged(comparison: Comparison) -> Comparison:
+    """With a metric in place of the accuracy."""
+    evaluation = replace(
+        comparison.evaluation,
+        accuracy_before=None,
+        accuracy_after=None,
+        metric=MetricChange(name="own.py:f1", samples=1000, part="all", before=0.5, after=0.625),
+    )
+    return replace(comparison, evaluation=evaluation)

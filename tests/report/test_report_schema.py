@@ -86,17 +86,22 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     inspection: Inspection,
     compression: Compression,
     certified: Compression,
+    estimated: Compression,
     comparison: Comparison,
+    judged: Comparison,
 ) -> None:
     objects = documented()
     checker = Checker(objects)
     inspection = replace(inspection, rows=measured(inspection.rows))
     compression = replace(compression, rows=measured(compression.rows))
     certified = replace(certified, rows=compression.rows)
+    estimated = replace(estimated, rows=compression.rows)
     checker.check(inspection_data(inspection), "Inspection", "inspection")
     checker.check(compression_data(compression), "Compression", "compression")
     checker.check(compression_data(certified), "Compression", "certified")
+    checker.check(compression_data(estimated), "Compression", "estimated")
     checker.check(comparison_data(comparison), "Comparison", "comparison")
+    checker.check(comparison_data(judged), "Comparison", "judged")
     checker.check(trace_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")
     every = {f"{name}.{field}" for name, fields in objects.items() for field in fields}
     # Two of the budgets were not asked for in the records of these tests.
