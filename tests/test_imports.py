@@ -36,8 +36,10 @@ ALLOWED: dict[str, set[str]] = {
     "samples": {"errors", "records", "sample_files"},
     "split": {"samples"},
     "plan_file": {"decisions", "errors"},
-    "allocation": {"cost", "decisions", "errors", "records"},
-    "multiplier": {"allocation", "cost", "decisions", "errors", "records"},
+    "limits": {"cost", "decisions", "records"},
+    "allocation": {"decisions", "errors", "limits", "records"},
+    "knapsack": {"records"},
+    "multiplier": {"allocation", "decisions", "errors", "knapsack", "limits", "records"},
     # These two do not know each other.
     "graph": {"decisions", "errors", "forms", "records", "results"},
     "runtime": {"errors", "feeds", "records"},

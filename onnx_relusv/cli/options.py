@@ -61,6 +61,18 @@ planning_options_group = together(
     click.option("--size", type=float, help="Share of the bytes to keep, external data included."),
     click.option("--macs", type=float, help="Share of the multiply-accumulates to keep."),
     click.option(
+        "--latency",
+        type=float,
+        help="Share of the time of a run to keep, measured here with onnxruntime's own settings.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Samples in a run that latency is measured at; a fixed batch of the model goes first.",
+    ),
+    click.option(
         "--tolerance",
         type=float,
         help="The common level: largest relative error of any block.  [default without a budget: "
@@ -80,7 +92,7 @@ planning_options_group = together(
         show_default=True,
         help="level: one common level for all blocks. damage: the least total damage to the "
         "model's outputs, measured on a part of the samples. auto: damage where there are samples "
-        "and a --size or --macs.",
+        "and a --size, --macs or --latency.",
     ),
     click.option(
         "--include", multiple=True, help="Change only blocks whose key matches this glob."
@@ -117,6 +129,8 @@ def measuring(provider: Any, seed: int, memory: int = DEFAULT_MEMORY) -> Measure
 def planning_options(
     size: float | None,
     macs: float | None,
+    latency: float | None,
+    batch: int,
     tolerance: float | None,
     max_drop: float | None,
     confidence: float | None,
@@ -127,8 +141,18 @@ def planning_options(
 ) -> PlanOptions:
     """The settings of the options in `planning_options_group` and of `drop_options`."""
     budgets = Budgets(
-        size=size, macs=macs, tolerance=tolerance, max_drop=max_drop, confidence=confidence
+        size=size,
+        macs=macs,
+        latency=latency,
+        tolerance=tolerance,
+        max_drop=max_drop,
+        confidence=confidence,
     )
     return PlanOptions(
-        budgets=budgets, method=method, allocation=allocation, include=include, exclude=exclude
+        budgets=budgets,
+        method=method,
+        allocation=allocation,
+        include=include,
+        exclude=exclude,
+        batch=batch,
     )
