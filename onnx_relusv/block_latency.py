@@ -98,7 +98,8 @@ def with_latency(
         seconds: Of those that were timed, by `layers_to_time`.
         scale: What times by themselves are multiplied with.
     """
-    pack, found = _pack(block), []
+    pack = _pack(block)
+    found: list[Candidate] = []
     for form in dict.fromkeys(candidate.form for candidate in offered):
         own = [candidate for candidate in offered if candidate.form == form]
         # MACs are proportional to the rank.

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from math import inf
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -235,7 +236,7 @@ class _Program:
         """A choice by branch and bound in a share of the budgets; None where it finds none."""
         found = milp(
             self._scaled(scale),
-            integrality=np.ones(len(self._damages)),
+            integrality=np.ones(len(self._damages), np.int64),
             bounds=Bounds(0, 1),
             constraints=[
                 LinearConstraint(self._costs, -inf, self._left * room),
@@ -252,9 +253,10 @@ class _Program:
     def _scaled(self, scale: float) -> Floats:
         return np.minimum(self._damages / scale, _WORST)
 
-    def _solve(self, objective: Floats, taken: npt.NDArray[np.bool_]):  # type: ignore[no-untyped-def]
+    def _solve(self, objective: Floats, taken: npt.NDArray[np.bool_]) -> Any:
         membership = self._membership(self._items[taken])
-        return linprog(
+        # What the types of scipy leave out: the matrix may be sparse.
+        return linprog(  # type: ignore[call-overload]
             objective,
             A_ub=self._costs[:, taken],
             b_ub=self._left,

@@ -1,9 +1,9 @@
 """What whole models take: the original and a rewritten one in turn, on the same inputs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
 
 from onnx_relusv.errors import InputError
 from onnx_relusv.feeds import candidate_feeds
@@ -11,6 +11,7 @@ from onnx_relusv.fitted import Change
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.opened import Opened
+from onnx_relusv.records import Runnable
 from onnx_relusv.results import Latency
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
@@ -35,10 +36,9 @@ class Race:
         """Undisturbed seconds of one run of the original."""
         return undisturbed_latencies([self._original], self._feeds)[0]
 
-    def against(self, smaller: ModelProto) -> Latency:
+    def against(self, smaller: Runnable | Path) -> Latency:
         """Median seconds of both, in turn."""
-        source = runnable(self._opened.model, smaller)
-        session = Session(source, self._opened.provider)
+        session = Session(smaller, self._opened.provider)
         before, after = interleaved_latency(self._original, session, self._feeds)
         return Latency(batch=self.batch, before=before, after=after)
 
@@ -52,7 +52,8 @@ class Race:
             )
             for change in changes
         }
-        return self.against(rewrite(opened.model, opened.blocks, factors, ""))
+        proto = rewrite(opened.model, opened.blocks, factors, "")
+        return self.against(runnable(opened.model, proto))
 
 
 def length(opened: Opened, batch: int) -> int:

@@ -101,7 +101,11 @@ def _changes(before: ModelFacts, after: ModelFacts, whole: str) -> tuple[Fact, .
 def _asked_for(budgets: Budgets) -> str:
     asked = [
         f"{name} {percent_text(share)}"
-        for name, share in (("size", budgets.size), ("MACs", budgets.macs))
+        for name, share in (
+            ("size", budgets.size),
+            ("MACs", budgets.macs),
+            ("latency", budgets.latency),
+        )
         if share is not None
     ]
     if budgets.tolerance is not None:
