@@ -20,6 +20,7 @@ from onnx_relusv.results import (
     Evaluation,
     Inspection,
     Latency,
+    LatencyOutcome,
     Provenance,
     RankSaving,
     Trial,
@@ -160,7 +161,15 @@ def grouped_row() -> BlockRow:
 
 
 def planned(row: BlockRow, choice: Choice, after: Cost) -> BlockRow:
-    return replace(row, choice=choice, level=choice.level, cost_after=after)
+    times = (None, None) if choice.action == "keep" else (0.0025, 0.00125)
+    return replace(
+        row,
+        choice=choice,
+        level=choice.level,
+        cost_after=after,
+        latency_before=times[0],
+        latency_after=times[1],
+    )
 
 
 REFUSALS = (
@@ -293,5 +302,22 @@ def certified(compression: Compression) -> Compression:
                 Trial(size=0.4, select_drop=0.75, bound=1.5),
                 Trial(size=0.3, select_drop=2.5),
             ),
+        ),
+    )
+
+
+@pytest.fixture
+def faster(compression: Compression) -> Compression:
+    """With a budget on latency, and what came of it."""
+    return replace(
+        compression,
+        budgets=Budgets(size=0.5, latency=0.6),
+        batch=32,
+        latency=LatencyOutcome(
+            asked=0.6,
+            planned=0.5625,
+            measured=Latency(batch=32, before=0.02, after=0.0115),
+            provider="CPUExecutionProvider",
+            threads=2,
         ),
     )

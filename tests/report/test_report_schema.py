@@ -86,6 +86,7 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     inspection: Inspection,
     compression: Compression,
     certified: Compression,
+    faster: Compression,
     comparison: Comparison,
 ) -> None:
     objects = documented()
@@ -93,9 +94,11 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     inspection = replace(inspection, rows=measured(inspection.rows))
     compression = replace(compression, rows=measured(compression.rows))
     certified = replace(certified, rows=compression.rows)
+    faster = replace(faster, rows=compression.rows)
     checker.check(inspection_data(inspection), "Inspection", "inspection")
     checker.check(compression_data(compression), "Compression", "compression")
     checker.check(compression_data(certified), "Compression", "certified")
+    checker.check(compression_data(faster), "Compression", "faster")
     checker.check(comparison_data(comparison), "Comparison", "comparison")
     checker.check(trace_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")
     every = {f"{name}.{field}" for name, fields in objects.items() for field in fields}
