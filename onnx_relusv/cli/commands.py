@@ -189,9 +189,9 @@ def compress(
 ) -> None:
     """Make MODEL smaller: plan, rewrite, check, write.
 
-    All budgets that are given hold together. With --size or --macs the least damage that keeps
-    them is done, or without samples the smallest common level; --tolerance limits every block's.
-    With --max-drop the smallest file within it is looked for, from --size down.
+    All budgets that are given hold together. With --size, --macs or --latency the least damage that
+    keeps them is done, or without samples the smallest common level; --tolerance limits every
+    block's. With --max-drop the smallest file within it is looked for, from --size down.
     """
     with progress_bars() as progress:
         done = pipeline.compress(
