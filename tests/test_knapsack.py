@@ -122,6 +122,7 @@ def optimum(sack: Knapsack, known: float) -> float:
         ],
         options={"mip_rel_gap": 1e-3},
     )
+    assert found.fun is not None
     return float(found.fun * known)
 
 

@@ -63,6 +63,7 @@ def test_the_budget_is_kept_and_spent(make: Make, share: float) -> None:
     offers, source = timed(blocks, offers, whole=4.0)
     plan = make(blocks, offers, Budgets(latency=share), source)
     assert plan.latency == pytest.approx(latency_of(plan, offers, source), rel=1e-12)
+    assert plan.latency is not None
     # By level all ranks move together, three hundredths of a block at a time.
     assert share - 0.01 <= plan.latency <= share
     assert plan.batch == 8

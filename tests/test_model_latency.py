@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import model_proto
-from probed import CLASSIFIER, COUNT, WEIGHTS, classifier, normalization
+from graphs import model_proto, normalization
+from probed import CLASSIFIER, COUNT, WEIGHTS, classifier
 
 from onnx_relusv import model_latency as module
 from onnx_relusv.fitted import Change

@@ -117,10 +117,11 @@ def plan(
         )
     write_text(plan_text(decided), output)
     changed = sum(choice.action != "keep" for choice in decided.choices)
+    time = "" if decided.latency is None else f", about {decided.latency:.1%} of the time"
     show(
         [
             f"{changed} of {len(decided.choices)} blocks change at a level of {decided.level:.4g}: "
-            f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs.",
+            f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs{time}.",
             f"The plan is in {output}.",
         ]
     )

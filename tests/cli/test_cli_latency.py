@@ -79,6 +79,7 @@ def test_plan_then_apply(
     options = ("--latency", 0.6, "--size", 0.5, "--batch", 4, "--samples", few)
     result = run("plan", model, "--output", plan, *options)
     assert result.exit_code == 0, result.output
+    assert "% of the time." in " ".join(result.output.split())
     data = json.loads(plan.read_text(encoding="utf-8"))
     assert (data["batch"], data["budgets"]["latency"]) == (4, 0.6)
     assert data["latency"] <= 0.6
