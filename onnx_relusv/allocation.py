@@ -13,15 +13,15 @@ found by going through all levels that occur, from below; each of them changes o
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_relusv.cost import block_cost
 from onnx_relusv.decisions import Budgets, Candidate, Choice, Cost, Plan
 from onnx_relusv.errors import BudgetError
+from onnx_relusv.limits import cost_now, fast_enough, limits, why_none_taken
 from onnx_relusv.records import Block
 
 # Without a budget: what these leave of the accuracy is measured in docs/how-it-works.md. A plain
@@ -29,7 +29,6 @@ from onnx_relusv.records import Block
 DEFAULT_TOLERANCE = 0.02
 DEFAULT_TOLERANCE_WITHOUT_SAMPLES = 0.1
 LEAST_SAVING = 0.01
-
 Candidates = Mapping[str, Sequence[Candidate]]
 
 
@@ -40,10 +39,13 @@ class Origin:
     Attributes:
         model_sha256: Of the model.
         samples_sha256: Of the samples, or None.
-        total: Bytes and MACs of the whole original; `bytes` with everything that cannot shrink.
+        total: What the whole original costs; `bytes` with everything that cannot shrink.
         added_bytes: What the file gains besides blocks (provenance), an upper bound.
         seed: In force.
         method: In force.
+        batch: Samples in a run that latency is measured at.
+        latencies: By key, the seconds of `total` that a block takes as it is; of the blocks that
+            were timed.
     """
 
     model_sha256: str
@@ -52,12 +54,14 @@ class Origin:
     added_bytes: int
     seed: int
     method: str
+    batch: int = 1
+    latencies: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_plan(
     blocks: Sequence[Block], candidates: Candidates, budgets: Budgets, origin: Origin
 ) -> Plan:
-    """The plan with the smallest common level that keeps the size and MACs budgets.
+    """The plan with the smallest common level that keeps the size, MACs and latency budgets.
 
     With a tolerance and nothing else, the level is that tolerance. Without any budget, it is
     `DEFAULT_TOLERANCE`, or `DEFAULT_TOLERANCE_WITHOUT_SAMPLES`.
@@ -74,7 +78,7 @@ def make_plan(
     if not any(candidates.get(block.key) for block in blocks):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
     allocation = _Allocation(blocks, candidates, budgets, origin)
-    if budgets.size is None and budgets.macs is None:
+    if not limits(budgets, origin.total):
         level = _default_tolerance(origin) if budgets.tolerance is None else budgets.tolerance
     else:
         level = allocation.smallest_level()
@@ -103,6 +107,7 @@ class _Savings:
         self.prices = np.zeros(blocks)
         self.bytes = np.zeros(blocks, np.int64)
         self.macs = np.zeros(blocks, np.int64)
+        self.latency = np.zeros(blocks)
         self._changed = np.zeros(blocks, np.bool_)
 
     def take(self, step: _Step, now: Cost, price: float) -> None:
@@ -112,6 +117,7 @@ class _Savings:
         self.prices[index] = price
         self.bytes[index] = now.bytes - step.candidate.bytes
         self.macs[index] = now.macs - step.candidate.macs
+        self.latency[index] = now.latency - step.candidate.latency
         self._changed[index] = True
 
     def worthwhile(self) -> npt.NDArray[np.bool_]:
@@ -131,7 +137,8 @@ class _Allocation:
         self._candidates = candidates
         self._budgets = budgets
         self._origin = origin
-        self._now = [block_cost(block) for block in blocks]
+        self._limits = limits(budgets, origin.total)
+        self._now = [cost_now(block, origin.latencies) for block in blocks]
         steps = [step for index in range(len(blocks)) for step in self._block_steps(index)]
         self._steps = sorted(steps, key=lambda step: step.level)
 
@@ -171,6 +178,8 @@ class _Allocation:
             level=level,
             size=cost.bytes / total.bytes,
             macs=cost.macs / max(total.macs, 1),
+            batch=self._origin.batch,
+            latency=None if self._budgets.latency is None else cost.latency / total.latency,
             choices=tuple(
                 self._choice(block, candidate, level)
                 for block, candidate in zip(self._blocks, chosen, strict=True)
@@ -180,7 +189,7 @@ class _Allocation:
     def _block_steps(self, index: int) -> Iterator[_Step]:
         """The cheapest of each form's smallest sufficient rank, at every level that occurs."""
         smallest: dict[str, Candidate] = {}
-        offered = self._candidates.get(self._blocks[index].key, ())
+        offered = self._fast_enough(self._blocks[index])
         for candidate in sorted(offered, key=lambda c: (c.level, -c.rank)):
             smallest[candidate.form] = candidate
             yield _Step(candidate.level, index, min(smallest.values(), key=self._price))
@@ -191,28 +200,22 @@ class _Allocation:
             savings.take(step, now, self._price(now) - self._price(step.candidate))
 
     def _price(self, cost: Candidate | Cost) -> float:
-        """A cost in the currency of the budgets, as a share of the model."""
+        """A cost in the currency of the budgets, as a share of the model; bytes without any."""
         total = self._origin.total
-        size, macs = cost.bytes / total.bytes, cost.macs / max(total.macs, 1)
-        if self._budgets.macs is None:
-            return size
-        return macs if self._budgets.size is None else size + macs
+        wholes = {name: getattr(total, name) for name in self._limits or ("bytes",)}
+        return float(sum(getattr(cost, name) / (whole or 1) for name, whole in wholes.items()))
 
     def _cost(self, savings: _Savings) -> Cost:
         total, changed = self._origin.total, savings.worthwhile()
         return Cost(
             bytes=total.bytes + self._origin.added_bytes - int(savings.bytes[changed].sum()),
             macs=total.macs - int(savings.macs[changed].sum()),
+            latency=total.latency - float(savings.latency[changed].sum()),
         )
 
     def _excess(self, cost: Cost) -> float:
         """What is spent of the budget that is missed most; at most 1 where all are kept."""
-        total = self._origin.total
-        shares = [
-            (cost.bytes, self._budgets.size, total.bytes),
-            (cost.macs, self._budgets.macs, total.macs),
-        ]
-        spent = [cost / (limit * whole) for cost, limit, whole in shares if limit and whole]
+        spent = [getattr(cost, name) / limit for name, limit in self._limits.items() if limit]
         return float(max(spent, default=0.0))
 
     def _choice(self, block: Block, candidate: Candidate | None, level: float) -> Choice:
@@ -229,12 +232,14 @@ class _Allocation:
         reason = why_kept(block, self._candidates)
         if reason is not None:
             return Choice(key=block.key, why=reason)
-        offered = self._candidates[block.key]
-        needed = min(candidate.level for candidate in offered)
-        if needed <= level:
+        offered = self._fast_enough(block)
+        if any(candidate.level <= level for candidate in offered):
             return Choice(key=block.key, why="it would save next to nothing of the model")
-        why = f"a smaller form needs a level of at least {needed:.4g}"
-        return Choice(key=block.key, why=why)
+        return Choice(key=block.key, why=why_none_taken(offered))
+
+    def _fast_enough(self, block: Block) -> list[Candidate]:
+        offered = self._candidates.get(block.key, ())
+        return fast_enough(block, offered, self._budgets, self._origin.latencies)
 
 
 def why_kept(block: Block, candidates: Candidates) -> str | None:
@@ -249,13 +254,22 @@ def how_far(cost: Cost, budgets: Budgets, total: Cost) -> str:
     """Says that budgets cannot be reached, and how far one gets."""
     asked = [
         f"{share:.4g} of the {name}"
-        for name, share in (("bytes", budgets.size), ("MACs", budgets.macs))
+        for name, share in (
+            ("bytes", budgets.size),
+            ("MACs", budgets.macs),
+            ("latency", budgets.latency),
+        )
         if share is not None
     ]
     limit = budgets.tolerance
     within = "" if limit is None else f" within a level of {limit:.4g}"
-    return (
-        f"{' and '.join(asked)} cannot be reached{within}: the least is "
+    least = (
         f"{cost.bytes / total.bytes:.4g} of the bytes and "
-        f"{cost.macs / max(total.macs, 1):.4g} of the MACs. Ask for less, or allow more blocks."
+        f"{cost.macs / max(total.macs, 1):.4g} of the MACs"
+    )
+    if budgets.latency is not None:
+        least += f", at an estimated {cost.latency / total.latency:.4g} of the latency"
+    return (
+        f"{' and '.join(asked)} cannot be reached{within}: the least is {least}. "
+        "Ask for less, or allow more blocks."
     )

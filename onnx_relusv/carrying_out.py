@@ -7,9 +7,11 @@ from pathlib import Path
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost
 from onnx_relusv.decisions import Choice
+from onnx_relusv.final_latency import BlockTimes, block_times, final_latency, slower_blocks
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.metric_results import DropEstimate, MetricChange
+from onnx_relusv.model_latency import length
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.folder import write_compression
@@ -44,13 +46,13 @@ def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -
     """Writes the smaller model; the report is written before the model gets its name.
 
     Raises:
-        BudgetError: The file is over its size budget.
+        BudgetError: The file is over its size or latency budget.
         ValidationError: The result failed a check and was not written.
     """
     done: list[Compression] = []
 
     def before_publishing(written: Model, verdict: Verdict) -> None:
-        done.append(_compression(job, written, output, verdict))
+        done.append(_compression(job, written, output, verdict, progress))
         if report is not None:
             write_compression(done[0], report)
 
@@ -58,8 +60,13 @@ def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -
     return done[0]
 
 
-def _compression(job: Job, written: Model, output: Path, verdict: Verdict) -> Compression:
+def _compression(
+    job: Job, written: Model, output: Path, verdict: Verdict, progress: Progress
+) -> Compression:
     opened, plan, levels = job.opened, job.fitted.plan, job.fitted.levels
+    latency = final_latency(opened, plan, written)
+    times = block_times(opened, plan, progress)
+    batch = length(opened, plan.batch)
     choices = {choice.key: choice for choice in plan.choices}
     return Compression(
         before=opened.facts,
@@ -71,13 +78,18 @@ def _compression(job: Job, written: Model, output: Path, verdict: Verdict) -> Co
         level=plan.level,
         damage=plan.damage,
         damage_measure=plan.damage_measure,
-        rows=tuple(_decided(row, choices.get(row.block.key), levels) for row in job.measured.rows),
+        rows=tuple(
+            _timed(_decided(row, choices.get(row.block.key), levels), times)
+            for row in job.measured.rows
+        ),
         refusals=opened.refusals,
         verdict=verdict,
         certificate=job.certificate,
         metric=job.metric,
         estimate=job.estimate,
-        warnings=job.warnings,
+        batch=batch,
+        latency=latency,
+        warnings=(*job.warnings, *slower_blocks(times, batch)),
         provenance=provenance(
             opened.provider, opened.options, opened.samples, job.command, job.settings
         ),
@@ -91,3 +103,9 @@ def _decided(row: BlockRow, choice: Choice | None, levels: Mapping[str, float]) 
         return replace(row, choice=choice, cost_after=row.cost)
     cost = candidate_cost(row.block, choice.form, choice.rank, item_size(row.block))
     return replace(row, choice=choice, level=levels[row.block.key], cost_after=cost)
+
+
+def _timed(row: BlockRow, times: BlockTimes) -> BlockRow:
+    """A block's row with what it takes by itself, where it changed."""
+    before, after = times.get(row.block.key, (None, None))
+    return replace(row, latency_before=before, latency_after=after)

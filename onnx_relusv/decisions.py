@@ -23,6 +23,8 @@ class Candidate:
         macs: Multiply-accumulates for one sample.
         damage: Divergence of the network's outputs with this block alone changed; NaN where it
             was not measured.
+        latency: Estimated seconds that it takes in one run of the model; NaN where nothing was
+            timed.
     """
 
     form: Form
@@ -31,6 +33,7 @@ class Candidate:
     bytes: int
     macs: int
     damage: float = math.nan
+    latency: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +56,17 @@ class DamageCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a block, or a model, costs: bytes in the file and multiply-accumulates a sample."""
+    """What a block, or a model, costs.
+
+    Attributes:
+        bytes: In the file.
+        macs: Multiply-accumulates for one sample.
+        latency: Seconds that it takes in one run of the model; NaN where nothing was timed.
+    """
 
     bytes: int
     macs: int
+    latency: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,7 @@ class Budgets:
     Attributes:
         size: Share of the original's bytes.
         macs: Share of its multiply-accumulates.
+        latency: Share of its measured time of a run.
         tolerance: The common level.
         max_drop: Points of accuracy that may be lost, or of answers that may change where there
             are no labels; where there is a metric, what it may lose, in its own units.
@@ -100,6 +111,7 @@ class Budgets:
     tolerance: float | None = None
     max_drop: float | None = None
     confidence: float | None = None
+    latency: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +132,9 @@ class Plan:
         macs: Expected share of the original's MACs.
         choices: One a block, in topological order.
         curves: The damage curves that were measured; none by level.
+        batch: Samples in a run that latency is measured at.
+        latency: Expected share of the original's time of a run, an estimate; None where no budget
+            on latency was given.
     """
 
     model_sha256: str
@@ -135,6 +150,8 @@ class Plan:
     damage: float | None = None
     damage_measure: str | None = None
     curves: tuple[DamageCurve, ...] = ()
+    batch: int = 1
+    latency: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -58,10 +58,10 @@ class PlanOptions:
     """What a plan may do.
 
     Attributes:
-        budgets: Size, MACs, tolerance, and the largest drop; all that are given hold.
+        budgets: Size, MACs, latency, tolerance, and the largest drop; all that are given hold.
         allocation: ``level`` gives all blocks one common level; ``damage`` measures what each of
             their forms does to the outputs; ``auto`` takes damage where there are samples and a
-            budget on size, MACs or the drop. A largest drop goes with damage alone.
+            budget on size, MACs, latency or the drop. A largest drop goes with damage alone.
         method: ``double-layer`` prunes ranks; ``auto`` equals it so far.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
@@ -69,6 +69,8 @@ class PlanOptions:
             the squared relative error of all outputs, ``metric`` the metric's loss; ``auto`` takes
             kl where there are class scores.
         metric: What outputs are judged by in place of top-1.
+        batch: Samples in a run that latency is measured at; a model with a fixed batch uses its
+            own.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
@@ -78,8 +80,11 @@ class PlanOptions:
     exclude: tuple[str, ...] = ()
     divergence: DivergenceName = "auto"
     metric: Metric | None = None
+    batch: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"--batch {self.batch}: use a number from 1 on.")
         if self.method == "harmonic":
             raise UsageError(
                 "--method harmonic: the removal of units is not there yet; use double-layer."
@@ -88,19 +93,20 @@ class PlanOptions:
             raise UsageError(f"method {self.method!r}: use auto or double-layer.")
         if self.allocation not in ("auto", "level", "damage"):
             raise UsageError(f"allocation {self.allocation!r}: use auto, level or damage.")
-        for name in ("size", "macs", "tolerance"):
+        for name in ("size", "macs", "latency", "tolerance"):
             share = getattr(self.budgets, name)
             if share is not None and not 0 < share < 1:
                 raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
         self._check_drop()
         self._check_divergence()
         if self.allocation == "damage" and not self.has_budget:
-            raise UsageError("--allocation damage needs a --size, --macs or --max-drop.")
+            raise UsageError("--allocation damage needs a --size, --macs, --latency or --max-drop.")
 
     @property
     def has_budget(self) -> bool:
-        """Whether there is something to share out among the blocks: size, MACs or the drop."""
-        own = (self.budgets.size, self.budgets.macs, self.budgets.max_drop)
+        """Whether there is something to share out among the blocks."""
+        budgets = self.budgets
+        own = (budgets.size, budgets.macs, budgets.latency, budgets.max_drop)
         return any(budget is not None for budget in own)
 
     def _check_drop(self) -> None:

@@ -40,7 +40,12 @@ def read_plan(path: Path) -> Plan:
             f"{path}: schema version {version}, but this version reads {SCHEMA_VERSION}. "
             "Make the plan again."
         )
-    _check(str(path), data, _PLAN_FIELDS, required=_NEEDED)
+    _check(
+        str(path),
+        data,
+        _PLAN_FIELDS,
+        required=[name for name in _PLAN_FIELDS if name not in _ADDED_FIELDS],
+    )
     budgets, listed, drawn = (data.pop(name) for name in ("budgets", "choices", "curves"))
     _check(f"{path}: budgets", budgets, _BUDGET_FIELDS)
     curves = tuple(_curve(path, fields) for fields in drawn)
@@ -129,12 +134,15 @@ _PLAN_FIELDS = {
     "damage": _DAMAGE,
     "curves": _Field(lambda value: isinstance(value, list), "a list"),
     "damage_measure": _Field(_is_text, "text", optional=True),
+    "batch": _Field(_is_rank, "a whole number from 1 on"),
+    "latency": _Field(_is_share, "a number from 0 on", optional=True),
 }
-# What is for the reader alone may be missing.
-_NEEDED = [name for name in _PLAN_FIELDS if name != "damage_measure"]
+# What is for the reader alone may be missing, and what earlier files of this version do not have.
+_ADDED_FIELDS = {"damage_measure", "batch", "latency"}
 _BUDGET_FIELDS = {
     "size": _BUDGET,
     "macs": _BUDGET,
+    "latency": _BUDGET,
     "tolerance": _BUDGET,
     "max_drop": _Field(
         lambda value: _is_share(value) and 0 < value < 100, "a number above 0 and below 100", True

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from onnx_relusv.allocation import Origin, make_plan
 from onnx_relusv.cost import block_cost
 from onnx_relusv.damage import damage_curves, with_damage
-from onnx_relusv.damage_measure import damage_measure
+from onnx_relusv.damage_measure import DamageMeasure, damage_measure
 from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.errors import UsageError
+from onnx_relusv.latency_limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
@@ -17,6 +18,7 @@ from onnx_relusv.records import Block
 from onnx_relusv.rows import Measured
 from onnx_relusv.samples import Samples
 from onnx_relusv.split import split
+from onnx_relusv.timed import Measure, Timed, timed_candidates
 
 # The provenance entry that a file gains, with its names and hashes.
 _PROVENANCE_BYTES = 700
@@ -31,14 +33,16 @@ class Offer:
         candidates: With their damages, by key of the blocks that may change.
         curves: What the damages come from.
         origin: What plans are for.
-        measure: What damages are, in words.
+        damage: What damages are.
+        latency: Measures a plan's latency; None without a budget on it.
     """
 
     blocks: tuple[Block, ...]
     candidates: Mapping[str, Sequence[Candidate]]
     curves: tuple[DamageCurve, ...]
     origin: Origin
-    measure: str
+    damage: DamageMeasure
+    latency: Measure | None = None
 
     def plan(self, budgets: Budgets) -> Plan:
         """The plan with the least expected damage within the budgets.
@@ -46,8 +50,12 @@ class Offer:
         Raises:
             BudgetError: They cannot be reached.
         """
-        plan = make_damage_plan(self.blocks, self.candidates, self.curves, budgets, self.origin)
-        return replace(plan, damage_measure=self.measure)
+
+        def make(limits: Budgets) -> Plan:
+            plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, self.origin)
+            return replace(plan, damage_measure=self.damage.words)
+
+        return make(budgets) if self.latency is None else plan_within(make, budgets, self.latency)
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
@@ -97,10 +105,17 @@ def decide(
         UsageError: Damage was asked for without samples.
     """
     select = None if opened.split is None else opened.split.select
-    if not _by_damage(planning, select):
-        candidates = _allowed(measured, planning)
-        return make_plan(opened.blocks, candidates, planning.budgets, _origin(opened))
-    return offered(opened, measured, moments, planning, progress).plan(planning.budgets)
+    if _by_damage(planning, select):
+        offer = offered(opened, measured, moments, planning, progress)
+        return offer.plan(planning.budgets)
+    timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
+
+    def make(limits: Budgets) -> Plan:
+        return make_plan(opened.blocks, timed.candidates, limits, _origin(opened, timed))
+
+    if timed.measure is None:
+        return make(planning.budgets)
+    return plan_within(make, planning.budgets, timed.measure)
 
 
 def offered(
@@ -110,20 +125,22 @@ def offered(
     planning: PlanOptions,
     progress: Progress,
 ) -> Offer:
-    """Measures the damage of what may be done; arguments as of `decide`."""
-    parts, candidates = opened.split, _allowed(measured, planning)
+    """Measures the damage of what may be done, and its time; arguments as of `decide`."""
+    parts = opened.split
     assert parts is not None  # whoever plans by damage has looked
     assert parts.select is not None
-    measure = damage_measure(opened, parts.select, planning)
-    curves = damage_curves(opened, parts.select, candidates, moments, progress, measure)
+    timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
+    damage = damage_measure(opened, parts.select, planning)
+    curves = damage_curves(opened, parts.select, timed.candidates, moments, progress, damage)
     return Offer(
         blocks=opened.blocks,
         candidates={
-            key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()
+            key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
         },
         curves=tuple(curve for own in curves.values() for curve in own),
-        origin=_origin(opened),
-        measure=measure.words,
+        origin=_origin(opened, timed),
+        damage=damage,
+        latency=timed.measure,
     )
 
 
@@ -131,14 +148,16 @@ def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candi
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
 
 
-def _origin(opened: Opened) -> Origin:
+def _origin(opened: Opened, timed: Timed) -> Origin:
     return Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.samples is None else opened.samples.sha256,
-        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs, latency=timed.whole),
         added_bytes=_PROVENANCE_BYTES,
         seed=opened.options.seed,
         method="double-layer",
+        batch=timed.batch,
+        latencies=timed.blocks,
     )
 
 

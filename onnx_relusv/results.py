@@ -132,6 +132,8 @@ class BlockRow:
         level: The level that the written factors reach; 0 where the block is kept.
         cost_after: What it costs in the written file, its bytes an upper bound that is off by a
             few hundred; None in an inspection.
+        latency_before: Seconds that the block takes by itself, as it was; None where it is kept.
+        latency_after: Likewise in the form that it was given.
     """
 
     block: Block
@@ -142,6 +144,8 @@ class BlockRow:
     choice: Choice | None = None
     level: float = 0.0
     cost_after: Cost | None = None
+    latency_before: float | None = None
+    latency_after: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +238,30 @@ class Certificate:
     trials: tuple[Trial, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatencyOutcome:
+    """What came of a budget on latency.
+
+    Attributes:
+        asked: Share of the original's time of a run.
+        planned: That share as the plan estimated it; None where the plan does not say.
+        measured: The written file in turns with the original: median seconds of both.
+        provider: The execution provider that ran both.
+        threads: Of one operator, as onnxruntime chose; None where that cannot be seen.
+    """
+
+    asked: float
+    planned: float | None
+    measured: Latency
+    provider: str
+    threads: int | None
+
+    @property
+    def share(self) -> float:
+        """The measured share of the original's time."""
+        return self.measured.after / self.measured.before
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Compression:
     """What `compress` and `apply` did.
@@ -252,6 +280,8 @@ class Compression:
         certificate: How much is lost at most; None where that was not asked for.
         metric: What a metric says of both models; None where none was given.
         estimate: How much of the metric is lost at most; None where that was not asked for.
+        batch: Samples in a run that blocks were timed with.
+        latency: What came of a budget on latency; None without one.
         warnings: Sentences for the user.
         provenance: Who made it.
     """
@@ -269,6 +299,8 @@ class Compression:
     certificate: Certificate | None = None
     metric: MetricChange | None = None
     estimate: DropEstimate | None = None
+    batch: int = 1
+    latency: LatencyOutcome | None = None
     warnings: tuple[str, ...]
     provenance: Provenance
 

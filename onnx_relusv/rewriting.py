@@ -40,7 +40,7 @@ def fit_plan(opened: Opened, plan: Plan, moments: BlockMoments, progress: Progre
         BudgetError: The plan changes nothing.
         ValidationError: Factors as stored are not what they were fitted to be.
     """
-    changed = _changed(opened, plan)
+    changed = changes_of(opened, plan)
     if not changed:
         raise BudgetError(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
@@ -114,8 +114,12 @@ def write_fitted(
         publish(path, output)
 
 
-def _changed(opened: Opened, plan: Plan) -> list[Change]:
-    """What a plan changes, checked against the model, in topological order."""
+def changes_of(opened: Opened, plan: Plan) -> list[Change]:
+    """What a plan changes, checked against the model, in topological order.
+
+    Raises:
+        InputError: The plan names blocks or ranks that the model does not have.
+    """
     choices = {choice.key: choice for choice in plan.choices if choice.action != "keep"}
     unknown = set(choices) - {block.key for block in opened.blocks}
     if unknown:

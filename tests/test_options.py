@@ -80,7 +80,7 @@ def test_a_drop_goes_with_damage() -> None:
         assert PlanOptions(budgets=budgets, allocation=allocation).has_budget
     with pytest.raises(UsageError, match="leave --allocation level away"):
         PlanOptions(budgets=budgets, allocation="level")
-    with pytest.raises(UsageError, match="needs a --size, --macs or --max-drop"):
+    with pytest.raises(UsageError, match="needs a --size, --macs, --latency or --max-drop"):
         PlanOptions(budgets=Budgets(tolerance=0.1), allocation="damage")
 
 

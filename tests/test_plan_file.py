@@ -86,6 +86,7 @@ plans = st.builds(
         Budgets,
         size=shares,
         macs=shares,
+        latency=shares,
         tolerance=shares,
         max_drop=st.one_of(st.none(), st.floats(0, 100, exclude_min=True, exclude_max=True)),
         confidence=st.one_of(st.none(), st.floats(0.5, 1, exclude_min=True, exclude_max=True)),
@@ -99,12 +100,22 @@ plans = st.builds(
     choices=st.lists(choices, unique_by=lambda choice: choice.key, max_size=4).map(tuple),
     damage=damages,
     curves=st.lists(curves, max_size=3).map(tuple),
+    batch=st.integers(1, 10**6),
+    latency=damages,
 )
 
 
 @given(plan=plans)
 def test_round_trip(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert read_plan(written(tmp_path_factory.mktemp("plan"), plan_text(plan))) == plan
+
+
+def test_a_file_from_before_latency_is_read(fields: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("batch", "latency"):
+        del fields[name]
+    del fields["budgets"]["latency"]
+    assert read_plan(written(tmp_path, fields)) == PLAN
+    assert (PLAN.batch, PLAN.latency) == (1, None)
 
 
 def test_the_file_is_readable(fields: dict[str, Any]) -> None:
@@ -115,6 +126,7 @@ def test_the_file_is_readable(fields: dict[str, Any]) -> None:
         "tolerance": 0.25,
         "max_drop": None,
         "confidence": None,
+        "latency": None,
     }
     assert fields["choices"][0]["form"] == "spatial"
     assert plan_text(PLAN).endswith("}\n")

@@ -126,10 +126,11 @@ def plan(
         )
     write_text(plan_text(decided), output)
     changed = sum(choice.action != "keep" for choice in decided.choices)
+    time = "" if decided.latency is None else f", about {decided.latency:.1%} of the time"
     show(
         [
             f"{changed} of {len(decided.choices)} blocks change at a level of {decided.level:.4g}: "
-            f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs.",
+            f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs{time}.",
             *damage_words(decided),
             f"The plan is in {output}.",
         ]
@@ -210,9 +211,9 @@ def compress(
 ) -> None:
     """Make MODEL smaller: plan, rewrite, check, write.
 
-    All budgets that are given hold together. With --size or --macs the least damage that keeps
-    them is done, or without samples the smallest common level; --tolerance limits every block's.
-    With --max-drop the smallest file within it is looked for, from --size down.
+    All budgets that are given hold together. With --size, --macs or --latency the least damage that
+    keeps them is done, or without samples the smallest common level; --tolerance limits every
+    block's. With --max-drop the smallest file within it is looked for, from --size down.
     """
     with progress_bars() as progress:
         done = pipeline.compress(

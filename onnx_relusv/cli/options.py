@@ -77,6 +77,18 @@ planning_options_group = together(
     click.option("--size", type=float, help="Share of the bytes to keep, external data included."),
     click.option("--macs", type=float, help="Share of the multiply-accumulates to keep."),
     click.option(
+        "--latency",
+        type=float,
+        help="Share of the time of a run to keep, measured here with onnxruntime's own settings.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Samples in a run that latency is measured at; a fixed batch of the model goes first.",
+    ),
+    click.option(
         "--tolerance",
         type=float,
         help="The common level: largest relative error of any block.  [default without a budget: "
@@ -96,7 +108,7 @@ planning_options_group = together(
         show_default=True,
         help="level: one common level for all blocks. damage: the least total damage to the "
         "model's outputs, measured on a part of the samples. auto: damage where there are samples "
-        "and a --size or --macs.",
+        "and a --size, --macs or --latency.",
     ),
     click.option(
         "--divergence",
@@ -147,6 +159,8 @@ def measuring(
 def planning_options(
     size: float | None,
     macs: float | None,
+    latency: float | None,
+    batch: int,
     tolerance: float | None,
     max_drop: float | None,
     confidence: float | None,
@@ -159,7 +173,12 @@ def planning_options(
 ) -> PlanOptions:
     """The settings of the options in `planning_options_group` and of `drop_options`."""
     budgets = Budgets(
-        size=size, macs=macs, tolerance=tolerance, max_drop=max_drop, confidence=confidence
+        size=size,
+        macs=macs,
+        latency=latency,
+        tolerance=tolerance,
+        max_drop=max_drop,
+        confidence=confidence,
     )
     return PlanOptions(
         budgets=budgets,
@@ -169,6 +188,7 @@ def planning_options(
         exclude=exclude,
         divergence=divergence,
         metric=metric_of(metric),
+        batch=batch,
     )
 
 

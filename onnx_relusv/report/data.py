@@ -10,6 +10,7 @@ from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.json_text import json_text
+from onnx_relusv.report.latency_data import latency_data
 from onnx_relusv.report.metric_data import estimate_data, metric_data
 from onnx_relusv.report.settings_text import settings_text
 from onnx_relusv.results import (
@@ -53,6 +54,7 @@ def compression_data(compression: Compression) -> Data:
         "budgets": {
             "size": _number(budgets.size),
             "macs": _number(budgets.macs),
+            "latency": _number(budgets.latency),
             "tolerance": _number(budgets.tolerance),
             "max_drop": _number(budgets.max_drop),
             "confidence": _number(budgets.confidence),
@@ -67,6 +69,8 @@ def compression_data(compression: Compression) -> Data:
         "certificate": certificate_data(compression.certificate),
         "metric": metric_data(compression.metric),
         "drop_estimate": estimate_data(compression.estimate),
+        "batch": compression.batch,
+        "latency": latency_data(compression.latency),
         "warnings": list(compression.warnings),
         "provenance": provenance_data(compression.provenance),
     }
@@ -139,6 +143,8 @@ def _block_row(row: BlockRow) -> Data:
         "choice": None if row.choice is None else _choice(row.choice),
         "reached_level": None if row.choice is None else _number(row.level),
         "cost_after": None if row.cost_after is None else _cost(row.cost_after),
+        "latency_before": _number(row.latency_before),
+        "latency_after": _number(row.latency_after),
     }
 
 

@@ -23,6 +23,7 @@ from onnx_relusv.report.columns import (
 )
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.formatting import change_text, printable
+from onnx_relusv.report.latency_sections import latency_column, latency_facts, latency_section
 from onnx_relusv.report.metric_sections import estimate_sections
 from onnx_relusv.report.page import Page
 from onnx_relusv.report.picture_sections import bytes_section, spectra_section
@@ -72,18 +73,20 @@ def compression_html(compression: Compression) -> str:
     models = {"original": compression.before, "result": compression.after}
     damage = () if compression.damage is None else (PLANNED_DAMAGE,)
     levels = (PLANNED_LEVEL, REACHED_LEVEL)
-    decided = (KEY, DECISION, *levels, *damage, BYTES_CHANGE, MACS_CHANGE, WHY)
+    time = latency_column(compression.batch)
+    decided = (KEY, DECISION, *levels, *damage, BYTES_CHANGE, MACS_CHANGE, time, WHY)
     on_samples = compression.provenance.samples is not None
     return render(
         Page(
             title="Compression",
             subject=change_text(_path(compression.before), _path(compression.after)),
-            facts=compression_facts(compression),
+            facts=(*compression_facts(compression), *latency_facts(compression.latency)),
             warnings=tuple(printable(warning) for warning in compression.warnings),
             sections=(
                 *blocks_section(decided, rows),
                 *certificate_sections(compression.certificate),
                 *estimate_sections(compression.estimate),
+                *latency_section(compression.latency),
                 *bytes_section(rows),
                 *savings_section(rows),
                 *measures_section(rows),

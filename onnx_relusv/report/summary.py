@@ -118,7 +118,11 @@ def _damage_measure(words: str | None) -> tuple[Fact, ...]:
 def _asked_for(budgets: Budgets, metric: str | None) -> str:
     asked = [
         f"{name} {percent_text(share)}"
-        for name, share in (("size", budgets.size), ("MACs", budgets.macs))
+        for name, share in (
+            ("size", budgets.size),
+            ("MACs", budgets.macs),
+            ("latency", budgets.latency),
+        )
         if share is not None
     ]
     if budgets.tolerance is not None:

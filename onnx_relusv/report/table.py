@@ -22,6 +22,7 @@ from onnx_relusv.report.columns import (
     saving_columns,
 )
 from onnx_relusv.report.formatting import printable
+from onnx_relusv.report.latency_sections import latency_column, latency_facts
 from onnx_relusv.report.metric_sections import estimate_sections
 from onnx_relusv.report.page import Section
 from onnx_relusv.report.sections import (
@@ -75,13 +76,15 @@ def inspection_table(inspection: Inspection) -> list[RenderableType]:
 
 def compression_table(compression: Compression) -> list[RenderableType]:
     """What `compress` and `apply` did, for the terminal."""
-    columns = (KEY, DECISION, REACHED_LEVEL, BYTES_CHANGE, WHY)
+    # The terminal is narrow: what nobody asked about is in the other reports.
+    time = () if compression.latency is None else (latency_column(compression.batch),)
+    columns = (KEY, DECISION, REACHED_LEVEL, BYTES_CHANGE, *time, WHY)
     return [
         *section_parts(blocks_section(columns, compression.rows)),
         *section_parts(refusals_section(compression.refusals)),
         *section_parts(certificate_sections(compression.certificate)),
         *section_parts(estimate_sections(compression.estimate)),
-        summary_grid(compression_facts(compression)),
+        summary_grid((*compression_facts(compression), *latency_facts(compression.latency))),
         *(Text(f"warning: {printable(one)}", style="yellow") for one in compression.warnings),
     ]
 

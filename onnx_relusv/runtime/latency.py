@@ -1,16 +1,22 @@
-"""Latency of two models, measured in turn so that a machine's mood hits both alike."""
+"""Latency of models, measured in turn so that a machine's mood hits all alike."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 
-from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.session import CPU, Session, on_device
 
 _WARM_UP_RUNS = 3
 _LEAST_RUNS = 10
 _SECONDS = 2.0
 _MOST_RUNS = 200
+# Blocks by themselves: their times are compared with one another, not with a clock, so what
+# disturbs a run is left out.
+_LEAST_ROUNDS, _MOST_ROUNDS, _ROUND_SECONDS = 7, 60, 0.3
+_QUANTILE = 0.1
 
 
 def interleaved_latency(
@@ -18,17 +24,50 @@ def interleaved_latency(
 ) -> tuple[float, float]:
     """Median seconds of one run of each model on the same feeds.
 
-    The runs alternate A B A B, after a warm-up, for about two seconds.
+    The runs go A B B A A B ..., after a warm-up, for about two seconds: each model is as often
+    behind itself as behind the other one.
     """
-    sessions = (before, after)
-    for session in sessions:
+    runs = (partial(before.run, feeds), partial(after.run, feeds))
+    for run in runs:
         for _ in range(_WARM_UP_RUNS):
-            session.run(feeds)
+            run()
     seconds: tuple[list[float], list[float]] = ([], [])
     end = perf_counter() + _SECONDS
     while len(seconds[0]) < _LEAST_RUNS or (perf_counter() < end and len(seconds[0]) < _MOST_RUNS):
-        for session, measured in zip(sessions, seconds, strict=True):
-            start = perf_counter()
-            session.run(feeds)
-            measured.append(perf_counter() - start)
+        first = len(seconds[0]) % 2
+        for place in (first, 1 - first):
+            seconds[place].append(_seconds(runs[place]))
     return median(seconds[0]), median(seconds[1])
+
+
+def undisturbed_latencies(
+    sessions: Sequence[Session], feeds: dict[str, np.ndarray]
+) -> tuple[float, ...]:
+    """Seconds of one run of each of several models on the same feeds, without disturbances.
+
+    The models run in turn after a warm-up, for about a third of a second altogether and seven times
+    each at least. Of its times the lowest tenth ends at the result. On a GPU, inputs and outputs
+    stay there.
+    """
+    runs = [_run_of(session, feeds) for session in sessions]
+    for run in runs:
+        for _ in range(_WARM_UP_RUNS):
+            run()
+    rounds: list[list[float]] = []
+    end = perf_counter() + _ROUND_SECONDS
+    while len(rounds) < _LEAST_ROUNDS or (perf_counter() < end and len(rounds) < _MOST_ROUNDS):
+        rounds.append([_seconds(run) for run in runs])
+    return tuple(np.quantile(rounds, _QUANTILE, axis=0).tolist())
+
+
+def _run_of(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
+    if session.provider == CPU:
+        return partial(session.run, feeds)
+    held = {name: on_device(values, session.provider) for name, values in feeds.items()}
+    return partial(session.run_on_device, held, session.output_names)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = perf_counter()
+    run()
+    return perf_counter() - start

@@ -21,6 +21,7 @@ from onnx_relusv.results import (
     Evaluation,
     Inspection,
     Latency,
+    LatencyOutcome,
     Provenance,
     RankSaving,
     Trial,
@@ -161,7 +162,15 @@ def grouped_row() -> BlockRow:
 
 
 def planned(row: BlockRow, choice: Choice, after: Cost) -> BlockRow:
-    return replace(row, choice=choice, level=choice.level, cost_after=after)
+    times = (None, None) if choice.action == "keep" else (0.0025, 0.00125)
+    return replace(
+        row,
+        choice=choice,
+        level=choice.level,
+        cost_after=after,
+        latency_before=times[0],
+        latency_after=times[1],
+    )
 
 
 REFUSALS = (
@@ -340,3 +349,20 @@ def judged(comparison: Comparison) -> Comparison:
         metric=MetricChange(name="own.py:f1", samples=1000, part="all", before=0.5, after=0.625),
     )
     return replace(comparison, evaluation=evaluation)
+
+
+@pytest.fixture
+def faster(compression: Compression) -> Compression:
+    """With a budget on latency, and what came of it."""
+    return replace(
+        compression,
+        budgets=Budgets(size=0.5, latency=0.6),
+        batch=32,
+        latency=LatencyOutcome(
+            asked=0.6,
+            planned=0.5625,
+            measured=Latency(batch=32, before=0.02, after=0.0115),
+            provider="CPUExecutionProvider",
+            threads=2,
+        ),
+    )

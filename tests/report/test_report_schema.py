@@ -87,6 +87,7 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     compression: Compression,
     certified: Compression,
     estimated: Compression,
+    faster: Compression,
     comparison: Comparison,
     judged: Comparison,
 ) -> None:
@@ -96,10 +97,12 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     compression = replace(compression, rows=measured(compression.rows))
     certified = replace(certified, rows=compression.rows)
     estimated = replace(estimated, rows=compression.rows)
+    faster = replace(faster, rows=compression.rows)
     checker.check(inspection_data(inspection), "Inspection", "inspection")
     checker.check(compression_data(compression), "Compression", "compression")
     checker.check(compression_data(certified), "Compression", "certified")
     checker.check(compression_data(estimated), "Compression", "estimated")
+    checker.check(compression_data(faster), "Compression", "faster")
     checker.check(comparison_data(comparison), "Comparison", "comparison")
     checker.check(comparison_data(judged), "Comparison", "judged")
     checker.check(trace_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")

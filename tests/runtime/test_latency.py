@@ -5,7 +5,7 @@ import pytest
 from onnx_graphs import node, runnable
 
 from onnx_relusv.runtime import latency
-from onnx_relusv.runtime.latency import interleaved_latency
+from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import CPU, Session
 
 FEEDS = {"x": np.zeros(2, np.float32)}
@@ -47,7 +47,7 @@ def test_the_models_run_in_turn_after_a_warm_up(clock: Clock) -> None:
     before, after = Timed("A", clock, [0.25]), Timed("B", clock, [0.5])
     assert interleaved_latency(before, after, FEEDS) == (0.25, 0.5)
     # Slow models: the least number of runs, though two seconds are long over.
-    assert clock.ran == [*"AAABBB", *("AB" * 10)]
+    assert clock.ran == [*"AAABBB", *("ABBA" * 5)]
 
 
 def test_the_median_ignores_what_interrupts_a_run(clock: Clock) -> None:
@@ -61,9 +61,29 @@ def test_fast_models_run_for_two_seconds(clock: Clock) -> None:
     before, after = Timed("A", clock, [0.015625]), Timed("B", clock, [0.015625])
     assert interleaved_latency(before, after, FEEDS) == (0.015625, 0.015625)
     # Powers of two add up without rounding: 64 pairs of 2/64 of a second.
-    assert clock.ran[6:] == [*("AB" * 64)]
+    assert clock.ran[6:] == [*("ABBA" * 32)]
 
 
 def test_very_fast_models_stop_at_the_most_runs(clock: Clock) -> None:
     interleaved_latency(Timed("A", clock, [2**-20]), Timed("B", clock, [2**-20]), FEEDS)
-    assert clock.ran[6:] == [*("AB" * 200)]
+    assert clock.ran[6:] == [*("ABBA" * 100)]
+
+
+def test_several_models_run_in_turn_and_disturbances_do_not_count(clock: Clock) -> None:
+    # Two of the eleven times are long; the lowest tenth ends at the second lowest.
+    warm_up = [9.0, 9.0, 9.0]
+    first = [*warm_up, 0.0625, 8.0, 0.03125, 8.0, *[0.25] * 7]
+    sessions = [Timed("A", clock, first), Timed("B", clock, [0.5]), Timed("C", clock, [0.0])]
+    found = undisturbed_latencies(sessions, FEEDS)
+    assert clock.ran[:9] == [*"AAABBBCCC"]
+    # Seven rounds, though the time is long over: the tenth of seven lies 0.6 from the lowest on.
+    assert clock.ran[9:] == [*("ABC" * 7)]
+    assert found == pytest.approx((0.03125 + 0.6 * 0.03125, 0.5, 0.0), rel=1e-12)
+
+
+def test_fast_models_run_for_a_while(clock: Clock) -> None:
+    undisturbed_latencies([Timed("A", clock, [2**-7])], FEEDS)
+    # 39 times 2^-7 are more than 0.3.
+    assert len(clock.ran) == 3 + 39
+    undisturbed_latencies([Timed("B", clock, [2**-20])], FEEDS)
+    assert clock.ran.count("B") == 3 + 60

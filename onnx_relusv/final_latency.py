@@ -1,0 +1,96 @@
+"""What a written file takes: the whole of it under a budget, and every block that changed."""
+
+from onnx_relusv.block_latency import block_seconds
+from onnx_relusv.decisions import Plan
+from onnx_relusv.errors import BudgetError
+from onnx_relusv.graph.model import Model
+from onnx_relusv.model_latency import Race, length
+from onnx_relusv.opened import Opened
+from onnx_relusv.progress import Progress
+from onnx_relusv.report.formatting import seconds_text
+from onnx_relusv.results import Latency, LatencyOutcome
+from onnx_relusv.rewriting import changes_of
+from onnx_relusv.runtime.threads import default_threads
+from onnx_relusv.timings import Timings
+
+# A file may seem to be over its budget by this share of it: measurements vary that much.
+MARGIN = 0.05
+_MOST_MEASURED = 3
+# A block that takes longer by more than this share is called slower.
+SLOWER = 0.1
+
+# By key, seconds of a block by itself, before and after.
+BlockTimes = dict[str, tuple[float, float]]
+
+
+def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome | None:
+    """Measures a file that is about to get its name; None without a budget on latency.
+
+    A file that seems to be over the budget is measured again, since a machine that is busy with
+    something else does not hit both models alike.
+
+    Raises:
+        BudgetError: It is over its budget by more than `MARGIN` of it.
+    """
+    asked = plan.budgets.latency
+    if asked is None:
+        return None
+    race = Race(opened, plan.batch)
+    found: list[LatencyOutcome] = []
+    while len(found) < _MOST_MEASURED and not any(one.share <= asked for one in found):
+        found.append(
+            LatencyOutcome(
+                asked=asked,
+                planned=plan.latency,
+                measured=race.against(written.path),
+                provider=opened.provider,
+                threads=default_threads(),
+            )
+        )
+    least = min(found, key=lambda one: one.share)
+    check_latency(least.asked, least.measured)
+    return least
+
+
+def check_latency(asked: float, measured: Latency) -> None:
+    """Holds a measured time against a budget.
+
+    Raises:
+        BudgetError: It is over the budget by more than `MARGIN` of it.
+    """
+    share = measured.after / measured.before
+    if share > asked * (1 + MARGIN):
+        raise BudgetError(
+            f"the file takes {share:.4g} of the time at batch {measured.batch}, over the budget of "
+            f"{asked:.4g}; nothing was written. Is the machine busy? Try again, or ask for less."
+        )
+
+
+def block_times(opened: Opened, plan: Plan, progress: Progress) -> BlockTimes:
+    """Times every block that changes by itself, before and after; equal ones once."""
+    changes = changes_of(opened, plan)
+    timings: Timings = {}
+    batch = length(opened, plan.batch)
+    found: BlockTimes = {}
+    with progress.stage("Latency of the changed blocks", len(changes)) as advance:
+        for change in changes:
+            layers = [(change.form, change.rank)]
+            before, after = block_seconds(opened, change.block, batch, layers, timings)
+            found[change.block.key] = before, after[0]
+            advance(1)
+    return found
+
+
+def slower_blocks(times: BlockTimes, batch: int) -> tuple[str, ...]:
+    """A warning that names the blocks that their rewrite makes slower; empty without any."""
+    named = [
+        f"{key} ({seconds_text(before)} -> {seconds_text(after)})"
+        for key, (before, after) in times.items()
+        if after > before * (1 + SLOWER)
+    ]
+    if not named:
+        return ()
+    return (
+        f"Smaller, but slower by themselves at batch {batch}: {', '.join(named)}. "
+        "--exclude keeps them as they are.",
+    )

@@ -1,0 +1,34 @@
+import onnxruntime
+import pytest
+
+from onnx_relusv.runtime import threads
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.threads import default_threads
+
+
+def test_threads_are_counted_as_onnxruntime_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not threads._OWN_THREADS.is_dir():
+        pytest.skip("this operating system does not list threads")
+    original = Session.__init__
+
+    def with_three(self: Session, *arguments: object) -> None:
+        original(self, *arguments, threads=3)  # type: ignore[arg-type]
+
+    default_threads.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "__init__", with_three)
+        assert default_threads() == 3
+    default_threads.cache_clear()
+    counted = default_threads()
+    assert counted is not None
+    assert 1 <= counted <= 1024
+    assert onnxruntime.SessionOptions().intra_op_num_threads == 0
+
+
+def test_where_nobody_lists_them_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    default_threads.cache_clear()
+    monkeypatch.setattr(threads, "_OWN_THREADS", tmp_path_factory.mktemp("a") / "missing")
+    assert default_threads() is None
+    default_threads.cache_clear()

@@ -1,0 +1,145 @@
+"""Plans under a budget on latency, with given times: by level, by damage, and with others."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from examples import block, gemm
+from offers import Offers, candidate, convex, origin, total_of
+
+from onnx_relusv.allocation import Origin, make_plan
+from onnx_relusv.cost import block_cost
+from onnx_relusv.decisions import Budgets, Candidate, Cost, Plan
+from onnx_relusv.errors import BudgetError
+from onnx_relusv.limits import TIMING_NOISE
+from onnx_relusv.multiplier import make_damage_plan
+from onnx_relusv.records import Block
+
+Make = Callable[[Sequence[Block], Mapping[str, Sequence[Candidate]], Budgets, Origin], Plan]
+
+
+def by_damage(
+    blocks: Sequence[Block],
+    offers: Mapping[str, Sequence[Candidate]],
+    budgets: Budgets,
+    source: Origin,
+) -> Plan:
+    return make_damage_plan(blocks, offers, [], budgets, source)
+
+
+WAYS: list[Make] = [make_plan, by_damage]
+
+
+def timed(
+    blocks: Sequence[Block], offers: Offers, *, whole: float, dense: float = 1.0
+) -> tuple[Offers, Origin]:
+    """Times that go with the rank: a hundredth of the block for each."""
+    found = {
+        key: [replace(each, latency=dense * each.rank / 100) for each in own]
+        for key, own in offers.items()
+    }
+    source = replace(
+        origin(replace(total_of(blocks), latency=whole)),
+        latencies={item.key: dense for item in blocks},
+        batch=8,
+    )
+    return found, source
+
+
+def latency_of(plan: Plan, offers: Offers, source: Origin) -> float:
+    total = source.total.latency
+    for choice in plan.choices:
+        if choice.action == "double_layer":
+            (own,) = (each for each in offers[choice.key] if each.rank == choice.rank)
+            total += own.latency - source.latencies[choice.key]
+    return total / source.total.latency
+
+
+@pytest.mark.parametrize("make", WAYS)
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.45])
+def test_the_budget_is_kept_and_spent(make: Make, share: float) -> None:
+    blocks, offers, _ = convex([1.0, 8.0, 27.0])
+    # A quarter of the time is spent outside of the blocks.
+    offers, source = timed(blocks, offers, whole=4.0)
+    plan = make(blocks, offers, Budgets(latency=share), source)
+    assert plan.latency == pytest.approx(latency_of(plan, offers, source), rel=1e-12)
+    assert plan.latency is not None
+    # By level all ranks move together, three hundredths of a block at a time.
+    assert share - 0.01 <= plan.latency <= share
+    assert plan.batch == 8
+
+
+@pytest.mark.parametrize("make", WAYS)
+def test_what_lies_outside_of_the_blocks_stays(make: Make) -> None:
+    blocks, offers, _ = convex([1.0, 1.0, 1.0])
+    offers, source = timed(blocks, offers, whole=4.0)
+    least = (1 + 3 / 100) / 4
+    assert make(blocks, offers, Budgets(latency=least + 1e-9), source).latency == pytest.approx(
+        least
+    )
+    with pytest.raises(BudgetError, match=rf"estimated {least:.4g} of the latency"):
+        make(blocks, offers, Budgets(latency=least - 1e-3), source)
+
+
+@pytest.mark.parametrize("make", WAYS)
+def test_what_makes_a_block_slower_is_not_taken(make: Make) -> None:
+    blocks, offers, _ = convex([1.0, 1.0])
+    offers, source = timed(blocks, offers, whole=4.0)
+    slow = 1 + TIMING_NOISE
+    offers["b0"] = [replace(each, latency=slow * 1.001) for each in offers["b0"]]
+    plan = make(blocks, offers, Budgets(latency=0.8), source)
+    assert [choice.action for choice in plan.choices] == ["keep", "double_layer"]
+    assert plan.choices[0].why == "every smaller form is slower"
+    # Without a budget on latency nobody cares.
+    without = make(blocks, offers, Budgets(size=0.3), source)
+    assert {choice.action for choice in without.choices} == {"double_layer"}
+    assert without.latency is None
+    # Within the noise, a block may still shrink for the size.
+    offers["b0"] = [replace(each, latency=slow * 0.999) for each in offers["b0"]]
+    both = make(blocks, offers, Budgets(size=0.3, latency=0.99), source)
+    assert {choice.action for choice in both.choices} == {"double_layer"}
+
+
+@pytest.mark.parametrize("make", WAYS)
+def test_three_budgets_hold_together(make: Make) -> None:
+    blocks, offers, _ = convex([1.0, 3.0, 9.0])
+    offers, source = timed(blocks, offers, whole=4.0)
+    for budgets in (
+        Budgets(size=0.7, macs=0.97, latency=0.5),
+        Budgets(size=0.4, macs=0.97, latency=0.9),
+        Budgets(size=0.9, macs=0.6, latency=0.9),
+    ):
+        plan = make(blocks, offers, budgets, source)
+        assert plan.latency is not None
+        spent = [
+            plan.size / (budgets.size or 1),
+            plan.macs / (budgets.macs or 1),
+            plan.latency / (budgets.latency or 1),
+        ]
+        assert 0.98 <= max(spent) <= 1
+    with pytest.raises(BudgetError, match=r"bytes and .* MACs and .* of the latency"):
+        make(blocks, offers, Budgets(size=0.01, macs=0.5, latency=0.5), source)
+
+
+def test_the_form_follows_the_time() -> None:
+    """Of two forms of equal damage, the one that saves MACs may take longer."""
+    item = block(gemm(100, 10), key="only", original_bytes=4_000)
+    few = replace(candidate(1, 0.4, 2_000, 100, "spatial"), damage=1.0, latency=0.9)
+    fast = replace(candidate(2, 0.4, 2_000, 900, "channel"), damage=1.0, latency=0.3)
+    total = Cost(bytes=4_000, macs=block_cost(item).macs, latency=1.0)
+    source = replace(origin(total), latencies={"only": 1.0})
+    for make in WAYS:
+        for budgets, form in ((Budgets(macs=0.5), "spatial"), (Budgets(latency=0.5), "channel")):
+            (choice,) = make([item], {"only": [few, fast]}, budgets, source).choices
+            assert choice.form == form
+
+
+@pytest.mark.parametrize("make", WAYS)
+def test_blocks_that_were_left_out_need_no_times(make: Make) -> None:
+    blocks, offers, _ = convex([1.0, 1.0])
+    offers, source = timed(blocks, offers, whole=4.0)
+    del offers["b0"]
+    source = replace(source, latencies={"b1": 1.0})
+    plan = make(blocks, offers, Budgets(latency=0.9), source)
+    assert plan.choices[0].why == "left out by --include or --exclude"
+    assert plan.choices[1].action == "double_layer"

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from examples import conv, gemm, linear_map
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_relusv.forms import available_forms, compose, first_shape, second_shape
+from onnx_relusv.records import Geometry, LinearMap
+from onnx_relusv.stand_ins import stand_in
+
+
+@pytest.mark.parametrize(
+    "geometry", [gemm(60, 40), conv(16, 24, (3, 3)), conv(16, 24, (3, 3), groups=2)]
+)
+@given(rank=st.integers(1, 8), scale=st.sampled_from([1e-3, 1.0, 1e3]), seed=st.integers(0, 99))
+def test_they_have_the_shapes_and_about_the_size_of_the_block(
+    geometry: Geometry, rank: int, scale: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = linear_map(geometry, rng)
+    linear = LinearMap(scale * drawn.weight, np.zeros(geometry.out_channels))
+    for form in available_forms(geometry):
+        found = stand_in(form, geometry, linear, rank, rng)
+        assert found.first.shape == (geometry.groups, *first_shape(form, geometry, rank))
+        assert found.second.shape == (geometry.groups, *second_shape(form, geometry, rank))
+        norm = np.linalg.norm(compose(form, geometry, found.first, found.second))
+        # Products of Gaussians: equal in the mean, and of rank 1 they vary most.
+        assert 0.3 < norm / np.linalg.norm(linear.weight) < 3
+        assert np.all(found.bias != 0)
+
+
+def test_a_bias_stays() -> None:
+    linear = linear_map(gemm(6, 4), np.random.default_rng(0))
+    found = stand_in("pair", gemm(6, 4), linear, 2, np.random.default_rng(1))
+    assert np.array_equal(found.bias, linear.bias)
