@@ -40,7 +40,8 @@ def block_candidates(
         if not ranks:
             continue
         reached = levels(form, block.geometry, linear, moments, parts, ranks)
-        # A larger rank is never worse; rounding may say otherwise where levels are equal.
+        # A larger rank is never worse in the mean; rounding may say otherwise of equal levels, and
+        # of a tucker, whose bases are not best in the spectral norm, so may the level itself.
         reached = np.minimum.accumulate(reached)
         found.extend(
             _candidate(block, form, rank, float(level))

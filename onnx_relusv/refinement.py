@@ -142,10 +142,10 @@ def _chained(factors: Factors, geometry: Geometry, map_slope: np.ndarray) -> lis
     """The slope with respect to the factors, in the order in which their layers run."""
     matrix = forms.unfold(factors.form, geometry, map_slope)
     *before, last = _singles(factors)
-    inner_slope: npt.NDArray[np.float32] = last.transpose(0, 2, 1) @ matrix
+    inner_slope = np.asarray(last.transpose(0, 2, 1) @ matrix, np.float32)
     last_slope = matrix @ forms.inner(*before).transpose(0, 2, 1)
-    slopes = [*forms.inner_slopes(inner_slope, *before), last_slope]
-    return [slope.astype(np.float64) for slope in slopes]
+    slopes = (*forms.inner_slopes(inner_slope, *before), last_slope)
+    return [np.asarray(slope, np.float64) for slope in slopes]
 
 
 def _singles(factors: Factors) -> list[npt.NDArray[np.float32]]:

@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "regression": {"factors", "fitted", "records", "spectra"},
     "refinement": {"balance", "decisions", "forms", "records", "runtime", "spectra"},
     "importance": {"records"},
+    "dominance": {"decisions"},
     "candidates": {"cost", "decisions", "factors", "forms", "records", "spectra"},
     "certify": set(),
     "class_scores": {"errors", "samples"},

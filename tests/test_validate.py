@@ -195,7 +195,7 @@ def test_an_unchanged_file_is_not_smaller(network: Rewritten, tmp_path: Path) ->
         network.validated(tmp_path, network.searched.model.proto, claim=claim)
 
 
-@pytest.mark.parametrize("form", ["channel", "spatial"])
+@pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("in_data_metric", [False, True])
 def test_a_level_that_is_worse_than_stated(
     network: Rewritten, form: Form, in_data_metric: bool
