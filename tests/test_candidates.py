@@ -95,7 +95,7 @@ def test_the_level_is_the_next_singular_value_over_the_first(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_one_by_itself_is_the_same(name: str, with_moments: bool) -> None:
     item, linear, seen = made(name, with_moments=with_moments)
-    least = {form: np.inf for form in forms.available_forms(item.geometry)}
+    least = dict.fromkeys(forms.available_forms(item.geometry), np.inf)
     for candidate in found(item, linear, seen):
         alone = candidate_at(item, linear, seen, candidate.form, candidate.rank)
         assert (alone.bytes, alone.macs) == (candidate.bytes, candidate.macs)
