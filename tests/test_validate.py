@@ -216,6 +216,17 @@ def test_a_level_that_is_worse_than_stated(
             check_stated_level(change, fitted, wrong)
 
 
+def test_a_tucker_passes_and_a_wrong_core_does_not(network: Rewritten, tmp_path: Path) -> None:
+    three = rewritten(network.searched, rank=6, chosen={"c": "spatial", "e": "tucker"})
+    assert len(three.proto.graph.node) == len(network.proto.graph.node) + 1
+    three.validated(tmp_path)
+    proto = ModelProto()
+    proto.CopyFrom(three.proto)
+    change_initializer(proto, "e/core_weight", lambda weight: weight[..., ::-1].copy())
+    with pytest.raises(ValidationError, match="e differs from the reference"):
+        three.validated(tmp_path, proto)
+
+
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_factors_beyond_the_range_of_their_type(network: Rewritten, value: float) -> None:
     searched = network.searched
