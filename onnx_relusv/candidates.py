@@ -13,7 +13,8 @@ from onnx_relusv.records import Block, LinearMap, Moments
 from onnx_relusv.spectra.singular import Decomposition
 
 # Ratio of neighbouring ranks where a level is costly to compute; 1.09 wastes 4 % on average.
-_SPATIAL_STEP = 1.09
+_COSTLY: frozenset[Form] = frozenset({"spatial", "tucker"})
+_STEP = 1.09
 
 
 def block_candidates(
@@ -39,7 +40,8 @@ def block_candidates(
         if not ranks:
             continue
         reached = levels(form, block.geometry, linear, moments, parts, ranks)
-        # A larger rank is never worse; rounding may say otherwise where levels are equal.
+        # A larger rank is never worse in the mean; rounding may say otherwise of equal levels, and
+        # of a tucker, whose bases are not best in the spectral norm, so may the level itself.
         reached = np.minimum.accumulate(reached)
         found.extend(
             _candidate(block, form, rank, float(level))
@@ -71,13 +73,16 @@ def _useful_ranks(block: Block, form: Form) -> Sequence[int]:
     now, size = block_cost(block), item_size(block)
     largest = forms.largest_rank(form, block.geometry)
     ranks: Iterable[int] = range(1, largest)
-    if form == "spatial":
-        steps = np.log(max(largest, 2)) / np.log(_SPATIAL_STEP)
+    if form in _COSTLY:
+        steps = np.log(max(largest, 2)) / np.log(_STEP)
         ladder = np.geomspace(1, largest, int(steps) + 2).round().astype(int)
         ranks = [int(rank) for rank in np.unique(ladder)]
-    useful = []
+    useful: list[int] = []
+    last = None
     for rank in ranks:
         cost = candidate_cost(block, form, rank, size)
-        if cost.bytes < now.bytes and cost.macs <= now.macs:
+        # A tucker whose r has reached the rows gets wider in front of the core only now and then.
+        if cost.bytes < now.bytes and cost.macs <= now.macs and cost != last:
             useful.append(rank)
+        last = cost
     return useful

@@ -41,12 +41,15 @@ def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
         The cost; its bytes are an upper bound, by several hundred and more for long names.
     """
     numbers = forms.parameters(form, block.geometry, rank) + block.geometry.out_channels
-    # Each new name is the key and a suffix. Two nodes name themselves, their inner tensor twice
-    # and three initializers three times (once as inputs of the graph, before IR version 4); a
-    # MatMul's bias adds a node and a tensor.
-    occurrences = 16 if block.geometry.kind == "matmul" else 13
+    # Each new name is the key and a suffix. Nodes name themselves, the tensors between them twice,
+    # and initializers, a bias among them, three times (once as inputs of the graph, before IR
+    # version 4); a MatMul's bias adds a node and a tensor.
+    nodes = len(forms.shapes(form, block.geometry, rank))
+    occurrences = nodes + 2 * (nodes - 1) + 3 * (nodes + 1)
+    if block.geometry.kind == "matmul":
+        occurrences += 3
     names = occurrences * (len(block.key.encode()) + _SUFFIX)
-    overhead = 3 * _INITIALIZER_OVERHEAD + 2 * _NODE_OVERHEAD + names
+    overhead = (nodes + 1) * _INITIALIZER_OVERHEAD + nodes * _NODE_OVERHEAD + names
     return Cost(
         bytes=numbers * item_size + overhead,
         macs=forms.macs(form, block.geometry, rank, block.source_shape, block.output_shape),

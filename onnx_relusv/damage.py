@@ -13,6 +13,7 @@ import numpy as np
 from onnx_relusv.cache import NO_CACHE, Fields
 from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import Candidate, DamageCurve, Form
+from onnx_relusv.dominance import undominated
 from onnx_relusv.entries.curves import curves_arrays, curves_of
 from onnx_relusv.factors import as_stored, double_layers
 from onnx_relusv.opened import BlockMoments, Opened
@@ -52,10 +53,13 @@ def damage_curves(
         measure: What damage is; the divergence that fits the outputs if None.
 
     Returns:
-        By block key, one curve a form.
+        By block key, one curve a form, of those that no other form beats.
     """
     blocks = [block for block in opened.blocks if candidates.get(block.key)]
-    measured = {block.key: ranks_to_measure(block, candidates[block.key]) for block in blocks}
+    measured = {
+        block.key: ranks_to_measure(block, _worth_measuring(block, candidates[block.key]))
+        for block in blocks
+    }
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     few = _thinned(opened, samples, tries)
     # Nobody knows what somebody else's code depends on.
@@ -98,6 +102,11 @@ def _thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
     affordable = int(2 * _MOST_PASSES * opened.samples.count / max(tries, 1))
     count = min(samples.count, max(_FEWEST, affordable))
     return samples.part(np.linspace(0, samples.count - 1, count).round().astype(int))
+
+
+def _worth_measuring(block: Block, offered: Sequence[Candidate]) -> list[Candidate]:
+    least, most = (share * block.original_bytes for share in (_LEAST_SHARE, _MOST_SHARE))
+    return undominated(offered, least, most)
 
 
 def ranks_to_measure(block: Block, offered: Sequence[Candidate]) -> dict[Form, tuple[int, ...]]:

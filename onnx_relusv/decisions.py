@@ -1,12 +1,13 @@
 """The frozen records of what was decided, and of the numbers that carry it out."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnx_relusv.records import Floats, ReadOnlyArrays
 
-Form = Literal["pair", "channel", "spatial"]
+Form = Literal["pair", "channel", "spatial", "tucker"]
 Action = Literal["keep", "double_layer"]
 Allocation = Literal["level", "damage"]
 
@@ -17,7 +18,7 @@ class Candidate:
 
     Attributes:
         form: The double layer's form.
-        rank: Its inner width, per group.
+        rank: Its inner width, per group; of a tucker, that behind the core.
         level: |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 with L its composed kernel.
         bytes: What the new initializers and nodes occupy, an upper bound.
         macs: Multiply-accumulates for one sample.
@@ -161,10 +162,11 @@ class Factors(ReadOnlyArrays):
     Attributes:
         form: Its form.
         rank: Inner width, per group.
-        first: (groups, rank, first columns) float64.
-        second: (groups, second rows, rank) float64.
+        first: (groups, rank, first columns) float64; of a tucker (groups, p, input channels).
+        second: (groups, second rows, rank) float64; of a tucker (groups, rows, r).
         bias: (out_channels,) float64, added by the last layer.
         level: The level its composed kernel reaches.
+        core: (groups, r, p * kernel values) float64 between the two, of a tucker alone.
     """
 
     form: Form
@@ -173,3 +175,20 @@ class Factors(ReadOnlyArrays):
     second: Floats
     bias: Floats
     level: float
+    core: Floats | None = None
+
+    @property
+    def matrices(self) -> tuple[Floats, ...]:
+        """The factors in the order in which their layers run."""
+        if self.core is None:
+            return self.first, self.second
+        return self.first, self.core, self.second
+
+    def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":
+        """Other factors of the same shapes, in the order of `matrices`."""
+        return replace(
+            self,
+            first=matrices[0],
+            second=matrices[-1],
+            core=None if self.core is None else matrices[1],
+        )

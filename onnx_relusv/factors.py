@@ -9,6 +9,8 @@ spatial: L is a sum over kernel columns x of Q_x P, P of shape (k, c*y) and Q of
 spans the best rank k of the unfolded kernel in the covariance of one kernel column, averaged over
 the columns; Q is then the least squares answer in the whole C. For C = I both steps are the plain
 SVD of the unfolded kernel.
+
+tucker: see the module of that name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +21,11 @@ import scipy.linalg
 from onnx import helper
 
 from onnx_relusv import forms
+from onnx_relusv.balance import balanced
 from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.records import Block, Floats, Geometry, LinearMap, Moments
 from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
+from onnx_relusv.tucker import NestedTucker
 
 
 def levels(
@@ -50,6 +54,9 @@ def levels(
         W, C = linear.weight[group], _metric(moments, group)
         if form == "spatial":
             gaps[group] = [spectral_norm(gram) for gram in _spatial_gaps(geometry, W, C, ranks)]
+        elif form == "tucker":
+            nested = NestedTucker(geometry, W, C, max(ranks))
+            gaps[group] = [spectral_norm(gram) for gram in nested.gaps(ranks)]
         else:
             gaps[group] = np.append(parts[group].sigma, 0.0)[list(ranks)]
     largest = max(float(part.sigma[0]) for part in parts)
@@ -89,13 +96,15 @@ def double_layers(
     """
     largest = max(ranks)
     nested = [
-        _Nested(form, geometry, W, _metric(moments, group), largest)
+        NestedTucker(geometry, W, _metric(moments, group), largest)
+        if form == "tucker"
+        else _Nested(form, geometry, W, _metric(moments, group), largest)
         for group, W in enumerate(linear.weight)
     ]
     for rank in ranks:
-        pairs = [_balanced(*group.at(rank)) for group in nested]
-        first, second = (np.stack(side) for side in zip(*pairs, strict=True))
-        composed = forms.compose(form, geometry, first, second)
+        groups = [group.at(rank) for group in nested]
+        matrices = balanced(*(np.stack(each) for each in zip(*groups, strict=True)))
+        composed = forms.compose(form, geometry, *matrices)
         bias = linear.bias
         if moments is not None:
             shift = np.einsum("grc,gc->gr", linear.weight - composed, moments.mean)
@@ -103,10 +112,11 @@ def double_layers(
         yield Factors(
             form=form,
             rank=rank,
-            first=first,
-            second=second,
+            first=matrices[0],
+            second=matrices[-1],
             bias=bias,
             level=composed_level(linear, composed, moments),
+            core=matrices[1] if form == "tucker" else None,
         )
 
 
@@ -128,11 +138,10 @@ def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None)
 def as_stored(block: Block, factors: Factors) -> LinearMap:
     """The dense map that factors stand for once they are rounded to the type of the weight."""
     dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
-    first, second, bias = (
-        values.astype(dtype).astype(np.float64)
-        for values in (factors.first, factors.second, factors.bias)
+    *matrices, bias = (
+        values.astype(dtype).astype(np.float64) for values in (*factors.matrices, factors.bias)
     )
-    return LinearMap(forms.compose(factors.form, block.geometry, first, second), bias)
+    return LinearMap(forms.compose(factors.form, block.geometry, *matrices), bias)
 
 
 def _metric(moments: Moments | None, group: int) -> Floats | None:
@@ -142,15 +151,6 @@ def _metric(moments: Moments | None, group: int) -> Floats | None:
 def _energy(matrix: Floats, metric: Floats | None) -> Floats:
     """M C M', whose largest eigenvalue is |M C^(1/2)|_2 squared."""
     return matrix @ matrix.T if metric is None else matrix @ metric @ matrix.T
-
-
-def _balanced(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """Gives each inner channel equal norms on both sides, which low-precision storage needs."""
-    before, after = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=0)
-    ratio = np.ones_like(before)
-    np.divide(after, before, out=ratio, where=(before > 0) & (after > 0))
-    scale = np.sqrt(ratio)
-    return first * scale[:, None], second / scale
 
 
 class _Nested:

@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv import forms
+from onnx_relusv.balance import balanced
 from onnx_relusv.decisions import Factors
 from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
@@ -71,9 +73,7 @@ class Objective(ReadOnlyArrays):
         self, factors: Factors, rows: Rows, chosen: np.ndarray | slice, outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
         geometry, activation = self.geometry, self.activation
-        # In the precision of the graph: this product is as large as the graph's own.
-        first, second = factors.first.astype(np.float32), factors.second.astype(np.float32)
-        composed = forms.compose(factors.form, geometry, first, second)
+        composed = forms.compose(factors.form, geometry, *_singles(factors))
         shape = (geometry.groups, 1, geometry.rows)
         slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,)).reshape(shape)
         feeds = {
@@ -117,23 +117,24 @@ def refined(
         rng: Shuffles.
         advance: Told of every epoch.
     """
-    balanced = _balanced(start)
+    # Steps of one length then do as much to every factor.
+    even = start.with_matrices(balanced(*start.matrices))
     best, least = start, objective.value(start, selecting)
     spread = float(np.std(fitting.target)) or 1.0
-    sizes = (_size(balanced.first), _size(balanced.second), spread)
-    optimizer = _Adam([balanced.first, balanced.second, balanced.bias])
+    sizes = [*map(_size, even.matrices), spread]
+    optimizer = _Adam([*even.matrices, even.bias])
     per_epoch = max(1, fitting.count // _ROWS_A_STEP)
     steps = EPOCHS * per_epoch
     for _ in range(EPOCHS):
         for part in np.array_split(rng.permutation(fitting.count), per_epoch):
-            current = _with(balanced, optimizer.parameters)
+            current = _with(even, optimizer.parameters)
             map_slope, bias_slope = objective.slope(current, fitting, part)
             share = _STEP * 0.5 * (1 + np.cos(np.pi * optimizer.steps / steps))
             optimizer.step(
                 [*_chained(current, objective.geometry, map_slope), bias_slope],
                 [share * size for size in sizes],
             )
-        current = _with(balanced, optimizer.parameters)
+        current = _with(even, optimizer.parameters)
         reached = objective.value(current, selecting)
         if reached < least:
             best, least = current, reached
@@ -142,30 +143,23 @@ def refined(
 
 
 def _chained(factors: Factors, geometry: Geometry, map_slope: np.ndarray) -> list[Floats]:
-    """The slope with respect to both factors."""
+    """The slope with respect to the factors, in the order in which their layers run."""
     matrix = forms.unfold(factors.form, geometry, map_slope)
-    first, second = (
-        side.transpose(0, 2, 1).astype(np.float32) for side in (factors.first, factors.second)
-    )
-    return [(second @ matrix).astype(np.float64), (matrix @ first).astype(np.float64)]
+    *before, last = _singles(factors)
+    inner_slope = np.asarray(last.transpose(0, 2, 1) @ matrix, np.float32)
+    last_slope = matrix @ forms.inner(*before).transpose(0, 2, 1)
+    slopes = (*forms.inner_slopes(inner_slope, *before), last_slope)
+    return [np.asarray(slope, np.float64) for slope in slopes]
 
 
-def _balanced(factors: Factors) -> Factors:
-    """The same product, each inner unit with equal norms on both sides."""
-    before = np.linalg.norm(factors.first, axis=2)
-    after = np.linalg.norm(factors.second, axis=1)
-    known = (before > 0) & (after > 0)
-    ratio = np.sqrt(np.where(known, after, 1) / np.where(known, before, 1))
-    return replace(
-        factors,
-        first=factors.first * ratio[:, :, None],
-        second=factors.second / ratio[:, None, :],
-    )
+def _singles(factors: Factors) -> list[npt.NDArray[np.float32]]:
+    """The factors in the precision of the graph: their products are as large as the graph's own."""
+    return [matrix.astype(np.float32) for matrix in factors.matrices]
 
 
 def _with(factors: Factors, parameters: Sequence[Floats]) -> Factors:
-    first, second, bias = parameters
-    return replace(factors, first=first, second=second, bias=bias)
+    *matrices, bias = parameters
+    return replace(factors.with_matrices(matrices), bias=bias)
 
 
 def _size(values: Floats) -> float:

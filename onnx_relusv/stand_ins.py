@@ -23,10 +23,13 @@ def stand_in(
         Factors whose `level`, which nobody computed, is 1. Their bias is nowhere zero, since a
         fitted one hardly ever is.
     """
-    first_shape = (geometry.groups, *forms.first_shape(form, geometry, rank))
-    second_shape = (geometry.groups, *forms.second_shape(form, geometry, rank))
     norm = float(np.linalg.norm(linear.weight))
-    first = rng.standard_normal(first_shape) / np.sqrt(first_shape[-1])
-    second = rng.standard_normal(second_shape) * norm / np.sqrt(np.prod(second_shape))
+    drawn = []
+    for rows, columns in forms.shapes(form, geometry, rank):
+        drawn.append(rng.standard_normal((geometry.groups, rows, columns)) / np.sqrt(columns))
+    drawn[-1] *= norm / np.sqrt(geometry.groups * drawn[-1].shape[1])
     bias = np.where(linear.bias == 0, 1e-3, linear.bias)
-    return Factors(form=form, rank=rank, first=first, second=second, bias=bias, level=1.0)
+    core = drawn[1] if len(drawn) > 2 else None
+    return Factors(
+        form=form, rank=rank, first=drawn[0], core=core, second=drawn[-1], bias=bias, level=1.0
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from onnx_relusv.block_latency import block_seconds, layers_to_time, with_latency
 from onnx_relusv.decisions import Candidate, Plan
+from onnx_relusv.kept_timings import KeptTimings
 from onnx_relusv.model_latency import Race, length
 from onnx_relusv.opened import Opened
 from onnx_relusv.options import PlanOptions
@@ -54,11 +55,11 @@ def timed_candidates(
         candidates: By block key; other blocks are not timed.
         planning: The budgets and the batch.
         progress: Told of the blocks.
-        timings: Times that are known, which others are added to.
+        timings: Times that are known, which others are added to; those of the cache if None.
     """
     if planning.budgets.latency is None:
         return Timed(length(opened, planning.batch), candidates)
-    timings = {} if timings is None else timings
+    timings = KeptTimings(opened) if timings is None else timings
     race = Race(opened, planning.batch)
     layers = {
         block.key: layers_to_time(block, candidates[block.key])

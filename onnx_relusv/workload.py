@@ -29,8 +29,8 @@ def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
     geometry = block.geometry
     rows, columns, shorter = geometry.rows, geometry.columns, geometry.largest_rank
     # The kernel is decomposed as it is, and unfolded where that gives candidates.
-    unfolded = 0
-    if "spatial" in forms.available_forms(geometry):
+    available, unfolded = forms.available_forms(geometry), 0
+    if "spatial" in available:
         unfolded = forms.largest_rank("spatial", geometry)
     numbers = _WEIGHTS * geometry.out_channels * columns + _SQUARES * max(shorter, unfolded) ** 2
     work = shorter * rows * columns + _EIGEN * shorter**3 + _UNFOLDED * unfolded**3
@@ -38,6 +38,11 @@ def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
         # The covariance, and for an unfolded kernel the covariance in another order, and products.
         numbers += (geometry.groups + (2 if unfolded else 0)) * columns**2
         work += rows * columns**2 + (columns**3 // (2 * geometry.kernel[1]) if unfolded else 0)
+        if "tucker" in available:
+            # Products with the covariance and the root of what is left of it, where unfolded
+            # copies are gone; at the largest rank they are as large as the covariance.
+            numbers += (1 if unfolded else 3) * columns**2
+            work += columns**3 // 3
     constant = _CONSTANT_OF_CONV if geometry.kind == "conv" else _CONSTANT
     return Load(work=float(geometry.groups * work), memory=_FLOAT64 * numbers + constant)
 

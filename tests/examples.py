@@ -141,9 +141,5 @@ def moments(geometry: Geometry, rng: np.random.Generator) -> Moments:
     )
 
 
-def factor_shapes(
-    form: Form, geometry: Geometry, rank: int
-) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    first = forms.first_shape(form, geometry, rank)
-    second = forms.second_shape(form, geometry, rank)
-    return (geometry.groups, *first), (geometry.groups, *second)
+def factor_shapes(form: Form, geometry: Geometry, rank: int) -> tuple[tuple[int, int, int], ...]:
+    return tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, rank))

@@ -184,7 +184,7 @@ def full_rank(searched: Searched, keys: Iterable[str] | None = None) -> ModelPro
 
 def composed(block: Block, factors: Factors) -> LinearMap:
     """The dense map that factors stand for, in float64."""
-    kernel = compose(factors.form, block.geometry, factors.first, factors.second)
+    kernel = compose(factors.form, block.geometry, *factors.matrices)
     return LinearMap(kernel, factors.bias)
 
 

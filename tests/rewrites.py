@@ -1,5 +1,6 @@
 """Rewritten models with what is claimed of them, and their validation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from graphs import Searched, factors_of, model_proto, normal, normalization, search
 from onnx import ModelProto, helper
 
+from onnx_relusv.decisions import Form
 from onnx_relusv.factors import as_stored
 from onnx_relusv.forms import available_forms
 from onnx_relusv.graph.surgery import rewrite
@@ -55,11 +57,18 @@ class Rewritten:
             )
 
 
-def rewritten(searched: Searched, keys: set[str] | None = None, rank: int = 3) -> Rewritten:
-    """All blocks, or those that are named, at a low rank in their last form."""
+def rewritten(
+    searched: Searched,
+    keys: set[str] | None = None,
+    rank: int = 3,
+    chosen: Mapping[str, Form] | None = None,
+) -> Rewritten:
+    """All blocks, or those that are named, at a low rank in a chosen form or their last one."""
     blocks = {block.key: block for block in searched.blocks}
     factors = {
-        key: factors_of(searched, block, available_forms(block.geometry)[-1], rank)
+        key: factors_of(
+            searched, block, (chosen or {}).get(key, available_forms(block.geometry)[-1]), rank
+        )
         for key, block in blocks.items()
         if keys is None or key in keys
     }
@@ -77,4 +86,4 @@ def compressed_network(folder: Path) -> Rewritten:
     helper.set_model_props(proto, {"labels": "a,b"})
     searched = search(proto, folder, IMAGES)
     assert [block.key for block in searched.blocks] == ["c", "e", "i", "y"]
-    return rewritten(searched)
+    return rewritten(searched, chosen={"c": "spatial", "e": "spatial"})

@@ -206,7 +206,7 @@ def judged(model: Opened, watch: Watch, key: str, dense: LinearMap, *, rectified
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6, 9])
-@pytest.mark.parametrize("form", ["channel", "spatial"])
+@pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("kind", ["shortcut first", "identity"])
 def test_it_is_never_worse_than_plain_factors_where_it_was_chosen(
     kind: str, form: Form, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

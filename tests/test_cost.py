@@ -80,7 +80,13 @@ def opened_with(kind: str, prefix: str, folder: Path, *, ir_version: int = 8) ->
 @pytest.mark.parametrize("prefix", ["", "/model/encoder/layers.3/" * 12])
 @pytest.mark.parametrize(
     ("kind", "form"),
-    [("conv", "channel"), ("conv", "spatial"), ("gemm", "pair"), ("matmul", "pair")],
+    [
+        ("conv", "channel"),
+        ("conv", "spatial"),
+        ("conv", "tucker"),
+        ("gemm", "pair"),
+        ("matmul", "pair"),
+    ],
 )
 def test_bytes_are_an_upper_bound_of_what_is_written(
     kind: str, form: Form, prefix: str, ir_version: int, tmp_path: Path

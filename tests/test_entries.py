@@ -8,7 +8,7 @@ import pytest
 from examples import block, conv, gemm, linear_map, moments
 
 from onnx_relusv.candidates import block_candidates
-from onnx_relusv.decisions import Candidate, DamageCurve
+from onnx_relusv.decisions import Candidate, DamageCurve, Form
 from onnx_relusv.entries.curves import curves_arrays, curves_of
 from onnx_relusv.entries.factors import factors_arrays, factors_of
 from onnx_relusv.entries.measures import measures_arrays, measures_of
@@ -62,12 +62,13 @@ def test_moments() -> None:
     assert_same(moments_of(stored(moments_arrays(wanted))), wanted)
 
 
-def test_factors() -> None:
+@pytest.mark.parametrize("form", ["spatial", "tucker"])
+def test_factors(form: Form) -> None:
     geometry = conv(4, 6, (3, 3), groups=2)
-    wanted = double_layer(
-        "spatial", geometry, linear_map(geometry, np.random.default_rng(0)), None, 2
-    )
-    assert_same(factors_of(stored(factors_arrays(wanted)), "spatial", 2), wanted)
+    linear = linear_map(geometry, np.random.default_rng(0))
+    wanted = double_layer(form, geometry, linear, None, 2)
+    assert (wanted.core is not None) == (form == "tucker")
+    assert_same(factors_of(stored(factors_arrays(wanted)), form, 2), wanted)
 
 
 def test_curves() -> None:

@@ -50,7 +50,7 @@ def made(name: str, *, with_moments: bool) -> tuple[Geometry, LinearMap, Moments
 
 
 def composed(geometry: Geometry, factors: Factors) -> Floats:
-    return forms.compose(factors.form, geometry, factors.first, factors.second)
+    return forms.compose(factors.form, geometry, *factors.matrices)
 
 
 def roots(geometry: Geometry, seen: Moments | None) -> Floats:
@@ -73,7 +73,9 @@ def ranks_of(form: Form, geometry: Geometry) -> list[int]:
 
 
 @pytest.mark.parametrize("with_moments", [False, True])
-@pytest.mark.parametrize(("name", "form"), [case for case in cases() if case[1] != "spatial"])
+@pytest.mark.parametrize(
+    ("name", "form"), [case for case in cases() if case[1] in ("pair", "channel")]
+)
 def test_pair_and_channel_are_the_best_of_their_rank(
     name: str, form: Form, with_moments: bool
 ) -> None:
@@ -114,7 +116,7 @@ def test_the_stated_level_is_the_composed_kernel_s(
         assert level == pytest.approx(direct, rel=1e-6, abs=ROOT_OF_ROUNDING)
         assert factors.level == pytest.approx(direct, rel=1e-9, abs=1e-12)
         assert composed_level(linear, L, seen) == factors.level
-        if form != "spatial":
+        if form in ("pair", "channel"):
             sigma = np.max([np.append(part.sigma, 0) for part in parts], axis=0)
             assert level == sigma[rank] / sigma[0]
 
@@ -227,12 +229,18 @@ def test_the_bias_absorbs_the_mean(name: str, form: Form) -> None:
 def test_both_sides_of_an_inner_channel_are_equally_long(name: str, form: Form) -> None:
     geometry, linear, seen = made(name, with_moments=True)
     factors = double_layer(form, geometry, linear, seen, 2)
-    before = np.linalg.norm(factors.first, axis=2)
-    after = np.linalg.norm(factors.second, axis=1)
-    assert np.allclose(before, after, rtol=1e-12)
+    before, after = factors.first, factors.second
+    if factors.core is not None:
+        # Each of its inner channels is before one end of the core, or behind the other.
+        in_front = before.shape[1]
+        by_channel = factors.core.reshape(*factors.core.shape[:2], in_front, -1)
+        inputs = np.linalg.norm(by_channel, axis=(1, 3))
+        assert np.allclose(np.linalg.norm(before, axis=2), inputs, rtol=1e-12)
+        before = factors.core
+    assert np.allclose(np.linalg.norm(before, axis=2), np.linalg.norm(after, axis=1), rtol=1e-12)
     assert (factors.form, factors.rank) == (form, 2)
-    assert factors.first.shape == (geometry.groups, *forms.first_shape(form, geometry, 2))
-    assert factors.second.shape == (geometry.groups, *forms.second_shape(form, geometry, 2))
+    shapes = tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, 2))
+    assert tuple(matrix.shape for matrix in factors.matrices) == shapes
 
 
 @pytest.mark.parametrize(
@@ -279,7 +287,7 @@ def test_a_group_s_rank_is_cut_in_every_group() -> None:
 
 @pytest.mark.parametrize("with_moments", [False, True])
 @pytest.mark.parametrize("dead", ["output", "input", "all but one", "everything"])
-@pytest.mark.parametrize("form", ["channel", "spatial"])
+@pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("name", ["conv", "tall conv"])
 def test_dead_channels(name: str, form: Form, dead: str, with_moments: bool) -> None:
     geometry, linear, seen = made(name, with_moments=with_moments)
@@ -297,15 +305,16 @@ def test_dead_channels(name: str, form: Form, dead: str, with_moments: bool) -> 
     stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), ranks)
     for rank in ranks:
         factors = double_layer(form, geometry, linear, seen, rank)
-        assert np.isfinite(factors.first).all()
-        assert np.isfinite(factors.second).all()
+        assert all(np.isfinite(matrix).all() for matrix in factors.matrices)
         level = factors.level
         assert level == pytest.approx(stated[rank - 1], rel=1e-6, abs=ROOT_OF_ROUNDING)
         # Stored factors stay in the range of the weights, which low precision needs.
-        largest = max(np.abs(factors.first).max(), np.abs(factors.second).max())
+        largest = max(np.abs(matrix).max() for matrix in factors.matrices)
         assert largest <= max(1, 10 * np.abs(linear.weight).max())
     assert stated[-1] < ROOT_OF_ROUNDING
-    # The rank that the kernel has is enough for either form.
+    if form == "tucker":
+        return
+    # The rank that the kernel has is enough for either of the other forms.
     needed = np.linalg.matrix_rank(forms.unfold(form, geometry, linear.weight)[0])
     assert stated[max(needed, 1) - 1] < ROOT_OF_ROUNDING
 
@@ -313,7 +322,7 @@ def test_dead_channels(name: str, form: Form, dead: str, with_moments: bool) -> 
 @settings(max_examples=30)
 @given(
     conv_geometries(smallest_kernel=2),
-    st.sampled_from(["channel", "spatial"]),
+    st.sampled_from(["channel", "spatial", "tucker"]),
     st.integers(0, 10**6),
     st.booleans(),
 )

@@ -118,7 +118,7 @@ def test_two_convs_equal_the_composed_one_for_any_geometry(
 
 @given(conv_geometries(axes=1), st.integers(1, 3))
 def test_one_dimensional_convs(geometry: Geometry, rank: int) -> None:
-    assert forms.available_forms(geometry) == ("channel",)
+    assert "spatial" not in forms.available_forms(geometry)
     found = run_both("channel", geometry, (11,), rank, seed=2)
     assert np.array_equal(found["got"], found["expected"])
 
@@ -206,10 +206,14 @@ def test_the_largest_rank_reproduces_any_kernel(geometry: Geometry, form: Form) 
 def test_forms_of_each_kind() -> None:
     assert forms.available_forms(gemm(4, 5)) == ("pair",)
     assert forms.available_forms(matmul(4, 5)) == ("pair",)
-    assert forms.available_forms(conv(4, 5, (3, 3))) == ("channel", "spatial")
+    assert forms.available_forms(conv(4, 5, (3, 3))) == ("channel", "spatial", "tucker")
+    assert forms.available_forms(conv(1, 5, (3, 3))) == ("channel", "spatial")
+    assert forms.available_forms(conv(4, 8, (3, 3), groups=4)) == ("channel", "spatial")
+    assert forms.available_forms(conv(4, 5, (2, 2, 2))) == ("channel", "tucker")
+    assert forms.available_forms(conv(4, 5, (1, 1, 1))) == ("channel",)
     assert forms.available_forms(conv(4, 5, (1, 1))) == ("channel",)
-    assert forms.available_forms(conv(4, 5, (3, 1))) == ("channel",)
-    assert forms.available_forms(conv(4, 5, (3,))) == ("channel",)
+    assert forms.available_forms(conv(4, 5, (3, 1))) == ("channel", "tucker")
+    assert forms.available_forms(conv(4, 5, (3,))) == ("channel", "tucker")
 
 
 def test_pair_counts_by_hand() -> None:

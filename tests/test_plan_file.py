@@ -62,7 +62,7 @@ choices = st.one_of(
         Choice,
         key=st.text(),
         action=st.just("double_layer"),
-        form=st.sampled_from(["pair", "channel", "spatial"]),
+        form=st.sampled_from(["pair", "channel", "spatial", "tucker"]),
         rank=st.integers(1, 10**6),
         level=st.floats(0, 1),
         damage=damages,
@@ -73,7 +73,7 @@ curves = st.integers(0, 5).flatmap(
     lambda count: st.builds(
         DamageCurve,
         key=st.text(),
-        form=st.sampled_from(["pair", "channel", "spatial"]),
+        form=st.sampled_from(["pair", "channel", "spatial", "tucker"]),
         ranks=st.tuples(*[st.integers(1, 10**6)] * count),
         damages=st.tuples(*[st.floats(0, 1e30)] * count),
     )
@@ -261,7 +261,7 @@ def test_a_drop_out_of_range(
 WRONG_CHOICE: dict[str, list[object]] = {
     "key": [None, 3, ["conv"], {}],
     "action": ["prune", None, 1, []],
-    "form": ["tucker", None, 1, []],
+    "form": ["cp", None, 1, []],
     "rank": [0, -1, 1.5, "5", None, True, []],
     "level": ["0.1", None, -0.1, float("nan")],
     "damage": ["0.1", -0.1, float("nan"), True, []],
@@ -281,7 +281,7 @@ def test_a_choice_of_the_wrong_kind(
         refused(tmp_path, fields, "conv")
 
 
-@pytest.mark.parametrize(("name", "value"), [("form", "tucker"), ("rank", 0), ("rank", "5")])
+@pytest.mark.parametrize(("name", "value"), [("form", "cp"), ("rank", 0), ("rank", "5")])
 def test_a_kept_block_is_checked_too(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -291,7 +291,7 @@ def test_a_kept_block_is_checked_too(
 
 WRONG_CURVE: dict[str, list[object]] = {
     "key": [None, 3, ["conv"], {}],
-    "form": ["tucker", None, 1, []],
+    "form": ["cp", None, 1, []],
     "ranks": [None, 3, {}, ["2", 5], [0, 5], [2.5, 5], [True, 5], [None, 5]],
     "damages": [None, 0.1, {}, ["0.1", 0.2], [-0.1, 0.2], [float("nan"), 0.1], [None, 0.1]],
 }

@@ -45,8 +45,10 @@ CASES = {
     "channel": Case(CONV, "channel"),
     "spatial": Case(CONV, "spatial"),
     "spatial, shortcut, consumers": Case(CONV, "spatial", RELU, True, True),
+    "tucker": Case(CONV, "tucker"),
     "channel, groups": Case(conv(4, 6, (3, 2), groups=2), "channel", prelu(*SLOPES)),
     "spatial, groups, shortcut": Case(conv(4, 6, (3, 2), groups=2), "spatial", RELU, True),
+    "tucker, groups, shortcut": Case(conv(4, 6, (3, 2), groups=2), "tucker", RELU, True),
 }
 
 
@@ -54,14 +56,17 @@ def made(case: Case, count: int, seed: int = 0) -> tuple[Objective, Factors, Row
     """Factors that have nothing to do with the rows."""
     rng = np.random.default_rng(seed)
     geometry = case.geometry
-    first, second = (rng.standard_normal(s) for s in factor_shapes(case.form, geometry, 2))
+    first, *core, second = (
+        0.5 * rng.standard_normal(shape) for shape in factor_shapes(case.form, geometry, 2)
+    )
     factors = Factors(
         form=case.form,
         rank=2,
-        first=0.5 * first,
-        second=0.5 * second,
+        first=first,
+        second=second,
         bias=rng.standard_normal(geometry.out_channels),
         level=0.0,
+        core=core[0] if core else None,
     )
     answers = (geometry.groups, count, geometry.rows)
     rows = Rows(
@@ -105,7 +110,7 @@ def mean_error(objective: Objective, L: Floats, bias: Floats, rows: Rows) -> flo
 
 
 def composed(objective: Objective, factors: Factors) -> Floats:
-    return forms.compose(factors.form, objective.geometry, factors.first, factors.second)
+    return forms.compose(factors.form, objective.geometry, *factors.matrices)
 
 
 @pytest.mark.parametrize("count", [1, 60, 2500])
@@ -203,6 +208,7 @@ def objective_of(geometry: Geometry, activation: Activation = RELU) -> Objective
         (gemm(16, 24), "pair", 5),
         (conv(4, 12, (3, 3)), "channel", 5),
         (conv(4, 12, (3, 3)), "spatial", 5),
+        (conv(4, 12, (3, 3)), "tucker", 5),
         (conv(8, 12, (2, 2), groups=2), "channel", 2),
     ],
 )
@@ -212,11 +218,11 @@ def test_it_gets_better_behind_the_activation(geometry: Geometry, form: Form, ra
     objective = objective_of(geometry)
     found = refined(start, objective, fitting, judging, np.random.default_rng(0))
     assert (found.form, found.rank) == (start.form, start.rank)
-    assert found.first.shape == start.first.shape
+    assert [m.shape for m in found.matrices] == [m.shape for m in start.matrices]
     # On rows that chose, and on those that nobody ever saw.
     for rows in (judging, fresh):
         assert objective.value(found, rows) < 0.95 * objective.value(start, rows)
-    if form != "spatial":
+    if form in ("pair", "channel"):
         # Before the activation it is worse, as the start was the best there is.
         plain = objective_of(geometry, LINEAR)
         assert plain.value(found, fitting) > 1.05 * plain.value(start, fitting)

@@ -57,7 +57,7 @@ def fitted(
 
 def composed(found: Fitted, geometry: Geometry) -> LinearMap:
     factors = found.factors
-    weight = forms.compose(factors.form, geometry, factors.first, factors.second)
+    weight = forms.compose(factors.form, geometry, *factors.matrices)
     return LinearMap(weight, factors.bias)
 
 
@@ -71,8 +71,10 @@ GEOMETRIES = {
     "pair": (gemm(8, 5), "pair"),
     "channel": (conv(2, 6, (2, 2)), "channel"),
     "spatial": (conv(2, 6, (2, 2)), "spatial"),
+    "tucker": (conv(3, 6, (2, 2)), "tucker"),
     "channel, groups": (conv(4, 6, (2, 2), groups=2), "channel"),
     "spatial, groups": (conv(4, 6, (2, 2), groups=2), "spatial"),
+    "tucker, groups": (conv(4, 6, (2, 2), groups=2), "tucker"),
 }
 
 

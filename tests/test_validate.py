@@ -195,7 +195,7 @@ def test_an_unchanged_file_is_not_smaller(network: Rewritten, tmp_path: Path) ->
         network.validated(tmp_path, network.searched.model.proto, claim=claim)
 
 
-@pytest.mark.parametrize("form", ["channel", "spatial"])
+@pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("in_data_metric", [False, True])
 def test_a_level_that_is_worse_than_stated(
     network: Rewritten, form: Form, in_data_metric: bool
@@ -214,6 +214,17 @@ def test_a_level_that_is_worse_than_stated(
     for wrong in (as_stored(block, other), moved):
         with pytest.raises(ValidationError, match=r"block e: .* but 0\.\d+ was stated"):
             check_stated_level(change, fitted, wrong)
+
+
+def test_a_tucker_passes_and_a_wrong_core_does_not(network: Rewritten, tmp_path: Path) -> None:
+    three = rewritten(network.searched, rank=6, chosen={"c": "spatial", "e": "tucker"})
+    assert len(three.proto.graph.node) == len(network.proto.graph.node) + 1
+    three.validated(tmp_path)
+    proto = ModelProto()
+    proto.CopyFrom(three.proto)
+    change_initializer(proto, "e/core_weight", lambda weight: weight[..., ::-1].copy())
+    with pytest.raises(ValidationError, match="e differs from the reference"):
+        three.validated(tmp_path, proto)
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])

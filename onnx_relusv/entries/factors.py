@@ -9,8 +9,10 @@ from onnx_relusv.decisions import Factors, Form
 
 def factors_arrays(factors: Factors) -> dict[str, np.ndarray]:
     """The arrays of factors, but for their form and rank, which whoever asks knows."""
+    core = {} if factors.core is None else {"core": factors.core}
     return {
         "first": factors.first,
+        **core,
         "second": factors.second,
         "bias": factors.bias,
         "level": np.asarray(factors.level),
@@ -23,6 +25,7 @@ def factors_of(arrays: Mapping[str, np.ndarray], form: Form, rank: int) -> Facto
         form=form,
         rank=rank,
         first=arrays["first"],
+        core=arrays.get("core"),
         second=arrays["second"],
         bias=arrays["bias"],
         level=float(arrays["level"]),

@@ -70,7 +70,7 @@ def rewrite(
 def _double_layer(
     linear: gs.Node, block: Block, factors: Factors, names: FreshNames
 ) -> _DoubleLayer:
-    """The nodes that compute the pre-activation from the source in two linear layers."""
+    """The nodes that compute the pre-activation from the source in linear layers."""
     key, source = block.key, linear.inputs[0]
     dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
     constants: list[gs.Constant] = []
@@ -87,21 +87,28 @@ def _double_layer(
 
     inner = gs.Variable(names(f"{key}/inner"))
     output = gs.Variable(block.pre_activation)
-    first_weight, second_weight = stored_weights(block, factors)
-    first = constant("first_weight", first_weight)
-    second = constant("second_weight", second_weight)
+    roles = ("first", "second") if factors.core is None else ("first", "core", "second")
+    weights = [
+        constant(f"{role}_weight", weight)
+        for role, weight in zip(roles, stored_weights(block, factors), strict=True)
+    ]
     # A bias of nothing but zeros is left out, as in the original.
     bias = [constant("bias", factors.bias)] if np.any(factors.bias) else []
     if block.geometry.kind == "conv":
         layers = forms.conv_layers(factors.form, block.geometry)
         groups = block.geometry.groups
+        between = [inner]
+        if factors.core is not None:
+            between.append(gs.Variable(names(f"{key}/core_inner")))
         nodes = [
-            node("first", "Conv", [source, first], inner, **_attributes(layers[0], groups)),
-            node(
-                "second", "Conv", [inner, second, *bias], output, **_attributes(layers[1], groups)
-            ),
+            node(role, "Conv", [read, weight], made, **_attributes(layer, groups))
+            for role, read, weight, made, layer in zip(
+                roles, [source, *between], weights, [*between, output], layers, strict=True
+            )
         ]
+        nodes[-1].inputs.extend(bias)
         return _DoubleLayer(nodes, constants)
+    first, second = weights
     # A MatMul takes inputs of any rank and needs no bias, which a Gemm does before opset 11.
     nodes = [node("first", "MatMul", [source, first], inner)]
     if block.geometry.kind == "gemm" and bias:
@@ -115,18 +122,21 @@ def _double_layer(
     return _DoubleLayer(nodes, constants)
 
 
-def stored_weights(block: Block, factors: Factors) -> tuple[Floats, Floats]:
-    """Both factors in the shapes in which their nodes read them."""
+def stored_weights(block: Block, factors: Factors) -> tuple[Floats, ...]:
+    """The factors in the shapes in which their nodes read them."""
     geometry, rank = block.geometry, factors.rank
     if geometry.kind != "conv":
         return factors.first[0].T, factors.second[0].T
-    first, second = forms.conv_layers(factors.form, geometry)
-    kernel = factors.first.reshape(geometry.groups * rank, -1, *first.kernel)
-    if factors.form == "channel":
-        return kernel, factors.second.reshape(geometry.out_channels, rank, *second.kernel)
-    # Rows of the spatial form's second factor are (output channel, kernel column).
-    split = factors.second.reshape(geometry.out_channels, geometry.kernel[1], rank)
-    return kernel, split.transpose(0, 2, 1)[:, :, None, :]
+    layers = forms.conv_layers(factors.form, geometry)
+    if factors.form == "spatial":
+        kernel = factors.first.reshape(geometry.groups * rank, -1, *layers[0].kernel)
+        # Rows of the spatial form's second factor are (output channel, kernel column).
+        split = factors.second.reshape(geometry.out_channels, geometry.kernel[1], rank)
+        return kernel, split.transpose(0, 2, 1)[:, :, None, :]
+    return tuple(
+        matrix.reshape(geometry.groups * matrix.shape[1], -1, *layer.kernel)
+        for matrix, layer in zip(factors.matrices, layers, strict=True)
+    )
 
 
 def _attributes(layer: forms.ConvLayer, groups: int) -> dict[str, object]:

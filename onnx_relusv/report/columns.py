@@ -159,8 +159,8 @@ STABLE_RANK = Column(
 DECISION = Column(
     title="decision",
     explanation=(
-        "Kept, or the form of the double layer and its inner width, per group. The ranks of "
-        "spatial and channel forms belong to different unfoldings of a kernel."
+        "Kept, or the form of the double layer and its inner width, per group; of a tucker, the "
+        "one behind its core. The ranks of forms belong to different unfoldings of a kernel."
     ),
     cell=_decision,
     numeric=False,

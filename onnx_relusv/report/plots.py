@@ -77,7 +77,7 @@ def _draw_spectrum(axes: Axes, row: BlockRow, level: float | None) -> None:
     )
     if level is not None and level > 0:
         axes.axhline(level, color=light("level"), linewidth=1, linestyle=(0, (4, 2)))
-    if choice is not None and choice.rank is not None and choice.form != "spatial":
+    if choice is not None and choice.rank is not None and choice.form in ("pair", "channel"):
         axes.axvline(choice.rank, color=light("chosen"), linewidth=1)
     bottom = min(float(lower.min()), level or 1.0)
     axes.set_ylim(max(bottom, _LOWEST) / 1.5, float(upper.max()) * 1.3)
@@ -105,6 +105,8 @@ def _spectrum_title(row: BlockRow) -> str:
         return "kept"
     if choice.form == "spatial":
         return f"spatial, rank {choice.rank} (of another unfolding)"
+    if choice.form == "tucker":
+        return f"tucker, rank {choice.rank} (of two unfoldings)"
     return f"{choice.form}, rank {choice.rank}"
 
 

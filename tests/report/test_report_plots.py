@@ -55,6 +55,15 @@ def test_the_bracket_is_a_band(inspection: Inspection) -> None:
     assert "fill: var(--plot-band," in spectrum_svg(inspection.rows[0], None, name="a")
 
 
+def test_a_tucker_rank_is_named_but_not_drawn(compression: Compression) -> None:
+    row = next(row for row in compression.rows if row.choice and row.choice.form == "spatial")
+    assert row.choice is not None
+    other = replace(row, choice=replace(row.choice, form="tucker"))
+    svg = spectrum_svg(other, 0.1, name="a")
+    assert strokes(svg, "chosen") == []
+    assert ">tucker, rank 21 (of two unfoldings)</text>" in svg
+
+
 def test_a_spatial_rank_is_named_but_not_drawn(compression: Compression) -> None:
     svg = spectrum_svg(compression.rows[0], 0.1, name="a")
     assert strokes(svg, "chosen") == []
