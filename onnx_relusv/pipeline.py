@@ -1,4 +1,4 @@
-"""The six things the package does, each with its stages in order; the only place that knows it.
+"""The seven things the package does, each with its stages in order; the only place that knows it.
 
 read -> blocks -> moments of the samples -> spectra and candidates -> plan -> factors -> surgery ->
 validation -> report -> the file
@@ -15,6 +15,7 @@ from onnx_relusv.drop_limit import drop_limit
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.judging import judging
 from onnx_relusv.opened import (
     Opened,
     block_moments,
@@ -33,6 +34,11 @@ from onnx_relusv.rows import measure_blocks
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
 from onnx_relusv.search import search
+from onnx_relusv.sweep_folder import MODELS, check_sweep_folder, publish, workplace
+from onnx_relusv.sweep_methods import ways
+from onnx_relusv.sweep_options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
+from onnx_relusv.sweeping import Sweeping
+from onnx_relusv.sweeps import Sweep
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
 
@@ -256,6 +262,74 @@ def trace(
     progress = progress or Silent()
     opened = open_model(model, samples, measuring or MeasureOptions())
     return trace_samples(opened, exact=exact, command=command, progress=progress)
+
+
+def sweep(
+    model: Path,
+    *,
+    samples: Path,
+    test: Path | None = None,
+    sizes: tuple[float, ...] = DEFAULT_SIZES,
+    methods: tuple[str, ...] = DEFAULT_METHODS,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    measuring: MeasureOptions | None = None,
+    report: Path | None = None,
+    keep: bool = False,
+    force: bool = False,
+    command: str = "onnx_relusv.sweep",
+    progress: Progress | None = None,
+) -> Sweep:
+    """Makes a model smaller at many sizes by several methods and judges every file.
+
+    What plans rest on is measured once, for all of them.
+
+    Args:
+        model: An ONNX file.
+        samples: What is measured and fitted on.
+        test: What files are judged on; if None, a part of the samples that is set aside for it.
+        sizes: Shares of the model's bytes.
+        methods: Some of damage, level and svd.
+        include: Globs on block keys; blocks that match none are kept. All if empty.
+        exclude: Globs on block keys that are kept.
+        measuring: Provider, seed and memory.
+        report: Folder for report.json and report.html.
+        keep: Whether the files stay, in the report's folder `models`.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        UsageError: A setting is out of range, or an output exists or cannot be written.
+        InputError: Something cannot be read or does not fit.
+        BudgetError: No method reaches any of the sizes.
+        ValidationError: None does, and a file failed its validation.
+    """
+    progress, measuring = progress or Silent(), measuring or MeasureOptions()
+    asked = SweepOptions(
+        model=model,
+        samples=samples,
+        test=test,
+        sizes=sizes,
+        methods=methods,
+        include=include,
+        exclude=exclude,
+        measuring=measuring,
+    )
+    check_sweep_folder(report, keep=keep, force=force, inputs=[model, *_paths(samples, test)])
+    judged = judging(open_model(model, samples, measuring), test)
+    planning = PlanOptions(include=include, exclude=exclude)
+    with (
+        workplace(report) as place,
+        ways(methods, judged.opened, model, planning, progress) as ready,
+    ):
+        models = place / MODELS
+        models.mkdir()
+        kept = report / MODELS if report is not None and keep else None
+        found = Sweeping(asked, judged, ready, models, kept, command).run(progress)
+        if report is not None:
+            publish(found, report, models, place)
+    return found
 
 
 def _interface(model: Model) -> object:

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from onnx_relusv.progress import Advance
 
@@ -14,11 +21,14 @@ class Bars:
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """A bar of its own for every stage."""
-        task = self._bars.add_task(name, total=total)
+        """A bar of its own for every stage; one that comes again takes the place of the last."""
+        if name in self._tasks:
+            self._bars.remove_task(self._tasks[name])
+        task = self._tasks[name] = self._bars.add_task(name, total=total)
         yield lambda steps: self._bars.advance(task, steps)
 
 
