@@ -34,14 +34,17 @@ _LOSSES = {
 
 def curves_section(sweep: Sweep) -> Section:
     """The loss over the bytes, the MACs, and the time of a run."""
-    axes: list[tuple[str, str, Across]] = [
-        ("bytes", "bytes, of the original's", lambda point: point.bytes_share),
-        ("macs", "MACs, of the original's", lambda point: point.macs_share),
+    shares: tuple[tuple[str, Across], ...] = (
+        ("bytes", lambda point: point.bytes_share),
+        ("MACs", lambda point: point.macs_share),
+    )
+    pictures = [
+        _picture(sweep, across, f"{name}, of the original's", name.lower(), logarithmic=True)
+        for name, across in shares
     ]
     for batch in batches(sweep):
-        words = f"time of a run, of the original's, at batch {batch}"
-        axes.append((f"latency-{batch}", words, partial(_ratio, batch)))
-    # Beyond a few points a loss is drawn logarithmically; the axis shows it.
+        words = f"time of a run at batch {batch}, of the original's"
+        pictures.append(_picture(sweep, partial(_ratio, batch), words, f"time-{batch}"))
     return Section(
         title="What is lost, and what is left",
         text=(
@@ -50,10 +53,7 @@ def curves_section(sweep: Sweep) -> Section:
             else f"{_LOSSES['error']} {_KNEE}"
         ),
         points=sweep_notes(sweep),
-        pictures=tuple(
-            Picture(sweep_svg(sweep, across, label=words, name=name), f"Over {words}.", wide=True)
-            for name, words, across in axes
-        ),
+        pictures=tuple(pictures),
         legend=(
             *(
                 (ROLES[number % len(ROLES)], f"{method}: {meaning}")
@@ -62,6 +62,13 @@ def curves_section(sweep: Sweep) -> Section:
             ("chosen", "ring: knee"),
         ),
     )
+
+
+def _picture(
+    sweep: Sweep, across: Across, words: str, name: str, *, logarithmic: bool = False
+) -> Picture:
+    svg = sweep_svg(sweep, across, label=words, name=name, logarithmic=logarithmic)
+    return Picture(svg, wide=True)
 
 
 def points_section(sweep: Sweep) -> Section:
@@ -75,6 +82,7 @@ def points_section(sweep: Sweep) -> Section:
     timed = batches(sweep)
     headings = (
         Heading("point", "The method and the share of the bytes that was asked for."),
+        Heading("note", "Knees, and files that are slower than the original by more than 5 %."),
         Heading("bytes", "Of the original's.", True),
         Heading("MACs", "Of the original's.", True),
         *([answers[judged_by]] if scored else []),
@@ -92,11 +100,11 @@ def points_section(sweep: Sweep) -> Section:
         ),
         Heading("level", "The common level; by damage, the largest that was planned.", True),
         Heading("damage", "Expected divergence of the outputs, before the fit.", True),
-        Heading("note", "Knees, and files that are slower than the original by more than 5 %."),
     )
     rows = tuple(
         (
             point_name(point),
+            marks_text(point, sweep),
             percent_text(point.bytes_share),
             percent_text(point.macs_share),
             *([answers_text(point)] if scored else []),
@@ -105,7 +113,6 @@ def points_section(sweep: Sweep) -> Section:
             *(ratio_text(point, batch) for batch in timed),
             number_text(point.level),
             number_text(point.damage),
-            marks_text(point, sweep),
         )
         for point in sweep.points
     )
