@@ -12,12 +12,13 @@ import pytest
 from click.testing import CliRunner
 from graphs import model_proto, normal
 
-from onnx_relusv import judging, rewriting
 from onnx_relusv.cli import cli
 from onnx_relusv.errors import BudgetError, InputError, UsageError, ValidationError
+from onnx_relusv.evaluate import evaluate
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.pipeline import sweep
 from onnx_relusv.sweeps import Sweep
+from onnx_relusv.validate import validate
 
 SIZES = (0.35, 0.7, 0.5)
 REGRESSION = "(float[N,20] x) => (float[N,1] y) { a = Gemm(x, w, b) c = Relu(a) y = Gemm(c, u, g) }"
@@ -32,7 +33,10 @@ def other_inputs(folder: Path, model: Path, *, labelled: bool = True) -> Path:
     path, x = folder / "test.npz", classified.inputs(1000)[classified.COUNT :]
     labels = classified.answers(model, x)
     labels[::10] = (labels[::10] + 1) % 4
-    np.savez(path, x=x, **({"labels": labels} if labelled else {}))
+    if labelled:
+        np.savez(path, x=x, labels=labels)
+    else:
+        np.savez(path, x=x)
     return path
 
 
@@ -154,6 +158,30 @@ def test_without_test_inputs_a_part_is_set_aside_and_a_sweep_repeats_a_point(
     assert sha256(written) == one.after.sha256
 
 
+def test_external_data_is_kept_beside_its_model_and_repeats(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, report = tmp_path / "large.onnx", tmp_path / "report"
+    proto = onnx.load(place / "classifier.onnx")
+    onnx.save(proto, model, save_as_external_data=True, location="large.data", size_threshold=0)
+    given = {"samples": place / "s.npz", "sizes": (0.5,), "methods": ("svd",), "report": report}
+    (one,) = sweep(model, keep=True, **given).points  # type: ignore[arg-type]
+    assert one.after.bytes == sum(path.stat().st_size for path in (report / "models").iterdir())
+    assert classified.answers(one.after.path, classified.inputs(3)).shape == (3,)
+    (tmp_path / "again").mkdir()
+    monkeypatch.chdir(tmp_path / "again")
+    assert CliRunner().invoke(cli, shlex.split(one.command)[1:]).exit_code == 0
+    kept, again = (
+        {path.name: sha256(path) for path in folder.iterdir()}
+        for folder in (report / "models", tmp_path / "again")
+    )
+    assert len(kept) == 2
+    assert kept == again
+    # Its data is known for its own, so that force replaces both.
+    sweep(model, keep=True, force=True, **given)  # type: ignore[arg-type]
+    assert {path.name for path in (report / "models").iterdir()} == set(kept)
+
+
 def test_the_seed_and_globs_are_in_the_command_and_in_force(place: Path) -> None:
     measuring = MeasureOptions(seed=3, memory=512, provider="cpu")
     found = small(place, exclude=("c",), include=("*",), measuring=measuring)
@@ -203,14 +231,12 @@ def test_without_class_scores_the_output_error_is_judged(tmp_path: Path) -> None
 def test_a_file_that_fails_is_reported_and_not_kept(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validate = rewriting.validate
-
     def strict(original: Any, path: Path, *others: Any, **options: Any) -> Any:
         if "0.5" in path.name:
             raise ValidationError("the output is off")
         return validate(original, path, *others, **options)
 
-    monkeypatch.setattr(rewriting, "validate", strict)
+    monkeypatch.setattr("onnx_relusv.rewriting.validate", strict)
     report = tmp_path / "report"
     found = small(place, sizes=(0.6, 0.5), report=report, keep=True)
     assert [one.size for one in found.points] == [0.6]
@@ -230,7 +256,7 @@ def test_an_interrupted_sweep_leaves_nothing_behind(
     if existing:
         small(place, report=report, keep=True)
     before = {path: sha256(path) for path in tmp_path.rglob("*") if path.is_file()}
-    evaluate, calls = judging.evaluate, []
+    calls = []
 
     def interrupted(*given: Any, **options: Any) -> Any:
         calls.append(given)
@@ -238,7 +264,7 @@ def test_an_interrupted_sweep_leaves_nothing_behind(
             raise KeyboardInterrupt
         return evaluate(*given, **options)
 
-    monkeypatch.setattr(judging, "evaluate", interrupted)
+    monkeypatch.setattr("onnx_relusv.judging.evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small(place, sizes=(0.7, 0.6), report=report, keep=True, force=True)
     assert {path: sha256(path) for path in tmp_path.rglob("*") if path.is_file()} == before
