@@ -15,7 +15,7 @@ from onnx_relusv.model_latency import length
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.folder import write_compression
-from onnx_relusv.results import BlockRow, Certificate, Compression, Verdict
+from onnx_relusv.results import BlockRow, Certificate, Compression, Correction, Verdict
 from onnx_relusv.rewriting import write_fitted
 from onnx_relusv.rows import Measured
 from onnx_relusv.settings import Settings
@@ -23,14 +23,14 @@ from onnx_relusv.settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A fitted plan to be written, and what the report says besides."""
+    """What the report says besides the fitted plan that is written."""
 
     opened: Opened
-    fitted: FittedPlan
     measured: Measured
     command: str
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    correction: Correction | None = None
     settings: Settings = field(default_factory=dict)
     metric: MetricChange | None = None
     estimate: DropEstimate | None = None
@@ -42,7 +42,9 @@ class Job:
         return replace(self, estimate=limit, metric=limit.change)
 
 
-def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -> Compression:
+def carry_out(
+    job: Job, fitted: FittedPlan, output: Path, report: Path | None, progress: Progress
+) -> Compression:
     """Writes the smaller model; the report is written before the model gets its name.
 
     Raises:
@@ -52,18 +54,23 @@ def carry_out(job: Job, output: Path, report: Path | None, progress: Progress) -
     done: list[Compression] = []
 
     def before_publishing(written: Model, verdict: Verdict) -> None:
-        done.append(_compression(job, written, output, verdict, progress))
+        done.append(_compression(job, fitted, written, output, verdict, progress))
         if report is not None:
             write_compression(done[0], report)
 
-    write_fitted(job.opened, job.fitted, output, progress, before_publishing)
+    write_fitted(job.opened, fitted, output, progress, before_publishing)
     return done[0]
 
 
 def _compression(
-    job: Job, written: Model, output: Path, verdict: Verdict, progress: Progress
+    job: Job,
+    fitted: FittedPlan,
+    written: Model,
+    output: Path,
+    verdict: Verdict,
+    progress: Progress,
 ) -> Compression:
-    opened, plan, levels = job.opened, job.fitted.plan, job.fitted.levels
+    opened, plan, levels = job.opened, fitted.plan, fitted.levels
     latency = final_latency(opened, plan, written)
     times = block_times(opened, plan, progress)
     batch = length(opened, plan.batch)
@@ -85,6 +92,7 @@ def _compression(
         refusals=opened.refusals,
         verdict=verdict,
         certificate=job.certificate,
+        correction=job.correction,
         metric=job.metric,
         estimate=job.estimate,
         batch=batch,

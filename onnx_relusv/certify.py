@@ -58,6 +58,20 @@ class Discordance:
         most = upper_end(self.lost, self.samples, error / 2)
         return most - lower_end(self.gained, self.samples, error / 2)
 
+    def interval(self, error: float) -> tuple[float, float]:
+        """A two-sided interval of the drop, or of the disagreement, as a share.
+
+        Each side has half of the error, so both hold together with probability 1 - error at least.
+
+        Args:
+            error: The probability with which it may miss.
+        """
+        upper = self.bound(error / 2)
+        if self.gained is None:
+            return lower_end(self.lost, self.samples, error / 2), upper
+        least = lower_end(self.lost, self.samples, error / 4)
+        return least - upper_end(self.gained, self.samples, error / 4), upper
+
     def expected(self, samples: int) -> "Discordance":
         """What to expect of other samples; a guess, whose counts need not be whole.
 

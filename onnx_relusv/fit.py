@@ -80,6 +80,29 @@ def fit(
     return found
 
 
+def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]) -> set[str]:
+    """The blocks that two fits find the same factors for, since nothing before them differs.
+
+    Args:
+        model: The model.
+        before: The changes of one fit, in topological order.
+        after: Those of the other.
+
+    Returns:
+        Their keys; none where the two change different blocks, for then they may mend other sums.
+    """
+    earlier = {change.block.key: (change.form, change.rank) for change in before}
+    if set(earlier) != {change.block.key for change in after}:
+        return set()
+    found: set[str] = set()
+    for here in _course(model, after)[2]:
+        same = {c.block.key for c in here if earlier[c.block.key] == (c.form, c.rank)}
+        found |= same
+        if len(same) < len(here):
+            break
+    return found
+
+
 def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:
     """The sums that changed blocks mend, by key.
 
@@ -118,6 +141,16 @@ def _ready(
             ]
         )
     return found
+
+
+def _course(
+    model: Model, changes: Sequence[Change]
+) -> tuple[dict[str, ResidualSum | None], list[Cut], list[list[Change]]]:
+    """The sums that changes mend, the cuts of a fit, and what is fitted at each of them."""
+    sums = _residual_sums(model, changes)
+    needs = {change.block.key: _needed(change.block, sums[change.block.key]) for change in changes}
+    places = cuts(model, sorted({name for names in needs.values() for name in names}))
+    return sums, places, _ready(places, changes, needs)
 
 
 def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
@@ -164,15 +197,9 @@ class _Fitting:
     ) -> None:
         """Fits the changes and adds them to what was found; not all of them are known."""
         model = self._opened.model
-        sums = _residual_sums(model, changes)
-        needs = {
-            change.block.key: _needed(change.block, sums[change.block.key]) for change in changes
-        }
+        sums, places, ready = _course(model, changes)
         exact = Stream(self._folder, self._feeds())
         delivered = exact
-        wanted = sorted({name for names in needs.values() for name in names})
-        places = cuts(model, wanted)
-        ready = _ready(places, changes, needs)
         # Behind the last of the blocks that are still to be fitted, nothing has to run.
         last = max(
             number

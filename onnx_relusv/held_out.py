@@ -1,5 +1,7 @@
 """Counts, on samples that were set aside, the answers that a smaller model changes."""
 
+from pathlib import Path
+
 import numpy as np
 
 from onnx_relusv.certify import Discordance
@@ -28,8 +30,8 @@ class HeldOut:
         self._scores = scores
         self._before = self._answers(opened.session())
 
-    def discordance(self, smaller: Runnable) -> Discordance:
-        """Runs a smaller model and counts where it differs."""
+    def discordance(self, smaller: Runnable | Path) -> Discordance:
+        """Runs a smaller model, or its file, and counts where it differs."""
         before, after = self._before, self._answers(Session(smaller, self._provider, alone=False))
         labels = self._samples.labels
         if labels is None:

@@ -1,4 +1,4 @@
-"""The six things the package does, each with its stages in order; the only place that knows it.
+"""The seven things the package does, each with its stages in order; the only place that knows it.
 
 read -> blocks -> moments of the samples -> spectra and candidates -> plan -> factors -> surgery ->
 validation -> report -> the file
@@ -6,10 +6,12 @@ validation -> report -> the file
 With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
+from onnx_relusv.corrective import fitted_by_damage
 from onnx_relusv.damage_measure import check_measures
 from onnx_relusv.decisions import Plan
 from onnx_relusv.drop_limit import drop_limit
@@ -28,7 +30,7 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
-from onnx_relusv.planning import decide, divided, offered
+from onnx_relusv.planning import by_damage, decide, divided, offered
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.results import Comparison, Compression, Inspection
 from onnx_relusv.rewriting import fit_plan
@@ -37,6 +39,12 @@ from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
 from onnx_relusv.search import search
 from onnx_relusv.settings import settings_of
+from onnx_relusv.sweep_folder import MODELS, check_sweep_folder, publish, workplace
+from onnx_relusv.sweep_judging import judging
+from onnx_relusv.sweep_methods import ways
+from onnx_relusv.sweep_options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
+from onnx_relusv.sweeping import Sweeping
+from onnx_relusv.sweeps import Sweep
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
 
@@ -156,8 +164,8 @@ def apply(
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         fitted = fit_plan(opened, decided, moments, progress)
-        job = Job(opened, fitted, measured, command, _warnings(opened, decided))
-        return carry_out(job, output, report, progress)
+        job = Job(opened, measured, command, _warnings(opened, decided))
+        return carry_out(job, fitted, output, report, progress)
 
 
 def compress(
@@ -194,18 +202,22 @@ def compress(
     check_measures(opened, planning)
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        if limit is None:
+        job = Job(opened, measured, command, settings=settings_of(planning))
+        if not by_damage(opened, planning):
             decided = decide(opened, measured, moments, planning, progress)
             fitted = fit_plan(opened, decided, moments, progress)
-            change, settings = metric_change(opened, fitted), settings_of(planning)
-            job = Job(opened, fitted, measured, command, metric=change, settings=settings)
+            job = replace(job, metric=metric_change(opened, fitted))
         else:
             offer = offered(opened, measured, moments, planning, progress)
-            tries = search(opened, offer, moments, budgets, limit, progress)
-            fitted, found = certified(opened, tries, limit, progress)
-            settings = settings_of(planning)
-            job = Job(opened, fitted, measured, command, settings=settings).within(found)
-        return carry_out(job, output, report, progress)
+            if limit is None:
+                fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
+                change = metric_change(opened, fitted)
+                job = replace(job, correction=correction, metric=change)
+            else:
+                tries = search(opened, offer, moments, budgets, limit, progress)
+                fitted, found = certified(opened, tries, limit, progress)
+                job = job.within(found)
+        return carry_out(job, fitted, output, report, progress)
 
 
 def compare(
@@ -276,6 +288,74 @@ def trace(
     progress = progress or Silent()
     opened = open_model(model, samples, measuring or MeasureOptions())
     return trace_samples(opened, exact=exact, command=command, progress=progress)
+
+
+def sweep(
+    model: Path,
+    *,
+    samples: Path,
+    test: Path | None = None,
+    sizes: tuple[float, ...] = DEFAULT_SIZES,
+    methods: tuple[str, ...] = DEFAULT_METHODS,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    measuring: MeasureOptions | None = None,
+    report: Path | None = None,
+    keep: bool = False,
+    force: bool = False,
+    command: str = "onnx_relusv.sweep",
+    progress: Progress | None = None,
+) -> Sweep:
+    """Makes a model smaller at many sizes by several methods and judges every file.
+
+    What plans rest on is measured once, for all of them.
+
+    Args:
+        model: An ONNX file.
+        samples: What is measured and fitted on.
+        test: What files are judged on; if None, a part of the samples that is set aside for it.
+        sizes: Shares of the model's bytes.
+        methods: Some of damage, level and svd.
+        include: Globs on block keys; blocks that match none are kept. All if empty.
+        exclude: Globs on block keys that are kept.
+        measuring: Provider, seed and memory.
+        report: Folder for report.json and report.html.
+        keep: Whether the files stay, in the report's folder `models`.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        UsageError: A setting is out of range, or an output exists or cannot be written.
+        InputError: Something cannot be read or does not fit.
+        BudgetError: No method reaches any of the sizes.
+        ValidationError: None does, and a file failed its validation.
+    """
+    progress, measuring = progress or Silent(), measuring or MeasureOptions()
+    asked = SweepOptions(
+        model=model,
+        samples=samples,
+        test=test,
+        sizes=sizes,
+        methods=methods,
+        include=include,
+        exclude=exclude,
+        measuring=measuring,
+    )
+    check_sweep_folder(report, keep=keep, force=force, inputs=[model, *_paths(samples, test)])
+    judged = judging(open_model(model, samples, measuring), test)
+    planning = PlanOptions(include=include, exclude=exclude)
+    with (
+        workplace(report) as place,
+        ways(methods, judged.opened, model, planning, progress) as ready,
+    ):
+        models = place / MODELS
+        models.mkdir()
+        kept = report / MODELS if report is not None and keep else None
+        found = Sweeping(asked, judged, ready, models, kept, command).run(progress)
+        if report is not None:
+            publish(found, report, models, place)
+    return found
 
 
 def _interface(model: Model) -> object:

@@ -16,7 +16,6 @@ from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block
 from onnx_relusv.rows import Measured
-from onnx_relusv.samples import Samples
 from onnx_relusv.split import split
 from onnx_relusv.timed import Measure, Timed, timed_candidates
 
@@ -84,6 +83,18 @@ def divided(opened: Opened, *, certifying: bool = False) -> Opened:
     return replace(opened, split=parts)
 
 
+def by_damage(opened: Opened, planning: PlanOptions) -> bool:
+    """Whether a plan goes by measured damage, and not by one common level.
+
+    Raises:
+        UsageError: Damage was asked for without samples.
+    """
+    select = None if opened.split is None else opened.split.select
+    if planning.allocation == "damage" and select is None:
+        raise UsageError("--allocation damage needs --samples, two at least.")
+    return planning.allocation != "level" and select is not None and planning.has_budget
+
+
 def decide(
     opened: Opened,
     measured: Measured,
@@ -104,8 +115,7 @@ def decide(
         BudgetError: The budgets cannot be reached.
         UsageError: Damage was asked for without samples.
     """
-    select = None if opened.split is None else opened.split.select
-    if _by_damage(planning, select):
+    if by_damage(opened, planning):
         offer = offered(opened, measured, moments, planning, progress)
         return offer.plan(planning.budgets)
     timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
@@ -159,9 +169,3 @@ def _origin(opened: Opened, timed: Timed) -> Origin:
         batch=timed.batch,
         latencies=timed.blocks,
     )
-
-
-def _by_damage(planning: PlanOptions, select: Samples | None) -> bool:
-    if planning.allocation == "damage" and select is None:
-        raise UsageError("--allocation damage needs --samples, two at least.")
-    return planning.allocation != "level" and select is not None and planning.has_budget

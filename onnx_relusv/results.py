@@ -184,6 +184,26 @@ class Inspection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What became of the corrective round.
+
+    Attributes:
+        damage: Of the compressed network to the outputs, on the samples for choosing, with the
+            plan by damages that were measured one by one.
+        corrected: With the plan by damages in company; None where that promised too little to be
+            fitted.
+    """
+
+    damage: float
+    corrected: float | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the second plan is the one that was carried out."""
+        return self.corrected is not None and self.corrected < self.damage
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """A size that the search for the smallest file tried.
 
@@ -278,6 +298,7 @@ class Compression:
         refusals: What was left alone, with reasons.
         verdict: The validation.
         certificate: How much is lost at most; None where that was not asked for.
+        correction: What became of the corrective round; None where there was none.
         metric: What a metric says of both models; None where none was given.
         estimate: How much of the metric is lost at most; None where that was not asked for.
         batch: Samples in a run that blocks were timed with.
@@ -297,6 +318,7 @@ class Compression:
     refusals: tuple[Refusal, ...]
     verdict: Verdict
     certificate: Certificate | None = None
+    correction: Correction | None = None
     metric: MetricChange | None = None
     estimate: DropEstimate | None = None
     batch: int = 1

@@ -13,7 +13,7 @@ from onnx_relusv import forms
 from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
-from onnx_relusv.fit import fit
+from onnx_relusv.fit import fit, fitted_alike
 from onnx_relusv.fitted import Change, Fitted, FittedPlan
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
@@ -26,7 +26,13 @@ from onnx_relusv.results import Verdict
 from onnx_relusv.validate import Claim, check_stated_level, validate
 
 
-def fit_plan(opened: Opened, plan: Plan, moments: BlockMoments, progress: Progress) -> FittedPlan:
+def fit_plan(
+    opened: Opened,
+    plan: Plan,
+    moments: BlockMoments,
+    progress: Progress,
+    earlier: FittedPlan | None = None,
+) -> FittedPlan:
     """Finds the factors that carry a plan out.
 
     Args:
@@ -34,6 +40,8 @@ def fit_plan(opened: Opened, plan: Plan, moments: BlockMoments, progress: Progre
         plan: For this model.
         moments: Of the blocks' inputs.
         progress: Told of the fit.
+        earlier: Another plan of this model; what its fit found for blocks that nothing before has
+            changed for is taken from it.
 
     Raises:
         InputError: The plan names blocks or ranks that the model does not have.
@@ -52,7 +60,11 @@ def fit_plan(opened: Opened, plan: Plan, moments: BlockMoments, progress: Progre
         check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
         kept.put(change, fitted.factors)
 
-    found = fit(opened, changed, moments, progress, keep, kept.known())
+    known = kept.known()
+    if earlier is not None:
+        same = fitted_alike(opened.model, changes_of(opened, earlier.plan), changed)
+        known |= {key: earlier.factors[key] for key in same}
+    found = fit(opened, changed, moments, progress, keep, known)
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):
         dense = as_stored(block, found[block.key])

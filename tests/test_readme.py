@@ -56,6 +56,7 @@ def test_the_commands_run_one_after_the_other(checkout: Path) -> None:
         "compress",
         "compare",
         "trace",
+        "sweep",
     }
     for arguments in commands:
         result = CliRunner().invoke(cli, arguments)

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from onnx_relusv.progress import Advance
 
@@ -20,15 +27,19 @@ class Bars:
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """A bar of its own for every stage; a line at its end where nobody sees bars.
 
-        The steps that are told first, those of an earlier run, do not count for the time left:
-        rich takes a pace from what follows its first step.
+        One that comes again takes the place of the last. The steps that are told first, those of
+        an earlier run, do not count for the time left: rich takes a pace from what follows its
+        first step.
         """
-        task = self._bars.add_task(name, total=total)
+        if name in self._tasks:
+            self._bars.remove_task(self._tasks[name])
+        task = self._tasks[name] = self._bars.add_task(name, total=total)
         begun = time.monotonic()
         yield lambda steps: self._bars.advance(task, steps)
         taken = time.monotonic() - begun

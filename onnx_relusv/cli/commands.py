@@ -26,6 +26,7 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
+from onnx_relusv.cli.sweep import sweep
 from onnx_relusv.cli.terminal import check_figures, command_line, damage_words, existing, show
 from onnx_relusv.cli.trace import trace
 from onnx_relusv.options import ProviderName
@@ -273,3 +274,4 @@ def compare(
 
 
 cli.add_command(trace)
+cli.add_command(sweep)

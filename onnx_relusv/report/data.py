@@ -50,7 +50,7 @@ def compression_data(compression: Compression) -> Data:
         "schema_version": SCHEMA_VERSION,
         "before": model_data(compression.before),
         "after": model_data(compression.after),
-        "shares": _shares(compression.before, compression.after),
+        "shares": shares_data(compression.before, compression.after),
         "budgets": {
             "size": _number(budgets.size),
             "macs": _number(budgets.macs),
@@ -83,8 +83,8 @@ def comparison_data(comparison: Comparison) -> Data:
         "schema_version": SCHEMA_VERSION,
         "before": model_data(comparison.before),
         "after": model_data(comparison.after),
-        "shares": _shares(comparison.before, comparison.after),
-        "evaluation": _evaluation(comparison.evaluation),
+        "shares": shares_data(comparison.before, comparison.after),
+        "evaluation": evaluation_data(comparison.evaluation),
         "provenance": provenance_data(comparison.provenance),
     }
 
@@ -121,7 +121,8 @@ def model_data(facts: ModelFacts) -> Data:
     }
 
 
-def _shares(before: ModelFacts, after: ModelFacts) -> Data:
+def shares_data(before: ModelFacts, after: ModelFacts) -> Data:
+    """What is left of a model, as JSON-ready data."""
     return {
         "size": _share(after.bytes, before.bytes),
         "macs": _share(after.macs, before.macs),
@@ -245,7 +246,8 @@ def _verdict(verdict: Verdict) -> Data:
     }
 
 
-def _evaluation(evaluation: Evaluation) -> Data:
+def evaluation_data(evaluation: Evaluation) -> Data:
+    """Two models side by side, as JSON-ready data."""
     return {
         "samples": evaluation.samples,
         "agreement": _number(evaluation.agreement),

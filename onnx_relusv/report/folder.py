@@ -16,9 +16,12 @@ from onnx_relusv.report.html import (
     inspection_html,
     write_html,
 )
+from onnx_relusv.report.sweep_data import sweep_data
+from onnx_relusv.report.sweep_html import sweep_html
 from onnx_relusv.report.trace_data import trace_data
 from onnx_relusv.report.trace_html import trace_html
 from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.sweeps import Sweep
 from onnx_relusv.traces import Trace
 
 
@@ -56,6 +59,15 @@ def write_trace(trace: Trace, folder: Path) -> None:
         UsageError: The folder cannot be written.
     """
     _write(trace_data(trace), trace_html(trace), folder)
+
+
+def write_sweep(sweep: Sweep, folder: Path) -> None:
+    """Writes the report of a sweep.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    _write(sweep_data(sweep), sweep_html(sweep), folder)
 
 
 def _write(data: Data, page: str, folder: Path) -> None:

@@ -7,11 +7,12 @@ from onnx_relusv.report.summary import Fact
 
 @dataclass(frozen=True)
 class Heading:
-    """A column's heading, what it means, and whether its cells are numbers."""
+    """A column's heading, what it means, and whether its cells are numbers, or code to copy."""
 
     title: str
     explanation: str = ""
     numeric: bool = False
+    code: bool = False
 
 
 @dataclass(frozen=True)

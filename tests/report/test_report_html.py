@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from page_outline import Outline
+from swept import swept
 from traced import trace_of
 
 from onnx_relusv.report import picture_sections
@@ -15,8 +16,10 @@ from onnx_relusv.report.html import (
     inspection_html,
     write_html,
 )
+from onnx_relusv.report.sweep_html import sweep_html
 from onnx_relusv.report.trace_html import trace_html
 from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.sweeps import Sweep
 from onnx_relusv.traces import Trace
 
 
@@ -25,13 +28,19 @@ def trace() -> Trace:
     return trace_of(("conv1", "<script>fc1</script>"))
 
 
-@pytest.fixture(params=["inspection", "compression", "comparison", "trace"])
+@pytest.fixture
+def sweep() -> Sweep:
+    return swept()
+
+
+@pytest.fixture(params=["inspection", "compression", "comparison", "trace", "sweep"])
 def page(request: pytest.FixtureRequest) -> str:
     make: dict[str, Callable[..., str]] = {
         "inspection": inspection_html,
         "compression": compression_html,
         "comparison": comparison_html,
         "trace": trace_html,
+        "sweep": sweep_html,
     }
     return make[request.param](request.getfixturevalue(request.param))
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from swept import swept
 from traced import trace_of
 
 from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
+from onnx_relusv.report.sweep_data import sweep_data
 from onnx_relusv.report.trace_data import trace_data
 from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
 
@@ -106,6 +108,7 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     checker.check(comparison_data(comparison), "Comparison", "comparison")
     checker.check(comparison_data(judged), "Comparison", "judged")
     checker.check(trace_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")
+    checker.check(sweep_data(swept()), "Sweep", "sweep")
     every = {f"{name}.{field}" for name, fields in objects.items() for field in fields}
     # Two of the budgets were not asked for in the records of these tests.
     assert every - checker.filled == {"Budgets.macs", "Budgets.tolerance"}

@@ -5,6 +5,7 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
+from svg_paths import paths
 from traced import trace_of
 
 from onnx_relusv.records import Floats
@@ -15,18 +16,6 @@ from onnx_relusv.traces import Separation, Truths
 
 def drawn(values: Floats, correct: Truths | None = None, *, step: float = 0.0) -> str:
     return distribution_svg(values, correct, step=step, title="width", name="a", label="of a")
-
-
-def paths(svg: str, role: str) -> list[list[tuple[float, float]]]:
-    """Corners of everything drawn with a role's colour, filled or as a line."""
-    return [
-        [
-            (float(x), float(y))
-            for x, y in re.findall(r"[ML] (\S+) (\S+)", element.getAttribute("d"))
-        ]
-        for element in minidom.parseString(svg).getElementsByTagName("path")
-        if f": var(--plot-{role}," in element.getAttribute("style")
-    ]
 
 
 def areas(svg: str, role: str) -> Floats:

@@ -1,0 +1,165 @@
+"""One corrective round: damage is measured again in the compressed network, and bytes move.
+
+A plan adds up what single changes do to the original. In the compressed network they do something
+else: what an early block loses, the fits of later ones mend in part, and what comes last nothing
+mends. So every changed block is put back as it was, by itself, and what that spares is its damage
+in company. The damages of all its candidates are scaled by the ratio of the two, and a plan is made
+of them. If it promises less damage, by those figures, it is fitted too, and of the two the one with
+less damage on the samples for choosing is taken; so the round never does harm there.
+
+The blocks behind were fitted to what the changed block delivers, so putting it back can even do
+harm. A ratio tells a direction rather than an amount, and is kept near that of the other blocks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_relusv.decisions import Budgets, Choice, Plan
+from onnx_relusv.fitted import FittedPlan
+from onnx_relusv.opened import BlockMoments, Opened
+from onnx_relusv.planning import Offer
+from onnx_relusv.probing import Try, probe
+from onnx_relusv.progress import Advance, Progress
+from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.results import Correction
+from onnx_relusv.rewriting import dense_maps, fit_plan
+
+# How far a block's ratio may be from the median of all.
+_FURTHEST = 2.0
+# A plan that promises less is not worth a second fit.
+_LEAST_GAIN = 0.05
+
+_Damages = Mapping[str, float]
+
+
+def fitted_by_damage(
+    opened: Opened, offer: Offer, budgets: Budgets, moments: BlockMoments, progress: Progress
+) -> tuple[FittedPlan, Correction]:
+    """Fits the plan with the least damage within the budgets, and corrects it once.
+
+    Args:
+        opened: The model, its samples split.
+        offer: What plans are made of.
+        budgets: As asked for.
+        moments: Of the blocks' inputs.
+        progress: Told of the fits.
+
+    Raises:
+        BudgetError: The budgets cannot be reached, or the plan changes nothing.
+        ValidationError: Factors as stored are not what they were fitted to be.
+    """
+    first = fit_plan(opened, offer.plan(budgets), moments, progress)
+    blocks = [block for block in opened.blocks if block.key in first.factors]
+    with progress.stage("Damage in company", len(blocks)) as advance:
+        whole, ratios = _in_company(opened, offer, first, blocks, advance)
+    scaled = _scaled(offer, ratios)
+    plan = scaled.plan(budgets)
+    if _gain(scaled, first.plan, plan) < _LEAST_GAIN:
+        return first, Correction(damage=whole)
+    second = fit_plan(opened, _measured_alone(offer, plan), moments, progress, earlier=first)
+    correction = Correction(damage=whole, corrected=_damage(opened, offer, second))
+    return (second if correction.taken else first), correction
+
+
+def _in_company(
+    opened: Opened, offer: Offer, fitted: FittedPlan, blocks: Sequence[Block], advance: Advance
+) -> tuple[float, dict[str, float]]:
+    """The damage of a compressed network, and the ratios of its changed blocks by key."""
+    dense = dense_maps(opened, fitted)
+    whole = _damage(opened, offer, fitted)
+
+    def examine(block: Block, damage: Try) -> float:
+        return whole - damage(opened.folding(block))
+
+    spared = _probed(opened, offer, blocks, dense, examine, advance)
+    alone = {choice.key: choice.damage for choice in fitted.plan.choices if choice.damage}
+    return whole, ratios_in_company(alone, spared)
+
+
+def _damage(opened: Opened, offer: Offer, fitted: FittedPlan) -> float:
+    """The damage of a compressed network on the samples for choosing."""
+    dense = dense_maps(opened, fitted)
+    # Any of the changed blocks will do to hang the network on: all of them are replaced.
+    block = next(block for block in opened.blocks if block.key in dense)
+
+    def examine(one: Block, damage: Try) -> float:
+        return damage(dense[one.key])
+
+    return _probed(opened, offer, [block], dense, examine, lambda steps: None)[block.key]
+
+
+def _probed(
+    opened: Opened,
+    offer: Offer,
+    blocks: Sequence[Block],
+    dense: Mapping[str, LinearMap],
+    examine: Callable[[Block, Try], float],
+    advance: Advance,
+) -> dict[str, float]:
+    assert opened.split is not None  # damages were measured
+    assert opened.split.select is not None
+    return probe(opened, opened.split.select, blocks, dense, examine, advance, offer.damage)
+
+
+def ratios_in_company(alone: _Damages, company: _Damages) -> dict[str, float]:
+    """How much more a block's change does in company, than by itself; kept near the median.
+
+    Args:
+        alone: By key, what the change does to the original by itself, expected.
+        company: By key, what is spared in the compressed network where the change is undone; below
+            0 where that does harm.
+
+    Returns:
+        By key, of the blocks whose change does anything by itself; within a factor of two of their
+        median, and 1 for all where that is not above 0.
+    """
+    found = {key: company[key] / alone[key] for key in company if alone.get(key, 0) > 0}
+    median = float(np.median(list(found.values()))) if found else 0.0
+    if median <= 0:
+        return dict.fromkeys(found, 1.0)
+    least, most = median / _FURTHEST, median * _FURTHEST
+    return {key: float(np.clip(ratio, least, most)) for key, ratio in found.items()}
+
+
+def _scaled(offer: Offer, ratios: Mapping[str, float]) -> Offer:
+    """The offer with the damages of every block in company; blocks that were kept as the median."""
+    usual = float(np.median(list(ratios.values()))) if ratios else 1.0
+    candidates = {
+        key: [replace(one, damage=one.damage * ratios.get(key, usual)) for one in offered]
+        for key, offered in offer.candidates.items()
+    }
+    return replace(offer, candidates=candidates)
+
+
+def _gain(offer: Offer, first: Plan, second: Plan) -> float:
+    """The share of the first plan's damage that the second one spares, by the offer's figures."""
+    before, after = (_total(offer, plan.choices) for plan in (first, second))
+    return 1 - after / before if before > 0 else 0.0
+
+
+def _total(offer: Offer, choices: Sequence[Choice]) -> float:
+    return sum(_offered(offer, choice) for choice in choices if choice.action != "keep")
+
+
+def _measured_alone(offer: Offer, plan: Plan) -> Plan:
+    """A plan with the damages that were measured, whatever it was made by."""
+    choices = tuple(_alone(offer, choice) for choice in plan.choices)
+    return replace(plan, choices=choices, damage=_total(offer, choices))
+
+
+def _alone(offer: Offer, choice: Choice) -> Choice:
+    if choice.action == "keep":
+        return choice
+    damage = _offered(offer, choice)
+    why = f"least damage in company for the bytes, {damage:.3g} by itself"
+    return replace(choice, damage=damage, why=why)
+
+
+def _offered(offer: Offer, choice: Choice) -> float:
+    return next(
+        one.damage
+        for one in offer.candidates[choice.key]
+        if (one.form, one.rank) == (choice.form, choice.rank)
+    )

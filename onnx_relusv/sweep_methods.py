@@ -1,0 +1,140 @@
+"""The methods of a sweep: how each plans a size and fits it, on what was measured once."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnx_relusv.corrective import fitted_by_damage
+from onnx_relusv.decisions import Allocation, Budgets
+from onnx_relusv.errors import UsageError
+from onnx_relusv.fitted import FittedPlan
+from onnx_relusv.opened import BlockMoments, Opened, block_moments, open_model
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.planning import decide, offered
+from onnx_relusv.progress import Progress
+from onnx_relusv.rewriting import fit_plan
+from onnx_relusv.rows import Measured, measure_blocks
+
+# Plans what keeps budgets and fits it, or says that nothing does.
+Fitter = Callable[[Budgets, Progress], FittedPlan]
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What plans and fits rest on.
+
+    Attributes:
+        opened: The model, its samples split; without samples for methods that take none.
+        moments: Of the blocks' inputs.
+        measured: The blocks' candidates.
+        planning: Which blocks may change.
+    """
+
+    opened: Opened
+    moments: BlockMoments
+    measured: Measured
+    planning: PlanOptions
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make a model smaller.
+
+    Attributes:
+        meaning: What it does, in words.
+        allocation: The same for `compress`.
+        on_samples: Whether it is given the samples.
+        fitter: Makes its fitter, measuring once what that needs.
+    """
+
+    meaning: str
+    allocation: Allocation
+    on_samples: bool
+    fitter: Callable[[Ground, Progress], Fitter]
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A method that is ready to make files of any size.
+
+    Attributes:
+        ground: What it rests on.
+        fit: Its fitter.
+    """
+
+    ground: Ground
+    fit: Fitter
+
+    def fitted(self, size: float, progress: Progress) -> FittedPlan:
+        """A file of a size, in numbers.
+
+        Raises:
+            BudgetError: The size cannot be reached.
+            ValidationError: Factors as stored are not what they were fitted to be.
+        """
+        return self.fit(Budgets(size=size), progress)
+
+
+def _by_damage(ground: Ground, progress: Progress) -> Fitter:
+    parts = ground.opened.split
+    if parts is None or parts.select is None:
+        raise UsageError("--methods damage needs two samples at least, to fit to and to choose on.")
+    offer = offered(ground.opened, ground.measured, ground.moments, ground.planning, progress)
+
+    def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
+        return fitted_by_damage(ground.opened, offer, budgets, ground.moments, progress)[0]
+
+    return fit
+
+
+def _by_level(ground: Ground, progress: Progress) -> Fitter:
+    def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
+        planning = replace(ground.planning, budgets=budgets, allocation="level")
+        plan = decide(ground.opened, ground.measured, ground.moments, planning, progress)
+        return fit_plan(ground.opened, plan, ground.moments, progress)
+
+    return fit
+
+
+METHODS: Mapping[str, Method] = {
+    "damage": Method(
+        "the least damage to the outputs, measured and fitted on samples",
+        "damage",
+        True,
+        _by_damage,
+    ),
+    "level": Method(
+        "one common level for all blocks, measured and fitted on samples", "level", True, _by_level
+    ),
+    "svd": Method(
+        "one common level and plain factors without any samples, blind", "level", False, _by_level
+    ),
+}
+
+
+@contextmanager
+def ways(
+    names: Sequence[str], opened: Opened, model: Path, planning: PlanOptions, progress: Progress
+) -> Iterator[dict[str, Way]]:
+    """Measures what methods need, once for all of them and for all sizes.
+
+    Args:
+        names: Of the methods.
+        opened: The model, its samples split.
+        model: Its path; methods without samples open it as `compress` does without any.
+        planning: Which blocks may change.
+        progress: Told of the stages.
+    """
+    with ExitStack() as stack:
+        grounds: dict[bool, Ground] = {}
+        for on_samples in dict.fromkeys(METHODS[name].on_samples for name in names):
+            own = opened if on_samples else open_model(model, None, opened.options)
+            moments = stack.enter_context(block_moments(own, progress))
+            measured = measure_blocks(own, moments, progress)
+            grounds[on_samples] = Ground(own, moments, measured, planning)
+        ready: dict[str, Way] = {}
+        for name in names:
+            ground = grounds[METHODS[name].on_samples]
+            ready[name] = Way(ground, METHODS[name].fitter(ground, progress))
+        yield ready

@@ -1,0 +1,131 @@
+"""Makes a model smaller at many sizes by several methods, and judges every file.
+
+What plans rest on is measured once. Each point is fitted, rewritten and validated as a file of
+`compress` is; a size that cannot be reached is passed over, and a file that fails is reported.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+
+from onnx_relusv.errors import BudgetError, ValidationError
+from onnx_relusv.graph.model import Model
+from onnx_relusv.knee import knee
+from onnx_relusv.opened import facts_of, provenance
+from onnx_relusv.progress import Progress
+from onnx_relusv.results import ModelFacts, Verdict
+from onnx_relusv.rewriting import write_fitted
+from onnx_relusv.sweep_judging import Judging
+from onnx_relusv.sweep_methods import METHODS, Way
+from onnx_relusv.sweep_options import SweepOptions
+from onnx_relusv.sweeps import MissedPoint, Sweep, SweepPoint
+
+
+@dataclass(frozen=True, eq=False)
+class Sweeping:
+    """What a sweep goes through, and where its files go.
+
+    Attributes:
+        asked: What it is asked for.
+        judging: What judges the files.
+        ways: The methods, ready, by name.
+        folder: Where files are made.
+        kept: Where they are found afterwards; None where they are not kept.
+        command: Goes into the provenance.
+    """
+
+    asked: SweepOptions
+    judging: Judging
+    ways: Mapping[str, Way]
+    folder: Path
+    kept: Path | None
+    command: str
+
+    def run(self, progress: Progress) -> Sweep:
+        """Goes through all methods and sizes.
+
+        Raises:
+            BudgetError: No method reaches any of the sizes.
+            ValidationError: None does, and a file failed its validation.
+        """
+        points: list[SweepPoint] = []
+        missed: list[MissedPoint] = []
+        pairs = [(name, size) for name in self.ways for size in self.asked.ladder]
+        with progress.stage("Sweep", len(pairs)) as advance:
+            for name, size in pairs:
+                try:
+                    points.append(self._point(name, size, progress))
+                except (BudgetError, ValidationError) as error:
+                    failed = isinstance(error, ValidationError)
+                    missed.append(
+                        MissedPoint(method=name, size=size, failed=failed, reason=str(error))
+                    )
+                advance(1)
+        _check_any(points, missed)
+        opened = self.judging.opened
+        return Sweep(
+            model=opened.facts,
+            judged_by=self.judging.judged_by,
+            judges=self.judging.judges,
+            meanings={name: METHODS[name].meaning for name in self.ways},
+            points=tuple(points),
+            knees={name: _knee([p for p in points if p.method == name]) for name in self.ways},
+            missed=tuple(missed),
+            kept=self.kept is not None,
+            provenance=provenance(
+                opened.provider, opened.options, opened.samples, self.command, self.asked.settings
+            ),
+        )
+
+    def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:
+        opened, way = self.judging.opened, self.ways[method]
+        name = f"{self.asked.name(method, size)}.onnx"
+        fitted = way.fitted(size, progress)
+        facts: list[ModelFacts] = []
+
+        def before_publishing(written: Model, verdict: Verdict) -> None:
+            facts.append(facts_of(written, opened.provider, opened.example, opened.options.seed))
+
+        with self._place() as place:
+            file = Path(place) / name
+            write_fitted(way.ground.opened, fitted, file, progress, before_publishing)
+            evaluation, drop = self.judging.judge(file, progress)
+        before, (after,) = opened.facts, facts
+        return SweepPoint(
+            method=method,
+            size=size,
+            after=replace(after, path=(self.kept or Path()) / name),
+            bytes_share=after.bytes / before.bytes,
+            macs_share=after.macs / before.macs if before.macs else 1.0,
+            level=fitted.plan.level,
+            damage=fitted.plan.damage,
+            evaluation=evaluation,
+            drop=drop,
+            command=self.asked.command(method, size),
+        )
+
+    def _place(self) -> AbstractContextManager[Path | str]:
+        """Where a file is made; it is gone at once unless files are kept."""
+        if self.kept is None:
+            return tempfile.TemporaryDirectory(dir=self.folder)
+        return nullcontext(self.folder)
+
+
+def _knee(curve: Sequence[SweepPoint]) -> float | None:
+    finite = [point for point in curve if isfinite(point.loss)]
+    place = knee([point.bytes_share for point in finite], [point.loss for point in finite])
+    return None if place is None else finite[place].size
+
+
+def _check_any(points: Sequence[SweepPoint], missed: Sequence[MissedPoint]) -> None:
+    if points:
+        return
+    failures = [one for one in missed if one.failed]
+    worst = (failures or list(missed))[0]
+    message = (
+        f"no point is left. The first reason, {worst.method} at {worst.size:g}: {worst.reason}"
+    )
+    raise ValidationError(message) if failures else BudgetError(message)

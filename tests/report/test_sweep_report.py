@@ -1,0 +1,119 @@
+"""The page, the table and the figures of a sweep say what its record says."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from page_outline import Outline
+from rich.console import Console
+from swept import LOSSES, SIZES, swept, unlabelled, without_scores
+
+from onnx_relusv.report.folder import write_sweep
+from onnx_relusv.report.sweep_data import sweep_data
+from onnx_relusv.report.sweep_html import sweep_html
+from onnx_relusv.report.sweep_table import sweep_table
+from onnx_relusv.sweeps import Sweep
+
+
+def printed(sweep: Sweep, width: int = 160) -> str:
+    console = Console(file=StringIO(), width=width)
+    for part in sweep_table(sweep):
+        console.print(part, markup=False, highlight=False)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_the_page_says_what_matters() -> None:
+    sweep = swept()
+    outline = Outline(sweep_html(sweep))
+    assert outline.text("title") == ["Sweep: models/net.onnx"]
+    assert outline.text("h2") == [
+        "What is lost, and what is left",
+        "Points",
+        "Commands",
+        "Missing points",
+        "Files",
+        "Provenance",
+    ]
+    assert [one["aria-label"] for one in outline.all("svg")] == [
+        f"accuracy lost, points, over {words}, of the original's, of damage, level"
+        for words in ("bytes", "MACs", "time of a run at batch 1", "time of a run at batch 32")
+    ]
+    names = [f"{method} {size:g}" for method in LOSSES for size in SIZES]
+    assert outline.text("th").count("damage 0.125") == 2
+    assert [text for text in outline.text("th") if text in names] == 2 * names
+    assert outline.text("code") == [
+        *(one.command for one in sweep.points),
+        sweep.provenance.command,
+    ]
+    cells = outline.text("td")
+    assert "0.40 [-0.60, 2.40]" in cells
+    assert cells.count("knee") == 1
+    assert cells.count("slower at batch 1") == 2
+    assert {"<b>too small</b>", "[b]y[/b] is off by 3", "failed its validation"} <= set(cells)
+    (knee,) = [text for text in outline.text("dd") if "0.40" in text]
+    assert knee == "accuracy lost, points: 0.40 [-0.60, 2.40]"
+
+
+def test_the_page_says_what_was_judged_on() -> None:
+    said = Outline(sweep_html(swept())).text("li")
+    assert said[0] == (
+        "Files are judged on 1000 samples of their own; 400 samples were fitted to and 100 chosen "
+        "on."
+    )
+    assert said[1].startswith("No knee is marked for level:")
+    assert said[2].endswith("damage 0.5, level 0.5.")
+    said = Outline(sweep_html(unlabelled(swept()))).text("li")
+    assert said[0].startswith("Files are judged on 1000 of the 500 samples, which were set aside")
+
+
+def test_without_labels_answers_are_compared() -> None:
+    page = sweep_html(unlabelled(swept()))
+    assert "answers changed, points" in page
+    assert "accuracy" not in page
+
+
+def test_without_class_scores_the_error_is_shown() -> None:
+    page = sweep_html(without_scores(swept()))
+    outline = Outline(page)
+    assert "relative output error" in outline.text("th")
+    assert "0.04" in outline.text("td")
+    assert "so the labels say nothing" in page
+    assert "points" not in "".join(outline.text("th"))
+
+
+def test_without_misses_there_is_no_table_of_them() -> None:
+    assert "Missing points" not in sweep_html(replace(swept(), missed=()))
+
+
+@pytest.mark.parametrize("sweep", [swept(), unlabelled(swept()), without_scores(swept())])
+def test_the_terminal_has_every_point(sweep: Sweep) -> None:
+    text = printed(sweep)
+    for one in sweep.points:
+        assert f"{one.method} {one.size:g} " in text
+    assert "[b]y[/b] is off by 3" in text
+    assert "knee of damage" in text
+    lines = [line for line in text.splitlines() if line.startswith("damage 0.125")]
+    assert [line.rstrip().endswith("knee") for line in lines] == [True]
+
+
+def test_a_narrow_terminal_breaks_lines_and_no_words() -> None:
+    text = printed(swept(), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "slower" in text
+
+
+def test_the_figures_are_strict_json(tmp_path: Path) -> None:
+    sweep = without_scores(swept())
+    first, *others = sweep.points
+    broken = replace(first.evaluation, relative_error={"y": float("inf")})
+    sweep = replace(sweep, points=(replace(first, evaluation=broken), *others))
+    write_sweep(sweep, tmp_path)
+    data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=int)
+    assert data == sweep_data(sweep)
+    assert data["schema"] == "onnx-relusv/sweep"
+    assert [one["error"] for one in data["points"]][:2] == [None, 0.01]
+    assert (data["points"][1]["drop"], data["knees"]) == (None, {"damage": 0.125, "level": None})
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == sweep_html(sweep)
