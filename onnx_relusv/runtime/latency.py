@@ -13,10 +13,8 @@ _WARM_UP_RUNS = 3
 _LEAST_RUNS = 10
 _SECONDS = 2.0
 _MOST_RUNS = 200
-# Blocks by themselves: their times are compared with one another, not with a clock, so what
-# disturbs a run is left out.
-_LEAST_ROUNDS, _MOST_ROUNDS, _ROUND_SECONDS = 7, 60, 0.3
-_QUANTILE = 0.1
+# Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed.
+_LEAST_ROUNDS, _MOST_ROUNDS, _ROUND_SECONDS = 15, 100, 0.5
 
 
 def interleaved_latency(
@@ -43,11 +41,10 @@ def interleaved_latency(
 def undisturbed_latencies(
     sessions: Sequence[Session], feeds: dict[str, np.ndarray]
 ) -> tuple[float, ...]:
-    """Seconds of one run of each of several models on the same feeds, without disturbances.
+    """Seconds of the fastest run of each of several models on the same feeds.
 
-    The models run in turn after a warm-up, for about a third of a second altogether and seven times
-    each at least. Of its times the lowest tenth ends at the result. On a GPU, inputs and outputs
-    stay there.
+    The models run in turn after a warm-up, for about half a second altogether and fifteen times
+    each at least. On a GPU, inputs and outputs stay there.
     """
     runs = [_run_of(session, feeds) for session in sessions]
     for run in runs:
@@ -57,7 +54,7 @@ def undisturbed_latencies(
     end = perf_counter() + _ROUND_SECONDS
     while len(rounds) < _LEAST_ROUNDS or (perf_counter() < end and len(rounds) < _MOST_ROUNDS):
         rounds.append([_seconds(run) for run in runs])
-    return tuple(np.quantile(rounds, _QUANTILE, axis=0).tolist())
+    return tuple(map(min, zip(*rounds, strict=True)))
 
 
 def _run_of(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
