@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_relusv.decisions import Budgets, Choice, Plan
+from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.planning import Offer
@@ -55,7 +56,10 @@ def fitted_by_damage(
     with progress.stage("Damage in company", len(blocks)) as advance:
         whole, ratios = _in_company(opened, offer, first, blocks, advance)
     scaled = _scaled(offer, ratios)
-    plan = scaled.plan(budgets)
+    try:
+        plan = scaled.plan(budgets)
+    except BudgetError:  # a budget on latency is measured, so what was kept may be missed
+        return first, Correction(damage=whole)
     if _gain(scaled, first.plan, plan) < _LEAST_GAIN:
         return first, Correction(damage=whole)
     second = fit_plan(opened, _measured_alone(offer, plan), moments, progress, earlier=first)

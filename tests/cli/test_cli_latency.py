@@ -49,7 +49,9 @@ def few(folder: Path) -> Path:
 def test_compress_keeps_the_budget_and_says_so(
     way: str, tmp_path: Path, model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = timed_runs(monkeypatch, [0.8, 0.58, 0.5])
+    # By damage, the plan of the corrective round is measured too.
+    corrected = [0.58] if way == "damage" else []
+    machine = timed_runs(monkeypatch, [0.8, 0.58, *corrected, 0.5])
     output, report = tmp_path / "small.onnx", tmp_path / "report"
     samples = ("--samples", few) if way == "damage" else ()
     result = run(
@@ -62,7 +64,7 @@ def test_compress_keeps_the_budget_and_says_so(
     assert (data["allocation"], data["budgets"]["latency"]) == (way, 0.6)
     outcome = data["latency"]
     # Two plans were measured, the first of them over the budget, and then the file.
-    assert machine.raced == 3
+    assert machine.raced == 3 + len(corrected)
     assert (outcome["asked"], outcome["measured"], outcome["batch"]) == (0.6, 0.5, 8)
     assert outcome["planned"] <= 0.6 * 0.6 / 0.8
     changed = [row for row in data["blocks"] if row["choice"]["action"] == "double_layer"]
