@@ -17,6 +17,7 @@ from onnx_relusv.results import (
     BlockRow,
     Comparison,
     Compression,
+    Correction,
     Evaluation,
     Inspection,
     ModelFacts,
@@ -63,6 +64,7 @@ def compression_data(compression: Compression) -> Data:
         "level": _number(compression.level),
         "damage": _number(compression.damage),
         "damage_measure": compression.damage_measure,
+        "correction": _correction(compression.correction),
         "blocks": [_block_row(row) for row in compression.rows],
         "refusals": [refusal_data(refusal) for refusal in compression.refusals],
         "verdict": _verdict(compression.verdict),
@@ -220,6 +222,16 @@ def _saving(saving: RankSaving) -> Data:
         "rank": saving.rank,
         "saved_bytes": saving.saved_bytes,
         "saved_macs": saving.saved_macs,
+    }
+
+
+def _correction(correction: Correction | None) -> Data | None:
+    if correction is None:
+        return None
+    return {
+        "damage": _number(correction.damage),
+        "corrected": _number(correction.corrected),
+        "taken": correction.taken,
     }
 
 

@@ -20,6 +20,7 @@ from onnx_relusv.results import (
     Certificate,
     Comparison,
     Compression,
+    Correction,
     Evaluation,
     Inspection,
     ModelFacts,
@@ -62,6 +63,7 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
         *_changes(compression.before, compression.after, "original"),
         _allocation(compression),
         *_damage_measure(compression.damage_measure),
+        *_correction(compression.correction),
         Fact("blocks changed", str(changed), _left_alone(compression, changed)),
         *_output_change(compression),
         *_certificate(compression.certificate),
@@ -109,6 +111,18 @@ def _changes(before: ModelFacts, after: ModelFacts, whole: str) -> tuple[Fact, .
             f"{share_text(after.macs, before.macs)} of the {whole}",
         ),
     )
+
+
+def _correction(correction: Correction | None) -> tuple[Fact, ...]:
+    if correction is None:
+        return ()
+    name, found = "damage on samples for choosing", number_text(correction.damage)
+    if correction.corrected is None:
+        return (Fact(name, found, "measured anew in company, no other plan promised less"),)
+    second = number_text(correction.corrected)
+    if correction.taken:
+        return (Fact(name, second, f"after the corrective round; {found} before"),)
+    return (Fact(name, found, f"the corrective round's plan, with {second}, was not taken"),)
 
 
 def _damage_measure(words: str | None) -> tuple[Fact, ...]:

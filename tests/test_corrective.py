@@ -1,0 +1,178 @@
+"""The corrective round against outputs of rewritten files, run by onnxruntime alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from probed import answers, divergence_of_logits, rewritten, selected
+from residual_networks import BRANCHES, residual_network
+
+from onnx_relusv import corrective
+from onnx_relusv.corrective import fitted_by_damage, ratios_in_company
+from onnx_relusv.decisions import Budgets, Factors
+from onnx_relusv.factors import as_stored
+from onnx_relusv.fit import fit, fitted_alike
+from onnx_relusv.fitted import Change, FittedPlan
+from onnx_relusv.graph.reference import reference
+from onnx_relusv.opened import BlockMoments, Opened, block_moments
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.planning import Offer, offered
+from onnx_relusv.progress import Silent
+from onnx_relusv.records import LinearMap
+from onnx_relusv.results import Correction
+from onnx_relusv.rewriting import fit_plan
+from onnx_relusv.rows import measure_blocks
+from onnx_relusv.runtime.session import CPU, Session
+
+BUDGETS = Budgets(size=0.6)
+# Another way through the network, in float32 too.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    opened: Opened
+    moments: BlockMoments
+    offer: Offer
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    opened = residual_network(tmp_path, "identity")
+    planning = PlanOptions(budgets=BUDGETS)
+    with block_moments(opened, Silent()) as moments:
+        measured = measure_blocks(opened, moments, Silent())
+        offer = offered(opened, measured, moments, planning, Silent())
+        yield Case(opened, moments, offer)
+
+
+def damage(case: Case, factors: dict[str, Factors]) -> float:
+    """Of a rewritten file, on the samples for choosing."""
+    x = {"x": selected(case.opened)}
+    before = answers(case.opened.model.path, x)["y"]
+    return divergence_of_logits(before, answers(rewritten(case.opened, factors), x)["y"])
+
+
+def corrected(case: Case) -> tuple[FittedPlan, Correction]:
+    return fitted_by_damage(case.opened, case.offer, BUDGETS, case.moments, Silent())
+
+
+def test_the_damage_is_that_of_the_file(case: Case) -> None:
+    first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    _, correction = corrected(case)
+    assert correction.damage == pytest.approx(damage(case, dict(first.factors)), rel=ROUNDING)
+
+
+@pytest.mark.parametrize("furthest", [2.0, 50.0])
+def test_the_better_plan_is_taken(
+    furthest: float, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrective, "_LEAST_GAIN", -np.inf)
+    monkeypatch.setattr(corrective, "_FURTHEST", furthest)
+    first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    found, correction = corrected(case)
+    assert correction.corrected is not None
+    least = min(correction.damage, correction.corrected)
+    assert damage(case, dict(found.factors)) == pytest.approx(least, rel=ROUNDING)
+    assert correction.taken == (correction.corrected < correction.damage)
+    if not correction.taken:
+        assert found.plan.choices == first.plan.choices
+    assert found.plan.size <= 0.6
+    # Each choice says what it does by itself, whatever it was chosen by.
+    for choice in found.plan.choices:
+        if choice.action != "keep":
+            own = case.offer.candidates[choice.key]
+            assert choice.damage == next(
+                one.damage for one in own if (one.form, one.rank) == (choice.form, choice.rank)
+            )
+
+
+def test_without_a_promise_nothing_is_fitted_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrective, "_LEAST_GAIN", 1.0)
+    first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    found, correction = corrected(case)
+    assert (correction.corrected, correction.taken) == (None, False)
+    assert found.plan.choices == first.plan.choices
+    for key, factors in found.factors.items():
+        np.testing.assert_array_equal(factors.first, first.factors[key].first)
+
+
+def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case) -> None:
+    opened = case.opened
+    fitted = fit_plan(opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    blocks = [block for block in opened.blocks if block.key in fitted.factors]
+    whole, ratios = corrective._in_company(opened, case.offer, fitted, blocks, lambda steps: None)
+    dense = {block.key: as_stored(block, fitted.factors[block.key]) for block in blocks}
+    alone = {choice.key: choice.damage for choice in fitted.plan.choices if choice.damage}
+
+    def without(key: str) -> float:
+        others: dict[str, LinearMap] = {k: v for k, v in dense.items() if k != key}
+        session = Session(reference(opened.model, opened.blocks, others), CPU)
+        x = selected(opened)
+        before = answers(opened.model.path, {"x": x})["y"]
+        return divergence_of_logits(before, session.run({"x": x})["y"])
+
+    expected = ratios_in_company(alone, {key: whole - without(key) for key in dense})
+    assert ratios == pytest.approx(expected, rel=1e-2)
+
+
+def test_ratios_by_hand() -> None:
+    alone = {"a": 1.0, "b": 2.0, "c": 1.0, "nothing": 0.0}
+    company = {"a": 0.5, "b": 8.0, "c": -3.0, "nothing": 1.0}
+    # The median of 0.5, 4 and -3 is 0.5; the others are kept within twice and half of it.
+    assert ratios_in_company(alone, company) == {"a": 0.5, "b": 1.0, "c": 0.25}
+
+
+@pytest.mark.parametrize("company", [{"a": -1.0, "b": -0.1}, {"a": 0.0, "b": 0.0}])
+def test_no_direction_is_read_from_harm(company: dict[str, float]) -> None:
+    assert ratios_in_company({"a": 1.0, "b": 1.0}, company) == {"a": 1.0, "b": 1.0}
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=12))
+def test_ratios_stay_near_the_median(pairs: list[tuple[float, float]]) -> None:
+    alone = {str(place): one for place, (one, _) in enumerate(pairs)}
+    company = {str(place): other for place, (_, other) in enumerate(pairs)}
+    found = list(ratios_in_company(alone, company).values())
+    assert min(found) > 0
+    # Twice and half of one and the same number, and rounding.
+    assert max(found) <= 4 * min(found) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("kind", list(BRANCHES))
+def test_what_two_fits_share_is_found_alike(kind: str, tmp_path: Path) -> None:
+    opened = residual_network(tmp_path, kind)
+    blocks = [block for block in opened.blocks if block.geometry.kind == "conv"]
+
+    def changes(last: int, moved: str | None) -> list[Change]:
+        return [Change(block, "channel", last if block.key == moved else 3) for block in blocks[:5]]
+
+    def found(wanted: list[Change]) -> dict[str, Factors]:
+        with block_moments(opened, Silent()) as moments:
+            return fit(opened, wanted, moments, Silent(), lambda change, fitted: None)
+
+    moved = blocks[2].key
+    before, after = changes(4, None), changes(4, moved)
+    one, other = found(before), found(after)
+    same = fitted_alike(opened.model, before, after)
+    assert same
+    assert moved not in same
+    for key in same:
+        np.testing.assert_array_equal(one[key].first, other[key].first)
+        np.testing.assert_array_equal(one[key].bias, other[key].bias)
+    # The last block sees what the moved one delivers.
+    last = blocks[-1].key
+    assert last not in same
+    assert not np.array_equal(one[last].first, other[last].first)
+
+
+def test_fits_of_other_blocks_share_nothing(tmp_path: Path) -> None:
+    opened = residual_network(tmp_path, "identity")
+    changes = [Change(block, "channel", 3) for block in opened.blocks[:3]]
+    assert fitted_alike(opened.model, changes, changes) == {c.block.key for c in changes}
+    assert fitted_alike(opened.model, changes, changes[:2]) == set()
