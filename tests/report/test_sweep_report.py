@@ -60,7 +60,8 @@ def test_the_page_says_what_matters() -> None:
 def test_the_page_says_what_was_judged_on() -> None:
     said = Outline(sweep_html(swept())).text("li")
     assert said[0] == (
-        "Files are judged on 1000 samples of their own; 400 others were fitted to and 100 chosen on."
+        "Files are judged on 1000 samples of their own; "
+        "400 others were fitted to and 100 chosen on."
     )
     assert said[1].startswith("No knee is marked for level:")
     assert said[2].endswith("damage 0.5, level 0.5.")
