@@ -65,11 +65,13 @@ class Sweeping:
                     )
                 advance(1)
         _check_any(points, missed)
-        opened = self.judging.opened
+        opened, judges = self.judging.opened, self.judging.judges
+        if not any(METHODS[name].on_samples for name in self.ways):
+            judges = replace(judges, fit_samples=0, select_samples=0)
         return Sweep(
             model=opened.facts,
             judged_by=self.judging.judged_by,
-            judges=self.judging.judges,
+            judges=judges,
             meanings={name: METHODS[name].meaning for name in self.ways},
             points=tuple(points),
             knees={name: _knee([p for p in points if p.method == name]) for name in self.ways},

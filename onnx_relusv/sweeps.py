@@ -107,7 +107,7 @@ class Judges:
         count: How many.
         labelled: Whether they have labels.
         set_aside: Whether they are a part of the samples for fitting that was set aside.
-        fit_samples: How many other samples factors were fitted to.
+        fit_samples: How many other samples factors were fitted to; 0 where no method fits any.
         select_samples: How many others ranks and factors were chosen on.
     """
 

@@ -211,6 +211,8 @@ def test_without_labels_answers_that_change_are_counted(place: Path, tmp_path: P
     (one,), x = found.points, np.load(test)["x"]
     changed = classified.answers(model, x) != classified.answers(one.after.path, x)
     assert found.judged_by == "agreement"
+    # svd alone fits to nothing.
+    assert (found.judges.fit_samples, found.judges.select_samples) == (0, 0)
     assert one.drop is not None
     assert (one.drop.lost, one.drop.gained) == (changed.sum(), None)
     assert one.loss == one.drop.points == pytest.approx(100 * changed.mean())

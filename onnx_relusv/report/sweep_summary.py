@@ -51,7 +51,9 @@ def sweep_notes(sweep: Sweep) -> tuple[str, ...]:
 
 def _judged_on(sweep: Sweep) -> str:
     judges, provenance = sweep.judges, sweep.provenance
-    parts = f"{judges.fit_samples} samples were fitted to and {judges.select_samples} chosen on"
+    parts = f"{judges.fit_samples} others were fitted to and {judges.select_samples} chosen on"
+    if not judges.fit_samples:
+        parts = "nothing was fitted to any"
     if judges.set_aside:
         return (
             f"Files are judged on {judges.count} of the {provenance.sample_count} samples, which "

@@ -60,11 +60,13 @@ def test_the_page_says_what_matters() -> None:
 def test_the_page_says_what_was_judged_on() -> None:
     said = Outline(sweep_html(swept())).text("li")
     assert said[0] == (
-        "Files are judged on 1000 samples of their own; 400 samples were fitted to and 100 chosen "
-        "on."
+        "Files are judged on 1000 samples of their own; "
+        "400 others were fitted to and 100 chosen on."
     )
     assert said[1].startswith("No knee is marked for level:")
     assert said[2].endswith("damage 0.5, level 0.5.")
+    blind = replace(swept(), judges=replace(swept().judges, fit_samples=0, select_samples=0))
+    assert Outline(sweep_html(blind)).text("li")[0].endswith("; nothing was fitted to any.")
     said = Outline(sweep_html(unlabelled(swept()))).text("li")
     assert said[0].startswith("Files are judged on 1000 of the 500 samples, which were set aside")
 
