@@ -5,12 +5,14 @@ import sys
 import accuracy
 import inspection
 import nsfw
+import resnet50
 import spectra
 
 BENCHMARKS = {
     "inspect": inspection.main,
     "accuracy": accuracy.main,
     "nsfw": nsfw.main,
+    "resnet50": resnet50.main,
     "spectra": spectra.main,
 }
 

