@@ -1,7 +1,8 @@
 """ResNet-50 at 0.6 of the bytes, calibrated on crops of photographs and judged on those of others.
 
 Run `scripts/zoo` first. Of 35 photographs, every third is judged on, and no crop of it is
-calibrated on. What is known lies in build/resnet50, so that an interrupted run takes up where it was.
+calibrated on. What is known lies in build/resnet50, so that an interrupted run takes up where it
+was.
 """
 
 import resource
