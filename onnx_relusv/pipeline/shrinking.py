@@ -1,7 +1,4 @@
-"""The seven things the package does, each with its stages in order; the only place that knows it.
-
-read -> blocks -> moments of the samples -> spectra and candidates -> plan -> factors -> surgery ->
-validation -> report -> the file
+"""From a model to a smaller one: planning, carrying out, both.
 
 With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
@@ -16,71 +13,22 @@ from onnx_relusv.damage_measure import check_measures
 from onnx_relusv.decisions import Plan
 from onnx_relusv.drop_limit import drop_limit
 from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.evaluate import evaluate
-from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.held_out_metric import metric_change
-from onnx_relusv.metric import Metric
 from onnx_relusv.opened import (
     Opened,
     block_moments,
-    facts_of,
     open_model,
-    provenance,
 )
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.planning import by_damage, decide, divided, offered
 from onnx_relusv.progress import Progress, Silent
-from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import measure_blocks
-from onnx_relusv.runtime.session import Session, choose_provider
-from onnx_relusv.samples import open_samples
 from onnx_relusv.search import search
 from onnx_relusv.settings import settings_of
-from onnx_relusv.sweep_folder import MODELS, check_sweep_folder, publish, workplace
-from onnx_relusv.sweep_judging import judging
-from onnx_relusv.sweep_methods import ways
-from onnx_relusv.sweep_options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
-from onnx_relusv.sweeping import Sweeping
-from onnx_relusv.sweeps import Sweep
-from onnx_relusv.traces import Trace
-from onnx_relusv.tracing import trace_samples
-
-
-def inspect(
-    model: Path,
-    *,
-    samples: Path | None = None,
-    measuring: MeasureOptions | None = None,
-    command: str = "onnx_relusv.inspect",
-    progress: Progress | None = None,
-) -> Inspection:
-    """Measures every block of a model and says what was refused, with reasons.
-
-    Args:
-        model: An ONNX file.
-        samples: If given, blocks are measured in the metric of what they really see.
-        measuring: Provider, seed, memory and cache.
-        command: Goes into the provenance.
-        progress: Shown the stages.
-
-    Raises:
-        InputError: The model or the samples cannot be read or do not fit.
-        UsageError: The provider does not work, or there is no room for temporary files or in the
-            cache.
-    """
-    progress = progress or Silent()
-    opened = open_model(model, samples, measuring or MeasureOptions())
-    with block_moments(opened, progress) as moments:
-        measured = measure_blocks(opened, moments, progress)
-    return Inspection(
-        model=opened.facts,
-        rows=measured.rows,
-        refusals=opened.refusals,
-        provenance=provenance(opened.provider, opened.options, opened.samples, command),
-    )
 
 
 def plan(
@@ -218,149 +166,6 @@ def compress(
                 fitted, found = certified(opened, tries, limit, progress)
                 job = job.within(found)
         return carry_out(job, fitted, output, report, progress)
-
-
-def compare(
-    before: Path,
-    after: Path,
-    samples: Path,
-    *,
-    measuring: MeasureOptions | None = None,
-    metric: Metric | None = None,
-    command: str = "onnx_relusv.compare",
-    progress: Progress | None = None,
-) -> Comparison:
-    """Puts two models with the same inputs and outputs side by side on samples.
-
-    With a metric, labels are for it, and no accuracy is counted.
-
-    Raises:
-        InputError: Something cannot be read, or the models or the samples do not fit.
-        UsageError: The provider does not work.
-    """
-    progress, options = progress or Silent(), measuring or MeasureOptions()
-    provider = choose_provider(options.provider)
-    first, second = read_model(before), read_model(after)
-    if _interface(first) != _interface(second):
-        raise InputError(
-            f"{before} and {after} cannot be compared: their inputs or outputs have other names "
-            "or types."
-        )
-    opened = open_samples(samples, first.inputs, any_labels=metric is not None)
-    example = opened.first()
-    facts = [facts_of(model, provider, example, options.seed) for model in (first, second)]
-    sessions = [Session(model.path, provider) for model in (first, second)]
-    with progress.stage("Comparison", opened.count) as advance:
-        names, (one, two) = first.output_names, sessions
-        evaluation = evaluate(one, two, opened, names, advance=advance, metric=metric)
-    return Comparison(
-        before=facts[0],
-        after=facts[1],
-        evaluation=evaluation,
-        provenance=provenance(provider, options, opened, command),
-    )
-
-
-def trace(
-    model: Path,
-    *,
-    samples: Path,
-    exact: bool = False,
-    measuring: MeasureOptions | None = None,
-    command: str = "onnx_relusv.trace",
-    progress: Progress | None = None,
-) -> Trace:
-    """Measures what every input does in every block, and how well that tells wrong answers.
-
-    Args:
-        model: An ONNX file.
-        samples: The inputs; with `labels`, right and wrong answers are compared.
-        exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
-            output position, and not only bounded.
-        measuring: Provider and seed.
-        command: Goes into the provenance.
-        progress: Shown the stages.
-
-    Raises:
-        InputError: The model or the samples cannot be read or do not fit.
-        UsageError: The provider does not work.
-    """
-    progress = progress or Silent()
-    opened = open_model(model, samples, measuring or MeasureOptions())
-    return trace_samples(opened, exact=exact, command=command, progress=progress)
-
-
-def sweep(
-    model: Path,
-    *,
-    samples: Path,
-    test: Path | None = None,
-    sizes: tuple[float, ...] = DEFAULT_SIZES,
-    methods: tuple[str, ...] = DEFAULT_METHODS,
-    include: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
-    measuring: MeasureOptions | None = None,
-    report: Path | None = None,
-    keep: bool = False,
-    force: bool = False,
-    command: str = "onnx_relusv.sweep",
-    progress: Progress | None = None,
-) -> Sweep:
-    """Makes a model smaller at many sizes by several methods and judges every file.
-
-    What plans rest on is measured once, for all of them.
-
-    Args:
-        model: An ONNX file.
-        samples: What is measured and fitted on.
-        test: What files are judged on; if None, a part of the samples that is set aside for it.
-        sizes: Shares of the model's bytes.
-        methods: Some of damage, level and svd.
-        include: Globs on block keys; blocks that match none are kept. All if empty.
-        exclude: Globs on block keys that are kept.
-        measuring: Provider, seed and memory.
-        report: Folder for report.json and report.html.
-        keep: Whether the files stay, in the report's folder `models`.
-        force: Overwrite existing outputs.
-        command: Goes into the provenance.
-        progress: Shown the stages.
-
-    Raises:
-        UsageError: A setting is out of range, or an output exists or cannot be written.
-        InputError: Something cannot be read or does not fit.
-        BudgetError: No method reaches any of the sizes.
-        ValidationError: None does, and a file failed its validation.
-    """
-    progress, measuring = progress or Silent(), measuring or MeasureOptions()
-    asked = SweepOptions(
-        model=model,
-        samples=samples,
-        test=test,
-        sizes=sizes,
-        methods=methods,
-        include=include,
-        exclude=exclude,
-        measuring=measuring,
-    )
-    check_sweep_folder(report, keep=keep, force=force, inputs=[model, *_paths(samples, test)])
-    judged = judging(open_model(model, samples, measuring), test)
-    planning = PlanOptions(include=include, exclude=exclude)
-    with (
-        workplace(report) as place,
-        ways(methods, judged.opened, model, planning, progress) as ready,
-    ):
-        models = place / MODELS
-        models.mkdir()
-        kept = report / MODELS if report is not None and keep else None
-        found = Sweeping(asked, judged, ready, models, kept, command).run(progress)
-        if report is not None:
-            publish(found, report, models, place)
-    return found
-
-
-def _interface(model: Model) -> object:
-    """What two models must have in common to be fed and read alike."""
-    return {(spec.name, spec.dtype) for spec in model.inputs}, set(model.output_names)
 
 
 def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[Path]) -> None:

@@ -1,0 +1,140 @@
+"""Two models side by side, and a whole curve of them."""
+
+from pathlib import Path
+
+from onnx_relusv.errors import InputError
+from onnx_relusv.evaluate import evaluate
+from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.metric import Metric
+from onnx_relusv.opened import (
+    facts_of,
+    open_model,
+    provenance,
+)
+from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.results import Comparison
+from onnx_relusv.runtime.session import Session, choose_provider
+from onnx_relusv.samples import open_samples
+from onnx_relusv.sweep_folder import MODELS, check_sweep_folder, publish, workplace
+from onnx_relusv.sweep_judging import judging
+from onnx_relusv.sweep_methods import ways
+from onnx_relusv.sweep_options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
+from onnx_relusv.sweeping import Sweeping
+from onnx_relusv.sweeps import Sweep
+
+
+def compare(
+    before: Path,
+    after: Path,
+    samples: Path,
+    *,
+    measuring: MeasureOptions | None = None,
+    metric: Metric | None = None,
+    command: str = "onnx_relusv.compare",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Puts two models with the same inputs and outputs side by side on samples.
+
+    With a metric, labels are for it, and no accuracy is counted.
+
+    Raises:
+        InputError: Something cannot be read, or the models or the samples do not fit.
+        UsageError: The provider does not work.
+    """
+    progress, options = progress or Silent(), measuring or MeasureOptions()
+    provider = choose_provider(options.provider)
+    first, second = read_model(before), read_model(after)
+    if _interface(first) != _interface(second):
+        raise InputError(
+            f"{before} and {after} cannot be compared: their inputs or outputs have other names "
+            "or types."
+        )
+    opened = open_samples(samples, first.inputs, any_labels=metric is not None)
+    example = opened.first()
+    facts = [facts_of(model, provider, example, options.seed) for model in (first, second)]
+    sessions = [Session(model.path, provider) for model in (first, second)]
+    with progress.stage("Comparison", opened.count) as advance:
+        names, (one, two) = first.output_names, sessions
+        evaluation = evaluate(one, two, opened, names, advance=advance, metric=metric)
+    return Comparison(
+        before=facts[0],
+        after=facts[1],
+        evaluation=evaluation,
+        provenance=provenance(provider, options, opened, command),
+    )
+
+
+def sweep(
+    model: Path,
+    *,
+    samples: Path,
+    test: Path | None = None,
+    sizes: tuple[float, ...] = DEFAULT_SIZES,
+    methods: tuple[str, ...] = DEFAULT_METHODS,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    measuring: MeasureOptions | None = None,
+    report: Path | None = None,
+    keep: bool = False,
+    force: bool = False,
+    command: str = "onnx_relusv.sweep",
+    progress: Progress | None = None,
+) -> Sweep:
+    """Makes a model smaller at many sizes by several methods and judges every file.
+
+    What plans rest on is measured once, for all of them.
+
+    Args:
+        model: An ONNX file.
+        samples: What is measured and fitted on.
+        test: What files are judged on; if None, a part of the samples that is set aside for it.
+        sizes: Shares of the model's bytes.
+        methods: Some of damage, level and svd.
+        include: Globs on block keys; blocks that match none are kept. All if empty.
+        exclude: Globs on block keys that are kept.
+        measuring: Provider, seed and memory.
+        report: Folder for report.json and report.html.
+        keep: Whether the files stay, in the report's folder `models`.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        UsageError: A setting is out of range, or an output exists or cannot be written.
+        InputError: Something cannot be read or does not fit.
+        BudgetError: No method reaches any of the sizes.
+        ValidationError: None does, and a file failed its validation.
+    """
+    progress, measuring = progress or Silent(), measuring or MeasureOptions()
+    asked = SweepOptions(
+        model=model,
+        samples=samples,
+        test=test,
+        sizes=sizes,
+        methods=methods,
+        include=include,
+        exclude=exclude,
+        measuring=measuring,
+    )
+    check_sweep_folder(
+        report, keep=keep, force=force, inputs=[model, samples, *([] if test is None else [test])]
+    )
+    judged = judging(open_model(model, samples, measuring), test)
+    planning = PlanOptions(include=include, exclude=exclude)
+    with (
+        workplace(report) as place,
+        ways(methods, judged.opened, model, planning, progress) as ready,
+    ):
+        models = place / MODELS
+        models.mkdir()
+        kept = report / MODELS if report is not None and keep else None
+        found = Sweeping(asked, judged, ready, models, kept, command).run(progress)
+        if report is not None:
+            publish(found, report, models, place)
+    return found
+
+
+def _interface(model: Model) -> object:
+    """What two models must have in common to be fed and read alike."""
+    return {(spec.name, spec.dtype) for spec in model.inputs}, set(model.output_names)

@@ -1,0 +1,78 @@
+"""What is in a model, and what single inputs do in it."""
+
+from pathlib import Path
+
+from onnx_relusv.opened import (
+    block_moments,
+    open_model,
+    provenance,
+)
+from onnx_relusv.options import MeasureOptions
+from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.results import Inspection
+from onnx_relusv.rows import measure_blocks
+from onnx_relusv.traces import Trace
+from onnx_relusv.tracing import trace_samples
+
+
+def inspect(
+    model: Path,
+    *,
+    samples: Path | None = None,
+    measuring: MeasureOptions | None = None,
+    command: str = "onnx_relusv.inspect",
+    progress: Progress | None = None,
+) -> Inspection:
+    """Measures every block of a model and says what was refused, with reasons.
+
+    Args:
+        model: An ONNX file.
+        samples: If given, blocks are measured in the metric of what they really see.
+        measuring: Provider, seed, memory and cache.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        InputError: The model or the samples cannot be read or do not fit.
+        UsageError: The provider does not work, or there is no room for temporary files or in the
+            cache.
+    """
+    progress = progress or Silent()
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    with block_moments(opened, progress) as moments:
+        measured = measure_blocks(opened, moments, progress)
+    return Inspection(
+        model=opened.facts,
+        rows=measured.rows,
+        refusals=opened.refusals,
+        provenance=provenance(opened.provider, opened.options, opened.samples, command),
+    )
+
+
+def trace(
+    model: Path,
+    *,
+    samples: Path,
+    exact: bool = False,
+    measuring: MeasureOptions | None = None,
+    command: str = "onnx_relusv.trace",
+    progress: Progress | None = None,
+) -> Trace:
+    """Measures what every input does in every block, and how well that tells wrong answers.
+
+    Args:
+        model: An ONNX file.
+        samples: The inputs; with `labels`, right and wrong answers are compared.
+        exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
+            output position, and not only bounded.
+        measuring: Provider and seed.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        InputError: The model or the samples cannot be read or do not fit.
+        UsageError: The provider does not work.
+    """
+    progress = progress or Silent()
+    opened = open_model(model, samples, measuring or MeasureOptions())
+    return trace_samples(opened, exact=exact, command=command, progress=progress)
