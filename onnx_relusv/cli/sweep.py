@@ -8,6 +8,7 @@ from onnx_relusv import pipeline
 from onnx_relusv.cli.bars import progress_bars
 from onnx_relusv.cli.options import (
     FILE,
+    cache_option,
     force_option,
     measuring,
     memory_option,
@@ -74,7 +75,7 @@ def _names(
 @click.option("--keep", is_flag=True, help="Keep the models, in the report's folder `models`.")
 @click.option("--include", multiple=True, help="Change only blocks whose key matches this glob.")
 @click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob.")
-@together(provider_option, seed_option, memory_option, force_option)
+@together(provider_option, seed_option, memory_option, cache_option, force_option)
 def sweep(
     model: Path,
     samples: Path,
@@ -88,6 +89,7 @@ def sweep(
     provider: str,
     seed: int,
     memory: int,
+    cache: Path | None,
     force: bool,
 ) -> None:
     """Make MODEL smaller at many sizes by several methods, and judge every file.
@@ -105,7 +107,7 @@ def sweep(
             methods=methods,
             include=include,
             exclude=exclude,
-            measuring=measuring(provider, seed, memory),
+            measuring=measuring(provider, seed, memory, cache),
             report=report,
             keep=keep,
             force=force,
