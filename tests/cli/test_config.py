@@ -139,7 +139,7 @@ def test_paths_start_at_the_file_s_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sizes = 0.5", "relusv.toml: sizes: no command has such an option; use allocation, "),
+        ("sizing = 0.5", "relusv.toml: sizing: no command has such an option; use allocation, "),
         ("json_path = 'x'", "json_path: no command has such an option"),
         ("config = 'x'", "config: no command has such an option"),
         ("[compres]\nsize = 0.5", "relusv.toml: [compres] is no command; use apply, compare, "),
@@ -205,6 +205,8 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         "tolerance": 0.9,
         "method": "auto",
         "allocation": "auto",
+        "divergence": "auto",
+        "batch": 1,
         "exclude": ["y", "nothing[a]"],
         "provider": "cpu",
         "seed": 3,
