@@ -59,6 +59,7 @@ class Opened:
         example: A feed of one sample, or None without samples.
         split: The samples' parts where a plan is made or carried out; None where all are measured.
         cache: Where long work is kept for the next run.
+        blind: Whether blocks are measured on what can be assumed, for want of samples.
     """
 
     model: Model
@@ -72,6 +73,7 @@ class Opened:
     example: dict[str, np.ndarray] | None
     split: Split | None = None
     cache: Cache = NO_CACHE
+    blind: bool = False
 
     @property
     def identity(self) -> Fields:
@@ -89,6 +91,7 @@ class Opened:
             "model": self.model.sha256,
             "samples": None if self.samples is None else self.samples.sha256,
             "split": counts,
+            "blind": self.blind,
             "seed": self.options.seed,
             "provider": self.provider,
             "memory": self.options.memory,
@@ -192,7 +195,7 @@ def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
                 _measure_pass(opened, samples, group, passes.length, advance, stored)
         # Their sessions keep the memory that the largest block took.
         moments_kernel.cache_clear()
-        yield _ByBlock({block.key: moments_key(block) for block in opened.blocks}, stored)
+        yield MomentsByBlock(opened.blocks, stored)
 
 
 def _store(
@@ -222,13 +225,11 @@ def _measure_pass(
         del found  # before the next ones are made
 
 
-class _ByBlock(Mapping[str, Moments | None]):
+class MomentsByBlock(Mapping[str, Moments | None]):
     """Stored moments by the keys of blocks; several may have the same ones."""
 
-    def __init__(
-        self, keys: Mapping[str, MomentsKey], stored: Mapping[MomentsKey, Moments]
-    ) -> None:
-        self._keys = keys
+    def __init__(self, blocks: Iterable[Block], stored: Mapping[MomentsKey, Moments]) -> None:
+        self._keys = {block.key: moments_key(block) for block in blocks}
         self._stored = stored
 
     def __getitem__(self, key: str) -> Moments | None:

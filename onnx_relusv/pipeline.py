@@ -8,6 +8,7 @@ With a largest drop, plans of several sizes get their factors, and the smallest 
 
 from pathlib import Path
 
+from onnx_relusv.blind import blind_warnings, planning_moments
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
 from onnx_relusv.decisions import Plan
@@ -91,7 +92,7 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = divided(open_model(model, samples, measuring or MeasureOptions()))
-    with block_moments(opened, progress) as moments:
+    with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         return decide(opened, measured, moments, planning, progress)
 
@@ -148,10 +149,11 @@ def apply(
         raise InputError(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
-    with block_moments(opened, progress) as moments:
+    with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         fitted = fit_plan(opened, decided, moments, progress)
-        job = Job(opened, fitted, measured, command, _warnings(opened, decided))
+        warnings = (*blind_warnings(opened, measured.rows), *_warnings(opened, decided))
+        job = Job(opened, fitted, measured, command, warnings)
         return carry_out(job, output, report, progress)
 
 
@@ -184,12 +186,13 @@ def compress(
     opened = open_model(model, samples, measuring or MeasureOptions())
     opened = divided(opened, certifying=budgets.max_drop is not None)
     limit = drop_limit(opened, budgets)
-    with block_moments(opened, progress) as moments:
+    with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         if limit is None:
             decided = decide(opened, measured, moments, planning, progress)
             fitted = fit_plan(opened, decided, moments, progress)
-            job = Job(opened, fitted, measured, command, settings=settings_of(planning))
+            warnings = blind_warnings(opened, measured.rows)
+            job = Job(opened, fitted, measured, command, warnings, settings=settings_of(planning))
         else:
             offer = offered(opened, measured, moments, planning, progress)
             tries = search(opened, offer, moments, budgets, limit, progress)
@@ -291,7 +294,7 @@ def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:
     if given == decided.samples_sha256:
         return ()
     if given is None:
-        return ("The plan was made with samples, but none were given: factors are plain SVDs.",)
+        return ("The plan was made with samples, but none were given: nothing is fitted.",)
     if decided.samples_sha256 is None:
         return ("The plan was made without samples; its levels are not those of these samples.",)
     return ("These are not the samples that the plan was made with; its levels may not hold.",)

@@ -60,14 +60,14 @@ class Offer:
 
 
 def divided(opened: Opened, *, certifying: bool = False) -> Opened:
-    """With the samples split into their parts.
+    """With the samples split into their parts; without any, blocks are measured blind.
 
     Args:
         opened: The model.
         certifying: Whether a part is set aside for certifying.
     """
     if opened.samples is None:
-        return opened
+        return replace(opened, blind=True)
     parts = split(opened.samples, opened.options.seed, certifying=certifying)
     return replace(opened, split=parts)
 
@@ -95,8 +95,10 @@ def decide(
     select = None if opened.split is None else opened.split.select
     if not _by_damage(planning, select):
         candidates = _allowed(measured, planning)
-        return make_plan(opened.blocks, candidates, planning.budgets, _origin(opened))
-    return offered(opened, measured, moments, planning, progress).plan(planning.budgets)
+        found = make_plan(opened.blocks, candidates, planning.budgets, _origin(opened))
+    else:
+        found = offered(opened, measured, moments, planning, progress).plan(planning.budgets)
+    return _with_statistics(found, measured)
 
 
 def offered(
@@ -119,6 +121,13 @@ def offered(
         curves=tuple(curve for own in curves.values() for curve in own),
         origin=_origin(opened),
     )
+
+
+def _with_statistics(plan: Plan, measured: Measured) -> Plan:
+    """A plan that says what its blocks were measured on."""
+    sources = {row.block.key: row.statistics for row in measured.rows}
+    choices = (replace(choice, statistics=sources[choice.key]) for choice in plan.choices)
+    return replace(plan, choices=tuple(choices))
 
 
 def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:

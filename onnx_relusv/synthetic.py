@@ -5,6 +5,7 @@ images does; every other input is white. Both have a variance of 1 behind the mo
 normalisation.
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,19 +36,17 @@ def write_synthetic(
         normalisations: By input name.
         seed: Draws them.
     """
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            **{
-                name: _drawn(values, normalisations[name], np.random.default_rng([seed, _STREAM, n]))
-                for n, (name, values) in enumerate(example.items())
-            },
-        )
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, values) in enumerate(example.items()):
+            rng = np.random.default_rng([seed, _STREAM, number])
+            drawn = _drawn(values, normalisations[name], rng)
+            # numpy.savez would take some names of inputs for its own arguments. The date is that of
+            # all archives of numpy: equal samples are equal files.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, drawn, allow_pickle=False)
 
 
-def _drawn(
-    example: np.ndarray, normalised: Normalisation, rng: np.random.Generator
-) -> np.ndarray:
+def _drawn(example: np.ndarray, normalised: Normalisation, rng: np.random.Generator) -> np.ndarray:
     axes = image_axes(example.shape)
     drawn = np.empty((SYNTHETIC_COUNT, *example.shape[1:]), example.dtype)
     # One by one: transforms are in float64, which all images at once need not be.

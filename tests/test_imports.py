@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "cost": {"decisions", "forms", "records"},
     "patches": {"records"},
     "feeds": {"records"},
+    "synthetic": {"graph", "records"},
     "outputs": {"errors"},
     "parallel": set(),
     "workload": {"forms", "parallel", "records"},
@@ -91,6 +92,7 @@ GROUND = {
 }
 # Stages that bring graphs and runs together: they may use all but what is above them.
 STAGES = {
+    "blind",
     "block_fit",
     "carrying_out",
     "certification",

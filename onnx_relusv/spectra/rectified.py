@@ -1,7 +1,7 @@
 """Mean and variance of a Gaussian behind a piecewise linear activation, in closed form.
 
-A number x of N(m, s^2) becomes slope * x below 0, x between 0 and the ceiling, and the ceiling above
-it. Every piece contributes the moments of a Gaussian that is cut off at its ends.
+A number x of N(m, s^2) becomes slope * x below 0, x between 0 and the ceiling, and the ceiling
+above it. Every piece contributes the moments of a Gaussian that is cut off at its ends.
 """
 
 import numpy as np
