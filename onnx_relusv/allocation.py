@@ -44,6 +44,7 @@ class Origin:
         added_bytes: What the file gains besides blocks (provenance), an upper bound.
         seed: In force.
         method: In force.
+        assumed: Whether levels are in the metric of assumed statistics, for want of samples.
     """
 
     model_sha256: str
@@ -52,6 +53,7 @@ class Origin:
     added_bytes: int
     seed: int
     method: str
+    assumed: bool = False
 
 
 def make_plan(
@@ -82,7 +84,7 @@ def make_plan(
 
 
 def _default_tolerance(origin: Origin) -> float:
-    blind = origin.samples_sha256 is None
+    blind = origin.samples_sha256 is None and not origin.assumed
     return DEFAULT_TOLERANCE_WITHOUT_SAMPLES if blind else DEFAULT_TOLERANCE
 
 

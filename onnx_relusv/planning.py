@@ -95,7 +95,7 @@ def decide(
     select = None if opened.split is None else opened.split.select
     if not _by_damage(planning, select):
         candidates = _allowed(measured, planning)
-        found = make_plan(opened.blocks, candidates, planning.budgets, _origin(opened))
+        found = make_plan(opened.blocks, candidates, planning.budgets, _origin(opened, measured))
     else:
         found = offered(opened, measured, moments, planning, progress).plan(planning.budgets)
     return _with_statistics(found, measured)
@@ -119,7 +119,7 @@ def offered(
             key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()
         },
         curves=tuple(curve for own in curves.values() for curve in own),
-        origin=_origin(opened),
+        origin=_origin(opened, measured),
     )
 
 
@@ -134,7 +134,7 @@ def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candi
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
 
 
-def _origin(opened: Opened) -> Origin:
+def _origin(opened: Opened, measured: Measured) -> Origin:
     return Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.samples is None else opened.samples.sha256,
@@ -142,6 +142,7 @@ def _origin(opened: Opened) -> Origin:
         added_bytes=_PROVENANCE_BYTES,
         seed=opened.options.seed,
         method="double-layer",
+        assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),
     )
 
 

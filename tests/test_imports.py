@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "sample_files": {"errors", "records"},
     "samples": {"errors", "records", "sample_files"},
     "split": {"samples"},
-    "plan_file": {"decisions", "errors"},
+    "plan_file": {"decisions", "errors", "records"},
     "allocation": {"cost", "decisions", "errors", "records"},
     "multiplier": {"allocation", "cost", "decisions", "errors", "records"},
     # These two do not know each other.
