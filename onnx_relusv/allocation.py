@@ -46,6 +46,7 @@ class Origin:
         batch: Samples in a run that latency is measured at.
         latencies: By key, the seconds of `total` that a block takes as it is; of the blocks that
             were timed.
+        assumed: Whether levels are in the metric of assumed statistics, for want of samples.
     """
 
     model_sha256: str
@@ -56,6 +57,7 @@ class Origin:
     method: str
     batch: int = 1
     latencies: Mapping[str, float] = field(default_factory=dict)
+    assumed: bool = False
 
 
 def make_plan(
@@ -86,7 +88,7 @@ def make_plan(
 
 
 def _default_tolerance(origin: Origin) -> float:
-    blind = origin.samples_sha256 is None
+    blind = origin.samples_sha256 is None and not origin.assumed
     return DEFAULT_TOLERANCE_WITHOUT_SAMPLES if blind else DEFAULT_TOLERANCE
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from onnx_relusv.records import Floats, ReadOnlyArrays
+from onnx_relusv.records import Floats, ReadOnlyArrays, StatisticsSource
 
 Form = Literal["pair", "channel", "spatial", "tucker"]
 Action = Literal["keep", "double_layer"]
@@ -82,6 +82,7 @@ class Choice:
         level: That of the candidate; 0 where it is kept.
         damage: What the candidate by itself does to the outputs; None where it was not measured.
         why: In words.
+        statistics: What the block was measured on; None where a plan does not say.
     """
 
     key: str
@@ -91,6 +92,7 @@ class Choice:
     level: float = 0.0
     damage: float | None = None
     why: str = ""
+    statistics: StatisticsSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

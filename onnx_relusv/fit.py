@@ -68,7 +68,8 @@ def fit(
         elif key in known:
             found[key] = known[key]
         else:
-            plain = _plain(opened, change, None)
+            # One sample tells no covariance; what is assumed without any does.
+            plain = _plain(opened, change, moments[key] if parts is None else None)
             keep(change, plain)
             found[key] = plain.factors
     if all(change.block.key in known for change in waiting):

@@ -148,7 +148,7 @@ class Spectrum(ReadOnlyArrays):
         relu_mean_width_upper: Certified upper bound.
         relu_mean_width: Monte Carlo estimate from below.
         relu_mean_width_error: Standard error of that estimate from the sampling of g alone.
-        in_data_metric: Whether samples shaped the metric.
+        in_data_metric: Whether statistics of the input, real or assumed, shaped the metric.
         iterations: Steps of the ascent.
         starts: Its starts for each k.
         seed: What drew its starts.

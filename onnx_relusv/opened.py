@@ -61,6 +61,7 @@ class Opened:
         split: The samples' parts where a plan is made or carried out; None where all are measured.
         cache: Where long work is kept for the next run.
         metric: What outputs are judged by in place of top-1, or None.
+        blind: Whether blocks are measured on what can be assumed, for want of samples.
     """
 
     model: Model
@@ -75,6 +76,7 @@ class Opened:
     split: Split | None = None
     cache: Cache = NO_CACHE
     metric: Metric | None = None
+    blind: bool = False
 
     @property
     def identity(self) -> Fields:
@@ -92,6 +94,7 @@ class Opened:
             "model": self.model.sha256,
             "samples": None if self.samples is None else self.samples.sha256,
             "split": counts,
+            "blind": self.blind,
             "seed": self.options.seed,
             "provider": self.provider,
             "memory": self.options.memory,
@@ -202,7 +205,7 @@ def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
                 _measure_pass(opened, samples, group, passes.length, advance, stored)
         # Their sessions keep the memory that the largest block took.
         moments_kernel.cache_clear()
-        yield _ByBlock({block.key: moments_key(block) for block in opened.blocks}, stored)
+        yield MomentsByBlock(opened.blocks, stored)
 
 
 def _store(
@@ -232,13 +235,11 @@ def _measure_pass(
         del found  # before the next ones are made
 
 
-class _ByBlock(Mapping[str, Moments | None]):
+class MomentsByBlock(Mapping[str, Moments | None]):
     """Stored moments by the keys of blocks; several may have the same ones."""
 
-    def __init__(
-        self, keys: Mapping[str, MomentsKey], stored: Mapping[MomentsKey, Moments]
-    ) -> None:
-        self._keys = keys
+    def __init__(self, blocks: Iterable[Block], stored: Mapping[MomentsKey, Moments]) -> None:
+        self._keys = {block.key: moments_key(block) for block in blocks}
         self._stored = stored
 
     def __getitem__(self, key: str) -> Moments | None:

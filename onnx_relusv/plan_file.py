@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from onnx_relusv.decisions import Action, Allocation, Budgets, Choice, DamageCurve, Form, Plan
 from onnx_relusv.errors import InputError
+from onnx_relusv.records import StatisticsSource
 
 SCHEMA = "onnx-relusv/plan"
 SCHEMA_VERSION = 2
@@ -159,6 +160,11 @@ _CHOICE_FIELDS = {
     "level": _SHARE,
     "damage": _DAMAGE,
     "why": _Field(_is_text, "text"),
+    "statistics": _Field(
+        lambda value: value in get_args(StatisticsSource),
+        " or ".join(get_args(StatisticsSource)),
+        optional=True,
+    ),
 }
 _CURVE_FIELDS = {
     "key": _Field(_is_text, "text"),

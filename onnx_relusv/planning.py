@@ -14,7 +14,7 @@ from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Block
+from onnx_relusv.records import Block, StatisticsSource
 from onnx_relusv.rows import Measured
 from onnx_relusv.split import split
 from onnx_relusv.timed import Measure, Timed, timed_candidates
@@ -32,6 +32,7 @@ class Offer:
         candidates: With their damages, by key of the blocks that may change.
         curves: What the damages come from.
         origin: What plans are for.
+        statistics: What blocks were measured on, by key.
         damage: What damages are.
         latency: Measures a plan's latency; None without a budget on it.
     """
@@ -40,6 +41,7 @@ class Offer:
     candidates: Mapping[str, Sequence[Candidate]]
     curves: tuple[DamageCurve, ...]
     origin: Origin
+    statistics: Mapping[str, StatisticsSource]
     damage: DamageMeasure
     latency: Measure | None = None
 
@@ -52,7 +54,7 @@ class Offer:
 
         def make(limits: Budgets) -> Plan:
             plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, self.origin)
-            return replace(plan, damage_measure=self.damage.words)
+            return replace(with_statistics(plan, self.statistics), damage_measure=self.damage.words)
 
         return make(budgets) if self.latency is None else plan_within(make, budgets, self.latency)
 
@@ -71,14 +73,14 @@ class Offer:
 
 
 def divided(opened: Opened, *, certifying: bool = False) -> Opened:
-    """With the samples split into their parts.
+    """With the samples split into their parts; without any, blocks are measured blind.
 
     Args:
         opened: The model.
         certifying: Whether a part is set aside for certifying.
     """
     if opened.samples is None:
-        return opened
+        return replace(opened, blind=True)
     parts = split(opened.samples, opened.options.seed, certifying=certifying)
     return replace(opened, split=parts)
 
@@ -119,9 +121,11 @@ def decide(
         offer = offered(opened, measured, moments, planning, progress)
         return offer.plan(planning.budgets)
     timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
+    origin = _origin(opened, measured, timed)
 
     def make(limits: Budgets) -> Plan:
-        return make_plan(opened.blocks, timed.candidates, limits, _origin(opened, timed))
+        found = make_plan(opened.blocks, timed.candidates, limits, origin)
+        return with_statistics(found, _statistics(measured))
 
     if timed.measure is None:
         return make(planning.budgets)
@@ -148,17 +152,29 @@ def offered(
             key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
         },
         curves=tuple(curve for own in curves.values() for curve in own),
-        origin=_origin(opened, timed),
+        origin=_origin(opened, measured, timed),
+        statistics=_statistics(measured),
         damage=damage,
         latency=timed.measure,
     )
+
+
+def _statistics(measured: Measured) -> dict[str, StatisticsSource]:
+    """What every block was measured on, by key."""
+    return {row.block.key: row.statistics for row in measured.rows}
+
+
+def with_statistics(plan: Plan, sources: Mapping[str, StatisticsSource]) -> Plan:
+    """A plan that says what its blocks were measured on."""
+    choices = (replace(choice, statistics=sources[choice.key]) for choice in plan.choices)
+    return replace(plan, choices=tuple(choices))
 
 
 def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
 
 
-def _origin(opened: Opened, timed: Timed) -> Origin:
+def _origin(opened: Opened, measured: Measured, timed: Timed) -> Origin:
     return Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.samples is None else opened.samples.sha256,
@@ -168,4 +184,5 @@ def _origin(opened: Opened, timed: Timed) -> Origin:
         method="double-layer",
         batch=timed.batch,
         latencies=timed.blocks,
+        assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),
     )

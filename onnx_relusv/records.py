@@ -16,6 +16,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 ActivationKind = Literal["relu", "clip", "leaky_relu", "prelu", "none"]
 BlockKind = Literal["gemm", "matmul", "conv"]
+# Where the statistics of a block's input come from; with none, its covariance is the identity.
+StatisticsSource = Literal["samples", "batch_normalization", "synthetic", "none"]
 
 
 class ReadOnlyArrays:
@@ -158,6 +160,8 @@ class Moments(ReadOnlyArrays):
         rows: How many patches or vectors were seen.
         samples: How many samples they came from.
         shrinkage: (groups,) share of the multiple of the identity in the covariance.
+        source: What they come from; ``batch_normalization`` where the file tells the mean and the
+            variances, and synthetic samples nothing but the correlations.
     """
 
     mean: Floats
@@ -165,6 +169,7 @@ class Moments(ReadOnlyArrays):
     rows: int
     samples: int
     shrinkage: Floats
+    source: StatisticsSource = "samples"
 
 
 @dataclass(frozen=True)

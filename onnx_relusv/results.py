@@ -6,7 +6,7 @@ from pathlib import Path
 from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange
-from onnx_relusv.records import Block, Refusal
+from onnx_relusv.records import Block, Refusal, StatisticsSource
 from onnx_relusv.settings import Settings
 
 
@@ -128,6 +128,7 @@ class BlockRow:
         cost: What it costs as it is.
         spectrum: Its measures.
         savings: At a few tolerances.
+        statistics: What it was measured on.
         choice: What the plan does; None in an inspection.
         level: The level that the written factors reach; 0 where the block is kept.
         cost_after: What it costs in the written file, its bytes an upper bound that is off by a
@@ -141,6 +142,7 @@ class BlockRow:
     cost: Cost
     spectrum: Spectrum
     savings: tuple[RankSaving, ...]
+    statistics: StatisticsSource = "none"
     choice: Choice | None = None
     level: float = 0.0
     cost_after: Cost | None = None

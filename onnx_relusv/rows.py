@@ -13,7 +13,7 @@ from onnx_relusv.measures import Spectrum
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.parallel import available_cores, in_parallel
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Block
+from onnx_relusv.records import Block, StatisticsSource
 from onnx_relusv.results import BlockRow, RankSaving
 from onnx_relusv.runtime.graph_parts import kernel_threads
 from onnx_relusv.runtime.session import CPU
@@ -43,7 +43,7 @@ def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) ->
     cores = available_cores()
     known: dict[int, _Found] = {}
     for number, block in enumerate(opened.blocks):
-        measured = _known(opened, block)
+        measured = _known(opened, block, moments)
         if measured is not None:
             known[number] = measured
     with progress.stage("Spectra of the blocks", len(opened.blocks)) as advance:
@@ -77,22 +77,32 @@ def _measured(opened: Opened, block: Block, moments: BlockMoments, threads: int)
         )
     candidates = block_candidates(block, linear, seen, parts)
     opened.cache.put(_KIND, _fields(opened, block), measures_arrays(spectrum, candidates))
-    return _row(block, spectrum, candidates), candidates
+    return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
 
 
-def _known(opened: Opened, block: Block) -> _Found | None:
+def _known(opened: Opened, block: Block, moments: BlockMoments) -> _Found | None:
     arrays = opened.cache.get(_KIND, _fields(opened, block))
     if arrays is None:
         return None
     spectrum, candidates = measures_of(arrays, seed=opened.options.seed, provider=opened.provider)
-    return _row(block, spectrum, candidates), candidates
+    return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
+
+
+def _statistics(block: Block, moments: BlockMoments) -> StatisticsSource:
+    found = moments[block.key]
+    return "none" if found is None else found.source
 
 
 def _fields(opened: Opened, block: Block) -> Fields:
     return {**opened.identity, "block": block.key}
 
 
-def _row(block: Block, spectrum: Spectrum, candidates: Sequence[Candidate]) -> BlockRow:
+def _row(
+    block: Block,
+    spectrum: Spectrum,
+    candidates: Sequence[Candidate],
+    statistics: StatisticsSource,
+) -> BlockRow:
     geometry, cost = block.geometry, block_cost(block)
     weights = geometry.groups * geometry.rows * geometry.columns
     return BlockRow(
@@ -101,6 +111,7 @@ def _row(block: Block, spectrum: Spectrum, candidates: Sequence[Candidate]) -> B
         cost=cost,
         spectrum=spectrum,
         savings=tuple(_saving(candidates, tolerance, cost) for tolerance in TOLERANCES),
+        statistics=statistics,
     )
 
 

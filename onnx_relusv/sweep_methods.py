@@ -5,13 +5,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnx_relusv.blind import planning_moments
 from onnx_relusv.corrective import fitted_by_damage
 from onnx_relusv.decisions import Allocation, Budgets
 from onnx_relusv.errors import UsageError
 from onnx_relusv.fitted import FittedPlan
-from onnx_relusv.opened import BlockMoments, Opened, block_moments, open_model
+from onnx_relusv.opened import BlockMoments, Opened, open_model
 from onnx_relusv.options import PlanOptions
-from onnx_relusv.planning import decide, offered
+from onnx_relusv.planning import decide, divided, offered
 from onnx_relusv.progress import Progress
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
@@ -107,8 +108,11 @@ METHODS: Mapping[str, Method] = {
     "level": Method(
         "one common level for all blocks, measured and fitted on samples", "level", True, _by_level
     ),
-    "svd": Method(
-        "one common level and plain factors without any samples, blind", "level", False, _by_level
+    "blind": Method(
+        "one common level and plain factors without any samples, on what can be assumed",
+        "level",
+        False,
+        _by_level,
     ),
 }
 
@@ -129,8 +133,8 @@ def ways(
     with ExitStack() as stack:
         grounds: dict[bool, Ground] = {}
         for on_samples in dict.fromkeys(METHODS[name].on_samples for name in names):
-            own = opened if on_samples else open_model(model, None, opened.options)
-            moments = stack.enter_context(block_moments(own, progress))
+            own = opened if on_samples else divided(open_model(model, None, opened.options))
+            moments = stack.enter_context(planning_moments(own, progress))
             measured = measure_blocks(own, moments, progress)
             grounds[on_samples] = Ground(own, moments, measured, planning)
         ready: dict[str, Way] = {}

@@ -38,13 +38,14 @@ ALLOWED: dict[str, set[str]] = {
     "patches": {"records"},
     "feeds": {"records"},
     "timings": {"decisions", "records"},
+    "synthetic": {"graph", "records"},
     "outputs": {"errors"},
     "parallel": set(),
     "workload": {"forms", "parallel", "records"},
     "sample_files": {"errors", "records"},
     "samples": {"errors", "records", "sample_files"},
     "split": {"samples"},
-    "plan_file": {"decisions", "errors"},
+    "plan_file": {"decisions", "errors", "records"},
     "limits": {"cost", "decisions", "records"},
     "allocation": {"decisions", "errors", "limits", "records"},
     "knapsack": {"records"},
@@ -130,6 +131,7 @@ GROUND = {
 }
 # Stages that bring graphs and runs together: they may use all but what is above them.
 STAGES = {
+    "blind",
     "block_fit",
     "block_latency",
     "carrying_out",

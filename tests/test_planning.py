@@ -155,7 +155,9 @@ def test_the_seed_splits(files: Path) -> None:
 def test_without_samples_there_is_nothing_to_split(files: Path) -> None:
     model = opened(onnx.load(files / "model.onnx"), files, {"x": normal(100, 40, seed=7)})
     blind = replace(model, samples=None, split=None)
-    assert divided(blind) is blind
+    assert divided(blind).split is None
+    assert divided(blind).blind
+    assert not model.blind
     assert model.split is not None
     assert model.split.certify is None
     assert model.fitted is model.split.fit

@@ -69,17 +69,17 @@ def small(place: Path, **others: Any) -> Sweep:
         "samples": place / "s.npz",
         "test": place / "test.npz",
         "sizes": (0.5,),
-        "methods": ("svd",),
+        "methods": ("blind",),
     }
     return sweep(place / "classifier.onnx", **(given | others))
 
 
 def test_every_method_has_a_point_at_every_size_from_the_largest_down(swept: Sweep) -> None:
     assert [(one.method, one.size) for one in swept.points] == [
-        (method, size) for method in ("damage", "level", "svd") for size in (0.7, 0.5, 0.35)
+        (method, size) for method in ("damage", "level", "blind") for size in (0.7, 0.5, 0.35)
     ]
     assert [(one.method, one.size, one.failed) for one in swept.missed] == [
-        (method, 0.001, False) for method in ("damage", "level", "svd")
+        (method, 0.001, False) for method in ("damage", "level", "blind")
     ]
     assert all("cannot be reached" in one.reason for one in swept.missed)
     assert [one.damage is None for one in swept.points] == [False] * 3 + [True] * 6
@@ -118,19 +118,19 @@ def test_drops_are_counted_on_the_test_inputs(swept: Sweep, place: Path) -> None
 
 
 def test_what_was_seen_loses_less_than_what_is_blind(swept: Sweep) -> None:
-    # The samples vary far more in some directions than in others, of which svd knows nothing.
-    pairs = zip(swept.curve("damage"), swept.curve("svd"), strict=True)
+    # The samples vary far more in some directions than in others, of which blind knows nothing.
+    pairs = zip(swept.curve("damage"), swept.curve("blind"), strict=True)
     assert all(seen.error < 0.8 * blind.error for seen, blind in pairs)
 
 
-@pytest.mark.parametrize("method", ["damage", "level", "svd"])
+@pytest.mark.parametrize("method", ["damage", "level", "blind"])
 def test_the_command_makes_the_same_file_byte_by_byte(
     method: str, swept: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = swept.curve(method)[-1]
     program, *arguments = shlex.split(one.command)
     assert (program, arguments[0]) == ("onnx-relusv", "compress")
-    assert ("--samples" in arguments) == (method != "svd")
+    assert ("--samples" in arguments) == (method != "blind")
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
@@ -142,12 +142,12 @@ def test_the_command_makes_the_same_file_byte_by_byte(
 def test_without_test_inputs_a_part_is_set_aside_and_a_sweep_repeats_a_point(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = small(place, test=None, methods=("svd", "damage"), sizes=(0.6, 0.35))
+    found = small(place, test=None, methods=("blind", "damage"), sizes=(0.6, 0.35))
     judges = found.judges
     assert judges.set_aside
     assert (judges.count, judges.fit_samples, judges.select_samples) == (160, 192, 48)
     # Factors that saw no samples are those of compress, whatever is judged on.
-    assert all(one.command.split()[1] == "compress" for one in found.curve("svd"))
+    assert all(one.command.split()[1] == "compress" for one in found.curve("blind"))
     one = found.curve("damage")[-1]
     program, *arguments = shlex.split(one.command)
     assert (program, arguments[0]) == ("onnx-relusv", "sweep")
@@ -164,7 +164,7 @@ def test_external_data_is_kept_beside_its_model_and_repeats(
     model, report = tmp_path / "large.onnx", tmp_path / "report"
     proto = onnx.load(place / "classifier.onnx")
     onnx.save(proto, model, save_as_external_data=True, location="large.data", size_threshold=0)
-    given = {"samples": place / "s.npz", "sizes": (0.5,), "methods": ("svd",), "report": report}
+    given = {"samples": place / "s.npz", "sizes": (0.5,), "methods": ("blind",), "report": report}
     (one,) = sweep(model, keep=True, **given).points  # type: ignore[arg-type]
     assert one.after.bytes == sum(path.stat().st_size for path in (report / "models").iterdir())
     assert classified.answers(one.after.path, classified.inputs(3)).shape == (3,)
@@ -200,7 +200,7 @@ def test_the_seed_and_globs_are_in_the_command_and_in_force(place: Path) -> None
     assert shlex.split(found.points[0].command)[-len(options) :] == options
     other = small(place)
     assert found.points[0].after.sha256 != other.points[0].after.sha256
-    with pytest.raises(BudgetError, match=r"no point is left.*svd at 0\.5"):
+    with pytest.raises(BudgetError, match=r"no point is left.*blind at 0\.5"):
         small(place, exclude=("*",))
 
 
@@ -211,7 +211,7 @@ def test_without_labels_answers_that_change_are_counted(place: Path, tmp_path: P
     (one,), x = found.points, np.load(test)["x"]
     changed = classified.answers(model, x) != classified.answers(one.after.path, x)
     assert found.judged_by == "agreement"
-    # svd alone fits to nothing.
+    # blind alone fits to nothing.
     assert (found.judges.fit_samples, found.judges.select_samples) == (0, 0)
     assert one.drop is not None
     assert (one.drop.lost, one.drop.gained) == (changed.sum(), None)
@@ -244,8 +244,8 @@ def test_a_file_that_fails_is_reported_and_not_kept(
     assert [one.size for one in found.points] == [0.6]
     (missed,) = found.missed
     assert (missed.size, missed.failed, missed.reason) == (0.5, True, "the output is off")
-    assert [path.name for path in (report / "models").iterdir()] == ["classifier-svd-0.6.onnx"]
-    with pytest.raises(ValidationError, match=r"no point is left.*svd at 0\.5: the output is off"):
+    assert [path.name for path in (report / "models").iterdir()] == ["classifier-blind-0.6.onnx"]
+    with pytest.raises(ValidationError, match=r"no point.*blind at 0\.5: the output is off"):
         small(place, sizes=(0.5, 0.001), report=tmp_path / "none")
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -283,7 +283,7 @@ def test_an_earlier_sweep_is_replaced_only_by_force(place: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="models: exists already"):
         small(place, report=report, keep=True)
     small(place, report=report, keep=True, force=True, sizes=(0.6,))
-    assert [path.name for path in (report / "models").iterdir()] == ["classifier-svd-0.6.onnx"]
+    assert [path.name for path in (report / "models").iterdir()] == ["classifier-blind-0.6.onnx"]
     assert sorted(path.name for path in report.iterdir()) == [
         "models",
         "report.html",
@@ -349,8 +349,8 @@ def test_single_samples_are_too_few(place: Path, tmp_path: Path) -> None:
         ({"sizes": (float("nan"),)}, "--sizes nan:"),
         ({"sizes": (0.5, 0.5)}, "twice"),
         ({"methods": ()}, "--methods: give one"),
-        ({"methods": ("svd", "magic")}, "--methods magic: use some of damage, level, svd"),
-        ({"methods": ("svd", "svd")}, "twice"),
+        ({"methods": ("blind", "magic")}, "--methods magic: use some of damage, level, blind"),
+        ({"methods": ("blind", "blind")}, "twice"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any], said: str, place: Path) -> None:

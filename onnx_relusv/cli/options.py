@@ -92,7 +92,7 @@ planning_options_group = together(
         "--tolerance",
         type=float,
         help="The common level: largest relative error of any block.  [default without a budget: "
-        "0.02, without samples 0.1]",
+        "0.02, 0.1 where nothing is known of the inputs]",
     ),
     click.option(
         "--method",

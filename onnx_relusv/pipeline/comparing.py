@@ -90,7 +90,7 @@ def sweep(
         samples: What is measured and fitted on.
         test: What files are judged on; if None, a part of the samples that is set aside for it.
         sizes: Shares of the model's bytes.
-        methods: Some of damage, level and svd.
+        methods: Some of damage, level and blind.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
         measuring: Provider, seed and memory.

@@ -6,6 +6,7 @@ With a largest drop, plans of several sizes get their factors, and the smallest 
 from dataclasses import replace
 from pathlib import Path
 
+from onnx_relusv.blind import blind_warnings, planning_moments
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
 from onnx_relusv.corrective import fitted_by_damage
@@ -16,7 +17,6 @@ from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.held_out_metric import metric_change
 from onnx_relusv.opened import (
     Opened,
-    block_moments,
     open_model,
 )
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
@@ -52,7 +52,7 @@ def plan(
     opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
     opened = divided(opened)
     check_measures(opened, planning)
-    with block_moments(opened, progress) as moments:
+    with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         return decide(opened, measured, moments, planning, progress)
 
@@ -109,10 +109,11 @@ def apply(
         raise InputError(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
-    with block_moments(opened, progress) as moments:
+    with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         fitted = fit_plan(opened, decided, moments, progress)
-        job = Job(opened, measured, command, _warnings(opened, decided))
+        warnings = (*blind_warnings(opened, measured.rows), *_warnings(opened, decided))
+        job = Job(opened, measured, command, warnings)
         return carry_out(job, fitted, output, report, progress)
 
 
@@ -148,13 +149,14 @@ def compress(
     opened = divided(opened, certifying=budgets.max_drop is not None)
     limit = drop_limit(opened, budgets)
     check_measures(opened, planning)
-    with block_moments(opened, progress) as moments:
+    with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         job = Job(opened, measured, command, settings=settings_of(planning))
         if not by_damage(opened, planning):
             decided = decide(opened, measured, moments, planning, progress)
             fitted = fit_plan(opened, decided, moments, progress)
-            job = replace(job, metric=metric_change(opened, fitted))
+            warnings = blind_warnings(opened, measured.rows)
+            job = replace(job, warnings=warnings, metric=metric_change(opened, fitted))
         else:
             offer = offered(opened, measured, moments, planning, progress)
             if limit is None:
@@ -183,7 +185,7 @@ def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:
     if given == decided.samples_sha256:
         return ()
     if given is None:
-        return ("The plan was made with samples, but none were given: factors are plain SVDs.",)
+        return ("The plan was made with samples, but none were given: nothing is fitted.",)
     if decided.samples_sha256 is None:
         return ("The plan was made without samples; its levels are not those of these samples.",)
     return ("These are not the samples that the plan was made with; its levels may not hold.",)

@@ -156,6 +156,16 @@ STABLE_RANK = Column(
     ),
     cell=lambda row: number_text(row.spectrum.stable_rank),
 )
+STATISTICS = Column(
+    title="measured on",
+    explanation=(
+        "Where the covariance of the block's input comes from: samples; without them what a "
+        "BatchNormalization tells, with correlations of synthetic inputs, or these inputs alone; "
+        "none for the identity."
+    ),
+    cell=lambda row: row.statistics.replace("_", " "),
+    numeric=False,
+)
 DECISION = Column(
     title="decision",
     explanation=(
@@ -169,7 +179,7 @@ PLANNED_LEVEL = Column(
     title="planned level",
     explanation=(
         "|(W - L) C^(1/2)| / |W C^(1/2)|, spectral norms, as the plan computed it; C is the "
-        "input's covariance, the identity without samples."
+        "input's covariance, or the identity: see 'measured on'."
     ),
     cell=_planned_level,
 )

@@ -143,6 +143,7 @@ def _block_row(row: BlockRow) -> Data:
         "cost_before": _cost(row.cost),
         "spectrum": _spectrum(row.spectrum),
         "savings": [_saving(saving) for saving in row.savings],
+        "statistics": row.statistics,
         "choice": None if row.choice is None else _choice(row.choice),
         "reached_level": None if row.choice is None else _number(row.level),
         "cost_after": None if row.cost_after is None else _cost(row.cost_after),

@@ -11,6 +11,7 @@ from onnx_relusv.report.columns import (
     RELU_MEAN_WIDTH,
     S_0,
     STABLE_RANK,
+    STATISTICS,
     Column,
     saving_columns,
 )
@@ -50,6 +51,7 @@ def measures_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
         KEY,
         LAYER,
         PARAMETERS,
+        STATISTICS,
         S_0,
         STABLE_RANK,
         MEAN_WIDTH,

@@ -221,6 +221,8 @@ def _loss(change: MetricChange) -> str:
 def _metric(rows: tuple[BlockRow, ...]) -> tuple[Fact, ...]:
     if not rows:
         return ()
+    if any(row.statistics in ("batch_normalization", "synthetic") for row in rows):
+        return (Fact("measured", "assumed statistics", "no samples were given"),)
     if any(row.spectrum.in_data_metric for row in rows):
         return (Fact("measured", "data's metric", "covariance of every block's input"),)
     return (Fact("measured", "unit ball", "no samples were given"),)

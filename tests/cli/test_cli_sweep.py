@@ -34,14 +34,14 @@ def given(place: Path, tmp_path: Path) -> tuple[object, ...]:
 
 
 def test_the_report_and_the_models_are_written(given: tuple[object, ...], tmp_path: Path) -> None:
-    result = run(*given, "--sizes", "0.4,0.6,0.001", "--methods", "svd,level", "--keep")
+    result = run(*given, "--sizes", "0.4,0.6,0.001", "--methods", "blind,level", "--keep")
     assert result.exit_code == 0, result.output
     report = tmp_path / "report"
     data = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert data["schema"] == "onnx-relusv/sweep"
     assert [(one["method"], one["size"]) for one in data["points"]] == [
-        ("svd", 0.6),
-        ("svd", 0.4),
+        ("blind", 0.6),
+        ("blind", 0.4),
         ("level", 0.6),
         ("level", 0.4),
     ]
@@ -50,7 +50,7 @@ def test_the_report_and_the_models_are_written(given: tuple[object, ...], tmp_pa
     assert data["provenance"]["command"].startswith("onnx-relusv")
     assert "<html" in (report / "report.html").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
-    for words in ("svd 0.6", "accuracy lost", "not reached", "set aside"):
+    for words in ("blind 0.6", "accuracy lost", "not reached", "set aside"):
         assert words in " ".join(result.output.split())
 
 
@@ -65,7 +65,7 @@ def test_the_report_and_the_models_are_written(given: tuple[object, ...], tmp_pa
         ("--sizes", "nan"),
         ("--methods", "magic"),
         ("--methods", ""),
-        ("--methods", "svd,"),
+        ("--methods", "blind,"),
     ],
 )
 def test_settings_out_of_range_are_a_usage_error(
@@ -80,7 +80,7 @@ def test_settings_out_of_range_are_a_usage_error(
 def test_sizes_that_nothing_reaches_are_a_budget_error(
     given: tuple[object, ...], tmp_path: Path
 ) -> None:
-    result = run(*given, "--sizes", "0.001", "--methods", "svd")
+    result = run(*given, "--sizes", "0.001", "--methods", "blind")
     assert result.exit_code == 4
     assert "no point is left" in result.output
     assert not any(tmp_path.iterdir())
@@ -90,7 +90,7 @@ def test_an_existing_report_needs_force(given: tuple[object, ...], tmp_path: Pat
     report = tmp_path / "report"
     report.mkdir()
     (report / "report.html").write_text("precious", encoding="utf-8")
-    options = ("--sizes", "0.6", "--methods", "svd")
+    options = ("--sizes", "0.6", "--methods", "blind")
     result = run(*given, *options)
     assert result.exit_code == 2
     assert "--force" in result.output

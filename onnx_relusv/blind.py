@@ -1,0 +1,178 @@
+"""What blocks are measured on without samples: statistics in the file, and synthetic samples.
+
+Synthetic samples run through the model, and their moments are taken as those of real ones would be.
+They tell how the channels and positions of a block's input hang together because of the layers in
+front. How large each is on real inputs the file may tell: behind a BatchNormalization, means and
+variances are its own (graph/statistics), and the synthetic ones only say how they correlate.
+
+Half of what is between the columns is then taken away: nobody knows whether real inputs
+correlate so. Without either, the covariance stays the identity.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.errors import InputError
+from onnx_relusv.feeds import candidate_feeds
+from onnx_relusv.graph.normalisation import normalisation
+from onnx_relusv.graph.statistics import ChannelStatistics, channel_statistics
+from onnx_relusv.graph.view import View, view
+from onnx_relusv.opened import BlockMoments, MomentsByBlock, Opened, block_moments
+from onnx_relusv.progress import Progress
+from onnx_relusv.records import Block, Floats, Moments
+from onnx_relusv.results import BlockRow
+from onnx_relusv.samples import open_samples
+from onnx_relusv.spectra.moments import LEAST_VARIANCE
+from onnx_relusv.spectra.moments_key import moments_key
+from onnx_relusv.spectra.rectified import activated_gaussian
+from onnx_relusv.spectra.stored_moments import moments_on_disk
+from onnx_relusv.synthetic import write_synthetic
+
+# The share of the correlations that is taken away; measured in docs/how-it-works.md.
+SHRINKAGE = 0.5
+_SOURCES = {
+    "batch_normalization": "BatchNormalization statistics with synthetic correlations",
+    "synthetic": "synthetic inputs",
+    "none": "the unit ball",
+}
+
+
+@contextmanager
+def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
+    """The moments of every block's input by key, assumed ones where the model is measured blind.
+
+    Of the samples, they are what `block_moments` gives. Blind ones lie in a temporary file
+    likewise; None where there are no inputs to assume, or the memory is too small.
+
+    Args:
+        opened: The model; blind without samples.
+        progress: Told of the samples.
+    """
+    if not opened.blind:
+        with block_moments(opened, progress) as moments:
+            yield moments
+        return
+    seen = view(opened.model)
+    example = _synthetic_example(opened)
+    if example is None:
+        yield dict.fromkeys((block.key for block in opened.blocks), None)
+        return
+    known = channel_statistics(
+        opened.model, seen, {block.source for block in opened.blocks}, activated_gaussian
+    )
+    with moments_on_disk() as stored:
+        with _on_synthetic(opened, seen, example) as drawn, block_moments(drawn, progress) as found:
+            for block in opened.blocks:
+                synthetic = found[block.key]
+                if synthetic is not None and moments_key(block) not in stored:
+                    assumed = assumed_moments(block, synthetic, known.get(block.source))
+                    if assumed is not None:
+                        stored.put(moments_key(block), assumed)
+        yield MomentsByBlock(opened.blocks, stored)
+
+
+def assumed_moments(
+    block: Block, synthetic: Moments, known: ChannelStatistics | None
+) -> Moments | None:
+    """What is assumed of a block's input.
+
+    Args:
+        block: The block.
+        synthetic: Moments of its input on synthetic samples.
+        known: What the file tells of the input's channels.
+
+    Returns:
+        With `SHRINKAGE` of every covariance replaced by its diagonal where means and variances
+        are known, and by a multiple of the identity where they are synthetic too. None where
+        synthetic samples lead to numbers that are not finite.
+    """
+    if not (np.isfinite(synthetic.mean).all() and np.isfinite(synthetic.covariance).all()):
+        return None
+    covariance = synthetic.covariance.copy()
+    columns = None if known is None else _by_column(block, known)
+    if columns is None:
+        for group in covariance:
+            diagonal = np.diag_indices_from(group)
+            variance = float(group[diagonal].mean())
+            group *= 1 - SHRINKAGE
+            group[diagonal] += SHRINKAGE * variance
+        return replace(synthetic, covariance=covariance, source="synthetic")
+    mean, variances = columns
+    for group, variance in zip(covariance, variances, strict=True):
+        # A channel that is never active on the training data still keeps the matrix definite.
+        least = LEAST_VARIANCE * variance.mean() + np.finfo(np.float64).tiny
+        wanted = np.sqrt(np.maximum(variance, least))
+        scale = (1 - SHRINKAGE) ** 0.5 * wanted / np.sqrt(np.diagonal(group))
+        group *= scale[:, None]
+        group *= scale
+        group[np.diag_indices_from(group)] = wanted**2
+    return replace(synthetic, mean=mean, covariance=covariance, source="batch_normalization")
+
+
+def blind_warnings(opened: Opened, rows: Sequence[BlockRow]) -> tuple[str, ...]:
+    """That the choice was blind, in a sentence for the user.
+
+    Args:
+        opened: The model.
+        rows: What was measured.
+    """
+    if not opened.blind:
+        return ()
+    used = {row.statistics for row in rows}
+    listed = ", ".join(text for source, text in _SOURCES.items() if source in used)
+    return (
+        f"No samples: blocks were measured on {listed or 'nothing'}; "
+        "what it costs in accuracy is not known.",
+    )
+
+
+def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] | None:
+    """Mean and variance of every column, (groups, columns); None where they do not fit."""
+    geometry, channels = block.geometry, len(known.mean)
+    if geometry.kind == "conv":
+        repeats = geometry.columns * geometry.groups // geometry.in_channels
+        fits = channels == geometry.in_channels and not known.flattened
+    else:
+        # Behind a Flatten a channel's positions follow each other; otherwise the channels are
+        # axis 1, which is the axis of features of a matrix only.
+        repeats = geometry.in_channels // channels
+        fits = len(block.source_shape) == 2 and repeats * channels == geometry.in_channels
+        fits = fits and (known.flattened or repeats == 1)
+    if not fits:
+        return None
+    shape = (geometry.groups, geometry.columns)
+    mean, variance = (
+        np.repeat(values, repeats).reshape(shape) for values in (known.mean, known.variance)
+    )
+    return mean, variance
+
+
+def _synthetic_example(opened: Opened) -> dict[str, np.ndarray] | None:
+    """A feed of a size that runs; None where an input is of whole numbers, which mean something."""
+    inputs = opened.model.inputs
+    if any(spec.dtype.kind in "iub" or not spec.shape for spec in inputs):
+        return None
+    session = opened.session(block.source for block in opened.blocks[:1])
+    for feed in candidate_feeds(inputs, 1, np.random.default_rng(opened.options.seed)):
+        try:
+            session.run(feed)
+        except InputError:
+            continue
+        return feed
+    return None
+
+
+@contextmanager
+def _on_synthetic(opened: Opened, seen: View, example: dict[str, np.ndarray]) -> Iterator[Opened]:
+    """The model with synthetic samples, in a folder that is gone afterwards."""
+    model = opened.model
+    normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
+    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
+        path = Path(folder) / "synthetic.npz"
+        write_synthetic(path, example, normalised, opened.options.seed)
+        yield replace(opened, samples=open_samples(path, model.inputs), blind=False)
