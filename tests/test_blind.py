@@ -161,7 +161,8 @@ def test_plan_report_and_warning_say_that_the_choice_was_blind(files: Path, tmp_
     done = compress(
         model, tmp_path / "small.onnx", planning=planning, measuring=CPU, report=tmp_path / "report"
     )
-    (warning,) = done.warnings
+    # Blocks that became slower are another matter.
+    (warning,) = (one for one in done.warnings if one.startswith("No samples"))
     assert warning.startswith("No samples: blocks were measured on BatchNormalization statistics")
     assert warning.endswith("what it costs in accuracy is not known.")
     sources = {row.block.key: row.statistics for row in done.rows}
@@ -186,7 +187,7 @@ def test_samples_are_no_blind_choice_and_an_inspection_stays_plain(
     done = compress(
         model, tmp_path / "small.onnx", samples=samples, planning=planning, measuring=CPU
     )
-    assert done.warnings == ()
+    assert not any(one.startswith("No samples") for one in done.warnings)
     assert {row.statistics for row in done.rows} == {"samples"}
     seen = inspect(model, measuring=CPU)
     assert {row.statistics for row in seen.rows} == {"none"}
