@@ -19,7 +19,6 @@ import onnx
 import onnxruntime
 
 _BATCH = 250
-_STEPS = 14
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +76,9 @@ def top_classes(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     )
 
 
-def largest_within(task: Task, variant: str, make: Callable[[float], onnx.ModelProto]) -> Offer:
+def largest_within(
+    task: Task, variant: str, make: Callable[[float], onnx.ModelProto], steps: int = 14
+) -> Offer:
     """Bisects a variant's own knob for the largest model within the bytes.
 
     Args:
@@ -85,10 +86,11 @@ def largest_within(task: Task, variant: str, make: Callable[[float], onnx.ModelP
         variant: Its name.
         make: Makes the model at a knob between 0, as small as can be, and 1, nothing removed.
             Sizes should rise with the knob; where they do not, the best of what was seen counts.
+        steps: Of the bisection.
     """
     best, low, high = None, 0.0, 1.0
     most, least = 0, sys.maxsize
-    for _ in range(_STEPS):
+    for _ in range(steps):
         knob = (low + high) / 2
         model = make(knob)
         size = model.ByteSize()
@@ -105,7 +107,7 @@ def largest_within(task: Task, variant: str, make: Callable[[float], onnx.ModelP
 def run(offers: Callable[[Task], Iterator[Offer]]) -> None:
     """Does what the command line asks with a peer."""
     path, calibration, share, output = sys.argv[1:]
-    target = Path(output)
+    target = Path(output).resolve()
     model = onnx.load(path)
     with np.load(calibration) as arrays:
         images = arrays[model.graph.input[0].name].astype(np.float32)

@@ -1,0 +1,52 @@
+"""onnxsim: channels by Wanda's calibrated ranking or by norm, then ridge recovery of the Gemms.
+
+    python scripts/peers/onnxsim_pruning.py MODEL.onnx CALIBRATION.npz SHARE OUTPUT.onnx
+
+Eight variants: Wanda or L2 norm, one ratio for all chains or one ranking over all, with and without
+`apply_pruning_finetune`, its closed-form recovery. BatchNormalization is folded by onnxsim first,
+as its pruning wants it.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import onnx
+import onnxsim
+from task import Offer, Task, largest_within, run
+
+_BATCH = 250
+_STEPS = 9
+
+Batches = list[dict[str, np.ndarray]]
+
+
+def offers(task: Task) -> Iterator[Offer]:
+    """Every variant, its sparsity bisected."""
+    folded, _ = onnxsim.simplify(task.model)
+    name = task.model.graph.input[0].name
+    batches = [
+        {name: task.images[start : start + _BATCH]} for start in range(0, len(task.images), _BATCH)
+    ]
+    for ranking in ("uniform", "global"):
+        for criterion in ("wanda", "l2"):
+            make = partial(_pruned, folded, batches, criterion == "wanda", ranking == "global")
+            offer = largest_within(task, f"{criterion}, {ranking}", make, _STEPS)
+            yield offer
+            if offer.model is not None:
+                recovered = onnxsim.apply_pruning_finetune(folded, offer.model, batches)
+                yield Offer(f"{offer.variant}, ridge", recovered, offer.least)
+
+
+def _pruned(
+    folded: onnx.ModelProto, batches: Batches, calibrated: bool, together: bool, kept: float
+) -> onnx.ModelProto:
+    if calibrated:
+        return onnxsim.apply_structured_wanda_pruning(
+            folded, batches, sparsity=1 - kept, global_sparsity=together
+        )
+    return onnxsim.apply_structured_pruning(folded, sparsity=1 - kept, global_sparsity=together)
+
+
+if __name__ == "__main__":
+    run(offers)
