@@ -5,7 +5,7 @@
 Two ways: weight SVD of all layers; weight SVD of the Gemms to one of a few shares, then spatial SVD
 of the Convs. Each also with BatchNormalization's statistics measured anew. The score that its greedy
 selection asks for is the agreement with the original on the first images; it is measured layer by
-layer on the original and kept beside the output, since it hangs on no share.
+layer on the original and kept for all shares, since it hangs on none.
 """
 
 import os
@@ -92,7 +92,7 @@ class Greedy:
     """AIMET's greedy selection by one scheme, its layers scored once."""
 
     def __init__(self, task: Task, module: fx.GraphModule, scheme: str, ignored: Layers) -> None:
-        """Scores the layers, unless their scores lie in the folder already.
+        """Scores the layers, unless their scores are kept already.
 
         Args:
             task: What to make smaller.
@@ -105,7 +105,8 @@ class Greedy:
         modules = dict(module.named_modules())
         self._ignored = [name for name, layer in modules.items() if layer in ignored]
         self._scores: Path | None = None
-        kept = Path(f"aimet-{scheme}{'-gemms' if ignored else ''}.pkl")
+        # Beside the folders of the shares, which have them in common.
+        kept = task.folder.parent / f"aimet-{scheme}{'-gemms' if ignored else ''}.pkl"
         if not kept.exists():
             self.compressed(module, 0.5)
             os.replace(_SCORES, kept)
