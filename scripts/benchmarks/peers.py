@@ -95,7 +95,9 @@ def main(arguments: Sequence[str]) -> None:
 def _subjects() -> list[Subject]:
     models, zoo = Path("models"), Path("zoo")
     fashion = (models / "fashion_calibration.npz", models / "fashion_test.npz")
-    found = [Subject(models / f"{name}.onnx", *fashion) for name in ("fashion_vgg", "fashion_resnet")]
+    found = [
+        Subject(models / f"{name}.onnx", *fashion) for name in ("fashion_vgg", "fashion_resnet")
+    ]
     cifar10 = zoo / "cifar10_cnn.onnx"
     if cifar10.exists():
         calibration = _drawn(zoo / "cifar10_train.npz")

@@ -3,9 +3,9 @@
     python scripts/peers/aimet.py MODEL.onnx CALIBRATION.npz SHARE OUTPUT.onnx
 
 Two ways: weight SVD of all layers; weight SVD of the Gemms to one of a few shares, then spatial SVD
-of the Convs. Each also with BatchNormalization's statistics measured anew. The score that its greedy
-selection asks for is the agreement with the original on the first images; it is measured layer by
-layer on the original and kept for all shares, since it hangs on none.
+of the Convs. Each also with BatchNormalization's statistics measured anew. The score that AIMET's
+greedy selection asks for is the agreement with the original on the first images; it is measured
+layer by layer on the original and kept for all shares, since it hangs on none.
 """
 
 import os

@@ -2,8 +2,8 @@
 
     python scripts/peers/onnxsim_pruning.py MODEL.onnx CALIBRATION.npz SHARE OUTPUT.onnx
 
-Four variants: Wanda or L2 norm, one ratio for all chains or one ranking over all. The two of them that
-agree best with the original are also offered after `apply_pruning_finetune`, its closed-form
+Four variants: Wanda or L2 norm, one ratio for all chains or one ranking over all. The two of them
+that agree best with the original are also offered after `apply_pruning_finetune`, its closed-form
 recovery. BatchNormalization is folded by onnxsim first, as its pruning wants it.
 """
 

@@ -124,12 +124,11 @@ def run(offers: Callable[[Task], Iterator[Offer]]) -> None:
 
 
 def _write(task: Task, offers: list[Offer], target: Path) -> None:
-    scores = {
-        offer.variant: task.agreement(offer.model) for offer in offers if offer.model is not None
-    }
-    if scores:
+    models = {offer.variant: offer.model for offer in offers if offer.model is not None}
+    if models:
+        scores = {variant: task.agreement(model) for variant, model in models.items()}
         chosen = max(scores, key=lambda variant: scores[variant])
-        model = next(offer.model for offer in offers if offer.variant == chosen)
+        model = models[chosen]
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, target)
         found: dict[str, object] = {"variant": chosen, "agreements": scores}

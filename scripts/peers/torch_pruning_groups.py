@@ -28,7 +28,10 @@ def offers(task: Task) -> Iterator[Offer]:
     torch.set_num_threads(1)
     module = twin(task.model, task.images[:_CHECKED])
     _accumulate_gradients(module, task)
-    for importance in (tp.importance.GroupMagnitudeImportance(p=2), tp.importance.TaylorImportance()):
+    for importance in (
+        tp.importance.GroupMagnitudeImportance(p=2),
+        tp.importance.TaylorImportance(),
+    ):
         for ranking in ("uniform", "global"):
             name = type(importance).__name__.removeprefix("Group").removesuffix("Importance")
             make = partial(_pruned, task, module, importance, ranking == "global")
@@ -45,7 +48,11 @@ def _accumulate_gradients(module: fx.GraphModule, task: Task) -> None:
 
 
 def _pruned(
-    task: Task, module: fx.GraphModule, importance: tp.importance.Importance, together: bool, kept: float
+    task: Task,
+    module: fx.GraphModule,
+    importance: tp.importance.Importance,
+    together: bool,
+    kept: float,
 ) -> onnx.ModelProto:
     """The model with a share of its channels kept."""
     copied = copy.deepcopy(module)
