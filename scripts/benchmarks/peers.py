@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     unknown = sorted(set(methods) - set(METHODS))
     if unknown:
         sys.exit(f"{', '.join(unknown)}: not among the methods {', '.join(METHODS)}")
-    print(machine_line())
+    print(f"{machine_line()}; {_pinned()}")
     print(
         "| model | share | method | chosen on the calibration images | bytes left | accuracy "
         f"| drop, points | {OWN}'s drop | {OWN} above it, points (95 %) | {OWN} is |"
@@ -90,6 +90,13 @@ def main(arguments: Sequence[str]) -> None:
                 made = own if method == OWN else _made(subject, share, method, run=True)
                 assert made is not None  # it was run
                 print(_row(subject.model.stem, share, method, made, own, before), flush=True)
+
+
+def _pinned() -> str:
+    """What the peers' environments were asked to hold, each package once."""
+    files = sorted(Path("scripts/peers").glob("*.txt"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").split()]
+    return "peers with " + ", ".join(line.replace("==", " ") for line in sorted(set(lines)))
 
 
 def _subjects() -> list[Subject]:
