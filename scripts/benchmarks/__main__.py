@@ -5,6 +5,7 @@ import sys
 import accuracy
 import inspection
 import nsfw
+import peers
 import resnet50
 import spectra
 
@@ -17,6 +18,9 @@ BENCHMARKS = {
 }
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: scripts/bench {'|'.join(BENCHMARKS)}")
-    BENCHMARKS[sys.argv[1]]()
+    if sys.argv[1:2] == ["peers"]:
+        peers.main(sys.argv[2:])
+    elif len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
+        sys.exit(f"usage: scripts/bench {'|'.join(BENCHMARKS)}|peers [METHOD ...]")
+    else:
+        BENCHMARKS[sys.argv[1]]()
