@@ -13,9 +13,10 @@ from onnx_relusv.graph.model import Model
 from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.model_latency import length
 from onnx_relusv.opened import Opened, facts_of, provenance
+from onnx_relusv.outcomes import Certificate, Correction
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.folder import write_compression
-from onnx_relusv.results import BlockRow, Certificate, Compression, Correction, Verdict
+from onnx_relusv.results import BlockRow, Compression, Verdict
 from onnx_relusv.rewriting import write_fitted
 from onnx_relusv.rows import Measured
 from onnx_relusv.settings import Settings

@@ -20,8 +20,8 @@ from onnx_relusv.judging import judge
 from onnx_relusv.loss import Loss
 from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
 from onnx_relusv.opened import Opened
+from onnx_relusv.outcomes import Certificate, Trial
 from onnx_relusv.progress import Progress
-from onnx_relusv.results import Certificate, Trial
 from onnx_relusv.rewriting import rewritten
 from onnx_relusv.search import Try
 from onnx_relusv.split import Split

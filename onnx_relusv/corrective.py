@@ -20,11 +20,11 @@ from onnx_relusv.decisions import Budgets, Choice, Plan
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.opened import BlockMoments, Opened
+from onnx_relusv.outcomes import Correction
 from onnx_relusv.planning import Offer
 from onnx_relusv.probing import Try, probe
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap
-from onnx_relusv.results import Correction
 from onnx_relusv.rewriting import dense_maps, fit_plan
 
 # How far a block's ratio may be from the median of all.

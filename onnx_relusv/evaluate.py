@@ -9,8 +9,9 @@ from onnx_relusv.class_scores import check_labels, class_scores, real_rows
 from onnx_relusv.collected import CollectedOutputs
 from onnx_relusv.metric import Metric
 from onnx_relusv.metric_results import MetricChange
+from onnx_relusv.outcomes import Latency
 from onnx_relusv.records import Floats
-from onnx_relusv.results import Evaluation, Latency
+from onnx_relusv.results import Evaluation
 from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Samples

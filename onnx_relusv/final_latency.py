@@ -6,9 +6,9 @@ from onnx_relusv.errors import BudgetError
 from onnx_relusv.graph.model import Model
 from onnx_relusv.model_latency import Race, length
 from onnx_relusv.opened import Opened
+from onnx_relusv.outcomes import Latency, LatencyOutcome
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.formatting import seconds_text
-from onnx_relusv.results import Latency, LatencyOutcome
 from onnx_relusv.rewriting import changes_of
 from onnx_relusv.runtime.threads import default_threads
 from onnx_relusv.timings import Timings

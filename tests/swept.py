@@ -5,7 +5,8 @@ from pathlib import Path
 
 from traced import MODEL, PROVENANCE
 
-from onnx_relusv.results import Evaluation, Latency
+from onnx_relusv.outcomes import Latency
+from onnx_relusv.results import Evaluation
 from onnx_relusv.sweeps import Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
 
 SIZES = (0.5, 0.25, 0.125, 0.0625)

@@ -20,10 +20,10 @@ from onnx_relusv.fitted import Change, FittedPlan
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.opened import BlockMoments, Opened, block_moments
 from onnx_relusv.options import PlanOptions
+from onnx_relusv.outcomes import Correction
 from onnx_relusv.planning import Offer, offered
 from onnx_relusv.progress import Silent
 from onnx_relusv.records import LinearMap
-from onnx_relusv.results import Correction
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import measure_blocks
 from onnx_relusv.runtime.session import CPU, Session

@@ -4,7 +4,7 @@ import pytest
 
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.final_latency import MARGIN, SLOWER, check_latency, slower_blocks
-from onnx_relusv.results import Latency
+from onnx_relusv.outcomes import Latency
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6, 0.6 * (1 + MARGIN) - 1e-9])

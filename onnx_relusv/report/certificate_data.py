@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from onnx_relusv.results import Certificate, Trial
+from onnx_relusv.outcomes import Certificate, Trial
 
 Data = dict[str, Any]
 

@@ -1,5 +1,6 @@
 """How much the written file loses at most, and the sizes that were tried to find it."""
 
+from onnx_relusv.outcomes import Certificate
 from onnx_relusv.report.formatting import (
     NOTHING,
     confidence_text,
@@ -8,7 +9,6 @@ from onnx_relusv.report.formatting import (
     points_text,
 )
 from onnx_relusv.report.page import Heading, Section, Table
-from onnx_relusv.results import Certificate
 
 
 def certificate_sections(certificate: Certificate | None) -> tuple[Section, ...]:

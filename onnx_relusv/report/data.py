@@ -6,6 +6,7 @@ from typing import Any
 
 from onnx_relusv.decisions import Choice, Cost
 from onnx_relusv.measures import Spectrum
+from onnx_relusv.outcomes import Correction
 from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
@@ -17,7 +18,6 @@ from onnx_relusv.results import (
     BlockRow,
     Comparison,
     Compression,
-    Correction,
     Evaluation,
     Inspection,
     ModelFacts,

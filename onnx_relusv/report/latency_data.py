@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from onnx_relusv.results import LatencyOutcome
+from onnx_relusv.outcomes import LatencyOutcome
 
 Data = dict[str, Any]
 

@@ -1,5 +1,6 @@
 """What came of a budget on latency, and the column that says what blocks take by themselves."""
 
+from onnx_relusv.outcomes import LatencyOutcome
 from onnx_relusv.report.columns import Column
 from onnx_relusv.report.formatting import (
     NOTHING,
@@ -10,7 +11,7 @@ from onnx_relusv.report.formatting import (
 )
 from onnx_relusv.report.page import Heading, Section, Table
 from onnx_relusv.report.summary import Fact
-from onnx_relusv.results import BlockRow, LatencyOutcome
+from onnx_relusv.results import BlockRow
 
 
 def latency_facts(outcome: LatencyOutcome | None) -> tuple[Fact, ...]:

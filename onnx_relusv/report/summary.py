@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.metric_results import DropEstimate, MetricChange
+from onnx_relusv.outcomes import Certificate, Correction
 from onnx_relusv.report.formatting import (
     bytes_text,
     change_text,
@@ -17,10 +18,8 @@ from onnx_relusv.report.formatting import (
 )
 from onnx_relusv.results import (
     BlockRow,
-    Certificate,
     Comparison,
     Compression,
-    Correction,
     Evaluation,
     Inspection,
     ModelFacts,

@@ -11,21 +11,17 @@ from traced import MODEL as BEFORE
 from onnx_relusv.decisions import Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
+from onnx_relusv.outcomes import Certificate, Correction, Latency, LatencyOutcome, Trial
 from onnx_relusv.records import Activation, Block, Geometry, Refusal
 from onnx_relusv.results import (
     BlockRow,
-    Certificate,
     Check,
     Comparison,
     Compression,
-    Correction,
     Evaluation,
     Inspection,
-    Latency,
-    LatencyOutcome,
     Provenance,
     RankSaving,
-    Trial,
     Verdict,
 )
 

@@ -7,13 +7,14 @@ import pytest
 from page_outline import Outline
 from rich.console import Console
 
+from onnx_relusv.outcomes import Certificate
 from onnx_relusv.report.certificate_sections import certificate_sections
 from onnx_relusv.report.data import compression_data
 from onnx_relusv.report.formatting import confidence_text
 from onnx_relusv.report.html import compression_html
 from onnx_relusv.report.summary import Fact, compression_facts
 from onnx_relusv.report.table import compression_table
-from onnx_relusv.results import Certificate, Compression
+from onnx_relusv.results import Compression
 
 
 @pytest.fixture
