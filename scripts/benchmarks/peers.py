@@ -178,7 +178,9 @@ def right_answers(model: Path, test: Path) -> np.ndarray:
     """Which test images a model has right by onnxruntime on the processor, (images,) bool."""
     with np.load(test) as arrays:
         images, labels = arrays["image"], arrays["labels"]
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # see _run_peer
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     answers = [
         session.run(None, {"image": images[start : start + _BATCH].astype(np.float32)})[0]
         for start in range(0, len(images), _BATCH)
