@@ -24,7 +24,7 @@ def test_they_have_the_shapes_and_about_the_size_of_the_block(
         assert found.first.shape == (geometry.groups, *first_shape(form, geometry, rank))
         assert found.second.shape == (geometry.groups, *second_shape(form, geometry, rank))
         norm = np.linalg.norm(compose(form, geometry, *found.matrices))
-        # Products of Gaussians: equal in the mean, and of rank 1 they vary most, three more than two.
+        # Products of Gaussians: equal in the mean; of rank 1 they vary most, three more than two.
         assert 0.1 < norm / np.linalg.norm(linear.weight) < 5
         assert np.all(found.bias != 0)
 
