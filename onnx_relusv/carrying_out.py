@@ -7,11 +7,11 @@ from pathlib import Path
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost
 from onnx_relusv.decisions import Choice
-from onnx_relusv.final_latency import BlockTimes, block_times, final_latency, slower_blocks
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model
+from onnx_relusv.latency.final import BlockTimes, block_times, final_latency, slower_blocks
+from onnx_relusv.latency.models import length
 from onnx_relusv.metric_results import DropEstimate, MetricChange
-from onnx_relusv.model_latency import length
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.outcomes import Certificate, Correction
 from onnx_relusv.progress import Progress

@@ -15,6 +15,7 @@ import numpy as np
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Samples
+from onnx_relusv.temporary_files import nameless_file
 
 _BATCH = 64
 # Bytes of rows that are copied at a time.
@@ -112,7 +113,7 @@ class _Rows:
         self._kept: list[np.ndarray] = []
         self._file: IO[bytes] | None = None
         if not example.dtype.hasobject:
-            self._file = _temporary_file()
+            self._file = nameless_file()
             # After an error nobody asks for the rows, and the file still has to be closed.
             weakref.finalize(self, self._file.close)
 
@@ -143,12 +144,3 @@ class _Rows:
                 values = np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
         values.flags.writeable = False
         return values
-
-
-def _temporary_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(prefix="onnx-relusv-", buffering=0)
-    except OSError as error:
-        raise UsageError(
-            f"no temporary file can be made ({error.strerror}). Let TMPDIR name a folder."
-        ) from error

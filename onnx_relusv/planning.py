@@ -9,7 +9,8 @@ from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import DamageMeasure, damage_measure
 from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.errors import UsageError
-from onnx_relusv.latency_limit import plan_within
+from onnx_relusv.latency.candidates import Measure, Timed, timed_candidates
+from onnx_relusv.latency.limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
@@ -17,7 +18,6 @@ from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, StatisticsSource
 from onnx_relusv.rows import Measured
 from onnx_relusv.split import split
-from onnx_relusv.timed import Measure, Timed, timed_candidates
 
 # The provenance entry that a file gains, with its names and hashes.
 _PROVENANCE_BYTES = 700

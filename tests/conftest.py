@@ -1,5 +1,7 @@
 """Settings that all tests share."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -21,3 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     except UsageError as error:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder for outputs alone."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder

@@ -216,7 +216,7 @@ def test_a_file_is_no_folder(inside: bool, tmp_path: Path) -> None:
         Cache(tmp_path / "file" / "in it" if inside else tmp_path / "file")
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody can write")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a read-only folder")
 def test_a_folder_that_cannot_be_written() -> None:
     with pytest.raises(UsageError, match="--cache /proc/self: is no folder that can be"):
         Cache(Path("/proc/self"))

@@ -9,20 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run
 from interrupts import hear_sigint
 from onnx import TensorProto, helper
-
-from onnx_relusv.cli import cli
 
 MODELS = Path(__file__).parents[1] / "models"
 LENET = MODELS / "lenet_300_100.onnx"
 CALIBRATION = MODELS / "fashion_calibration.npz"
 TEST = MODELS / "fashion_test.npz"
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,6 @@ def test_no_room_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     if not Path("/dev/full").exists():
         pytest.skip("there is no full device here")
-    monkeypatch.setattr(module, "_temporary_file", full)
+    monkeypatch.setattr(module, "nameless_file", full)
     with pytest.raises(UsageError, match=r"cannot be stored.*TMPDIR"):
         joined([normal(3, 50_000)])

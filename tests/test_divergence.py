@@ -249,7 +249,8 @@ def test_every_class_by_itself_is_a_yes_or_no() -> None:
     expected = scipy.special.rel_entr(p, q) + scipy.special.rel_entr(1 - p, 1 - q)
     value = found(EVERY_CLASS_BY_ITSELF, {"y": p}, {"y": q})
     assert value == pytest.approx(expected.sum(axis=1).mean(), rel=1e-9)
-    # As if they were one distribution, or went into a softmax, it would be another number.
+    # As if they were one distribution, or went into a softmax, it would be another number, and
+    # not by rounding: that it is a tenth off is what is asked here.
     for wrong in (PROBABILITIES, LOGITS):
         assert found(wrong, {"y": p}, {"y": q}) != pytest.approx(value, rel=0.1)
     assert found(EVERY_CLASS_BY_ITSELF, {"y": p}, {"y": p}) == 0

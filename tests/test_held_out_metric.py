@@ -54,8 +54,8 @@ def test_accuracy_as_a_metric_loses_what_is_counted(batch: str, tmp_path: Path) 
     assert found.before == pytest.approx(np.mean(X.argmax(axis=1) == LABELS))
     assert found.after == pytest.approx(np.mean(np.abs(X).argmax(axis=1) == LABELS))
     assert (found.samples, found.groups) == (COUNT, GROUPS)
-    # The drop is a mean over samples; groups that are drawn give its usual error, within the
-    # spread of a variance from 30 of them, 1 in 4 either way.
+    # The drop is a mean over samples; groups that are drawn give its usual error. From 30 groups
+    # that varies by 1 / sqrt(2 * 29), 13 %, of which 0.3 is a little over twice.
     lost = (X.argmax(axis=1) == LABELS) * 1.0 - (np.abs(X).argmax(axis=1) == LABELS)
     usual = lost.std(ddof=1) / np.sqrt(COUNT)
     assert found.standard_error == pytest.approx(usual, rel=0.3)

@@ -35,8 +35,9 @@ def test_behind_the_models_normalisation_the_variance_is_one(
 ) -> None:
     values = drawn(tmp_path, np.zeros(shape, np.float32), Normalisation(np.array(0.02), -1.5), 0)
     normalised = 0.02 * values.astype(np.float64) - 1.5
-    # Neighbours in a smooth image resemble each other: few numbers count. Measured: within 4 %.
-    assert np.mean(normalised**2) == pytest.approx(1, rel=0.1)
+    # The mean square of n Gaussians varies by sqrt(2 / n): by 1.4 % for 256 * 40, the fewest here;
+    # of smooth images' numbers more than that count. The tolerance is four times as much.
+    assert np.mean(normalised**2) == pytest.approx(1, rel=0.06)
     assert abs(normalised.mean()) < 0.1
 
 

@@ -18,8 +18,8 @@ from onnx_relusv.cli.options import (
 )
 from onnx_relusv.cli.terminal import command_line, show
 from onnx_relusv.report.sweep_table import sweep_table
-from onnx_relusv.sweep_methods import METHODS
-from onnx_relusv.sweep_options import DEFAULT_METHODS, DEFAULT_SIZES
+from onnx_relusv.sweeping.methods import METHODS
+from onnx_relusv.sweeping.options import DEFAULT_METHODS, DEFAULT_SIZES
 
 
 def _numbers(

@@ -16,11 +16,11 @@ from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.results import Comparison
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
-from onnx_relusv.sweep_folder import MODELS, check_sweep_folder, publish, workplace
-from onnx_relusv.sweep_judging import judging
-from onnx_relusv.sweep_methods import ways
-from onnx_relusv.sweep_options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
-from onnx_relusv.sweeping import Sweeping
+from onnx_relusv.sweeping.folder import MODELS, check_sweep_folder, publish, workplace
+from onnx_relusv.sweeping.judging import judging
+from onnx_relusv.sweeping.methods import ways
+from onnx_relusv.sweeping.options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
+from onnx_relusv.sweeping.running import Sweeping
 from onnx_relusv.sweeps import Sweep
 
 

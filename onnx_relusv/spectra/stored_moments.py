@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO
 
 import numpy as np
 
 from onnx_relusv.errors import UsageError
 from onnx_relusv.records import Floats, Moments
 from onnx_relusv.spectra.moments_key import MomentsKey
+from onnx_relusv.temporary_files import nameless_file
 
 _CHUNK = 64 << 20
 
@@ -89,14 +89,5 @@ def moments_on_disk() -> Iterator[StoredMoments]:
     Raises:
         UsageError: There can be no temporary file.
     """
-    with _temporary_file() as file:
+    with nameless_file() as file:
         yield StoredMoments(file.fileno())
-
-
-def _temporary_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(prefix="onnx-relusv-", buffering=0)
-    except OSError as error:
-        raise UsageError(
-            f"no temporary file can be made ({error.strerror}). Let TMPDIR name a folder."
-        ) from error

@@ -75,3 +75,17 @@ def test_what_is_known_does_not_shorten_the_time_left(known: int, clock: Clock) 
         (task,) = shown.tasks
         assert task.completed == known + 4
         assert task.time_remaining == 2 * (100 - known - 4)
+
+
+def test_a_stage_that_comes_again_takes_the_place_of_the_last() -> None:
+    shown = Progress(disable=True)
+    bars = Bars(shown)
+    with bars.stage("Sweep", 3) as advance:
+        for _ in range(3):
+            with bars.stage("Fit", 10) as inner:
+                inner(7)
+            advance(1)
+    assert [(task.description, task.completed) for task in shown.tasks] == [
+        ("Sweep", 3),
+        ("Fit", 7),
+    ]

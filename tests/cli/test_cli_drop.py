@@ -7,18 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from classified import COUNT, TEXT, classifier, samples, weights
-from click.testing import CliRunner, Result
+from command_line import run, words
 from graphs import model_proto
-
-from onnx_relusv.cli import cli
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def words(result: Result) -> str:
-    return " ".join(result.output.split())
 
 
 @pytest.fixture
@@ -29,14 +19,6 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def data(tmp_path: Path, model: Path) -> Path:
     return samples(tmp_path, model)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """A folder for outputs alone."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
 
 
 def test_the_file_and_its_report(model: Path, data: Path, out: Path) -> None:

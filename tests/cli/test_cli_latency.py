@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run
 from graphs import model_proto, normal
 from timed_runs import timed_runs
-
-from onnx_relusv.cli import cli
 
 TEXT = (
     "(float[N,40] x) => (float[N,10] y) {"
@@ -21,10 +19,6 @@ WEIGHTS = {
     "w2": normal(90, 80, scale=0.15),
     "w3": normal(80, 10, scale=0.3),
 }
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from classified import classifier, samples
-from click.testing import CliRunner, Result
+from command_line import run, words
 from metrics import metric_file, regressor, targets
-
-from onnx_relusv.cli import cli
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def words(result: Result) -> str:
-    return " ".join(result.output.split())
 
 
 @pytest.fixture
@@ -34,14 +24,6 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def data(tmp_path: Path, model: Path) -> Path:
     return targets(tmp_path, model)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """A folder for outputs alone."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
 
 
 def test_a_drop_of_a_metric_is_estimated_and_never_certified(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import classified
+import command_line
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -12,7 +13,7 @@ from onnx_relusv.cli import cli
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["sweep", *map(str, arguments)])
+    return command_line.run("sweep", *arguments)
 
 
 @pytest.fixture(scope="module")

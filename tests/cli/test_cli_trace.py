@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import command_line
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +19,7 @@ TEST = MODELS / "fashion_test.npz"
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["trace", *map(str, arguments)])
+    return command_line.run("trace", *arguments)
 
 
 @pytest.fixture(scope="module")

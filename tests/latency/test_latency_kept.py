@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from probed import classifier
 
-from onnx_relusv import kept_timings as module
 from onnx_relusv.cache import Cache
-from onnx_relusv.kept_timings import KeptTimings
+from onnx_relusv.latency import kept as module
+from onnx_relusv.latency.kept import KeptTimings
+from onnx_relusv.latency.timings import TimingKey
 from onnx_relusv.opened import Opened
 from onnx_relusv.records import Geometry
-from onnx_relusv.timings import TimingKey
 
 KEY = TimingKey(
     geometry=Geometry(kind="gemm", in_channels=3, out_channels=2),

@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from onnx_relusv.block_latency import block_seconds, layers_to_time, with_latency
 from onnx_relusv.decisions import Candidate, Plan
-from onnx_relusv.kept_timings import KeptTimings
-from onnx_relusv.model_latency import Race, length
+from onnx_relusv.latency.blocks import block_seconds, layers_to_time, with_latency
+from onnx_relusv.latency.kept import KeptTimings
+from onnx_relusv.latency.models import Race, length
+from onnx_relusv.latency.timings import Timings
 from onnx_relusv.opened import Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Progress
 from onnx_relusv.rewriting import changes_of
-from onnx_relusv.timings import Timings
 
 Candidates = Mapping[str, tuple[Candidate, ...]]
 # Told a plan, says its measured latency as a share of the original's.

@@ -1,17 +1,17 @@
 """What a written file takes: the whole of it under a budget, and every block that changed."""
 
-from onnx_relusv.block_latency import block_seconds
 from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.graph.model import Model
-from onnx_relusv.model_latency import Race, length
+from onnx_relusv.latency.blocks import block_seconds
+from onnx_relusv.latency.models import Race, length
+from onnx_relusv.latency.timings import Timings
 from onnx_relusv.opened import Opened
 from onnx_relusv.outcomes import Latency, LatencyOutcome
 from onnx_relusv.progress import Progress
 from onnx_relusv.report.formatting import seconds_text
 from onnx_relusv.rewriting import changes_of
 from onnx_relusv.runtime.threads import default_threads
-from onnx_relusv.timings import Timings
 
 # A file may seem to be over its budget by this share of it: measurements vary that much.
 MARGIN = 0.05

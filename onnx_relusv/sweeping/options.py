@@ -7,7 +7,7 @@ from pathlib import Path
 from onnx_relusv.errors import UsageError
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions
 from onnx_relusv.settings import Settings
-from onnx_relusv.sweep_methods import METHODS
+from onnx_relusv.sweeping.methods import METHODS
 
 # A geometric ladder, rounded to what is easily read.
 DEFAULT_SIZES = (0.75, 0.525, 0.37, 0.26, 0.18, 0.125, 0.09, 0.0625)

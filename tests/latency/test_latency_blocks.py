@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from offers import candidate
 from probed import classifier
 
-from onnx_relusv import block_latency as module
-from onnx_relusv.block_latency import (
+from onnx_relusv.decisions import Candidate, Form
+from onnx_relusv.latency import blocks as module
+from onnx_relusv.latency.blocks import (
     MOST_TIMED,
     block_seconds,
     layers_to_time,
     with_latency,
 )
-from onnx_relusv.decisions import Candidate, Form
+from onnx_relusv.latency.candidates import scale_of
+from onnx_relusv.latency.timings import Timings
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.timed import scale_of
-from onnx_relusv.timings import Timings
 
 CONV, GEMM = block(conv(64, 64, (3, 3)), (8, 8)), block(gemm(100, 100))
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from onnx_relusv.errors import BudgetError, ValidationError
 from onnx_relusv.graph.model import Model
-from onnx_relusv.knee import knee
 from onnx_relusv.opened import facts_of, provenance
 from onnx_relusv.progress import Progress
 from onnx_relusv.results import ModelFacts, Verdict
 from onnx_relusv.rewriting import write_fitted
-from onnx_relusv.sweep_judging import Judging
-from onnx_relusv.sweep_methods import METHODS, Way
-from onnx_relusv.sweep_options import SweepOptions
+from onnx_relusv.sweeping.judging import Judging
+from onnx_relusv.sweeping.knee import knee
+from onnx_relusv.sweeping.methods import METHODS, Way
+from onnx_relusv.sweeping.options import SweepOptions
 from onnx_relusv.sweeps import MissedPoint, Sweep, SweepPoint
 
 

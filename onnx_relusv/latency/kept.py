@@ -8,9 +8,9 @@ from dataclasses import asdict
 import numpy as np
 
 from onnx_relusv.cache import Fields
+from onnx_relusv.latency.timings import TimingKey
 from onnx_relusv.opened import Opened
 from onnx_relusv.parallel import available_cores
-from onnx_relusv.timings import TimingKey
 
 _KIND = "timing"
 

@@ -266,7 +266,7 @@ def test_an_interrupted_sweep_leaves_nothing_behind(
             raise KeyboardInterrupt
         return evaluate(*given, **options)
 
-    monkeypatch.setattr("onnx_relusv.sweep_judging.evaluate", interrupted)
+    monkeypatch.setattr("onnx_relusv.sweeping.judging.evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small(place, sizes=(0.7, 0.6), report=report, keep=True, force=True)
     assert {path: sha256(path) for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -320,7 +320,7 @@ def test_test_inputs_that_do_not_fit_are_refused_before_any_work(
     def measured(*given: Any, **options: Any) -> Any:
         raise AssertionError("something was measured")
 
-    monkeypatch.setattr("onnx_relusv.sweep_methods.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.sweeping.methods.planning_moments", measured)
     test = tmp_path / "test.npz"
     x = normal(3, 19 if problem == "shape" else 20)
     if problem != "missing":

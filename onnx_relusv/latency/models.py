@@ -10,12 +10,12 @@ from onnx_relusv.feeds import candidate_feeds
 from onnx_relusv.fitted import Change
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.surgery import rewrite
+from onnx_relusv.latency.stand_ins import stand_in
 from onnx_relusv.opened import Opened
 from onnx_relusv.outcomes import Latency
 from onnx_relusv.records import Runnable
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.stand_ins import stand_in
 
 
 class Race:

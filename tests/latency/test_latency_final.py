@@ -3,7 +3,7 @@
 import pytest
 
 from onnx_relusv.errors import BudgetError
-from onnx_relusv.final_latency import MARGIN, SLOWER, check_latency, slower_blocks
+from onnx_relusv.latency.final import MARGIN, SLOWER, check_latency, slower_blocks
 from onnx_relusv.outcomes import Latency
 
 

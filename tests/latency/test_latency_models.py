@@ -8,9 +8,9 @@ import pytest
 from graphs import model_proto, normalization
 from probed import CLASSIFIER, COUNT, WEIGHTS, classifier
 
-from onnx_relusv import model_latency as module
 from onnx_relusv.fitted import Change
-from onnx_relusv.model_latency import Race, length
+from onnx_relusv.latency import models as module
+from onnx_relusv.latency.models import Race, length
 from onnx_relusv.opened import open_model
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.runtime.session import Session

@@ -15,12 +15,12 @@ from onnx import helper
 
 from onnx_relusv.decisions import Candidate, Form
 from onnx_relusv.graph.isolated import isolated
+from onnx_relusv.latency.stand_ins import stand_in
+from onnx_relusv.latency.timings import TimingKey, Timings
 from onnx_relusv.opened import Opened
 from onnx_relusv.records import Block
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.stand_ins import stand_in
-from onnx_relusv.timings import TimingKey, Timings
 
 MOST_TIMED = 4
 # Channels that a Conv's kernels take at once, with AVX-512; 8 with AVX2, where it is a little much.

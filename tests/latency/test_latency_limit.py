@@ -7,7 +7,7 @@ import pytest
 
 from onnx_relusv.decisions import Budgets, Choice, Plan
 from onnx_relusv.errors import BudgetError
-from onnx_relusv.latency_limit import MOST_MEASURED, plan_within
+from onnx_relusv.latency.limit import MOST_MEASURED, plan_within
 
 BUDGETS = Budgets(size=0.5, latency=0.6)
 
