@@ -1,0 +1,97 @@
+"""The records of channel groups: which entries of which tensors have to be removed together.
+
+Removing harmonically, a *unit* is removed: a neuron, a channel, or channels of several tensors that
+an Add or a depthwise Conv ties to each other. Units are numbered over the whole model. An axis of a
+tensor that units run along is described by the unit of each of its indices, so that concatenation,
+splitting, flattening and transposition are nothing but operations on these rows of numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_relusv.records import ReadOnlyArrays, Refusal
+
+Units = npt.NDArray[np.int64]
+NO_UNIT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class UnitAxis(ReadOnlyArrays):
+    """An axis along which units run.
+
+    Attributes:
+        axis: Counted from the front.
+        units: (length,) int64: the unit that each index belongs to; `NO_UNIT` where an index
+            belongs to none and always stays.
+    """
+
+    axis: int
+    units: Units
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantAxis(ReadOnlyArrays):
+    """An axis of a constant that a node reads, along which units run.
+
+    Attributes:
+        node: Index in the file's node list.
+        slot: Which of the node's inputs the constant is.
+        axis: Counted from the front.
+        units: (length,) int64, as in `UnitAxis`.
+    """
+
+    node: int
+    slot: int
+    axis: int
+    units: Units
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Units that stand and fall together with the tensors they run through.
+
+    Attributes:
+        key: The tensor that the group's first weighted node, in topological order, writes.
+        units: The numbers of its units, without gaps.
+        producers: Tensors that its weighted nodes write: those whose rows are its units.
+        consumers: Tensors that weighted nodes write that read its units.
+        operators: Operators between them, in topological order, for reports; each once.
+    """
+
+    key: str
+    units: range
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """All that is known of a model's units.
+
+    Attributes:
+        groups: In topological order of their first producers.
+        refusals: Weighted nodes whose outputs stay, by the tensor they write, with the reason:
+            the operator that was not understood, or that an output of the graph is among them.
+        produced: Output axes of weights: their rows are units.
+        consumed: Input axes of weights: they read units. With a removed unit's entries zeroed
+            here, and nothing else changed, the model computes what the cut one does.
+        carried: Axes of all other constants that units run along: biases, the four vectors of a
+            BatchNormalization, slopes, scales, weights of depthwise Convs.
+        tensors: Of the tensors between the nodes, those that units run through.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    refusals: tuple[Refusal, ...]
+    produced: tuple[ConstantAxis, ...]
+    consumed: tuple[ConstantAxis, ...]
+    carried: tuple[ConstantAxis, ...]
+    tensors: Mapping[str, UnitAxis]
+
+    @property
+    def count(self) -> int:
+        """How many units there are in all groups."""
+        return sum(len(group.units) for group in self.groups)
