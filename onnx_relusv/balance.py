@@ -24,6 +24,8 @@ def balanced(*matrices: Floats) -> tuple[Floats, ...]:
         The same with equal norms before and behind every inner channel, but for those that are
         zero on one side, which stay as they are.
     """
+    if len(matrices) == 1:
+        return matrices
     if len(matrices) == 2:
         first, second = matrices
         scale = np.sqrt(_ratio(np.linalg.norm(first, axis=2), np.linalg.norm(second, axis=1)))

@@ -34,6 +34,7 @@ class BlockFit:
         change: What is wanted.
         residual: Where the block's answer is added to a shortcut; None where it is not.
         advance: Told of the `STEPS`.
+        scores: Whether the block's answers are the network's class scores.
     """
 
     def __init__(
@@ -42,12 +43,15 @@ class BlockFit:
         change: Change,
         residual: ResidualSum | None,
         advance: Advance = unseen,
+        *,
+        scores: bool = False,
     ) -> None:
         self.block: Block = change.block
         self.shortcut = None if residual is None else residual.shortcut
         self._opened = opened
         self._advance = advance
         self._change = change
+        self._scores = scores
         self._linear = opened.folding(change.block)
         self._is_rectified = residual is not None and residual.rectified
 
@@ -81,6 +85,7 @@ class BlockFit:
             activation=behind,
             importance=self._importance(),
             provider=opened.provider,
+            scores=self._scores,
         )
         judges = selecting.rows()
         means = sums.means()
@@ -107,7 +112,8 @@ class BlockFit:
     def _root(self, moments: Moments | None) -> Floats | None:
         """What outputs are weighted with in a regression; None where all count alike."""
         consumers = direct_consumers(self.block, self._opened.blocks)
-        if self._change.form == "spatial" or moments is None or not consumers:
+        # A dense map loses nothing to any weighting.
+        if self._change.form in ("spatial", "dense") or moments is None or not consumers:
             return None
         W = self._linear.weight[0]
         mean = W @ moments.mean[0] + self._linear.bias

@@ -110,6 +110,8 @@ def _decided(row: BlockRow, choice: Choice | None, levels: Mapping[str, float]) 
     choice = choice or Choice(key=row.block.key, why="not in the plan")
     if choice.form is None or choice.rank is None or choice.action == "keep":
         return replace(row, choice=choice, cost_after=row.cost)
+    if choice.action == "refit":
+        return replace(row, choice=choice, level=levels[row.block.key], cost_after=row.cost)
     cost = candidate_cost(row.block, choice.form, choice.rank, item_size(row.block))
     return replace(row, choice=choice, level=levels[row.block.key], cost_after=cost)
 

@@ -52,7 +52,8 @@ def fitted_by_damage(
         ValidationError: Factors as stored are not what they were fitted to be.
     """
     first = fit_plan(opened, offer.plan(budgets), moments, progress)
-    blocks = [block for block in opened.blocks if block.key in first.factors]
+    smaller = {choice.key for choice in first.plan.choices if choice.action == "double_layer"}
+    blocks = [block for block in opened.blocks if block.key in smaller]
     with progress.stage("Damage in company", len(blocks)) as advance:
         whole, ratios = _in_company(opened, offer, first, blocks, advance)
     scaled = _scaled(offer, ratios)
@@ -144,7 +145,7 @@ def _gain(offer: Offer, first: Plan, second: Plan) -> float:
 
 
 def _total(offer: Offer, choices: Sequence[Choice]) -> float:
-    return sum(_offered(offer, choice) for choice in choices if choice.action != "keep")
+    return sum(_offered(offer, choice) for choice in choices if choice.action == "double_layer")
 
 
 def _measured_alone(offer: Offer, plan: Plan) -> Plan:
@@ -154,7 +155,7 @@ def _measured_alone(offer: Offer, plan: Plan) -> Plan:
 
 
 def _alone(offer: Offer, choice: Choice) -> Choice:
-    if choice.action == "keep":
+    if choice.action != "double_layer":
         return choice
     damage = _offered(offer, choice)
     why = f"least damage in company for the bytes, {damage:.3g} by itself"

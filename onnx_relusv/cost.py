@@ -1,6 +1,9 @@
 """Bytes and multiply-accumulates of blocks and of their candidates."""
 
+from collections.abc import Sequence
 from math import prod
+
+from onnx import NodeProto
 
 from onnx_relusv import forms
 from onnx_relusv.decisions import Cost, Form
@@ -54,3 +57,22 @@ def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
         bytes=numbers * item_size + overhead,
         macs=forms.macs(form, block.geometry, rank, block.source_shape, block.output_shape),
     )
+
+
+def refit_bytes(block: Block, nodes: Sequence[NodeProto]) -> int:
+    """What a block adds to the file at most when it gets other values in its own form.
+
+    Args:
+        block: The block.
+        nodes: Of the file.
+
+    Returns:
+        Nothing where it has a bias; a bias, and for a MatMul the node that adds it, otherwise.
+    """
+    own = [nodes[index] for index in block.nodes]
+    if len(own[0].input) > 2 or any(node.op_type != "Identity" for node in own[1:]):
+        return 0
+    # Eight bytes are the largest that a number takes.
+    numbers = 8 * block.geometry.out_channels
+    names = 7 * (len(block.key.encode()) + _SUFFIX)
+    return numbers + _INITIALIZER_OVERHEAD + _NODE_OVERHEAD + names

@@ -7,8 +7,9 @@ from typing import Literal
 
 from onnx_relusv.records import Floats, ReadOnlyArrays, StatisticsSource
 
-Form = Literal["pair", "channel", "spatial", "tucker"]
-Action = Literal["keep", "double_layer"]
+# Dense is the block's own form, one layer with other values.
+Form = Literal["pair", "channel", "spatial", "tucker", "dense"]
+Action = Literal["keep", "refit", "double_layer"]
 Allocation = Literal["level", "damage"]
 
 
@@ -76,7 +77,7 @@ class Choice:
 
     Attributes:
         key: The block's.
-        action: What is done.
+        action: What is done; ``refit`` gives the block other values in its own form.
         form: None where it is kept.
         rank: None where it is kept.
         level: That of the candidate; 0 where it is kept.
@@ -159,38 +160,38 @@ class Plan:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Factors(ReadOnlyArrays):
-    """A double layer in numbers.
+    """A double layer in numbers, or other values for a block in its own form.
 
     Attributes:
         form: Its form.
-        rank: Inner width, per group.
-        first: (groups, rank, first columns) float64; of a tucker (groups, p, input channels).
-        second: (groups, second rows, rank) float64; of a tucker (groups, rows, r).
+        rank: Inner width, per group; of the dense form, the rank that it has at most.
+        matrices: The factors in the order in which their layers run, float64, with the groups as
+            their first axis: one of each of `forms.shapes`.
         bias: (out_channels,) float64, added by the last layer.
         level: The level its composed kernel reaches.
-        core: (groups, r, p * kernel values) float64 between the two, of a tucker alone.
     """
 
     form: Form
     rank: int
-    first: Floats
-    second: Floats
+    matrices: tuple[Floats, ...]
     bias: Floats
     level: float
-    core: Floats | None = None
 
     @property
-    def matrices(self) -> tuple[Floats, ...]:
-        """The factors in the order in which their layers run."""
-        if self.core is None:
-            return self.first, self.second
-        return self.first, self.core, self.second
+    def first(self) -> Floats:
+        """(groups, rank, first columns); of a tucker (groups, p, input channels)."""
+        return self.matrices[0]
+
+    @property
+    def second(self) -> Floats:
+        """(groups, second rows, rank); of a tucker (groups, rows, r)."""
+        return self.matrices[-1]
+
+    @property
+    def core(self) -> Floats | None:
+        """(groups, r, p * kernel values) between the two, of a tucker alone."""
+        return self.matrices[1] if self.form == "tucker" else None
 
     def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":
         """Other factors of the same shapes, in the order of `matrices`."""
-        return replace(
-            self,
-            first=matrices[0],
-            second=matrices[-1],
-            core=None if self.core is None else matrices[1],
-        )
+        return replace(self, matrices=tuple(matrices))

@@ -11,6 +11,8 @@ the columns; Q is then the least squares answer in the whole C. For C = I both s
 SVD of the unfolded kernel.
 
 tucker: see the module of that name.
+
+dense: W itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,6 +52,8 @@ def levels(
         (len(ranks),) float64; the largest gap over the groups over the largest norm over them.
     """
     gaps = np.zeros((geometry.groups, len(ranks)))
+    if form == "dense":
+        return gaps[0]
     for group in range(geometry.groups):
         W, C = linear.weight[group], _metric(moments, group)
         if form == "spatial":
@@ -94,6 +98,12 @@ def double_layers(
         moments: Of its input; C = I and mean 0 if None.
         ranks: Inner widths, per group, from 1 to `forms.largest_rank`.
     """
+    if form == "dense":
+        yield from (
+            Factors(form=form, rank=rank, matrices=(linear.weight,), bias=linear.bias, level=0.0)
+            for rank in ranks
+        )
+        return
     largest = max(ranks)
     nested = [
         NestedTucker(geometry, W, _metric(moments, group), largest)
@@ -112,11 +122,9 @@ def double_layers(
         yield Factors(
             form=form,
             rank=rank,
-            first=matrices[0],
-            second=matrices[-1],
+            matrices=matrices,
             bias=bias,
             level=composed_level(linear, composed, moments),
-            core=matrices[1] if form == "tucker" else None,
         )
 
 

@@ -43,6 +43,7 @@ def fit(
     progress: Progress,
     keep: Keep,
     known: Mapping[str, Factors] | None = None,
+    scores: str | None = None,
 ) -> dict[str, Factors]:
     """Fits all changes in topological order.
 
@@ -54,6 +55,7 @@ def fit(
         keep: Told of every fit that was made; the moments it rests on are let go afterwards.
         known: What an earlier run found for these very changes; the samples go through it, but it
             is not fitted again.
+        scores: Key of the block whose answers are class scores; None where there is none.
 
     Returns:
         By block key.
@@ -76,7 +78,7 @@ def fit(
         return found | {change.block.key: known[change.block.key] for change in waiting}
     assert parts is not None  # otherwise none waits
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        fitting = _Fitting(opened, parts, moments, found, Path(folder))
+        fitting = _Fitting(opened, parts, moments, found, Path(folder), scores)
         fitting.run(waiting, progress, keep, known)
     return found
 
@@ -178,7 +180,9 @@ class _Fitting:
         moments: BlockMoments,
         found: dict[str, Factors],
         folder: Path,
+        scores: str | None,
     ) -> None:
+        self._scores = scores
         self._opened = opened
         self._parts = parts
         self._moments = moments
@@ -227,7 +231,9 @@ class _Fitting:
                 for change in here:
                     key = change.block.key
                     if key not in known:
-                        item = BlockFit(self._opened, change, sums[key], advance)
+                        item = BlockFit(
+                            self._opened, change, sums[key], advance, scores=key == self._scores
+                        )
                         plain = _plain(self._opened, change, self._moments[key])
                         seen = self._seen(item, exact, delivered, advance)
                         fitted = item.fitted(plain, self._parts, seen)

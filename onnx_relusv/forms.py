@@ -94,6 +94,8 @@ def second_shape(form: Form, geometry: Geometry, rank: int) -> tuple[int, int]:
 
 def shapes(form: Form, geometry: Geometry, rank: int) -> tuple[tuple[int, int], ...]:
     """Shapes of one group's factors as matrices, in the order in which their layers run."""
+    if form == "dense":
+        return ((geometry.rows, geometry.columns),)
     first, second = first_shape(form, geometry, rank), second_shape(form, geometry, rank)
     if form == "tucker":
         return first, (second[1], first[0] * prod(geometry.kernel)), second
@@ -102,6 +104,8 @@ def shapes(form: Form, geometry: Geometry, rank: int) -> tuple[tuple[int, int], 
 
 def largest_rank(form: Form, geometry: Geometry) -> int:
     """The least rank with which the form reproduces any kernel."""
+    if form == "dense":
+        return geometry.largest_rank
     if form == "tucker":
         # The least that gives every channel in front of the core, and behind it.
         in_front = floor((_most_in_front(geometry) - 1) * sqrt(prod(geometry.kernel))) + 1
@@ -156,6 +160,8 @@ def conv_layers(form: Form, geometry: Geometry) -> tuple[ConvLayer, ...]:
             geometry.auto_pad,
         )
         pointwise = ConvLayer(one, one, one, zero, "NOTSET")
+        if form == "dense":
+            return (whole,)
         return (whole, pointwise) if form == "channel" else (pointwise, whole, pointwise)
     (height, width), (down, across) = geometry.kernel, geometry.strides
     (row_step, column_step) = geometry.dilations
@@ -207,7 +213,8 @@ def compose(form: Form, geometry: Geometry, *matrices: Reals) -> Reals:
         geometry: The block's geometry.
         matrices: One of each of `shapes`, in that order, with the groups as their first axis.
     """
-    return fold(form, geometry, matrices[-1] @ inner(*matrices[:-1]))
+    *before, last = matrices
+    return fold(form, geometry, last @ inner(*before) if before else last)
 
 
 def inner(first: Reals, *core: Reals) -> Reals:

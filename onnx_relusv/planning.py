@@ -1,6 +1,6 @@
 """From measured blocks to a plan: by one level, or by the damage that is measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_relusv.allocation import Origin, make_plan
@@ -16,6 +16,7 @@ from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, StatisticsSource
+from onnx_relusv.refits import reserved_bytes, with_refits
 from onnx_relusv.rows import Measured
 from onnx_relusv.split import split
 
@@ -34,6 +35,7 @@ class Offer:
         origin: What plans are for.
         statistics: What blocks were measured on, by key.
         damage: What damages are.
+        refit: Lets the blocks that a plan keeps be fitted to what it changes.
         latency: Measures a plan's latency; None without a budget on it.
     """
 
@@ -43,6 +45,7 @@ class Offer:
     origin: Origin
     statistics: Mapping[str, StatisticsSource]
     damage: DamageMeasure
+    refit: Callable[[Plan], Plan]
     latency: Measure | None = None
 
     def plan(self, budgets: Budgets) -> Plan:
@@ -56,7 +59,9 @@ class Offer:
             plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, self.origin)
             return replace(with_statistics(plan, self.statistics), damage_measure=self.damage.words)
 
-        return make(budgets) if self.latency is None else plan_within(make, budgets, self.latency)
+        if self.latency is None:
+            return self.refit(make(budgets))
+        return self.refit(plan_within(make, budgets, self.latency))
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
@@ -121,15 +126,15 @@ def decide(
         offer = offered(opened, measured, moments, planning, progress)
         return offer.plan(planning.budgets)
     timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
-    origin = _origin(opened, measured, timed)
+    origin = _origin(opened, measured, timed, planning)
 
     def make(limits: Budgets) -> Plan:
         found = make_plan(opened.blocks, timed.candidates, limits, origin)
         return with_statistics(found, _statistics(measured))
 
     if timed.measure is None:
-        return make(planning.budgets)
-    return plan_within(make, planning.budgets, timed.measure)
+        return with_refits(make(planning.budgets), opened, planning)
+    return with_refits(plan_within(make, planning.budgets, timed.measure), opened, planning)
 
 
 def offered(
@@ -152,9 +157,10 @@ def offered(
             key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
         },
         curves=tuple(curve for own in curves.values() for curve in own),
-        origin=_origin(opened, measured, timed),
+        origin=_origin(opened, measured, timed, planning),
         statistics=_statistics(measured),
         damage=damage,
+        refit=lambda plan: with_refits(plan, opened, planning),
         latency=timed.measure,
     )
 
@@ -174,12 +180,12 @@ def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candi
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
 
 
-def _origin(opened: Opened, measured: Measured, timed: Timed) -> Origin:
+def _origin(opened: Opened, measured: Measured, timed: Timed, planning: PlanOptions) -> Origin:
     return Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.samples is None else opened.samples.sha256,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs, latency=timed.whole),
-        added_bytes=_PROVENANCE_BYTES,
+        added_bytes=_PROVENANCE_BYTES + reserved_bytes(opened, planning),
         seed=opened.options.seed,
         method="double-layer",
         batch=timed.batch,

@@ -21,15 +21,21 @@ StatisticsSource = Literal["samples", "batch_normalization", "synthetic", "none"
 
 
 class ReadOnlyArrays:
-    """Mixin: makes every array field of a dataclass read-only once it is constructed."""
+    """Mixin: makes every array of a dataclass, and every tuple of arrays, read-only once it is constructed."""
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                view = value.view()
-                view.flags.writeable = False
-                object.__setattr__(self, field.name, view)
+                object.__setattr__(self, field.name, _read_only(value))
+            elif isinstance(value, tuple) and any(isinstance(one, np.ndarray) for one in value):
+                object.__setattr__(self, field.name, tuple(map(_read_only, value)))
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

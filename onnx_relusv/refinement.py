@@ -10,9 +10,12 @@ S the consumers' Gram matrix or the identity, s and s' what shortcuts add. It is
 Zhang, Zou, He, Sun (2015), equation 8, with S; it is descended by Adam (Kingma, Ba, 2015) on the
 factors and the bias, over rows that are drawn from all batches. The factors of the epoch that is
 best on rows that no step saw are kept; the start is among them.
+
+Where a block's answers are class scores, their squared error is not what counts: there the
+Kullback-Leibler divergence of softmax(Lz + b') from softmax(Wx + b) is descended in its place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +26,8 @@ from onnx_relusv.balance import balanced
 from onnx_relusv.decisions import Factors
 from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
-from onnx_relusv.runtime.refine_kernels import slope_kernel
+from onnx_relusv.runtime.refine_kernels import scores_kernel, slope_kernel
+from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.target_rows import Rows
 
 _ROWS_A_STEP = 1024
@@ -36,22 +40,25 @@ _TINY = 1e-30
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Objective(ReadOnlyArrays):
-    """E e'Se over rows, for factors of a block.
+    """E e'Se over rows, or the divergence of class scores, for factors of a block.
 
     Attributes:
         geometry: The block's.
         activation: What is behind the block's answer, or behind the sum that it goes into.
         importance: (out, out) float64 S; None for the identity.
         provider: Execution provider.
+        scores: Whether the answers are class scores, which are compared behind a softmax. The
+            block then has one group, no activation, and no shortcut.
     """
 
     geometry: Geometry
     activation: Activation
     importance: Floats | None
     provider: str
+    scores: bool = False
 
     def value(self, factors: Factors, rows: Rows) -> float:
-        """The mean of e'Se."""
+        """The mean of e'Se, or of the divergences in nats."""
         starts = range(0, rows.count, _ROWS_A_STEP)
         total = sum(
             float(self._run(factors, rows, slice(start, start + _ROWS_A_STEP), ["loss"])["loss"])
@@ -61,6 +68,8 @@ class Objective(ReadOnlyArrays):
 
     def slope(self, factors: Factors, rows: Rows, chosen: np.ndarray) -> tuple[np.ndarray, Floats]:
         """Half the derivative of the mean over some rows, with respect to L and b'.
+
+        Of divergences it is the derivative itself.
 
         Returns:
             (groups, rows, columns) float32 and (out,) float64.
@@ -75,14 +84,16 @@ class Objective(ReadOnlyArrays):
         geometry, activation = self.geometry, self.activation
         composed = forms.compose(factors.form, geometry, *_singles(factors))
         shape = (geometry.groups, 1, geometry.rows)
-        slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,)).reshape(shape)
         feeds = {
             "z": rows.z[:, chosen],
             "target": rows.target[:, chosen],
             "map": composed.transpose(0, 2, 1),
             "bias": factors.bias.reshape(shape),
-            "slope": slopes,
         }
+        if self.scores:
+            return _run(scores_kernel(self.provider), feeds, outputs)
+        slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,))
+        feeds["slope"] = slopes.reshape(shape)
         if rows.shift is not None:
             feeds["shift"] = rows.shift[:, chosen]
         if activation.ceiling is not None:
@@ -95,8 +106,14 @@ class Objective(ReadOnlyArrays):
             weighted=self.importance is not None,
             shifted=rows.shift is not None,
         )
-        ready = {name: np.ascontiguousarray(each, np.float32) for name, each in feeds.items()}
-        return kernel.run(ready, outputs)
+        return _run(kernel, feeds, outputs)
+
+
+def _run(
+    kernel: Session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]
+) -> dict[str, np.ndarray]:
+    ready = {name: np.ascontiguousarray(each, np.float32) for name, each in feeds.items()}
+    return kernel.run(ready, outputs)
 
 
 def refined(
@@ -146,6 +163,8 @@ def _chained(factors: Factors, geometry: Geometry, map_slope: np.ndarray) -> lis
     """The slope with respect to the factors, in the order in which their layers run."""
     matrix = forms.unfold(factors.form, geometry, map_slope)
     *before, last = _singles(factors)
+    if not before:
+        return [np.asarray(matrix, np.float64)]
     inner_slope = np.asarray(last.transpose(0, 2, 1) @ matrix, np.float32)
     last_slope = matrix @ forms.inner(*before).transpose(0, 2, 1)
     slopes = (*forms.inner_slopes(inner_slope, *before), last_slope)

@@ -65,7 +65,8 @@ def regressed(
     # Outputs weighted by R: the factors of RM, with R taken off the second one again.
     target = weighted(root, regression)
     seen_by_consumers = double_layer(form, geometry, target, moments, rank)
-    second = scipy.linalg.solve_triangular(root, seen_by_consumers.second[0])
+    *before, last = seen_by_consumers.matrices
+    second = scipy.linalg.solve_triangular(root, last[0])
     offset = scipy.linalg.solve_triangular(root, seen_by_consumers.bias)
-    factors = replace(seen_by_consumers, second=second[None], bias=offset)
+    factors = replace(seen_by_consumers, matrices=(*before, second[None]), bias=offset)
     return Fitted(factors, target, moments, root)

@@ -23,6 +23,7 @@ from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import LinearMap
 from onnx_relusv.results import Verdict
+from onnx_relusv.scores import block_fitted_to_scores
 from onnx_relusv.validate import Claim, check_stated_level, validate
 
 
@@ -64,7 +65,8 @@ def fit_plan(
     if earlier is not None:
         same = fitted_alike(opened.model, changes_of(opened, earlier.plan), changed)
         known |= {key: earlier.factors[key] for key in same}
-    found = fit(opened, changed, moments, progress, keep, known)
+    scores = block_fitted_to_scores(opened, plan)
+    found = fit(opened, changed, moments, progress, keep, known, scores)
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):
         dense = as_stored(block, found[block.key])
@@ -142,7 +144,7 @@ def changes_of(opened: Opened, plan: Plan) -> list[Change]:
         if choice is None or choice.form is None or choice.rank is None:
             continue
         form, rank = choice.form, choice.rank
-        if form not in forms.available_forms(block.geometry):
+        if choice.action == "double_layer" and form not in forms.available_forms(block.geometry):
             raise InputError(f"the plan gives {block.key} the form {form}, which it lacks.")
         largest = forms.largest_rank(form, block.geometry)
         if not 1 <= rank <= largest:

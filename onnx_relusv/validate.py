@@ -246,8 +246,9 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None
         raise ValidationError(
             f"block {block.key}: its factors leave the range of {dtype}. Exclude this block."
         )
-    if fitted.refined:
-        # Its factors were moved on purpose; the plan's level is reported as reached, not checked.
+    if fitted.refined or change.form == "dense":
+        # Its factors were moved on purpose, or have every rank that there is; the level is
+        # reported as reached, not checked.
         return
     stated = candidate_at(block, fitted.target, fitted.moments, change.form, change.rank).level
     reached = composed_level(fitted.target, fitted.weighted(dense).weight, fitted.moments)

@@ -9,11 +9,8 @@ from onnx_relusv.decisions import Factors, Form
 
 def factors_arrays(factors: Factors) -> dict[str, np.ndarray]:
     """The arrays of factors, but for their form and rank, which whoever asks knows."""
-    core = {} if factors.core is None else {"core": factors.core}
     return {
-        "first": factors.first,
-        **core,
-        "second": factors.second,
+        **{f"matrix_{place}": matrix for place, matrix in enumerate(factors.matrices)},
         "bias": factors.bias,
         "level": np.asarray(factors.level),
     }
@@ -24,9 +21,7 @@ def factors_of(arrays: Mapping[str, np.ndarray], form: Form, rank: int) -> Facto
     return Factors(
         form=form,
         rank=rank,
-        first=arrays["first"],
-        core=arrays.get("core"),
-        second=arrays["second"],
+        matrices=tuple(arrays[f"matrix_{place}"] for place in range(len(arrays) - 2)),
         bias=arrays["bias"],
         level=float(arrays["level"]),
     )

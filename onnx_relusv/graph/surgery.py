@@ -35,7 +35,7 @@ class _DoubleLayer:
 def rewrite(
     model: Model, blocks: Iterable[Block], factors: Mapping[str, Factors], provenance: str
 ) -> ModelProto:
-    """Replaces blocks by double layers.
+    """Replaces blocks by double layers, or by themselves with other values.
 
     Args:
         model: The original; it is not changed.
@@ -53,8 +53,9 @@ def rewrite(
     for block in blocks:
         if block.key in factors:
             removed.update(block.nodes)
-            linear = graph.nodes[block.nodes[0]]
-            layers[block.nodes[0]] = _double_layer(linear, block, factors[block.key], names)
+            linear, own = graph.nodes[block.nodes[0]], factors[block.key]
+            make = _dense_layer if own.form == "dense" else _double_layer
+            layers[block.nodes[0]] = make(linear, block, own, names)
     nodes: list[NodeProto] = []
     for index, original in enumerate(model.proto.graph.node):
         if index in layers:
@@ -120,6 +121,41 @@ def _double_layer(
     else:
         nodes.append(node("second", "MatMul", [inner, second], output))
     return _DoubleLayer(nodes, constants)
+
+
+def _dense_layer(
+    linear: gs.Node, block: Block, factors: Factors, names: FreshNames
+) -> _DoubleLayer:
+    """The block's linear map with other values; what was folded into it is gone."""
+    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
+    constants: list[gs.Constant] = []
+
+    def constant(role: str, values: Floats) -> gs.Constant:
+        stored = np.ascontiguousarray(values.astype(dtype))
+        constants.append(gs.Constant(names(f"{block.key}/{role}"), stored))
+        return constants[-1]
+
+    attributes = {k: value for k, value in linear.attrs.items() if k not in ("alpha", "beta")}
+    matrix = factors.first
+    if block.geometry.kind == "conv":
+        channels = block.geometry.in_channels // block.geometry.groups
+        shape = (block.geometry.out_channels, channels, *block.geometry.kernel)
+        weight = constant("weight", matrix.reshape(shape))
+    else:
+        weight = constant("weight", matrix[0] if attributes.get("transB", 0) else matrix[0].T)
+    output = gs.Variable(block.pre_activation)
+    inputs = [linear.inputs[0], weight]
+    # Before opset 11 a Gemm has to have a bias.
+    bias = [constant("bias", factors.bias)] if np.any(factors.bias) or linear.op == "Gemm" else []
+    if linear.op == "MatMul" and bias:
+        product = gs.Variable(names(f"{block.key}/product"))
+        made = gs.Node("MatMul", linear.name, inputs=inputs, outputs=[product])
+        added = gs.Node("Add", names(f"{block.key}/sum"), inputs=[product, *bias], outputs=[output])
+        return _DoubleLayer([made, added], constants)
+    made = gs.Node(
+        linear.op, linear.name, attrs=attributes, inputs=[*inputs, *bias], outputs=[output]
+    )
+    return _DoubleLayer([made], constants)
 
 
 def stored_weights(block: Block, factors: Factors) -> tuple[Floats, ...]:

@@ -29,7 +29,4 @@ def stand_in(
         drawn.append(rng.standard_normal((geometry.groups, rows, columns)) / np.sqrt(columns))
     drawn[-1] *= norm / np.sqrt(geometry.groups * drawn[-1].shape[1])
     bias = np.where(linear.bias == 0, 1e-3, linear.bias)
-    core = drawn[1] if len(drawn) > 2 else None
-    return Factors(
-        form=form, rank=rank, first=drawn[0], core=core, second=drawn[-1], bias=bias, level=1.0
-    )
+    return Factors(form=form, rank=rank, matrices=tuple(drawn), bias=bias, level=1.0)

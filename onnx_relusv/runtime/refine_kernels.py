@@ -64,11 +64,7 @@ def slope_kernel(provider: str, clipped: bool, weighted: bool, shifted: bool) ->
         bias_slope: (groups, 1, rows), likewise.
     """
     nodes = [
-        node("MatMul", ["z", "map"], "products"),
-        node("Add", ["products", "bias"], "unshifted"),
-        node("Add", ["unshifted", "shift"], "own")
-        if shifted
-        else node("Identity", ["unshifted"], "own"),
+        *_own(shifted),
         *_activation("own", clipped),
         *_activation("target", clipped),
         node("Sub", ["own_out", "target_out"], "error"),
@@ -78,12 +74,61 @@ def slope_kernel(provider: str, clipped: bool, weighted: bool, shifted: bool) ->
         node("Mul", ["error", "felt"], "parts"),
         node("ReduceSum", ["parts"], "loss", keepdims=0),
         node("Mul", ["felt", "own_slope"], "pull"),
-        node("Transpose", ["z"], "z_turned", perm=[0, 2, 1]),
-        node("MatMul", ["z_turned", "pull"], "map_slope"),
-        node("ReduceSum", ["pull", "middle"], "bias_slope", keepdims=1),
+        *_PULLED,
     ]
     names = ["z", "target", "map", "bias", "slope"]
     names += ["shift"] * shifted + ["ceiling"] * clipped + ["importance"] * weighted
+    return _opened(nodes, names, provider)
+
+
+@lru_cache(maxsize=16)
+def scores_kernel(provider: str) -> Session:
+    """The divergence of softmax(Lz + b') from softmax(t), and its slope.
+
+    Inputs:
+        z: (1, n, columns) float32. target: (1, n, rows) float32, t.
+        map: (1, columns, rows) float32, L turned. bias: (1, 1, rows) float32, b'.
+
+    Outputs:
+        loss: () float32, the sum of the Kullback-Leibler divergences, in nats.
+        map_slope: (1, columns, rows), the derivative of the loss.
+        bias_slope: (1, 1, rows), likewise.
+    """
+    nodes = [
+        *_own(shifted=False),
+        node("LogSoftmax", ["own"], "own_log", axis=2),
+        node("LogSoftmax", ["target"], "target_log", axis=2),
+        node("Exp", ["own_log"], "own_shares"),
+        node("Exp", ["target_log"], "target_shares"),
+        node("Sub", ["target_log", "own_log"], "gaps"),
+        node("Mul", ["target_shares", "gaps"], "parts"),
+        node("ReduceSum", ["parts"], "loss", keepdims=0),
+        node("Sub", ["own_shares", "target_shares"], "pull"),
+        *_PULLED,
+    ]
+    return _opened(nodes, ["z", "target", "map", "bias"], provider)
+
+
+def _own(shifted: bool) -> list[NodeProto]:
+    """Lz + b' + s as own."""
+    return [
+        node("MatMul", ["z", "map"], "products"),
+        node("Add", ["products", "bias"], "unshifted"),
+        node("Add", ["unshifted", "shift"], "own")
+        if shifted
+        else node("Identity", ["unshifted"], "own"),
+    ]
+
+
+# From the slope with respect to Lz + b' to those with respect to L and b'.
+_PULLED = (
+    node("Transpose", ["z"], "z_turned", perm=[0, 2, 1]),
+    node("MatMul", ["z_turned", "pull"], "map_slope"),
+    node("ReduceSum", ["pull", "middle"], "bias_slope", keepdims=1),
+)
+
+
+def _opened(nodes: list[NodeProto], names: list[str], provider: str) -> Session:
     graph = helper.make_graph(
         nodes,
         "slope",
