@@ -51,9 +51,9 @@ def levels(
     Returns:
         (len(ranks),) float64; the largest gap over the groups over the largest norm over them.
     """
-    gaps = np.zeros((geometry.groups, len(ranks)))
     if form == "dense":
-        return gaps[0]
+        return np.zeros(len(ranks))
+    gaps = np.zeros((geometry.groups, len(ranks)))
     for group in range(geometry.groups):
         W, C = linear.weight[group], _metric(moments, group)
         if form == "spatial":

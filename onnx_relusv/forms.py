@@ -213,8 +213,9 @@ def compose(form: Form, geometry: Geometry, *matrices: Reals) -> Reals:
         geometry: The block's geometry.
         matrices: One of each of `shapes`, in that order, with the groups as their first axis.
     """
-    *before, last = matrices
-    return fold(form, geometry, last @ inner(*before) if before else last)
+    if len(matrices) == 1:
+        return fold(form, geometry, matrices[0])
+    return fold(form, geometry, matrices[-1] @ inner(*matrices[:-1]))
 
 
 def inner(first: Reals, *core: Reals) -> Reals:

@@ -21,7 +21,7 @@ StatisticsSource = Literal["samples", "batch_normalization", "synthetic", "none"
 
 
 class ReadOnlyArrays:
-    """Mixin: makes every array of a dataclass, and every tuple of arrays, read-only once it is constructed."""
+    """Mixin: makes every array, and tuple of arrays, of a dataclass read-only once it is made."""
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]

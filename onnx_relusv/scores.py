@@ -1,4 +1,4 @@
-"""Which block's answers are the network's class scores, so that it is fitted to their divergence."""
+"""The block whose answers are the network's class scores, and is fitted to their divergence."""
 
 from onnx_relusv.decisions import Plan
 from onnx_relusv.divergence import Answers, answers_of

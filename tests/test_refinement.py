@@ -56,17 +56,14 @@ def made(case: Case, count: int, seed: int = 0) -> tuple[Objective, Factors, Row
     """Factors that have nothing to do with the rows."""
     rng = np.random.default_rng(seed)
     geometry = case.geometry
-    first, *core, second = (
-        0.5 * rng.standard_normal(shape) for shape in factor_shapes(case.form, geometry, 2)
-    )
+    shapes = factor_shapes(case.form, geometry, 2)
+    matrices = tuple(0.5 * rng.standard_normal(shape) for shape in shapes)
     factors = Factors(
         form=case.form,
         rank=2,
-        first=first,
-        second=second,
+        matrices=matrices,
         bias=rng.standard_normal(geometry.out_channels),
         level=0.0,
-        core=core[0] if core else None,
     )
     answers = (geometry.groups, count, geometry.rows)
     rows = Rows(
@@ -268,9 +265,10 @@ def test_degenerate_problems_stay_finite(what: str) -> None:
     linear, rows, judging, _ = corrupted(geometry, 1 if what == "one row" else 50, 0)
     start = double_layer("pair", geometry, linear, None, 3)
     if what == "a zero map":
-        start = replace(start, first=0 * start.first, second=0 * start.second)
+        start = start.with_matrices([0 * matrix for matrix in start.matrices])
     elif what == "a dead inner unit":
-        start = replace(start, first=start.first * np.array([1.0, 0, 1])[None, :, None])
+        dead = start.first * np.array([1.0, 0, 1])[None, :, None]
+        start = start.with_matrices([dead, start.second])
     elif what == "constant rows":
         rows = replace(rows, z=np.ones_like(rows.z), target=np.zeros_like(rows.target))
     found = refined(start, objective_of(geometry), rows, judging, np.random.default_rng(0))
