@@ -1,6 +1,6 @@
 """Fits one block: starts, the best of them behind the activation, and its refinement."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,9 @@ from onnx_relusv.graph.sums import ResidualSum
 from onnx_relusv.importance import consumers_gram, direct_consumers, importance_root
 from onnx_relusv.opened import Opened
 from onnx_relusv.progress import Advance, unseen
-from onnx_relusv.records import Activation, Block, Floats, Moments
+from onnx_relusv.records import Activation, Block, Floats, LinearMap
+from onnx_relusv.reduced_targets import reduced_rows, reduced_targets
+from onnx_relusv.reduction import of_inputs, reduced_activation
 from onnx_relusv.refinement import EPOCHS, Objective, refined
 from onnx_relusv.regression import regressed
 from onnx_relusv.spectra.target_moments import Seen, TargetSums
@@ -80,25 +82,28 @@ class BlockFit:
             else:
                 sums.add(seen, rng, opened.provider)
                 fitting.add(seen, rng, opened.provider)
+        reduced, kept = self._change.reduced, self._change.kept
         objective = Objective(
-            geometry=self.block.geometry,
-            activation=behind,
+            geometry=reduced.geometry,
+            activation=reduced_activation(behind, kept),
             importance=self._importance(),
             provider=opened.provider,
             scores=self._scores,
         )
-        judges = selecting.rows()
-        means = sums.means()
-        root = self._root(plain.moments)
+        judges = reduced_rows(self.block.geometry, selecting.rows(), kept)
+        means = reduced_targets(self.block.geometry, sums.means(), kept)
+        root = self._root(plain)
+        # Towards what would be right for the original's input, but the bias for that one's mean.
+        towards = LinearMap(plain.target.weight, self._own_bias)
         starts = [plain] + [
-            regressed(self._change, self._linear, means, ridge, count, each)
+            regressed(self._change, towards, means, ridge, count, each)
             for each in ([None] if root is None else [None, root])
             for ridge in RIDGES
         ]
         values = [objective.value(start.factors, judges) for start in starts]
         best = starts[int(np.argmin(values))]
         self._advance(1)
-        rows, advance = fitting.rows(), self._advance
+        rows, advance = reduced_rows(self.block.geometry, fitting.rows(), kept), self._advance
         factors = refined(best.factors, objective, rows, judges, rng, advance)
         return best if factors is best.factors else replace(best, factors=factors, refined=True)
 
@@ -106,17 +111,29 @@ class BlockFit:
         consumers = direct_consumers(self.block, self._opened.blocks)
         if not consumers:
             return None
-        maps = [self._opened.folding(consumer) for consumer in consumers]
-        return consumers_gram(self.block.geometry.out_channels, maps)
+        units = self._change.reduced.geometry.out_channels
+        return consumers_gram(units, self._seen_by(consumers))
 
-    def _root(self, moments: Moments | None) -> Floats | None:
+    def _root(self, plain: Fitted) -> Floats | None:
         """What outputs are weighted with in a regression; None where all count alike."""
-        consumers = direct_consumers(self.block, self._opened.blocks)
+        consumers, moments = direct_consumers(self.block, self._opened.blocks), plain.moments
         # A dense map loses nothing to any weighting.
         if self._change.form in ("spatial", "dense") or moments is None or not consumers:
             return None
-        W = self._linear.weight[0]
-        mean = W @ moments.mean[0] + self._linear.bias
+        W = plain.target.weight[0]
+        mean = W @ moments.mean[0] + plain.target.bias
         variance = np.einsum("rc,rc->r", W @ moments.covariance[0], W)
-        maps = (self._opened.folding(consumer) for consumer in consumers)
-        return importance_root(self.block.activation, mean, variance, maps)
+        activation = reduced_activation(self.block.activation, self._change.kept)
+        return importance_root(activation, mean, variance, self._seen_by(consumers))
+
+    @property
+    def _own_bias(self) -> Floats:
+        bias, kept = self._linear.bias, self._change.kept
+        return bias if kept is None else bias[kept.outputs]
+
+    def _seen_by(self, consumers: Iterable[Block]) -> Iterator[LinearMap]:
+        """The consumers' maps of the outputs that are left."""
+        kept = self._change.kept
+        for consumer in consumers:
+            linear = self._opened.folding(consumer)
+            yield linear if kept is None else of_inputs(consumer.geometry, linear, kept.outputs)

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from onnx_relusv.records import Floats, ReadOnlyArrays, StatisticsSource
 
 # Dense is the block's own form, one layer with other values.
@@ -158,6 +161,20 @@ class Plan:
     latency: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Kept(ReadOnlyArrays):
+    """What is left of a block's channels.
+
+    Attributes:
+        inputs: (kept,) int64, increasing: places among the input channels of one group, the same
+            in all groups.
+        outputs: (kept,) int64, increasing: places among all output channels.
+    """
+
+    inputs: npt.NDArray[np.int64]
+    outputs: npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Factors(ReadOnlyArrays):
     """A double layer in numbers, or other values for a block in its own form.
@@ -169,6 +186,8 @@ class Factors(ReadOnlyArrays):
             their first axis: one of each of `forms.shapes`.
         bias: (out_channels,) float64, added by the last layer.
         level: The level its composed kernel reaches.
+        kept: What is left of the block's channels, which shapes and bias are of; None where all
+            are.
     """
 
     form: Form
@@ -176,6 +195,7 @@ class Factors(ReadOnlyArrays):
     matrices: tuple[Floats, ...]
     bias: Floats
     level: float
+    kept: Kept | None = None
 
     @property
     def first(self) -> Floats:

@@ -26,6 +26,7 @@ from onnx_relusv import forms
 from onnx_relusv.balance import balanced
 from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.records import Block, Floats, Geometry, LinearMap, Moments
+from onnx_relusv.reduction import reduced_geometry, whole_map
 from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
 from onnx_relusv.tucker import NestedTucker
 
@@ -144,12 +145,17 @@ def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None)
 
 
 def as_stored(block: Block, factors: Factors) -> LinearMap:
-    """The dense map that factors stand for once they are rounded to the type of the weight."""
+    """The dense map that factors stand for once they are rounded to the type of the weight.
+
+    It has the whole block's shape; what belongs to removed channels is zero.
+    """
     dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
     *matrices, bias = (
         values.astype(dtype).astype(np.float64) for values in (*factors.matrices, factors.bias)
     )
-    return LinearMap(forms.compose(factors.form, block.geometry, *matrices), bias)
+    geometry = reduced_geometry(block.geometry, factors.kept)
+    reduced = LinearMap(forms.compose(factors.form, geometry, *matrices), bias)
+    return whole_map(block.geometry, reduced, factors.kept)
 
 
 def _metric(moments: Moments | None, group: int) -> Floats | None:

@@ -12,6 +12,7 @@ the least error behind the activation, on samples that no moments were taken of,
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from onnx_relusv.graph.sums import ResidualSum, residual_sum
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments
+from onnx_relusv.reduction import reduced_map, reduced_moments
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.segment_sessions import segment_session
 from onnx_relusv.spectra.passes import batch_length
@@ -157,9 +159,11 @@ def _course(
 
 
 def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
-    linear = opened.folding(change.block)
-    factors = double_layer(change.form, change.block.geometry, linear, moments, change.rank)
-    return Fitted(factors, linear, moments)
+    geometry, kept = change.block.geometry, change.kept
+    linear = reduced_map(geometry, opened.folding(change.block), moments, kept)
+    seen = reduced_moments(geometry, moments, kept)
+    factors = double_layer(change.form, change.reduced.geometry, linear, seen, change.rank)
+    return Fitted(replace(factors, kept=kept), linear, seen)
 
 
 def _is_answer(values: np.ndarray, source: np.ndarray, block: Block) -> bool:

@@ -3,17 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx_relusv.decisions import Factors, Form, Plan
+from onnx_relusv.decisions import Factors, Form, Kept, Plan
 from onnx_relusv.records import Block, Floats, LinearMap, Moments
+from onnx_relusv.reduction import reduced_block
 
 
 @dataclass(frozen=True)
 class Change:
-    """A block that is to be replaced, and by what."""
+    """A block that is to be replaced, and by what.
+
+    Attributes:
+        block: The whole block.
+        form: Of what takes its place.
+        rank: Its inner width, per group.
+        kept: What is left of its channels; None where all are.
+    """
 
     block: Block
     form: Form
     rank: int
+    kept: Kept | None = None
+
+    @property
+    def reduced(self) -> Block:
+        """The block with the channels that are left."""
+        return reduced_block(self.block, self.kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,8 @@ def regressed(
 
     Args:
         change: What is wanted.
-        linear: The block's own map W.
-        means: Moments of z and of the target.
+        linear: What M is drawn towards, W: the block's own map, of the channels that are left.
+        means: Moments of z and of the target, of these channels.
         ridge: How strongly M is drawn towards W, as a share of the mean variance of z.
         samples: How many independent samples the moments come from.
         root: (out, out) upper triangular R; outputs are judged by |R(...)|. None for I.
@@ -58,15 +58,17 @@ def regressed(
     weight = np.stack(maps)
     bias = linear.bias + (means.target - np.einsum("grc,gc->gr", weight, means.mean)).reshape(-1)
     regression = LinearMap(weight, bias)
-    form, geometry, rank = change.form, change.block.geometry, change.rank
+    form, geometry, rank = change.form, change.reduced.geometry, change.rank
     if root is None:
         factors = double_layer(form, geometry, regression, moments, rank)
-        return Fitted(factors, regression, moments)
+        return Fitted(replace(factors, kept=change.kept), regression, moments)
     # Outputs weighted by R: the factors of RM, with R taken off the second one again.
     target = weighted(root, regression)
     seen_by_consumers = double_layer(form, geometry, target, moments, rank)
     *before, last = seen_by_consumers.matrices
     second = scipy.linalg.solve_triangular(root, last[0])
     offset = scipy.linalg.solve_triangular(root, seen_by_consumers.bias)
-    factors = replace(seen_by_consumers, matrices=(*before, second[None]), bias=offset)
+    factors = replace(
+        seen_by_consumers, matrices=(*before, second[None]), bias=offset, kept=change.kept
+    )
     return Fitted(factors, target, moments, root)

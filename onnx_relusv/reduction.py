@@ -1,0 +1,151 @@
+"""A block of which some input and output channels are gone, and how it stands in the whole one.
+
+The removed inputs are reproduced from the kept ones as well as a linear map can: with C the
+covariance of the input, K the kept columns and R the removed ones,
+
+    L = W_K + W_R C_RK C_KK^(-1),    b' = b + W mean - L mean_K,
+
+which has the least |(W - L) C^(1/2)| of all maps of the kept inputs; the bias absorbs the mean. In
+the whole block's shape the columns of removed inputs are zero, and so are the rows and biases of
+removed outputs, which nobody reads any more.
+"""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from onnx_relusv.decisions import Kept
+from onnx_relusv.records import Activation, Block, Geometry, LinearMap, Moments
+
+Places = npt.NDArray[np.int64]
+
+
+def reduced_geometry(geometry: Geometry, kept: Kept | None) -> Geometry:
+    """The geometry of what is left."""
+    if kept is None:
+        return geometry
+    return replace(
+        geometry,
+        in_channels=geometry.groups * len(kept.inputs),
+        out_channels=len(kept.outputs),
+    )
+
+
+def reduced_block(block: Block, kept: Kept | None) -> Block:
+    """The block as if the removed channels had never been there; its nodes are the whole one's."""
+    if kept is None:
+        return block
+    geometry = reduced_geometry(block.geometry, kept)
+    axis = 1 if geometry.kind == "conv" else -1
+    return replace(
+        block,
+        geometry=geometry,
+        activation=reduced_activation(block.activation, kept),
+        source_shape=_with_length(block.source_shape, axis, geometry.in_channels),
+        output_shape=_with_length(block.output_shape, axis, geometry.out_channels),
+    )
+
+
+def reduced_activation(activation: Activation, kept: Kept | None) -> Activation:
+    """The activation of the outputs that are left."""
+    if kept is None or len(activation.slopes) == 1:
+        return activation
+    return replace(activation, slopes=activation.slopes[kept.outputs])
+
+
+def kept_columns(geometry: Geometry, kept: Kept) -> Places:
+    """(columns,) of what is left, among the columns of one group of the whole block."""
+    return columns_of(geometry, kept.inputs)
+
+
+def columns_of(geometry: Geometry, inputs: Places) -> Places:
+    """(columns,): where the weight of one group reads some of its input channels."""
+    values = prod(geometry.kernel)
+    found: Places = (inputs[:, None] * values + np.arange(values)).reshape(-1)
+    return found
+
+
+def of_inputs(geometry: Geometry, linear: LinearMap, inputs: Places) -> LinearMap:
+    """A map of some of its input channels alone."""
+    return LinearMap(linear.weight[:, :, columns_of(geometry, inputs)], linear.bias)
+
+
+def kept_rows(geometry: Geometry, kept: Kept) -> Places:
+    """(groups, rows) of what is left, among the rows of each group of the whole block."""
+    found: Places = kept.outputs.reshape(geometry.groups, -1) % geometry.rows
+    return found
+
+
+def reduced_map(
+    geometry: Geometry, linear: LinearMap, moments: Moments | None, kept: Kept | None
+) -> LinearMap:
+    """The map of the kept inputs that comes nearest to the whole one.
+
+    Args:
+        geometry: The whole block's.
+        linear: Its linear map.
+        moments: Of its input; without any, removed inputs count as independent of the kept ones,
+            with a mean of zero.
+        kept: What is left.
+    """
+    if kept is None:
+        return linear
+    columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
+    gone = np.setdiff1d(np.arange(geometry.columns), columns)
+    weights, biases = [], []
+    for group, W in enumerate(linear.weight):
+        L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
+        if moments is not None and len(gone):
+            C, mean = moments.covariance[group], moments.mean[group]
+            shares = scipy.linalg.solve(
+                C[np.ix_(columns, columns)], C[np.ix_(columns, gone)], assume_a="pos"
+            )
+            L = L + W[:, gone] @ shares.T
+            bias = bias + W @ mean - L @ mean[columns]
+        weights.append(L[rows[group]])
+        biases.append(bias[rows[group]])
+    return LinearMap(np.stack(weights), np.concatenate(biases))
+
+
+def reduced_moments(
+    geometry: Geometry, moments: Moments | None, kept: Kept | None
+) -> Moments | None:
+    """The moments of the kept inputs."""
+    if moments is None or kept is None:
+        return moments
+    columns = kept_columns(geometry, kept)
+    return replace(
+        moments,
+        mean=moments.mean[:, columns],
+        covariance=moments.covariance[:, columns[:, None], columns],
+    )
+
+
+def whole_map(geometry: Geometry, reduced: LinearMap, kept: Kept | None) -> LinearMap:
+    """A map of what is left in the shape of the whole block."""
+    if kept is None:
+        return reduced
+    columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
+    weight = np.zeros((geometry.groups, geometry.rows, geometry.columns))
+    for group, (own, matrix) in enumerate(zip(rows, reduced.weight, strict=True)):
+        weight[group][np.ix_(own, columns)] = matrix
+    bias = np.zeros(geometry.out_channels)
+    bias[kept.outputs] = reduced.bias
+    return LinearMap(weight, bias)
+
+
+def kept_outputs(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+    """The rows of a whole map that are left, over all columns."""
+    if kept is None:
+        return linear
+    rows = kept_rows(geometry, kept)
+    weight = np.stack([W[own] for W, own in zip(linear.weight, rows, strict=True)])
+    return LinearMap(weight, linear.bias[kept.outputs])
+
+
+def _with_length(shape: tuple[int, ...], axis: int, length: int) -> tuple[int, ...]:
+    place = axis % len(shape)
+    return (*shape[:place], length, *shape[place + 1 :])
