@@ -12,7 +12,7 @@ from onnx_relusv.records import Floats, ReadOnlyArrays, StatisticsSource
 
 # Dense is the block's own form, one layer with other values.
 Form = Literal["pair", "channel", "spatial", "tucker", "dense"]
-Action = Literal["keep", "refit", "double_layer"]
+Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
 
 
@@ -80,13 +80,17 @@ class Choice:
 
     Attributes:
         key: The block's.
-        action: What is done; ``refit`` gives the block other values in its own form.
+        action: What is done; ``refit`` gives the block other values in its own form, ``prune``
+            fewer channels, and other values where inputs are among them. A ``double_layer`` may
+            have fewer channels too.
         form: None where it is kept.
         rank: None where it is kept.
         level: That of the candidate; 0 where it is kept.
         damage: What the candidate by itself does to the outputs; None where it was not measured.
         why: In words.
         statistics: What the block was measured on; None where a plan does not say.
+        inputs: How many input channels are left; None where all are.
+        outputs: How many output channels are left; None where all are.
     """
 
     key: str
@@ -97,6 +101,50 @@ class Choice:
     damage: float | None = None
     why: str = ""
     statistics: StatisticsSource | None = None
+    inputs: int | None = None
+    outputs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCurve:
+    """What the removal of a group's units, with everything else as it was, does to the outputs.
+
+    Attributes:
+        key: The group's.
+        counts: Increasing: units that are kept; those that were measured.
+        damages: Divergence of the outputs at each, with consumers that reproduce what is gone as
+            well as they can; measured on held-out samples.
+    """
+
+    key: str
+    counts: tuple[int, ...]
+    damages: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupChoice:
+    """What the plan does with a group of units that share channels.
+
+    Attributes:
+        key: The tensor that its first producer writes.
+        units: How many units it has.
+        kept: Increasing: which of them stay, numbered in the order of that producer's channels.
+        level: w(W R^(1/2)) / w(W C^(1/2)), what the kept ones cannot reproduce as the consumers
+            see it; 0 where all are kept.
+        damage: What the removal by itself does to the outputs; None where it was not measured.
+        producers: Tensors whose weighted nodes lose rows.
+        consumers: Tensors whose weighted nodes lose columns.
+        why: In words.
+    """
+
+    key: str
+    units: int
+    kept: tuple[int, ...]
+    level: float
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    why: str
+    damage: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +177,7 @@ class Plan:
         model_sha256: Of the model file and its external data.
         samples_sha256: Of the samples, or None where there were none.
         budgets: As asked for.
-        method: double-layer.
+        method: double-layer, harmonic, or auto, which is both.
         seed: What drew positions and starts.
         allocation: Whether blocks share one level, or one multiplier over their damages.
         level: The common level tau that was found or asked for; by damage, the largest level.
@@ -142,6 +190,8 @@ class Plan:
         batch: Samples in a run that latency is measured at.
         latency: Expected share of the original's time of a run, an estimate; None where no budget
             on latency was given.
+        groups: What becomes of every group of units; none where no units are removed.
+        group_curves: The damage curves of groups that were measured.
     """
 
     model_sha256: str
@@ -159,6 +209,8 @@ class Plan:
     curves: tuple[DamageCurve, ...] = ()
     batch: int = 1
     latency: float | None = None
+    groups: tuple[GroupChoice, ...] = ()
+    group_curves: tuple[GroupCurve, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ is run for each map that is tried; nothing before the block runs again, and noth
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,21 @@ from onnx_relusv.spectra.passes import batch_length
 Found = TypeVar("Found")
 # Told a linear map, says the damage to the outputs with it in the block's place.
 Try = Callable[[LinearMap], float]
+# The same of several blocks at once, by their keys.
+TryTogether = Callable[[Mapping[str, LinearMap]], float]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Blocks for which linear maps are tried together.
+
+    Attributes:
+        key: What its findings are kept under.
+        blocks: In topological order.
+    """
+
+    key: str
+    blocks: tuple[Block, ...]
 
 
 def probe(
@@ -57,12 +73,32 @@ def probe(
     Returns:
         What `examine` found, by block key.
     """
+
+    def alone(opening: Opening, divergence: TryTogether) -> Found:
+        (block,) = opening.blocks
+        return examine(block, lambda dense: divergence({block.key: dense}))
+
+    openings = [Opening(block.key, (block,)) for block in blocks]
+    return probe_together(opened, samples, openings, others, alone, advance, measure, known)
+
+
+def probe_together(
+    opened: Opened,
+    samples: Samples,
+    openings: Sequence[Opening],
+    others: Mapping[str, LinearMap],
+    examine: Callable[[Opening, TryTogether], Found],
+    advance: Advance,
+    measure: DamageMeasure | None = None,
+    known: Mapping[str, Found] | None = None,
+) -> dict[str, Found]:
+    """The same for blocks that are examined several at a time; arguments as of `probe`."""
     found = dict(known or {})
-    if all(block.key in found for block in blocks):
+    if all(opening.key in found for opening in openings):
         return found
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
         probing = _Probing(opened, samples, others, advance, Path(folder), measure)
-        return probing.run(blocks, examine, found)
+        return probing.run(openings, examine, found)
 
 
 class _Probing:
@@ -92,22 +128,23 @@ class _Probing:
 
     def run(
         self,
-        blocks: Sequence[Block],
-        examine: Callable[[Block, Try], Found],
+        openings: Sequence[Opening],
+        examine: Callable[[Opening, TryTogether], Found],
         found: dict[str, Found],
     ) -> dict[str, Found]:
         stream = self._stream
         model = self._opened.model
+        sources = [opening.blocks[0].source for opening in openings]
         # Outputs that are made before a block are compared too, and other blocks may change them.
-        for place in cuts(model, [block.source for block in blocks], model.output_names):
+        for place in cuts(model, sources, model.output_names):
             session = segment_session(self._opened, stream, place.live, self._others)
             moved = stream.advanced(session, place.live, lambda steps: None)
             stream.drop()
             stream = moved
-            for block in blocks:
-                if block.source in place.sources and block.key not in found:
-                    found[block.key] = examine(block, self._trying(block, stream))
-            if all(block.key in found for block in blocks):
+            for opening in openings:
+                if opening.blocks[0].source in place.sources and opening.key not in found:
+                    found[opening.key] = examine(opening, self._trying(opening, stream))
+            if all(opening.key in found for opening in openings):
                 break
         return found
 
@@ -116,17 +153,17 @@ class _Probing:
             self._sizes.append((batch.count, batch.size))
             yield batch.feeds
 
-    def _trying(self, block: Block, stream: Stream) -> Try:
+    def _trying(self, opening: Opening, stream: Stream) -> TryTogether:
         opened, example = self._opened, next(iter(stream))
         # An output that does not depend on the block may be alive at the cut, even all may be.
         behind = [name for name in opened.model.output_names if name not in example]
-        made = tail(opened.model, block, self._others, opened.blocks, example, behind)
+        made = tail(opened.model, opening.blocks, self._others, opened.blocks, example, behind)
         session = Session(made.runnable, opened.provider, alone=False) if behind else None
         # A block that leads to no output is not in its tail, nor are its constants.
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]
 
-        def divergence(dense: LinearMap) -> float:
+        def divergence(dense: Mapping[str, LinearMap]) -> float:
             fed = made.feeds(dense)
             constants = {name: values for name, values in fed.items() if name in taken}
             found = self._begin()

@@ -23,7 +23,7 @@ from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import LinearMap
 from onnx_relusv.results import Verdict
-from onnx_relusv.scores import block_fitted_to_scores
+from onnx_relusv.scores import fitted_to_scores
 from onnx_relusv.validate import Claim, check_stated_level, validate
 
 
@@ -65,7 +65,7 @@ def fit_plan(
     if earlier is not None:
         same = fitted_alike(opened.model, changes_of(opened, earlier.plan), changed)
         known |= {key: earlier.factors[key] for key in same}
-    scores = block_fitted_to_scores(opened, plan)
+    scores = fitted_to_scores(opened, plan)
     found = fit(opened, changed, moments, progress, keep, known, scores)
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):

@@ -1,15 +1,76 @@
-"""The block whose answers are the network's class scores, and is fitted to their divergence."""
+"""The block whose answers are the network's class scores, and what these are like."""
 
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.special
+
+from onnx_relusv.class_scores import real_rows
 from onnx_relusv.decisions import Plan
 from onnx_relusv.divergence import Answers, answers_of
 from onnx_relusv.graph.scores import block_of_scores
 from onnx_relusv.opened import Opened
+from onnx_relusv.records import Block, Floats, ReadOnlyArrays
 
 _BATCH = 64
+# More samples tell no more of how classes are confused.
+_MOST = 1024
 
 
-def block_fitted_to_scores(opened: Opened, plan: Plan) -> str | None:
-    """The key of the block that gives the class scores that the plan compares.
+@dataclass(frozen=True, eq=False)
+class ScoresBlock(ReadOnlyArrays):
+    """A linear block whose answers are class scores, classes that exclude one another.
+
+    Attributes:
+        block: The block.
+        answers: How scores are compared.
+        confusion: (classes, classes) float64: the mean of diag(p) - pp' over samples, p their
+            shares of the classes. A small error e of the scores has a Kullback-Leibler divergence
+            of e'(diag(p) - pp')e / 2.
+    """
+
+    block: Block
+    answers: Answers
+    confusion: Floats
+
+    @property
+    def root(self) -> Floats:
+        """(classes, classes) symmetric R with RR the confusion."""
+        values, vectors = np.linalg.eigh(self.confusion)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+
+
+def scores_block(opened: Opened) -> ScoresBlock | None:
+    """Finds the block that gives the class scores, by a run on the samples that are fitted on.
+
+    Returns:
+        None where there is no such block, or are no samples.
+    """
+    samples = opened.fitted
+    if samples is None:
+        return None
+    answers: Answers | None = None
+    session, total, count = opened.session(), np.zeros(()), 0
+    for batch in samples.batches(_BATCH, limit=_MOST):
+        values = session.run(batch.feeds)
+        if answers is None:
+            answers = answers_of(opened.model, values, batch.count, batch.size)
+        if answers.scores is None or answers.independent:
+            return None
+        scores = np.asarray(real_rows(values, batch.count, batch.size)[answers.scores], np.float64)
+        shares = scores if answers.probabilities else scipy.special.softmax(scores, axis=1)
+        total = total + np.diag(shares.sum(axis=0)) - shares.T @ shares
+        count += batch.count
+    if answers is None or answers.scores is None:
+        return None
+    block = block_of_scores(opened.model, opened.blocks, answers.scores)
+    if block is None or len(total) != block.geometry.out_channels:
+        return None
+    return ScoresBlock(block, answers, total / count)
+
+
+def fitted_to_scores(opened: Opened, plan: Plan) -> str | None:
+    """The key of the block that is fitted to the divergence of its class scores.
 
     Args:
         opened: The model and its samples, split.
@@ -17,21 +78,11 @@ def block_fitted_to_scores(opened: Opened, plan: Plan) -> str | None:
             scores, nothing is fitted to one.
 
     Returns:
-        None where there is no such block, or are no samples to fit it on.
+        None where there is no such block, or are no samples to judge it on.
     """
     if opened.split is None or opened.split.select is None:
         return None
-    batch = next(iter(opened.split.fit.batches(_BATCH, limit=_BATCH)))
-    values = opened.session().run(batch.feeds)
-    answers = answers_of(opened.model, values, batch.count, batch.size)
-    if answers.scores is None or not _exclusive(answers, plan):
+    found = scores_block(opened)
+    if found is None or plan.damage_measure not in (None, found.answers.words):
         return None
-    block = block_of_scores(opened.model, opened.blocks, answers.scores)
-    if block is None or values[answers.scores].shape[1] != block.geometry.out_channels:
-        return None
-    return block.key
-
-
-def _exclusive(answers: Answers, plan: Plan) -> bool:
-    """Whether classes exclude one another, and the plan compares them so, if it compares."""
-    return not answers.independent and plan.damage_measure in (None, answers.words)
+    return found.block.key

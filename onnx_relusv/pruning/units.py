@@ -1,0 +1,78 @@
+"""Which units a block's channels belong to, and what is left of it once some are removed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_relusv.decisions import GroupChoice, Kept
+from onnx_relusv.graph.channel_records import NO_UNIT, Channels, Units
+from onnx_relusv.records import Block, ReadOnlyArrays
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockUnits(ReadOnlyArrays):
+    """The units of a block's channels, numbered over the whole model.
+
+    Attributes:
+        inputs: (input channels of one group,) int64, the same in all groups; `NO_UNIT` where a
+            channel belongs to none.
+        outputs: (output channels,) int64, likewise.
+    """
+
+    inputs: Units
+    outputs: Units
+
+    def kept(self, removed: Mask) -> Kept | None:
+        """What is left of the block; None where it loses nothing.
+
+        Args:
+            removed: (units,) bool, of the whole model.
+        """
+        inputs, outputs = (_staying(units, removed) for units in (self.inputs, self.outputs))
+        if len(inputs) == len(self.inputs) and len(outputs) == len(self.outputs):
+            return None
+        return Kept(inputs=inputs, outputs=outputs)
+
+
+def _staying(units: Units, removed: Mask) -> Units:
+    gone = np.zeros(len(units), np.bool_)
+    known = units != NO_UNIT
+    gone[known] = removed[units[known]]
+    return np.flatnonzero(~gone)
+
+
+def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, BlockUnits]:
+    """By key, the units of the blocks that have any."""
+    produced = {axis.node: axis.units for axis in channels.produced}
+    consumed = {axis.node: axis.units for axis in channels.consumed}
+    found: dict[str, BlockUnits] = {}
+    for block in blocks:
+        node, geometry = block.nodes[0], block.geometry
+        if node in produced or node in consumed:
+            nothing = [
+                np.full(length, NO_UNIT, np.int64)
+                for length in (geometry.in_channels // geometry.groups, geometry.out_channels)
+            ]
+            found[block.key] = BlockUnits(
+                inputs=consumed.get(node, nothing[0]), outputs=produced.get(node, nothing[1])
+            )
+    return found
+
+
+def removed_units(channels: Channels, groups: Sequence[GroupChoice]) -> Mask:
+    """(units,) bool: what a plan's groups do not keep.
+
+    Raises:
+        KeyError: A group is not the model's.
+    """
+    numbers: Mapping[str, range] = {group.key: group.units for group in channels.groups}
+    removed = np.zeros(channels.count, np.bool_)
+    for choice in groups:
+        units = np.arange(numbers[choice.key].start, numbers[choice.key].stop)
+        removed[units] = True
+        removed[units[list(choice.kept)]] = False
+    return removed
