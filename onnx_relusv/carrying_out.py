@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_relusv.candidates import item_size
-from onnx_relusv.cost import candidate_cost
-from onnx_relusv.decisions import Choice
+from onnx_relusv.cost import candidate_cost, reduced_cost
+from onnx_relusv.decisions import Choice, Kept
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.latency.final import BlockTimes, block_times, final_latency, slower_blocks
@@ -15,9 +15,10 @@ from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.outcomes import Certificate, Correction
 from onnx_relusv.progress import Progress
+from onnx_relusv.reduction import reduced_block
 from onnx_relusv.report.folder import write_compression
 from onnx_relusv.results import BlockRow, Compression, Verdict
-from onnx_relusv.rewriting import write_fitted
+from onnx_relusv.rewriting import kept_channels, write_fitted
 from onnx_relusv.rows import Measured
 from onnx_relusv.settings import Settings
 
@@ -76,6 +77,7 @@ def _compression(
     times = block_times(opened, plan, progress)
     batch = length(opened, plan.batch)
     choices = {choice.key: choice for choice in plan.choices}
+    left = kept_channels(opened, plan)
     return Compression(
         before=opened.facts,
         after=replace(
@@ -87,7 +89,9 @@ def _compression(
         damage=plan.damage,
         damage_measure=plan.damage_measure,
         rows=tuple(
-            _timed(_decided(row, choices.get(row.block.key), levels), times)
+            _timed(
+                _decided(row, choices.get(row.block.key), levels, left.get(row.block.key)), times
+            )
             for row in job.measured.rows
         ),
         refusals=opened.refusals,
@@ -105,15 +109,21 @@ def _compression(
     )
 
 
-def _decided(row: BlockRow, choice: Choice | None, levels: Mapping[str, float]) -> BlockRow:
+def _decided(
+    row: BlockRow, choice: Choice | None, levels: Mapping[str, float], kept: Kept | None
+) -> BlockRow:
     """A block's row with what became of it."""
     choice = choice or Choice(key=row.block.key, why="not in the plan")
     if choice.form is None or choice.rank is None or choice.action == "keep":
         return replace(row, choice=choice, cost_after=row.cost)
+    level = levels.get(row.block.key, 0.0)
     if choice.action == "refit":
-        return replace(row, choice=choice, level=levels[row.block.key], cost_after=row.cost)
-    cost = candidate_cost(row.block, choice.form, choice.rank, item_size(row.block))
-    return replace(row, choice=choice, level=levels[row.block.key], cost_after=cost)
+        return replace(row, choice=choice, level=level, cost_after=row.cost)
+    left = reduced_block(row.block, kept)
+    if choice.action == "prune":
+        return replace(row, choice=choice, level=level, cost_after=reduced_cost(row.block, left))
+    cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
+    return replace(row, choice=choice, level=level, cost_after=cost)
 
 
 def _timed(row: BlockRow, times: BlockTimes) -> BlockRow:

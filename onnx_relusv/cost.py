@@ -76,3 +76,20 @@ def refit_bytes(block: Block, nodes: Sequence[NodeProto]) -> int:
     numbers = 8 * block.geometry.out_channels
     names = 7 * (len(block.key.encode()) + _SUFFIX)
     return numbers + _INITIALIZER_OVERHEAD + _NODE_OVERHEAD + names
+
+
+def reduced_cost(block: Block, left: Block) -> Cost:
+    """What a block costs once channels are gone, in proportion to the numbers that are left.
+
+    Args:
+        block: The whole block.
+        left: What is left of it.
+    """
+    share = block_numbers(left) / block_numbers(block)
+    return Cost(bytes=round(share * block.original_bytes), macs=block_macs(left))
+
+
+def block_numbers(block: Block) -> int:
+    """Numbers in a block's weight and in one vector of its output channels."""
+    geometry = block.geometry
+    return geometry.groups * geometry.rows * geometry.columns + geometry.out_channels

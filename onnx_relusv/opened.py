@@ -14,6 +14,7 @@ import scipy
 from onnx_relusv.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
+from onnx_relusv.graph.channel_records import Channels
 from onnx_relusv.graph.count import model_facts
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.folding import Folding
@@ -62,6 +63,7 @@ class Opened:
         cache: Where long work is kept for the next run.
         metric: What outputs are judged by in place of top-1, or None.
         blind: Whether blocks are measured on what can be assumed, for want of samples.
+        channels: The units that may be removed, where that was looked into.
     """
 
     model: Model
@@ -77,6 +79,7 @@ class Opened:
     cache: Cache = NO_CACHE
     metric: Metric | None = None
     blind: bool = False
+    channels: Channels | None = None
 
     @property
     def identity(self) -> Fields:
@@ -173,6 +176,25 @@ def _shapes(
     model: Model, provider: str, example: dict[str, np.ndarray] | None, seed: int
 ) -> dict[str, tuple[int, ...]]:
     tensors = measured_tensors(model.proto)
+    return shapes_of(model, tensors, provider, example, seed)
+
+
+def shapes_of(
+    model: Model,
+    tensors: tuple[str, ...],
+    provider: str,
+    example: dict[str, np.ndarray] | None,
+    seed: int,
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of some tensors for one sample, as a run shows them.
+
+    Args:
+        model: The model.
+        tensors: Their names.
+        provider: Execution provider.
+        example: A feed of one sample; seeded random ones are tried if None.
+        seed: Of these.
+    """
     # For a single run, rewriting the graph and packing weights takes longer than it saves.
     session = Session(runnable(model, exposed=tensors), provider, lean=True)
     return measured_shapes(session, model.inputs, tensors, example, np.random.default_rng(seed))

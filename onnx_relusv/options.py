@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
@@ -62,35 +62,35 @@ class PlanOptions:
         allocation: ``level`` gives all blocks one common level; ``damage`` measures what each of
             their forms does to the outputs; ``auto`` takes damage where there are samples and a
             budget on size, MACs, latency or the drop. A largest drop goes with damage alone.
-        method: ``double-layer`` prunes ranks; ``auto`` equals it so far.
+        method: ``double-layer`` prunes ranks, ``harmonic`` removes neurons and channels, and
+            ``auto`` does both where that is better.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
         divergence: What damage is: ``kl`` the Kullback-Leibler divergence of class scores, ``l2``
             the squared relative error of all outputs, ``metric`` the metric's loss; ``auto`` takes
             kl where there are class scores.
         metric: What outputs are judged by in place of top-1.
+        round_to: Channels that are left are multiples of it, where some are removed.
+        keep_at_least: Channels that are left are no fewer.
         batch: Samples in a run that latency is measured at; a model with a fixed batch uses its
             own.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
-    method: Method = "auto"
+    method: Method = "double-layer"
     allocation: AllocationName = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     divergence: DivergenceName = "auto"
     metric: Metric | None = None
     batch: int = 1
+    round_to: int = 1
+    keep_at_least: int = 1
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch}: use a number from 1 on.")
-        if self.method == "harmonic":
-            raise UsageError(
-                "--method harmonic: the removal of units is not there yet; use double-layer."
-            )
-        if self.method not in ("auto", "double-layer"):
-            raise UsageError(f"method {self.method!r}: use auto or double-layer.")
+        self._check_method()
         if self.allocation not in ("auto", "level", "damage"):
             raise UsageError(f"allocation {self.allocation!r}: use auto, level or damage.")
         for name in ("size", "macs", "latency", "tolerance"):
@@ -101,6 +101,19 @@ class PlanOptions:
         self._check_divergence()
         if self.allocation == "damage" and not self.has_budget:
             raise UsageError("--allocation damage needs a --size, --macs, --latency or --max-drop.")
+
+    def _check_method(self) -> None:
+        if self.method not in get_args(Method):
+            raise UsageError(f"method {self.method!r}: use {', '.join(get_args(Method))}.")
+        for name, value in (("round-to", self.round_to), ("keep-at-least", self.keep_at_least)):
+            if value < 1:
+                raise UsageError(f"--{name} {value}: use a number from 1 on.")
+            if value > 1 and self.method == "double-layer":
+                raise UsageError(f"--{name} is for units that are removed: use --method harmonic.")
+        if self.method != "double-layer" and self.budgets.latency is not None:
+            raise UsageError(
+                "--latency goes with double layers alone: use --method double-layer, or --macs."
+            )
 
     @property
     def has_budget(self) -> bool:

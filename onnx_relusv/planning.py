@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from onnx_relusv.allocation import Origin, make_plan
 from onnx_relusv.cost import block_cost
@@ -77,6 +78,22 @@ class Offer:
         return (total + self.origin.added_bytes - saved) / total
 
 
+class Planner(Protocol):
+    """Whatever makes plans within budgets."""
+
+    def plan(self, budgets: Budgets) -> Plan:
+        """The plan within the budgets.
+
+        Raises:
+            BudgetError: They cannot be reached.
+        """
+        ...
+
+    def least_size(self, tolerance: float | None) -> float:
+        """The smallest share of the bytes that there is a plan for, whatever the damage."""
+        ...
+
+
 def divided(opened: Opened, *, certifying: bool = False) -> Opened:
     """With the samples split into their parts; without any, blocks are measured blind.
 
@@ -125,8 +142,8 @@ def decide(
     if by_damage(opened, planning):
         offer = offered(opened, measured, moments, planning, progress)
         return offer.plan(planning.budgets)
-    timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
-    origin = _origin(opened, measured, timed, planning)
+    timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
+    origin = origin_of(opened, measured, planning, timed)
 
     def make(limits: Budgets) -> Plan:
         found = make_plan(opened.blocks, timed.candidates, limits, origin)
@@ -148,7 +165,7 @@ def offered(
     parts = opened.split
     assert parts is not None  # whoever plans by damage has looked
     assert parts.select is not None
-    timed = timed_candidates(opened, _allowed(measured, planning), planning, progress)
+    timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
     damage = damage_measure(opened, parts.select, planning)
     curves = damage_curves(opened, parts.select, timed.candidates, moments, progress, damage)
     return Offer(
@@ -157,7 +174,7 @@ def offered(
             key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
         },
         curves=tuple(curve for own in curves.values() for curve in own),
-        origin=_origin(opened, measured, timed, planning),
+        origin=origin_of(opened, measured, planning, timed),
         statistics=_statistics(measured),
         damage=damage,
         refit=lambda plan: with_refits(plan, opened, planning),
@@ -176,19 +193,34 @@ def with_statistics(plan: Plan, sources: Mapping[str, StatisticsSource]) -> Plan
     return replace(plan, choices=tuple(choices))
 
 
-def _allowed(measured: Measured, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:
+def allowed_candidates(
+    measured: Measured, planning: PlanOptions
+) -> dict[str, tuple[Candidate, ...]]:
+    """By key, the candidates of the blocks that may change."""
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
 
 
-def _origin(opened: Opened, measured: Measured, timed: Timed, planning: PlanOptions) -> Origin:
-    return Origin(
+def origin_of(
+    opened: Opened, measured: Measured, planning: PlanOptions, timed: Timed | None = None
+) -> Origin:
+    """What plans are for.
+
+    Args:
+        opened: The model.
+        measured: Its blocks' candidates.
+        planning: What plans may do.
+        timed: What was timed; None where nothing was.
+    """
+    origin = Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.samples is None else opened.samples.sha256,
-        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs, latency=timed.whole),
+        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
         added_bytes=_PROVENANCE_BYTES + reserved_bytes(opened, planning),
         seed=opened.options.seed,
         method="double-layer",
-        batch=timed.batch,
-        latencies=timed.blocks,
         assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),
     )
+    if timed is None:
+        return origin
+    total = replace(origin.total, latency=timed.whole)
+    return replace(origin, total=total, batch=timed.batch, latencies=timed.blocks)

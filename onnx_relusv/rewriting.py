@@ -1,8 +1,8 @@
 """From a plan to a checked file: factors, surgery, validation, and only then the name."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,21 +10,26 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv import forms
-from onnx_relusv.decisions import Plan
+from onnx_relusv.decisions import Kept, Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
 from onnx_relusv.fit import fit, fitted_alike
 from onnx_relusv.fitted import Change, Fitted, FittedPlan
+from onnx_relusv.graph.channel_records import Channels
+from onnx_relusv.graph.cutting import cut
+from onnx_relusv.graph.dependents import dependents
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, staged, write_staged
 from onnx_relusv.kept_fits import KeptFits
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import LinearMap
+from onnx_relusv.pruning.units import Mask, removed_units, units_of_blocks
+from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.reduction import kept_outputs, reduced_block, reduced_geometry
 from onnx_relusv.results import Verdict
 from onnx_relusv.scores import fitted_to_scores
-from onnx_relusv.validate import Claim, check_stated_level, validate
+from onnx_relusv.validate import Claim, Cut, check_stated_level, validate
 
 
 def fit_plan(
@@ -70,7 +75,11 @@ def fit_plan(
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):
         dense = as_stored(block, found[block.key])
-        levels[block.key] = composed_level(opened.folding(block), dense.weight, moments[block.key])
+        own, other = (
+            kept_outputs(block.geometry, linear, found[block.key].kept)
+            for linear in (opened.folding(block), dense)
+        )
+        levels[block.key] = composed_level(own, other.weight, moments[block.key])
     return FittedPlan(plan, {key: found[key] for key in levels}, levels)
 
 
@@ -85,8 +94,27 @@ def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
 
 def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:
     """The smaller model, unchecked."""
-    story = _provenance(opened, fitted.plan)
-    return rewrite(opened.model, opened.blocks, fitted.factors, story)
+    story, plan = _provenance(opened, fitted.plan), fitted.plan
+    model, blocks = opened.model, opened.blocks
+    if plan.groups:
+        assert opened.channels is not None  # kept_channels has looked
+        proto = cut(model, opened.channels, _removed(opened.channels, plan))
+        model = replace(model, proto=proto)
+        blocks = _relocated(opened, proto, kept_channels(opened, plan))
+    return rewrite(model, blocks, fitted.factors, story)
+
+
+def _relocated(opened: Opened, proto: ModelProto, left: Mapping[str, Kept]) -> tuple[Block, ...]:
+    """The blocks with what is left of them, their nodes numbered as in a cut model."""
+    places = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
+    before = opened.model.proto.graph.node
+    return tuple(
+        replace(
+            reduced_block(block, left.get(block.key)),
+            nodes=tuple(places[before[index].output[0]] for index in block.nodes),
+        )
+        for block in opened.blocks
+    )
 
 
 def write_fitted(
@@ -116,7 +144,7 @@ def write_fitted(
             verdict = validate(
                 opened.model,
                 path,
-                Claim(opened.blocks, dense_maps(opened, fitted), fitted.levels),
+                _claim(opened, fitted),
                 opened.samples,
                 provider=opened.provider,
                 rng=np.random.default_rng(opened.options.seed),
@@ -126,6 +154,14 @@ def write_fitted(
         _check_size(opened, fitted.plan, written)
         before_publishing(written, verdict)
         publish(path, output)
+
+
+def _claim(opened: Opened, fitted: FittedPlan) -> Claim:
+    claim = Claim(opened.blocks, dense_maps(opened, fitted), fitted.levels)
+    if not fitted.plan.groups:
+        return claim
+    assert opened.channels is not None  # kept_channels has looked
+    return replace(claim, cut=Cut(opened.channels, _removed(opened.channels, fitted.plan)))
 
 
 def changes_of(opened: Opened, plan: Plan) -> list[Change]:
@@ -139,20 +175,59 @@ def changes_of(opened: Opened, plan: Plan) -> list[Change]:
     if unknown:
         raise InputError(f"the plan changes {min(unknown)}, which is no block of this model.")
     changed: list[Change] = []
+    left, behind = kept_channels(opened, plan), dependents(opened.model, choices)
     for block in opened.blocks:
-        choice = choices.get(block.key)
+        choice, kept = choices.get(block.key), left.get(block.key)
         if choice is None or choice.form is None or choice.rank is None:
+            continue
+        if choice.action == "prune" and kept is not None and _gets_all(block, kept, behind):
+            # Its rows are cut, and no more is to be done.
             continue
         form, rank = choice.form, choice.rank
         if choice.action == "double_layer" and form not in forms.available_forms(block.geometry):
             raise InputError(f"the plan gives {block.key} the form {form}, which it lacks.")
-        largest = forms.largest_rank(form, block.geometry)
+        largest = forms.largest_rank(form, reduced_geometry(block.geometry, kept))
         if not 1 <= rank <= largest:
             raise InputError(
                 f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."
             )
-        changed.append(Change(block, form, rank))
+        changed.append(Change(block, form, rank, kept))
     return changed
+
+
+def kept_channels(opened: Opened, plan: Plan) -> dict[str, Kept]:
+    """By key, what a plan leaves of the blocks that lose channels.
+
+    Raises:
+        InputError: The plan removes units that the model does not have.
+    """
+    if not plan.groups:
+        return {}
+    assert opened.channels is not None  # whoever has a plan with groups has looked
+    removed = _removed(opened.channels, plan)
+    units = units_of_blocks(opened.channels, opened.blocks)
+    found = {key: own.kept(removed) for key, own in units.items()}
+    return {key: kept for key, kept in found.items() if kept is not None}
+
+
+def _removed(channels: Channels, plan: Plan) -> Mask:
+    known = {group.key: group for group in channels.groups}
+    for choice in plan.groups:
+        group = known.get(choice.key)
+        if group is None:
+            raise InputError(f"the plan cuts {choice.key}, which is no group of this model.")
+        if choice.units != len(group.units) or not choice.kept or choice.kept[-1] >= choice.units:
+            raise InputError(
+                f"the plan keeps units of {choice.key} up to {max(choice.kept, default=-1)} of "
+                f"{choice.units}, but it has {len(group.units)}. One at least has to stay."
+            )
+    return removed_units(channels, plan.groups)
+
+
+def _gets_all(block: Block, kept: Kept, behind: Collection[str]) -> bool:
+    """Whether a block gets what it got before; `behind` is what depends on changed blocks."""
+    whole = len(kept.inputs) * block.geometry.groups == block.geometry.in_channels
+    return whole and block.source not in behind
 
 
 def _check_size(opened: Opened, plan: Plan, written: Model) -> None:

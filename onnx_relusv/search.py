@@ -22,7 +22,7 @@ from onnx_relusv.graph.reference import reference
 from onnx_relusv.judging import judge
 from onnx_relusv.loss import Loss
 from onnx_relusv.opened import BlockMoments, Opened
-from onnx_relusv.planning import Offer
+from onnx_relusv.planning import Planner
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.rewriting import dense_maps, fit_plan
 
@@ -51,7 +51,7 @@ class Try:
 
 def search(
     opened: Opened,
-    offer: Offer,
+    offer: Planner,
     moments: BlockMoments,
     budgets: Budgets,
     limit: DropLimit,
@@ -88,7 +88,7 @@ class _Search:
     def __init__(
         self,
         opened: Opened,
-        offer: Offer,
+        offer: Planner,
         moments: BlockMoments,
         budgets: Budgets,
         limit: DropLimit,

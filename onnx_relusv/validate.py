@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ml_dtypes
@@ -24,11 +24,14 @@ from onnx_relusv.errors import InputError, ValidationError
 from onnx_relusv.factors import composed_level
 from onnx_relusv.feeds import DYNAMIC_LENGTHS, synthetic_feeds
 from onnx_relusv.fitted import Change, Fitted
+from onnx_relusv.graph.channel_records import NO_UNIT, Channels
 from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
+from onnx_relusv.graph.cutting import zeroed
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.pruning.units import Mask
+from onnx_relusv.records import Block, LinearMap, ReadOnlyArrays
 from onnx_relusv.results import Check, Verdict
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Samples
@@ -46,6 +49,34 @@ _SIZES = 2
 Feeds = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True, eq=False)
+class Cut(ReadOnlyArrays):
+    """Units that were removed.
+
+    Attributes:
+        channels: The original's units.
+        removed: (units,) bool.
+    """
+
+    channels: Channels
+    removed: Mask
+
+    def reference(self, model: Model) -> tuple[Model, dict[str, np.ndarray]]:
+        """The model with consumers' entries of removed units zeroed, and arrays of its stubs."""
+        proto, arrays = zeroed(model, self.channels, self.removed)
+        return replace(model, proto=proto), arrays
+
+    def left(self, name: str, values: np.ndarray) -> np.ndarray:
+        """What is left of a tensor of the original."""
+        axis = self.channels.tensors.get(name)
+        if axis is None:
+            return values
+        staying = np.ones(len(axis.units), np.bool_)
+        known = axis.units != NO_UNIT
+        staying[known] = ~self.removed[axis.units[known]]
+        return np.compress(staying, values, axis=axis.axis)
+
+
 @dataclass(frozen=True)
 class Claim:
     """What the rewritten file claims to be.
@@ -54,11 +85,13 @@ class Claim:
         blocks: The original's blocks.
         dense: By key of every changed block, its composed kernel and bias as stored.
         levels: By key, the level that was stated for it.
+        cut: What was removed of the graph; None where all units stay.
     """
 
     blocks: Sequence[Block]
     dense: Mapping[str, LinearMap]
     levels: Mapping[str, float]
+    cut: Cut | None = None
 
 
 def validate(
@@ -188,12 +221,13 @@ def _reference(
         for block in blocks
         if block.key in claim.dense
     }
+    base, arrays = (original, {}) if claim.cut is None else claim.cut.reference(original)
     sessions = [
         Session(source, provider, optimized=False)
         for source in (
             runnable(written, exposed=keys),
-            reference(original, blocks, claim.dense, keys),
-            reference(original, blocks, perturbed, keys),
+            reference(base, blocks, claim.dense, keys, arrays),
+            reference(base, blocks, perturbed, keys, arrays),
             runnable(original, exposed=keys),
         )
     ]
@@ -202,6 +236,11 @@ def _reference(
     errors = dict.fromkeys(original.output_names, 0.0)
     for number, feed in enumerate(feeds):
         result, exact, rounded, before = (session.run(feed, names) for session in sessions)
+        if claim.cut is not None:
+            exact, rounded = (
+                {name: claim.cut.left(name, value) for name, value in found.items()}
+                for found in (exact, rounded)
+            )
         for name in names:
             error = relative_error(result[name], exact[name])
             noise = relative_error(rounded[name], exact[name]) + _rounding(exact[name])

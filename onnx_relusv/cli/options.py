@@ -97,9 +97,24 @@ planning_options_group = together(
     click.option(
         "--method",
         type=click.Choice(["auto", "double-layer", "harmonic"]),
-        default="auto",
+        default="double-layer",
         show_default=True,
-        help="double-layer prunes ranks; harmonic, the removal of units, is not there yet.",
+        help="double-layer prunes ranks. harmonic removes neurons and channels, in balance over "
+        "all groups that share them. auto does both, by the damage that each does for its bytes.",
+    ),
+    click.option(
+        "--round-to",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Where units are removed, leave multiples of so many channels.",
+    ),
+    click.option(
+        "--keep-at-least",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Where units are removed, leave no fewer channels.",
     ),
     click.option(
         "--allocation",
@@ -165,6 +180,8 @@ def planning_options(
     max_drop: float | None,
     confidence: float | None,
     method: Any,
+    round_to: int,
+    keep_at_least: int,
     allocation: Any,
     divergence: Any,
     metric: str | None,
@@ -189,6 +206,8 @@ def planning_options(
         divergence=divergence,
         metric=metric_of(metric),
         batch=batch,
+        round_to=round_to,
+        keep_at_least=keep_at_least,
     )
 
 

@@ -28,10 +28,11 @@ def macs(proto: ModelProto, shapes: Mapping[str, Shape]) -> int:
     known = dict(shapes)
     for tensor in proto.graph.initializer:
         known[tensor.name] = tuple(tensor.dims)
-    return sum(_node_macs(node, known) for node in proto.graph.node)
+    return sum(node_macs(node, known) for node in proto.graph.node)
 
 
-def _node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
+def node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates of one node; arguments as of `macs`, with shapes of initializers too."""
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or not is_standard(node):
         return 0
     names = (node.input[0], node.input[1], node.output[0])

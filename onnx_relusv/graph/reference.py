@@ -22,6 +22,7 @@ def reference(
     blocks: Iterable[Block],
     dense: Mapping[str, LinearMap],
     exposed: Iterable[str] = (),
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Runnable:
     """Builds the reference.
 
@@ -31,9 +32,10 @@ def reference(
         dense: By block key the composed kernel (groups, rows, columns) and bias; blocks without
             an entry stay as they are.
         exposed: Tensors that become outputs behind the graph's own.
+        arrays: Values of those of the original's initializers that are stubs.
     """
-    result, arrays = with_dense(model, blocks, dense)
-    return runnable(model, result, exposed, arrays)
+    result, own = with_dense(model, blocks, dense)
+    return runnable(model, result, exposed, {**(arrays or {}), **own})
 
 
 def with_dense(

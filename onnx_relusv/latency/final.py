@@ -68,7 +68,9 @@ def check_latency(asked: float, measured: Latency) -> None:
 
 def block_times(opened: Opened, plan: Plan, progress: Progress) -> BlockTimes:
     """Times every block that changes by itself, before and after; equal ones once."""
-    changes = [change for change in changes_of(opened, plan) if change.form != "dense"]
+    changes = [
+        change for change in changes_of(opened, plan) if change.form != "dense" and not change.kept
+    ]
     timings: Timings = {}
     batch = length(opened, plan.batch)
     found: BlockTimes = {}

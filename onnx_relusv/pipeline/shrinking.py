@@ -16,6 +16,7 @@ from onnx_relusv.drop_limit import drop_limit
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.held_out_metric import metric_change
 from onnx_relusv.opened import (
+    BlockMoments,
     Opened,
     open_model,
 )
@@ -24,9 +25,11 @@ from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.planning import by_damage, decide, divided, offered
 from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.pruning.offer import PruningOffer
+from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.rows import Measured, measure_blocks
 from onnx_relusv.search import search
 from onnx_relusv.settings import settings_of
 
@@ -50,10 +53,13 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
-    opened = divided(opened)
+    opened = _searched(divided(opened), planning)
     check_measures(opened, planning)
     with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
+        if planning.method != "double-layer":
+            offer = _pruning_offer(opened, measured, moments, planning, progress)
+            return offer.plan(planning.budgets)
         return decide(opened, measured, moments, planning, progress)
 
 
@@ -109,6 +115,8 @@ def apply(
         raise InputError(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
+    if decided.groups:
+        opened = with_channels(opened)
     with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         fitted = fit_plan(opened, decided, moments, progress)
@@ -146,13 +154,23 @@ def compress(
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
     opened = open_model(model, samples, measuring or MeasureOptions(), metric)
-    opened = divided(opened, certifying=budgets.max_drop is not None)
+    opened = _searched(divided(opened, certifying=budgets.max_drop is not None), planning)
     limit = drop_limit(opened, budgets)
     check_measures(opened, planning)
     with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         job = Job(opened, measured, command, settings=settings_of(planning))
-        if not by_damage(opened, planning):
+        if planning.method != "double-layer":
+            offered_units = _pruning_offer(opened, measured, moments, planning, progress)
+            if limit is None:
+                fitted = fit_plan(opened, offered_units.plan(budgets), moments, progress)
+                warnings = blind_warnings(opened, measured.rows)
+                job = replace(job, warnings=warnings, metric=metric_change(opened, fitted))
+            else:
+                tries = search(opened, offered_units, moments, budgets, limit, progress)
+                fitted, found = certified(opened, tries, limit, progress)
+                job = job.within(found)
+        elif not by_damage(opened, planning):
             decided = decide(opened, measured, moments, planning, progress)
             fitted = fit_plan(opened, decided, moments, progress)
             warnings = blind_warnings(opened, measured.rows)
@@ -168,6 +186,27 @@ def compress(
                 fitted, found = certified(opened, tries, limit, progress)
                 job = job.within(found)
         return carry_out(job, fitted, output, report, progress)
+
+
+def _searched(opened: Opened, planning: PlanOptions) -> Opened:
+    """With the groups of units, where these may go."""
+    return opened if planning.method == "double-layer" else with_channels(opened)
+
+
+def _pruning_offer(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> PruningOffer:
+    damage = by_damage(opened, planning)
+    if planning.method == "auto" and not damage:
+        raise UsageError(
+            "--method auto weighs both kinds of change by their damage, which takes --samples and "
+            "a --size, --macs or --max-drop. Use harmonic or double-layer without."
+        )
+    return pruning_offer(opened, measured, moments, planning, progress, by_damage=damage)
 
 
 def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[Path]) -> None:

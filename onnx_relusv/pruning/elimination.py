@@ -7,9 +7,9 @@ covariance is the Schur complement. With P the inverse of C on what is kept and 
 
     tr(B_u P_uu^(-1) B_u')
 
-more, and then B becomes B - B_u P_uu^(-1) P_u:, P becomes P - P_:u P_uu^(-1) P_u:. That is the exact
-cost, not an approximation; the order is greedy, cheapest first (backward elimination of blocks of
-columns; the optimal brain surgeon of Hassibi, Stork (1993) for a quadratic error). One order is
+more, and then B becomes B - B_u P_uu^(-1) P_u:, P becomes P - P_:u P_uu^(-1) P_u:. That is the
+exact cost, not an approximation; the order is greedy, cheapest first (backward elimination of
+blocks of columns; the optimal brain surgeon of Hassibi, Stork (1993) for a quadratic error). One order is
 nested, and serves all cuts. A unit that the others reproduce costs nothing, and a duplicate goes.
 """
 

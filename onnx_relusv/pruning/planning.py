@@ -1,0 +1,149 @@
+"""From a measured model to what plans of removed units are made of."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onnx_relusv.damage import damage_curves, with_damage
+from onnx_relusv.damage_measure import damage_measure
+from onnx_relusv.decisions import Candidate, Cost, DamageCurve
+from onnx_relusv.graph.channel_records import ChannelGroup, Channels
+from onnx_relusv.graph.channels import channel_tensors, find_channels
+from onnx_relusv.graph.view import view
+from onnx_relusv.opened import BlockMoments, Opened, shapes_of
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.planning import allowed_candidates, origin_of
+from onnx_relusv.progress import Progress
+from onnx_relusv.pruning.cost import CutCost
+from onnx_relusv.pruning.curves import Ordered, damages, group_curves
+from onnx_relusv.pruning.elimination import eliminate
+from onnx_relusv.pruning.offer import PruningOffer, Rounding
+from onnx_relusv.pruning.readings import group_readings
+from onnx_relusv.pruning.units import units_of_blocks
+from onnx_relusv.records import Block, Floats
+from onnx_relusv.refits import with_refits
+from onnx_relusv.rows import Measured
+from onnx_relusv.scores import scores_block
+
+
+def with_channels(opened: Opened) -> Opened:
+    """A model with its groups of units looked into, which takes one run with all tensors shown."""
+    model = opened.model
+    return replace(opened, channels=find_channels(model, view(model), _shapes(opened)))
+
+
+def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
+    tensors = channel_tensors(opened.model.proto)
+    return shapes_of(opened.model, tensors, opened.provider, opened.example, opened.options.seed)
+
+
+def pruning_offer(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+    *,
+    by_damage: bool,
+) -> PruningOffer:
+    """Orders the units of all groups, and measures what their removal does.
+
+    Args:
+        opened: The model with its channels, its samples split.
+        measured: Its blocks' candidates.
+        moments: Of the blocks' inputs.
+        planning: What plans may do.
+        progress: Told of the groups, and of the tries.
+        by_damage: Whether plans go by measured damage, and not by one common level.
+    """
+    channels = opened.channels
+    assert channels is not None  # with_channels has looked
+    ordered = _ordered(opened, channels, moments, planning, progress)
+    origin = replace(
+        origin_of(opened, measured, planning),
+        method=planning.method,
+        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+    )
+    offer = PruningOffer(
+        blocks=opened.blocks,
+        channels=channels,
+        ordered=ordered,
+        damages=None,
+        candidates={},
+        cost=CutCost(opened.model, channels, _shapes(opened)),
+        rounding=Rounding(planning.round_to, planning.keep_at_least),
+        origin=origin,
+        refit=lambda plan: with_refits(plan, opened, planning),
+    )
+    if not by_damage:
+        return offer
+    parts = opened.split
+    assert parts is not None  # whoever plans by damage has looked
+    assert parts.select is not None
+    measure = damage_measure(opened, parts.select, planning)
+    units = units_of_blocks(channels, opened.blocks)
+    cuts = group_curves(
+        opened, parts.select, ordered, units, channels.count, moments, progress, measure
+    )
+    candidates: dict[str, list[Candidate]] = {}
+    layers: tuple[DamageCurve, ...] = ()
+    if planning.method == "auto":
+        offered = allowed_candidates(measured, planning)
+        curves = damage_curves(opened, parts.select, offered, moments, progress, measure)
+        candidates = {key: with_damage(own, curves.get(key, ())) for key, own in offered.items()}
+        layers = tuple(curve for own in curves.values() for curve in own)
+    found: dict[str, Floats] = {
+        one.group.key: damages(cuts.get(one.group.key), one.elimination, len(one.group.units))
+        for one in ordered
+    }
+    return replace(
+        offer,
+        damages=found,
+        candidates=candidates,
+        curves=layers,
+        group_curves=tuple(cuts.values()),
+        damage_words=measure.words,
+    )
+
+
+def _ordered(
+    opened: Opened,
+    channels: Channels,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> tuple[Ordered, ...]:
+    blocks = {_output(opened, block): block for block in opened.blocks}
+    free = [group for group in channels.groups if _may_change(group, blocks, planning)]
+    scores = scores_block(opened)
+
+    def weighting(block: Block) -> Floats | None:
+        if scores is None or block.key != scores.block.key:
+            return None
+        return scores.root
+
+    found: list[Ordered] = []
+    with progress.stage("Order of the units", sum(len(group.units) for group in free)) as advance:
+        for group in free:
+            readings = group_readings(opened, channels, group, moments, weighting)
+            consumers = [blocks[name] for name in group.consumers if name in blocks]
+            order = {block.key: place for place, block in enumerate(opened.blocks)}
+            found.append(
+                Ordered(
+                    group,
+                    eliminate(readings, len(group.units)),
+                    tuple(sorted(consumers, key=lambda block: order[block.key])),
+                )
+            )
+            advance(len(group.units))
+    return tuple(found)
+
+
+def _output(opened: Opened, block: Block) -> str:
+    """The tensor that a block's linear map writes."""
+    return str(opened.model.proto.graph.node[block.nodes[0]].output[0])
+
+
+def _may_change(group: ChannelGroup, blocks: Mapping[str, Block], planning: PlanOptions) -> bool:
+    """Whether the user's globs let all blocks change that a group runs through."""
+    names = (*group.producers, *group.consumers)
+    return all(planning.allows(blocks[name].key) for name in names if name in blocks)
