@@ -16,12 +16,12 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_relusv import forms
 from onnx_relusv.decisions import Factors
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import FreshNames, copy_fields, set_metadata, used_names
+from onnx_relusv.graph.protos import FreshNames, set_metadata
+from onnx_relusv.graph.transplant import transplant
 from onnx_relusv.graph.view import view
 from onnx_relusv.records import Block, Floats
 
 PROVENANCE_KEY = "onnx_relusv"
-_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
 
 
 @dataclass
@@ -63,7 +63,8 @@ def rewrite(
         elif index not in removed:
             nodes.append(original)
     constants = [constant for layer in layers.values() for constant in layer.constants]
-    result = _transplant(model.proto, nodes, constants)
+    added = [numpy_helper.from_array(constant.values, constant.name) for constant in constants]
+    result = transplant(model.proto, nodes, added)
     set_metadata(result, PROVENANCE_KEY, provenance)
     return result
 
@@ -185,58 +186,3 @@ def _attributes(layer: forms.ConvLayer, groups: int) -> dict[str, object]:
     if layer.auto_pad == "NOTSET":
         return attributes | {"pads": list(layer.pads)}
     return attributes | {"auto_pad": layer.auto_pad}
-
-
-def _transplant(
-    original: ModelProto, nodes: list[NodeProto], constants: list[gs.Constant]
-) -> ModelProto:
-    """Puts nodes and new constants into a copy of everything else of the original."""
-    result = ModelProto()
-    copy_fields(original, result, skipped={"graph"})
-    old, graph = original.graph, result.graph
-    replaced = {"node", "initializer", "input", "value_info"}
-    copy_fields(old, graph, skipped=replaced)
-
-    outputs = {output.name for output in old.output}
-    used_before = set(used_names(old.node)) | outputs
-    nodes, used = _without_idle(nodes, used_before, outputs)
-    graph.node.extend(nodes)
-
-    def stays(name: str) -> bool:
-        return name in used or name not in used_before
-
-    dropped = {tensor.name for tensor in old.initializer if not stays(tensor.name)}
-    added = [numpy_helper.from_array(constant.values, constant.name) for constant in constants]
-    graph.initializer.extend(t for t in old.initializer if t.name not in dropped)
-    graph.initializer.extend(added)
-    graph.input.extend(value for value in old.input if value.name not in dropped)
-    if original.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS:
-        graph.input.extend(
-            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            for tensor in added
-        )
-    known = {name for node in graph.node for name in node.output}
-    known.update(value.name for value in graph.input)
-    known.update(tensor.name for tensor in graph.initializer)
-    graph.value_info.extend(value for value in old.value_info if value.name in known)
-    return result
-
-
-def _without_idle(
-    nodes: list[NodeProto], used_before: set[str], outputs: set[str]
-) -> tuple[list[NodeProto], set[str]]:
-    """Drops the Constant and Identity nodes whose only readers are gone, and lists what is read.
-
-    What nobody read in the original either is none of our business and stays.
-    """
-    while True:
-        used = set(used_names(nodes)) | outputs
-        kept = [
-            node
-            for node in nodes
-            if node.op_type not in ("Constant", "Identity")
-            or any(name in used or name not in used_before for name in node.output)
-        ]
-        if len(kept) == len(nodes):
-            return nodes, used
-        nodes = kept

@@ -8,7 +8,6 @@ from onnx_relusv.damage_measure import damage_measure
 from onnx_relusv.decisions import Candidate, Cost, DamageCurve
 from onnx_relusv.graph.channel_records import ChannelGroup, Channels
 from onnx_relusv.graph.channels import channel_tensors, find_channels
-from onnx_relusv.graph.view import view
 from onnx_relusv.opened import BlockMoments, Opened, shapes_of
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.planning import allowed_candidates, origin_of
@@ -27,8 +26,7 @@ from onnx_relusv.scores import scores_block
 
 def with_channels(opened: Opened) -> Opened:
     """A model with its groups of units looked into, which takes one run with all tensors shown."""
-    model = opened.model
-    return replace(opened, channels=find_channels(model, view(model), _shapes(opened)))
+    return replace(opened, channels=find_channels(opened.model, _shapes(opened)))
 
 
 def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
