@@ -221,10 +221,13 @@ class Kept(ReadOnlyArrays):
         inputs: (kept,) int64, increasing: places among the input channels of one group, the same
             in all groups.
         outputs: (kept,) int64, increasing: places among all output channels.
+        twins: (input channels of one group,) int64, of the whole block: for every input channel
+            the first one that it always equals, or itself; None where none does.
     """
 
     inputs: npt.NDArray[np.int64]
     outputs: npt.NDArray[np.int64]
+    twins: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

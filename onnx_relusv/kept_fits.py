@@ -7,9 +7,10 @@ changes behind it: so its factors belong to all changes of a plan together.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onnx_relusv.cache import Fields
-from onnx_relusv.decisions import Factors
+from onnx_relusv.decisions import Factors, Kept
 from onnx_relusv.entries.factors import factors_arrays, factors_of
 from onnx_relusv.fitted import Change
 from onnx_relusv.opened import Opened
@@ -26,7 +27,9 @@ class KeptFits:
     """
 
     def __init__(self, opened: Opened, changes: Sequence[Change]) -> None:
-        listed = [(change.block.key, change.form, change.rank) for change in changes]
+        listed = [
+            (change.block.key, change.form, change.rank, _places(change.kept)) for change in changes
+        ]
         self._opened = opened
         self._changes = changes
         self._digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
@@ -34,7 +37,9 @@ class KeptFits:
     def known(self) -> dict[str, Factors]:
         """The factors that were found before, by block key."""
         return {
-            change.block.key: factors_of(arrays, change.form, change.rank)
+            change.block.key: replace(
+                factors_of(arrays, change.form, change.rank), kept=change.kept
+            )
             for change in self._changes
             if (arrays := self._opened.cache.get(_KIND, self._fields(change))) is not None
         }
@@ -53,3 +58,7 @@ class KeptFits:
             "changes": self._digest,
             "block": change.block.key,
         }
+
+
+def _places(kept: Kept | None) -> list[list[int]] | None:
+    return None if kept is None else [kept.inputs.tolist(), kept.outputs.tolist()]

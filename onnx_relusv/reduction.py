@@ -5,9 +5,10 @@ covariance of the input, K the kept columns and R the removed ones,
 
     L = W_K + W_R C_RK C_KK^(-1),    b' = b + W mean - L mean_K,
 
-which has the least |(W - L) C^(1/2)| of all maps of the kept inputs; the bias absorbs the mean. In
-the whole block's shape the columns of removed inputs are zero, and so are the rows and biases of
-removed outputs, which nobody reads any more.
+which has the least |(W - L) C^(1/2)| of all maps of the kept inputs; the bias absorbs the mean. A
+removed input that always equals a kept one needs no covariance: its column is added to that one's.
+In the whole block's shape the columns of removed inputs are zero, and so are the rows and biases
+of removed outputs, which nobody reads any more.
 """
 
 from dataclasses import replace
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import scipy.linalg
 
 from onnx_relusv.decisions import Kept
-from onnx_relusv.records import Activation, Block, Geometry, LinearMap, Moments
+from onnx_relusv.records import Activation, Block, Floats, Geometry, LinearMap, Moments
 
 Places = npt.NDArray[np.int64]
 
@@ -94,9 +95,11 @@ def reduced_map(
     if kept is None:
         return linear
     columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
-    gone = np.setdiff1d(np.arange(geometry.columns), columns)
+    into = _equal_inputs(geometry, kept)
+    gone = np.setdiff1d(np.flatnonzero(into == np.arange(geometry.columns)), columns)
     weights, biases = [], []
-    for group, W in enumerate(linear.weight):
+    for group, whole in enumerate(linear.weight):
+        W = _added_up(whole, into)
         L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
         if moments is not None and len(gone):
             C, mean = moments.covariance[group], moments.mean[group]
@@ -108,6 +111,34 @@ def reduced_map(
         weights.append(L[rows[group]])
         biases.append(bias[rows[group]])
     return LinearMap(np.stack(weights), np.concatenate(biases))
+
+
+def _equal_inputs(geometry: Geometry, kept: Kept) -> Places:
+    """(columns,): where every column's input is read from: itself, or one that equals it.
+
+    Of equal channels the first that is kept stands for all, or the first if none is.
+    """
+    channels = geometry.in_channels // geometry.groups
+    stands = np.arange(channels)
+    if kept.twins is not None:
+        is_kept = np.zeros(channels, np.bool_)
+        is_kept[kept.inputs] = True
+        # From the last to the first, kept ones last of all, so that these have the last word.
+        for place in sorted(range(channels), key=lambda place: (is_kept[place], -place)):
+            stands[kept.twins[place]] = place
+        stands = np.where(is_kept, np.arange(channels), stands[kept.twins])
+    values = prod(geometry.kernel)
+    found: Places = (stands[:, None] * values + np.arange(values)).reshape(-1)
+    return found
+
+
+def _added_up(weight: Floats, into: Places) -> Floats:
+    """A weight whose columns are moved to those that stand for them; (rows, columns)."""
+    if np.array_equal(into, np.arange(len(into))):
+        return weight
+    found = np.zeros_like(weight)
+    np.add.at(found.T, into, weight.T)
+    return found
 
 
 def reduced_moments(

@@ -8,7 +8,7 @@ from onnx_relusv.decisions import Factors, Form
 
 
 def factors_arrays(factors: Factors) -> dict[str, np.ndarray]:
-    """The arrays of factors, but for their form and rank, which whoever asks knows."""
+    """The arrays of factors; form, rank and kept channels are known to whoever asks."""
     return {
         **{f"matrix_{place}": matrix for place, matrix in enumerate(factors.matrices)},
         "bias": factors.bias,

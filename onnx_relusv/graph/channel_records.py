@@ -82,6 +82,8 @@ class Channels:
         carried: Axes of all other constants that units run along: biases, the four vectors of a
             BatchNormalization, slopes, scales, weights of depthwise Convs.
         tensors: Of the tensors between the nodes, those that units run through.
+        twins: (units,) int64: of every unit, the first of its group that it equals whatever the
+            input, or itself; None where that was not looked into.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -90,6 +92,7 @@ class Channels:
     consumed: tuple[ConstantAxis, ...]
     carried: tuple[ConstantAxis, ...]
     tensors: Mapping[str, UnitAxis]
+    twins: Units | None = None
 
     @property
     def count(self) -> int:

@@ -5,13 +5,13 @@ gone from what is kept; between them damage follows the level, as that of double
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import GroupCurve
-from onnx_relusv.graph.channel_records import ChannelGroup
+from onnx_relusv.graph.channel_records import NO_UNIT, ChannelGroup
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.probing import Opening, TryTogether, probe_together
 from onnx_relusv.progress import Progress
@@ -109,7 +109,7 @@ def _without(
     for block in one.consumers:
         own = units[block.key]
         # The rows of a consumer that is a producer of the same group stay: they are not seen.
-        kept = BlockUnits(own.inputs, np.full_like(own.outputs, -1)).kept(removed)
+        kept = replace(own, outputs=np.full_like(own.outputs, NO_UNIT)).kept(removed)
         linear = opened.folding(block)
         reduced = reduced_map(block.geometry, linear, moments[block.key], kept)
         found[block.key] = whole_map(block.geometry, reduced, kept)

@@ -9,11 +9,15 @@ covariance is the Schur complement. With P the inverse of C on what is kept and 
 
 more, and then B becomes B - B_u P_uu^(-1) P_u:, P becomes P - P_:u P_uu^(-1) P_u:. That is the
 exact cost, not an approximation; the order is greedy, cheapest first (backward elimination of
-blocks of columns; the optimal brain surgeon of Hassibi, Stork (1993) for a quadratic error). One order is
-nested, and serves all cuts. A unit that the others reproduce costs nothing, and a duplicate goes.
+blocks of columns; the optimal brain surgeon of Hassibi, Stork (1993) for a quadratic error). One
+order is nested, and serves all cuts. A unit that the others reproduce costs nothing.
+
+Of B nothing is needed but G = B'B. With P_uu = LL', Z = P_:u L^(-T) and
+A = G_:u L^(-T) - Z L^(-1) G_uu L^(-T) / 2, the two become P - ZZ' and G - AZ' - ZA', and only their
+blocks on the diagonal are needed at once; the rest is made up for many units at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +29,11 @@ from onnx_relusv.spectra.mean_width import width_of
 
 NO_UNIT = -1
 # Counts at which widths are computed; in between, their ratio to the Frobenius norm is.
-_RUNGS = 24
+_RUNGS = 8
+# Columns that are removed before the matrices are made up.
+_WAITING = 96
+
+Columns = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +44,13 @@ class Reading(ReadOnlyArrays):
         weight: (rows, columns) float64, weighted by what its answers count.
         covariance: (columns, columns) float64, centred and positive definite.
         units: (columns,) int64: the unit that each column belongs to, `NO_UNIT` for none.
+        varies: (columns,) bool: whether what a column reads varies at all, as far as is known.
     """
 
     weight: Floats
     covariance: Floats
-    units: npt.NDArray[np.int64]
+    units: Columns
+    varies: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,33 +63,42 @@ class Elimination(ReadOnlyArrays):
             readings' weights stacked; from 0, with none gone, and never decreasing.
     """
 
-    order: npt.NDArray[np.int64]
+    order: Columns
     levels: Floats
 
 
-def eliminate(readings: Sequence[Reading], count: int) -> Elimination:
+def eliminate(
+    readings: Sequence[Reading],
+    count: int,
+    first: Sequence[int] = (),
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Elimination:
     """Orders units by what the others cannot reproduce of them, as their consumers see it.
 
     Args:
         readings: What reads them. Without any, all units are free to go.
         count: Units, numbered from 0.
+        first: Units that go before all others, for nothing.
+        advance: Told of every unit.
     """
     states = [_State(reading, count) for reading in readings]
+    costs = sum((state.costs for state in states), np.zeros(count))
     alive = np.ones(count, np.bool_)
     order: list[int] = []
-    energies, widths = [0.0], {0: 0.0}
-    rungs = set(np.unique(np.linspace(0, count, _RUNGS + 1).round().astype(int)).tolist())
-    for gone in range(1, count + 1):
-        costs = np.where(alive, sum((state.costs() for state in states), np.zeros(count)), np.inf)
-        unit = int(np.argmin(costs))
+    energies = [0.0]
+    for step in range(count):
+        unit = first[step] if step < len(first) else int(np.argmin(np.where(alive, costs, np.inf)))
         order.append(unit)
         alive[unit] = False
+        energies.append(energies[-1] + (0.0 if step < len(first) else float(costs[unit])))
         for state in states:
             state.remove(unit)
-        energies.append(energies[-1] + float(costs[unit]))
-        if gone in rungs:
-            widths[gone] = _width(states)
-    return Elimination(np.array(order, np.int64), _levels(np.array(energies), widths))
+        costs = sum((state.costs for state in states), np.zeros(count))
+        advance(1)
+    found = np.array(order, np.int64)
+    rungs = np.unique(np.linspace(len(first), count, _RUNGS + 1).round().astype(int))
+    widths = {int(gone): _width(readings, found[:gone]) for gone in rungs if gone > len(first)}
+    return Elimination(found, _levels(np.array(energies), widths))
 
 
 def _levels(energies: Floats, widths: dict[int, float]) -> Floats:
@@ -93,63 +112,139 @@ def _levels(energies: Floats, widths: dict[int, float]) -> Floats:
     return np.maximum.accumulate(np.minimum(found / widths[places[-1]], 1.0))
 
 
-def _width(states: Sequence["_State"]) -> float:
-    squares = np.concatenate([state.squares() for state in states] or [np.zeros(0)])
-    return width_of(np.sqrt(np.sort(squares)[::-1])) if squares.any() else 0.0
+def _width(readings: Sequence[Reading], gone: Columns) -> float:
+    """The mean width of what is lost with some units."""
+    values = [_lost(reading, np.isin(reading.units, gone)) for reading in readings]
+    joined = np.sort(np.concatenate([*values, np.zeros(0)]))[::-1]
+    return width_of(joined) if joined.any() else 0.0
+
+
+def _lost(reading: Reading, gone: npt.NDArray[np.bool_]) -> Floats:
+    """Singular values of W_R S^(1/2), S the covariance of what the kept columns do not tell."""
+    W, C = reading.weight[:, gone], reading.covariance
+    schur = C[np.ix_(gone, gone)]
+    if not gone.all() and gone.any():
+        factor = scipy.linalg.cholesky(C[np.ix_(~gone, ~gone)], lower=True)
+        told = scipy.linalg.solve_triangular(factor, C[np.ix_(~gone, gone)], lower=True)
+        schur = schur - told.T @ told
+    lost = W @ schur @ W.T
+    if len(W) > W.shape[1]:
+        # The same values, of the smaller matrix.
+        values, vectors = np.linalg.eigh(schur)
+        root = vectors * np.sqrt(np.maximum(values, 0))
+        lost = root.T @ (W.T @ W) @ root
+    return np.sqrt(np.maximum(scipy.linalg.eigvalsh(lost), 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """Diagonal blocks of equal size.
+
+    Attributes:
+        units: (n,) whose they are.
+        members: (n, size): their columns.
+        inverse: (n, size, size) of P; the identity once a unit is gone.
+        gram: (n, size, size) of G.
+    """
+
+    units: Columns
+    members: Columns
+    inverse: Floats
+    gram: Floats
+
+    def change(self, Z: Floats, A: Floats) -> None:
+        """Follows P - ZZ' and G - AZ' - ZA'."""
+        z, a = Z[self.members], A[self.members]
+        cross = a @ z.transpose(0, 2, 1)
+        self.inverse[...] -= z @ z.transpose(0, 2, 1)
+        self.gram[...] -= cross + cross.transpose(0, 2, 1)
+
+    def drop(self, unit: int) -> None:
+        """Lets a unit cost nothing any more."""
+        gone = self.units == unit
+        self.inverse[gone] = np.eye(self.members.shape[1])
+        self.gram[gone] = 0
+
+    def costs(self) -> Floats:
+        """(n,) tr(B_u P_uu^(-1) B_u')."""
+        if self.members.shape[1] == 1:
+            found = self.gram[:, 0, 0] / self.inverse[:, 0, 0]
+        else:
+            found = np.trace(np.linalg.solve(self.inverse, self.gram), axis1=1, axis2=2)
+        return np.asarray(np.maximum(found, 0))
 
 
 class _State:
-    """A reading on the way: what is kept of it, and what is lost so far."""
+    """P and G of a reading, on the columns of units that are left.
+
+    Attributes:
+        costs: (units,) float64: what each costs; 0 for those that the reading does not read.
+    """
 
     def __init__(self, reading: Reading, count: int) -> None:
-        inverse = scipy.linalg.inv(reading.covariance, check_finite=False)
+        # What stays for good is never asked for, so it need not be followed.
+        read = reading.units != NO_UNIT
+        inverse = scipy.linalg.inv(reading.covariance, check_finite=False)[np.ix_(read, read)]
         self._inverse = (inverse + inverse.T) / 2
-        # Rows that are combinations of others cost nothing, and few rows are quick.
-        self._map = _fewest_rows(reading.weight)
-        self._lost = np.zeros((len(self._map), len(self._map)))
-        self._units = reading.units
+        W = reading.weight[:, read]
+        self._gram = W.T @ W
+        self._units = reading.units[read]
         self._count = count
+        self._begin()
 
-    def costs(self) -> Floats:
-        """(units,) float64: what each costs; 0 for those that this reading does not read."""
+    def _begin(self) -> None:
+        self._waiting: list[tuple[Floats, Floats]] = []
+        self._blocks = [
+            _Blocks(self._units[members[:, 0]], members, *self._diagonal(members))
+            for members in _by_size(self._units)
+        ]
+        self.costs = self._all_costs()
+
+    def _diagonal(self, members: Columns) -> tuple[Floats, Floats]:
+        places = members[:, :, None], members[:, None, :]
+        return self._inverse[places], self._gram[places]
+
+    def _all_costs(self) -> Floats:
         found = np.zeros(self._count)
-        for members in _by_size(self._units):
-            # (units, size) columns; all blocks of one size at once.
-            blocks = self._inverse[members[:, :, None], members[:, None, :]]
-            read = self._map[:, members].transpose(1, 2, 0)
-            found[self._units[members[:, 0]]] = np.einsum(
-                "usr,usr->u", read, np.linalg.solve(blocks, read)
-            )
+        for blocks in self._blocks:
+            found[blocks.units] = blocks.costs()
         return found
 
     def remove(self, unit: int) -> None:
         """Takes a unit away."""
-        columns = np.flatnonzero(self._units == unit)
-        if not len(columns):
+        own = np.flatnonzero(self._units == unit)
+        if not len(own):
             return
-        block = self._inverse[np.ix_(columns, columns)]
-        read = self._map[:, columns]
-        solved = np.linalg.solve(block, self._inverse[columns])
-        self._lost += read @ np.linalg.solve(block, read.T)
-        kept = self._units != unit
-        self._map = (self._map - read @ solved)[:, kept]
-        reduced = self._inverse - self._inverse[:, columns] @ solved
-        self._inverse = reduced[np.ix_(kept, kept)]
-        self._units = self._units[kept]
+        P, G = self._inverse[:, own], self._gram[:, own]
+        for Z, A in self._waiting:
+            P = P - Z @ Z[own].T
+            G = G - A @ Z[own].T - Z @ A[own].T
+        factor = np.linalg.cholesky(P[own])
+        Z = scipy.linalg.solve_triangular(factor, P.T, lower=True).T
+        A = scipy.linalg.solve_triangular(factor, G.T, lower=True).T
+        A = A - Z @ (scipy.linalg.solve_triangular(factor, A[own], lower=True)) / 2
+        self._waiting.append((Z, A))
+        for blocks in self._blocks:
+            blocks.change(Z, A)
+            blocks.drop(unit)
+        self._units[own] = NO_UNIT
+        if sum(Z.shape[1] for Z, _ in self._waiting) >= _WAITING:
+            self._make_up()
+        else:
+            self.costs = self._all_costs()
 
-    def squares(self) -> Floats:
-        """Squares of the singular values of what is lost."""
-        return np.maximum(scipy.linalg.eigvalsh(self._lost), 0.0)
+    def _make_up(self) -> None:
+        Z = np.concatenate([Z for Z, _ in self._waiting], axis=1)
+        A = np.concatenate([A for _, A in self._waiting], axis=1)
+        left = self._units != NO_UNIT
+        Z, A, self._units = Z[left], A[left], self._units[left]
+        cross = A @ Z.T
+        self._inverse = self._inverse[np.ix_(left, left)] - Z @ Z.T
+        self._gram = self._gram[np.ix_(left, left)] - cross - cross.T
+        self._begin()
 
 
-def _fewest_rows(weight: Floats) -> Floats:
-    """R of the same R'R as W'W, with no more rows than columns."""
-    if len(weight) <= weight.shape[1]:
-        return weight
-    return np.asarray(np.linalg.qr(weight, mode="r"))
-
-
-def _by_size(units: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+def _by_size(units: Columns) -> list[Columns]:
     """(units, size) int64 for each number of columns that units have: where these columns are."""
     order = np.argsort(units, kind="stable")
     order = order[units[order] != NO_UNIT]

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import damage_measure
 from onnx_relusv.decisions import Candidate, Cost, DamageCurve
 from onnx_relusv.graph.channel_records import ChannelGroup, Channels
 from onnx_relusv.graph.channels import channel_tensors, find_channels
+from onnx_relusv.graph.twins import twins
 from onnx_relusv.opened import BlockMoments, Opened, shapes_of
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.planning import allowed_candidates, origin_of
@@ -16,7 +19,7 @@ from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered, damages, group_curves
 from onnx_relusv.pruning.elimination import eliminate
 from onnx_relusv.pruning.offer import PruningOffer, Rounding
-from onnx_relusv.pruning.readings import group_readings
+from onnx_relusv.pruning.readings import group_readings, local_twins, still_units
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.records import Block, Floats
 from onnx_relusv.refits import with_refits
@@ -26,7 +29,8 @@ from onnx_relusv.scores import scores_block
 
 def with_channels(opened: Opened) -> Opened:
     """A model with its groups of units looked into, which takes one run with all tensors shown."""
-    return replace(opened, channels=find_channels(opened.model, _shapes(opened)))
+    found = find_channels(opened.model, _shapes(opened))
+    return replace(opened, channels=replace(found, twins=twins(opened.model, found)))
 
 
 def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
@@ -123,16 +127,19 @@ def _ordered(
     with progress.stage("Order of the units", sum(len(group.units) for group in free)) as advance:
         for group in free:
             readings = group_readings(opened, channels, group, moments, weighting)
+            equal = local_twins(channels, group)
+            spare = np.flatnonzero(equal != np.arange(len(equal)))
+            still = np.setdiff1d(still_units(readings, len(equal)), spare)
+            first = [*spare.tolist(), *still.tolist()][: len(equal) - 1]
             consumers = [blocks[name] for name in group.consumers if name in blocks]
             order = {block.key: place for place, block in enumerate(opened.blocks)}
             found.append(
                 Ordered(
                     group,
-                    eliminate(readings, len(group.units)),
+                    eliminate(readings, len(group.units), first, advance),
                     tuple(sorted(consumers, key=lambda block: order[block.key])),
                 )
             )
-            advance(len(group.units))
     return tuple(found)
 
 

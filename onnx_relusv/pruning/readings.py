@@ -10,12 +10,16 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.graph.channel_records import ChannelGroup, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.pruning.elimination import NO_UNIT, Reading
-from onnx_relusv.records import Block, Floats
+from onnx_relusv.records import Block, Floats, Moments
+
+# Of the mean square: above what rounding and shrinking make of a constant, below anything that matters.
+_STILL = 1e-8
 
 
 def group_readings(
@@ -34,7 +38,11 @@ def group_readings(
         moments: Of the blocks' inputs.
         weighting: Told a block, says with which (n, out) matrix its answers are multiplied before
             they are compared; None where all count alike.
+
+    Returns:
+        With the columns of twins moved to those of the first of them.
     """
+    twins = local_twins(channels, group)
     blocks = {block.nodes[0]: block for block in opened.blocks}
     found: list[Reading] = []
     others: list[Reading] = []
@@ -48,13 +56,59 @@ def group_readings(
         else:
             others.append(_of_constant(opened, axis, units))
     scale = _mean_variance(found)
-    return found + [replace(one, covariance=scale * one.covariance) for one in others]
+    found += [replace(one, covariance=scale * one.covariance) for one in others]
+    return [_without_twins(one, twins) for one in found]
+
+
+def still_units(readings: Sequence[Reading], count: int) -> Units:
+    """Increasing: units that are read, and never vary where they are, as far as is known.
+
+    With a mean of zero such a unit is dead; another is nothing but a part of the consumers' biases.
+
+    Args:
+        readings: Of a group.
+        count: How many units it has.
+    """
+    read, varying = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    for one in readings:
+        known = one.units != NO_UNIT
+        read[one.units[known]] = True
+        varying[one.units[known & one.varies]] = True
+    return np.flatnonzero(read & ~varying)
 
 
 def _local(units: Units, group: ChannelGroup) -> Units:
     """Units by their numbers in a group, `NO_UNIT` for those of other groups."""
     inside = (units >= group.units.start) & (units < group.units.stop)
     return np.where(inside, units - group.units.start, NO_UNIT)
+
+
+def local_twins(channels: Channels, group: ChannelGroup) -> Units:
+    """(units,) int64: for every unit of a group the first that it equals, numbered within it."""
+    if channels.twins is None:
+        return np.arange(len(group.units), dtype=np.int64)
+    found: Units = channels.twins[group.units.start : group.units.stop] - group.units.start
+    return found
+
+
+def _without_twins(reading: Reading, twins: Units) -> Reading:
+    """Columns of a unit that equals another are added to that one's, and are gone."""
+    columns: dict[int, list[int]] = {}
+    for place, unit in enumerate(reading.units.tolist()):
+        columns.setdefault(unit, []).append(place)
+    weight, left = np.array(reading.weight), np.ones(len(reading.units), np.bool_)
+    for unit, own in columns.items():
+        if unit != NO_UNIT and twins[unit] != unit:
+            weight[:, columns[int(twins[unit])]] += weight[:, own]
+            left[own] = False
+    if left.all():
+        return reading
+    return Reading(
+        weight=weight[:, left],
+        covariance=reading.covariance[np.ix_(left, left)],
+        units=reading.units[left],
+        varies=reading.varies[left],
+    )
 
 
 def _of_block(
@@ -68,7 +122,19 @@ def _of_block(
             weight=weight if weighting is None else weighting @ weight,
             covariance=np.eye(geometry.columns) if seen is None else seen.covariance[group],
             units=columns,
+            varies=np.ones(len(columns), np.bool_) if seen is None else _varying(seen, group),
         )
+
+
+def _varying(moments: Moments, group: int) -> npt.NDArray[np.bool_]:
+    """(columns,) bool: where the variance, without what shrinking adds, is above rounding."""
+    shrunk, share = np.diag(moments.covariance[group]), moments.shrinkage[group]
+    if share >= 1:
+        return np.ones(len(shrunk), np.bool_)
+    variances = (shrunk - share * shrunk.mean()) / (1 - share)
+    square = np.mean(moments.mean[group] ** 2) + shrunk.mean()
+    found: npt.NDArray[np.bool_] = variances > _STILL * square
+    return found
 
 
 def _of_constant(opened: Opened, axis: ConstantAxis, units: Units) -> Reading:
@@ -76,7 +142,8 @@ def _of_constant(opened: Opened, axis: ConstantAxis, units: Units) -> Reading:
     values = Constants(opened.model).array(name)
     assert values is not None  # what is cut is constant
     weight = np.moveaxis(values.astype(np.float64), axis.axis, -1).reshape(-1, len(units))
-    return Reading(weight=weight, covariance=np.eye(len(units)), units=units)
+    everywhere = np.ones(len(units), np.bool_)
+    return Reading(weight=weight, covariance=np.eye(len(units)), units=units, varies=everywhere)
 
 
 def _mean_variance(readings: Sequence[Reading]) -> float:

@@ -21,10 +21,13 @@ class BlockUnits(ReadOnlyArrays):
         inputs: (input channels of one group,) int64, the same in all groups; `NO_UNIT` where a
             channel belongs to none.
         outputs: (output channels,) int64, likewise.
+        twins: (input channels of one group,) int64: for every one the first that it always
+            equals, or itself.
     """
 
     inputs: Units
     outputs: Units
+    twins: Units
 
     def kept(self, removed: Mask) -> Kept | None:
         """What is left of the block; None where it loses nothing.
@@ -35,7 +38,7 @@ class BlockUnits(ReadOnlyArrays):
         inputs, outputs = (_staying(units, removed) for units in (self.inputs, self.outputs))
         if len(inputs) == len(self.inputs) and len(outputs) == len(self.outputs):
             return None
-        return Kept(inputs=inputs, outputs=outputs)
+        return Kept(inputs=inputs, outputs=outputs, twins=self.twins)
 
 
 def _staying(units: Units, removed: Mask) -> Units:
@@ -57,9 +60,31 @@ def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, Bl
                 np.full(length, NO_UNIT, np.int64)
                 for length in (geometry.in_channels // geometry.groups, geometry.out_channels)
             ]
+            inputs = consumed.get(node, nothing[0])
             found[block.key] = BlockUnits(
-                inputs=consumed.get(node, nothing[0]), outputs=produced.get(node, nothing[1])
+                inputs=inputs,
+                outputs=produced.get(node, nothing[1]),
+                twins=_first_equal(inputs, channels.twins),
             )
+    return found
+
+
+def _first_equal(inputs: Units, twins: Units | None) -> Units:
+    """(channels,) int64: for every one the first that is of an equal unit.
+
+    One unit may have several channels, a Flatten's run of them: the first equals the other's
+    first, the second its second, and so on.
+    """
+    found = np.arange(len(inputs), dtype=np.int64)
+    if twins is None:
+        return found
+    first: dict[tuple[int, int], int] = {}
+    seen: dict[int, int] = {}
+    for place, unit in enumerate(inputs.tolist()):
+        if unit != NO_UNIT:
+            run = seen.get(unit, 0)
+            seen[unit] = run + 1
+            found[place] = first.setdefault((int(twins[unit]), run), place)
     return found
 
 
