@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import helper
 
-from onnx_relusv.graph.channel_records import Channels, ConstantAxis
+from onnx_relusv.graph.channel_records import NO_UNIT, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.count import node_macs
 from onnx_relusv.graph.model import Model
@@ -64,7 +64,7 @@ class CutCost:
             assert tensor is not None  # what is cut is constant
             item = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
             # An axis that no unit runs along has a length that stays.
-            pairs = [self._length(axis, channels) for axis in axes[:2]]
+            pairs = [counts_along(axis.units, channels) for axis in axes[:2]]
             while len(pairs) < 2:
                 pairs.append((1.0, np.zeros(len(self._whole))))
             whole = float(prod(constant + slope @ self._whole for constant, slope in pairs))
@@ -79,6 +79,7 @@ class CutCost:
         slopes = np.array(rows).reshape(-1, len(self._whole))
         self._lengths = _Lengths(np.array(fixed), slopes)
         self._sizes, self._macs = np.array(sizes), np.array(macs)
+        self._before = _products(self._lengths.at(self._whole))
 
     def saved(self, counts: Counts) -> tuple[float, float]:
         """Bytes and multiply-accumulates for one sample that are saved.
@@ -86,23 +87,37 @@ class CutCost:
         Args:
             counts: (groups,) int64: units that are kept.
         """
-        before, after = (self._products(each) for each in (self._whole, counts))
-        gone = before - after
+        gone = self._before - _products(self._lengths.at(counts))
         return float(self._sizes @ gone), float(self._macs @ gone)
 
-    def _products(self, counts: Counts) -> Floats:
-        return np.asarray(np.prod(self._lengths.at(counts).reshape(-1, 2), axis=1))
+    def saved_with(self, counts: Counts, place: int, options: Counts) -> tuple[Floats, Floats]:
+        """The same with one group at each of some counts, (options,) float64 each.
 
-    def _length(self, axis: ConstantAxis, channels: Channels) -> tuple[float, Floats]:
-        """What of an axis stays, and how often every group's units come along it."""
-        slope = np.array(
-            [
-                np.sum((axis.units >= group.units.start) & (axis.units < group.units.stop))
-                / max(len(group.units), 1)
-                for group in channels.groups
-            ]
-        )
-        return float(np.sum(axis.units < 0)), slope
+        Args:
+            counts: (groups,) int64.
+            place: Which group.
+            options: (options,) int64: units that are kept of it.
+        """
+        steps = np.multiply.outer(options - counts[place], self._lengths.slopes[:, place])
+        gone = self._before - _products(self._lengths.at(counts) + steps)
+        return gone @ self._sizes, gone @ self._macs
+
+
+def _products(lengths: Floats) -> Floats:
+    """Of pairs of axes: (..., 2 n) to (..., n)."""
+    return np.asarray(lengths[..., 0::2] * lengths[..., 1::2])
+
+
+def counts_along(units: Units, channels: Channels) -> tuple[float, Floats]:
+    """What of an axis stays, and how often every group's units come along it, on average."""
+    slope = np.array(
+        [
+            np.sum((units >= group.units.start) & (units < group.units.stop))
+            / max(len(group.units), 1)
+            for group in channels.groups
+        ]
+    )
+    return float(np.sum(units == NO_UNIT)), slope
 
 
 def _by_use(channels: Channels) -> dict[tuple[int, int], list[ConstantAxis]]:

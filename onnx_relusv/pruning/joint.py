@@ -2,24 +2,38 @@
 
 What a group of units saves depends on the groups before and behind it, whose weights it shares, so
 a plan is no knapsack. It is searched for: from a start, the step with the least damage for what it
-saves is taken again and again, until the budgets are kept; then exchanges of one step against
-another are made as long as they take damage away. That finds a good plan, not surely the best.
+saves is taken again and again, until the budgets are kept; then single steps and pairs of them are
+taken as long as they take damage away. That finds a good plan, not surely the best.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_relusv.records import Floats, ReadOnlyArrays
 
 State = tuple[int, ...]
-# Told the option of every item, says what all of it costs: one number a budget.
-CostOf = Callable[[State], Floats]
-# How far a step of an exchange may go, in options.
+# How far a step of a pair may go, in options.
 _REACH = 4
+# Pairs are picked by what their steps cost one by one, and so many are looked at closely.
+_LOOKED_AT = 48
 _LEAST_SAVING = 1e-9
-_LEAST_GAIN = 1e-9
+_LEAST_GAIN = 1e-4
+
+
+class Costs(Protocol):
+    """What states cost."""
+
+    def of(self, state: State) -> Floats:
+        """(budgets,) of a state."""
+        ...
+
+    def options(self, state: State, item: int) -> Floats:
+        """(options, budgets): of the state with one item at each of its options."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,21 +42,21 @@ class Joint(ReadOnlyArrays):
 
     Attributes:
         damages: Of every item, (options,) float64 from 0 on; they add up.
-        cost: What a state costs.
+        costs: What states cost.
         limits: (budgets,) float64, positive.
     """
 
     damages: Sequence[Floats]
-    cost: CostOf
+    costs: Costs
     limits: Floats
 
     def damage(self, state: State) -> float:
         """The sum of a state's damages."""
         return float(sum(own[place] for own, place in zip(self.damages, state, strict=True)))
 
-    def excess(self, state: State) -> float:
-        """What is spent of the budget that is missed most; at most 1 where all are kept."""
-        return float(np.max(self.cost(state) / self.limits))
+    def keeps(self, state: State) -> bool:
+        """Whether a state keeps all budgets."""
+        return bool(np.all(self.costs.of(state) <= self.limits))
 
     def best(self, starts: Sequence[State]) -> State | None:
         """The state with the least damage that is found from any of the starts.
@@ -50,37 +64,35 @@ class Joint(ReadOnlyArrays):
         Returns:
             None where no start leads to one that keeps the budgets.
         """
-        found = []
-        for start in starts:
-            reached = self._descended(start)
-            if reached is not None:
-                found.append(self._exchanged(reached))
-        return min(found, key=self.damage, default=None)
+        reached = {self._descended(start) for start in starts} - {None}
+        found = [self._exchanged(state) for state in reached if state is not None]
+        return min(found, key=lambda state: (self.damage(state), state), default=None)
 
     def cheapest(self, start: State) -> State:
-        """The state that misses the budgets least, each item moved to its cheapest option."""
+        """A state that misses the budgets least, each item moved to its cheapest option."""
         state = start
         for item in range(len(self.damages)):
-            state = min(self._moves(state, item), key=self.excess)
+            excess = np.max(self.costs.options(state, item) / self.limits, axis=1)
+            state = _with(state, item, int(np.argmin(excess)))
         return state
 
     def _descended(self, state: State) -> State | None:
-        spent = self.cost(state)
+        spent = self.costs.of(state)
         while np.any(spent > self.limits):
             over = spent > self.limits
             best, least, reached = None, np.inf, spent
-            for item in range(len(self.damages)):
-                for moved in self._moves(state, item):
-                    costs = self.cost(moved)
-                    # No more is wanted than what is missing.
-                    saved = spent - np.maximum(costs, self.limits)
-                    price = float(np.sum((saved / self.limits)[over]))
-                    if price <= _LEAST_SAVING:
-                        continue
-                    more = self.damages[item][moved[item]] - self.damages[item][state[item]]
-                    rate = max(more, 0.0) / price
-                    if rate < least:
-                        best, least, reached = moved, rate, costs
+            for item, own in enumerate(self.damages):
+                costs = self.costs.options(state, item)
+                # No more is wanted than what is missing.
+                saved = (spent - np.maximum(costs, self.limits)) / self.limits
+                price = saved[:, over].sum(axis=1)
+                more = np.maximum(own - own[state[item]], 0)
+                rates = np.where(
+                    price > _LEAST_SAVING, more / np.maximum(price, _LEAST_SAVING), np.inf
+                )
+                place = int(np.argmin(rates))
+                if rates[place] < least:
+                    best, least, reached = _with(state, item, place), rates[place], costs[place]
             if best is None:
                 return None
             state, spent = best, reached
@@ -88,44 +100,65 @@ class Joint(ReadOnlyArrays):
 
     def _exchanged(self, state: State) -> State:
         while True:
-            better = self._relaxed(state) or self._swapped(state)
+            steps = _Steps(self, state)
+            better = next(self._better(state, steps), None)
             if better is None:
                 return state
             state = better
 
-    def _relaxed(self, state: State) -> State | None:
-        """A single step that takes damage away and keeps the budgets."""
-        now = self.damage(state)
-        found = [
-            moved
-            for item in range(len(self.damages))
-            for moved in self._moves(state, item)
-            if self.damage(moved) < now * (1 - _LEAST_GAIN) and self.excess(moved) <= 1
-        ]
-        return min(found, key=self.damage, default=None)
+    def _better(self, state: State, steps: "_Steps") -> Iterator[State]:
+        """States with less damage that keep the budgets, what gains most first."""
+        enough = -_LEAST_GAIN * self.damage(state)
+        single = np.flatnonzero((steps.damages < enough) & np.all(steps.costs <= steps.left, axis=1))
+        if len(single):
+            yield steps.taken(int(single[np.argmin(steps.damages[single])]))
+        near = np.flatnonzero(steps.is_near)
+        gains = steps.damages[near][:, None] + steps.damages[near]
+        apart = steps.items[near][:, None] != steps.items[near]
+        fits = np.ones_like(apart)
+        for own, left in zip(steps.costs[near].T, steps.left, strict=True):
+            fits &= own[:, None] + own <= left
+        firsts, seconds = np.nonzero((gains < enough) & apart & fits)
+        for place in np.argsort(gains[firsts, seconds], kind="stable")[: 2 * _LOOKED_AT : 2]:
+            # Each pair is there in both orders.
+            moved = steps.taken(int(near[firsts[place]]), int(near[seconds[place]]))
+            if self.keeps(moved):
+                yield moved
 
-    def _swapped(self, state: State) -> State | None:
-        """Two steps, one of which does harm, that together take damage away."""
-        now = self.damage(state)
-        for first in range(len(self.damages)):
-            for paid in self._near(state, first):
-                if self.damage(paid) >= now * 2:
-                    continue
-                for second in range(len(self.damages)):
-                    if second == first:
-                        continue
-                    for moved in self._near(paid, second):
-                        if self.damage(moved) < now * (1 - _LEAST_GAIN) and self.excess(moved) <= 1:
-                            return moved
-        return None
 
-    def _moves(self, state: State, item: int) -> list[State]:
-        return [_with(state, item, place) for place in range(len(self.damages[item]))]
+class _Steps:
+    """All single steps from a state.
 
-    def _near(self, state: State, item: int) -> list[State]:
-        low, high = state[item] - _REACH, state[item] + _REACH + 1
-        places = range(max(low, 0), min(high, len(self.damages[item])))
-        return [_with(state, item, place) for place in places if place != state[item]]
+    Attributes:
+        items, places: (steps,) int64: which item goes to which option.
+        damages: (steps,) float64: how much more damage there is.
+        costs: (steps, budgets) float64: how much more is spent.
+        left: (budgets,) float64: what is left to spend.
+        is_near: (steps,) bool: whether a step is no longer than `_REACH`.
+    """
+
+    def __init__(self, joint: Joint, state: State) -> None:
+        spent = joint.costs.of(state)
+        self.left = joint.limits - spent
+        self._state = state
+        lengths = [len(own) for own in joint.damages]
+        self.items: npt.NDArray[np.int64] = np.repeat(np.arange(len(lengths)), lengths)
+        self.places: npt.NDArray[np.int64] = np.concatenate([np.arange(n) for n in lengths])
+        self.damages: Floats = np.concatenate(
+            [own - own[place] for own, place in zip(joint.damages, state, strict=True)]
+        )
+        self.costs: Floats = np.concatenate(
+            [joint.costs.options(state, item) - spent for item in range(len(lengths))]
+        )
+        distance = np.abs(self.places - np.array(state)[self.items])
+        self.is_near = (distance > 0) & (distance <= _REACH)
+
+    def taken(self, *steps: int) -> State:
+        """The state after some steps."""
+        state = self._state
+        for step in steps:
+            state = _with(state, int(self.items[step]), int(self.places[step]))
+        return state
 
 
 def _with(state: State, item: int, place: int) -> State:

@@ -1,0 +1,218 @@
+"""What a plan of removed units and double layers costs; quick, since planning asks often.
+
+The items of a plan are groups, whose options are numbers of units that are kept, and blocks, whose
+options are double layers, or none. A double layer of a block that has lost channels is smaller
+too, and is none any more where its rank is no lower than that of all that is left, or where it would
+not save bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from onnx_relusv import forms
+from onnx_relusv.allocation import Origin
+from onnx_relusv.candidates import item_size
+from onnx_relusv.cost import block_macs, block_numbers, candidate_cost
+from onnx_relusv.decisions import Candidate, Cost, Kept
+from onnx_relusv.graph.channel_records import NO_UNIT, Channels
+from onnx_relusv.pruning.cost import Counts, CutCost, counts_along
+from onnx_relusv.pruning.joint import State
+from onnx_relusv.pruning.units import BlockUnits
+from onnx_relusv.records import Block, Floats
+from onnx_relusv.reduction import reduced_block
+
+Layer = Candidate | None
+
+
+@dataclass(frozen=True, eq=False)
+class GroupItem:
+    """A group that may lose units.
+
+    Attributes:
+        place: Among all groups of the model.
+        counts: Decreasing from all: how many units may be kept.
+    """
+
+    place: int
+    counts: Counts
+
+
+@dataclass(frozen=True, eq=False)
+class BlockItem:
+    """A block that may become a double layer.
+
+    Attributes:
+        block: The block.
+        layers: What it may become; None, to stay in its form, is the first.
+    """
+
+    block: Block
+    layers: tuple[Layer, ...]
+
+
+class PlanCost:
+    """What the states of a plan cost.
+
+    Args:
+        groups: The first items of a state.
+        blocks: The others.
+        channels: The model's groups.
+        units: Of the blocks' channels, by key.
+        cut: What cuts save.
+        origin: What plans are for.
+        names: Of the costs that have budgets.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[GroupItem],
+        blocks: Sequence[BlockItem],
+        channels: Channels,
+        units: Mapping[str, BlockUnits],
+        cut: CutCost,
+        origin: Origin,
+        names: Sequence[str],
+    ) -> None:
+        self._groups, self._blocks = groups, blocks
+        self._cut, self._origin, self._names = cut, origin, names
+        self._whole = np.array([len(group.units) for group in channels.groups], np.int64)
+        self._sizes = [_Size(item.block, units.get(item.block.key), channels) for item in blocks]
+        self._more = cache(self._compared)
+
+    def kept(self, state: State) -> Counts:
+        """(groups,) int64: how many units of every group of the model a state keeps."""
+        found = self._whole.copy()
+        for item, place in zip(self._groups, state, strict=False):
+            found[item.place] = item.counts[place]
+        return found
+
+    def layers(self, state: State) -> dict[str, Candidate]:
+        """By key, the double layers that a state really has."""
+        counts, found = self.kept(state), dict[str, Candidate]()
+        for number, place in enumerate(state[len(self._groups) :]):
+            layer = self._blocks[number].layers[place]
+            if layer is not None and self._more(number, self._sizes[number].at(counts), place)[2]:
+                found[self._blocks[number].block.key] = layer
+        return found
+
+    def total(self, state: State) -> Cost:
+        """What the model costs in a state."""
+        saved, spared = self._cut.saved(self.kept(state))
+        return self._cost(saved, spared, self._layered(state, self.kept(state)))
+
+    def of(self, state: State) -> Floats:
+        """(budgets,) of a state."""
+        cost = self.total(state)
+        return np.array([getattr(cost, name) for name in self._names], np.float64)
+
+    def options(self, state: State, item: int) -> Floats:
+        """(options, budgets): of the state with one item at each of its options."""
+        counts = self.kept(state)
+        if item >= len(self._groups):
+            saved, spared = self._cut.saved(counts)
+            number = item - len(self._groups)
+            others = self._layered(state, counts, {number})
+            size = self._sizes[number].at(counts)
+            more = [
+                others + self._more(number, size, place)[:2]
+                for place in range(len(self._blocks[number].layers))
+            ]
+            return self._costs(np.full(len(more), saved), np.full(len(more), spared), more)
+        group = self._groups[item]
+        saved_each, spared_each = self._cut.saved_with(counts, group.place, group.counts)
+        touched = {
+            number
+            for number, size in enumerate(self._sizes)
+            if size.depends_on(group.place) and state[len(self._groups) + number]
+        }
+        others, more = self._layered(state, counts, touched), []
+        for count in group.counts:
+            counts[group.place] = count
+            more.append(
+                others
+                + sum(
+                    (
+                        np.array(
+                            self._more(
+                                number,
+                                self._sizes[number].at(counts),
+                                state[len(self._groups) + number],
+                            )[:2]
+                        )
+                        for number in touched
+                    ),
+                    np.zeros(2),
+                )
+            )
+        return self._costs(saved_each, spared_each, more)
+
+    def _costs(self, saved: Floats, spared: Floats, more: Sequence[Floats]) -> Floats:
+        costs = [self._cost(*each) for each in zip(saved, spared, more, strict=True)]
+        return np.array([[getattr(cost, name) for name in self._names] for cost in costs], float)
+
+    def _cost(self, saved: float, spared: float, more: Floats) -> Cost:
+        total = self._origin.total
+        return Cost(
+            bytes=int(total.bytes + self._origin.added_bytes - saved + more[0]),
+            macs=int(total.macs - spared + more[1]),
+        )
+
+    def _layered(self, state: State, counts: Counts, without: set[int] | None = None) -> Floats:
+        """Bytes and MACs that the double layers take beyond what is left of their blocks."""
+        found = np.zeros(2)
+        for number, place in enumerate(state[len(self._groups) :]):
+            if place and number not in (without or ()):
+                found += self._more(number, self._sizes[number].at(counts), place)[:2]
+        return found
+
+    def _compared(
+        self, number: int, size: tuple[int, int], place: int
+    ) -> tuple[float, float, bool]:
+        """Bytes and MACs of a double layer less those of what is left, and whether it is one."""
+        layer, block = self._blocks[number].layers[place], self._blocks[number].block
+        if layer is None:
+            return 0.0, 0.0, False
+        left = _of_size(block, *size)
+        if layer.rank >= forms.largest_rank(layer.form, left.geometry):
+            return 0.0, 0.0, False
+        cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
+        bytes_more = cost.bytes - block_numbers(left) * item_size(block)
+        macs_more = cost.macs - block_macs(left)
+        if bytes_more >= 0 or macs_more > 0:
+            return 0.0, 0.0, False
+        return float(bytes_more), float(macs_more), True
+
+
+class _Size:
+    """How many channels of a block are left, by how many units of every group are."""
+
+    def __init__(self, block: Block, units: BlockUnits | None, channels: Channels) -> None:
+        geometry = block.geometry
+        inputs = np.full(geometry.in_channels // geometry.groups, NO_UNIT, np.int64)
+        outputs = np.full(geometry.out_channels, NO_UNIT, np.int64)
+        if units is not None:
+            inputs, outputs = units.inputs, units.outputs
+        (self._in_fixed, self._in_slope), (self._out_fixed, self._out_slope) = (
+            counts_along(each, channels) for each in (inputs, outputs)
+        )
+
+    def at(self, counts: Counts) -> tuple[int, int]:
+        """Input channels of one group, and output channels."""
+        inputs = self._in_fixed + self._in_slope @ counts
+        outputs = self._out_fixed + self._out_slope @ counts
+        return round(float(inputs)), round(float(outputs))
+
+    def depends_on(self, place: int) -> bool:
+        """Whether a group is among those that count."""
+        return bool(self._in_slope[place] or self._out_slope[place])
+
+
+def _of_size(block: Block, inputs: int, outputs: int) -> Block:
+    """A block with so many channels left; which ones does not count."""
+    geometry = block.geometry
+    if (inputs * geometry.groups, outputs) == (geometry.in_channels, geometry.out_channels):
+        return block
+    return reduced_block(block, Kept(inputs=np.arange(inputs), outputs=np.arange(outputs)))
