@@ -67,14 +67,14 @@ class Joint(ReadOnlyArrays):
     def _descended(self, state: State) -> State | None:
         spent = self.cost(state)
         while np.any(spent > self.limits):
-            over = spent > self.limits
             best, least, reached = None, np.inf, spent
             for item in range(len(self.damages)):
                 for moved in self._moves(state, item):
                     costs = self.cost(moved)
-                    # No more is wanted than what is missing.
-                    saved = spent - np.maximum(costs, self.limits)
-                    price = float(np.sum((saved / self.limits)[over]))
+                    # No more is wanted than what is missing, and what another budget then misses
+                    # counts against it: so every step brings the budgets nearer, and there is an end.
+                    saved = np.maximum(spent, self.limits) - np.maximum(costs, self.limits)
+                    price = float(np.sum(saved / self.limits))
                     if price <= _LEAST_SAVING:
                         continue
                     more = self.damages[item][moved[item]] - self.damages[item][state[item]]
