@@ -81,7 +81,9 @@ def test_the_map_is_the_least_squares_answer_of_the_kept_inputs(name: str) -> No
     biases = found.bias.reshape(geometry.groups, -1)
     for group in range(geometry.groups):
         chosen = rows(geometry, left, group)
-        answers = x[group] @ linear.weight[group].T + linear.bias.reshape(geometry.groups, -1)[group]
+        answers = (
+            x[group] @ linear.weight[group].T + linear.bias.reshape(geometry.groups, -1)[group]
+        )
         seen = np.column_stack([x[group][:, columns(geometry, left)], np.ones(x.shape[1])])
         best = np.linalg.lstsq(seen, answers[:, chosen], rcond=None)[0]
         np.testing.assert_allclose(found.weight[group], best[:-1].T, rtol=EXACT, atol=EXACT)
@@ -142,7 +144,10 @@ def test_what_is_left_computes_what_the_whole_one_does_with_zeros(name: str) -> 
     np.testing.assert_allclose(found, np.take(expected, left.outputs, axis=axis), atol=1e-12)
     gone = np.setdiff1d(np.arange(geometry.out_channels), left.outputs)
     assert not np.take(expected, gone, axis=axis).any()
-    assert (small.source_shape, small.output_shape) == ((1, *narrow.shape[1:]), (1, *found.shape[1:]))
+    assert (small.source_shape, small.output_shape) == (
+        (1, *narrow.shape[1:]),
+        (1, *found.shape[1:]),
+    )
     assert small.geometry == reduced_geometry(geometry, left)
     assert (small.geometry.groups, small.key) == (geometry.groups, whole.key)
 

@@ -66,7 +66,9 @@ def test_the_value_is_the_mean_divergence(form: Form, count: int) -> None:
     linear, rows, _, _ = case(geometry, count)
     factors = double_layer(form, geometry, linear, None, 2)
     expected = divergence_of_logits(rows.target[0], answered(geometry, factors, rows))
-    assert objective(geometry).value(factors, rows) == pytest.approx(expected, rel=ROUNDING, abs=1e-7)
+    assert objective(geometry).value(factors, rows) == pytest.approx(
+        expected, rel=ROUNDING, abs=1e-7
+    )
 
 
 def test_the_slope_is_the_derivative_on_the_chosen_rows() -> None:

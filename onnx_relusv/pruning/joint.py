@@ -71,8 +71,8 @@ class Joint(ReadOnlyArrays):
             for item in range(len(self.damages)):
                 for moved in self._moves(state, item):
                     costs = self.cost(moved)
-                    # No more is wanted than what is missing, and what another budget then misses
-                    # counts against it: so every step brings the budgets nearer, and there is an end.
+                    # No more is wanted than what is missing. What another budget then misses counts
+                    # against it: so every step brings the budgets nearer, and there is an end.
                     saved = np.maximum(spent, self.limits) - np.maximum(costs, self.limits)
                     price = float(np.sum(saved / self.limits))
                     if price <= _LEAST_SAVING:

@@ -181,7 +181,9 @@ def test_several_open_blocks(numbers: tuple[int, ...], tmp_path: Path) -> None:
 
 def test_an_open_block_without_a_map_is_an_error(tmp_path: Path) -> None:
     searched = network(tmp_path)
-    found = tail(searched.model, searched.blocks[2:], {}, searched.blocks, {"g": normal(3, 16)}, "y")
+    found = tail(
+        searched.model, searched.blocks[2:], {}, searched.blocks, {"g": normal(3, 16)}, "y"
+    )
     with pytest.raises(KeyError, match=searched.blocks[3].key):
         found.feeds({searched.blocks[2].key: searched.linear(searched.blocks[2])})
 

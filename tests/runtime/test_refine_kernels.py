@@ -11,7 +11,9 @@ from onnx_relusv.runtime.session import CPU
 ROUNDING = 1e-5
 
 
-def feeds(count: int, *, scale: float = 1.0, columns: int = 6, rows: int = 4) -> dict[str, np.ndarray]:
+def feeds(
+    count: int, *, scale: float = 1.0, columns: int = 6, rows: int = 4
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(count)
 
     def drawn(*shape: int, size: float = 1.0) -> np.ndarray:
