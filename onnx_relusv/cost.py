@@ -59,23 +59,28 @@ def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
     )
 
 
-def refit_bytes(block: Block, nodes: Sequence[NodeProto]) -> int:
-    """What a block adds to the file at most when it gets other values in its own form.
+def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int:
+    """What a block adds to the file when it gets other values in its own form.
 
     Args:
         block: The block.
         nodes: Of the file.
+        item_size: Bytes of one stored number.
 
     Returns:
-        Nothing where it has a bias; a bias, and for a MatMul the node that adds it, otherwise.
+        An upper bound: longer names, and where it has no bias of its own, a bias and what adds it.
     """
-    own = [nodes[index] for index in block.nodes]
-    if len(own[0].input) > 2 or any(node.op_type != "Identity" for node in own[1:]):
-        return 0
-    # Eight bytes are the largest that a number takes.
-    numbers = 8 * block.geometry.out_channels
-    names = 7 * (len(block.key.encode()) + _SUFFIX)
-    return numbers + _INITIALIZER_OVERHEAD + _NODE_OVERHEAD + names
+    new = len(block.key.encode()) + _SUFFIX
+    # The weight's name goes; that of a bias may be in use elsewhere.
+    names = 3 * max(2 * new - len(block.weight.encode()), 0)
+    constants = block.original_bytes - sum(nodes[index].ByteSize() for index in block.nodes)
+    missing = item_size * block_numbers(block) - constants
+    if missing <= 0:
+        return names
+    overhead = _INITIALIZER_OVERHEAD
+    if block.geometry.kind == "matmul":
+        overhead += _NODE_OVERHEAD + 3 * new
+    return missing + overhead + names
 
 
 def reduced_cost(block: Block, left: Block) -> Cost:

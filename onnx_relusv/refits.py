@@ -7,6 +7,7 @@ are fitted to what they get, as double layers are, in their own form.
 from dataclasses import replace
 
 from onnx_relusv import forms
+from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import refit_bytes
 from onnx_relusv.decisions import Choice, Plan
 from onnx_relusv.graph.dependents import dependents
@@ -23,9 +24,11 @@ def refittable(opened: Opened, planning: PlanOptions) -> tuple[Block, ...]:
 
 
 def reserved_bytes(opened: Opened, planning: PlanOptions) -> int:
-    """What all refits together add to a file at most: biases of blocks that have none."""
+    """What all refits together add to a file at most."""
     nodes = opened.model.proto.graph.node
-    return sum(refit_bytes(block, nodes) for block in refittable(opened, planning))
+    return sum(
+        refit_bytes(block, nodes, item_size(block)) for block in refittable(opened, planning)
+    )
 
 
 def with_refits(plan: Plan, opened: Opened, planning: PlanOptions) -> Plan:

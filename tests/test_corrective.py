@@ -82,9 +82,13 @@ def test_the_better_plan_is_taken(
     if not correction.taken:
         assert found.plan.choices == first.plan.choices
     assert found.plan.size <= 0.6
-    # Each choice says what it does by itself, whatever it was chosen by.
+    # Each choice says what it does by itself, whatever it was chosen by; what keeps its form,
+    # fitted anew or not, was never tried.
+    assert {"double_layer", "refit"} <= {choice.action for choice in found.plan.choices}
     for choice in found.plan.choices:
-        if choice.action != "keep":
+        if choice.action in ("keep", "refit"):
+            assert choice.damage is None
+        else:
             own = case.offer.candidates[choice.key]
             assert choice.damage == next(
                 one.damage for one in own if (one.form, one.rank) == (choice.form, choice.rank)

@@ -85,12 +85,29 @@ def test_a_drop_goes_with_damage() -> None:
 
 
 def test_methods() -> None:
-    assert PlanOptions().method == "auto"
-    assert PlanOptions(method="double-layer").method == "double-layer"
-    with pytest.raises(UsageError, match="not there yet; use double-layer"):
-        PlanOptions(method="harmonic")
-    with pytest.raises(UsageError, match="use auto or double-layer"):
+    assert PlanOptions().method == "double-layer"
+    for method in ("auto", "double-layer", "harmonic"):
+        assert PlanOptions(method=method).method == method
+    with pytest.raises(UsageError, match="use auto, double-layer, harmonic"):
         PlanOptions(method="magnitude")
+
+
+def test_numbers_of_channels_are_for_units() -> None:
+    made = PlanOptions(method="harmonic", round_to=8, keep_at_least=4)
+    assert (made.round_to, made.keep_at_least) == (8, 4)
+    for name in ("round_to", "keep_at_least"):
+        with pytest.raises(UsageError, match="use a number from 1 on"):
+            PlanOptions(method="harmonic", **{name: 0})
+        with pytest.raises(UsageError, match="use --method harmonic"):
+            PlanOptions(**{name: 2})
+
+
+@pytest.mark.parametrize("method", ["auto", "harmonic"])
+def test_a_latency_is_for_double_layers(method: str) -> None:
+    budgets = Budgets(latency=0.5)
+    assert PlanOptions(budgets=budgets).budgets.latency == 0.5
+    with pytest.raises(UsageError, match="use --method double-layer"):
+        PlanOptions(budgets=budgets, method=method)
 
 
 @pytest.mark.parametrize(

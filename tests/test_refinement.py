@@ -46,6 +46,8 @@ CASES = {
     "spatial": Case(CONV, "spatial"),
     "spatial, shortcut, consumers": Case(CONV, "spatial", RELU, True, True),
     "tucker": Case(CONV, "tucker"),
+    "dense": Case(CONV, "dense"),
+    "dense, groups, shortcut": Case(conv(4, 6, (3, 2), groups=2), "dense", clip(0.8), True),
     "channel, groups": Case(conv(4, 6, (3, 2), groups=2), "channel", prelu(*SLOPES)),
     "spatial, groups, shortcut": Case(conv(4, 6, (3, 2), groups=2), "spatial", RELU, True),
     "tucker, groups, shortcut": Case(conv(4, 6, (3, 2), groups=2), "tucker", RELU, True),

@@ -97,7 +97,8 @@ def test_a_moved_core_is_worse(name: str) -> None:
     rng = np.random.default_rng(3)
     for size in (1e-3, 1e-2, 1e-1):
         step = rng.standard_normal(factors.core.shape)
-        moved = composed(geometry, replace(factors, core=factors.core + size * step))
+        first, core, second = factors.matrices
+        moved = composed(geometry, replace(factors, matrices=(first, core + size * step, second)))
         assert gap(linear, seen, moved) > least
     # The plain answer, best for C = I, is worse where C is not.
     other = double_layer("tucker", geometry, linear, None, 4)

@@ -33,8 +33,13 @@ class Tail(ReadOnlyArrays):
     examples: Mapping[str, np.ndarray]
 
     def feeds(self, dense: Mapping[str, LinearMap]) -> dict[str, np.ndarray]:
-        """The inputs that stand for linear maps in the blocks' places, by their keys."""
-        found = _constants(self.model, self.blocks, dense)
+        """The inputs that stand for linear maps in the blocks' places, by their keys.
+
+        Raises:
+            KeyError: One of the blocks has none.
+        """
+        own = {block.key: dense[block.key] for block in self.blocks}
+        found = _constants(self.model, self.blocks, own)
         # A bias of zeros has no node of its own, or another shape.
         return {
             name: np.ascontiguousarray(np.broadcast_to(found.get(name, 0), example.shape)).astype(

@@ -41,6 +41,15 @@ class Ordered:
     elimination: Elimination
     consumers: tuple[Block, ...]
 
+    @property
+    def units(self) -> int:
+        """How many units the group has."""
+        return len(self.group.units)
+
+    def level(self, kept: int) -> float:
+        """The level with so many units kept."""
+        return float(self.elimination.levels[self.units - kept])
+
     def removed(self, total: int, kept: int) -> Mask:
         """(total,) bool: all units of the model but those of this group that go."""
         found = np.zeros(total, np.bool_)

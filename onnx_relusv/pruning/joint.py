@@ -44,19 +44,26 @@ class Joint(ReadOnlyArrays):
         damages: Of every item, (options,) float64 from 0 on; they add up.
         costs: What states cost.
         limits: (budgets,) float64, positive.
+        moving: The items that may leave where they start; None for all.
     """
 
     damages: Sequence[Floats]
     costs: Costs
     limits: Floats
+    moving: tuple[int, ...] | None = None
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """The items that may move."""
+        return tuple(range(len(self.damages))) if self.moving is None else self.moving
 
     def damage(self, state: State) -> float:
         """The sum of a state's damages."""
         return float(sum(own[place] for own, place in zip(self.damages, state, strict=True)))
 
-    def keeps(self, state: State) -> bool:
-        """Whether a state keeps all budgets."""
-        return bool(np.all(self.costs.of(state) <= self.limits))
+    def excess(self, state: State) -> float:
+        """What is spent of the budget that is missed most; at most 1 where all are kept."""
+        return float(np.max(self.costs.of(state) / self.limits))
 
     def best(self, starts: Sequence[State]) -> State | None:
         """The state with the least damage that is found from any of the starts.
@@ -71,7 +78,7 @@ class Joint(ReadOnlyArrays):
     def cheapest(self, start: State) -> State:
         """A state that misses the budgets least, each item moved to its cheapest option."""
         state = start
-        for item in range(len(self.damages)):
+        for item in self.items:
             excess = np.max(self.costs.options(state, item) / self.limits, axis=1)
             state = _with(state, item, int(np.argmin(excess)))
         return state
@@ -79,13 +86,14 @@ class Joint(ReadOnlyArrays):
     def _descended(self, state: State) -> State | None:
         spent = self.costs.of(state)
         while np.any(spent > self.limits):
-            over = spent > self.limits
             best, least, reached = None, np.inf, spent
-            for item, own in enumerate(self.damages):
+            for item in self.items:
+                own = self.damages[item]
                 costs = self.costs.options(state, item)
-                # No more is wanted than what is missing.
-                saved = (spent - np.maximum(costs, self.limits)) / self.limits
-                price = saved[:, over].sum(axis=1)
+                # No more is wanted than what is missing. What another budget then misses counts
+                # against it: so every step brings the budgets nearer, and there is an end.
+                saved = np.maximum(spent, self.limits) - np.maximum(costs, self.limits)
+                price = (saved / self.limits).sum(axis=1)
                 more = np.maximum(own - own[state[item]], 0)
                 rates = np.where(
                     price > _LEAST_SAVING, more / np.maximum(price, _LEAST_SAVING), np.inf
@@ -109,7 +117,9 @@ class Joint(ReadOnlyArrays):
     def _better(self, state: State, steps: "_Steps") -> Iterator[State]:
         """States with less damage that keep the budgets, what gains most first."""
         enough = -_LEAST_GAIN * self.damage(state)
-        single = np.flatnonzero((steps.damages < enough) & np.all(steps.costs <= steps.left, axis=1))
+        single = np.flatnonzero(
+            (steps.damages < enough) & np.all(steps.costs <= steps.left, axis=1)
+        )
         if len(single):
             yield steps.taken(int(single[np.argmin(steps.damages[single])]))
         near = np.flatnonzero(steps.is_near)
@@ -122,7 +132,7 @@ class Joint(ReadOnlyArrays):
         for place in np.argsort(gains[firsts, seconds], kind="stable")[: 2 * _LOOKED_AT : 2]:
             # Each pair is there in both orders.
             moved = steps.taken(int(near[firsts[place]]), int(near[seconds[place]]))
-            if self.keeps(moved):
+            if self.excess(moved) <= 1:
                 yield moved
 
 
@@ -141,16 +151,14 @@ class _Steps:
         spent = joint.costs.of(state)
         self.left = joint.limits - spent
         self._state = state
-        lengths = [len(own) for own in joint.damages]
-        self.items: npt.NDArray[np.int64] = np.repeat(np.arange(len(lengths)), lengths)
-        self.places: npt.NDArray[np.int64] = np.concatenate([np.arange(n) for n in lengths])
-        self.damages: Floats = np.concatenate(
-            [own - own[place] for own, place in zip(joint.damages, state, strict=True)]
-        )
-        self.costs: Floats = np.concatenate(
-            [joint.costs.options(state, item) - spent for item in range(len(lengths))]
-        )
-        distance = np.abs(self.places - np.array(state)[self.items])
+        lengths = [len(joint.damages[item]) for item in joint.items]
+        self.items: npt.NDArray[np.int64] = np.repeat(np.array(joint.items, np.int64), lengths)
+        self.places: npt.NDArray[np.int64] = _joined([np.arange(n) for n in lengths], np.int64)
+        gains = [joint.damages[item] - joint.damages[item][state[item]] for item in joint.items]
+        self.damages: Floats = _joined(gains, np.float64)
+        more = [joint.costs.options(state, item) - spent for item in joint.items]
+        self.costs: Floats = np.concatenate([*more, np.zeros((0, len(spent)))])
+        distance = np.abs(self.places - np.array(state, np.int64)[self.items])
         self.is_near = (distance > 0) & (distance <= _REACH)
 
     def taken(self, *steps: int) -> State:
@@ -159,6 +167,10 @@ class _Steps:
         for step in steps:
             state = _with(state, int(self.items[step]), int(self.places[step]))
         return state
+
+
+def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([*parts, np.zeros(0, dtype)])
 
 
 def _with(state: State, item: int, place: int) -> State:

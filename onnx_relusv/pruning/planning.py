@@ -18,8 +18,9 @@ from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered, damages, group_curves
 from onnx_relusv.pruning.elimination import eliminate
-from onnx_relusv.pruning.offer import PruningOffer, Rounding
+from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.readings import group_readings, local_twins, still_units
+from onnx_relusv.pruning.rounding import Rounding
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.records import Block, Floats
 from onnx_relusv.refits import with_refits
@@ -71,7 +72,7 @@ def pruning_offer(
         ordered=ordered,
         damages=None,
         candidates={},
-        cost=CutCost(opened.model, channels, _shapes(opened)),
+        cut=CutCost(opened.model, channels, _shapes(opened)),
         rounding=Rounding(planning.round_to, planning.keep_at_least),
         origin=origin,
         refit=lambda plan: with_refits(plan, opened, planning),

@@ -44,12 +44,19 @@ def opened(
     writes: Iterable[str],
     others: Mapping[str, LinearMap] | None = None,
 ) -> tuple[Tail, Session]:
-    made = tail(searched.model, block, others or {}, searched.blocks, reads, writes)
+    made = tail(searched.model, [block], others or {}, searched.blocks, reads, writes)
     return made, Session(made.runnable, CPU, optimized=False)
 
 
 def tried(
     made: tuple[Tail, Session], dense: LinearMap, reads: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    (block,) = made[0].blocks
+    return tried_together(made, {block.key: dense}, reads)
+
+
+def tried_together(
+    made: tuple[Tail, Session], dense: Mapping[str, LinearMap], reads: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     found, session = made
     own = {name: reads[name] for name in session.input_names if name in reads}
@@ -139,6 +146,46 @@ def test_a_block_in_the_middle_of_a_network(number: int, others: bool, tmp_path:
     before = searched.model.proto.graph.node[: block.nodes[0]]
     inside = onnx.load_from_string(made[0].runnable.model).graph.node
     assert {node.output[0] for node in before}.isdisjoint(node.output[0] for node in inside)
+
+
+@pytest.mark.parametrize("numbers", [(0, 2), (1, 3), (0, 1, 2, 3)])
+def test_several_open_blocks(numbers: tuple[int, ...], tmp_path: Path) -> None:
+    """All of them take maps at once, with and without biases, while another is replaced."""
+    searched = network(tmp_path)
+    opening = [searched.blocks[number] for number in numbers]
+    replaced = {
+        each.key: another(each.geometry, seed=index, scale=0.3)
+        for index, each in enumerate(searched.blocks)
+        if index not in numbers
+    }
+    feeds = {"x": normal(3, 3, 8, 8, seed=5)}
+    (place,) = cuts(searched.model, [opening[0].source], searched.model.output_names)
+    source = reference(searched.model, searched.blocks, replaced, place.live)
+    alive = {**feeds, **Session(source, CPU, optimized=False).run(feeds)}
+    reads = {name: alive[name] for name in place.live}
+    writes = searched.model.output_names
+    found = tail(searched.model, opening, replaced, searched.blocks, reads, writes)
+    made = found, Session(found.runnable, CPU, optimized=False)
+    maps = {block.key: another(block.geometry, scale=0.3) for block in opening}
+    last = opening[-1].key
+    for dense in (maps, {**maps, last: without_bias(maps[last])}, maps):
+        expected = referred(searched, {**replaced, **dense}, feeds)
+        result = tried_together(made, dense, reads)
+        assert all(gap(result[name], expected[name]) < DEEP for name in expected)
+    # Two maps are not mixed up: each block takes its own.
+    for block in opening:
+        own = {**maps, block.key: searched.linear(block)}
+        result = tried_together(made, own, reads)["y"]
+        assert gap(result, tried_together(made, maps, reads)["y"]) > 1e-3
+
+
+def test_an_open_block_without_a_map_is_an_error(tmp_path: Path) -> None:
+    searched = network(tmp_path)
+    found = tail(
+        searched.model, searched.blocks[2:], {}, searched.blocks, {"g": normal(3, 16)}, "y"
+    )
+    with pytest.raises(KeyError, match=searched.blocks[3].key):
+        found.feeds({searched.blocks[2].key: searched.linear(searched.blocks[2])})
 
 
 def test_a_map_among_the_others_of_the_open_block_is_ignored(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""From how many units are kept, and which double layers there are, to a plan's records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_relusv.allocation import Origin
+from onnx_relusv.decisions import (
+    Allocation,
+    Budgets,
+    Candidate,
+    Choice,
+    Cost,
+    GroupChoice,
+    Plan,
+)
+from onnx_relusv.graph.channel_records import Channels
+from onnx_relusv.pruning.cost import Counts
+from onnx_relusv.pruning.curves import Ordered
+from onnx_relusv.pruning.units import BlockUnits, Mask
+from onnx_relusv.records import Block
+from onnx_relusv.reduction import reduced_block
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What was decided, in numbers.
+
+    Attributes:
+        counts: (groups,) int64: how many units of every group of the model are kept.
+        layers: Double layers by block key.
+        cost: What the model then costs.
+        allocation: How it was decided.
+        level: The common level, or the largest.
+        why: In words, of the groups that lose units.
+        damage: Of a group with so many units kept; None where it was not measured.
+    """
+
+    counts: Counts
+    layers: Mapping[str, Candidate]
+    cost: Cost
+    allocation: Allocation
+    level: float
+    why: str
+    damage: Callable[[Ordered, int], float] | None = None
+
+
+def plan_of(
+    decision: Decision,
+    budgets: Budgets,
+    blocks: Sequence[Block],
+    channels: Channels,
+    ordered: Sequence[Ordered],
+    units: Mapping[str, BlockUnits],
+    origin: Origin,
+) -> Plan:
+    """The plan that a decision means.
+
+    Args:
+        decision: What was decided.
+        budgets: As asked for.
+        blocks: In topological order.
+        channels: The model's groups.
+        ordered: Those that may lose units.
+        units: Of the blocks' channels, by key.
+        origin: What the plan is for.
+    """
+    places = {group.key: place for place, group in enumerate(channels.groups)}
+    kept = [int(decision.counts[places[one.group.key]]) for one in ordered]
+    removed = np.zeros(channels.count, np.bool_)
+    for one, count in zip(ordered, kept, strict=True):
+        removed |= one.removed(channels.count, count)
+    return Plan(
+        model_sha256=origin.model_sha256,
+        samples_sha256=origin.samples_sha256,
+        budgets=budgets,
+        method=origin.method,
+        seed=origin.seed,
+        allocation=decision.allocation,
+        level=decision.level,
+        size=decision.cost.bytes / origin.total.bytes,
+        macs=decision.cost.macs / max(origin.total.macs, 1),
+        choices=tuple(
+            _choice(block, units.get(block.key), removed, decision.layers.get(block.key))
+            for block in blocks
+        ),
+        groups=tuple(
+            _group_choice(one, count, decision) for one, count in zip(ordered, kept, strict=True)
+        ),
+    )
+
+
+def _group_choice(one: Ordered, kept: int, decision: Decision) -> GroupChoice:
+    group, gone = one.group, len(one.group.units) - kept
+    return GroupChoice(
+        key=group.key,
+        units=len(group.units),
+        kept=tuple(sorted(int(unit) for unit in one.elimination.order[gone:])),
+        level=one.level(kept),
+        damage=None if decision.damage is None else decision.damage(one, kept),
+        producers=group.producers,
+        consumers=group.consumers,
+        why=decision.why if gone else "what it would save is not worth its loss",
+    )
+
+
+def _choice(
+    block: Block, units: BlockUnits | None, removed: Mask, layer: Candidate | None
+) -> Choice:
+    kept = None if units is None else units.kept(removed)
+    inputs = None if kept is None else len(kept.inputs) * block.geometry.groups
+    outputs = None if kept is None else len(kept.outputs)
+    if layer is not None:
+        return Choice(
+            key=block.key,
+            action="double_layer",
+            form=layer.form,
+            rank=layer.rank,
+            level=layer.level,
+            damage=layer.damage,
+            why=f"least damage for the budget, {layer.damage:.3g} by itself",
+            inputs=inputs,
+            outputs=outputs,
+        )
+    if kept is None:
+        return Choice(key=block.key, why="none of its channels goes")
+    return Choice(
+        key=block.key,
+        action="prune",
+        form="dense",
+        rank=reduced_block(block, kept).geometry.largest_rank,
+        why="its channels go with their groups",
+        inputs=inputs,
+        outputs=outputs,
+    )

@@ -1,0 +1,94 @@
+"""The divergence of class scores and its slope, against scipy and differences in float64."""
+
+import numpy as np
+import pytest
+import scipy.special
+
+from onnx_relusv.runtime.refine_kernels import scores_kernel
+from onnx_relusv.runtime.session import CPU
+
+# Float32 sums of hundreds of numbers around 1.
+ROUNDING = 1e-5
+
+
+def feeds(
+    count: int, *, scale: float = 1.0, columns: int = 6, rows: int = 4
+) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(count)
+
+    def drawn(*shape: int, size: float = 1.0) -> np.ndarray:
+        return (size * rng.standard_normal(shape)).astype(np.float32)
+
+    return {
+        "z": drawn(1, count, columns),
+        "target": drawn(1, count, rows, size=scale),
+        "map": drawn(1, columns, rows, size=scale),
+        "bias": drawn(1, 1, rows, size=scale),
+    }
+
+
+def divergence(values: dict[str, np.ndarray]) -> float:
+    """The sum over rows of sum p log(p / q), in float64."""
+    z, target, turned, bias = (values[n].astype(float) for n in ("z", "target", "map", "bias"))
+    p = scipy.special.log_softmax(target, axis=2)
+    q = scipy.special.log_softmax(z @ turned + bias, axis=2)
+    return float((np.exp(p) * (p - q)).sum())
+
+
+def slope(values: dict[str, np.ndarray], name: str, step: float = 1e-5) -> np.ndarray:
+    """Central differences in every entry."""
+    found = np.zeros(values[name].shape)
+    for place in np.ndindex(*found.shape):
+        moved = {}
+        for sign in (1, -1):
+            changed = values[name].astype(float)
+            changed[place] += sign * step
+            moved[sign] = divergence({**values, name: changed})
+        found[place] = (moved[1] - moved[-1]) / (2 * step)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_the_loss_is_the_divergence(count: int) -> None:
+    values = feeds(count)
+    found = scores_kernel(CPU).run(values, ["loss"])["loss"]
+    assert found.shape == ()
+    assert float(found) == pytest.approx(divergence(values), rel=ROUNDING)
+    # It is not symmetric: from the target's shares to its own, and not the other way round.
+    own = (values["z"] @ values["map"] + values["bias"]).astype(np.float32)
+    turned = {**values, "target": own, "map": np.zeros_like(values["map"])}
+    turned["bias"] = values["target"][:, :1]
+    if count == 1:
+        assert divergence(turned) != pytest.approx(float(found), rel=1e-2)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_slopes_are_derivatives(count: int) -> None:
+    values = feeds(count)
+    found = scores_kernel(CPU).run(values, ["map_slope", "bias_slope"])
+    for name in ("map", "bias"):
+        expected = slope(values, name)
+        assert found[f"{name}_slope"].shape == values[name].shape
+        # The differences' own error is of the order of the step squared.
+        np.testing.assert_allclose(found[f"{name}_slope"], expected, rtol=1e-4, atol=1e-4)
+        assert np.abs(expected).max() > 0.1
+
+
+def test_the_right_answer_has_neither_loss_nor_slope() -> None:
+    values = feeds(30)
+    own = values["z"].astype(float) @ values["map"] + values["bias"]
+    # What all scores of a row have in common does not count.
+    common = np.random.default_rng(0).standard_normal((1, 30, 1))
+    values["target"] = (own + 5 * common).astype(np.float32)
+    found = scores_kernel(CPU).run(values, ["loss", "map_slope", "bias_slope"])
+    assert abs(float(found["loss"])) < 1e-5  # 30 sums of float32 logarithms
+    assert max(np.abs(found[f"{name}_slope"]).max() for name in ("map", "bias")) < 1e-5
+
+
+def test_large_scores_stay_finite() -> None:
+    """A plain exponential of these overflows."""
+    values = feeds(20, scale=200.0)
+    assert np.abs(values["target"]).max() > 150
+    found = scores_kernel(CPU).run(values, ["loss", "map_slope", "bias_slope"])
+    assert all(np.isfinite(each).all() for each in found.values())
+    assert float(found["loss"]) == pytest.approx(divergence(values), rel=ROUNDING)

@@ -1,0 +1,121 @@
+"""Factors of class scores, refined by their divergence: against scipy, and on rows unseen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.special
+from examples import LINEAR, conv, gemm
+from probed import divergence_of_logits
+
+from onnx_relusv import forms
+from onnx_relusv.decisions import Factors, Form
+from onnx_relusv.factors import double_layer
+from onnx_relusv.records import Floats, Geometry, LinearMap
+from onnx_relusv.refinement import Objective, refined
+from onnx_relusv.runtime.session import CPU
+from onnx_relusv.spectra.moments import shrunk_moments
+from onnx_relusv.spectra.target_rows import Rows
+
+# Float32 sums of hundreds of numbers around 1.
+ROUNDING = 2e-5
+
+
+def objective(geometry: Geometry, *, scores: bool = True) -> Objective:
+    return Objective(
+        geometry=geometry, activation=LINEAR, importance=None, provider=CPU, scores=scores
+    )
+
+
+def answered(geometry: Geometry, factors: Factors, rows: Rows) -> Floats:
+    composed = forms.compose(factors.form, geometry, *factors.matrices)
+    return np.asarray(rows.z[0].astype(float) @ composed[0].T + factors.bias)
+
+
+def case(
+    geometry: Geometry, count: int, *, noise: float = 0.1
+) -> tuple[LinearMap, Rows, Rows, Rows]:
+    """Scores some of which are sure and others not, and inputs that hold a part of the news."""
+    rng = np.random.default_rng(0)
+    shape = (1, geometry.rows, geometry.columns)
+    # Some classes are never in question, though their scores vary most.
+    often = np.arange(geometry.rows) % 2 == 0
+    weight = rng.standard_normal(shape) * np.where(often, 0.5, 1.5)[:, None]
+    linear = LinearMap(weight, np.where(often, 1.0, -12.0))
+    parts = []
+    for _ in range(3):
+        x = rng.standard_normal((1, count, geometry.columns))
+        z = x + noise * rng.standard_normal(x.shape)
+        target = x @ weight[0].T + linear.bias
+        parts.append(Rows(z.astype(np.float32), target.astype(np.float32), None))
+    return linear, parts[0], parts[1], parts[2]
+
+
+def started(form: Form, geometry: Geometry, linear: LinearMap, rows: Rows, rank: int) -> Factors:
+    """The best factors for the squared error, in the metric of z."""
+    z = rows.z.astype(float)
+    second = z.transpose(0, 2, 1) @ z / rows.count
+    seen = shrunk_moments(z.mean(axis=1), second, rows.count, 10**9)
+    return double_layer(form, geometry, linear, seen, rank)
+
+
+@pytest.mark.parametrize("count", [1, 60, 2500])
+@pytest.mark.parametrize("form", ["pair", "dense"])
+def test_the_value_is_the_mean_divergence(form: Form, count: int) -> None:
+    geometry = gemm(7, 6)
+    linear, rows, _, _ = case(geometry, count)
+    factors = double_layer(form, geometry, linear, None, 2)
+    expected = divergence_of_logits(rows.target[0], answered(geometry, factors, rows))
+    assert objective(geometry).value(factors, rows) == pytest.approx(
+        expected, rel=ROUNDING, abs=1e-7
+    )
+
+
+def test_the_slope_is_the_derivative_on_the_chosen_rows() -> None:
+    geometry = conv(3, 5, (2, 1))
+    linear, rows, _, _ = case(geometry, 60)
+    chosen = np.array([3, 0, 59, 17])
+    factors = double_layer("dense", geometry, linear, None, 5)
+    factors = replace(factors, bias=factors.bias + 0.3 * np.arange(5.0))
+    map_slope, bias_slope = objective(geometry).slope(factors, rows, chosen)
+    p = scipy.special.softmax(rows.target[0, chosen].astype(float), axis=1)
+    q = scipy.special.softmax(answered(geometry, factors, rows)[chosen], axis=1)
+    np.testing.assert_allclose(bias_slope, (q - p).mean(axis=0), atol=1e-6)
+    expected = (q - p).T @ rows.z[0, chosen].astype(float) / len(chosen)
+    np.testing.assert_allclose(map_slope[0], expected, atol=1e-6)
+    assert np.abs(expected).max() > 0.05
+
+
+@pytest.mark.parametrize(("form", "rank", "noise"), [("pair", 3, 0.1), ("dense", 10, 0.5)])
+def test_the_divergence_gets_less_on_rows_that_nobody_saw(
+    form: Form, rank: int, noise: float
+) -> None:
+    geometry = gemm(12, 10)
+    linear, fitting, judging, fresh = case(geometry, 12_000, noise=noise)
+    start = started(form, geometry, linear, fitting, rank)
+    scores = objective(geometry)
+    found = refined(start, scores, fitting, judging, np.random.default_rng(0))
+    assert (found.form, found.rank) == (start.form, start.rank)
+    for rows in (judging, fresh):
+        before, after = (
+            divergence_of_logits(rows.target[0], answered(geometry, factors, rows))
+            for factors in (start, found)
+        )
+        assert after < 0.95 * before
+        assert scores.value(found, rows) == pytest.approx(after, rel=ROUNDING)
+    # Steps on the squared error lead elsewhere.
+    squares = refined(
+        start, objective(geometry, scores=False), fitting, judging, np.random.default_rng(0)
+    )
+    assert scores.value(squares, fresh) > scores.value(found, fresh)
+
+
+def test_what_is_right_stays_as_it_is() -> None:
+    geometry = gemm(8, 5)
+    linear, rows, _, _ = case(geometry, 2000)
+    exact = (rows.z[0] @ linear.weight[0].T + linear.bias)[None].astype(np.float32)
+    rows = replace(rows, target=exact)
+    start = double_layer("dense", geometry, linear, None, 5)
+    found = refined(start, objective(geometry), rows, rows, np.random.default_rng(0))
+    # Rounding of float32, whose sign is chance.
+    assert abs(objective(geometry).value(found, rows)) < 1e-6
