@@ -62,8 +62,9 @@ class PlanOptions:
         allocation: ``level`` gives all blocks one common level; ``damage`` measures what each of
             their forms does to the outputs; ``auto`` takes damage where there are samples and a
             budget on size, MACs, latency or the drop. A largest drop goes with damage alone.
-        method: ``double-layer`` prunes ranks, ``harmonic`` removes neurons and channels, and
-            ``auto`` does both where that is better.
+        method: ``double-layer`` prunes ranks, ``harmonic`` removes neurons and channels; ``auto``
+            weighs both by their damage where that is measured and no latency is asked for, and is
+            double-layer elsewhere.
         include: Globs on block keys; blocks that match none are kept. All if empty.
         exclude: Globs on block keys that are kept.
         divergence: What damage is: ``kl`` the Kullback-Leibler divergence of class scores, ``l2``
@@ -77,7 +78,7 @@ class PlanOptions:
     """
 
     budgets: Budgets = field(default_factory=Budgets)
-    method: Method = "double-layer"
+    method: Method = "auto"
     allocation: AllocationName = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ class PlanOptions:
                 raise UsageError(f"--{name} {value}: use a number from 1 on.")
             if value > 1 and self.method == "double-layer":
                 raise UsageError(f"--{name} is for units that are removed: use --method harmonic.")
-        if self.method != "double-layer" and self.budgets.latency is not None:
+        if self.method == "harmonic" and self.budgets.latency is not None:
             raise UsageError(
                 "--latency goes with double layers alone: use --method double-layer, or --macs."
             )

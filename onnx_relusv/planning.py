@@ -119,6 +119,26 @@ def by_damage(opened: Opened, planning: PlanOptions) -> bool:
     return planning.allocation != "level" and select is not None and planning.has_budget
 
 
+def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
+    """With the method that is meant: both kinds of change are weighed by measured damage alone.
+
+    Raises:
+        UsageError: Damage was asked for without samples, or a number of channels where no units are
+            removed.
+    """
+    if planning.method != "auto":
+        return planning
+    if by_damage(opened, planning) and planning.budgets.latency is None:
+        return planning
+    try:
+        return replace(planning, method="double-layer")
+    except UsageError as error:
+        raise UsageError(
+            f"{error} --method auto removes units only where damage is measured, which takes "
+            "--samples and a --size, --macs or --max-drop, and no --latency."
+        ) from error
+
+
 def decide(
     opened: Opened,
     measured: Measured,

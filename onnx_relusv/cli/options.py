@@ -97,10 +97,11 @@ planning_options_group = together(
     click.option(
         "--method",
         type=click.Choice(["auto", "double-layer", "harmonic"]),
-        default="double-layer",
+        default="auto",
         show_default=True,
         help="double-layer prunes ranks. harmonic removes neurons and channels, in balance over "
-        "all groups that share them. auto does both, by the damage that each does for its bytes.",
+        "all groups that share them. auto does both, by the damage that each does for its bytes, "
+        "where that is measured, and makes double layers elsewhere.",
     ),
     click.option(
         "--round-to",

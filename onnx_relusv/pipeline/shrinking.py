@@ -23,9 +23,8 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
-from onnx_relusv.planning import by_damage, decide, divided, offered
+from onnx_relusv.planning import Planner, by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
-from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
@@ -53,14 +52,11 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
-    opened = _searched(divided(opened), planning)
+    opened, planning = _searched(divided(opened), planning)
     check_measures(opened, planning)
     with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        if planning.method != "double-layer":
-            offer = _pruning_offer(opened, measured, moments, planning, progress)
-            return offer.plan(planning.budgets)
-        return decide(opened, measured, moments, planning, progress)
+        return _decided(opened, measured, moments, planning, progress)
 
 
 def apply(
@@ -150,63 +146,64 @@ def compress(
         ValidationError: The result failed a check and was not written.
     """
     progress, planning = progress or Silent(), planning or PlanOptions()
-    budgets, metric = planning.budgets, planning.metric
+    asked, budgets, metric = settings_of(planning), planning.budgets, planning.metric
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
     opened = open_model(model, samples, measuring or MeasureOptions(), metric)
-    opened = _searched(divided(opened, certifying=budgets.max_drop is not None), planning)
+    opened = divided(opened, certifying=budgets.max_drop is not None)
+    opened, planning = _searched(opened, planning)
     limit = drop_limit(opened, budgets)
     check_measures(opened, planning)
     with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
-        job = Job(opened, measured, command, settings=settings_of(planning))
-        if planning.method != "double-layer":
-            offered_units = _pruning_offer(opened, measured, moments, planning, progress)
-            if limit is None:
-                fitted = fit_plan(opened, offered_units.plan(budgets), moments, progress)
-                warnings = blind_warnings(opened, measured.rows)
-                job = replace(job, warnings=warnings, metric=metric_change(opened, fitted))
-            else:
-                tries = search(opened, offered_units, moments, budgets, limit, progress)
-                fitted, found = certified(opened, tries, limit, progress)
-                job = job.within(found)
-        elif not by_damage(opened, planning):
-            decided = decide(opened, measured, moments, planning, progress)
-            fitted = fit_plan(opened, decided, moments, progress)
-            warnings = blind_warnings(opened, measured.rows)
-            job = replace(job, warnings=warnings, metric=metric_change(opened, fitted))
-        else:
+        job = Job(opened, measured, command, settings=asked)
+        if limit is not None:
+            planner = _planner(opened, measured, moments, planning, progress)
+            tries = search(opened, planner, moments, budgets, limit, progress)
+            fitted, found = certified(opened, tries, limit, progress)
+            return carry_out(job.within(found), fitted, output, report, progress)
+        if planning.method == "double-layer" and by_damage(opened, planning):
             offer = offered(opened, measured, moments, planning, progress)
-            if limit is None:
-                fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
-                change = metric_change(opened, fitted)
-                job = replace(job, correction=correction, metric=change)
-            else:
-                tries = search(opened, offer, moments, budgets, limit, progress)
-                fitted, found = certified(opened, tries, limit, progress)
-                job = job.within(found)
+            fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
+            job = replace(job, correction=correction)
+        else:
+            decided = _decided(opened, measured, moments, planning, progress)
+            fitted = fit_plan(opened, decided, moments, progress)
+            job = replace(job, warnings=blind_warnings(opened, measured.rows))
+        job = replace(job, metric=metric_change(opened, fitted))
         return carry_out(job, fitted, output, report, progress)
 
 
-def _searched(opened: Opened, planning: PlanOptions) -> Opened:
-    """With the groups of units, where these may go."""
-    return opened if planning.method == "double-layer" else with_channels(opened)
+def _searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
+    """The method that is meant, and the groups of units where these may go."""
+    planning = resolved(opened, planning)
+    return (opened if planning.method == "double-layer" else with_channels(opened)), planning
 
 
-def _pruning_offer(
+def _decided(
     opened: Opened,
     measured: Measured,
     moments: BlockMoments,
     planning: PlanOptions,
     progress: Progress,
-) -> PruningOffer:
-    damage = by_damage(opened, planning)
-    if planning.method == "auto" and not damage:
-        raise UsageError(
-            "--method auto weighs both kinds of change by their damage, which takes --samples and "
-            "a --size, --macs or --max-drop. Use harmonic or double-layer without."
-        )
-    return pruning_offer(opened, measured, moments, planning, progress, by_damage=damage)
+) -> Plan:
+    if planning.method == "double-layer":
+        return decide(opened, measured, moments, planning, progress)
+    offer = pruning_offer(opened, measured, moments, planning, progress)
+    return offer.plan(planning.budgets)
+
+
+def _planner(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Planner:
+    """What plans of many sizes by damage are made by."""
+    if planning.method == "double-layer":
+        return offered(opened, measured, moments, planning, progress)
+    return pruning_offer(opened, measured, moments, planning, progress)
 
 
 def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[Path]) -> None:

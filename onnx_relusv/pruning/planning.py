@@ -13,7 +13,7 @@ from onnx_relusv.graph.channels import channel_tensors, find_channels
 from onnx_relusv.graph.twins import twins
 from onnx_relusv.opened import BlockMoments, Opened, shapes_of
 from onnx_relusv.options import PlanOptions
-from onnx_relusv.planning import allowed_candidates, origin_of
+from onnx_relusv.planning import allowed_candidates, by_damage, origin_of
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered, damages, group_curves
@@ -45,10 +45,8 @@ def pruning_offer(
     moments: BlockMoments,
     planning: PlanOptions,
     progress: Progress,
-    *,
-    by_damage: bool,
 ) -> PruningOffer:
-    """Orders the units of all groups, and measures what their removal does.
+    """Orders the units of all groups, and measures what their removal does where plans go by it.
 
     Args:
         opened: The model with its channels, its samples split.
@@ -56,7 +54,6 @@ def pruning_offer(
         moments: Of the blocks' inputs.
         planning: What plans may do.
         progress: Told of the groups, and of the tries.
-        by_damage: Whether plans go by measured damage, and not by one common level.
     """
     channels = opened.channels
     assert channels is not None  # with_channels has looked
@@ -77,11 +74,9 @@ def pruning_offer(
         origin=origin,
         refit=lambda plan: with_refits(plan, opened, planning),
     )
-    if not by_damage:
-        return offer
     parts = opened.split
-    assert parts is not None  # whoever plans by damage has looked
-    assert parts.select is not None
+    if not by_damage(opened, planning) or parts is None or parts.select is None:
+        return offer
     measure = damage_measure(opened, parts.select, planning)
     units = units_of_blocks(channels, opened.blocks)
     cuts = group_curves(
