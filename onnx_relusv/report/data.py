@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from onnx_relusv.decisions import Choice, Cost
+from onnx_relusv.json_text import json_text
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.outcomes import Correction
 from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
-from onnx_relusv.report.json_text import json_text
 from onnx_relusv.report.latency_data import latency_data
 from onnx_relusv.report.metric_data import estimate_data, metric_data
 from onnx_relusv.report.settings_text import settings_text
