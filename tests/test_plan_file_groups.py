@@ -1,4 +1,4 @@
-"""What a plan file says of groups of units and of blocks with fewer channels, and what it may not."""
+"""What a plan file says of groups and of blocks with fewer channels, and what it may not."""
 
 import json
 from dataclasses import replace
