@@ -101,8 +101,8 @@ def _group(path: Path, fields: object) -> GroupChoice:
     where = f"{path}: groups, group {key}"
     _check(where, fields, _GROUP_FIELDS, required=_GROUP_FIELDS.keys() - {"damage"})
     assert isinstance(fields, dict)  # checked
-    lists = {name: tuple(fields.pop(name)) for name in ("kept", "producers", "consumers")}
-    group = GroupChoice(**lists, **fields)
+    fields |= {name: tuple(fields[name]) for name in ("kept", "producers", "consumers")}
+    group = GroupChoice(**fields)
     if not group.kept:
         raise InputError(f"{where}: kept is empty; one unit at least has to stay.")
     for one, following in zip(group.kept, group.kept[1:], strict=False):

@@ -144,6 +144,7 @@ STAGES = {
     "damage_measure",
     "drop_limit",
     "fit",
+    "group_rows",
     "held_out",
     "kept_fits",
     "held_out_metric",
