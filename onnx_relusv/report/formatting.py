@@ -126,7 +126,8 @@ def ranges_text(numbers: Sequence[int], longest: int | None = None) -> str:
     text = ", ".join(texts)
     if longest is None or len(text) <= longest:
         return text or NOTHING
-    shown = text[: longest + 1].rpartition(", ")[0]
+    # A comma and a space behind them belong to no number.
+    shown = text[: longest + 2].rpartition(", ")[0]
     return f"{shown}, ..." if shown else "..."
 
 

@@ -108,7 +108,9 @@ def _spectrum_title(row: BlockRow) -> str:
     if choice is None:
         return ""
     unfolding = {"spatial": " (of another unfolding)", "tucker": " (of two unfoldings)"}
-    return decision_text(choice) + unfolding.get(choice.form or "", "")
+    # The axes are narrow, and a rank says that it is a double layer.
+    words = decision_text(choice).removeprefix("double layer: ")
+    return words + unfolding.get(choice.form or "", "")
 
 
 def bytes_svg(rows: Sequence[BlockRow], *, name: str) -> str:

@@ -156,7 +156,9 @@ def _asked_for(budgets: Budgets, metric: str | None) -> str:
 def _what_became(compression: Compression) -> str:
     actions = Counter(row.choice.action if row.choice else "keep" for row in compression.rows)
     counts = [
-        f"{actions[action]} {words}" for action, words in _ACTIONS.items() if action in actions
+        f"{count} {words if count > 1 else words.removesuffix('s')}"
+        for action, words in _ACTIONS.items()
+        if (count := actions[action])
     ]
     return ", ".join([*counts, f"{actions['keep']} kept, {len(compression.refusals)} refused"])
 
