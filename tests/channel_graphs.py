@@ -103,8 +103,9 @@ def distance(
         shape is not what is left of the original's.
     """
     proto, arrays = zeroed(followed.model, followed.channels, removed)
-    made = {name for node in result.graph.node for name in node.output if name}
-    names = [name for name in channel_tensors(proto) if name in made]
+    read = {name for node in result.graph.node for name in node.input}
+    read.update(output.name for output in result.graph.output)
+    names = [name for name in channel_tensors(proto) if name in read]
     reference = runnable(followed.model, proto, names, arrays)
     given = dict(followed.feeds if feeds is None else feeds)
     exact = Session(reference, CPU, optimized=False, threads=1).run(given)

@@ -1,4 +1,4 @@
-"""Half of every group's units removed: the parameters that are left, by a formula, and the function.
+"""Half the units of every group removed: the parameters left, by a formula, and the function.
 
 Two layers around C channels hold parameters in proportion to C, a layer between two of them in
 proportion to its square. So half the channels leave a half, and less where residual blocks are.
