@@ -130,7 +130,7 @@ def _distance(value: np.ndarray, exact: np.ndarray) -> float:
     if value.shape != exact.shape or value.dtype != exact.dtype:
         return np.inf
     a, b = value.astype(np.float64), exact.astype(np.float64)
-    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), np.sqrt(b.size)))
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), np.sqrt(b.size), 1.0))
 
 
 def check_cut(followed: Followed, removed: Mask, folder: Path) -> ModelProto:

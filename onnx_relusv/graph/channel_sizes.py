@@ -12,6 +12,8 @@ from math import prod
 import onnx
 from onnx import ModelProto
 
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import Shape
 from onnx_relusv.graph.protos import copy_fields
 
@@ -20,14 +22,19 @@ Lengths = tuple[int | None, ...]
 _FACTORS = (1, 2, 3)
 
 
-def fixed_lengths(proto: ModelProto) -> dict[str, Lengths]:
+def fixed_lengths(model: Model) -> dict[str, Lengths]:
     """Of every tensor whose rank follows from the graph, its lengths; None where they vary.
 
     What the file itself says of inner tensors is not believed: it may be of one size only.
     """
-    bare = ModelProto()
-    copy_fields(proto, bare, skipped={"graph"})
-    copy_fields(proto.graph, bare.graph, skipped={"value_info"})
+    bare, constants = ModelProto(), Constants(model)
+    copy_fields(model.proto, bare, skipped={"graph"})
+    copy_fields(model.proto.graph, bare.graph, skipped={"value_info"})
+    for node in bare.graph.node:
+        for slot, name in enumerate(node.input):
+            # Inference does not look through an Identity for a shape or a scale.
+            if constants.tensor(name) is not None:
+                *_, node.input[slot] = constants.path(name)
     try:
         graph = onnx.shape_inference.infer_shapes(bare).graph
     except Exception:  # several unrelated types; then nothing is known to be fixed

@@ -45,7 +45,7 @@ class Walk:
         self.refused: dict[str, str] = {}
         self._model = model
         self._shapes = shapes
-        self._fixed = fixed_lengths(model.proto)
+        self._fixed = fixed_lengths(model)
         self._uses = self._counted_uses()
 
     def _counted_uses(self) -> dict[str, int]:
