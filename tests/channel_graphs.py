@@ -83,12 +83,12 @@ def images(
     feeds: Feeds | None = None,
     opset: int = 17,
     ir_version: int | None = None,
+    domains: Mapping[str, int] | None = None,
     **arrays: np.ndarray,
 ) -> Followed:
     """A model of images from `x` to `y`, with value infos of all inner tensors."""
-    proto = model_proto(
-        f"(float[{size}] x) => (y) {{ {body} }}", arrays, opset=opset, ir_version=ir_version
-    )
+    text = f"(float[{size}] x) => (y) {{ {body} }}"
+    proto = model_proto(text, arrays, opset=opset, ir_version=ir_version, domains=domains)
     inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
     return follow(inferred, folder, feeds or {"x": normal(3, 3, 6, 6, seed=7)})
 
