@@ -1,4 +1,4 @@
-"""Random graphs and random units: what is cut equals the original with consumers' entries zeroed."""
+"""Random graphs and units: a cut equals the original with consumers' entries zeroed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
