@@ -351,7 +351,10 @@ def test_single_samples_are_too_few(place: Path, tmp_path: Path) -> None:
         ({"sizes": (float("nan"),)}, "--sizes nan:"),
         ({"sizes": (0.5, 0.5)}, "twice"),
         ({"methods": ()}, "--methods: give one"),
-        ({"methods": ("blind", "magic")}, "--methods magic: use some of auto, harmonic, damage, level, blind"),
+        (
+            {"methods": ("blind", "magic")},
+            "--methods magic: use some of auto, harmonic, damage, level, blind",
+        ),
         ({"methods": ("blind", "blind")}, "twice"),
     ],
 )
