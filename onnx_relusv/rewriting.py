@@ -175,18 +175,26 @@ def changes_of(opened: Opened, plan: Plan) -> list[Change]:
     if unknown:
         raise InputError(f"the plan changes {min(unknown)}, which is no block of this model.")
     changed: list[Change] = []
-    left, behind = kept_channels(opened, plan), dependents(opened.model, choices)
+    left = kept_channels(opened, plan)
+    behind = dependents(opened.model, {*choices, *left})
     for block in opened.blocks:
         choice, kept = choices.get(block.key), left.get(block.key)
-        if choice is None or choice.form is None or choice.rank is None:
+        if choice is None and kept is None:
             continue
-        if choice.action == "prune" and kept is not None and _gets_all(block, kept, behind):
+        layer = choice is not None and choice.action == "double_layer"
+        if not layer and kept is not None and _gets_all(block, kept, behind):
             # Its rows are cut, and no more is to be done.
             continue
+        geometry = reduced_geometry(block.geometry, kept)
+        if choice is None or choice.form is None or choice.rank is None or not layer:
+            # What it loses follows from the groups, however a plan was edited.
+            rank = forms.largest_rank("dense", geometry)
+            changed.append(Change(block, "dense", rank, kept))
+            continue
         form, rank = choice.form, choice.rank
-        if choice.action == "double_layer" and form not in forms.available_forms(block.geometry):
+        if form not in forms.available_forms(block.geometry):
             raise InputError(f"the plan gives {block.key} the form {form}, which it lacks.")
-        largest = forms.largest_rank(form, reduced_geometry(block.geometry, kept))
+        largest = forms.largest_rank(form, geometry)
         if not 1 <= rank <= largest:
             raise InputError(
                 f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."

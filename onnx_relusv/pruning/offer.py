@@ -13,14 +13,18 @@ from onnx_relusv.limits import limits
 from onnx_relusv.pruning.choices import Decision, plan_of
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered
+from onnx_relusv.pruning.items import AllItems, BlockItem, GroupItem, Items
 from onnx_relusv.pruning.joint import Costs, Joint, State
-from onnx_relusv.pruning.plan_cost import BlockItem, GroupItem, PlanCost
-from onnx_relusv.pruning.rounding import Rounding, thinned
+from onnx_relusv.pruning.plan_cost import PlanCost
+from onnx_relusv.pruning.rounding import Rounding
 from onnx_relusv.pruning.units import BlockUnits, units_of_blocks
 from onnx_relusv.records import Block, Floats
 
 # Without a budget; see docs/how-it-works.md for what it leaves of the accuracy.
 DEFAULT_TOLERANCE = 0.1
+# How often a plan is searched for again around what was found, among finer options: a ladder of
+# forty over a factor of a thousand is then as fine as one of whole numbers.
+_FINER = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +101,11 @@ class PruningOffer:
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
-        groups, blocks = self._group_items(tolerance), self._block_items(tolerance)
-        costs = self._costs(groups, blocks, ["bytes"])
-        lengths = [len(item.counts) for item in groups] + [len(item.layers) for item in blocks]
-        joint = Joint([np.zeros(length) for length in lengths], costs, np.ones(1))
-        state = joint.cheapest(tuple(len(item.counts) - 1 for item in groups) + (0,) * len(blocks))
+        items = AllItems(self._group_items(tolerance), self._block_items(tolerance)).coarse()
+        costs = self._costs(items, ["bytes"])
+        joint = Joint([np.zeros(length) for length in items.lengths], costs, np.ones(1))
+        fewest = [len(item.counts) - 1 for item in items.groups]
+        state = joint.cheapest((*fewest, *[0] * len(items.blocks)))
         return float(costs.of(state)[0]) / self.origin.total.bytes
 
     # By one level.
@@ -136,7 +140,7 @@ class PruningOffer:
 
     def _at_level(self, level: float) -> Decision:
         groups = self._group_items(level)
-        costs = self._costs(groups, [], [])
+        costs = self._costs(AllItems(groups, []).complete(), [])
         state = tuple(len(item.counts) - 1 for item in groups)
         return Decision(
             counts=costs.kept(state),
@@ -152,26 +156,24 @@ class PruningOffer:
 
     def _by_damage(self, budgets: Budgets) -> Decision:
         within = limits(budgets, self.origin.total)
-        groups, blocks = self._group_items(budgets.tolerance), self._block_items(budgets.tolerance)
-        costs = self._costs(groups, blocks, list(within))
-        joint = Joint(
-            damages=[
-                *(
-                    np.array([self._damage(one, int(count)) for count in item.counts])
-                    for one, item in zip(self.ordered, groups, strict=True)
-                ),
-                *(
-                    np.array([0.0 if layer is None else layer.damage for layer in item.layers])
-                    for item in blocks
-                ),
-            ],
-            costs=costs,
-            limits=np.array(list(within.values())),
+        everything = AllItems(
+            self._group_items(budgets.tolerance), self._block_items(budgets.tolerance)
         )
-        found = joint.best(_starts(joint, costs, len(groups)))
+        items = everything.coarse()
+        costs = self._costs(items, list(within))
+        joint = Joint(self._damages(items), costs, np.array(list(within.values())))
+        found = joint.best(_starts(joint, costs, len(items.groups)))
         if found is None:
             nearest = costs.total(joint.cheapest((0,) * len(joint.damages)))
             raise BudgetError(how_far(nearest, budgets, self.origin.total))
+        for _ in range(_FINER):
+            near = items.all(found)
+            items = everything.finer(near)
+            costs = self._costs(items, list(within))
+            start = tuple(own.index(place) for own, place in zip(items.places, near, strict=True))
+            found = replace(joint, damages=self._damages(items), costs=costs).best([start])
+            assert found is not None  # the start keeps the budgets
+        groups = items.groups
         counts, layers = costs.kept(found), costs.layers(found)
         levels = [
             *(
@@ -191,16 +193,27 @@ class PruningOffer:
             damage=self._damage,
         )
 
+    def _damages(self, items: Items) -> list[Floats]:
+        """Of all options of every item."""
+        return [
+            *(
+                np.array([self._damage(one, int(count)) for count in item.counts])
+                for one, item in zip(self.ordered, items.groups, strict=True)
+            ),
+            *(
+                np.array([0.0 if layer is None else layer.damage for layer in item.layers])
+                for item in items.blocks
+            ),
+        ]
+
     def _damage(self, one: Ordered, kept: int) -> float:
         assert self.damages is not None  # plans are made by it
         return float(self.damages[one.group.key][one.units - kept])
 
     # Both.
 
-    def _costs(
-        self, groups: Sequence[GroupItem], blocks: Sequence[BlockItem], names: Sequence[str]
-    ) -> PlanCost:
-        return PlanCost(groups, blocks, self.channels, self._units, self.cut, self.origin, names)
+    def _costs(self, items: Items, names: Sequence[str]) -> PlanCost:
+        return PlanCost(items, self.channels, self._units, self.cut, self.origin, names)
 
     def _group_items(self, tolerance: float | None) -> list[GroupItem]:
         """Every group's counts within a level."""
@@ -212,8 +225,6 @@ class PruningOffer:
                 for count in self.rounding.counts(one.units)
                 if tolerance is None or one.level(count) <= tolerance
             )
-            if self.damages is not None:
-                counts = thinned(counts)
             found.append(GroupItem(places[one.group.key], np.array(counts, np.int64)))
         return found
 
@@ -242,12 +253,9 @@ def _starts(joint: Joint, costs: Costs, groups: int) -> list[State]:
 
 
 def _unbeaten(offered: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates that no other beats, from the largest down; at most as many as worth telling."""
+    """Candidates that no other beats, from the largest down."""
     found: list[Candidate] = []
     for candidate in sorted(offered, key=lambda one: (one.bytes, one.damage)):
         if not found or candidate.damage < found[-1].damage:
             found.append(candidate)
-    found.reverse()
-    sizes = thinned(tuple(candidate.bytes for candidate in found))
-    by_size = {candidate.bytes: candidate for candidate in found}
-    return [by_size[size] for size in sizes]
+    return found[::-1]

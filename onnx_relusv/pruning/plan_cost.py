@@ -1,13 +1,11 @@
 """What a plan of removed units and double layers costs; quick, since planning asks often.
 
-The items of a plan are groups, whose options are numbers of units that are kept, and blocks,
-whose options are double layers, or none. A double layer of a block that has lost channels is
+A double layer of a block that has lost channels is
 smaller too, and is none any more where its rank is no lower than that of all that is left, or
 where it would not save bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -19,46 +17,18 @@ from onnx_relusv.cost import block_macs, block_numbers, candidate_cost
 from onnx_relusv.decisions import Candidate, Cost, Kept
 from onnx_relusv.graph.channel_records import NO_UNIT, Channels
 from onnx_relusv.pruning.cost import Counts, CutCost, counts_along
+from onnx_relusv.pruning.items import Items
 from onnx_relusv.pruning.joint import State
 from onnx_relusv.pruning.units import BlockUnits
 from onnx_relusv.records import Block, Floats
 from onnx_relusv.reduction import reduced_block
-
-Layer = Candidate | None
-
-
-@dataclass(frozen=True, eq=False)
-class GroupItem:
-    """A group that may lose units.
-
-    Attributes:
-        place: Among all groups of the model.
-        counts: Decreasing from all: how many units may be kept.
-    """
-
-    place: int
-    counts: Counts
-
-
-@dataclass(frozen=True, eq=False)
-class BlockItem:
-    """A block that may become a double layer.
-
-    Attributes:
-        block: The block.
-        layers: What it may become; None, to stay in its form, is the first.
-    """
-
-    block: Block
-    layers: tuple[Layer, ...]
 
 
 class PlanCost:
     """What the states of a plan cost.
 
     Args:
-        groups: The first items of a state.
-        blocks: The others.
+        items: With their options.
         channels: The model's groups.
         units: Of the blocks' channels, by key.
         cut: What cuts save.
@@ -68,18 +38,19 @@ class PlanCost:
 
     def __init__(
         self,
-        groups: Sequence[GroupItem],
-        blocks: Sequence[BlockItem],
+        items: Items,
         channels: Channels,
         units: Mapping[str, BlockUnits],
         cut: CutCost,
         origin: Origin,
         names: Sequence[str],
     ) -> None:
-        self._groups, self._blocks = groups, blocks
+        self._groups, self._blocks = items.groups, items.blocks
         self._cut, self._origin, self._names = cut, origin, names
         self._whole = np.array([len(group.units) for group in channels.groups], np.int64)
-        self._sizes = [_Size(item.block, units.get(item.block.key), channels) for item in blocks]
+        self._sizes = [
+            _Size(item.block, units.get(item.block.key), channels) for item in items.blocks
+        ]
         self._more = cache(self._compared)
 
     def kept(self, state: State) -> Counts:

@@ -169,7 +169,7 @@ def test_what_the_cache_knows_gives_the_same_file(
         ((*HARMONIC, "--round-to", 0), "0 is not in the range x>=1"),
         ((*HARMONIC, "--keep-at-least", -1), "-1 is not in the range x>=1"),
         ((*HARMONIC, "--latency", 0.5), "--latency goes with double layers alone"),
-        ((*AUTO, "--size", 0.5), "--method auto weighs both kinds of change by their damage"),
+        ((*AUTO, "--round-to", 8), "--method auto removes units only where damage is measured"),
     ],
 )
 def test_what_does_not_go_together(

@@ -64,6 +64,7 @@ samples = "samples.npz"
 max-drop = 50  # a plan lacks it, and takes no notice
 
 [compress]
+method = "double-layer"
 output = "small.onnx"
 report = "report"
 size = 0.6
@@ -206,7 +207,7 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         "samples": str(folder / "samples.npz"),
         "size": 0.6,
         "tolerance": 0.9,
-        "method": "double-layer",
+        "method": "auto",
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,

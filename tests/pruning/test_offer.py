@@ -23,7 +23,7 @@ from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Silent
 from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.planning import pruning_offer
-from onnx_relusv.pruning.rounding import Rounding, thinned
+from onnx_relusv.pruning.rounding import Rounding, ladder
 from onnx_relusv.rewriting import fit_plan, rewritten
 from onnx_relusv.rows import measure_blocks
 
@@ -165,7 +165,21 @@ def test_counts_that_may_be_kept(units: int, multiple: int, least: int) -> None:
     assert found[0] == units
     assert list(found) == sorted(set(found), reverse=True)
     assert all(count % multiple == 0 and count >= least for count in found[1:])
-    some = thinned(found)
-    assert (some[0], some[-1]) == (found[0], found[-1])
-    assert len(some) <= 40
-    assert set(some) <= set(found)
+
+
+@given(st.integers(1, 2000), st.floats(0, 1))
+def test_ladders_get_finer(units: int, share: float) -> None:
+    sizes = range(units, 0, -1)
+    near = round(share * (units - 1))
+    coarse = ladder(sizes)
+    assert coarse[0] == 0
+    assert coarse[-1] == units - 1
+    assert list(coarse) == sorted(set(coarse))
+    assert len(coarse) <= 40
+    finer = ladder(sizes, near)
+    assert {0, near} <= set(finer)
+    assert len(finer) <= 42
+    assert list(finer) == sorted(set(finer))
+    # Forty over a factor of two thousand are 1.22 apart; as many over two such steps 1.01.
+    closest = min((place for place in finer if place > near), default=near)
+    assert sizes[near] <= sizes[closest] * 1.02 + 1
