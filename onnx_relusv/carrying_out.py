@@ -6,21 +6,30 @@ from pathlib import Path
 
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost, reduced_cost
-from onnx_relusv.decisions import Choice, Kept
+from onnx_relusv.decisions import Action, Choice, Kept
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.model import Model
+from onnx_relusv.group_rows import NOT_IN_PLAN, group_rows
 from onnx_relusv.latency.final import BlockTimes, block_times, final_latency, slower_blocks
 from onnx_relusv.latency.models import length
 from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.outcomes import Certificate, Correction
 from onnx_relusv.progress import Progress
+from onnx_relusv.records import Block
 from onnx_relusv.reduction import reduced_block
 from onnx_relusv.report.folder import write_compression
 from onnx_relusv.results import BlockRow, Compression, Verdict
 from onnx_relusv.rewriting import kept_channels, write_fitted
 from onnx_relusv.rows import Measured
 from onnx_relusv.settings import Settings
+
+# Where an edited plan says otherwise than its groups do.
+_WHY = {
+    "keep": "none of its channels goes",
+    "refit": "fitted to what changed blocks deliver",
+    "prune": "its channels go with their groups",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +87,14 @@ def _compression(
     batch = length(opened, plan.batch)
     choices = {choice.key: choice for choice in plan.choices}
     left = kept_channels(opened, plan)
+    groups, channel_refusals = group_rows(opened, plan)
     return Compression(
         before=opened.facts,
         after=replace(
             facts_of(written, opened.provider, opened.example, opened.options.seed), path=output
         ),
         budgets=plan.budgets,
+        method=plan.method,
         allocation=plan.allocation,
         level=plan.level,
         damage=plan.damage,
@@ -95,6 +106,8 @@ def _compression(
             for row in job.measured.rows
         ),
         refusals=opened.refusals,
+        groups=groups,
+        channel_refusals=channel_refusals,
         verdict=verdict,
         certificate=job.certificate,
         correction=job.correction,
@@ -113,17 +126,31 @@ def _decided(
     row: BlockRow, choice: Choice | None, levels: Mapping[str, float], kept: Kept | None
 ) -> BlockRow:
     """A block's row with what became of it."""
-    choice = choice or Choice(key=row.block.key, why="not in the plan")
-    if choice.form is None or choice.rank is None or choice.action == "keep":
-        return replace(row, choice=choice, cost_after=row.cost)
-    level = levels.get(row.block.key, 0.0)
-    if choice.action == "refit":
-        return replace(row, choice=choice, level=level, cost_after=row.cost)
+    choice = choice or Choice(key=row.block.key, why=NOT_IN_PLAN)
     left = reduced_block(row.block, kept)
-    if choice.action == "prune":
+    choice = _done(choice, row.block, left, fitted=row.block.key in levels)
+    level = levels.get(row.block.key, 0.0)
+    if choice.action != "double_layer" or choice.form is None or choice.rank is None:
         return replace(row, choice=choice, level=level, cost_after=reduced_cost(row.block, left))
     cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
     return replace(row, choice=choice, level=level, cost_after=cost)
+
+
+def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
+    """A choice as it was carried out: channels go as the groups say, however a plan was edited."""
+    before, after = block.geometry, left.geometry
+    inputs = None if after.in_channels == before.in_channels else after.in_channels
+    outputs = None if after.out_channels == before.out_channels else after.out_channels
+    choice = replace(choice, inputs=inputs, outputs=outputs)
+    if choice.action == "double_layer":
+        return choice
+    action: Action = "refit" if fitted else "keep"
+    if inputs is not None or outputs is not None:
+        action = "prune"
+    why = choice.why if action == choice.action else _WHY[action]
+    if action == "keep":
+        return replace(choice, action=action, form=None, rank=None, why=why)
+    return replace(choice, action=action, form="dense", rank=after.largest_rank, why=why)
 
 
 def _timed(row: BlockRow, times: BlockTimes) -> BlockRow:

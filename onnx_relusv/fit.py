@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv.block_fit import STEPS, BlockFit
-from onnx_relusv.decisions import Factors
+from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.model import Model
@@ -96,16 +96,22 @@ def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]
     Returns:
         Their keys; none where the two change different blocks, for then they may mend other sums.
     """
-    earlier = {change.block.key: (change.form, change.rank) for change in before}
+    earlier = {change.block.key: _what(change) for change in before}
     if set(earlier) != {change.block.key for change in after}:
         return set()
     found: set[str] = set()
     for here in _course(model, after)[2]:
-        same = {c.block.key for c in here if earlier[c.block.key] == (c.form, c.rank)}
+        same = {change.block.key for change in here if earlier[change.block.key] == _what(change)}
         found |= same
         if len(same) < len(here):
             break
     return found
+
+
+def _what(change: Change) -> tuple[Form, int, bytes | None]:
+    kept = change.kept
+    places = None if kept is None else kept.inputs.tobytes() + b" " + kept.outputs.tobytes()
+    return change.form, change.rank, places
 
 
 def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:

@@ -7,18 +7,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from onnx_relusv.decisions import Action, Allocation, Budgets, Choice, DamageCurve, Form, Plan
+from onnx_relusv.decisions import (
+    Action,
+    Allocation,
+    Budgets,
+    Choice,
+    DamageCurve,
+    Form,
+    GroupChoice,
+    GroupCurve,
+    Plan,
+)
 from onnx_relusv.errors import InputError
+from onnx_relusv.json_text import json_text
 from onnx_relusv.records import StatisticsSource
 
 SCHEMA = "onnx-relusv/plan"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# The second has no groups of units, and all else is the same.
+_READABLE = (2, SCHEMA_VERSION)
 
 
 def plan_text(plan: Plan) -> str:
     """The plan as JSON; `read_plan` gives the same plan back."""
     data = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(plan)}
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+    return json_text(data) + "\n"
 
 
 def read_plan(path: Path) -> Plan:
@@ -36,9 +49,10 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise InputError(f"{path}: not a plan of onnx-relusv (schema {SCHEMA}).")
     version = data.pop("schema_version", None)
-    if not _is_whole(version) or version != SCHEMA_VERSION:
+    if not _is_whole(version) or version not in _READABLE:
+        known = " and ".join(map(str, _READABLE))
         raise InputError(
-            f"{path}: schema version {version}, but this version reads {SCHEMA_VERSION}. "
+            f"{path}: schema version {version}, but this version reads {known}. "
             "Make the plan again."
         )
     _check(
@@ -47,15 +61,25 @@ def read_plan(path: Path) -> Plan:
         _PLAN_FIELDS,
         required=[name for name in _PLAN_FIELDS if name not in _ADDED_FIELDS],
     )
-    budgets, listed, drawn = (data.pop(name) for name in ("budgets", "choices", "curves"))
+    budgets = data.pop("budgets")
     _check(f"{path}: budgets", budgets, _BUDGET_FIELDS)
-    curves = tuple(_curve(path, fields) for fields in drawn)
-    choices = tuple(_choice(path, fields) for fields in listed)
-    keys = [choice.key for choice in choices]
+    plan = Plan(
+        budgets=Budgets(**budgets),
+        choices=tuple(_choice(path, fields) for fields in data.pop("choices")),
+        curves=tuple(_curve(path, fields) for fields in data.pop("curves")),
+        groups=tuple(_group(path, fields) for fields in data.pop("groups", ())),
+        group_curves=tuple(_group_curve(path, fields) for fields in data.pop("group_curves", ())),
+        **data,
+    )
+    _check_once(path, "block", [choice.key for choice in plan.choices])
+    _check_once(path, "group", [group.key for group in plan.groups])
+    return plan
+
+
+def _check_once(path: Path, what: str, keys: list[str]) -> None:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
-        raise InputError(f"{path}: block {twice[0]} is listed twice.")
-    return Plan(budgets=Budgets(**budgets), choices=choices, curves=curves, **data)
+        raise InputError(f"{path}: {what} {twice[0]} is listed twice.")
 
 
 def _choice(path: Path, fields: object) -> Choice:
@@ -63,9 +87,32 @@ def _choice(path: Path, fields: object) -> Choice:
     where = f"{path}: choices, block {key}"
     _check(where, fields, _CHOICE_FIELDS, required=("key",))
     choice = Choice(**fields)  # type: ignore[arg-type]  # checked
-    if choice.action == "double_layer" and (choice.form is None or choice.rank is None):
-        raise InputError(f"{where}: a double_layer needs a form and a rank.")
+    if choice.action == "keep":
+        return choice
+    is_layer = choice.action == "double_layer"
+    if choice.rank is None or choice.form is None or (choice.form == "dense") == is_layer:
+        form = "a form other than dense" if is_layer else "the form dense"
+        raise InputError(f"{where}: a {choice.action} needs {form} and a rank.")
     return choice
+
+
+def _group(path: Path, fields: object) -> GroupChoice:
+    key = fields.get("key") if isinstance(fields, dict) else fields
+    where = f"{path}: groups, group {key}"
+    _check(where, fields, _GROUP_FIELDS, required=_GROUP_FIELDS.keys() - {"damage"})
+    assert isinstance(fields, dict)  # checked
+    fields |= {name: tuple(fields[name]) for name in ("kept", "producers", "consumers")}
+    group = GroupChoice(**fields)
+    if not group.kept:
+        raise InputError(f"{where}: kept is empty; one unit at least has to stay.")
+    for one, following in zip(group.kept, group.kept[1:], strict=False):
+        if one >= following:
+            raise InputError(f"{where}: kept has {following} behind {one}; let them increase.")
+    if group.kept[-1] >= group.units:
+        raise InputError(
+            f"{where}: kept has {group.kept[-1]}, but its units are 0 to {group.units - 1}."
+        )
+    return group
 
 
 def _curve(path: Path, fields: object) -> DamageCurve:
@@ -77,6 +124,17 @@ def _curve(path: Path, fields: object) -> DamageCurve:
     if len(ranks) != len(damages):
         raise InputError(f"{where}: {len(ranks)} ranks and {len(damages)} damages.")
     return DamageCurve(ranks=ranks, damages=damages, **fields)
+
+
+def _group_curve(path: Path, fields: object) -> GroupCurve:
+    key = fields.get("key") if isinstance(fields, dict) else fields
+    where = f"{path}: group_curves, group {key}"
+    _check(where, fields, _GROUP_CURVE_FIELDS, required=_GROUP_CURVE_FIELDS)
+    assert isinstance(fields, dict)  # checked
+    counts, damages = tuple(fields.pop("counts")), tuple(fields.pop("damages"))
+    if len(counts) != len(damages):
+        raise InputError(f"{where}: {len(counts)} counts and {len(damages)} damages.")
+    return GroupCurve(counts=counts, damages=damages, **fields)
 
 
 def _is_text(value: object) -> bool:
@@ -102,6 +160,16 @@ def _is_form(value: object) -> bool:
     return value in get_args(Form)
 
 
+def _is_place(value: object) -> bool:
+    return _is_whole(value) and value >= 0  # type: ignore[operator]
+
+
+def _are(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a value is a list of what fits."""
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+_METHODS = ("double-layer", "harmonic", "auto")
 _FORMS = f"one of {', '.join(get_args(Form))}"
 
 
@@ -119,12 +187,15 @@ _BUDGET = _Field(
     lambda value: _is_share(value) and 0 < value < 1, "a number above 0 and below 1", True
 )
 _DAMAGE = _Field(_is_share, "a number from 0 on", optional=True)
+_CHANNELS = _Field(_is_rank, "a whole number from 1 on", optional=True)
+_TEXTS = _Field(_are(_is_text), "a list of texts")
+_DAMAGES = _Field(_are(_is_share), "a list of numbers from 0 on")
 _PLAN_FIELDS = {
     "model_sha256": _Field(_is_text, "text"),
     "samples_sha256": _Field(_is_text, "text", optional=True),
     "budgets": _Field(lambda value: isinstance(value, dict), "an object"),
-    "method": _Field(lambda value: value == "double-layer", "double-layer"),
-    "seed": _Field(lambda value: _is_whole(value) and value >= 0, "a whole number from 0 on"),
+    "method": _Field(lambda value: value in _METHODS, " or ".join(_METHODS)),
+    "seed": _Field(_is_place, "a whole number from 0 on"),
     "allocation": _Field(
         lambda value: value in get_args(Allocation), " or ".join(get_args(Allocation))
     ),
@@ -137,9 +208,11 @@ _PLAN_FIELDS = {
     "damage_measure": _Field(_is_text, "text", optional=True),
     "batch": _Field(_is_rank, "a whole number from 1 on"),
     "latency": _Field(_is_share, "a number from 0 on", optional=True),
+    "groups": _Field(lambda value: isinstance(value, list), "a list"),
+    "group_curves": _Field(lambda value: isinstance(value, list), "a list"),
 }
-# What is for the reader alone may be missing, and what earlier files of this version do not have.
-_ADDED_FIELDS = {"damage_measure", "batch", "latency"}
+# What is for the reader alone may be missing, and what earlier files do not have.
+_ADDED_FIELDS = {"damage_measure", "batch", "latency", "groups", "group_curves"}
 _BUDGET_FIELDS = {
     "size": _BUDGET,
     "macs": _BUDGET,
@@ -165,17 +238,29 @@ _CHOICE_FIELDS = {
         " or ".join(get_args(StatisticsSource)),
         optional=True,
     ),
+    "inputs": _CHANNELS,
+    "outputs": _CHANNELS,
 }
 _CURVE_FIELDS = {
     "key": _Field(_is_text, "text"),
     "form": _Field(_is_form, _FORMS),
-    "ranks": _Field(
-        lambda value: isinstance(value, list) and all(map(_is_rank, value)), "a list of ranks"
-    ),
-    "damages": _Field(
-        lambda value: isinstance(value, list) and all(map(_is_share, value)),
-        "a list of numbers from 0 on",
-    ),
+    "ranks": _Field(_are(_is_rank), "a list of ranks"),
+    "damages": _DAMAGES,
+}
+_GROUP_FIELDS = {
+    "key": _Field(_is_text, "text"),
+    "units": _Field(_is_rank, "a whole number from 1 on"),
+    "kept": _Field(_are(_is_place), "a list of whole numbers from 0 on"),
+    "level": _SHARE,
+    "producers": _TEXTS,
+    "consumers": _TEXTS,
+    "why": _Field(_is_text, "text"),
+    "damage": _DAMAGE,
+}
+_GROUP_CURVE_FIELDS = {
+    "key": _Field(_is_text, "text"),
+    "counts": _Field(_are(_is_rank), "a list of whole numbers from 1 on"),
+    "damages": _DAMAGES,
 }
 
 

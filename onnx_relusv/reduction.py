@@ -74,6 +74,13 @@ def of_inputs(geometry: Geometry, linear: LinearMap, inputs: Places) -> LinearMa
     return LinearMap(linear.weight[:, :, columns_of(geometry, inputs)], linear.bias)
 
 
+def left_of(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+    """What is left of a whole map, as it is; the inverse of `whole_map`."""
+    if kept is None:
+        return linear
+    return of_inputs(geometry, kept_outputs(geometry, linear, kept), kept.inputs)
+
+
 def kept_rows(geometry: Geometry, kept: Kept) -> Places:
     """(groups, rows) of what is left, among the rows of each group of the whole block."""
     found: Places = kept.outputs.reshape(geometry.groups, -1) % geometry.rows

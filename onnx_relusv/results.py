@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost
+from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost, GroupChoice
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.outcomes import Certificate, Correction, Latency, LatencyOutcome
@@ -143,6 +143,35 @@ class BlockRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupRow:
+    """What became of a group of units that share channels.
+
+    Attributes:
+        choice: What the plan does with it.
+        operators: What lies between its producers and its consumers, in topological order, each
+            once; none where nobody has looked.
+    """
+
+    choice: GroupChoice
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelRefusal:
+    """A node with a weight whose output channels all stay.
+
+    Attributes:
+        key: The tensor that it writes.
+        operator: Its own.
+        reason: In words.
+    """
+
+    key: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Who made a result, and from what.
 
@@ -185,12 +214,15 @@ class Compression:
         before: The original.
         after: The written file.
         budgets: As asked for.
+        method: double-layer, harmonic, or auto, which is both.
         allocation: Whether blocks share one level, or one multiplier over their damages.
         level: The common level tau; by damage, the largest planned level.
         damage: Expected divergence of the outputs, the sum of the choices'; None by level.
         damage_measure: What damages are, in words; None by level.
         rows: One a block.
         refusals: What was left alone, with reasons.
+        groups: One a group of units, in topological order; none where no units are removed.
+        channel_refusals: Whose output channels stay, with reasons, where units are removed.
         verdict: The validation.
         certificate: How much is lost at most; None where that was not asked for.
         correction: What became of the corrective round; None where there was none.
@@ -205,12 +237,15 @@ class Compression:
     before: ModelFacts
     after: ModelFacts
     budgets: Budgets
+    method: str = "double-layer"
     allocation: Allocation
     level: float
     damage: float | None
     damage_measure: str | None = None
     rows: tuple[BlockRow, ...]
     refusals: tuple[Refusal, ...]
+    groups: tuple[GroupRow, ...] = ()
+    channel_refusals: tuple[ChannelRefusal, ...] = ()
     verdict: Verdict
     certificate: Certificate | None = None
     correction: Correction | None = None

@@ -32,6 +32,7 @@ from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.pruning.units import Mask
 from onnx_relusv.records import Block, LinearMap, ReadOnlyArrays
+from onnx_relusv.reduction import left_of
 from onnx_relusv.results import Check, Verdict
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Samples
@@ -274,7 +275,7 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None
     Args:
         change: What was asked for.
         fitted: The factors and the linear map that they stand for.
-        dense: The factors as stored, composed.
+        dense: The factors as stored, composed; in the whole block's shape.
 
     Raises:
         ValidationError: It is farther away by more than rounding, or not finite.
@@ -289,8 +290,11 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None
         # Its factors were moved on purpose, or have every rank that there is; the level is
         # reported as reached, not checked.
         return
-    stated = candidate_at(block, fitted.target, fitted.moments, change.form, change.rank).level
-    reached = composed_level(fitted.target, fitted.weighted(dense).weight, fitted.moments)
+    stated = candidate_at(
+        change.reduced, fitted.target, fitted.moments, change.form, change.rank
+    ).level
+    left = left_of(block.geometry, dense, change.kept)
+    reached = composed_level(fitted.target, fitted.weighted(left).weight, fitted.moments)
     rounding = 4 * _epsilon(dtype)
     if not reached <= stated * (1 + LEVEL_TOLERANCE) + rounding:
         raise ValidationError(

@@ -10,13 +10,14 @@ from onnx import helper
 from onnx_graphs import conv_node, node, runnable
 
 from onnx_relusv import forms
-from onnx_relusv.cost import block_cost, block_macs, candidate_cost
-from onnx_relusv.decisions import Form
+from onnx_relusv.cost import block_cost, block_macs, block_numbers, candidate_cost, reduced_cost
+from onnx_relusv.decisions import Form, Kept
 from onnx_relusv.factors import double_layer
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.opened import Opened, open_model
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.records import Geometry
+from onnx_relusv.reduction import reduced_block
 
 
 def test_macs_of_a_conv_by_loops() -> None:
@@ -115,3 +116,14 @@ def test_bytes_follow_the_type_and_the_rank() -> None:
         assert costs[4].macs == costs[2].macs
     # 8 channels * 3 rows on 7x9 values, then 16 channels * 3 columns on 7x7.
     assert candidate_cost(item, "spatial", 5, 4).macs == 5 * (24 * 63 + 48 * 49)
+
+
+def test_what_is_left_costs_in_proportion() -> None:
+    """Bytes go with the numbers in the weight and the bias, MACs with the weight."""
+    geometry = conv(4, 6, (3, 3), groups=2)
+    whole = block(geometry, (5, 5), original_bytes=2000)
+    left = reduced_block(whole, Kept(inputs=np.array([1]), outputs=np.array([0, 2, 3, 5])))
+    assert (block_numbers(whole), block_numbers(left)) == (6 * 18 + 6, 4 * 9 + 4)
+    cost = reduced_cost(whole, left)
+    assert (cost.bytes, cost.macs) == (round(2000 * 40 / 114), 36 * 9)
+    assert reduced_cost(whole, whole) == block_cost(whole)

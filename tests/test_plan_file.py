@@ -7,102 +7,16 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from plan_files import PLAN, plans, refused, written
 
-from onnx_relusv.decisions import Budgets, Choice, DamageCurve, Plan
+from onnx_relusv.decisions import Budgets, Choice, Plan
 from onnx_relusv.errors import InputError
 from onnx_relusv.plan_file import plan_text, read_plan
-
-PLAN = Plan(
-    model_sha256="ab" * 32,
-    samples_sha256=None,
-    budgets=Budgets(size=0.5, macs=None, tolerance=0.25),
-    method="double-layer",
-    seed=7,
-    allocation="damage",
-    level=0.125,
-    size=0.4921875,
-    macs=0.3,
-    choices=(
-        Choice(
-            key="conv",
-            action="double_layer",
-            form="spatial",
-            rank=5,
-            level=0.1,
-            damage=0.002,
-            why="so",
-        ),
-        Choice(key="fc", why="no form makes it smaller"),
-    ),
-    damage=0.002,
-    curves=(
-        DamageCurve(key="conv", form="spatial", ranks=(2, 5), damages=(0.03, 0.002)),
-        DamageCurve(key="conv", form="channel", ranks=(3,), damages=(0.01,)),
-    ),
-)
-
-
-def written(folder: Path, data: object) -> Path:
-    path = folder / "plan.json"
-    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
 def fields() -> dict[str, Any]:
     return json.loads(plan_text(PLAN))
-
-
-shares = st.one_of(st.none(), st.floats(0, 1, exclude_min=True, exclude_max=True))
-damages = st.one_of(st.none(), st.floats(0, 1e30))
-choices = st.one_of(
-    st.builds(Choice, key=st.text(), level=st.floats(0, 1), why=st.text()),
-    st.builds(
-        Choice,
-        key=st.text(),
-        action=st.just("double_layer"),
-        form=st.sampled_from(["pair", "channel", "spatial", "tucker"]),
-        rank=st.integers(1, 10**6),
-        level=st.floats(0, 1),
-        damage=damages,
-        why=st.text(),
-    ),
-)
-curves = st.integers(0, 5).flatmap(
-    lambda count: st.builds(
-        DamageCurve,
-        key=st.text(),
-        form=st.sampled_from(["pair", "channel", "spatial", "tucker"]),
-        ranks=st.tuples(*[st.integers(1, 10**6)] * count),
-        damages=st.tuples(*[st.floats(0, 1e30)] * count),
-    )
-)
-plans = st.builds(
-    Plan,
-    model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
-    samples_sha256=st.one_of(st.none(), st.text("0123456789abcdef", min_size=64, max_size=64)),
-    budgets=st.builds(
-        Budgets,
-        size=shares,
-        macs=shares,
-        latency=shares,
-        tolerance=shares,
-        max_drop=st.one_of(st.none(), st.floats(0, 100, exclude_min=True, exclude_max=True)),
-        confidence=st.one_of(st.none(), st.floats(0.5, 1, exclude_min=True, exclude_max=True)),
-    ),
-    method=st.just("double-layer"),
-    seed=st.integers(0, 2**63),
-    allocation=st.sampled_from(["level", "damage"]),
-    level=st.floats(0, 1),
-    size=st.floats(0, 2),
-    macs=st.floats(0, 2),
-    choices=st.lists(choices, unique_by=lambda choice: choice.key, max_size=4).map(tuple),
-    damage=damages,
-    curves=st.lists(curves, max_size=3).map(tuple),
-    batch=st.integers(1, 10**6),
-    latency=damages,
-)
 
 
 @given(plan=plans)
@@ -116,6 +30,18 @@ def test_a_file_from_before_latency_is_read(fields: dict[str, Any], tmp_path: Pa
     del fields["budgets"]["latency"]
     assert read_plan(written(tmp_path, fields)) == PLAN
     assert (PLAN.batch, PLAN.latency) == (1, None)
+
+
+def test_a_file_of_the_version_before_groups_is_read(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    assert fields["schema_version"] == 3
+    fields["schema_version"] = 2
+    for name in ("groups", "group_curves"):
+        assert fields.pop(name) == []
+    for choice in fields["choices"]:
+        del choice["inputs"], choice["outputs"]
+    assert read_plan(written(tmp_path, fields)) == PLAN
 
 
 def test_the_file_is_readable(fields: dict[str, Any]) -> None:
@@ -147,16 +73,6 @@ def test_an_edited_plan(fields: dict[str, Any], tmp_path: Path) -> None:
     assert read_plan(written(tmp_path, fields)).budgets == Budgets()
 
 
-def refused(folder: Path, data: object, *parts: str) -> None:
-    path = written(folder, data)
-    with pytest.raises(InputError) as caught:
-        read_plan(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    for part in parts:
-        assert part in message
-
-
 def test_what_is_no_plan(tmp_path: Path, fields: dict[str, Any]) -> None:
     refused(tmp_path, "{", "not JSON")
     refused(tmp_path, "[" * 100_000, "not JSON")
@@ -171,7 +87,7 @@ def test_what_is_no_plan(tmp_path: Path, fields: dict[str, Any]) -> None:
         read_plan(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None, True])
+@pytest.mark.parametrize("version", [0, 1, 4, "2", 2.5, None, True])
 def test_another_version(version: object, fields: dict[str, Any], tmp_path: Path) -> None:
     fields["schema_version"] = version
     refused(tmp_path, fields, f"schema version {version}", "Make the plan again")
@@ -215,7 +131,7 @@ WRONG: dict[str, list[object]] = {
     "model_sha256": [None, 3, ["ab"]],
     "samples_sha256": [3, []],
     "budgets": [None, [], "0.5", 0.5],
-    "method": ["harmonic", None, 1],
+    "method": ["svd", None, 1, []],
     "seed": [-1, 1.5, "7", None, True],
     "allocation": ["auto", None, 1, []],
     "level": ["0.1", None, -0.1, float("nan"), float("inf"), 10**400, True],
@@ -224,6 +140,8 @@ WRONG: dict[str, list[object]] = {
     "choices": [None, {}, "conv", 3, ["conv"], [None], [[]]],
     "damage": ["0.1", -0.1, float("nan"), float("inf"), True, []],
     "curves": [None, {}, "conv", 3, ["conv"], [None], [[]]],
+    "groups": [None, {}, "conv", 3, ["conv"], [None], [[]]],
+    "group_curves": [None, {}, "conv", 3, ["conv"], [None], [[]]],
 }
 
 
@@ -260,12 +178,14 @@ def test_a_drop_out_of_range(
 
 WRONG_CHOICE: dict[str, list[object]] = {
     "key": [None, 3, ["conv"], {}],
-    "action": ["prune", None, 1, []],
+    "action": ["cut", None, 1, []],
     "form": ["cp", None, 1, []],
     "rank": [0, -1, 1.5, "5", None, True, []],
     "level": ["0.1", None, -0.1, float("nan")],
     "damage": ["0.1", -0.1, float("nan"), True, []],
     "why": [None, 3],
+    "inputs": [0, -1, 1.5, "5", True, []],
+    "outputs": [0, -1, 1.5, "5", True, []],
 }
 
 

@@ -12,6 +12,7 @@ from onnx_relusv.records import Floats, Geometry, LinearMap, Moments
 from onnx_relusv.reduced_targets import reduced_rows, reduced_targets
 from onnx_relusv.reduction import (
     kept_outputs,
+    left_of,
     of_inputs,
     reduced_activation,
     reduced_block,
@@ -114,9 +115,17 @@ def test_without_moments_what_is_gone_is_dropped(name: str) -> None:
     geometry, left = CASES[name]
     linear = linear_map(geometry, np.random.default_rng(2))
     found = reduced_map(geometry, linear, None, left)
-    dropped = of_inputs(geometry, kept_outputs(geometry, linear, left), left.inputs)
-    np.testing.assert_array_equal(found.weight, dropped.weight)
+    for group, weight in enumerate(linear.weight):
+        dropped = weight[rows(geometry, left, group)][:, columns(geometry, left)]
+        np.testing.assert_array_equal(found.weight[group], dropped)
     np.testing.assert_array_equal(found.bias, linear.bias[left.outputs])
+    # Into the whole shape and back again.
+    for each in (
+        left_of(geometry, linear, left),
+        left_of(geometry, whole_map(geometry, found, left), left),
+    ):
+        np.testing.assert_array_equal(each.weight, found.weight)
+        np.testing.assert_array_equal(each.bias, found.bias)
 
 
 def on_kept_inputs(geometry: Geometry, left: Kept, x: Floats) -> Floats:
@@ -163,6 +172,7 @@ def test_nothing_is_touched_where_all_stay() -> None:
         reduced_map(geometry, linear, seen, None),
         whole_map(geometry, linear, None),
         kept_outputs(geometry, linear, None),
+        left_of(geometry, linear, None),
     ):
         assert found is linear
     assert reduced_moments(geometry, seen, None) is seen

@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 import pytest
 from graphs import gap, model_proto, normal, run
+from planned import plan
 from probed import answers, classifier, divergence_of_logits, opened, selected
 from residual_networks import decaying
 
-from onnx_relusv.decisions import Budgets, Choice, Form, Plan
+from onnx_relusv.decisions import Budgets, Plan
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.opened import Opened, block_moments, open_model
@@ -21,29 +22,6 @@ from onnx_relusv.rewriting import dense_maps, fit_plan, rewritten, write_fitted
 from onnx_relusv.runtime.session import CPU, Session
 
 EVERYTHING = PlanOptions(budgets=Budgets(size=0.9))
-
-
-def plan(model: Opened, **changed: tuple[Form, int]) -> Plan:
-    """Some blocks as double layers of a form and a rank; the others stay."""
-
-    def choice(key: str) -> Choice:
-        if key not in changed:
-            return Choice(key=key, why="too little")
-        form, rank = changed[key]
-        return Choice(key=key, action="double_layer", form=form, rank=rank)
-
-    return Plan(
-        model_sha256=model.model.sha256,
-        samples_sha256=None,
-        budgets=Budgets(),
-        method="double-layer",
-        seed=3,
-        allocation="damage",
-        level=0.1,
-        size=0.9,
-        macs=0.9,
-        choices=tuple(choice(block.key) for block in model.blocks),
-    )
 
 
 def actions(found: Plan) -> dict[str, str]:

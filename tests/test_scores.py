@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.special
 from graphs import model_proto, normal, run
+from planned import plan
 from probed import divergence_of_logits, opened
-from test_refits import plan
 
 from onnx_relusv.opened import Opened, open_model
 from onnx_relusv.options import MeasureOptions

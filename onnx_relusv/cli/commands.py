@@ -35,7 +35,12 @@ from onnx_relusv.plan_file import plan_text
 from onnx_relusv.report.data import comparison_data, inspection_data, write_json
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.folder import write_comparison, write_inspection
-from onnx_relusv.report.table import comparison_table, compression_table, inspection_table
+from onnx_relusv.report.table import (
+    comparison_table,
+    compression_table,
+    inspection_table,
+    plan_table,
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,6 +135,7 @@ def plan(
     time = "" if decided.latency is None else f", about {decided.latency:.1%} of the time"
     show(
         [
+            *plan_table(decided),
             f"{changed} of {len(decided.choices)} blocks change at a level of {decided.level:.4g}: "
             f"{decided.size:.1%} of the bytes, {decided.macs:.1%} of the MACs{time}.",
             *damage_words(decided),

@@ -25,8 +25,13 @@ class Atoms:
         self._parents.extend(range(first, first + count))
         return np.arange(first, first + count, dtype=np.int64)
 
-    def merge(self, first: Units, second: Units) -> Units:
+    def merge(self, first: Units, second: Units, reason: str) -> Units:
         """Makes atoms equal, index by index.
+
+        Args:
+            first: (length,) int64.
+            second: (length,) int64.
+            reason: Why an atom stays that meets `NO_UNIT`.
 
         Returns:
             One of the two, `NO_UNIT` where either is: what goes with a channel that stays, stays.
@@ -34,7 +39,7 @@ class Atoms:
         result = np.where((first == NO_UNIT) | (second == NO_UNIT), NO_UNIT, first)
         for one, other in zip(first.tolist(), second.tolist(), strict=True):
             if one == NO_UNIT or other == NO_UNIT:
-                self.pin([one, other], "it is combined with channels that stay")
+                self.pin([one, other], reason)
             else:
                 self._join(self.root(one), self.root(other))
         return result

@@ -6,107 +6,182 @@ from onnx_relusv.graph.channel_records import UnitAxis
 from onnx_relusv.graph.channel_walk import Barrier, Walk, given, whole, wholes
 
 UNARY = frozenset(
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp "
-    "Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal "
-    "Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh "
-    "ThresholdedRelu".split()
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "BitwiseNot",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "LeakyRelu",
+        "Log",
+        "Mish",
+        "Neg",
+        "Not",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+    ]
 )
 BROADCASTING = frozenset(
-    "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow PRelu "
-    "Sub Sum Where Xor".split()
+    [
+        "Add",
+        "And",
+        "Div",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Mean",
+        "Min",
+        "Mod",
+        "Mul",
+        "Or",
+        "Pow",
+        "PRelu",
+        "Sub",
+        "Sum",
+        "Where",
+        "Xor",
+    ]
 )
+MIXING = "mixes its channels"
 
 
 def unary(walk: Walk, _index: int, node: NodeProto) -> None:
     """Hands channels on; bounds of a Clip are scalars."""
-    found = walk.axes.get(node.input[0])
-    if found is None:
-        raise Barrier(f"{node.op_type} {node.output[0]} takes its settings from channels")
-    walk.put(node.output[0], found.axis, found.units)
+    found = walk.source(node)
+    walk.put(node, found.axis, found.units)
 
 
-def dropout(walk: Walk, index: int, node: NodeProto) -> None:
-    """Hands channels on, unless some are dropped."""
+def dropout(walk: Walk, _index: int, node: NodeProto) -> None:
+    """Hands channels on, and says which numbers it does, unless some are dropped."""
     if given(node, 2) and walk.constants.scalar(node.input[2]) != 0:
-        raise Barrier(f"Dropout {node.output[0]} may be training")
-    unary(walk, index, node)
+        raise Barrier("may be training")
+    found = walk.source(node)
+    for slot, name in enumerate(node.output):
+        if name:
+            walk.put(node, found.axis, found.units, slot)
 
 
 def broadcasting(walk: Walk, index: int, node: NodeProto) -> None:
     """Merges the channels of all inputs; constants along them are cut with them."""
-    rank = walk.rank(node.output[0])
-    aligned = [
-        (slot, UnitAxis(axis.axis + rank - walk.rank(node.input[slot]), axis.units))
-        for slot, axis in walk.labelled(node)
-    ]
-    place, units = aligned[0][1].axis, aligned[0][1].units
-    for _, other in aligned[1:]:
-        if other.axis != place or len(other.units) != len(units):
-            raise Barrier(f"{node.op_type} {node.output[0]} combines different channels")
-        units = walk.atoms.merge(units, other.units)
-    if walk.shape(node.output[0])[place] != len(units):
-        raise Barrier(f"{node.op_type} {node.output[0]} spreads its channels")
-    known = {slot for slot, _ in aligned}
+    made = walk.shape(node.output[0])
+    rank = len(made)
+    aligned: dict[int, UnitAxis] = {}
+    for slot, found in walk.labelled(node):
+        place = found.axis + rank - found.rank
+        if len(found.units) < made[place]:
+            # A gate of positions serves all channels.
+            reason = f"{node.op_type} {node.output[0]} spreads it over other channels"
+            walk.atoms.pin(found.units.tolist(), reason)
+        else:
+            aligned[slot] = UnitAxis(place, found.units, rank)
+    if not aligned:
+        return
+    first, *others = aligned.values()
+    if any(other.axis != first.axis for other in others):
+        raise Barrier("combines channels of different axes")
+    if others and not all(walk.has_fixed_channels(node.input[slot]) for slot in aligned):
+        raise Barrier("combines channels that lie otherwise at other sizes")
+    units = first.units
+    for other in others:
+        units = walk.merge(node, units, other.units)
+    channels = UnitAxis(first.axis, units, rank)
     for slot, name in enumerate(node.input):
-        if slot in known or not name:
-            continue
-        shape = walk.shape(name)
-        own = place - (rank - len(shape))
-        if own < 0 or shape[own] == 1:
-            continue
-        if walk.constants.tensor(name) is None:
-            raise Barrier(f"{node.op_type} {node.output[0]} combines channels with some that stay")
-        walk.carry(index, slot, own, units)
-    walk.put(node.output[0], place, units)
+        if name and slot not in aligned:
+            _beside(walk, index, node, slot, channels)
+    walk.put(node, channels.axis, units)
+
+
+def _beside(walk: Walk, index: int, node: NodeProto, slot: int, channels: UnitAxis) -> None:
+    """An input through which no channels run, beside one through which they do."""
+    name = node.input[slot]
+    lengths = walk.fixed(name)
+    own = channels.axis - (channels.rank - len(lengths))
+    if own < 0 or lengths[own] == 1:
+        return
+    if walk.constants.tensor(name) is None:
+        raise Barrier("combines channels with some that stay")
+    walk.carry(index, slot, own, channels.units)
 
 
 def normalization(walk: Walk, index: int, node: NodeProto) -> None:
     """BatchNormalization and InstanceNormalization, whose vectors have an entry a channel."""
-    units = walk.axis(node.input[0], 1, node)
-    if units is None or whole(node, "training_mode", 0) or not whole(node, "spatial", 1):
-        raise Barrier(f"{node.op_type} {node.output[0]} does not normalise channels by constants")
+    units = walk.axis(node.input[0], 1)
+    if units is None:
+        raise Barrier("takes settings from channels")
+    if whole(node, "training_mode", 0) or not whole(node, "spatial", 1):
+        raise Barrier("does not normalise channels by constants")
     for slot in range(1, len(node.input)):
         tensor = walk.constants.tensor(node.input[slot])
         if tensor is None or tuple(tensor.dims) != (len(units),):
-            raise Barrier(f"the vectors of {node.op_type} {node.output[0]} are computed")
+            raise Barrier("does not normalise channels by constants")
         walk.carry(index, slot, 0, units)
-    walk.put(node.output[0], 1, units)
+    walk.put(node, 1, units)
 
 
 def softmax(walk: Walk, _index: int, node: NodeProto) -> None:
     """Softmax, LogSoftmax, Hardmax over other axes; before opset 13 over all from one on."""
-    found = walk.axes[node.input[0]]
-    rank = walk.rank(node.input[0])
-    axis = whole(node, "axis", -1 if walk.opset >= 13 else 1) % rank
-    if axis == found.axis or (walk.opset < 13 and axis <= found.axis):
-        raise Barrier(f"{node.op_type} mixes its channels")
-    walk.put(node.output[0], found.axis, found.units)
+    found = walk.source(node)
+    axis = whole(node, "axis", -1 if walk.opset >= 13 else 1) % found.rank
+    if axis == found.axis or (walk.opset < 13 and axis < found.axis):
+        raise Barrier(MIXING)
+    walk.put(node, found.axis, found.units)
 
 
 def pooling(walk: Walk, _index: int, node: NodeProto) -> None:
     """Pools positions, channel by channel."""
-    units = walk.axis(node.input[0], 1, node)
+    units = walk.axis(node.input[0], 1)
     assert units is not None  # the node reads channels
-    walk.put(node.output[0], 1, units)
+    for slot, name in enumerate(node.output):
+        if name:
+            walk.put(node, 1, units, slot)
 
 
 def reduction(walk: Walk, _index: int, node: NodeProto) -> None:
     """ReduceMean and its like over other axes."""
-    found = walk.axes.get(node.input[0])
-    if found is None:
-        raise Barrier(f"{node.op_type} {node.output[0]} takes its settings from channels")
-    rank = walk.rank(node.input[0])
-    axes = wholes(node, "axes")
-    if given(node, 1):
-        axes = walk.numbers(node.input[1])
-    if axes is None or not axes:
-        if whole(node, "noop_with_empty_axes", 0) and not given(node, 1):
-            walk.put(node.output[0], found.axis, found.units)
-            return
-        raise Barrier(f"{node.op_type} {node.output[0]} mixes its channels")
-    gone = {axis % rank for axis in axes}
+    found = walk.source(node)
+    axes = walk.numbers(node.input[1]) if given(node, 1) else wholes(node, "axes")
+    if axes is None and given(node, 1):
+        raise Barrier("takes computed axes")
+    if not axes and not whole(node, "noop_with_empty_axes", 0):
+        raise Barrier(MIXING)
+    gone = {axis % found.rank for axis in axes or ()}
     if found.axis in gone:
-        raise Barrier(f"{node.op_type} {node.output[0]} mixes its channels")
+        raise Barrier(MIXING)
     before = sum(axis < found.axis for axis in gone)
-    axis = found.axis if whole(node, "keepdims", 1) else found.axis - before
-    walk.put(node.output[0], axis, found.units)
+    walk.put(node, found.axis if whole(node, "keepdims", 1) else found.axis - before, found.units)

@@ -26,10 +26,12 @@ class UnitAxis(ReadOnlyArrays):
         axis: Counted from the front.
         units: (length,) int64: the unit that each index belongs to; `NO_UNIT` where an index
             belongs to none and always stays.
+        rank: How many axes the tensor has.
     """
 
     axis: int
     units: Units
+    rank: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,8 @@ class ChannelGroup:
         units: The numbers of its units, without gaps.
         producers: Tensors that its weighted nodes write: those whose rows are its units.
         consumers: Tensors that weighted nodes write that read its units.
-        operators: Operators between them, in topological order, for reports; each once.
+        operators: Operators that its units run through between them, in topological order, for
+            reports; each once, and a Conv among them called depthwise.
     """
 
     key: str
@@ -73,7 +76,8 @@ class Channels:
     """All that is known of a model's units.
 
     Attributes:
-        groups: In topological order of their first producers.
+        groups: In topological order of their first producers. As long as one unit of every group
+            stays, something is left of every tensor.
         refusals: Weighted nodes whose outputs stay, by the tensor they write, with the reason:
             the operator that was not understood, or that an output of the graph is among them.
         produced: Output axes of weights: their rows are units.

@@ -7,6 +7,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from onnx_relusv.graph.atoms import Atoms
 from onnx_relusv.graph.channel_records import NO_UNIT, ConstantAxis, UnitAxis, Units
+from onnx_relusv.graph.channel_sizes import fixed_lengths
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import FLOAT_TYPES, Shape
@@ -14,7 +15,7 @@ from onnx_relusv.graph.protos import used_names
 
 
 class Barrier(Exception):  # noqa: N818 - it is an answer with a reason, not an error
-    """Channels cannot be followed through a node; the message is the reason."""
+    """Channels cannot be followed through a node; the message says what the node does."""
 
 
 class Walk:
@@ -26,7 +27,6 @@ class Walk:
 
     Attributes:
         constants: The graph's constants.
-        shapes: As given.
         opset: Of the default operators.
         atoms: All so far.
         axes: By tensor, the axis that channels run along, and their atoms.
@@ -36,7 +36,6 @@ class Walk:
 
     def __init__(self, model: Model, shapes: Mapping[str, Shape]) -> None:
         self.constants = Constants(model)
-        self.shapes = shapes
         self.opset = model.opset
         self.atoms = Atoms()
         self.axes: dict[str, UnitAxis] = {}
@@ -45,26 +44,31 @@ class Walk:
         self.carried: list[ConstantAxis] = []
         self.refused: dict[str, str] = {}
         self._model = model
+        self._shapes = shapes
+        self._fixed = fixed_lengths(model)
         self._uses = self._counted_uses()
 
     def _counted_uses(self) -> dict[str, int]:
-        """How often every constant is read, by the name of what it really is."""
+        """How often every tensor is read, by the name of what it really is."""
         graph, found = self._model.proto.graph, dict[str, int]()
         for node in graph.node:
             # An Identity only hands on.
             if node.op_type != "Identity" or self.constants.tensor(node.input[0]) is None:
                 for name in used_names([node]):
-                    root = self.root(name)
+                    root = self._root(name)
                     found[root] = found.get(root, 0) + 1
         for output in graph.output:
-            root = self.root(output.name)
+            root = self._root(output.name)
             found[root] = found.get(root, 0) + 1
         return found
 
-    def root(self, name: str) -> str:
-        """The constant that a name stands for, or the name itself."""
+    def _root(self, name: str) -> str:
         *_, root = self.constants.path(name)
         return root
+
+    def uses(self, name: str) -> int:
+        """How often a tensor or constant is read, or handed out as an output of the graph."""
+        return self._uses.get(self._root(name), 0)
 
     def weight(self, node: NodeProto) -> TensorProto:
         """The constant weight of a Conv, ConvTranspose, Gemm or MatMul.
@@ -72,17 +76,27 @@ class Walk:
         Raises:
             Barrier: It is not constant, no float, or serves others too.
         """
-        name = node.input[1]
-        tensor = self.constants.tensor(name)
+        tensor = self.constants.tensor(node.input[1])
         if tensor is None:
-            raise Barrier(f"the weight of {node.op_type} {node.output[0]} is computed")
+            raise Barrier("has a weight that is computed")
         if tensor.data_type not in FLOAT_TYPES:
-            raise Barrier(f"the weight of {node.op_type} {node.output[0]} is no float")
-        if self._uses.get(self.root(name), 0) > 1:
-            raise Barrier(f"the weight of {node.op_type} {node.output[0]} also serves others")
+            raise Barrier("has a weight that is no float")
+        if self.uses(node.input[1]) > 1:
+            raise Barrier("shares its weight with others")
         return tensor
 
-    def axis(self, name: str, wanted: int, node: NodeProto) -> Units | None:
+    def source(self, node: NodeProto) -> UnitAxis:
+        """The channels of a node's first input.
+
+        Raises:
+            Barrier: Channels run through another of its inputs.
+        """
+        slots = [slot for slot, _ in self.labelled(node)]
+        if slots != [0]:
+            raise Barrier("takes settings from channels")
+        return self.axes[node.input[0]]
+
+    def axis(self, name: str, wanted: int) -> Units | None:
         """The atoms along one axis of a tensor; None where channels run along none.
 
         Raises:
@@ -92,15 +106,11 @@ class Walk:
         if found is None:
             return None
         if found.axis != wanted:
-            raise Barrier(f"{node.op_type} {node.output[0]} reads across its channels")
+            raise Barrier("reads across its channels")
         return found.units
 
     def rank(self, name: str) -> int:
-        """How many axes a tensor has.
-
-        Raises:
-            Barrier: Nobody knows.
-        """
+        """How many axes a tensor has; raises Barrier where unknown."""
         return len(self.shape(name))
 
     def shape(self, name: str) -> Shape:
@@ -108,20 +118,47 @@ class Walk:
         tensor = self.constants.tensor(name)
         if tensor is not None:
             return tuple(tensor.dims)
-        if name not in self.shapes:
-            raise Barrier(f"the shape of {name} is not known")
-        return self.shapes[name]
+        if name not in self._shapes:
+            raise Barrier(f"reads or makes {name}, whose shape is not known")
+        return self._shapes[name]
 
-    def put(self, name: str, axis: int, units: Units) -> None:
-        """Says which channels run through a tensor.
+    def fixed(self, name: str) -> tuple[int | None, ...]:
+        """Those lengths of a tensor that are the same at all sizes; None for others."""
+        tensor = self.constants.tensor(name)
+        if tensor is not None:
+            return tuple(tensor.dims)
+        rank = self.rank(name)
+        found = self._fixed.get(name, ())
+        return found if len(found) == rank else (None,) * rank
+
+    def has_fixed_channels(self, name: str) -> bool:
+        """Whether as many indices belong to every channel of a tensor at all sizes."""
+        found = self.axes[name]
+        if self.fixed(name)[found.axis] is not None:
+            return True
+        # Where nothing is inferred: channels straight from a weight.
+        single = len(set(found.units.tolist())) == len(found.units)
+        return name not in self._fixed and single
+
+    def put(self, node: NodeProto, axis: int, units: Units, slot: int = 0) -> None:
+        """Says which channels run through what a node writes.
 
         Raises:
-            Barrier: The axis is that of the samples.
+            Barrier: The axis is that of the samples, or a run has shown another length.
         """
+        name = node.output[slot]
+        shape = self.shape(name)
         if axis == 0:
-            raise Barrier("channels end up along the samples")
+            raise Barrier("puts its channels along the samples")
+        if axis >= len(shape) or shape[axis] != len(units):
+            raise Barrier(f"makes another shape than is understood, {shape}")
         if np.any(units != NO_UNIT):
-            self.axes[name] = UnitAxis(axis, units)
+            self.axes[name] = UnitAxis(axis, units, len(shape))
+
+    def merge(self, node: NodeProto, first: Units, second: Units) -> Units:
+        """Makes the channels of two tensors equal that a node combines."""
+        reason = f"{node.op_type} {node.output[0]} combines them with channels that stay"
+        return self.atoms.merge(first, second, reason)
 
     def carry(self, index: int, slot: int, axis: int, units: Units) -> None:
         """Says that a constant that a node reads has an entry a channel."""

@@ -25,88 +25,88 @@ def weighted(walk: Walk, index: int, node: NodeProto) -> None:
 
 def _conv(walk: Walk, index: int, node: NodeProto) -> None:
     dims, groups = walk.weight(node).dims, whole(node, "group", 1)
-    read = walk.axis(node.input[0], 1, node)
+    read = walk.axis(node.input[0], 1)
     if groups > 1 and dims[1] == 1:
-        if read is None:
-            raise Barrier("depthwise: its channels are those of its input, which stay")
-        # Every channel makes its own outputs, one behind the other.
-        _depthwise(walk, index, node, read.repeat(dims[0] // groups))
+        _depthwise(walk, index, node, read, dims[0] // groups)
         return
     if read is not None:
         inner = read.reshape(groups, -1)
         for other in inner[1:]:
-            walk.atoms.merge(inner[0], other)
+            walk.merge(node, inner[0], other)
         walk.consumed.append(ConstantAxis(index, 1, 1, inner[0]))
-    # In every group as many stay, at the same places.
-    own = walk.atoms.new(dims[0] // groups)
-    _made(walk, index, node, 0, _repeated(own, groups))
-
-
-def _repeated(units: Units, groups: int) -> Units:
-    return units if groups == 1 else units[None].repeat(groups, axis=0).reshape(-1)
+    _made(walk, index, node, 0, dims[0] // groups, groups)
 
 
 def _conv_transpose(walk: Walk, index: int, node: NodeProto) -> None:
+    # Its weight is (input channels, output channels of one group, kernel).
     dims, groups = walk.weight(node).dims, whole(node, "group", 1)
-    read = walk.axis(node.input[0], 1, node)
-    if groups > 1:
-        if dims[1] != 1 or dims[0] != groups or read is None:
-            raise Barrier("the groups of ConvTranspose are not understood")
-        _depthwise(walk, index, node, read)
+    read = walk.axis(node.input[0], 1)
+    if groups > 1 and dims[0] == groups:
+        _depthwise(walk, index, node, read, dims[1])
         return
     if read is not None:
+        inner = read.reshape(groups, -1)
+        for other in inner[1:]:
+            walk.merge(node, inner[0], other)
         walk.consumed.append(ConstantAxis(index, 1, 0, read))
-    _made(walk, index, node, 1, walk.atoms.new(dims[1]))
+    _made(walk, index, node, 1, dims[1], groups)
 
 
-def _depthwise(walk: Walk, index: int, node: NodeProto, units: Units) -> None:
-    walk.carry(index, 1, 0, units)
+def _depthwise(walk: Walk, index: int, node: NodeProto, read: Units | None, each: int) -> None:
+    """Every channel makes its own outputs, one behind the other."""
+    if read is None:
+        raise Barrier("is depthwise, and the channels that it reads stay")
+    units = read.repeat(each)
     if given(node, 2):
         _bias(walk, node)
         walk.carry(index, 2, 0, units)
-    walk.put(node.output[0], 1, units)
+    walk.carry(index, 1, 0, units if node.op_type == "Conv" else read)
+    walk.put(node, 1, units)
 
 
 def _gemm(walk: Walk, index: int, node: NodeProto) -> None:
     dims = walk.weight(node).dims
     if whole(node, "transA", 0):
-        raise Barrier(f"Gemm {node.output[0]} reads across its channels")
+        raise Barrier("reads across its channels")
     rows, columns = (0, 1) if whole(node, "transB", 0) else (1, 0)
-    read = walk.axis(node.input[0], 1, node)
+    read = walk.axis(node.input[0], 1)
     if read is not None:
         walk.consumed.append(ConstantAxis(index, 1, columns, read))
-    _made(walk, index, node, rows, walk.atoms.new(dims[rows]))
+    _made(walk, index, node, rows, dims[rows])
 
 
 def _matmul(walk: Walk, index: int, node: NodeProto) -> None:
-    dims = walk.weight(node).dims
+    dims, rank = walk.weight(node).dims, walk.rank(node.input[0])
     if len(dims) != 2:
-        raise Barrier(f"the weight of MatMul {node.output[0]} is no matrix")
-    last = walk.rank(node.input[0]) - 1
-    read = walk.axis(node.input[0], last, node)
-    if last == 0:
-        raise Barrier(f"MatMul {node.output[0]} reads a vector")
+        raise Barrier("has a weight that is no matrix")
+    if rank < 2:
+        raise Barrier("reads a vector")
+    read = walk.axis(node.input[0], rank - 1)
     if read is not None:
         walk.consumed.append(ConstantAxis(index, 1, 0, read))
-    _made(walk, index, node, 1, walk.atoms.new(dims[1]))
+    _made(walk, index, node, 1, dims[1])
 
 
-def _made(walk: Walk, index: int, node: NodeProto, axis: int, units: Units) -> None:
-    """Lets channels begin: the weight's axis, a bias, and the tensor that leaves."""
-    shape = _bias(walk, node) if given(node, 2) else None
-    walk.produced.append(ConstantAxis(index, 1, axis, units))
-    if shape is not None:
-        # A Gemm's is broadcast from the right.
-        if shape and shape[-1] == len(units):
-            walk.carry(index, 2, len(shape) - 1, units)
-        elif shape and shape[-1] != 1:
-            walk.atoms.pin(units.tolist(), "its bias is not understood")
-    last = walk.rank(node.output[0]) - 1 if node.op_type == "MatMul" else 1
-    walk.put(node.output[0], last, units)
+def _made(walk: Walk, index: int, node: NodeProto, axis: int, count: int, groups: int = 1) -> None:
+    """Lets channels begin: the weight's axis, a bias, and the tensor that leaves.
+
+    In every group as many stay, at the same places.
+    """
+    own = walk.atoms.new(count)
+    made = own[None].repeat(groups, axis=0).reshape(-1)
+    bias = _bias(walk, node) if given(node, 2) else ()
+    # A Gemm's bias is broadcast from the right.
+    if bias and bias[-1] == len(made):
+        walk.carry(index, 2, len(bias) - 1, made)
+    elif bias and bias[-1] != 1:
+        raise Barrier(f"has a bias of shape {bias}")
+    walk.put(node, walk.rank(node.output[0]) - 1 if node.op_type == "MatMul" else 1, made)
+    # A Conv's weight has the rows of all groups, that of a ConvTranspose those of one.
+    walk.produced.append(ConstantAxis(index, 1, axis, own if axis == 1 else made))
 
 
 def _bias(walk: Walk, node: NodeProto) -> tuple[int, ...]:
     tensor = walk.constants.tensor(node.input[2])
     if tensor is None:
-        raise Barrier(f"the bias of {node.op_type} {node.output[0]} is computed")
+        raise Barrier("has a bias that is computed")
     return tuple(tensor.dims)

@@ -5,13 +5,13 @@ keep theirs, also where several nodes read one, directly or through an Identity.
 constant that are cut alike share the new one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.graph.channel_records import NO_UNIT, Channels, UnitAxis, Units
+from onnx_relusv.graph.channel_records import NO_UNIT, Channels, Units
 from onnx_relusv.graph.channel_walk import given, whole, wholes
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.expose import external_stub
@@ -20,6 +20,8 @@ from onnx_relusv.graph.protos import FreshNames, copy_fields
 from onnx_relusv.graph.transplant import transplant
 
 Mask = npt.NDArray[np.bool_]
+
+_FIRST_OPSET_WITH_LENGTHS_AS_INPUT = 13
 
 
 def cut(model: Model, channels: Channels, removed: Mask) -> ModelProto:
@@ -157,7 +159,7 @@ class _Editor:
     def split(self, node: NodeProto) -> None:
         """Its parts."""
         axis = self._tensors[node.input[0]]
-        if whole(node, "axis", 0) % self._rank(node, axis) != axis.axis:
+        if whole(node, "axis", 0) % axis.rank != axis.axis:
             return
         start, sizes = 0, []
         for length in self._parts(node, len(axis.units)):
@@ -167,60 +169,49 @@ class _Editor:
         kept = [each for each in node.attribute if each.name not in ("split", "num_outputs")]
         del node.attribute[:]
         node.attribute.extend(kept)
-        if self._opset < 13:
+        if self._opset < _FIRST_OPSET_WITH_LENGTHS_AS_INPUT:
             node.attribute.append(helper.make_attribute("split", sizes))
             return
         del node.input[1:]
-        node.input.append(self._vector(node, np.array(sizes, np.int64)))
-
-    def _rank(self, node: NodeProto, axis: UnitAxis) -> int:
-        # A negative axis counts from the end; only the output's own axis tells from where.
-        return _LARGEST_RANK if whole(node, "axis", 0) >= 0 else axis.axis - whole(node, "axis", 0)
+        node.input.append(self._vector(node, sizes))
 
     def _parts(self, node: NodeProto, total: int) -> list[int]:
-        given_sizes = wholes(node, "split")
-        if given(node, 1):
-            values = self._constants.array(node.input[1])
-            given_sizes = None if values is None else [int(value) for value in values]
-        if given_sizes is not None:
-            return given_sizes
+        """Their lengths before."""
+        named = self._numbers(node, 1) or wholes(node, "split")
+        if named is not None:
+            return named
         count = len(node.output)
         each = -(-total // count)
         return [min(each, total - place * each) for place in range(count)]
 
     def reshape(self, node: NodeProto) -> None:
         """The length of the channels' axis, where it is named."""
-        self._rename_length(node, 1, self._tensors.get(node.output[0]))
+        axis = self._tensors[node.output[0]]
+        self._rename_length(node, 1, axis.axis)
 
     def resize(self, node: NodeProto) -> None:
         """Likewise, in the sizes."""
-        axis = self._tensors.get(node.output[0])
-        axes = wholes(node, "axes")
-        if axis is None or not given(node, 3):
-            return
-        if axes is not None:
-            return  # the channels' axis is not among them, or is and has to be named
-        self._rename_length(node, 3, axis)
+        axis = self._tensors[node.output[0]]
+        axes = [each % axis.rank for each in wholes(node, "axes") or range(axis.rank)]
+        if axis.axis in axes:
+            self._rename_length(node, 3, axes.index(axis.axis))
 
-    def _rename_length(self, node: NodeProto, slot: int, axis: UnitAxis | None) -> None:
-        left = self._length(node.output[0])
-        if axis is None or left is None or not given(node, slot):
-            return
-        values = self._constants.array(node.input[slot])
-        assert values is not None  # computed ones are barriers
-        if values[axis.axis] <= 0:
-            return
-        changed = np.array(values)
-        changed[axis.axis] = left
-        node.input[slot] = self._vector(node, changed)
+    def _rename_length(self, node: NodeProto, slot: int, place: int) -> None:
+        left, numbers = self._length(node.output[0]), self._numbers(node, slot)
+        if left is not None and numbers and numbers[place] > 0:
+            numbers[place] = left
+            node.input[slot] = self._vector(node, numbers)
 
-    def _vector(self, node: NodeProto, values: np.ndarray) -> str:
-        key = ("vector", node.output[0])
-        self.added[key] = self._new(f"{node.output[0]}_sizes", values)
+    def _numbers(self, node: NodeProto, slot: int) -> list[int] | None:
+        values = self._constants.array(node.input[slot]) if given(node, slot) else None
+        return None if values is None else [int(value) for value in values]
+
+    def _vector(self, node: NodeProto, numbers: Sequence[int]) -> str:
+        key = ("lengths", node.output[0])
+        self.added[key] = self._new(f"{node.output[0]}_lengths", np.array(numbers, np.int64))
         return self.added[key].name
 
 
-_LARGEST_RANK = 64
 _SETTINGS = {
     "Conv": _Editor.convolution,
     "ConvTranspose": _Editor.convolution,

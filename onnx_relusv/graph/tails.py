@@ -25,12 +25,15 @@ class Tail(ReadOnlyArrays):
         model: The original.
         blocks: The blocks.
         examples: Their constants as inputs, of some linear maps.
+        names: By block key, under which names the part has the constants that the block has when
+            it alone is replaced.
     """
 
     runnable: Runnable
     model: Model
     blocks: tuple[Block, ...]
     examples: Mapping[str, np.ndarray]
+    names: Mapping[str, Mapping[str, str]]
 
     def feeds(self, dense: Mapping[str, LinearMap]) -> dict[str, np.ndarray]:
         """The inputs that stand for linear maps in the blocks' places, by their keys.
@@ -38,9 +41,16 @@ class Tail(ReadOnlyArrays):
         Raises:
             KeyError: One of the blocks has none.
         """
-        own = {block.key: dense[block.key] for block in self.blocks}
-        found = _constants(self.model, self.blocks, own)
-        # A bias of zeros has no node of its own, or another shape.
+        # One by one: a bias of zeros has no node of its own, and the next block's constants would
+        # get other names.
+        found = {
+            self.names[block.key][name]: values
+            for block in self.blocks
+            for name, values in _constants(
+                self.model, [block], {block.key: dense[block.key]}
+            ).items()
+        }
+        # Or it has another shape.
         return {
             name: np.ascontiguousarray(np.broadcast_to(found.get(name, 0), example.shape)).astype(
                 example.dtype
@@ -69,6 +79,12 @@ def tail(
     """
     ones = {block.key: _ones(block.geometry) for block in opening}
     examples = _constants(model, opening, ones)
+    # Constants come in the order of their blocks, and in each of them the same.
+    together = iter(examples)
+    names = {
+        block.key: {alone: next(together) for alone in _constants(model, [block], ones)}
+        for block in opening
+    }
     replaced = {**others, **ones}
     # The open blocks come first, so that their constants have the names that they have alone.
     ordered = [*opening, *(other for other in blocks if other.key not in ones)]
@@ -76,7 +92,7 @@ def tail(
     _open(proto, set(examples))
     kept = {name: values for name, values in arrays.items() if name not in examples}
     part = segment(model, proto, {**reads, **examples}, writes, kept)
-    return Tail(part, model, tuple(opening), examples)
+    return Tail(part, model, tuple(opening), examples, names)
 
 
 def _ones(geometry: Geometry) -> LinearMap:

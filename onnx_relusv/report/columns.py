@@ -4,7 +4,7 @@ Page and terminal choose among the same columns, so a quantity has one name and 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx_relusv.report.formatting import (
@@ -14,6 +14,7 @@ from onnx_relusv.report.formatting import (
     bytes_text,
     change_text,
     count_text,
+    decision_text,
     geometry_text,
     number_text,
     printable,
@@ -56,15 +57,28 @@ def _relu_mean_width(row: BlockRow) -> str:
 
 
 def _decision(row: BlockRow) -> str:
-    choice = row.choice
-    if choice is None or choice.rank is None:
-        return "kept"
-    return f"{choice.form}, rank {choice.rank}"
+    return decision_text(row.choice)
+
+
+def _channels(row: BlockRow) -> str:
+    choice, geometry = row.choice, row.block.geometry
+    if choice is None:
+        return NOTHING
+    changes = [
+        f"{before} -> {after} {name}"
+        for name, before, after in (
+            ("in", geometry.in_channels, choice.inputs),
+            ("out", geometry.out_channels, choice.outputs),
+        )
+        if after is not None
+    ]
+    return ", ".join(changes) or NOTHING
 
 
 def _planned_level(row: BlockRow) -> str:
     choice = row.choice
-    return NOTHING if choice is None or choice.rank is None else number_text(choice.level)
+    is_layer = choice is not None and choice.action == "double_layer"
+    return number_text(choice.level) if choice is not None and is_layer else NOTHING
 
 
 def _planned_damage(row: BlockRow) -> str:
@@ -74,7 +88,7 @@ def _planned_damage(row: BlockRow) -> str:
 
 def _reached_level(row: BlockRow) -> str:
     choice = row.choice
-    return NOTHING if choice is None or choice.rank is None else number_text(row.level)
+    return NOTHING if choice is None or choice.action == "keep" else number_text(row.level)
 
 
 def _bytes_change(row: BlockRow) -> str:
@@ -169,10 +183,17 @@ STATISTICS = Column(
 DECISION = Column(
     title="decision",
     explanation=(
-        "Kept, or the form of the double layer and its inner width, per group; of a tucker, the "
-        "one behind its core. The ranks of forms belong to different unfoldings of a kernel."
+        "Kept; refitted: other values in the same form; pruned: fewer channels; or a double layer, "
+        "its form and its inner width, per group; of a tucker, the one behind its core. The ranks "
+        "of forms belong to different unfoldings of a kernel."
     ),
     cell=_decision,
+    numeric=False,
+)
+CHANNELS = Column(
+    title="channels",
+    explanation="Input and output channels before and after; a dash where none goes.",
+    cell=_channels,
     numeric=False,
 )
 PLANNED_LEVEL = Column(
@@ -213,6 +234,11 @@ WHY = Column(
     cell=lambda row: NOTHING if row.choice is None else printable(row.choice.why),
     numeric=False,
 )
+
+
+def filled(columns: Iterable[Column], rows: Sequence[BlockRow]) -> tuple[Column, ...]:
+    """Those of some columns that have something to say of a block at least."""
+    return tuple(one for one in columns if any(one.cell(row) != NOTHING for row in rows))
 
 
 def saving_columns(rows: Sequence[BlockRow], *, with_form: bool) -> tuple[Column, ...]:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from onnx_relusv.decisions import Choice, Cost
+from onnx_relusv.json_text import json_text
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.outcomes import Correction
 from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
-from onnx_relusv.report.json_text import json_text
+from onnx_relusv.report.group_data import channel_refusal_data, group_data
 from onnx_relusv.report.latency_data import latency_data
 from onnx_relusv.report.metric_data import estimate_data, metric_data
 from onnx_relusv.report.settings_text import settings_text
@@ -60,6 +61,7 @@ def compression_data(compression: Compression) -> Data:
             "max_drop": _number(budgets.max_drop),
             "confidence": _number(budgets.confidence),
         },
+        "method": compression.method,
         "allocation": compression.allocation,
         "level": _number(compression.level),
         "damage": _number(compression.damage),
@@ -67,6 +69,8 @@ def compression_data(compression: Compression) -> Data:
         "correction": _correction(compression.correction),
         "blocks": [_block_row(row) for row in compression.rows],
         "refusals": [refusal_data(refusal) for refusal in compression.refusals],
+        "groups": [group_data(row) for row in compression.groups],
+        "channel_refusals": [channel_refusal_data(one) for one in compression.channel_refusals],
         "verdict": _verdict(compression.verdict),
         "certificate": certificate_data(compression.certificate),
         "metric": metric_data(compression.metric),
@@ -241,6 +245,8 @@ def _choice(choice: Choice) -> Data:
         "action": choice.action,
         "form": choice.form,
         "rank": choice.rank,
+        "inputs": choice.inputs,
+        "outputs": choice.outputs,
         "planned_level": _number(choice.level),
         "planned_damage": _number(choice.damage),
         "why": choice.why,

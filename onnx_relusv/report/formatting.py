@@ -4,7 +4,9 @@ Three significant digits throughout; whoever needs more reads the JSON.
 """
 
 import math
+from collections.abc import Sequence
 
+from onnx_relusv.decisions import Choice
 from onnx_relusv.records import Activation, Geometry
 
 NOTHING = "-"
@@ -84,6 +86,15 @@ def activation_text(activation: Activation) -> str:
     return activation.kind
 
 
+def decision_text(choice: Choice | None) -> str:
+    """What becomes of a block; of a double layer its form and rank."""
+    if choice is None or choice.action == "keep":
+        return "kept"
+    if choice.action == "double_layer":
+        return f"double layer: {choice.form}, rank {choice.rank}"
+    return {"refit": "refitted", "prune": "pruned"}[choice.action]
+
+
 def printable(text: str) -> str:
     """Text from a file with everything invisible spelled out as escapes.
 
@@ -96,6 +107,28 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape", "backslashreplace").decode("ascii")
         for character in text
     )
+
+
+def ranges_text(numbers: Sequence[int], longest: int | None = None) -> str:
+    """Increasing whole numbers with their runs drawn together: ``0-3, 7, 12-15``.
+
+    Args:
+        numbers: The numbers; a dash where there are none.
+        longest: Characters beyond which the rest is left out; None for no limit.
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    text = ", ".join(texts)
+    if longest is None or len(text) <= longest:
+        return text or NOTHING
+    # A comma and a space behind them belong to no number.
+    shown = text[: longest + 2].rpartition(", ")[0]
+    return f"{shown}, ..." if shown else "..."
 
 
 def middle_cut(text: str, length: int) -> str:

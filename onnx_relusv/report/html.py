@@ -10,6 +10,7 @@ from onnx_relusv.report.columns import (
     ACTIVATION,
     BYTES,
     BYTES_CHANGE,
+    CHANNELS,
     DECISION,
     KEY,
     MACS,
@@ -20,9 +21,15 @@ from onnx_relusv.report.columns import (
     REACHED_LEVEL,
     SHAPE,
     WHY,
+    filled,
 )
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.formatting import change_text, printable
+from onnx_relusv.report.group_sections import (
+    channel_refusals_section,
+    groups_facts,
+    groups_sections,
+)
 from onnx_relusv.report.latency_sections import latency_column, latency_facts, latency_section
 from onnx_relusv.report.metric_sections import estimate_sections
 from onnx_relusv.report.page import Page
@@ -74,16 +81,23 @@ def compression_html(compression: Compression) -> str:
     damage = () if compression.damage is None else (PLANNED_DAMAGE,)
     levels = (PLANNED_LEVEL, REACHED_LEVEL)
     time = latency_column(compression.batch)
-    decided = (KEY, DECISION, *levels, *damage, BYTES_CHANGE, MACS_CHANGE, time, WHY)
+    decided = filled(
+        (KEY, DECISION, CHANNELS, *levels, *damage, BYTES_CHANGE, MACS_CHANGE, time, WHY), rows
+    )
     on_samples = compression.provenance.samples is not None
     return render(
         Page(
             title="Compression",
             subject=change_text(_path(compression.before), _path(compression.after)),
-            facts=(*compression_facts(compression), *latency_facts(compression.latency)),
+            facts=(
+                *compression_facts(compression),
+                *groups_facts(compression.groups),
+                *latency_facts(compression.latency),
+            ),
             warnings=tuple(printable(warning) for warning in compression.warnings),
             sections=(
                 *blocks_section(decided, rows),
+                *groups_sections(compression.groups),
                 *certificate_sections(compression.certificate),
                 *estimate_sections(compression.estimate),
                 *latency_section(compression.latency),
@@ -92,6 +106,7 @@ def compression_html(compression: Compression) -> str:
                 *measures_section(rows),
                 *spectra_section(rows, compression.level if damage == () else None),
                 *refusals_section(compression.refusals),
+                *channel_refusals_section(compression.channel_refusals),
                 *verdict_section(compression.verdict, on_samples=on_samples),
                 models_section(models),
                 provenance_section(compression.provenance, models),

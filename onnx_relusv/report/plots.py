@@ -8,7 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from onnx_relusv.report.colours import light
-from onnx_relusv.report.formatting import bytes_text, middle_cut, number_text, printable
+from onnx_relusv.report.formatting import (
+    bytes_text,
+    decision_text,
+    middle_cut,
+    number_text,
+    printable,
+)
 from onnx_relusv.report.svg import inline_svg, plot_settings
 from onnx_relusv.results import BlockRow
 
@@ -101,13 +107,10 @@ def _spectrum_title(row: BlockRow) -> str:
     choice = row.choice
     if choice is None:
         return ""
-    if choice.rank is None:
-        return "kept"
-    if choice.form == "spatial":
-        return f"spatial, rank {choice.rank} (of another unfolding)"
-    if choice.form == "tucker":
-        return f"tucker, rank {choice.rank} (of two unfoldings)"
-    return f"{choice.form}, rank {choice.rank}"
+    unfolding = {"spatial": " (of another unfolding)", "tucker": " (of two unfoldings)"}
+    # The axes are narrow, and a rank says that it is a double layer.
+    words = decision_text(choice).removeprefix("double layer: ")
+    return words + unfolding.get(choice.form or "", "")
 
 
 def bytes_svg(rows: Sequence[BlockRow], *, name: str) -> str:

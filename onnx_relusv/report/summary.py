@@ -1,8 +1,9 @@
 """The few facts that stand at the top of a report, in the page and in the terminal."""
 
+from collections import Counter
 from dataclasses import dataclass
 
-from onnx_relusv.decisions import Budgets
+from onnx_relusv.decisions import Action, Budgets
 from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.outcomes import Certificate, Correction
 from onnx_relusv.report.formatting import (
@@ -29,6 +30,11 @@ _WHICH = {
     "all": "samples",
     "choosing": "samples for choosing, on which factors and ranks were chosen too",
     "certifying": "samples set aside",
+}
+_ACTIONS: dict[Action, str] = {
+    "double_layer": "double layers",
+    "prune": "pruned",
+    "refit": "refitted",
 }
 
 
@@ -63,7 +69,7 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
         _allocation(compression),
         *_damage_measure(compression.damage_measure),
         *_correction(compression.correction),
-        Fact("blocks changed", str(changed), _left_alone(compression, changed)),
+        Fact("blocks changed", str(changed), _what_became(compression)),
         *_output_change(compression),
         *_certificate(compression.certificate),
         *_metric_change(compression.metric),
@@ -147,9 +153,14 @@ def _asked_for(budgets: Budgets, metric: str | None) -> str:
     return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
 
 
-def _left_alone(compression: Compression, changed: int) -> str:
-    kept = len(compression.rows) - changed
-    return f"{kept} kept, {len(compression.refusals)} refused"
+def _what_became(compression: Compression) -> str:
+    actions = Counter(row.choice.action if row.choice else "keep" for row in compression.rows)
+    counts = [
+        f"{count} {words if count > 1 else words.removesuffix('s')}"
+        for action, words in _ACTIONS.items()
+        if (count := actions[action])
+    ]
+    return ", ".join([*counts, f"{actions['keep']} kept, {len(compression.refusals)} refused"])
 
 
 def _is_changed(row: BlockRow) -> bool:

@@ -6,9 +6,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnx_relusv.decisions import Plan
 from onnx_relusv.report.certificate_sections import certificate_sections
 from onnx_relusv.report.columns import (
     BYTES_CHANGE,
+    CHANNELS,
     DECISION,
     KEY,
     LAYER,
@@ -19,9 +21,15 @@ from onnx_relusv.report.columns import (
     S_0,
     STABLE_RANK,
     WHY,
+    filled,
     saving_columns,
 )
 from onnx_relusv.report.formatting import printable
+from onnx_relusv.report.group_sections import (
+    channel_refusals_section,
+    groups_facts,
+    groups_table,
+)
 from onnx_relusv.report.latency_sections import latency_column, latency_facts
 from onnx_relusv.report.metric_sections import estimate_sections
 from onnx_relusv.report.page import Section
@@ -39,7 +47,7 @@ from onnx_relusv.report.summary import (
     inspection_facts,
 )
 from onnx_relusv.report.terminal import TerminalTable
-from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
+from onnx_relusv.results import BlockRow, Comparison, Compression, GroupRow, Inspection
 
 _MEASURES_NOTE = (
     "s_0: found by ascent, and [certified bounds]. At a level: rank of the cheapest form, and the "
@@ -78,15 +86,29 @@ def compression_table(compression: Compression) -> list[RenderableType]:
     """What `compress` and `apply` did, for the terminal."""
     # The terminal is narrow: what nobody asked about is in the other reports.
     time = () if compression.latency is None else (latency_column(compression.batch),)
-    columns = (KEY, DECISION, REACHED_LEVEL, BYTES_CHANGE, *time, WHY)
+    rows = compression.rows
+    columns = filled((KEY, DECISION, CHANNELS, REACHED_LEVEL, BYTES_CHANGE, *time, WHY), rows)
     return [
-        *section_parts(blocks_section(columns, compression.rows)),
+        *section_parts(blocks_section(columns, rows)),
+        *section_parts(groups_table(compression.groups)),
         *section_parts(refusals_section(compression.refusals)),
+        *section_parts(channel_refusals_section(compression.channel_refusals)),
         *section_parts(certificate_sections(compression.certificate)),
         *section_parts(estimate_sections(compression.estimate)),
-        summary_grid((*compression_facts(compression), *latency_facts(compression.latency))),
+        summary_grid(
+            (
+                *compression_facts(compression),
+                *groups_facts(compression.groups),
+                *latency_facts(compression.latency),
+            )
+        ),
         *(Text(f"warning: {printable(one)}", style="yellow") for one in compression.warnings),
     ]
+
+
+def plan_table(plan: Plan) -> list[RenderableType]:
+    """The groups of units in a plan, for the terminal; nothing where it removes none."""
+    return section_parts(groups_table([GroupRow(choice=choice) for choice in plan.groups]))
 
 
 def comparison_table(comparison: Comparison) -> list[RenderableType]:

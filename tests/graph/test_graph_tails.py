@@ -167,8 +167,9 @@ def test_several_open_blocks(numbers: tuple[int, ...], tmp_path: Path) -> None:
     found = tail(searched.model, opening, replaced, searched.blocks, reads, writes)
     made = found, Session(found.runnable, CPU, optimized=False)
     maps = {block.key: another(block.geometry, scale=0.3) for block in opening}
-    last = opening[-1].key
-    for dense in (maps, {**maps, last: without_bias(maps[last])}, maps):
+    plain = {key: without_bias(each) for key, each in maps.items()}
+    some = [{**maps, key: plain[key]} for key in maps]
+    for dense in (maps, *some, plain, maps):
         expected = referred(searched, {**replaced, **dense}, feeds)
         result = tried_together(made, dense, reads)
         assert all(gap(result[name], expected[name]) < DEEP for name in expected)
@@ -240,3 +241,25 @@ def test_external_data_and_old_files(tmp_path: Path) -> None:
             dense = another(block.geometry)
             expected = referred(searched, {block.key: dense}, feeds)["y"]
             assert gap(tried(made, dense, reads)["y"], expected) < ROUNDING
+
+
+@pytest.mark.parametrize("key", ["b", "c", "y", ""])
+def test_open_blocks_that_have_no_bias(key: str, tmp_path: Path) -> None:
+    """One of them, or none, is given a bias: each still takes its own constants."""
+    proto = model_proto(
+        "(float[N,6] x) => (float[N,5] y) { a = MatMul(x, w) b = Relu(a) d = MatMul(b, v)"
+        " c = Relu(d) y = MatMul(c, u) }",
+        {"w": normal(6, 6), "v": normal(6, 6, seed=1), "u": normal(6, 5)},
+    )
+    searched = search(proto, tmp_path, {"x": normal(3, 6)})
+    reads = {"x": normal(3, 6, seed=2)}
+    found = tail(searched.model, searched.blocks, {}, searched.blocks, reads, ("y",))
+    made = found, Session(found.runnable, CPU, optimized=False)
+    dense = {
+        block.key: another(block.geometry)
+        if block.key == key
+        else without_bias(another(block.geometry))
+        for block in searched.blocks
+    }
+    expected = referred(searched, dense, reads)["y"]
+    assert gap(tried_together(made, dense, reads)["y"], expected) < DEEP

@@ -81,7 +81,7 @@ def enumerated(network: Network, joint: Joint) -> State | None:
 
 @pytest.mark.parametrize("budgets", [1, 2])
 def test_it_is_nearly_always_the_best_of_all(budgets: int) -> None:
-    """Optimal in 3 of 4 problems and never far from it; never over the budgets."""
+    """Optimal in 85 % of the problems, not far from it in the others, never over the budgets."""
     rng = np.random.default_rng(budgets)
     exact, ratios = 0, []
     for _ in range(40):
@@ -97,7 +97,7 @@ def test_it_is_nearly_always_the_best_of_all(budgets: int) -> None:
         exact += found == best
         ratios.append(joint.damage(found) / joint.damage(best))
     assert len(ratios) >= 30
-    assert exact >= 0.75 * len(ratios)
+    assert exact >= 0.85 * len(ratios)
     assert max(ratios) < 1.5
     assert np.mean(ratios) < 1.05
 

@@ -1,7 +1,10 @@
+from pruned_records import pruned
+
 from onnx_relusv.report.columns import (
     ACTIVATION,
     BYTES,
     BYTES_CHANGE,
+    CHANNELS,
     DECISION,
     KEY,
     LAYER,
@@ -17,6 +20,7 @@ from onnx_relusv.report.columns import (
     SHAPE,
     STABLE_RANK,
     WHY,
+    filled,
     saving_columns,
 )
 from onnx_relusv.results import Compression, Inspection
@@ -58,7 +62,7 @@ def test_decisions(compression: Compression) -> None:
     columns = (DECISION, *levels, BYTES_CHANGE, MACS_CHANGE, WHY)
     conv, dense, kept = compression.rows
     assert [column.cell(conv) for column in columns] == [
-        "spatial, rank 21",
+        "double layer: spatial, rank 21",
         "0.093",
         "0.093",
         "0.0123",
@@ -77,6 +81,25 @@ def test_decisions(compression: Compression) -> None:
     ]
     # Nobody measured what this choice does.
     assert PLANNED_DAMAGE.cell(dense) == "-"
+
+
+def test_decisions_about_channels(compression: Compression) -> None:
+    columns = (DECISION, CHANNELS, PLANNED_LEVEL, REACHED_LEVEL)
+    conv, gemm, grouped = pruned(compression).rows
+    assert [column.cell(conv) for column in columns] == ["pruned", "64 -> 55 out", "-", "0"]
+    assert [column.cell(gemm) for column in columns] == [
+        "double layer: pair, rank 11",
+        "200 -> 150 in, 40 -> 31 out",
+        "0.086",
+        "0.086",
+    ]
+    assert [column.cell(grouped) for column in columns] == ["refitted", "-", "-", "0.07"]
+
+
+def test_a_column_without_anything_to_say_is_left_out(compression: Compression) -> None:
+    columns = (KEY, CHANNELS, WHY)
+    assert filled(columns, compression.rows) == (KEY, WHY)
+    assert filled(columns, pruned(compression).rows) == columns
 
 
 def test_savings_at_every_tolerance(inspection: Inspection) -> None:

@@ -4,6 +4,7 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
+from pruned_records import pruned
 
 from onnx_relusv.decisions import Cost
 from onnx_relusv.report.plots import MOST_BARS, bytes_svg, spectrum_svg
@@ -73,6 +74,12 @@ def test_a_spatial_rank_is_named_but_not_drawn(compression: Compression) -> None
 def test_without_a_plan_there_is_neither_level_nor_rank(inspection: Inspection) -> None:
     svg = spectrum_svg(inspection.rows[1], None, name="a")
     assert strokes(svg, "level") == strokes(svg, "chosen") == []
+
+
+def test_a_pruned_block_s_rank_is_no_choice(compression: Compression) -> None:
+    svg = spectrum_svg(pruned(compression).rows[0], 0.1, name="a")
+    assert strokes(svg, "chosen") == []
+    assert ">pruned</text>" in svg
 
 
 def test_a_kept_block_has_no_rank(compression: Compression) -> None:

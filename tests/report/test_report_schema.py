@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pruned_records import pruned
 from swept import swept
 from traced import trace_of
 
@@ -102,6 +103,7 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     faster = replace(faster, rows=compression.rows)
     checker.check(inspection_data(inspection), "Inspection", "inspection")
     checker.check(compression_data(compression), "Compression", "compression")
+    checker.check(compression_data(pruned(compression)), "Compression", "pruned")
     checker.check(compression_data(certified), "Compression", "certified")
     checker.check(compression_data(estimated), "Compression", "estimated")
     checker.check(compression_data(faster), "Compression", "faster")

@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+from pruned_records import pruned
+
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.report.summary import (
     Fact,
@@ -32,9 +34,18 @@ def test_compression(compression: Compression) -> None:
     assert facts["size"] == Fact("size", "121 kB -> 60.6 kB", "50.0 % of the original")
     assert facts["expected damage"] == Fact("expected damage", "0.0321", "asked for: size 50.0 %")
     assert "level" not in facts
-    assert facts["blocks changed"] == Fact("blocks changed", "2", "1 kept, 2 refused")
+    assert facts["blocks changed"] == Fact(
+        "blocks changed", "2", "2 double layers, 1 kept, 2 refused"
+    )
     assert facts["checks passed"].value == "2"
     assert facts["largest output change"].note == "relative L2, on a batch of samples"
+
+
+def test_a_compression_that_removed_units(compression: Compression) -> None:
+    facts = {fact.name: fact for fact in compression_facts(pruned(compression))}
+    assert facts["blocks changed"] == Fact(
+        "blocks changed", "3", "1 double layer, 1 pruned, 1 refitted, 0 kept, 2 refused"
+    )
 
 
 def test_compression_without_samples_or_budget(compression: Compression) -> None:

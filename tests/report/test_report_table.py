@@ -33,7 +33,8 @@ def test_an_inspection_has_one_line_for_a_block(inspection: Inspection) -> None:
 def test_a_compression_says_what_and_why(compression: Compression) -> None:
     text = shown(compression_table(compression))
     assert " ".join(line(text, "conv1_relu")) == (
-        "conv1_relu spatial, rank 21 0.093 74 kB -> 26 kB smallest rank with level at most 0.1"
+        "conv1_relu double layer: spatial, rank 21 0.093 74 kB -> 26 kB "
+        "smallest rank with level at most 0.1"
     )
     assert " ".join(line(text, "depth_clip")) == "depth_clip kept - 832 B no form makes it smaller"
     assert "warning: the samples are few" in text

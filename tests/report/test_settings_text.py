@@ -30,20 +30,24 @@ def test_toml_gives_the_settings_back(settings: dict[str, str | int | float | bo
 
 def test_only_what_is_set_is_a_setting() -> None:
     assert settings_of(PlanOptions()) == {
-        "method": "auto",
+        "method": "double-layer",
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,
+        "round-to": 1,
+        "keep-at-least": 1,
     }
     planning = PlanOptions(budgets=Budgets(max_drop=1.0, size=0.5), exclude=("a*",))
     assert settings_of(planning) == {
         "size": 0.5,
         "max-drop": 1.0,
-        "method": "auto",
+        "method": "double-layer",
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,
         "exclude": ["a*"],
+        "round-to": 1,
+        "keep-at-least": 1,
     }
 
 

@@ -20,7 +20,9 @@ def json_text(value: Any, indent: str = "") -> str:
             f"{deeper}{_plain(name)}: {json_text(one, deeper)}" for name, one in value.items()
         )
         return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+    if isinstance(value, list | tuple) and any(
+        isinstance(one, dict | list | tuple) for one in value
+    ):
         items = (deeper + json_text(one, deeper) for one in value)
         return "[\n" + ",\n".join(items) + f"\n{indent}]"
     return _plain(value)

@@ -1,0 +1,98 @@
+"""Plans that remove units of small graphs, by hand and with no regard to damage."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from cut_graphs import CutGraph, shapes_of
+from graphs import model_proto, normal
+from probed import opened
+
+from onnx_relusv.decisions import Budgets, Choice, Form, GroupChoice, Plan
+from onnx_relusv.fitted import FittedPlan
+from onnx_relusv.graph.channels import find_channels
+from onnx_relusv.opened import Opened, block_moments, open_model
+from onnx_relusv.options import MeasureOptions
+from onnx_relusv.planning import divided
+from onnx_relusv.progress import Silent
+from onnx_relusv.pruning.units import removed_units, units_of_blocks
+from onnx_relusv.reduction import reduced_block
+from onnx_relusv.rewriting import fit_plan
+
+COUNT = 60
+
+
+def opened_graph(graph: CutGraph, folder: Path, *, samples: bool = True) -> Opened:
+    """A graph with its units, and with random images or without any."""
+    proto = model_proto(graph.text, graph.arrays, opset=13)
+    model = opened(proto, folder, {"x": normal(COUNT, *graph.shape[1:], seed=1)})
+    if not samples:
+        model = divided(open_model(model.model.path, None, MeasureOptions(provider="cpu", seed=3)))
+    shapes = shapes_of(model.model, {"x": normal(*graph.shape)})
+    return replace(model, channels=find_channels(model.model, shapes))
+
+
+def plan(
+    model: Opened,
+    gone: Mapping[str, list[int]],
+    layers: Mapping[str, tuple[Form, int]] | None = None,
+) -> Plan:
+    """What is left without some units of groups, some of it as double layers."""
+    assert model.channels is not None
+    groups = tuple(
+        GroupChoice(
+            key=group.key,
+            units=len(group.units),
+            kept=tuple(u for u in range(len(group.units)) if u not in gone.get(group.key, [])),
+            level=0.0,
+            producers=group.producers,
+            consumers=group.consumers,
+            why="",
+        )
+        for group in model.channels.groups
+    )
+    removed = removed_units(model.channels, groups)
+    units = units_of_blocks(model.channels, model.blocks)
+    choices = []
+    for block in model.blocks:
+        own = units.get(block.key)
+        kept = None if own is None else own.kept(removed)
+        if block.key in (layers or {}):
+            form, rank = (layers or {})[block.key]
+            choices.append(Choice(key=block.key, action="double_layer", form=form, rank=rank))
+        elif kept is None:
+            choices.append(Choice(key=block.key))
+        else:
+            rank = reduced_block(block, kept).geometry.largest_rank
+            choices.append(Choice(key=block.key, action="prune", form="dense", rank=rank))
+    return Plan(
+        model_sha256=model.model.sha256,
+        samples_sha256=None,
+        budgets=Budgets(),
+        method="auto",
+        seed=3,
+        allocation="level",
+        level=0.5,
+        size=0.5,
+        macs=0.5,
+        choices=tuple(choices),
+        groups=groups,
+    )
+
+
+def fitted(model: Opened, wanted: Plan) -> FittedPlan:
+    with block_moments(model, Silent()) as moments:
+        return fit_plan(model, wanted, moments, Silent())
+
+
+def random_units(model: Opened, share: float, seed: int = 0) -> dict[str, list[int]]:
+    """About as many units of every group, drawn at random; one at least stays."""
+    assert model.channels is not None
+    rng = np.random.default_rng(seed)
+    return {
+        group.key: sorted(
+            rng.permutation(len(group.units))[: int(share * len(group.units))].tolist()
+        )
+        for group in model.channels.groups
+    }

@@ -1,0 +1,198 @@
+"""Files without some units pass all checks, and wrongly cut ones do not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cut_graphs import GRAPHS
+from cut_plans import fitted, opened_graph, plan, random_units
+from graphs import change_initializer, run
+from onnx import ModelProto, numpy_helper
+from probed import selected
+
+from onnx_relusv.errors import ValidationError
+from onnx_relusv.factors import as_stored
+from onnx_relusv.fitted import Change, Fitted, FittedPlan
+from onnx_relusv.graph.cutting import cut
+from onnx_relusv.graph.reference import reference
+from onnx_relusv.graph.writing import staged, write_staged
+from onnx_relusv.opened import Opened
+from onnx_relusv.progress import Silent
+from onnx_relusv.reduction import reduced_map
+from onnx_relusv.results import Verdict
+from onnx_relusv.rewriting import _claim, _removed, dense_maps, rewritten, write_fitted
+from onnx_relusv.runtime.session import CPU, Session
+from onnx_relusv.validate import check_stated_level, relative_error, validate
+
+# One unit of a small group and some of a large one, so that every axis is cut.
+GONE = {
+    "chain": {"a": [1, 4], "d": [0, 3], "h": [2, 5, 8]},
+    "residual": {"a": [2], "d": [0, 1, 7]},
+    "concat": {"a": [0, 5], "d": [1], "i": [3, 4], "s": [9]},
+    "groups": {"a": [1], "d": [0], "f": [2, 6], "h": [5]},
+}
+# Of each graph, a block that becomes a double layer besides.
+LAYERS = {
+    "chain": {"e": ("spatial", 2)},
+    "residual": {"e": ("channel", 2)},
+    "concat": {"j": ("spatial", 2)},
+    "groups": {"h": ("channel", 1)},
+}
+
+
+def validated(model: Opened, found: FittedPlan, proto: ModelProto, folder: Path) -> Verdict:
+    with staged(folder / "out.onnx") as stage:
+        path = write_staged(proto, model.model, stage, "out.onnx")
+        rng = np.random.default_rng(0)
+        claim = _claim(model, found)
+        return validate(model.model, path, claim, model.samples, provider=CPU, rng=rng)
+
+
+@pytest.mark.parametrize("samples", [True, False])
+@pytest.mark.parametrize("layered", [False, True])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_cut_file_passes(name: str, layered: bool, samples: bool, tmp_path: Path) -> None:
+    """By itself, and with double layers in it; fitted, and without samples."""
+    model = opened_graph(GRAPHS[name], tmp_path, samples=samples)
+    layers = LAYERS[name] if layered else {}
+    found = fitted(model, plan(model, GONE[name], layers))  # type: ignore[arg-type]
+    output = tmp_path / "small.onnx"
+    verdicts: list[Verdict] = []
+    write_fitted(model, found, output, Silent(), lambda _, verdict: verdicts.append(verdict))
+    assert {check.name for check in verdicts[0].checks} >= {"onnx.checker", "reference", "smaller"}
+    # No node is there that a double layer does not add, and no tensor has the removed channels.
+    result = onnx.load(output)
+    before = sum(tensor.dims[0] for tensor in model.model.proto.graph.initializer if tensor.dims)
+    assert sum(tensor.dims[0] for tensor in result.graph.initializer if tensor.dims) < before
+    if not layered:
+        assert len(result.graph.node) <= len(model.model.proto.graph.node) + 1
+
+
+@pytest.mark.parametrize("name", ["residual", "groups"])
+def test_outputs_move_as_the_verdict_says(name: str, tmp_path: Path) -> None:
+    model = opened_graph(GRAPHS[name], tmp_path)
+    found = fitted(model, plan(model, GONE[name]))
+    verdict = validated(model, found, rewritten(model, found), tmp_path)
+    assert model.samples is not None
+    x = next(iter(model.samples.batches(16, limit=16))).feeds
+    moved = relative_error(run(rewritten(model, found), x)["y"], run(model.model.path, x)["y"])
+    # Float32 through half a dozen layers, of an error of some per cent at least.
+    assert verdict.output_error["y"] == pytest.approx(moved, rel=1e-3)
+    assert moved > 1e-2
+
+
+def kept_constant(proto: ModelProto, output: str, slot: int = 1) -> str:
+    return next(node.input[slot] for node in proto.graph.node if output in node.output)
+
+
+def off_by_one(proto: ModelProto, output: str, axis: int, slot: int = 1) -> None:
+    """Takes its neighbour in the place of every channel, as a slice that is off by one does."""
+    change_initializer(
+        proto, kept_constant(proto, output, slot), lambda values: np.roll(values, 1, axis=axis)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        # Columns of one of two consumers, rows of one of two producers, and what is carried.
+        ("residual", lambda proto: off_by_one(proto, "d", 1)),
+        ("residual", lambda proto: off_by_one(proto, "f", 0)),
+        ("residual", lambda proto: off_by_one(proto, "y", 0)),
+        ("chain", lambda proto: off_by_one(proto, "h", 1)),
+        ("chain", lambda proto: off_by_one(proto, "i", 0)),
+        ("concat", lambda proto: off_by_one(proto, "g", 0)),
+        ("concat", lambda proto: off_by_one(proto, "g", 0, 2)),
+        ("concat", lambda proto: off_by_one(proto, "i", 1)),
+        ("groups", lambda proto: off_by_one(proto, "f", 0)),
+        ("groups", lambda proto: off_by_one(proto, "f", 1)),
+        ("groups", lambda proto: off_by_one(proto, "d", 1)),
+    ],
+)
+def test_a_slice_that_is_off_by_one(
+    name: str, spoil: Callable[[ModelProto], None], tmp_path: Path
+) -> None:
+    model = opened_graph(GRAPHS[name], tmp_path)
+    found = fitted(model, plan(model, GONE[name]))
+    proto = rewritten(model, found)
+    validated(model, found, proto, tmp_path)
+    spoil(proto)
+    with pytest.raises(ValidationError, match="differs from the reference"):
+        validated(model, found, proto, tmp_path)
+
+
+def test_a_file_without_other_units(tmp_path: Path) -> None:
+    """As many are gone and every shape is right, but they are not those of the plan."""
+    model = opened_graph(GRAPHS["residual"], tmp_path)
+    found = fitted(model, plan(model, {"a": [2]}))
+    other = plan(model, {"a": [3]})
+    assert model.channels is not None
+    proto = cut(model.model, model.channels, _removed(model.channels, other))
+    with pytest.raises(ValidationError, match="c differs from the reference"):
+        validated(model, found, proto, tmp_path)
+
+
+def test_a_file_with_all_its_units(tmp_path: Path) -> None:
+    model = opened_graph(GRAPHS["residual"], tmp_path)
+    found = fitted(model, plan(model, {"a": [2]}))
+    with pytest.raises(ValidationError, match="differs from the reference by inf"):
+        validated(model, found, model.model.proto, tmp_path)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_without_any_fit_the_cut_is_the_zeroed_original(name: str, tmp_path: Path) -> None:
+    """What is cut is exact: only sums of zeros are left out."""
+    model = opened_graph(GRAPHS[name], tmp_path, samples=False)
+    assert model.channels is not None
+    removed = _removed(model.channels, plan(model, random_units(model, 0.5)))
+    result = cut(model.model, model.channels, removed)
+    zeros = ModelProto()
+    zeros.CopyFrom(model.model.proto)
+    for axis in model.channels.consumed:
+        node = zeros.graph.node[axis.node]
+        gone = (axis.units >= 0) & removed[np.maximum(axis.units, 0)]
+        tensor = next(t for t in zeros.graph.initializer if t.name == node.input[axis.slot])
+        values = numpy_helper.to_array(tensor).copy()
+        np.moveaxis(values, axis.axis, 0)[gone] = 0
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    x = {"x": np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)}
+    assert relative_error(run(result, x)["y"], run(zeros, x)["y"]) < 1e-5
+
+
+@pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
+def test_a_level_of_what_is_left(form: str, tmp_path: Path) -> None:
+    """A double layer is held against the map of the channels that are left, by its own rank."""
+    model = opened_graph(GRAPHS["residual"], tmp_path, samples=False)
+    wanted = plan(model, GONE["residual"], {"e": (form, 2)})  # type: ignore[dict-item]
+    found = fitted(model, wanted)
+    block = next(block for block in model.blocks if block.key == "e")
+    factors = found.factors["e"]
+    assert factors.kept is not None
+    change = Change(block, factors.form, 2, factors.kept)
+    target = reduced_map(block.geometry, model.folding(block), None, factors.kept)
+    each = Fitted(factors, target, None)
+    check_stated_level(change, each, as_stored(block, factors))
+    worse = replace(factors, matrices=(*factors.matrices[:-1], 0 * factors.matrices[-1]))
+    with pytest.raises(ValidationError, match="was stated"):
+        check_stated_level(change, each, as_stored(block, worse))
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_the_fit_mends_what_the_removal_broke(layered: bool, tmp_path: Path) -> None:
+    model = opened_graph(GRAPHS["residual"], tmp_path)
+    layers = LAYERS["residual"] if layered else {}
+    wanted = plan(model, GONE["residual"], layers)  # type: ignore[arg-type]
+    x = {"x": selected(model)}
+    exact = run(model.model.path, x)["y"]
+    found = fitted(model, wanted)
+    assert model.channels is not None
+    plain = cut(model.model, model.channels, _removed(model.channels, wanted))
+    reached = relative_error(run(rewritten(model, found), x)["y"], exact)
+    assert reached < 0.7 * relative_error(run(plain, x)["y"], exact)
+    # And the file is what the reference is with the composed maps in the whole blocks' places.
+    source = reference(model.model, model.blocks, dense_maps(model, found))
+    referred = Session(source, CPU).run(x)["y"]
+    assert relative_error(run(rewritten(model, found), x)["y"], referred) < 1e-5
