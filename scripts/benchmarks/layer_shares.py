@@ -66,6 +66,4 @@ def _of_share(offer: PruningOffer, share: float) -> Plan:
         level=max(one.level(kept[one.group.key]) for one in offer.ordered),
         why=f"{share:g} of the units of every group",
     )
-    return plan_of(
-        decision, Budgets(), offer.blocks, channels, offer.ordered, units, offer.origin
-    )
+    return plan_of(decision, Budgets(), offer.blocks, channels, offer.ordered, units, offer.origin)
