@@ -1,4 +1,4 @@
-"""How many of the nodes that could lose output channels did.
+"""How many of the nodes that could lose output channels may, and how many did.
 
 By a general dependency graph any weighted node can be cut whose output channels are read by another
 weighted node. What is counted is therefore every Conv, ConvTranspose, Gemm and MatMul with a
@@ -8,25 +8,62 @@ from the graph alone, not from what the package takes for groups.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import NodeProto
 
+from onnx_relusv import MeasureOptions
 from onnx_relusv.graph.channel_weights import WEIGHTED
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import read_model
+from onnx_relusv.opened import open_model
+from onnx_relusv.pruning.planning import with_channels
 
 
-def cut_share(before: Path, after: Path) -> tuple[int, int]:
-    """How many nodes lost output channels, and how many could have.
+@dataclass(frozen=True)
+class CutShare:
+    """Weighted nodes by what becomes of their output channels.
+
+    Attributes:
+        could: That a general dependency graph could cut.
+        may: Of these, that write a tensor which a group of the package's produces.
+        did: Of these, that lost channels.
+    """
+
+    could: int
+    may: int
+    did: int
+
+
+def cut_share(before: Path, after: Path, samples: Path) -> CutShare:
+    """Counts the nodes of a model that was cut.
 
     Args:
         before: The original.
-        after: The model with removed units; its weighted nodes write tensors of the same names.
+        after: The model with removed units. A node of it writes the tensor that the original's
+            does, or that of what is folded into it.
+        samples: Of a size that the original runs with.
     """
-    lengths = dict(_lengths(after))
-    could = {name: length for name, length in _lengths(before) if name not in _last(before)}
-    return sum(lengths[name] < length for name, length in could.items()), len(could)
+    channels = with_channels(open_model(before, samples, MeasureOptions())).channels
+    assert channels is not None  # with_channels has looked
+    producers = {name for group in channels.groups for name in group.producers}
+    lengths, last = dict(_lengths(after)), _last(before)
+    could = {name: length for name, length in _lengths(before) if name not in last}
+    did = 0
+    for name, length in could.items():
+        written = next(each for each in _onwards(before, name) if each in lengths)
+        did += lengths[written] < length
+    return CutShare(len(could), len(producers & set(could)), did)
+
+
+def _onwards(path: Path, name: str) -> Iterator[str]:
+    """A tensor, what the only node that reads it writes, and so on."""
+    nodes = read_model(path).proto.graph.node
+    yield name
+    while len(readers := [node for node in nodes if name in node.input]) == 1:
+        name = readers[0].output[0]
+        yield name
 
 
 def _lengths(path: Path) -> Iterator[tuple[str, int]]:

@@ -80,9 +80,9 @@ def print_networks(folder: Path) -> None:
     print(f"\nReal networks, `--method harmonic --size {SIZE:g}`, {CROPS} crops of every picture")
     print(
         "| network | bytes left | MACs left | time of a run, batch 1 / 32 | agreement of top-1 "
-        "| relative change of the output | nodes that lost channels, of those that could |"
+        "| relative change of the output | nodes that may lose channels | that did |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for network in NETWORKS:
         if not network.model.exists():
             print(
@@ -102,7 +102,7 @@ def _kept(network: Network, folder: Path) -> list[str]:
         cells = _cells(network, folder)
     except ReluSvError as error:
         # It may be due to what happened to be on the disk; it is found anew the next time.
-        return [f"{type(error).__name__}: {error}", *[""] * 5]
+        return [f"{type(error).__name__}: {error}", *[""] * 6]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(cells), encoding="utf-8")
     return cells
@@ -114,14 +114,15 @@ def _cells(network: Network, folder: Path) -> list[str]:
     planning = PlanOptions(method="harmonic", budgets=Budgets(size=SIZE))
     done = compress(network.model, output, samples=seen, planning=planning, force=True)
     found = compare(network.model, output, judged).evaluation
-    lost, could = cut_share(network.model, output)
+    nodes = cut_share(network.model, output, judged)
     return [
         f"{done.after.bytes / done.before.bytes:.4f}",
         f"{done.after.macs / done.before.macs:.3f}",
         " / ".join(f"{each.after / each.before:.2f}" for each in found.latencies),
         "-" if found.agreement is None else f"{found.agreement:.3f}",
         ", ".join(f"{change:.3f}" for change in found.relative_error.values()),
-        f"{lost} of {could} ({lost / could:.0%})",
+        f"{nodes.may} of {nodes.could} ({nodes.may / nodes.could:.0%})",
+        f"{nodes.did}",
     ]
 
 
