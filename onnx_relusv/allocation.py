@@ -29,6 +29,7 @@ from onnx_relusv.records import Block
 DEFAULT_TOLERANCE = 0.02
 DEFAULT_TOLERANCE_WITHOUT_SAMPLES = 0.1
 LEAST_SAVING = 0.01
+LEFT_OUT = "left out by --include or --exclude"
 Candidates = Mapping[str, Sequence[Candidate]]
 
 
@@ -248,7 +249,7 @@ def why_kept(block: Block, candidates: Candidates) -> str | None:
     """Why a block has no candidate; None if it has."""
     offered = candidates.get(block.key)
     if offered is None:
-        return "left out by --include or --exclude"
+        return LEFT_OUT
     return None if offered else "no form makes it smaller"
 
 

@@ -9,7 +9,7 @@ import onnx
 from graphs import Feeds, model_proto, normal, run, saved
 from onnx import ModelProto
 
-from onnx_relusv.graph.channel_records import NO_UNIT, ChannelGroup, Channels
+from onnx_relusv.graph.channel_records import ChannelGroup, Channels
 from onnx_relusv.graph.channels import channel_tensors, find_channels
 from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
 from onnx_relusv.graph.cutting import Mask, cut, staying, zeroed
@@ -158,14 +158,3 @@ def stale(proto: ModelProto, values: Mapping[str, np.ndarray]) -> dict[str, tupl
         for place, axis in enumerate(info.type.tensor_type.shape.dim)
         if axis.HasField("dim_value") and axis.dim_value != np.shape(values[info.name])[place]
     }
-
-
-def tied(followed: Followed, key: str) -> list[set[str]]:
-    """The tensors of each unit of a group, as `name:index`."""
-    group = followed.groups[key]
-    found: list[set[str]] = [set() for _ in group.units]
-    for name, axis in followed.channels.tensors.items():
-        for index, unit in enumerate(axis.units.tolist()):
-            if unit != NO_UNIT and unit in group.units:
-                found[unit - group.units.start].add(f"{name}:{index}")
-    return found

@@ -154,13 +154,6 @@ def test_include_and_exclude_name_the_blocks_that_may_change(tmp_path: Path) -> 
     assert "fc1_relu/first_weight" not in names
 
 
-def test_harmonic_says_that_it_is_not_there_yet(tmp_path: Path) -> None:
-    output = tmp_path / "small.onnx"
-    result = run("compress", LENET, "--output", output, "--method", "harmonic")
-    assert result.exit_code == 2
-    assert "not there yet" in result.output
-
-
 @pytest.mark.parametrize(
     "option", [("--size", 0), ("--size", 1.5), ("--macs", -1), ("--tolerance", 1), ("--seed", -1)]
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from onnx_relusv.decisions import Budgets, Plan
 from onnx_relusv.errors import BudgetError, UsageError
 from onnx_relusv.factors import double_layer
 from onnx_relusv.opened import block_moments
-from onnx_relusv.options import AllocationName, MeasureOptions
+from onnx_relusv.options import AllocationName, MeasureOptions, Method
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
 
@@ -46,12 +47,13 @@ def planned(
     samples: str | None,
     budgets: Budgets = SIZE,
     allocation: AllocationName = "auto",
-    **others: tuple[str, ...],
+    method: Method = "double-layer",
+    **others: Any,
 ) -> Plan:
     return plan(
         files / "model.onnx",
         samples=None if samples is None else files / f"{samples}.npy",
-        planning=PlanOptions(budgets=budgets, allocation=allocation, **others),
+        planning=PlanOptions(budgets=budgets, allocation=allocation, method=method, **others),
         measuring=MEASURING,
     )
 
@@ -89,6 +91,39 @@ def test_who_decides(
     assert {choice.damage for choice in found.choices if choice.action == "keep"} <= {None}
     assert {curve.key for curve in found.curves} == {"b", "d", "y"}
     assert found.level == max(choice.level for choice in changed)
+
+
+@pytest.mark.parametrize(
+    ("samples", "budgets", "allocation", "method"),
+    [
+        ("many", SIZE, "auto", "auto"),
+        # Nothing that both kinds of change could be weighed by.
+        ("many", Budgets(tolerance=0.6), "auto", "double-layer"),
+        ("many", SIZE, "level", "double-layer"),
+        ("one", SIZE, "auto", "double-layer"),
+        (None, SIZE, "auto", "double-layer"),
+    ],
+)
+def test_auto_is_both_kinds_where_damage_is_measured(
+    samples: str | None, budgets: Budgets, allocation: AllocationName, method: str, files: Path
+) -> None:
+    found = planned(files, samples, budgets, allocation, "auto")
+    assert found.method == method
+    assert bool(found.groups) == (method == "auto")
+    assert bool(found.group_curves) == (method == "auto")
+
+
+def test_numbers_of_channels_are_not_forgotten_where_no_units_go(files: Path) -> None:
+    with pytest.raises(UsageError, match="auto removes units only where damage is measured"):
+        planned(files, None, SIZE, "auto", "auto", round_to=8)
+
+
+def test_with_auto_what_is_left_out_stays(files: Path) -> None:
+    found = planned(files, "many", Budgets(size=0.8), "auto", "auto", exclude=("b",))
+    why = {choice.key: choice.why for choice in found.choices if choice.action == "keep"}
+    assert why["b"] == "left out by --include or --exclude"
+    with pytest.raises(BudgetError, match="can"):
+        planned(files, "many", Budgets(size=0.8), "auto", "auto", include=("nothing",))
 
 
 @pytest.mark.parametrize("samples", [None, "one"])

@@ -70,7 +70,7 @@ def _names(
     callback=_names,
     metavar="NAME,...",
     help=f"{'; '.join(f'{name}: {one.meaning}' for name, one in METHODS.items())}.  "
-    f"[default: {','.join(METHODS)}]",
+    f"[default: {','.join(DEFAULT_METHODS)}]",
 )
 @click.option("--keep", is_flag=True, help="Keep the models, in the report's folder `models`.")
 @click.option("--include", multiple=True, help="Change only blocks whose key matches this glob.")

@@ -104,11 +104,8 @@ def broadcasting(walk: Walk, index: int, node: NodeProto) -> None:
     aligned: dict[int, UnitAxis] = {}
     for slot, found in walk.labelled(node):
         place = found.axis + rank - found.rank
-        if len(found.units) < made[place]:
-            # A gate of positions serves all channels.
-            reason = f"{node.op_type} {node.output[0]} spreads it over other channels"
-            walk.atoms.pin(found.units.tolist(), reason)
-        else:
+        # A single channel that serves all others cannot go: of every axis one at least stays.
+        if len(found.units) == made[place]:
             aligned[slot] = UnitAxis(place, found.units, rank)
     if not aligned:
         return

@@ -58,16 +58,16 @@ class _Numbering:
         groups: list[ChannelGroup] = []
         for component in free:
             names, first = self._written(component), len(self._units)
-            for axis in component.members:
-                for root in axis.units.tolist():
-                    if root not in staying:
-                        self._units.setdefault(root, len(self._units))
-            units = range(first, len(self._units))
-            if units:
+            roots = dict.fromkeys(
+                root for axis in component.members for root in axis.units.tolist()
+            )
+            going = [root for root in roots if root not in staying]
+            if len(going) > 1:
+                self._units.update({root: first + place for place, root in enumerate(going)})
+                units = range(first, len(self._units))
                 groups.append(ChannelGroup(names[0], units, names, ()))
             else:
-                reason = "one channel at least of all that it is parted into has to stay"
-                refusals.extend(Refusal(name, reason) for name in names)
+                refusals.extend(Refusal(name, "one channel at least has to stay") for name in names)
         return self._recorded(groups, refusals)
 
     def _components(self) -> list[_Component]:
@@ -114,7 +114,7 @@ class _Numbering:
             roots = dict.fromkeys(self._roots(units).tolist())
             if any(root not in homes or root in found for root in roots):
                 continue
-            if not any(homes[root] <= roots.keys() for root in roots):
+            if not any(homes[root] - found <= roots.keys() for root in roots):
                 found.add(next(iter(roots)))
         return found
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_relusv.allocation import Origin
+from onnx_relusv.allocation import LEFT_OUT, Origin
 from onnx_relusv.decisions import (
     Allocation,
     Budgets,
@@ -34,6 +34,7 @@ class Decision:
         allocation: How it was decided.
         level: The common level, or the largest.
         why: In words, of the groups that lose units.
+        left_out: Keys of the blocks that may not change.
         damage: Of a group with so many units kept; None where it was not measured.
     """
 
@@ -43,6 +44,7 @@ class Decision:
     allocation: Allocation
     level: float
     why: str
+    left_out: frozenset[str] = frozenset()
     damage: Callable[[Ordered, int], float] | None = None
 
 
@@ -81,10 +83,7 @@ def plan_of(
         level=decision.level,
         size=decision.cost.bytes / origin.total.bytes,
         macs=decision.cost.macs / max(origin.total.macs, 1),
-        choices=tuple(
-            _choice(block, units.get(block.key), removed, decision.layers.get(block.key))
-            for block in blocks
-        ),
+        choices=tuple(_choice(block, units.get(block.key), removed, decision) for block in blocks),
         groups=tuple(
             _group_choice(one, count, decision) for one, count in zip(ordered, kept, strict=True)
         ),
@@ -105,9 +104,8 @@ def _group_choice(one: Ordered, kept: int, decision: Decision) -> GroupChoice:
     )
 
 
-def _choice(
-    block: Block, units: BlockUnits | None, removed: Mask, layer: Candidate | None
-) -> Choice:
+def _choice(block: Block, units: BlockUnits | None, removed: Mask, decision: Decision) -> Choice:
+    layer = decision.layers.get(block.key)
     kept = None if units is None else units.kept(removed)
     inputs = None if kept is None else len(kept.inputs) * block.geometry.groups
     outputs = None if kept is None else len(kept.outputs)
@@ -124,7 +122,8 @@ def _choice(
             outputs=outputs,
         )
     if kept is None:
-        return Choice(key=block.key, why="none of its channels goes")
+        why = "what it would save is not worth its loss, and none of its channels goes"
+        return Choice(key=block.key, why=LEFT_OUT if block.key in decision.left_out else why)
     return Choice(
         key=block.key,
         action="prune",

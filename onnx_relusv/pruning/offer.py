@@ -41,6 +41,7 @@ class PruningOffer:
         curves: Of double layers, as measured.
         group_curves: Of groups, as measured.
         damage_words: What damages are; None where none were measured.
+        left_out: Keys of the blocks that may not change.
     """
 
     blocks: tuple[Block, ...]
@@ -55,6 +56,7 @@ class PruningOffer:
     curves: tuple[DamageCurve, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
     damage_words: str | None = None
+    left_out: frozenset[str] = frozenset()
     _units: Mapping[str, BlockUnits] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +69,8 @@ class PruningOffer:
             BudgetError: They cannot be reached, or nothing can be removed.
         """
         if not self.ordered and not any(self.candidates.values()):
-            raise BudgetError("no units of this model can be removed; nothing was written.")
+            what = "removed" if self.damages is None else "removed, and no block be made smaller"
+            raise BudgetError(f"no units of this model can be {what}; nothing was written.")
         decide = self._by_level if self.damages is None else self._by_damage
         decision = decide(budgets)
         plan = plan_of(
@@ -142,6 +145,7 @@ class PruningOffer:
             allocation="level",
             level=level,
             why=f"fewest units with level at most {level:.4g}",
+            left_out=self.left_out,
         )
 
     # By damage.
@@ -183,6 +187,7 @@ class PruningOffer:
             allocation="damage",
             level=max(levels, default=0.0),
             why="least damage for the budget",
+            left_out=self.left_out,
             damage=self._damage,
         )
 

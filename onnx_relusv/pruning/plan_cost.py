@@ -1,9 +1,9 @@
 """What a plan of removed units and double layers costs; quick, since planning asks often.
 
-The items of a plan are groups, whose options are numbers of units that are kept, and blocks, whose
-options are double layers, or none. A double layer of a block that has lost channels is smaller
-too, and is none any more where its rank is no lower than that of all that is left, or where it would
-not save bytes.
+The items of a plan are groups, whose options are numbers of units that are kept, and blocks,
+whose options are double layers, or none. A double layer of a block that has lost channels is
+smaller too, and is none any more where its rank is no lower than that of all that is left, or
+where it would not save bytes.
 """
 
 from collections.abc import Mapping, Sequence

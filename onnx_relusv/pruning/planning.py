@@ -73,6 +73,7 @@ def pruning_offer(
         rounding=Rounding(planning.round_to, planning.keep_at_least),
         origin=origin,
         refit=lambda plan: with_refits(plan, opened, planning),
+        left_out=frozenset(b.key for b in opened.blocks if not planning.allows(b.key)),
     )
     parts = opened.split
     if not by_damage(opened, planning) or parts is None or parts.select is None:

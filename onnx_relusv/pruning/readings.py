@@ -18,7 +18,7 @@ from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.pruning.elimination import NO_UNIT, Reading
 from onnx_relusv.records import Block, Floats, Moments
 
-# Of the mean square: above what rounding and shrinking make of a constant, below anything that matters.
+# Of the mean square: above what rounding and shrinking make of a constant, below what matters.
 _STILL = 1e-8
 
 

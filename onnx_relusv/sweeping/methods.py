@@ -11,14 +11,18 @@ from onnx_relusv.decisions import Allocation, Budgets
 from onnx_relusv.errors import UsageError
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.opened import BlockMoments, Opened, open_model
+from onnx_relusv.options import Method as MethodName
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.planning import decide, divided, offered
 from onnx_relusv.progress import Progress
+from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
 
 # Plans what keeps budgets and fits it, or says that nothing does.
 Fitter = Callable[[Budgets, Progress], FittedPlan]
+
+_ANY = Budgets(size=0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +48,14 @@ class Method:
 
     Attributes:
         meaning: What it does, in words.
-        allocation: The same for `compress`.
+        way: The same for `compress`: its `--method`.
+        allocation: Likewise.
         on_samples: Whether it is given the samples.
         fitter: Makes its fitter, measuring once what that needs.
     """
 
     meaning: str
+    way: MethodName
     allocation: Allocation
     on_samples: bool
     fitter: Callable[[Ground, Progress], Fitter]
@@ -98,18 +104,50 @@ def _by_level(ground: Ground, progress: Progress) -> Fitter:
     return fit
 
 
+def _by_units(way: MethodName) -> Callable[[Ground, Progress], Fitter]:
+    def fitter(ground: Ground, progress: Progress) -> Fitter:
+        # What plans are made of is measured for any budget; every fit has its own.
+        planning = replace(ground.planning, method=way, budgets=_ANY, allocation="damage")
+        opened, moments = ground.opened, ground.moments
+        offer = pruning_offer(opened, ground.measured, moments, planning, progress)
+
+        def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
+            return fit_plan(opened, offer.plan(budgets), moments, progress)
+
+        return fit
+
+    return fitter
+
+
 METHODS: Mapping[str, Method] = {
+    "auto": Method(
+        "double layers and removed units, by the least damage to the outputs, measured and fitted "
+        "on samples",
+        "auto",
+        "damage",
+        True,
+        _by_units("auto"),
+    ),
+    "harmonic": Method(
+        "removed units alone, likewise", "harmonic", "damage", True, _by_units("harmonic")
+    ),
     "damage": Method(
-        "the least damage to the outputs, measured and fitted on samples",
+        "double layers alone, likewise, with a corrective round",
+        "double-layer",
         "damage",
         True,
         _by_damage,
     ),
     "level": Method(
-        "one common level for all blocks, measured and fitted on samples", "level", True, _by_level
+        "double layers of one common level, measured and fitted on samples",
+        "double-layer",
+        "level",
+        True,
+        _by_level,
     ),
     "blind": Method(
-        "one common level and plain factors without any samples, on what can be assumed",
+        "double layers of one common level without any samples, on what can be assumed",
+        "double-layer",
         "level",
         False,
         _by_level,
@@ -140,5 +178,7 @@ def ways(
         ready: dict[str, Way] = {}
         for name in names:
             ground = grounds[METHODS[name].on_samples]
+            if METHODS[name].way != "double-layer":
+                ground = replace(ground, opened=with_channels(ground.opened))
             ready[name] = Way(ground, METHODS[name].fitter(ground, progress))
         yield ready

@@ -11,7 +11,7 @@ from onnx_relusv.sweeping.methods import METHODS
 
 # A geometric ladder, rounded to what is easily read.
 DEFAULT_SIZES = (0.75, 0.525, 0.37, 0.26, 0.18, 0.125, 0.09, 0.0625)
-DEFAULT_METHODS = tuple(METHODS)
+DEFAULT_METHODS = ("auto", "harmonic", "damage", "blind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class SweepOptions:
             asked += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
         else:
             asked = ["compress", str(self.model), "--output", f"{name}.onnx"]
-            asked += ["--size", repr(size), "--allocation", way.allocation]
+            asked += ["--size", repr(size), "--method", way.way, "--allocation", way.allocation]
             asked += ["--samples", str(self.samples)] if way.on_samples else []
         return shlex.join(["onnx-relusv", *asked, *self._shared_options()])
 

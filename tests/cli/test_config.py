@@ -156,6 +156,9 @@ def test_paths_start_at_the_file_s_folder(folder: Path) -> None:
         ("force = 1", "force = 1: use true or false."),
         ("provider = 'gpu'", "provider = 'gpu': 'gpu' is not one of 'auto', 'cuda', 'cpu'."),
         ("method = 1", "method = 1: use one of auto, double-layer, harmonic, in quotes."),
+        ("round-to = 0", "round-to = 0: 0 is not in the range x>=1."),
+        ("keep-at-least = 1.5", "keep-at-least = 1.5: use a whole number."),
+        ("round-to = 8", "--round-to is for units that are removed: use --method harmonic."),
         ("include = 'c'", "include = 'c': use a list of texts"),
         ("exclude = [1]", "exclude = [1]: use a list of texts"),
         ("samples = 1", "samples = 1: use a path in quotes."),
@@ -203,10 +206,12 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         "samples": str(folder / "samples.npz"),
         "size": 0.6,
         "tolerance": 0.9,
-        "method": "auto",
+        "method": "double-layer",
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,
+        "round-to": 1,
+        "keep-at-least": 1,
         "exclude": ["y", "nothing[a]"],
         "provider": "cpu",
         "seed": 3,
@@ -219,6 +224,21 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         unescape(shown), "compress", "model.onnx", "--output", "two.onnx", config="d/r.toml"
     )
     assert again.exit_code == 0, again.output
+    assert (folder / "two.onnx").read_bytes() == (folder / "one.onnx").read_bytes()
+
+
+def test_a_run_that_removed_units_is_repeated_too(folder: Path) -> None:
+    line = (
+        "compress model.onnx --output one.onnx --samples samples.npz --size 0.6 --method harmonic "
+        "--round-to 4 --keep-at-least 12 --provider cpu --report report"
+    )
+    first = CliRunner().invoke(cli, line.split())
+    assert first.exit_code == 0, first.output
+    stated = settings(folder)
+    names = ("method", "round-to", "keep-at-least")
+    assert [stated[name] for name in names] == ["harmonic", 4, 12]
+    text = str(report(folder)["provenance"]["settings"])
+    assert run(text, "compress", "model.onnx", "--output", "two.onnx").exit_code == 0
     assert (folder / "two.onnx").read_bytes() == (folder / "one.onnx").read_bytes()
 
 

@@ -123,6 +123,13 @@ CASES = {
         ("a", "y", "Split Sigmoid Mul", 3),
         ke=normal(5, 3, 1, 1),
     ),
+    # The first of six serves the others, so it stays.
+    "one part multiplies the other": case(
+        f"{HEAD} b, c = Split<axis=1, split=[1,5]>(a) g = Sigmoid(b) h = Mul(c, g) y = Conv(h, ke)",
+        ("a", "y", "Split Mul", 5),
+        opsets=(11,),
+        ke=normal(5, 5, 1, 1),
+    ),
     "joined and added": case(
         "b = Conv(x, kb) c = Conv(x, kc) d = Conv(x, kd) j = Concat<axis=1>(b, c) h = Add(j, d)"
         " y = Conv(h, k2, b2)",

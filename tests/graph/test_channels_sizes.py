@@ -201,6 +201,44 @@ def test_a_length_of_one_has_to_be_one_at_all_sizes(
         check_cut(followed, followed.half, tmp_path)
 
 
+VARYING = {
+    "back": (
+        "f = Flatten(a) r = Reshape(f, s) t = Transpose<perm=[0,2,1]>(r) y = MatMul(t, w)",
+        "Reshape r reshapes channels that lie otherwise at other sizes",
+        6,
+    ),
+    "added": (
+        "f = Flatten(a) t = Transpose<perm=[0,1,3,2]>(a) g = Flatten(t) h = Add(f, g)"
+        " y = MatMul(h, w)",
+        "Add h combines channels that lie otherwise at other sizes",
+        216,
+    ),
+    "joined": (
+        "f = Flatten(a) p = MaxPool<kernel_shape=[6,1]>(a) g = Flatten(p)"
+        " h = Concat<axis=1>(f, g) y = MatMul(h, w)",
+        "Concat h joins channels that lie otherwise at other sizes",
+        252,
+    ),
+    "parted": (
+        "f = Flatten(a) g, h = Split<axis=1>(f) s2 = Add(g, h) y = MatMul(s2, w)",
+        "Split g parts channels that lie otherwise at other sizes",
+        108,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_rows_of_pixels_whose_number_varies(name: str, tmp_path: Path) -> None:
+    body, reason, length = VARYING[name]
+    arrays = {"s": whole(0, 6, -1), "w": normal(length, 5), **ENDS}
+    varying = images(f"{HEAD} {body}", tmp_path, size="N,3,H,W", **arrays)
+    assert varying.reasons["a"] == reason
+    # At one size nothing is wrong with it.
+    fixed = images(f"{HEAD} {body}", tmp_path, size="N,3,6,6", **arrays)
+    assert fixed.groups.keys() == {"a"}
+    check_cut(fixed, fixed.half, tmp_path)
+
+
 def test_value_infos_are_not_believed(tmp_path: Path) -> None:
     proto = model_proto(
         f"(float[N,3,H,W] x) => (float[N,6,h,w] y) <float[1,6,6,6] a> {{ {HEAD} y = Relu(a) }}",

@@ -97,7 +97,7 @@ def test_any_order_is_greedy(seed: int, count: int, size: int) -> None:
 
 
 def test_columns_do_not_count_by_themselves() -> None:
-    """The largest goes first, since another is nearly its equal; by what it weighs it would stay."""
+    """The largest goes first, since another is nearly its equal; by its weight it would stay."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal((5000, 6))
     x[:, 0] *= 10

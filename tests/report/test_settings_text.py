@@ -30,7 +30,7 @@ def test_toml_gives_the_settings_back(settings: dict[str, str | int | float | bo
 
 def test_only_what_is_set_is_a_setting() -> None:
     assert settings_of(PlanOptions()) == {
-        "method": "double-layer",
+        "method": "auto",
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,
@@ -41,7 +41,7 @@ def test_only_what_is_set_is_a_setting() -> None:
     assert settings_of(planning) == {
         "size": 0.5,
         "max-drop": 1.0,
-        "method": "double-layer",
+        "method": "auto",
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,

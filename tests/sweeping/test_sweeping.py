@@ -17,6 +17,7 @@ from onnx_relusv.errors import BudgetError, InputError, UsageError, ValidationEr
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.pipeline import sweep
+from onnx_relusv.sweeping.methods import METHODS
 from onnx_relusv.sweeps import Sweep
 from onnx_relusv.validate import validate
 
@@ -57,6 +58,7 @@ def swept(place: Path) -> Sweep:
         samples=place / "s.npz",
         test=place / "test.npz",
         sizes=(*SIZES, 0.001),
+        methods=tuple(METHODS),
         report=place / "report",
         keep=True,
         command="tested",
@@ -76,13 +78,13 @@ def small(place: Path, **others: Any) -> Sweep:
 
 def test_every_method_has_a_point_at_every_size_from_the_largest_down(swept: Sweep) -> None:
     assert [(one.method, one.size) for one in swept.points] == [
-        (method, size) for method in ("damage", "level", "blind") for size in (0.7, 0.5, 0.35)
+        (method, size) for method in METHODS for size in (0.7, 0.5, 0.35)
     ]
     assert [(one.method, one.size, one.failed) for one in swept.missed] == [
-        (method, 0.001, False) for method in ("damage", "level", "blind")
+        (method, 0.001, False) for method in METHODS
     ]
     assert all("cannot be reached" in one.reason for one in swept.missed)
-    assert [one.damage is None for one in swept.points] == [False] * 3 + [True] * 6
+    assert [one.damage is None for one in swept.points] == [False] * 9 + [True] * 6
 
 
 def test_the_kept_files_are_what_the_points_say(swept: Sweep, place: Path) -> None:
@@ -123,7 +125,7 @@ def test_what_was_seen_loses_less_than_what_is_blind(swept: Sweep) -> None:
     assert all(seen.error < blind.error for seen, blind in pairs)
 
 
-@pytest.mark.parametrize("method", ["damage", "level", "blind"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_command_makes_the_same_file_byte_by_byte(
     method: str, swept: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +351,10 @@ def test_single_samples_are_too_few(place: Path, tmp_path: Path) -> None:
         ({"sizes": (float("nan"),)}, "--sizes nan:"),
         ({"sizes": (0.5, 0.5)}, "twice"),
         ({"methods": ()}, "--methods: give one"),
-        ({"methods": ("blind", "magic")}, "--methods magic: use some of damage, level, blind"),
+        (
+            {"methods": ("blind", "magic")},
+            "--methods magic: use some of auto, harmonic, damage, level, blind",
+        ),
         ({"methods": ("blind", "blind")}, "twice"),
     ],
 )

@@ -1,0 +1,171 @@
+"""Plans of removed units, alone and with double layers, on graphs that are small enough to list."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cut_graphs import GRAPHS
+from cut_plans import opened_graph
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_relusv.blind import planning_moments
+from onnx_relusv.decisions import Budgets, Plan
+from onnx_relusv.errors import BudgetError
+from onnx_relusv.graph.model import read_model
+from onnx_relusv.graph.writing import staged, write_staged
+from onnx_relusv.opened import BlockMoments, Opened, facts_of
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.progress import Silent
+from onnx_relusv.pruning.offer import PruningOffer
+from onnx_relusv.pruning.planning import pruning_offer
+from onnx_relusv.pruning.rounding import Rounding, thinned
+from onnx_relusv.rewriting import fit_plan, rewritten
+from onnx_relusv.rows import measure_blocks
+
+
+@contextmanager
+def offered(
+    name: str, folder: Path, method: str = "auto", *, samples: bool = True, **options: object
+) -> Iterator[tuple[Opened, PruningOffer, BlockMoments]]:
+    """What plans of a graph are made of; by damage where there are samples."""
+    model = opened_graph(GRAPHS[name], folder, samples=samples)
+    budgets = Budgets(size=0.5) if samples else Budgets(tolerance=0.3)
+    planning = PlanOptions(method=method, budgets=budgets, **options)  # type: ignore[arg-type]
+    with planning_moments(model, Silent()) as moments:
+        measured = measure_blocks(model, moments, Silent())
+        yield model, pruning_offer(model, measured, moments, planning, Silent()), moments
+
+
+def kept(plan: Plan) -> dict[str, int]:
+    return {group.key: len(group.kept) for group in plan.groups}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("method", ["auto", "harmonic"])
+def test_what_is_planned_is_what_the_file_has(name: str, method: str, tmp_path: Path) -> None:
+    """Bytes are an upper bound, and multiply-accumulates exact."""
+    with offered(name, tmp_path, method) as (model, offer, moments):
+        for size in (0.95, 0.8):
+            plan = offer.plan(Budgets(size=size))
+            assert plan.size <= size
+            fitted = fit_plan(model, plan, moments, Silent())
+            with staged(tmp_path / "small.onnx") as folder:
+                path = write_staged(rewritten(model, fitted), model.model, folder, "small.onnx")
+                facts = facts_of(read_model(path), model.provider, model.example, 0)
+            assert facts.bytes <= plan.size * model.model.bytes
+            assert facts.macs == pytest.approx(plan.macs * model.facts.macs, abs=1)
+
+
+def test_the_least_damage_of_all_plans(tmp_path: Path) -> None:
+    """Against all combinations of counts, for units alone."""
+    with offered("residual", tmp_path, "harmonic") as (_, offer, _):
+        assert offer.damages is not None
+        counts = [range(1, one.units + 1) for one in offer.ordered]
+        for macs in (0.8, 0.5, 0.2):
+            found = offer.plan(Budgets(macs=macs))
+            best = np.inf
+            for each in product(*counts):
+                _, spared = offer.cut.saved(np.array(each))
+                if offer.origin.total.macs - spared <= macs * offer.origin.total.macs:
+                    damages = zip(offer.ordered, each, strict=True)
+                    damage = sum(
+                        offer.damages[one.group.key][one.units - count] for one, count in damages
+                    )
+                    best = min(best, damage)
+            assert found.damage == pytest.approx(best)
+
+
+@pytest.mark.parametrize("name", ["chain", "residual"])
+def test_both_together_promise_no_more_damage_than_each_alone(name: str, tmp_path: Path) -> None:
+    with offered(name, tmp_path) as (_, offer, _):
+        assert any(offer.candidates.values())
+        units = replace(offer, candidates={})
+        layers = replace(offer, ordered=())
+        for macs in (0.9, 0.7, 0.5):
+            together = offer.plan(Budgets(macs=macs)).damage
+            for alone in (units, layers):
+                try:
+                    damage = alone.plan(Budgets(macs=macs)).damage
+                except BudgetError:
+                    continue
+                assert together is not None
+                assert damage is not None
+                assert together <= damage * (1 + 1e-9)
+
+
+def test_one_level_for_all_groups(tmp_path: Path) -> None:
+    """As few units as the level allows in every group, and no lower level keeps the budget."""
+    with offered("chain", tmp_path, "harmonic", samples=False) as (_, offer, _):
+        assert offer.damages is None
+        plan = offer.plan(Budgets(macs=0.5))
+        assert plan.allocation == "level"
+        assert plan.macs <= 0.5
+        for one in offer.ordered:
+            left = kept(plan)[one.group.key]
+            assert one.level(left) <= plan.level
+            assert left == 1 or one.level(left - 1) > plan.level
+        lower = offer.plan(Budgets(tolerance=plan.level * (1 - 1e-9)))
+        assert lower.macs > 0.5
+
+
+def test_a_tolerance_bounds_every_level(tmp_path: Path) -> None:
+    with offered("chain", tmp_path) as (_, offer, _):
+        free = offer.plan(Budgets(macs=0.4))
+        assert free.level > 0.7
+        bound = offer.plan(Budgets(macs=0.8, tolerance=0.7))
+        assert bound.level <= 0.7
+        with pytest.raises(BudgetError, match="of the MACs"):
+            offer.plan(Budgets(macs=0.05, tolerance=0.7))
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_a_budget_out_of_reach_says_what_is_in_reach(samples: bool, tmp_path: Path) -> None:
+    with (
+        offered("residual", tmp_path, "harmonic", samples=samples) as (_, offer, _),
+        pytest.raises(BudgetError, match="of the MACs"),
+    ):
+        offer.plan(Budgets(macs=1e-4))
+
+
+def test_the_least_size_is_reached_and_not_undercut(tmp_path: Path) -> None:
+    with offered("chain", tmp_path) as (_, offer, _):
+        least = offer.least_size(None)
+        assert offer.plan(Budgets(size=least * 1.001)).size <= least * 1.001
+        with pytest.raises(BudgetError):
+            offer.plan(Budgets(size=least * 0.97))
+        assert offer.least_size(0.2) > least
+
+
+def test_numbers_of_channels_are_rounded(tmp_path: Path) -> None:
+    with offered("chain", tmp_path, "harmonic", round_to=2, keep_at_least=4) as (_, offer, _):
+        left = kept(offer.plan(Budgets(macs=0.7)))
+        assert left != {one.group.key: one.units for one in offer.ordered}
+        for one in offer.ordered:
+            count = left[one.group.key]
+            assert count == one.units or (count % 2 == 0 and count >= 4)
+
+
+def test_excluded_blocks_keep_their_channels(tmp_path: Path) -> None:
+    with offered("chain", tmp_path, exclude=("i",)) as (_, offer, _):
+        # It writes the last group and reads the one before.
+        assert [one.group.key for one in offer.ordered] == ["a"]
+        plan = offer.plan(Budgets(macs=0.8))
+        (choice,) = [choice for choice in plan.choices if choice.key == "i"]
+        assert choice.action == "keep"
+
+
+@given(st.integers(1, 600), st.integers(1, 64), st.integers(1, 64))
+def test_counts_that_may_be_kept(units: int, multiple: int, least: int) -> None:
+    found = Rounding(multiple, least).counts(units)
+    assert found[0] == units
+    assert list(found) == sorted(set(found), reverse=True)
+    assert all(count % multiple == 0 and count >= least for count in found[1:])
+    some = thinned(found)
+    assert (some[0], some[-1]) == (found[0], found[-1])
+    assert len(some) <= 40
+    assert set(some) <= set(found)
