@@ -6,12 +6,14 @@ import accuracy
 import inspection
 import nsfw
 import peers
+import pruning
 import resnet50
 import spectra
 
 BENCHMARKS = {
     "inspect": inspection.main,
     "accuracy": accuracy.main,
+    "pruning": pruning.main,
     "nsfw": nsfw.main,
     "resnet50": resnet50.main,
     "spectra": spectra.main,

@@ -1,5 +1,7 @@
 """This package beside its peers at equal file sizes, on the same images, without any training.
 
+It takes part twice: by its defaults, and by removing units alone, as most of its peers do.
+
     bash scripts/bench peers [METHOD ...]
 
 runs all methods, or those named, and prints a table of them. What a method made lies in
@@ -11,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,11 @@ from paired import difference
 from onnx_relusv import Budgets, PlanOptions, compress
 
 KEPT = Path("build/peers")
-OWN = "onnx-relusv"
+# Ours, and their options but for the budget.
+OWN: dict[str, PlanOptions] = {
+    "onnx-relusv": PlanOptions(),
+    "onnx-relusv-harmonic": PlanOptions(method="harmonic"),
+}
 SHARES = (0.5, 0.25, 0.125)
 CALIBRATION_IMAGES = 5000
 _BATCH = 250
@@ -37,7 +43,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     ),
     "onnxsim": (".venv-peer-onnxsim/bin/python", "scripts/peers/onnxsim_pruning.py"),
 }
-METHODS = (OWN, *PEERS)
+METHODS = (*OWN, *PEERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +85,18 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{machine_line()}; {_pinned()}")
     print(
         "| model | share | method | chosen on the calibration images | bytes left | accuracy "
-        f"| drop, points | {OWN}'s drop | {OWN} above it, points (95 %) | {OWN} is |"
+        f"| drop, points | {' | '.join(f'{own} above it, points (95 %)' for own in OWN)} |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"|{'---|' * (7 + len(OWN))}")
     for subject in _subjects():
         before = right_answers(subject.model, subject.test)
         for share in SHARES:
-            own = _made(subject, share, OWN, run=OWN in methods)
+            own = {name: _made(subject, share, name, run=name in methods) for name in OWN}
             for method in methods:
-                made = own if method == OWN else _made(subject, share, method, run=True)
+                made = own[method] if method in OWN else _made(subject, share, method, run=True)
                 assert made is not None  # it was run
-                print(_row(subject.model.stem, share, method, made, own, before), flush=True)
+                others = [None if name == method else each for name, each in own.items()]
+                print(_row(subject.model.stem, share, method, made, others, before), flush=True)
 
 
 def _pinned() -> str:
@@ -136,8 +143,8 @@ def _made(subject: Subject, share: float, method: str, *, run: bool) -> Made | N
         if not run:
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
-        if method == OWN:
-            _compress(subject, share, target)
+        if method in OWN:
+            _compress(subject, share, OWN[method], target)
         else:
             _run_peer(subject, share, method, target)
     found = json.loads(note.read_text(encoding="utf-8"))
@@ -150,15 +157,16 @@ def _made(subject: Subject, share: float, method: str, *, run: bool) -> Made | N
     )
 
 
-def _compress(subject: Subject, share: float, target: Path) -> None:
+def _compress(subject: Subject, share: float, planning: PlanOptions, target: Path) -> None:
     compress(
         subject.model,
         target,
         samples=subject.calibration,
-        planning=PlanOptions(budgets=Budgets(size=share)),
+        planning=replace(planning, budgets=Budgets(size=share)),
         force=True,  # a file without its note is one of a run that was interrupted
     )
-    target.with_suffix(".json").write_text(json.dumps({"variant": "defaults"}), encoding="utf-8")
+    variant = "defaults" if planning == PlanOptions() else f"method {planning.method}"
+    target.with_suffix(".json").write_text(json.dumps({"variant": variant}), encoding="utf-8")
 
 
 def _run_peer(subject: Subject, share: float, method: str, target: Path) -> None:
@@ -189,24 +197,27 @@ def right_answers(model: Path, test: Path) -> np.ndarray:
 
 
 def _row(
-    model: str, share: float, method: str, made: Made, own: Made | None, before: np.ndarray
+    model: str,
+    share: float,
+    method: str,
+    made: Made,
+    own: Sequence[Made | None],
+    before: np.ndarray,
 ) -> str:
+    """A row of the table; `own` are ours that it is compared with."""
     cells = [model, f"{share:g}", method, made.variant]
     if made.right is None or made.bytes_left is None:
-        return _line([*cells, *["-"] * 6])
+        return _line([*cells, *["-"] * (3 + len(own))])
     after = made.right
     cells += [f"{made.bytes_left:.4f}", f"{after.mean():.2%}", f"{_drop(before, after):.2f}"]
-    if method == OWN or own is None or own.right is None:
-        return _line([*cells, *["-"] * 3])
-    found = difference(own.right, after)
-    return _line(
-        [
-            *cells,
-            f"{_drop(before, own.right):.2f}",
-            f"{found.points:.2f} ({found.low:.2f} to {found.high:.2f})",
-            found.word,
-        ]
-    )
+    return _line([*cells, *(_compared(each, after) for each in own)])
+
+
+def _compared(own: Made | None, right: np.ndarray) -> str:
+    if own is None or own.right is None:
+        return "-"
+    found = difference(own.right, right)
+    return f"{found.points:.2f} ({found.low:.2f} to {found.high:.2f}), {found.word}"
 
 
 def _drop(before: np.ndarray, after: np.ndarray) -> float:

@@ -1,0 +1,96 @@
+"""The benchmark of pruning: shares that are removed by hand, and which nodes are counted as cut."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scripts_on_the_path() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS / "benchmarks"))
+        yield
+
+
+def _part(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@pytest.mark.parametrize("with_samples", [True, False])
+def test_every_group_loses_its_share(tmp_path: Path, with_samples: bool) -> None:
+    model, images = _network(tmp_path)
+    small = tmp_path / "small.onnx"
+    samples = images if with_samples else None
+    _part("layer_shares").without_share(model, 0.75, small, samples, tmp_path / "cache")
+    weights = [tensor.dims for tensor in onnx.load(small).graph.initializer if len(tensor.dims) > 1]
+    # A quarter of 8 channels and of 12 neurons is left; the depthwise Conv goes along.
+    assert sorted(map(list, weights)) == [[2, 1, 3, 3], [2, 3, 3, 3], [3, 2 * 36], [5, 3]]
+
+
+def test_cut_nodes_are_those_with_fewer_channels(tmp_path: Path) -> None:
+    model, images = _network(tmp_path)
+    small = tmp_path / "small.onnx"
+    _part("layer_shares").without_share(model, 0.5, small, images, tmp_path / "cache")
+    count = _part("cut_shares").cut_share
+    # The first Conv and the first Gemm; a depthwise Conv has no channels of its own, and those of
+    # the last Gemm are an output, though a Softmax lies between.
+    found = count(model, small, images)
+    assert (found.could, found.may, found.did) == (2, 2, 2)
+    assert count(model, model, images).did == 0
+
+
+def _network(folder: Path) -> tuple[Path, Path]:
+    """A Conv, BatchNormalization, a depthwise Conv, two Gemms and a Softmax, and images for it."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    constants = {
+        "kernel": drawn(8, 3, 3, 3),
+        "scale": 1 + drawn(8) ** 2,
+        "offset": drawn(8),
+        "mean": drawn(8),
+        "variance": 1 + drawn(8) ** 2,
+        "depthwise": drawn(8, 1, 3, 3),
+        "depthwise_bias": drawn(8),
+        "hidden": drawn(12, 8 * 36),
+        "hidden_bias": drawn(12),
+        "last": drawn(5, 12),
+        "last_bias": drawn(5),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel"], ["conv"], pads=[1, 1, 1, 1]),
+        helper.make_node(
+            "BatchNormalization", ["conv", "scale", "offset", "mean", "variance"], ["normal"]
+        ),
+        helper.make_node("Relu", ["normal"], ["first"]),
+        helper.make_node(
+            "Conv", ["first", "depthwise", "depthwise_bias"], ["apart"], group=8, pads=[1, 1, 1, 1]
+        ),
+        helper.make_node("Relu", ["apart"], ["second"]),
+        helper.make_node("Flatten", ["second"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "hidden", "hidden_bias"], ["sum"], transB=1),
+        helper.make_node("Relu", ["sum"], ["third"]),
+        helper.make_node("Gemm", ["third", "last", "last_bias"], ["scores"], transB=1),
+        helper.make_node("Softmax", ["scores"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 6, 6])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 5])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model, images = folder / "model.onnx", folder / "images.npy"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opset), model)
+    np.save(images, drawn(64, 3, 6, 6))
+    return model, images
