@@ -16,8 +16,9 @@ from onnx_relusv.opened import open_model
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
 from onnx_relusv.pruning.choices import Decision, plan_of
+from onnx_relusv.pruning.items import AllItems, GroupItem
 from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.plan_cost import GroupItem, PlanCost
+from onnx_relusv.pruning.plan_cost import PlanCost
 from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.results import Compression
@@ -56,7 +57,8 @@ def _of_share(offer: PruningOffer, share: float) -> Plan:
     places = {group.key: place for place, group in enumerate(channels.groups)}
     kept = {one.group.key: one.units - round(share * one.units) for one in offer.ordered}
     items = [GroupItem(places[key], np.array([count], np.int64)) for key, count in kept.items()]
-    costs = PlanCost(items, [], channels, units, offer.cut, offer.origin, [])
+    complete = AllItems(items, []).complete()
+    costs = PlanCost(complete, channels, units, offer.cut, offer.origin, [])
     only = (0,) * len(items)
     decision = Decision(
         counts=costs.kept(only),
