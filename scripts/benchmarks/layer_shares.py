@@ -11,14 +11,12 @@ import numpy as np
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply
 from onnx_relusv.blind import planning_moments
-from onnx_relusv.decisions import Plan
+from onnx_relusv.decisions import Cost, Plan
 from onnx_relusv.opened import open_model
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
 from onnx_relusv.pruning.choices import Decision, plan_of
-from onnx_relusv.pruning.items import AllItems, GroupItem
 from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.plan_cost import PlanCost
 from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.results import Compression
@@ -53,19 +51,22 @@ def _plan(model: Path, share: float, samples: Path | None, cache: Path) -> Plan:
 
 
 def _of_share(offer: PruningOffer, share: float) -> Plan:
-    channels, units = offer.channels, units_of_blocks(offer.channels, offer.blocks)
-    places = {group.key: place for place, group in enumerate(channels.groups)}
-    kept = {one.group.key: one.units - round(share * one.units) for one in offer.ordered}
-    items = [GroupItem(places[key], np.array([count], np.int64)) for key, count in kept.items()]
-    complete = AllItems(items, []).complete()
-    costs = PlanCost(complete, channels, units, offer.cut, offer.origin, [])
-    only = (0,) * len(items)
+    channels, origin = offer.channels, offer.origin
+    kept = {group.key: len(group.units) for group in channels.groups}
+    for one in offer.ordered:
+        kept[one.group.key] -= round(share * one.units)
+    counts = np.array(list(kept.values()), np.int64)
+    saved, spared = offer.cut.saved(counts)
     decision = Decision(
-        counts=costs.kept(only),
+        counts=counts,
         layers={},
-        cost=costs.total(only),
+        cost=Cost(
+            bytes=int(origin.total.bytes + origin.added_bytes - saved),
+            macs=int(origin.total.macs - spared),
+        ),
         allocation="level",
         level=max(one.level(kept[one.group.key]) for one in offer.ordered),
         why=f"{share:g} of the units of every group",
     )
-    return plan_of(decision, Budgets(), offer.blocks, channels, offer.ordered, units, offer.origin)
+    units = units_of_blocks(channels, offer.blocks)
+    return plan_of(decision, Budgets(), offer.blocks, channels, offer.ordered, units, origin)
