@@ -31,9 +31,9 @@ from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.target_rows import Rows
 
 _ROWS_A_STEP = 1024
-EPOCHS = 8
+EPOCHS = 24
 # Of the root mean square of a factor's entries: how far one step moves each of them, at first.
-_STEP = 5e-3
+_STEP = 1e-2
 _MOMENTUM, _MEMORY = 0.9, 0.99
 _TINY = 1e-30
 

@@ -14,10 +14,10 @@ from probed import selected
 from onnx_relusv import block_fit
 from onnx_relusv.decisions import Factors
 from onnx_relusv.opened import Opened
+from onnx_relusv.output_errors import relative_error
 from onnx_relusv.refinement import Objective, refined
 from onnx_relusv.rewriting import rewritten
 from onnx_relusv.spectra.target_rows import Rows
-from onnx_relusv.validate import relative_error
 
 GONE = {"a": [2], "d": [0, 1, 7]}
 

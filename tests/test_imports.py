@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "patches": {"records"},
     "feeds": {"records"},
     "synthetic": {"graph", "records"},
+    "output_errors": set(),
     "outputs": {"errors"},
     "temporary_files": {"errors"},
     "parallel": set(),
@@ -165,6 +166,7 @@ STAGES = {
     "sweeping",
     "tracing",
     "validate",
+    "whole_runs",
 }
 # What is above them, and its only users.
 ABOVE = {"pipeline": {"__init__", "cli"}, "cli": {"__main__"}, "__main__": set()}

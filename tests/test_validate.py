@@ -16,8 +16,9 @@ from onnx_relusv.errors import ValidationError
 from onnx_relusv.factors import as_stored, double_layer
 from onnx_relusv.fit import Change, Fitted
 from onnx_relusv.graph.checks import checker_problem
+from onnx_relusv.output_errors import relative_error
 from onnx_relusv.records import LinearMap, Moments
-from onnx_relusv.validate import check_stated_level, relative_error
+from onnx_relusv.validate import check_stated_level
 
 
 @pytest.fixture(scope="module")

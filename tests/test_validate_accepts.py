@@ -12,8 +12,8 @@ from rewrites import IMAGES, Rewritten, compressed_network, rewritten
 
 from onnx_relusv.errors import InputError, ValidationError
 from onnx_relusv.graph.model import read_model
+from onnx_relusv.output_errors import relative_error
 from onnx_relusv.samples import open_samples
-from onnx_relusv.validate import relative_error
 
 
 @pytest.fixture(scope="module")

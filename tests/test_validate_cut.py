@@ -20,12 +20,13 @@ from onnx_relusv.graph.cutting import cut
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.graph.writing import staged, write_staged
 from onnx_relusv.opened import Opened
+from onnx_relusv.output_errors import relative_error
 from onnx_relusv.progress import Silent
 from onnx_relusv.reduction import reduced_map
 from onnx_relusv.results import Verdict
 from onnx_relusv.rewriting import _claim, _removed, dense_maps, rewritten, write_fitted
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.validate import check_stated_level, relative_error, validate
+from onnx_relusv.validate import check_stated_level, validate
 
 # One unit of a small group and some of a large one, so that every axis is cut.
 GONE = {

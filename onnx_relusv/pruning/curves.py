@@ -12,14 +12,17 @@ import numpy as np
 from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import GroupCurve
 from onnx_relusv.graph.channel_records import NO_UNIT, ChannelGroup
+from onnx_relusv.graph.cutting import zeroed
+from onnx_relusv.graph.reference import reference
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.probing import Opening, TryTogether, probe_together
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.elimination import Elimination
 from onnx_relusv.pruning.units import BlockUnits, Mask
-from onnx_relusv.records import Block, Floats, LinearMap
+from onnx_relusv.records import Block, Floats, LinearMap, Runnable
 from onnx_relusv.reduction import reduced_map, whole_map
 from onnx_relusv.samples import Samples
+from onnx_relusv.whole_runs import whole_damages
 
 MOST_MEASURED = 5
 # Of a group's units: what lies outside is not worth a measurement.
@@ -40,6 +43,11 @@ class Ordered:
     group: ChannelGroup
     elimination: Elimination
     consumers: tuple[Block, ...]
+
+    @property
+    def is_read_by_blocks(self) -> bool:
+        """Whether nothing else reads its units."""
+        return len(self.consumers) == len(self.group.consumers)
 
     @property
     def units(self) -> int:
@@ -75,7 +83,9 @@ def group_curves(
     progress: Progress,
     measure: DamageMeasure,
 ) -> dict[str, GroupCurve]:
-    """Measures the damage curves of all groups that blocks read.
+    """Measures the damage curves of all groups that anything reads.
+
+    What is no block, a ConvTranspose, gets nothing back: it is tried with zeros for what is gone.
 
     Args:
         opened: The model.
@@ -88,9 +98,9 @@ def group_curves(
         measure: What damage is.
 
     Returns:
-        By group key. A group that no block reads does no damage.
+        By group key. A group that nothing reads does no damage.
     """
-    read = {one.group.key: one for one in ordered if one.consumers and len(one.group.units) > 1}
+    read = {one.group.key: one for one in ordered if one.group.consumers and one.units > 1}
     counts = {key: counts_to_measure(len(one.group.units)) for key, one in read.items()}
 
     def examine(opening: Opening, divergence: TryTogether) -> GroupCurve:
@@ -101,9 +111,32 @@ def group_curves(
         )
         return GroupCurve(key=opening.key, counts=counts[opening.key], damages=damages)
 
-    openings = [Opening(key, one.consumers) for key, one in read.items()]
+    def run_whole(one: Ordered) -> GroupCurve:
+        own = counts[one.group.key]
+        cuts = (one.removed(total, count) for count in own)
+        changed = (_zeroed(opened, one, units, removed, moments) for removed in cuts)
+        damages = whole_damages(opened, samples, changed, measure, advance)
+        return GroupCurve(key=one.group.key, counts=own, damages=damages)
+
+    fitted = {key: one for key, one in read.items() if one.is_read_by_blocks}
+    openings = [Opening(key, one.consumers) for key, one in fitted.items()]
     with progress.stage("Damage of the groups' cuts", sum(map(len, counts.values()))) as advance:
-        return probe_together(opened, samples, openings, {}, examine, advance, measure)
+        found = probe_together(opened, samples, openings, {}, examine, advance, measure)
+        return found | {key: run_whole(one) for key, one in read.items() if key not in fitted}
+
+
+def _zeroed(
+    opened: Opened,
+    one: Ordered,
+    units: Mapping[str, BlockUnits],
+    removed: Mask,
+    moments: BlockMoments,
+) -> Runnable:
+    """The model with zeros for what is gone, and blocks that make do without it."""
+    assert opened.channels is not None  # whoever has an order has looked
+    proto, arrays = zeroed(opened.model, opened.channels, removed)
+    dense = _without(opened, one, units, removed, moments)
+    return reference(replace(opened.model, proto=proto), opened.blocks, dense, (), arrays)
 
 
 def _without(

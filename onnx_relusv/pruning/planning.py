@@ -146,6 +146,9 @@ def _output(opened: Opened, block: Block) -> str:
 
 
 def _may_change(group: ChannelGroup, blocks: Mapping[str, Block], planning: PlanOptions) -> bool:
-    """Whether the user's globs let all blocks change that a group runs through."""
+    """Whether the user's globs let all change that a group runs through.
+
+    What is no block is known by the tensor that it writes.
+    """
     names = (*group.producers, *group.consumers)
-    return all(planning.allows(blocks[name].key) for name in names if name in blocks)
+    return all(planning.allows(blocks[name].key if name in blocks else name) for name in names)

@@ -1,0 +1,39 @@
+"""How far one output is from another, and what rounding explains."""
+
+import ml_dtypes
+import numpy as np
+
+
+def relative_error(value: np.ndarray, exact: np.ndarray) -> float:
+    """L2 of the difference over L2 of the exact value; infinite where a NaN or a shape differs."""
+    if value.shape != exact.shape:
+        return float("inf")
+    if exact.dtype.kind in "biu":
+        return 0.0 if np.array_equal(value, exact) else float(np.mean(value != exact))
+    a, b = value.astype(np.float64), exact.astype(np.float64)
+    known = np.isfinite(b)
+    if not np.array_equal(known, np.isfinite(a)):
+        return float("inf")
+    gap, norm = np.linalg.norm(a[known] - b[known]), np.linalg.norm(b[known])
+    return float(gap / norm) if norm > 0 else float(gap)
+
+
+def share_of(value: np.ndarray, other: np.ndarray) -> float:
+    """How large one is beside the other, at most 1."""
+    one, two = (float(np.linalg.norm(each.astype(np.float64))) for each in (value, other))
+    return one / two if 0 < one < two < np.inf else 1.0
+
+
+def identical(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two arrays agree bit by bit."""
+    return first.shape == second.shape and first.tobytes() == second.tobytes()
+
+
+def rounding_of(value: np.ndarray) -> float:
+    """One rounding of a tensor's own type, relative."""
+    return epsilon(value.dtype) if value.dtype.kind not in "biu" else 1e-3
+
+
+def epsilon(dtype: np.dtype[np.generic]) -> float:
+    """The distance from 1 to the next larger number of a type."""
+    return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]

@@ -1,0 +1,106 @@
+"""Damage curves of groups against models that are really cut."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cut_graphs import GRAPHS
+from cut_plans import opened_graph
+from hypothesis import given
+from hypothesis import strategies as st
+from probed import answers, selected
+
+from onnx_relusv.blind import planning_moments
+from onnx_relusv.decisions import Budgets, GroupCurve
+from onnx_relusv.graph.cutting import cut
+from onnx_relusv.opened import Opened
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.progress import Silent
+from onnx_relusv.pruning.curves import counts_to_measure, damages
+from onnx_relusv.pruning.elimination import Elimination
+from onnx_relusv.pruning.offer import PruningOffer
+from onnx_relusv.pruning.planning import pruning_offer
+from onnx_relusv.rows import measure_blocks
+
+PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence="l2")
+
+
+def offered(model: Opened) -> PruningOffer:
+    with planning_moments(model, Silent()) as moments:
+        measured = measure_blocks(model, moments, Silent())
+        return pruning_offer(model, measured, moments, PLANNING, Silent())
+
+
+def squared_error(after: np.ndarray, before: np.ndarray) -> float:
+    """The damage of outputs that are no scores, by itself."""
+    before, after = before.astype(np.float64), after.astype(np.float64)
+    return float(np.sum((after - before) ** 2) / np.sum(before**2))
+
+
+def test_a_group_that_no_block_reads_does_damage(tmp_path: Path) -> None:
+    """A ConvTranspose gets nothing back: it is as if its columns were cut out, which is tried."""
+    model = opened_graph(GRAPHS["groups"], tmp_path)
+    offer = offered(model)
+    assert model.channels is not None
+    (one,) = [one for one in offer.ordered if one.group.key == "d"]
+    assert not one.is_read_by_blocks
+    (curve,) = [curve for curve in offer.group_curves if curve.key == "d"]
+    feeds = {"x": selected(model)}
+    before = answers(model.model.proto, feeds)["y"]
+    for count, damage in zip(curve.counts, curve.damages, strict=True):
+        proto = cut(model.model, model.channels, one.removed(model.channels.count, count))
+        # Sums of some hundred float32 products, squared.
+        assert damage == pytest.approx(squared_error(answers(proto, feeds)["y"], before), rel=1e-3)
+    assert min(curve.damages) > 1e-3
+
+
+def test_blocks_get_back_what_they_can(tmp_path: Path) -> None:
+    """With consumers that are fitted less is lost than by cutting alone, in most of all cuts."""
+    model = opened_graph(GRAPHS["chain"], tmp_path)
+    offer = offered(model)
+    assert model.channels is not None
+    feeds = {"x": selected(model)}
+    before = answers(model.model.proto, feeds)["y"]
+    better = tries = 0
+    for one in offer.ordered:
+        (curve,) = [curve for curve in offer.group_curves if curve.key == one.group.key]
+        for count, damage in zip(curve.counts, curve.damages, strict=True):
+            proto = cut(model.model, model.channels, one.removed(model.channels.count, count))
+            plain = squared_error(answers(proto, feeds)["y"], before)
+            better += damage < plain
+            tries += 1
+    assert better >= 0.8 * tries
+
+
+@pytest.mark.parametrize("units", [2, 3, 10, 500])
+def test_few_counts_are_measured(units: int) -> None:
+    counts = counts_to_measure(units)
+    assert 1 <= len(counts) <= 5
+    assert list(counts) == sorted(set(counts))
+    assert 1 <= counts[0] <= counts[-1] < units
+
+
+def test_measured_damages_are_met_and_more_units_never_hurt() -> None:
+    levels = np.array([0, 1e-3, 0.01, 0.05, 0.2, 0.6, 1.0])
+    order = Elimination(np.arange(6), levels)
+    curve = GroupCurve(key="a", counts=(2, 4), damages=(0.5, 0.01))
+    found = damages(curve, order, 6)
+    assert found[2] == pytest.approx(0.01)
+    assert found[4] == pytest.approx(0.5)
+    assert found[0] == 0
+    assert np.all(np.diff(found) >= 0)
+    # Beyond what was measured, damage goes with the level's square.
+    assert found[1] == pytest.approx(0.01 * 0.1**2)
+    assert found[5] == pytest.approx(0.5 * 3**2)
+
+
+@given(st.lists(st.floats(1e-9, 10), min_size=3, max_size=3))
+def test_noise_is_no_gain(measured: list[float]) -> None:
+    order = Elimination(np.arange(8), np.linspace(0, 1, 9) ** 2)
+    found = damages(GroupCurve(key="a", counts=(1, 4, 6), damages=tuple(measured)), order, 8)
+    assert np.all(np.diff(found) >= 0)
+
+
+def test_nothing_that_is_read_by_nobody_is_damaged() -> None:
+    order = Elimination(np.arange(3), np.zeros(4))
+    np.testing.assert_array_equal(damages(None, order, 3), np.zeros(4))
