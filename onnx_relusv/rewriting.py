@@ -251,6 +251,8 @@ def _provenance(opened: Opened, plan: Plan) -> str:
             "level": plan.level,
             "budgets": asdict(plan.budgets),
             "seed": opened.options.seed,
+            # Outside of it the file may compute something else.
+            **({} if plan.input_range is None else {"input_range": plan.input_range}),
             # What max_drop is of, where it is not top-1.
             **({} if opened.metric is None else {"metric": opened.metric.name}),
         }
