@@ -22,6 +22,8 @@ _LEAST_MARGIN = 1e-5
 _FURTHER = 8
 _UNITS = {TensorProto.BFLOAT16: 2.0**-8, TensorProto.FLOAT16: 2.0**-11}
 _UNIT = 2.0**-24
+# Of what constants of more numbers hold, only the ends are kept.
+_LARGE = 1 << 20
 
 
 class Unbounded(Exception):  # noqa: N818 - it is an answer, not an error
@@ -69,13 +71,16 @@ class RangeWalk:
         values = self.constants.array(name)
         if values is None:
             return self.known.get(name, EVERYTHING)
-        if values.dtype.kind not in "iu" and not _is_float(values):
+        whole = values.dtype.kind in "iu"
+        if not values.size or not (whole or _is_float(values)):
             return EVERYTHING
-        ends = values.astype(np.float64)
-        # Types that do not tell infinity from a number are none of a range's.
+        ends = values if values.size <= _LARGE else np.stack([values.min(), values.max()])
+        ends = ends.astype(np.float64)
         if not np.isfinite(ends).all():
             return EVERYTHING
-        return Interval(ends, ends, whole=values.dtype.kind in "iu")
+        if values.size > _LARGE:
+            return Interval(ends[0], ends[1], whole)
+        return Interval(ends, ends, whole)
 
     def floats(self, name: str) -> Interval:
         """The same for what is computed with.

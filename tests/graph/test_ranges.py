@@ -275,6 +275,16 @@ def test_bytes_are_followed_to_their_cast(tmp_path: Path) -> None:
     assert holds(found.ranges["y"], found.values(ends)["y"])
 
 
+def test_constants_of_any_size(tmp_path: Path) -> None:
+    """Of a large one the ends are known, of an empty one nothing."""
+    text = "(float[N,1050] x) => (float[M,1050] y) { h = Add(x, c) y = Concat<axis=0>(h, e) }"
+    arrays = {"c": normal(1050, 1050), "e": np.zeros((0, 1050), np.float32)}
+    found = ranged(model_proto(text, arrays), normal(1, 1050), UNIT, tmp_path)
+    ends = found.ranges["h"].low, found.ranges["h"].high
+    np.testing.assert_allclose(ends, [arrays["c"].min(), 1 + arrays["c"].max()], rtol=1e-4)
+    assert "y" not in found.ranges
+
+
 def test_half_floats_round_coarsely(tmp_path: Path) -> None:
     text = "(float16[N,200] x) => (float16[N,3] y) { y = MatMul(x, w) }"
     weight = normal(200, 3, scale=0.1)
