@@ -19,9 +19,6 @@ from onnx_relusv.graph.ranges_interval import (
 from onnx_relusv.graph.ranges_walk import RangeWalk, Unbounded, number
 from onnx_relusv.records import Floats
 
-# Runtimes compute these by rational approximations, on arguments that are cut off at about 18 and
-# 9: a few 1e-7 off at most, and not always within 0 and 1.
-_APPROXIMATE = 1e-6
 # Where x times its HardSigmoid is least, and what it is there.
 _HARD_SWISH_LEAST = -0.375
 
@@ -116,8 +113,9 @@ def monotone(function: Callable[[Floats], Floats]) -> Callable[[RangeWalk, NodeP
 
     def rule(walk: RangeWalk, node: NodeProto) -> Interval:
         found = walk.floats(node.input[0])
-        # In a coarser type the result is rounded too.
-        margin = max(_APPROXIMATE, walk.margin())
+        # Values are about 1 at most. Approximations cut their arguments off at about 9 or 18, are a
+        # few 1e-7 off, and not always within the function's own ends.
+        margin = walk.margin()
         return interval(function(found.low) - margin, function(found.high) + margin)
 
     return rule
