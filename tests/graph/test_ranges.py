@@ -1,4 +1,4 @@
-"""Certified ranges against runs: of random graphs, at the worst corners, and where nothing is known."""
+"""Certified ranges against runs: random graphs, worst corners, and where nothing is known."""
 
 from itertools import product
 from pathlib import Path
