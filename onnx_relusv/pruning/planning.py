@@ -35,7 +35,7 @@ from onnx_relusv.rows import Measured
 from onnx_relusv.scores import scores_block
 
 
-def with_channels(opened: Opened, input_range: tuple[float, float] | None) -> Opened:
+def with_channels(opened: Opened, input_range: tuple[float, float] | None = None) -> Opened:
     """A model with its groups of units looked into, which takes one run with all tensors shown.
 
     Args:
