@@ -48,6 +48,7 @@ class Origin:
         latencies: By key, the seconds of `total` that a block takes as it is; of the blocks that
             were timed.
         assumed: Whether levels are in the metric of assumed statistics, for want of samples.
+        input_range: Between which numbers all inputs lie; None where that was not declared.
     """
 
     model_sha256: str
@@ -59,6 +60,7 @@ class Origin:
     batch: int = 1
     latencies: Mapping[str, float] = field(default_factory=dict)
     assumed: bool = False
+    input_range: tuple[float, float] | None = None
 
 
 def make_plan(

@@ -192,6 +192,7 @@ class Plan:
             on latency was given.
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
+        input_range: Between which numbers all inputs lie, as was declared; None where it was not.
     """
 
     model_sha256: str
@@ -211,6 +212,7 @@ class Plan:
     latency: float | None = None
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
+    input_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,11 +225,14 @@ class Kept(ReadOnlyArrays):
         outputs: (kept,) int64, increasing: places among all output channels.
         twins: (input channels of one group,) int64, of the whole block: for every input channel
             the first one that it always equals, or itself; None where none does.
+        dead: (input channels of one group,) bool, of the whole block: which are always zero; None
+            where that is not known of any.
     """
 
     inputs: npt.NDArray[np.int64]
     outputs: npt.NDArray[np.int64]
     twins: npt.NDArray[np.int64] | None = None
+    dead: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

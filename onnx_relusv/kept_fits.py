@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from onnx_relusv.cache import Fields
 from onnx_relusv.decisions import Factors, Kept
 from onnx_relusv.entries.factors import factors_arrays, factors_of
@@ -61,4 +63,8 @@ class KeptFits:
 
 
 def _places(kept: Kept | None) -> list[list[int]] | None:
-    return None if kept is None else [kept.inputs.tolist(), kept.outputs.tolist()]
+    if kept is None:
+        return None
+    # Which are dead depends on what the user declared; which are equal, on the model alone.
+    dead = [] if kept.dead is None else np.flatnonzero(kept.dead).tolist()
+    return [kept.inputs.tolist(), kept.outputs.tolist(), dead]

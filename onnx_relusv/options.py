@@ -73,6 +73,8 @@ class PlanOptions:
         metric: What outputs are judged by in place of top-1.
         round_to: Channels that are left are multiples of it, where some are removed.
         keep_at_least: Channels that are left are no fewer.
+        input_range: Between which numbers all inputs of the model lie, both among them; units that
+            are zero for all of these go first. None where nothing is declared.
         batch: Samples in a run that latency is measured at; a model with a fixed batch uses its
             own.
     """
@@ -87,11 +89,13 @@ class PlanOptions:
     batch: int = 1
     round_to: int = 1
     keep_at_least: int = 1
+    input_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch}: use a number from 1 on.")
         self._check_method()
+        self._check_range()
         if self.allocation not in ("auto", "level", "damage"):
             raise UsageError(f"allocation {self.allocation!r}: use auto, level or damage.")
         for name in ("size", "macs", "latency", "tolerance"):
@@ -115,6 +119,17 @@ class PlanOptions:
             raise UsageError(
                 "--latency goes with double layers alone: use --method double-layer, or --macs."
             )
+
+    def _check_range(self) -> None:
+        if self.input_range is None:
+            return
+        low, high = self.input_range
+        if not -math.inf < low < high < math.inf:
+            raise UsageError(
+                f"--input-range {low:g} {high:g}: use two finite numbers, the lower one first."
+            )
+        if self.method == "double-layer":
+            raise UsageError("--input-range is for units that are removed: use --method harmonic.")
 
     @property
     def has_budget(self) -> bool:

@@ -69,6 +69,7 @@ def read_plan(path: Path) -> Plan:
         curves=tuple(_curve(path, fields) for fields in data.pop("curves")),
         groups=tuple(_group(path, fields) for fields in data.pop("groups", ())),
         group_curves=tuple(_group_curve(path, fields) for fields in data.pop("group_curves", ())),
+        input_range=_range(data.pop("input_range", None)),
         **data,
     )
     _check_once(path, "block", [choice.key for choice in plan.choices])
@@ -80,6 +81,10 @@ def _check_once(path: Path, what: str, keys: list[str]) -> None:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise InputError(f"{path}: {what} {twice[0]} is listed twice.")
+
+
+def _range(ends: list[float] | None) -> tuple[float, float] | None:
+    return None if ends is None else (ends[0], ends[1])
 
 
 def _choice(path: Path, fields: object) -> Choice:
@@ -146,10 +151,21 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_share(value: object) -> bool:
-    """Whether it is a finite number from 0 on; JSON's whole numbers may exceed every float."""
+    """Whether it is a finite number from 0 on."""
+    return _is_finite(value) and value >= 0  # type: ignore[operator]
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_finite, value)):
+        return False
+    return bool(value[0] < value[1])
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a finite number; JSON's whole numbers may exceed every float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return 0 <= value <= sys.float_info.max
+    return abs(value) <= sys.float_info.max
 
 
 def _is_rank(value: object) -> bool:
@@ -210,9 +226,10 @@ _PLAN_FIELDS = {
     "latency": _Field(_is_share, "a number from 0 on", optional=True),
     "groups": _Field(lambda value: isinstance(value, list), "a list"),
     "group_curves": _Field(lambda value: isinstance(value, list), "a list"),
+    "input_range": _Field(_is_range, "a list of two numbers, the lower one first", optional=True),
 }
 # What is for the reader alone may be missing, and what earlier files do not have.
-_ADDED_FIELDS = {"damage_measure", "batch", "latency", "groups", "group_curves"}
+_ADDED_FIELDS = {"damage_measure", "batch", "latency", "groups", "group_curves", "input_range"}
 _BUDGET_FIELDS = {
     "size": _BUDGET,
     "macs": _BUDGET,

@@ -7,8 +7,9 @@ covariance of the input, K the kept columns and R the removed ones,
 
 which has the least |(W - L) C^(1/2)| of all maps of the kept inputs; the bias absorbs the mean. A
 removed input that always equals a kept one needs no covariance: its column is added to that one's.
-In the whole block's shape the columns of removed inputs are zero, and so are the rows and biases
-of removed outputs, which nobody reads any more.
+One that is always zero needs nothing in its place and tells nothing of others, whatever is assumed
+of its variance. In the whole block's shape the columns of removed inputs are zero, and so are the
+rows and biases of removed outputs, which nobody reads any more.
 """
 
 from dataclasses import replace
@@ -103,21 +104,39 @@ def reduced_map(
         return linear
     columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
     into = _equal_inputs(geometry, kept)
-    gone = np.setdiff1d(np.flatnonzero(into == np.arange(geometry.columns)), columns)
+    dead = _dead_columns(geometry, kept)
+    gone = np.flatnonzero((into == np.arange(geometry.columns)) & ~dead)
+    gone, telling = np.setdiff1d(gone, columns), ~dead[columns]
+    told = columns[telling]
     weights, biases = [], []
-    for group, whole in enumerate(linear.weight):
+    for group, whole in enumerate(without_dead(geometry, linear, kept).weight):
         W = _added_up(whole, into)
         L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
         if moments is not None and len(gone):
             C, mean = moments.covariance[group], moments.mean[group]
-            shares = scipy.linalg.solve(
-                C[np.ix_(columns, columns)], C[np.ix_(columns, gone)], assume_a="pos"
-            )
-            L = L + W[:, gone] @ shares.T
+            if len(told):
+                shares = scipy.linalg.solve(
+                    C[np.ix_(told, told)], C[np.ix_(told, gone)], assume_a="pos"
+                )
+                L[:, telling] += W[:, gone] @ shares.T
             bias = bias + W @ mean - L @ mean[columns]
         weights.append(L[rows[group]])
         biases.append(bias[rows[group]])
     return LinearMap(np.stack(weights), np.concatenate(biases))
+
+
+def without_dead(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+    """A whole map that does not read what is always zero."""
+    if kept is None or kept.dead is None or not kept.dead.any():
+        return linear
+    return LinearMap(np.where(_dead_columns(geometry, kept), 0.0, linear.weight), linear.bias)
+
+
+def _dead_columns(geometry: Geometry, kept: Kept) -> npt.NDArray[np.bool_]:
+    """(columns,) bool: which columns of one group read what is always zero."""
+    if kept.dead is None:
+        return np.zeros(geometry.columns, np.bool_)
+    return np.repeat(kept.dead, prod(geometry.kernel))
 
 
 def _equal_inputs(geometry: Geometry, kept: Kept) -> Places:

@@ -26,7 +26,7 @@ from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.units import Mask, removed_units, units_of_blocks
 from onnx_relusv.records import Block, LinearMap
-from onnx_relusv.reduction import kept_outputs, reduced_block, reduced_geometry
+from onnx_relusv.reduction import kept_outputs, reduced_block, reduced_geometry, without_dead
 from onnx_relusv.results import Verdict
 from onnx_relusv.scores import fitted_to_scores
 from onnx_relusv.validate import Claim, Cut, check_stated_level, validate
@@ -75,8 +75,9 @@ def fit_plan(
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):
         dense = as_stored(block, found[block.key])
+        left = found[block.key].kept
         own, other = (
-            kept_outputs(block.geometry, linear, found[block.key].kept)
+            kept_outputs(block.geometry, without_dead(block.geometry, linear, left), left)
             for linear in (opened.folding(block), dense)
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
@@ -258,6 +259,8 @@ def _provenance(opened: Opened, plan: Plan) -> str:
             "level": plan.level,
             "budgets": asdict(plan.budgets),
             "seed": opened.options.seed,
+            # Outside of it the file may compute something else.
+            **({} if plan.input_range is None else {"input_range": plan.input_range}),
             # What max_drop is of, where it is not top-1.
             **({} if opened.metric is None else {"metric": opened.metric.name}),
         }

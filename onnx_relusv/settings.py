@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
-Setting = str | int | float | bool | list[str]
+Setting = str | int | float | bool | list[str] | list[float]
 Settings = Mapping[str, Setting]
 NO_SETTINGS: Settings = MappingProxyType({})
 
@@ -50,6 +50,8 @@ def settings_of(record: Any) -> dict[str, Setting]:
 
 def _setting(value: Any) -> Setting:
     if isinstance(value, tuple):
+        if all(isinstance(each, int | float) for each in value):
+            return [float(each) for each in value]
         return [str(each) for each in value]
     if isinstance(value, Path):
         return str(value.absolute())

@@ -111,6 +111,10 @@ def _checked(
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise UsageError(f'{where} = {value!r}: use a list of texts, as in ["a", "b"].')
         return value
+    if option.nargs > 1:
+        if not _are_numbers(value, option.nargs):
+            raise UsageError(f"{where} = {value!r}: use a list of {option.nargs} numbers.")
+        return value
     expected, types = _expected(option)
     # True and false are whole numbers to Python.
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
@@ -122,6 +126,12 @@ def _checked(
     except click.BadParameter as error:
         raise UsageError(f"{where} = {value!r}: {error.message}") from error
     return value
+
+
+def _are_numbers(value: object, count: int) -> bool:
+    if not isinstance(value, list) or len(value) != count:
+        return False
+    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
 
 
 def _expected(option: click.Option) -> tuple[str, tuple[type, ...]]:

@@ -118,6 +118,14 @@ planning_options_group = together(
         help="Where units are removed, leave no fewer channels.",
     ),
     click.option(
+        "--input-range",
+        type=float,
+        nargs=2,
+        metavar="LOW HIGH",
+        help="Every value of the model's inputs lies between these; units that are zero for all of "
+        "them go first.",
+    ),
+    click.option(
         "--allocation",
         type=click.Choice(["auto", "level", "damage"]),
         default="auto",
@@ -183,6 +191,7 @@ def planning_options(
     method: Any,
     round_to: int,
     keep_at_least: int,
+    input_range: tuple[float, float] | None,
     allocation: Any,
     divergence: Any,
     metric: str | None,
@@ -209,6 +218,7 @@ def planning_options(
         batch=batch,
         round_to=round_to,
         keep_at_least=keep_at_least,
+        input_range=input_range,
     )
 
 

@@ -88,6 +88,8 @@ class Channels:
         tensors: Of the tensors between the nodes, those that units run through.
         twins: (units,) int64: of every unit, the first of its group that it equals whatever the
             input, or itself; None where that was not looked into.
+        dead: (units,) bool: which are zero wherever they are read, for all inputs within a
+            declared range; None where none was declared.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -97,6 +99,7 @@ class Channels:
     carried: tuple[ConstantAxis, ...]
     tensors: Mapping[str, UnitAxis]
     twins: Units | None = None
+    dead: npt.NDArray[np.bool_] | None = None
 
     @property
     def count(self) -> int:

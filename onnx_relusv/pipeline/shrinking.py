@@ -112,7 +112,7 @@ def apply(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
     if decided.groups:
-        opened = with_channels(opened)
+        opened = with_channels(opened, decided.input_range)
     with planning_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         fitted = fit_plan(opened, decided, moments, progress)
@@ -177,7 +177,9 @@ def compress(
 def _searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
     """The method that is meant, and the groups of units where these may go."""
     planning = resolved(opened, planning)
-    return (opened if planning.method == "double-layer" else with_channels(opened)), planning
+    if planning.method != "double-layer":
+        opened = with_channels(opened, planning.input_range)
+    return opened, planning
 
 
 def _decided(

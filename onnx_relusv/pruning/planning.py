@@ -10,6 +10,7 @@ from onnx_relusv.damage_measure import damage_measure
 from onnx_relusv.decisions import Candidate, Cost, DamageCurve
 from onnx_relusv.graph.channel_records import ChannelGroup, Channels
 from onnx_relusv.graph.channels import channel_tensors, find_channels
+from onnx_relusv.graph.dead import dead_units
 from onnx_relusv.graph.twins import twins
 from onnx_relusv.opened import BlockMoments, Opened, shapes_of
 from onnx_relusv.options import PlanOptions
@@ -17,9 +18,15 @@ from onnx_relusv.planning import allowed_candidates, by_damage, origin_of
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered, damages, group_curves
+from onnx_relusv.pruning.declared import check_range
 from onnx_relusv.pruning.elimination import eliminate
 from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.readings import group_readings, local_twins, still_units
+from onnx_relusv.pruning.readings import (
+    group_readings,
+    local_dead,
+    local_twins,
+    still_units,
+)
 from onnx_relusv.pruning.rounding import Rounding
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.records import Block, Floats
@@ -28,10 +35,23 @@ from onnx_relusv.rows import Measured
 from onnx_relusv.scores import scores_block
 
 
-def with_channels(opened: Opened) -> Opened:
-    """A model with its groups of units looked into, which takes one run with all tensors shown."""
-    found = find_channels(opened.model, _shapes(opened))
-    return replace(opened, channels=replace(found, twins=twins(opened.model, found)))
+def with_channels(opened: Opened, input_range: tuple[float, float] | None = None) -> Opened:
+    """A model with its groups of units looked into, which takes one run with all tensors shown.
+
+    Args:
+        opened: The model.
+        input_range: Between which numbers all inputs lie, so that dead units can be told; None
+            where nobody knows.
+
+    Raises:
+        InputError: A sample lies outside of them.
+    """
+    if input_range is not None and opened.samples is not None:
+        check_range(opened.samples, input_range)
+    model, shapes = opened.model, _shapes(opened)
+    found = find_channels(model, shapes)
+    dead = None if input_range is None else dead_units(model, found, shapes, input_range)
+    return replace(opened, channels=replace(found, twins=twins(model, found), dead=dead))
 
 
 def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
@@ -62,6 +82,7 @@ def pruning_offer(
         origin_of(opened, measured, planning),
         method=planning.method,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+        input_range=planning.input_range,
     )
     offer = PruningOffer(
         blocks=opened.blocks,
@@ -125,9 +146,10 @@ def _ordered(
         for group in free:
             readings = group_readings(opened, channels, group, moments, weighting)
             equal = local_twins(channels, group)
-            spare = np.flatnonzero(equal != np.arange(len(equal)))
-            still = np.setdiff1d(still_units(readings, len(equal)), spare)
-            first = [*spare.tolist(), *still.tolist()][: len(equal) - 1]
+            dead = np.flatnonzero(local_dead(channels, group))
+            spare = np.setdiff1d(np.flatnonzero(equal != np.arange(len(equal))), dead)
+            still = np.setdiff1d(still_units(readings, len(equal)), [*dead, *spare])
+            first = [*dead.tolist(), *spare.tolist(), *still.tolist()][: len(equal) - 1]
             consumers = [blocks[name] for name in group.consumers if name in blocks]
             order = {block.key: place for place, block in enumerate(opened.blocks)}
             found.append(

@@ -40,9 +40,10 @@ def group_readings(
             they are compared; None where all count alike.
 
     Returns:
-        With the columns of twins moved to those of the first of them.
+        With the columns of twins moved to those of the first of them, and without those of dead
+        units, which tell nothing of others either.
     """
-    twins = local_twins(channels, group)
+    twins, dead = local_twins(channels, group), local_dead(channels, group)
     blocks = {block.nodes[0]: block for block in opened.blocks}
     found: list[Reading] = []
     others: list[Reading] = []
@@ -57,7 +58,8 @@ def group_readings(
             others.append(_of_constant(opened, axis, units))
     scale = _mean_variance(found)
     found += [replace(one, covariance=scale * one.covariance) for one in others]
-    return [_without_twins(one, twins) for one in found]
+    left = [_without(_without_twins(one, twins), dead) for one in found]
+    return [one for one in left if np.any(one.units != NO_UNIT)]
 
 
 def still_units(readings: Sequence[Reading], count: int) -> Units:
@@ -91,6 +93,13 @@ def local_twins(channels: Channels, group: ChannelGroup) -> Units:
     return found
 
 
+def local_dead(channels: Channels, group: ChannelGroup) -> npt.NDArray[np.bool_]:
+    """(units,) bool: which units of a group are certified to be dead."""
+    if channels.dead is None:
+        return np.zeros(len(group.units), np.bool_)
+    return channels.dead[group.units.start : group.units.stop]
+
+
 def _without_twins(reading: Reading, twins: Units) -> Reading:
     """Columns of a unit that equals another are added to that one's, and are gone."""
     columns: dict[int, list[int]] = {}
@@ -101,10 +110,20 @@ def _without_twins(reading: Reading, twins: Units) -> Reading:
         if unit != NO_UNIT and twins[unit] != unit:
             weight[:, columns[int(twins[unit])]] += weight[:, own]
             left[own] = False
+    return _part(replace(reading, weight=weight), left)
+
+
+def _without(reading: Reading, dead: npt.NDArray[np.bool_]) -> Reading:
+    """Columns of units that are always zero are gone."""
+    return _part(reading, (reading.units == NO_UNIT) | ~dead[reading.units])
+
+
+def _part(reading: Reading, left: npt.NDArray[np.bool_]) -> Reading:
+    """Some of the columns."""
     if left.all():
         return reading
     return Reading(
-        weight=weight[:, left],
+        weight=reading.weight[:, left],
         covariance=reading.covariance[np.ix_(left, left)],
         units=reading.units[left],
         varies=reading.varies[left],

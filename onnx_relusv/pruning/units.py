@@ -23,11 +23,13 @@ class BlockUnits(ReadOnlyArrays):
         outputs: (output channels,) int64, likewise.
         twins: (input channels of one group,) int64: for every one the first that it always
             equals, or itself.
+        dead: (input channels of one group,) bool: which are always zero.
     """
 
     inputs: Units
     outputs: Units
     twins: Units
+    dead: Mask
 
     def kept(self, removed: Mask) -> Kept | None:
         """What is left of the block; None where it loses nothing.
@@ -38,7 +40,7 @@ class BlockUnits(ReadOnlyArrays):
         inputs, outputs = (_staying(units, removed) for units in (self.inputs, self.outputs))
         if len(inputs) == len(self.inputs) and len(outputs) == len(self.outputs):
             return None
-        return Kept(inputs=inputs, outputs=outputs, twins=self.twins)
+        return Kept(inputs=inputs, outputs=outputs, twins=self.twins, dead=self.dead)
 
 
 def _staying(units: Units, removed: Mask) -> Units:
@@ -65,7 +67,16 @@ def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, Bl
                 inputs=inputs,
                 outputs=produced.get(node, nothing[1]),
                 twins=_first_equal(inputs, channels.twins),
+                dead=_dead(inputs, channels.dead),
             )
+    return found
+
+
+def _dead(inputs: Units, dead: Mask | None) -> Mask:
+    found = np.zeros(len(inputs), np.bool_)
+    if dead is not None:
+        known = inputs != NO_UNIT
+        found[known] = dead[inputs[known]]
     return found
 
 
