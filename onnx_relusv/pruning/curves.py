@@ -18,6 +18,7 @@ from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.probing import Opening, TryTogether, probe_together
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.elimination import Elimination
+from onnx_relusv.pruning.kept import KeptCurves
 from onnx_relusv.pruning.units import BlockUnits, Mask
 from onnx_relusv.records import Block, Floats, LinearMap, Runnable
 from onnx_relusv.reduction import reduced_map, whole_map
@@ -101,7 +102,13 @@ def group_curves(
         By group key. A group that nothing reads does no damage.
     """
     read = {one.group.key: one for one in ordered if one.group.consumers and one.units > 1}
-    counts = {key: counts_to_measure(len(one.group.units)) for key, one in read.items()}
+    counts = {key: counts_to_measure(one.units) for key, one in read.items()}
+    kept = KeptCurves(opened, measure, counts)
+    known = {
+        key: curve
+        for key, one in read.items()
+        if (curve := kept.get(key, one.elimination)) is not None
+    }
 
     def examine(opening: Opening, divergence: TryTogether) -> GroupCurve:
         one = read[opening.key]
@@ -109,20 +116,28 @@ def group_curves(
             divergence(_without(opened, one, units, one.removed(total, count), moments))
             for count in counts[opening.key]
         )
-        return GroupCurve(key=opening.key, counts=counts[opening.key], damages=damages)
+        return made(one, damages)
 
     def run_whole(one: Ordered) -> GroupCurve:
-        own = counts[one.group.key]
-        cuts = (one.removed(total, count) for count in own)
+        cuts = (one.removed(total, count) for count in counts[one.group.key])
         changed = (_zeroed(opened, one, units, removed, moments) for removed in cuts)
         damages = whole_damages(opened, samples, changed, measure, advance)
-        return GroupCurve(key=one.group.key, counts=own, damages=damages)
+        return made(one, damages)
+
+    def made(one: Ordered, damages: tuple[float, ...]) -> GroupCurve:
+        key = one.group.key
+        curve = GroupCurve(key=key, counts=counts[key], damages=damages)
+        kept.put(curve, one.elimination)
+        return curve
 
     fitted = {key: one for key, one in read.items() if one.is_read_by_blocks}
     openings = [Opening(key, one.consumers) for key, one in fitted.items()]
     with progress.stage("Damage of the groups' cuts", sum(map(len, counts.values()))) as advance:
-        found = probe_together(opened, samples, openings, {}, examine, advance, measure)
-        return found | {key: run_whole(one) for key, one in read.items() if key not in fitted}
+        advance(sum(len(curve.counts) for curve in known.values()))
+        found = probe_together(opened, samples, openings, {}, examine, advance, measure, known)
+        others = {key: one for key, one in read.items() if key not in found}
+        found |= {key: run_whole(one) for key, one in others.items()}
+        return {key: found[key] for key in read}
 
 
 def _zeroed(

@@ -20,6 +20,7 @@ from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered, damages, group_curves
 from onnx_relusv.pruning.declared import check_range
 from onnx_relusv.pruning.elimination import eliminate
+from onnx_relusv.pruning.kept import KeptOrders
 from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.readings import (
     group_readings,
@@ -134,6 +135,7 @@ def _ordered(
 ) -> tuple[Ordered, ...]:
     blocks = {_output(opened, block): block for block in opened.blocks}
     free = [group for group in channels.groups if _may_change(group, blocks, planning)]
+    places = {block.key: place for place, block in enumerate(opened.blocks)}
     scores = scores_block(opened)
 
     def weighting(block: Block) -> Floats | None:
@@ -141,7 +143,7 @@ def _ordered(
             return None
         return scores.root
 
-    found: list[Ordered] = []
+    kept, found = KeptOrders(opened), list[Ordered]()
     with progress.stage("Order of the units", sum(len(group.units) for group in free)) as advance:
         for group in free:
             readings = group_readings(opened, channels, group, moments, weighting)
@@ -150,15 +152,15 @@ def _ordered(
             spare = np.setdiff1d(np.flatnonzero(equal != np.arange(len(equal))), dead)
             still = np.setdiff1d(still_units(readings, len(equal)), [*dead, *spare])
             first = [*dead.tolist(), *spare.tolist(), *still.tolist()][: len(equal) - 1]
+            order = kept.get(group.key, dead, first)
+            if order is None:
+                order = eliminate(readings, len(group.units), first, advance)
+                kept.put(group.key, dead, first, order)
+            else:
+                advance(len(group.units))
             consumers = [blocks[name] for name in group.consumers if name in blocks]
-            order = {block.key: place for place, block in enumerate(opened.blocks)}
-            found.append(
-                Ordered(
-                    group,
-                    eliminate(readings, len(group.units), first, advance),
-                    tuple(sorted(consumers, key=lambda block: order[block.key])),
-                )
-            )
+            consumers.sort(key=lambda block: places[block.key])
+            found.append(Ordered(group, order, tuple(consumers)))
     return tuple(found)
 
 

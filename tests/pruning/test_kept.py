@@ -1,0 +1,53 @@
+"""What a run has found of groups is there for the next one, and for no other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cut_graphs import GRAPHS
+from cut_plans import opened_graph
+
+from onnx_relusv.blind import planning_moments
+from onnx_relusv.cache import Cache
+from onnx_relusv.decisions import Budgets
+from onnx_relusv.opened import Opened
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.progress import Silent
+from onnx_relusv.pruning import curves, planning
+from onnx_relusv.pruning.offer import PruningOffer
+from onnx_relusv.rows import measure_blocks
+
+PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence="l2")
+
+
+def offered(model: Opened) -> PruningOffer:
+    with planning_moments(model, Silent()) as moments:
+        measured = measure_blocks(model, moments, Silent())
+        return planning.pruning_offer(model, measured, moments, PLANNING, Silent())
+
+
+def refuse(*arguments: object, **others: object) -> None:
+    raise AssertionError("it was known")
+
+
+@pytest.mark.parametrize("name", ["chain", "groups"])
+def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(opened_graph(GRAPHS[name], tmp_path), cache=Cache(tmp_path / "cache"))
+    first = offered(model)
+    assert first.group_curves
+    monkeypatch.setattr(planning, "eliminate", refuse)
+    monkeypatch.setattr(curves, "_without", refuse)
+    second = offered(model)
+    assert second.group_curves == first.group_curves
+    for one, other in zip(first.ordered, second.ordered, strict=True):
+        assert one.elimination.order.tolist() == other.elimination.order.tolist()
+        assert one.elimination.levels.tolist() == other.elimination.levels.tolist()
+    assert second.plan(Budgets(macs=0.6)) == first.plan(Budgets(macs=0.6))
+
+
+def test_another_seed_finds_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(opened_graph(GRAPHS["chain"], tmp_path), cache=Cache(tmp_path / "cache"))
+    offered(model)
+    monkeypatch.setattr(planning, "eliminate", refuse)
+    with pytest.raises(AssertionError, match="it was known"):
+        offered(replace(model, options=replace(model.options, seed=99)))
