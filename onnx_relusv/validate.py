@@ -13,6 +13,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ LEVEL_ROUNDINGS = 16.0
 # A level is a ratio of spectral norms of float32 weights.
 LEVEL_TOLERANCE = 1e-3
 _SAMPLE_BATCH = 16
+# What one session may show of the blocks' answers at once.
+_SHOWN_BYTES = 128 << 20
 _SIZES = 2
 
 Feeds = dict[str, np.ndarray]
@@ -116,7 +119,7 @@ def validate(
         ValidationError: A check failed; the message names it.
     """
     written = read_model(staged)
-    feeds = list(_feeds(original, samples, provider, rng))
+    feeds = list(_feeds(original, samples, provider, rng, _batch(claim.blocks)))
     checks = [_checker(original, staged), _operands(written), _signature(original, written)]
     try:
         checks.extend(_levels_of_optimisation(original, staged, feeds, provider))
@@ -165,12 +168,22 @@ def _smaller(original: Model, written: Model) -> Check:
     return Check("smaller", f"{written.bytes} of {original.bytes} bytes")
 
 
+def _batch(blocks: Sequence[Block]) -> int:
+    """How many samples run at once; several sessions show what every block answers, side by side."""
+    each = sum(4 * prod(block.output_shape) for block in blocks)
+    return min(_SAMPLE_BATCH, max(1, _SHOWN_BYTES // max(each, 1)))
+
+
 def _feeds(
-    original: Model, samples: Samples | None, provider: str, rng: np.random.Generator
+    original: Model,
+    samples: Samples | None,
+    provider: str,
+    rng: np.random.Generator,
+    length: int,
 ) -> Iterator[Feeds]:
     """Samples, and random inputs of two sizes where axes are dynamic."""
     if samples is not None:
-        yield next(iter(samples.batches(_SAMPLE_BATCH, limit=_SAMPLE_BATCH))).feeds
+        yield next(iter(samples.batches(length, limit=length))).feeds
     session = Session(runnable(original), provider)
     found = 0
     for batch, length in zip((1, 3, 2, 1, 3, 2, 1, 3), DYNAMIC_LENGTHS, strict=True):
