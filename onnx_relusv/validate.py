@@ -169,7 +169,7 @@ def _smaller(original: Model, written: Model) -> Check:
 
 
 def _batch(blocks: Sequence[Block]) -> int:
-    """How many samples run at once; several sessions show what every block answers, side by side."""
+    """How many samples run at once; several sessions show all blocks' answers side by side."""
     each = sum(4 * prod(block.output_shape) for block in blocks)
     return min(_SAMPLE_BATCH, max(1, _SHOWN_BYTES // max(each, 1)))
 
