@@ -28,7 +28,12 @@ from onnx_relusv.opened import open_model
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Advance
 
-STAGES = {"Moments of the blocks' inputs", "Spectra of the blocks", "Damage of the blocks' forms"}
+STAGES = {
+    "Moments of the blocks' inputs",
+    "Spectra of the blocks",
+    "Damage of the groups' cuts",
+    "Damage of the blocks' forms",
+}
 
 
 @pytest.fixture(scope="module")
