@@ -94,7 +94,7 @@ def plan_of(
 
 def _group_choice(one: Ordered, kept: int, decision: Decision, channels: Channels) -> GroupChoice:
     group, gone = one.group, len(one.group.units) - kept
-    why = decision.why if gone else "what it would save is not worth its loss"
+    why = decision.why if gone else "not worth its loss"
     dead = (
         0 if channels.dead is None else int(channels.dead[one.removed(channels.count, kept)].sum())
     )
@@ -125,12 +125,12 @@ def _choice(block: Block, units: BlockUnits | None, removed: Mask, decision: Dec
             rank=layer.rank,
             level=layer.level,
             damage=layer.damage,
-            why=f"least damage for the budget, {layer.damage:.3g} by itself",
+            why="least damage for the budget",
             inputs=inputs,
             outputs=outputs,
         )
     if kept is None:
-        why = "what it would save is not worth its loss, and none of its channels goes"
+        why = "not worth its loss, and no channel goes"
         return Choice(key=block.key, why=LEFT_OUT if block.key in decision.left_out else why)
     return Choice(
         key=block.key,
