@@ -10,6 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv import forms
+from onnx_relusv.claim import Claim, Cut
 from onnx_relusv.decisions import Kept, Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
@@ -29,7 +30,7 @@ from onnx_relusv.records import Block, LinearMap
 from onnx_relusv.reduction import kept_outputs, reduced_block, reduced_geometry, without_dead
 from onnx_relusv.results import Verdict
 from onnx_relusv.scores import fitted_to_scores
-from onnx_relusv.validate import Claim, Cut, check_stated_level, validate
+from onnx_relusv.validate import check_stated_level, validate
 
 
 def fit_plan(

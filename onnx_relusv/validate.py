@@ -11,8 +11,7 @@
 6. It is smaller, external data included.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 
@@ -20,13 +19,12 @@ import numpy as np
 from onnx import helper
 
 from onnx_relusv.candidates import candidate_at
+from onnx_relusv.claim import Claim
 from onnx_relusv.errors import InputError, ValidationError
 from onnx_relusv.factors import composed_level
 from onnx_relusv.feeds import DYNAMIC_LENGTHS, synthetic_feeds
 from onnx_relusv.fitted import Change, Fitted
-from onnx_relusv.graph.channel_records import NO_UNIT, Channels
 from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
-from onnx_relusv.graph.cutting import zeroed
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.reference import reference
@@ -37,8 +35,7 @@ from onnx_relusv.output_errors import (
     rounding_of,
     share_of,
 )
-from onnx_relusv.pruning.units import Mask
-from onnx_relusv.records import Block, LinearMap, ReadOnlyArrays
+from onnx_relusv.records import Block, LinearMap
 from onnx_relusv.reduction import left_of
 from onnx_relusv.results import Check, Verdict
 from onnx_relusv.runtime.session import Session
@@ -57,51 +54,6 @@ _SHOWN_BYTES = 128 << 20
 _SIZES = 2
 
 Feeds = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Cut(ReadOnlyArrays):
-    """Units that were removed.
-
-    Attributes:
-        channels: The original's units.
-        removed: (units,) bool.
-    """
-
-    channels: Channels
-    removed: Mask
-
-    def reference(self, model: Model) -> tuple[Model, dict[str, np.ndarray]]:
-        """The model with consumers' entries of removed units zeroed, and arrays of its stubs."""
-        proto, arrays = zeroed(model, self.channels, self.removed)
-        return replace(model, proto=proto), arrays
-
-    def left(self, name: str, values: np.ndarray) -> np.ndarray:
-        """What is left of a tensor of the original."""
-        axis = self.channels.tensors.get(name)
-        if axis is None:
-            return values
-        staying = np.ones(len(axis.units), np.bool_)
-        known = axis.units != NO_UNIT
-        staying[known] = ~self.removed[axis.units[known]]
-        return np.compress(staying, values, axis=axis.axis)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the rewritten file claims to be.
-
-    Attributes:
-        blocks: The original's blocks.
-        dense: By key of every changed block, its composed kernel and bias as stored.
-        levels: By key, the level that was stated for it.
-        cut: What was removed of the graph; None where all units stay.
-    """
-
-    blocks: Sequence[Block]
-    dense: Mapping[str, LinearMap]
-    levels: Mapping[str, float]
-    cut: Cut | None = None
 
 
 def validate(

@@ -8,6 +8,7 @@ import numpy as np
 from graphs import Searched, factors_of, model_proto, normal, normalization, search
 from onnx import ModelProto, helper
 
+from onnx_relusv.claim import Claim
 from onnx_relusv.decisions import Form
 from onnx_relusv.factors import as_stored
 from onnx_relusv.forms import available_forms
@@ -15,7 +16,7 @@ from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import staged, write_staged
 from onnx_relusv.results import Verdict
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.validate import Claim, validate
+from onnx_relusv.validate import validate
 
 IMAGES = {"x": normal(1, 3, 8, 8)}
 # Large enough that three ranks are smaller than the dense weights, names and nodes included.

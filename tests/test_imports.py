@@ -139,6 +139,7 @@ GROUND = {
 # Stages that bring graphs and runs together: they may use all but what is above them.
 STAGES = {
     "blind",
+    "claim",
     "block_fit",
     "carrying_out",
     "certification",

@@ -11,7 +11,6 @@ from onnx_relusv.graph.channel_sizes import fixed_lengths
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import FLOAT_TYPES, Shape
-from onnx_relusv.graph.protos import used_names
 
 
 class Barrier(Exception):  # noqa: N818 - it is an answer with a reason, not an error
@@ -46,29 +45,11 @@ class Walk:
         self._model = model
         self._shapes = shapes
         self._fixed = fixed_lengths(model)
-        self._uses = self._counted_uses()
-
-    def _counted_uses(self) -> dict[str, int]:
-        """How often every tensor is read, by the name of what it really is."""
-        graph, found = self._model.proto.graph, dict[str, int]()
-        for node in graph.node:
-            # An Identity only hands on.
-            if node.op_type != "Identity" or self.constants.tensor(node.input[0]) is None:
-                for name in used_names([node]):
-                    root = self._root(name)
-                    found[root] = found.get(root, 0) + 1
-        for output in graph.output:
-            root = self._root(output.name)
-            found[root] = found.get(root, 0) + 1
-        return found
-
-    def _root(self, name: str) -> str:
-        *_, root = self.constants.path(name)
-        return root
+        self._uses = self.constants.reads()
 
     def uses(self, name: str) -> int:
         """How often a tensor or constant is read, or handed out as an output of the graph."""
-        return self._uses.get(self._root(name), 0)
+        return self._uses[self.constants.root(name)]
 
     def weight(self, node: NodeProto) -> TensorProto:
         """The constant weight of a Conv, ConvTranspose, Gemm or MatMul.

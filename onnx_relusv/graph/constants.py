@@ -5,12 +5,14 @@ there it is no constant. Before that version every initializer had to be listed 
 runtimes treat it as constant.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import used_names
 
 _FIRST_IR_WITH_OVERRIDES = 4
 
@@ -42,10 +44,26 @@ class Constants:
             name = self._identities[name]
             yield name
 
+    def root(self, name: str) -> str:
+        """The name behind all Identity nodes."""
+        *_, root = self.path(name)
+        return root
+
+    def reads(self) -> Counter[str]:
+        """How often every tensor is read, or handed out as an output, by the name of its root."""
+        graph = self._model.proto.graph
+        names = [
+            name
+            for node in graph.node
+            # An Identity only hands on.
+            if node.op_type != "Identity" or self.tensor(node.input[0]) is None
+            for name in used_names([node])
+        ]
+        return Counter(map(self.root, [*names, *(output.name for output in graph.output)]))
+
     def tensor(self, name: str) -> TensorProto | None:
         """The tensor that a name stands for, or None where it is not constant."""
-        *_, root = self.path(name)
-        return self._tensors.get(root)
+        return self._tensors.get(self.root(name))
 
     def array(self, name: str) -> np.ndarray | None:
         """Its values, or None where it is not constant."""

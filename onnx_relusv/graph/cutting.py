@@ -125,7 +125,7 @@ class _Editor:
         return node
 
     def _cut_constant(self, name: str, axes: Mapping[int, Mask]) -> str:
-        *_, root = self._constants.path(name)
+        root = self._constants.root(name)
         key = (root, *((axis, mask.tobytes()) for axis, mask in sorted(axes.items())))
         if key not in self.added:
             values = self._constants.array(name)

@@ -4,7 +4,6 @@ Which units go does not count, only how many: along an axis, units of one group 
 Where a Split or a Slice gives an axis some units of a group alone, it loses them in proportion.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -18,7 +17,6 @@ from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.count import node_macs
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import Shape
-from onnx_relusv.graph.protos import used_names
 from onnx_relusv.records import Floats
 
 Counts = npt.NDArray[np.int64]
@@ -123,7 +121,7 @@ class _Parts:
         self._channels = channels
         self._nodes = model.proto.graph.node
         self._constants = Constants(model)
-        self._reads = self._counted_reads(model)
+        self._reads = self._constants.reads()
         self._shapes = dict(shapes)
         for each in model.proto.graph.initializer:
             self._shapes[each.name] = tuple(each.dims)
@@ -141,22 +139,6 @@ class _Parts:
         for node in self._nodes:
             yield from self._vector(node)
 
-    def _counted_reads(self, model: Model) -> Counter[str]:
-        """How often every constant is read, by the name of what it really is."""
-        names = [
-            name
-            for node in self._nodes
-            # An Identity only hands on.
-            if node.op_type != "Identity" or self._constants.tensor(node.input[0]) is None
-            for name in used_names([node])
-        ]
-        names += [output.name for output in model.proto.graph.output]
-        return Counter(map(self._root, names))
-
-    def _root(self, name: str) -> str:
-        *_, root = self._constants.path(name)
-        return root
-
     def _by_constant(self) -> dict[str, dict["_Axes", list[tuple[int, int]]]]:
         """By constant and by how it is cut, where it is read: nodes and slots."""
         by_use: dict[tuple[int, int], list[ConstantAxis]] = {}
@@ -165,7 +147,7 @@ class _Parts:
             by_use.setdefault((axis.node, axis.slot), []).append(axis)
         found: dict[str, dict[_Axes, list[tuple[int, int]]]] = {}
         for (node, slot), axes in by_use.items():
-            root = self._root(self._nodes[node].input[slot])
+            root = self._constants.root(self._nodes[node].input[slot])
             alike = found.setdefault(root, {})
             alike.setdefault(_Axes(axes), []).append((node, slot))
         return found

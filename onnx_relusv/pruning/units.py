@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from onnx_relusv.decisions import GroupChoice, Kept
 from onnx_relusv.graph.channel_records import NO_UNIT, Channels, Units
+from onnx_relusv.graph.cutting import staying
 from onnx_relusv.records import Block, ReadOnlyArrays
 
 Mask = npt.NDArray[np.bool_]
@@ -37,17 +38,12 @@ class BlockUnits(ReadOnlyArrays):
         Args:
             removed: (units,) bool, of the whole model.
         """
-        inputs, outputs = (_staying(units, removed) for units in (self.inputs, self.outputs))
+        inputs, outputs = (
+            np.flatnonzero(staying(units, removed)) for units in (self.inputs, self.outputs)
+        )
         if len(inputs) == len(self.inputs) and len(outputs) == len(self.outputs):
             return None
         return Kept(inputs=inputs, outputs=outputs, twins=self.twins, dead=self.dead)
-
-
-def _staying(units: Units, removed: Mask) -> Units:
-    gone = np.zeros(len(units), np.bool_)
-    known = units != NO_UNIT
-    gone[known] = removed[units[known]]
-    return np.flatnonzero(~gone)
 
 
 def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, BlockUnits]:
