@@ -13,7 +13,7 @@ from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Block, Floats, LinearMap
 from onnx_relusv.reduced_targets import reduced_rows, reduced_targets
 from onnx_relusv.reduction import of_inputs, reduced_activation
-from onnx_relusv.refinement import EPOCHS, Objective, refined
+from onnx_relusv.refinement import LOOKS, Objective, refined
 from onnx_relusv.regression import regressed
 from onnx_relusv.spectra.target_moments import Seen, TargetSums
 from onnx_relusv.spectra.target_rows import TargetRows
@@ -23,8 +23,8 @@ from onnx_relusv.workload import rows_within
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1)
 _JUDGES = 3
-# Of a block's fit, once it has seen all batches: the starts, and every epoch of the refinement.
-STEPS = 1 + EPOCHS
+# Of a block's fit, once it has seen all batches: the starts, and every look of the refinement.
+STEPS = 1 + LOOKS
 _RELU = Activation(kind="relu", slopes=np.zeros(1))
 
 
@@ -69,7 +69,7 @@ class BlockFit:
         sums = TargetSums(self.block, self._linear, count)
         most = rows_within(self.block, opened.options.working_bytes)
         fitting = TargetRows(self.block, self._linear, count, most)
-        # Every epoch is judged by these, so that as many as steps see would double the time.
+        # Every look is at these, so that as many as steps see would double the time.
         selected = parts.select.count if parts.select else 1
         selecting = TargetRows(self.block, self._linear, selected, max(1, most // _JUDGES))
         rng = np.random.default_rng(opened.options.seed)

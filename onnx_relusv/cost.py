@@ -19,9 +19,8 @@ _SUFFIX = 20
 
 def block_macs(block: Block) -> int:
     """Multiply-accumulates of the block as it is, for one sample."""
-    geometry = block.geometry
-    numbers = geometry.groups * geometry.rows * geometry.columns
-    if geometry.kind == "conv":
+    numbers = weight_numbers(block)
+    if block.geometry.kind == "conv":
         return numbers * prod(block.output_shape[2:])
     return numbers * prod(block.output_shape[:-1])
 
@@ -96,5 +95,10 @@ def reduced_cost(block: Block, left: Block) -> Cost:
 
 def block_numbers(block: Block) -> int:
     """Numbers in a block's weight and in one vector of its output channels."""
+    return weight_numbers(block) + block.geometry.out_channels
+
+
+def weight_numbers(block: Block) -> int:
+    """Numbers in a block's weight."""
     geometry = block.geometry
-    return geometry.groups * geometry.rows * geometry.columns + geometry.out_channels
+    return geometry.groups * geometry.rows * geometry.columns

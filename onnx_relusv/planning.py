@@ -15,6 +15,7 @@ from onnx_relusv.latency.limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
+from onnx_relusv.pricing import in_company, priced
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, StatisticsSource
 from onnx_relusv.refits import reserved_bytes, with_refits
@@ -63,6 +64,20 @@ class Offer:
         if self.latency is None:
             return self.refit(make(budgets))
         return self.refit(plan_within(make, budgets, self.latency))
+
+    def priced(self, plan: Plan) -> Plan:
+        """A plan with the damages that are offered here, whatever it was made by."""
+        choices = priced(plan.choices, self.candidates)
+        return replace(plan, choices=choices, damage=sum(one.damage or 0.0 for one in choices))
+
+    def in_company(self, layers: Mapping[str, float], others: float) -> "Offer":
+        """With scaled damages.
+
+        Args:
+            layers: What those of a block's double layers are multiplied by, by its key.
+            others: The same of all other blocks.
+        """
+        return replace(self, candidates=in_company(self.candidates, layers, others))
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""

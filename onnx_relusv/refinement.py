@@ -8,15 +8,16 @@ the rest counts:
 
 S the consumers' Gram matrix or the identity, s and s' what shortcuts add. It is the objective of
 Zhang, Zou, He, Sun (2015), equation 8, with S; it is descended by Adam (Kingma, Ba, 2015) on the
-factors and the bias, over rows that are drawn from all batches. The factors of the epoch that is
-best on rows that no step saw are kept; the start is among them.
+factors and the bias, over rows that are drawn from all batches. From time to time rows that no step
+saw are looked at, and the factors that are best on them are kept; the start is among them.
 
 Where a block's answers are class scores, their squared error is not what counts: there the
 Kullback-Leibler divergence of softmax(Lz + b') from softmax(Wx + b) is descended in its place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +32,12 @@ from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.target_rows import Rows
 
 _ROWS_A_STEP = 1024
-EPOCHS = 24
+# How often the rows that no step saw are looked at, and how many steps are taken before each look.
+# A number of epochs would take fewer steps the fewer rows there are, and it is steps that it needs.
+LOOKS = 16
+_STEPS_A_LOOK = 12
 # Of the root mean square of a factor's entries: how far one step moves each of them, at first.
-_STEP = 1e-2
+_STEP = 1.5e-2
 _MOMENTUM, _MEMORY = 0.9, 0.99
 _TINY = 1e-30
 
@@ -66,7 +70,7 @@ class Objective(ReadOnlyArrays):
         )
         return total / max(rows.count, 1)
 
-    def slope(self, factors: Factors, rows: Rows, chosen: np.ndarray) -> tuple[np.ndarray, Floats]:
+    def slope(self, factors: Factors, rows: Rows, chosen: slice) -> tuple[np.ndarray, Floats]:
         """Half the derivative of the mean over some rows, with respect to L and b'.
 
         Of divergences it is the derivative itself.
@@ -75,11 +79,12 @@ class Objective(ReadOnlyArrays):
             (groups, rows, columns) float32 and (out,) float64.
         """
         found = self._run(factors, rows, chosen, ["map_slope", "bias_slope"])
-        map_slope = found["map_slope"].transpose(0, 2, 1) / np.float32(len(chosen))
-        return map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / len(chosen)
+        count = chosen.stop - chosen.start
+        map_slope = found["map_slope"].transpose(0, 2, 1) / np.float32(count)
+        return map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / count
 
     def _run(
-        self, factors: Factors, rows: Rows, chosen: np.ndarray | slice, outputs: Sequence[str]
+        self, factors: Factors, rows: Rows, chosen: slice, outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
         geometry, activation = self.geometry, self.activation
         composed = forms.compose(factors.form, geometry, *_singles(factors))
@@ -130,9 +135,9 @@ def refined(
         start: Where to begin.
         objective: What to descend.
         fitting: Rows that steps are taken on.
-        selecting: Rows that decide which epoch's factors are kept.
+        selecting: Rows that decide at which look the factors are kept.
         rng: Shuffles.
-        advance: Told of every epoch.
+        advance: Told of every look.
     """
     # Steps of one length then do as much to every factor.
     even = start.with_matrices(balanced(*start.matrices))
@@ -140,10 +145,11 @@ def refined(
     spread = float(np.std(fitting.target)) or 1.0
     sizes = [*map(_size, even.matrices), spread]
     optimizer = _Adam([*even.matrices, even.bias])
-    per_epoch = max(1, fitting.count // _ROWS_A_STEP)
-    steps = EPOCHS * per_epoch
-    for _ in range(EPOCHS):
-        for part in np.array_split(rng.permutation(fitting.count), per_epoch):
+    steps = LOOKS * _STEPS_A_LOOK
+    fitting = fitting.at(rng.permutation(fitting.count))
+    parts = _parts(fitting.count, rng)
+    for _ in range(LOOKS):
+        for part in islice(parts, _STEPS_A_LOOK):
             current = _with(even, optimizer.parameters)
             map_slope, bias_slope = objective.slope(current, fitting, part)
             share = _STEP * 0.5 * (1 + np.cos(np.pi * optimizer.steps / steps))
@@ -157,6 +163,18 @@ def refined(
             best, least = current, reached
         advance(1)
     return best
+
+
+def _parts(count: int, rng: np.random.Generator) -> Iterator[slice]:
+    """The rows of one step after the other, all of them before any comes again, without an end.
+
+    Rows that stand together are read several times faster than rows from everywhere, so that it
+    is the parts that come in another order every time, and not the rows within them.
+    """
+    bounds = np.linspace(0, count, 1 + max(1, count // _ROWS_A_STEP)).astype(int)
+    while True:
+        for at in rng.permutation(len(bounds) - 1):
+            yield slice(bounds[at], bounds[at + 1])
 
 
 def _chained(factors: Factors, geometry: Geometry, map_slope: np.ndarray) -> list[Floats]:

@@ -111,9 +111,10 @@ def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case)
     opened = case.opened
     fitted = fit_plan(opened, case.offer.plan(BUDGETS), case.moments, Silent())
     blocks = [block for block in opened.blocks if block.key in fitted.factors]
-    whole, ratios = corrective._in_company(opened, case.offer, fitted, blocks, lambda steps: None)
+    whole, spared = corrective._in_company(
+        opened, case.offer, fitted, blocks, case.moments, lambda steps: None
+    )
     dense = {block.key: as_stored(block, fitted.factors[block.key]) for block in blocks}
-    alone = {choice.key: choice.damage for choice in fitted.plan.choices if choice.damage}
 
     def without(key: str) -> float:
         others: dict[str, LinearMap] = {k: v for k, v in dense.items() if k != key}
@@ -122,8 +123,8 @@ def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case)
         before = answers(opened.model.path, {"x": x})["y"]
         return divergence_of_logits(before, session.run({"x": x})["y"])
 
-    expected = ratios_in_company(alone, {key: whole - without(key) for key in dense})
-    assert ratios == pytest.approx(expected, rel=1e-2)
+    expected = {key: whole - without(key) for key in dense}
+    assert spared == pytest.approx(expected, rel=1e-2)
 
 
 def test_ratios_by_hand() -> None:

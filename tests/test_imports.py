@@ -78,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "refinement": {"balance", "decisions", "forms", "progress", "records", "runtime", "spectra"},
     "importance": {"records"},
     "dominance": {"decisions"},
+    "pricing": {"decisions"},
     "candidates": {"cost", "decisions", "factors", "forms", "records", "spectra"},
     "certify": set(),
     "jackknife": {"records"},

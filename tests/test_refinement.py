@@ -137,7 +137,7 @@ def test_the_value_of_the_right_answer_is_zero(name: str) -> None:
 def test_the_slope_is_half_the_derivative(name: str) -> None:
     """Against central differences in float64, in every entry of L and b'."""
     objective, factors, rows = made(CASES[name], 60)
-    chosen = np.array([3, 0, 59, 17, 18, 40])
+    chosen = slice(17, 23)
     few = replace(
         rows,
         z=rows.z[:, chosen],

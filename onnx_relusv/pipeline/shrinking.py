@@ -23,8 +23,9 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
-from onnx_relusv.planning import Planner, by_damage, decide, divided, offered, resolved
+from onnx_relusv.planning import Offer, by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
@@ -162,8 +163,8 @@ def compress(
             tries = search(opened, planner, moments, budgets, limit, progress)
             fitted, found = certified(opened, tries, limit, progress)
             return carry_out(job.within(found), fitted, output, report, progress)
-        if planning.method == "double-layer" and by_damage(opened, planning):
-            offer = offered(opened, measured, moments, planning, progress)
+        if by_damage(opened, planning):
+            offer = _planner(opened, measured, moments, planning, progress)
             fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
             job = replace(job, correction=correction)
         else:
@@ -201,8 +202,8 @@ def _planner(
     moments: BlockMoments,
     planning: PlanOptions,
     progress: Progress,
-) -> Planner:
-    """What plans of many sizes by damage are made by."""
+) -> Offer | PruningOffer:
+    """What plans by damage are made by."""
     if planning.method == "double-layer":
         return offered(opened, measured, moments, planning, progress)
     return pruning_offer(opened, measured, moments, planning, progress)

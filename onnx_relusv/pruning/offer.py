@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnx_relusv.allocation import Origin, how_far
+from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import Budgets, Candidate, DamageCurve, GroupCurve, Plan
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.graph.channel_records import Channels
 from onnx_relusv.limits import limits
+from onnx_relusv.pricing import in_company, priced
 from onnx_relusv.pruning.choices import Decision, plan_of
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import Ordered
@@ -44,7 +46,7 @@ class PruningOffer:
         refit: Lets the blocks behind a change be fitted to what they get.
         curves: Of double layers, as measured.
         group_curves: Of groups, as measured.
-        damage_words: What damages are; None where none were measured.
+        measure: What damages are; None where none were measured.
         left_out: Keys of the blocks that may not change.
     """
 
@@ -59,7 +61,7 @@ class PruningOffer:
     refit: Callable[[Plan], Plan]
     curves: tuple[DamageCurve, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
-    damage_words: str | None = None
+    measure: DamageMeasure | None = None
     left_out: frozenset[str] = frozenset()
     _units: Mapping[str, BlockUnits] = field(init=False)
 
@@ -88,15 +90,44 @@ class PruningOffer:
         )
         if self.damages is None:
             return self.refit(plan)
-        layers = sum(layer.damage for layer in decision.layers.values())
         return self.refit(
             replace(
                 plan,
-                damage=layers + sum(choice.damage or 0.0 for choice in plan.groups),
-                damage_measure=self.damage_words,
+                damage=_sum(plan),
+                damage_measure=self.damage.words,
                 curves=self.curves,
                 group_curves=self.group_curves,
             )
+        )
+
+    @property
+    def damage(self) -> DamageMeasure:
+        """What damages are; they were measured."""
+        assert self.measure is not None
+        return self.measure
+
+    def priced(self, plan: Plan) -> Plan:
+        """A plan with the damages that are offered here, whatever it was made by."""
+        ordered = {one.group.key: one for one in self.ordered}
+        groups = tuple(
+            replace(choice, damage=self._damage(ordered[choice.key], len(choice.kept)))
+            for choice in plan.groups
+        )
+        found = replace(plan, choices=priced(plan.choices, self.candidates), groups=groups)
+        return replace(found, damage=_sum(found))
+
+    def in_company(self, layers: Mapping[str, float], others: float) -> "PruningOffer":
+        """With scaled damages.
+
+        Args:
+            layers: What those of a block's double layers are multiplied by, by its key.
+            others: The same of all other blocks, and of removed units.
+        """
+        assert self.damages is not None  # plans are made by it
+        return replace(
+            self,
+            damages={key: others * own for key, own in self.damages.items()},
+            candidates=in_company(self.candidates, layers, others),
         )
 
     def least_size(self, tolerance: float | None) -> float:
@@ -239,6 +270,12 @@ class PruningOffer:
             if offered:
                 found.append(BlockItem(block, (None, *_unbeaten(offered))))
         return found
+
+
+def _sum(plan: Plan) -> float:
+    """Of the damages of all choices."""
+    layers = sum(choice.damage or 0.0 for choice in plan.choices)
+    return layers + sum(choice.damage or 0.0 for choice in plan.groups)
 
 
 def _starts(joint: Joint, costs: Costs, groups: int) -> list[State]:

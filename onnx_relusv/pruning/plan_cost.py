@@ -1,8 +1,7 @@
 """What a plan of removed units and double layers costs; quick, since planning asks often.
 
-A double layer of a block that has lost channels is
-smaller too, and is none any more where its rank is no lower than that of all that is left, or
-where it would not save bytes.
+A double layer of a block that has lost channels is smaller too, and is none any more where its rank
+is no lower than that of all that is left, or where it would not save bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from onnx_relusv import forms
 from onnx_relusv.allocation import Origin
 from onnx_relusv.candidates import item_size
-from onnx_relusv.cost import block_macs, block_numbers, candidate_cost
+from onnx_relusv.cost import block_macs, candidate_cost, weight_numbers
 from onnx_relusv.decisions import Candidate, Cost, Kept
 from onnx_relusv.graph.channel_records import NO_UNIT, Channels
 from onnx_relusv.pruning.cost import Counts, CutCost, counts_along
@@ -150,7 +149,7 @@ class PlanCost:
         if layer.rank >= forms.largest_rank(layer.form, left.geometry):
             return 0.0, 0.0, False
         cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
-        bytes_more = cost.bytes - block_numbers(left) * item_size(block)
+        bytes_more = cost.bytes - _bytes_left(block, left)
         macs_more = cost.macs - block_macs(left)
         if bytes_more >= 0 or macs_more > 0:
             return 0.0, 0.0, False
@@ -179,6 +178,17 @@ class _Size:
     def depends_on(self, place: int) -> bool:
         """Whether a group is among those that count."""
         return bool(self._in_slope[place] or self._out_slope[place])
+
+
+def _bytes_left(block: Block, left: Block) -> float:
+    """What a block takes once channels are gone, and its double layer will not.
+
+    The weight loses what it loses; the bias, a normalisation that is folded in and the nodes, all
+    that is counted beside it, are taken to be in proportion to the output channels.
+    """
+    item, outputs = item_size(block), left.geometry.out_channels / block.geometry.out_channels
+    weight, weight_left = (item * weight_numbers(each) for each in (block, left))
+    return weight_left + outputs * (block.original_bytes - weight)
 
 
 def _of_size(block: Block, inputs: int, outputs: int) -> Block:

@@ -122,7 +122,7 @@ def pruning_offer(
         candidates=candidates,
         curves=layers,
         group_curves=tuple(cuts.values()),
-        damage_words=measure.words,
+        measure=measure,
     )
 
 

@@ -31,6 +31,11 @@ class Rows(ReadOnlyArrays):
         """How many."""
         return int(self.z.shape[1])
 
+    def at(self, places: np.ndarray) -> "Rows":
+        """Some of them, in the order in which they are named."""
+        shift = None if self.shift is None else self.shift[:, places]
+        return Rows(self.z[:, places], self.target[:, places], shift)
+
 
 class TargetRows:
     """Collects patches with their targets, batch by batch.

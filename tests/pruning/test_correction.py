@@ -1,0 +1,156 @@
+"""The corrective round where units are removed too, against rewritten files run by themselves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cut_graphs import CutGraph
+from cut_plans import opened_graph
+from graphs import normal, run
+from probed import divergence_of_logits, selected
+
+from onnx_relusv import corrective, forms
+from onnx_relusv.blind import planning_moments
+from onnx_relusv.corrective import fitted_by_damage
+from onnx_relusv.decisions import Budgets, Factors, Plan
+from onnx_relusv.fitted import FittedPlan
+from onnx_relusv.opened import BlockMoments, Opened
+from onnx_relusv.options import PlanOptions
+from onnx_relusv.progress import Silent
+from onnx_relusv.pruning.offer import PruningOffer
+from onnx_relusv.pruning.planning import pruning_offer
+from onnx_relusv.reduction import reduced_map
+from onnx_relusv.rewriting import fit_plan, rewritten
+from onnx_relusv.rows import measure_blocks
+
+BUDGETS = Budgets(size=0.5)
+# The same network in float32 by another way, and a difference of two damages.
+ROUNDING = 1e-3
+# Half of the first units nearly repeat the others, and the second map is nearly of rank six: one
+# layer is for removed units, the other for a double layer.
+TEXT = (
+    "(float[N,40] x) => (float[N,12] y) {"
+    " a = Gemm<transB=1>(x, k, b) r = Relu(a) c = Gemm<transB=1>(r, l, d) s = Relu(c)"
+    " y = Gemm<transB=1>(s, m, e) }"
+)
+HALF = normal(32, 40, scale=0.3)
+ARRAYS = {
+    "k": np.concatenate([HALF, HALF]) + normal(64, 40, scale=0.05, seed=1),
+    "b": normal(64, scale=0.1),
+    "l": normal(64, 6, scale=0.3, seed=2) @ normal(6, 64, scale=0.5, seed=3)
+    + normal(64, 64, scale=0.03, seed=4),
+    "d": normal(64, scale=0.1, seed=5),
+    "m": normal(12, 64, scale=0.2, seed=6),
+    "e": normal(12, scale=0.1, seed=7),
+}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> tuple[Opened, PruningOffer, BlockMoments]:
+    model = opened_graph(CutGraph(TEXT, ARRAYS, (5, 40), {}), tmp_path)
+    planning = PlanOptions(method="auto", budgets=BUDGETS)
+    with planning_moments(model, Silent()) as moments:
+        known: BlockMoments = {block.key: moments[block.key] for block in model.blocks}
+        measured = measure_blocks(model, known, Silent())
+        return model, pruning_offer(model, measured, known, planning, Silent()), known
+
+
+def damage(model: Opened, fitted: FittedPlan) -> float:
+    """Of a rewritten file, on the samples for choosing."""
+    x = {"x": selected(model)}
+    before, after = run(model.model.path, x)["y"], run(rewritten(model, fitted), x)["y"]
+    return divergence_of_logits(before, after)
+
+
+def mixed(offer: PruningOffer) -> Plan:
+    """The least damage within the budget, with units gone and a double layer."""
+    plan = offer.plan(BUDGETS)
+    assert any(len(group.kept) < group.units for group in plan.groups)
+    assert any(choice.action == "double_layer" for choice in plan.choices)
+    return plan
+
+
+def test_the_damage_is_that_of_the_file(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
+    model, offer, moments = case
+    fitted = fit_plan(model, mixed(offer), moments, Silent())
+    _, correction = fitted_by_damage(model, offer, BUDGETS, moments, Silent())
+    assert correction.damage == pytest.approx(damage(model, fitted), rel=ROUNDING)
+
+
+def test_what_a_double_layer_spares_leaves_removed_channels_out(
+    case: tuple[Opened, PruningOffer, BlockMoments],
+) -> None:
+    model, offer, moments = case
+    fitted = fit_plan(model, mixed(offer), moments, Silent())
+    layers = {choice.key for choice in fitted.plan.choices if choice.action == "double_layer"}
+    blocks = [block for block in model.blocks if block.key in layers]
+    whole, spared = corrective._in_company(
+        model, offer, fitted, blocks, moments, lambda steps: None
+    )
+    assert set(spared) == layers
+    for block in blocks:
+        now = fitted.factors[block.key]
+        left = reduced_map(block.geometry, model.folding(block), moments[block.key], now.kept)
+        rank = forms.largest_rank("dense", block.geometry)
+        back = Factors(
+            form="dense",
+            rank=rank,
+            matrices=(left.weight,),
+            bias=left.bias,
+            level=0.0,
+            kept=now.kept,
+        )
+        restored = replace(fitted, factors={**fitted.factors, block.key: back})
+        expected = whole - damage(model, restored)
+        assert spared[block.key] == pytest.approx(expected, abs=ROUNDING * whole)
+
+
+def test_the_better_plan_is_taken(
+    case: tuple[Opened, PruningOffer, BlockMoments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, offer, moments = case
+    # Units as cheap as can be: another plan promises a lot.
+    monkeypatch.setattr(corrective, "_FURTHEST", 1e6)
+    monkeypatch.setattr(corrective, "_ratios", lambda *_: ({}, 1.0))
+    monkeypatch.setattr(corrective, "_LEAST_GAIN", -np.inf)
+    dear = dict.fromkeys((block.key for block in model.blocks), 1e3)
+    company = offer.in_company(dear, 1.0)
+    monkeypatch.setattr(PruningOffer, "in_company", lambda *_: company)
+    found, correction = fitted_by_damage(model, offer, BUDGETS, moments, Silent())
+    assert correction.corrected is not None
+    assert correction.corrected != correction.damage
+    least = min(correction.damage, correction.corrected)
+    assert damage(model, found) == pytest.approx(least, rel=ROUNDING)
+    assert found.plan.size <= 0.5
+    # Whatever it was chosen by, a plan says what its changes do by themselves.
+    assert offer.priced(found.plan).damage == pytest.approx(found.plan.damage, rel=1e-12)
+
+
+def test_ratios_of_both_kinds_by_hand(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
+    _, offer, _ = case
+    plan = mixed(offer)
+    layers = [choice for choice in plan.choices if choice.action == "double_layer"]
+    groups = tuple(replace(group, damage=1.0 / len(plan.groups)) for group in plan.groups)
+    choices = tuple(replace(choice, damage=1.0) for choice in layers)
+    plan = replace(plan, choices=choices, groups=groups)
+    spared = {choice.key: 0.5 for choice in layers}
+    # Half of what each layer does by itself, and what is left of the whole for the units.
+    whole = 0.5 * len(layers) + 0.7
+    assert corrective._ratios(plan, whole, spared) == (spared, pytest.approx(0.7))
+    # No further than twice and half of the layers'.
+    assert corrective._ratios(plan, whole + 3, spared)[1] == pytest.approx(1.0)
+    assert corrective._ratios(plan, whole - 0.6, spared)[1] == pytest.approx(0.25)
+
+
+def test_scaled_damages(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
+    _, offer, _ = case
+    plan = mixed(offer)
+    (key, *_) = [choice.key for choice in plan.choices if choice.action == "double_layer"]
+    scaled = offer.in_company({key: 3.0}, 2.0).priced(plan)
+    for before, after in zip(plan.choices, scaled.choices, strict=True):
+        if before.damage is not None:
+            factor = 3.0 if before.key == key else 2.0
+            assert after.damage == pytest.approx(factor * before.damage)
+    for one, other in zip(plan.groups, scaled.groups, strict=True):
+        assert other.damage == pytest.approx(2 * (one.damage or 0.0))
