@@ -21,7 +21,7 @@ from onnx_relusv.split import Split
 from onnx_relusv.workload import rows_within
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
-RIDGES = (1e-3, 1e-2, 1e-1)
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 _JUDGES = 3
 # Of a block's fit, once it has seen all batches: the starts, and every look of the refinement.
 STEPS = 1 + LOOKS
@@ -96,7 +96,7 @@ class BlockFit:
         # Towards what would be right for the original's input, but the bias for that one's mean.
         towards = LinearMap(plain.target.weight, self._own_bias)
         starts = [plain] + [
-            regressed(self._change, towards, means, ridge, count, each)
+            regressed(self._change, towards, means, ridge, parts.fit.independent, each)
             for each in ([None] if root is None else [None, root])
             for ridge in RIDGES
         ]

@@ -67,8 +67,8 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     Raises:
         UsageError: There are no samples.
         BudgetError: There are too few to certify even a file that changes no answer.
-        InputError: There is no metric, and the model has no class scores, or the labels are none
-            of its classes.
+        InputError: The samples have groups; or there is no metric, and the model has no class
+            scores, or the labels are none of its classes.
     """
     points, confidence = budgets.max_drop, budgets.confidence
     if points is None:
@@ -76,6 +76,12 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     samples, parts = opened.samples, opened.split
     if samples is None or parts is None:
         raise UsageError("--max-drop needs --samples: answers are counted on them.")
+    if samples.groups is not None:
+        raise InputError(
+            f"{samples.path}: --max-drop counts samples that do not depend on each other, and "
+            "these have groups. Keep one of each group and leave `groups` out, or use --size, "
+            "--macs or --tolerance."
+        )
     confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
     if opened.metric is not None:
         _check_groups(opened, 0 if parts.certify is None else parts.certify.count)

@@ -299,6 +299,7 @@ def provenance(
         samples=None if samples is None else str(samples.path),
         samples_sha256=None if samples is None else samples.sha256,
         sample_count=0 if samples is None else samples.count,
+        sample_groups=None if samples is None or samples.groups is None else samples.independent,
         settings={**given, **further, **settings_of(options)},
     )
 

@@ -164,7 +164,7 @@ class Moments(ReadOnlyArrays):
         covariance: (groups, columns, columns) float64, centred, shrunk towards a multiple of the
             identity, hence positive definite.
         rows: How many patches or vectors were seen.
-        samples: How many samples they came from.
+        samples: How many independent samples they came from: groups, where samples have some.
         shrinkage: (groups,) share of the multiple of the identity in the covariance.
         source: What they come from; ``batch_normalization`` where the file tells the mean and the
             variances, and synthetic samples nothing but the correlations.

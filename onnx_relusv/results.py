@@ -183,6 +183,8 @@ class Provenance:
         samples: Path of the samples, or None.
         samples_sha256: Of the samples, or None.
         sample_count: How many, 0 without.
+        sample_groups: In how many groups, of which each depends on no other; None where every
+            sample is by itself.
         settings: All options of measuring and planning in force, and the samples, by long name.
     """
 
@@ -193,6 +195,7 @@ class Provenance:
     samples: str | None
     samples_sha256: str | None
     sample_count: int
+    sample_groups: int | None = None
     settings: Settings = field(default_factory=dict)
 
 

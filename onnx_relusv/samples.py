@@ -1,6 +1,8 @@
 """Samples: inputs that a model is measured, fitted and compared on, and their labels.
 
-    .npz    keys are the model's input names, first axis the samples; optionally `labels`.
+    .npz    keys are the model's input names, first axis the samples; optionally `labels`, and
+            `groups`, one whole number a sample: samples of the same photograph, recording or
+            patient have the same one, and stay together where samples are split.
     .npy    for a model with one input.
     folder  of ONNX test data sets, `test_data_set_*/input_*.pb`, one behind the other.
 
@@ -21,6 +23,7 @@ from onnx_relusv.records import InputSpec
 from onnx_relusv.sample_files import Column, open_columns, reading
 
 LABELS = "labels"
+GROUPS = "groups"
 _CHUNK = 1 << 20
 
 
@@ -53,9 +56,11 @@ class Samples:
         inputs: Sequence[InputSpec],
         columns: dict[str, Column],
         labels: np.ndarray | None,
+        groups: np.ndarray | None,
     ) -> None:
         self.path = path
         self.labels = labels
+        self.groups = groups
         self.sha256 = _digest(path)
         self.count = next(iter(columns.values())).shape[0]
         self.fixed_batch = _fixed_batch(inputs)
@@ -73,7 +78,13 @@ class Samples:
         part._positions = self._positions[positions]
         part.count = len(positions)
         part.labels = None if self.labels is None else self.labels[positions]
+        part.groups = None if self.groups is None else self.groups[positions]
         return part
+
+    @property
+    def independent(self) -> int:
+        """How many do not depend on each other: groups, where there are some."""
+        return self.count if self.groups is None else len(np.unique(self.groups))
 
     def batch_size(self, wanted: int) -> int:
         """The model's own batch where it is fixed, otherwise the wanted one."""
@@ -139,11 +150,12 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
     """
     if not path.exists():
         raise InputError(f"{path}: there are no such samples.")
-    columns = open_columns(path, inputs)
-    is_input = any(spec.name == LABELS for spec in inputs)
-    labels = None if is_input else _read_labels(path, columns.pop(LABELS, None), any_labels)
-    _check(path, inputs, columns, labels)
-    return Samples(path, inputs, columns, labels)
+    columns, names = open_columns(path, inputs), {spec.name for spec in inputs}
+    beside = {name: columns.pop(name, None) for name in {LABELS, GROUPS} - names}
+    labels = _read_labels(path, beside.get(LABELS), any_labels)
+    groups = _read_numbers(path, GROUPS, beside.get(GROUPS))
+    _check(path, inputs, columns, {LABELS: labels, GROUPS: groups})
+    return Samples(path, inputs, columns, labels, groups)
 
 
 def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -173,9 +185,16 @@ def _read_labels(path: Path, column: Column | None, any_labels: bool) -> np.ndar
         with reading(path):
             pieces = [*column.rows(max(column.shape[0], 1))]
             return np.concatenate(pieces) if pieces else np.zeros(column.shape, column.dtype)
+    return _read_numbers(path, LABELS, column)
+
+
+def _read_numbers(path: Path, name: str, column: Column | None) -> np.ndarray | None:
+    """(samples,) int64, or None where there is no such array."""
+    if column is None:
+        return None
     if len(column.shape) != 1 or column.dtype.kind not in "iu":
         raise InputError(
-            f"{path}: labels are {column.dtype} of shape {column.shape}; "
+            f"{path}: {name} are {column.dtype} of shape {column.shape}; "
             "they have to be one whole number a sample."
         )
     with reading(path):
@@ -187,7 +206,7 @@ def _check(
     path: Path,
     inputs: Sequence[InputSpec],
     columns: dict[str, Column],
-    labels: np.ndarray | None,
+    beside: dict[str, np.ndarray | None],
 ) -> None:
     wanted, given = [spec.name for spec in inputs], list(columns)
     if set(wanted) != set(given):
@@ -198,8 +217,7 @@ def _check(
     for spec in inputs:
         _check_column(path, spec, columns[spec.name])
     counts = {name: column.shape[0] for name, column in columns.items()}
-    if labels is not None:
-        counts[LABELS] = len(labels)
+    counts |= {name: len(values) for name, values in beside.items() if values is not None}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"{path}: the numbers of samples differ: {listed}.")

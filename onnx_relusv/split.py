@@ -1,4 +1,8 @@
-"""The samples, split once by seed: for fitting, for choosing, and for certifying a bound."""
+"""The samples, split once by seed: for fitting, for choosing, and for certifying a bound.
+
+Samples of one group go to the same part. If they did not, what is chosen on some would be chosen on
+what was fitted to, very nearly, and would not hold for any other.
+"""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ class Split:
     Attributes:
         fit: What moments are taken of and factors are fitted to.
         select: What choices between factors, forms and ranks are judged on; None where there is
-            only one sample.
+            only one sample, or one group.
         certify: What the drop of a finished file is bounded on; None where nothing is certified.
     """
 
@@ -38,14 +42,35 @@ def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:
         seed: Decides which goes where.
         certifying: Whether a part is set aside for certifying.
     """
-    order = np.random.default_rng([seed, _STREAM]).permutation(samples.count)
-    bounds = np.cumsum(_sizes(samples.count, certifying=certifying)[:2])
-    certify, select, fit = (np.sort(part) for part in np.split(order, bounds))
+    group = np.arange(samples.count) if samples.groups is None else samples.groups
+    found, sizes = np.unique(group, return_counts=True)
+    order = np.random.default_rng([seed, _STREAM]).permutation(len(found))
+    bounds = _bounds(sizes[order], certifying=certifying)
+    certify, select, fit = (
+        np.flatnonzero(np.isin(group, found[part])) for part in np.split(order, bounds)
+    )
     return Split(
         fit=samples.part(fit),
         select=samples.part(select) if len(select) else None,
         certify=samples.part(certify) if len(certify) else None,
     )
+
+
+def _bounds(sizes: np.ndarray, *, certifying: bool) -> tuple[int, int]:
+    """Where groups that stand in the order of the parts are divided.
+
+    Args:
+        sizes: (groups,) of the groups.
+        certifying: Whether a part is set aside for certifying.
+    """
+    certified, selected, _ = _sizes(len(sizes), certifying=certifying)
+    ends = np.cumsum([0, *sizes])
+    wanted = np.cumsum(_sizes(int(ends[-1]), certifying=certifying)[:2])
+    first, second = np.abs(ends - wanted[:, None]).argmin(axis=1)
+    # A part that would have samples, were each a group of its own, has a group; so has the last.
+    last, least = len(sizes) - 1, min(selected, 1)
+    first = np.clip(first, min(certified, 1), max(last - least, 0))
+    return int(first), int(np.clip(second, first + least, last))
 
 
 def samples_for(certified: int) -> int:

@@ -232,3 +232,30 @@ def test_the_hash_is_the_content_s(tmp_path: Path) -> None:
         hashes.add(open_samples(folder, [IMAGE]).sha256)
     assert len(hashes) == 4
     assert all(len(digest) == 64 for digest in hashes)
+
+
+def test_groups_are_counted_once_each(tmp_path: Path) -> None:
+    path = archive(tmp_path, image=IMAGES, groups=np.array([5, 5, -1, 5, 2, 2, 2, 2, 2, 2]))
+    found = open_samples(path, [IMAGE])
+    assert (found.count, found.independent) == (10, 3)
+    part = found.part(np.array([0, 3, 4]))
+    assert (part.count, part.independent) == (3, 2)
+    np.testing.assert_array_equal(part.groups, [5, 5, 2])
+    alone = open_samples(archive(tmp_path, image=IMAGES), [IMAGE])
+    assert (alone.groups, alone.independent) == (None, 10)
+
+
+@pytest.mark.parametrize("groups", [np.zeros(10), np.zeros((10, 1), np.int64)])
+def test_groups_are_whole_numbers(groups: np.ndarray, tmp_path: Path) -> None:
+    refused(archive(tmp_path, image=IMAGES, groups=groups), [IMAGE], "groups are .* whole number")
+
+
+def test_groups_are_one_a_sample(tmp_path: Path) -> None:
+    path = archive(tmp_path, image=IMAGES, groups=np.zeros(9, np.int64))
+    refused(path, [IMAGE], "numbers of samples differ: image 10, groups 9")
+
+
+def test_an_input_named_groups_is_an_input(tmp_path: Path) -> None:
+    path = archive(tmp_path, groups=IMAGES)
+    found = open_samples(path, [spec("groups", np.float32, None, 3, 4)])
+    assert (found.count, found.groups) == (10, None)

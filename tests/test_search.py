@@ -261,6 +261,18 @@ def test_too_few_samples_are_said_before_any_measuring(
     assert limit == DropLimit(1.0, 0.95, "y")
 
 
+def test_groups_are_not_certified(tmp_path: Path) -> None:
+    model, output = classifier(tmp_path), tmp_path / "small.onnx"
+    with np.load(samples(tmp_path, model)) as arrays:
+        given = dict(arrays)
+    count = len(next(iter(given.values())))
+    np.savez(tmp_path / "grouped.npz", **given, groups=np.arange(count) // 2)
+    options = PlanOptions(budgets=Budgets(max_drop=8.0))
+    with pytest.raises(InputError, match="do not depend on each other, and these have groups"):
+        compress(model, output, samples=tmp_path / "grouped.npz", planning=options)
+    assert not output.exists()
+
+
 def test_a_run_shows_its_stages_and_repeats_itself(tmp_path: Path) -> None:
     model, stages = classifier(tmp_path), Stages()
     options = PlanOptions(budgets=Budgets(max_drop=8.0))

@@ -186,3 +186,45 @@ def test_the_fewest_samples_for_a_certificate(certified: int) -> None:
 
     assert enough(count)
     assert not enough(count - 1)
+
+
+def grouped(folder: Path, groups: list[int]) -> Samples:
+    """Samples that hold their own positions, in groups."""
+    values = np.arange(len(groups), dtype=np.float32)
+    return open_samples(archive(folder, x=values, groups=np.array(groups)), NUMBER)
+
+
+@given(
+    groups=st.lists(st.integers(-3, 6), min_size=1, max_size=60),
+    seed=st.integers(0, 9),
+    certifying=st.booleans(),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_group_is_in_one_part(
+    groups: list[int], seed: int, certifying: bool, tmp_path: Path
+) -> None:
+    found = parts(split(grouped(tmp_path, groups), seed, certifying=certifying))
+    fit, select, certify = ({groups[at] for at in part} for part in found)
+    assert sorted(position for part in found for position in part) == list(range(len(groups)))
+    assert len(fit | select | certify) == len(fit) + len(select) + len(certify)
+    # As many parts have samples as if every group were a single one.
+    alone = parts(split(numbered(tmp_path, len(set(groups))), seed, certifying=certifying))
+    assert [bool(part) for part in (fit, select, certify)] == [bool(part) for part in alone]
+
+
+def test_the_shares_of_groups_are_near(tmp_path: Path) -> None:
+    """No further off than half of the largest group."""
+    sizes = np.random.default_rng(0).integers(1, 30, 100)
+    samples = grouped(tmp_path, np.repeat(np.arange(100), sizes).tolist())
+    wanted = SELECT_SHARE * samples.count
+    found = [len(parts(split(samples, seed))[1]) for seed in range(5)]
+    assert len(set(found)) > 1
+    assert all(abs(count - wanted) <= 15 for count in found)
+
+
+def test_groups_of_one_are_as_none(tmp_path: Path) -> None:
+    for seed in range(3):
+        alone = parts(split(numbered(tmp_path, 30), seed, certifying=True))
+        assert parts(split(grouped(tmp_path, list(range(30))), seed, certifying=True)) == alone

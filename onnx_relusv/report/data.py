@@ -299,5 +299,6 @@ def provenance_data(provenance: Provenance) -> Data:
         "samples": provenance.samples,
         "samples_sha256": provenance.samples_sha256,
         "sample_count": provenance.sample_count,
+        "sample_groups": provenance.sample_groups,
         "settings": settings_text(provenance.settings),
     }

@@ -196,7 +196,9 @@ def provenance_section(provenance: Provenance, models: Mapping[str, ModelFacts])
     if provenance.samples is None:
         rows.append(("samples", "none"))
     else:
-        rows.append(("samples", f"{provenance.sample_count} from {provenance.samples}"))
+        groups = provenance.sample_groups
+        inside = "" if groups is None else f" in {groups} groups"
+        rows.append(("samples", f"{provenance.sample_count}{inside} from {provenance.samples}"))
         rows.append(("SHA-256 of the samples", provenance.samples_sha256 or NOTHING))
     rows.extend((f"SHA-256 of the {role}", facts.sha256) for role, facts in models.items())
     rows.extend(sorted(provenance.versions.items()))

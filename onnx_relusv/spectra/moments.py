@@ -54,7 +54,7 @@ def measure_moments(
         advance(batch.count)
         del values
     for key in list(sums):
-        yield key, sums.pop(key).moments(samples.count)
+        yield key, sums.pop(key).moments(samples.independent)
 
 
 class _Sum:
@@ -103,7 +103,7 @@ def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Mom
         mean: (groups, columns).
         second: (groups, columns, columns), not centred.
         rows: How many patches or vectors they are means of.
-        samples: How many samples those came from.
+        samples: How many independent samples those came from.
     """
     return _shrunk_in_place(mean, second.copy(), rows, samples)
 

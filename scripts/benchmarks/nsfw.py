@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine_line
-from photographs import NAMES, crops_of
+from photographs import NAMES, crops_of, write_samples
 from PIL import Image
 
 from onnx_relusv import Budgets, PlanOptions, compare, compress
@@ -42,9 +42,9 @@ def main() -> None:
 
 def _measure(folder: Path, crops: dict[str, np.ndarray], judged: tuple[str, ...]) -> None:
     seen = [crops[name] for name in NAMES if name not in judged]
-    calibration, test, output = folder / "seen.npy", folder / "judged.npy", folder / "small.onnx"
-    np.save(calibration, np.concatenate(seen))
-    np.save(test, np.concatenate([crops[name] for name in judged]))
+    calibration, test, output = folder / "seen.npz", folder / "judged.npz", folder / "small.onnx"
+    write_samples(calibration, MODEL, seen)
+    write_samples(test, MODEL, [crops[name] for name in judged])
     planning = PlanOptions(budgets=Budgets(size=SIZE))
     done = compress(MODEL, output, samples=calibration, planning=planning)
     found = compare(MODEL, output, test).evaluation

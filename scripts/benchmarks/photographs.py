@@ -1,6 +1,10 @@
 """Random crops of photographs, of which some are calibrated on and others judged on."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+import onnx
 from PIL import Image
 
 NAMES = (
@@ -36,3 +40,16 @@ def crops_of(
         pixels = np.asarray(small, np.float32)[edge : edge + side, edge : edge + side, ::-1]
         crops.append(pixels[:, ::-1] if rng.integers(2) else pixels)
     return np.stack(crops)
+
+
+def write_samples(path: Path, model: Path, crops: Sequence[np.ndarray]) -> None:
+    """Crops as samples of a model with one input; those of one photograph are a group.
+
+    Args:
+        path: The .npz.
+        model: The ONNX file.
+        crops: By photograph, as the model takes them.
+    """
+    (entry,) = onnx.load(model, load_external_data=False).graph.input
+    groups = np.repeat(np.arange(len(crops)), [len(each) for each in crops])
+    np.savez(path, **{entry.name: np.concatenate(crops), "groups": groups})

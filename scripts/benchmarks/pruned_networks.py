@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from cut_shares import cut_share
-from photographs import NAMES, crops_of
+from photographs import NAMES, crops_of, write_samples
 from PIL import Image
 from pruning_runs import FOLDER
 
@@ -133,7 +133,7 @@ def _samples(network: Network, folder: Path) -> tuple[Path, Path]:
     for name in network.pictures:
         image = Image.open(PICTURES / name).convert("RGB")
         crops.append(network.fed(crops_of(image, CROPS, rng, network.resized, network.side)))
-    paths = folder / "seen.npy", folder / "judged.npy"
-    np.save(paths[0], np.concatenate([each for at, each in enumerate(crops) if at % 3]))
-    np.save(paths[1], np.concatenate(crops[::3]))
+    paths = folder / "seen.npz", folder / "judged.npz"
+    write_samples(paths[0], network.model, [each for at, each in enumerate(crops) if at % 3])
+    write_samples(paths[1], network.model, crops[::3])
     return paths

@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 from machine import machine_line
-from photographs import NAMES, crops_of
+from photographs import NAMES, crops_of, write_samples
 from PIL import Image
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
@@ -72,14 +72,14 @@ def _samples() -> tuple[Path, Path]:
     judged, seen = photographs[::3], [p for at, p in enumerate(photographs) if at % 3]
     counts = np.full(len(seen), CALIBRATION // len(seen))
     counts[: CALIBRATION % len(seen)] += 1
-    paths = FOLDER / "seen.npy", FOLDER / "judged.npy"
+    paths = FOLDER / "seen.npz", FOLDER / "judged.npz"
     for path, images, each in (
         (paths[0], seen, counts.tolist()),
         (paths[1], judged, [JUDGED_CROPS] * len(judged)),
     ):
         crops = [
-            crops_of(image, count, rng, 224, 224) - _MEAN
+            (crops_of(image, count, rng, 224, 224) - _MEAN).transpose(0, 3, 1, 2)
             for image, count in zip(images, each, strict=True)
         ]
-        np.save(path, np.ascontiguousarray(np.concatenate(crops).transpose(0, 3, 1, 2)))
+        write_samples(path, MODEL, crops)
     return paths

@@ -185,6 +185,7 @@ PROVENANCE = Provenance(
     samples="calibration.npz",
     samples_sha256="cd" * 32,
     sample_count=512,
+    sample_groups=64,
     settings={"samples": "/data/calibration.npz", "size": 0.5, "include": ["<b>*"], "seed": 7},
 )
 

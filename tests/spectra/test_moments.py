@@ -98,9 +98,10 @@ def measured(
     fixed_batch: int | None = None,
     seed: int = 0,
     seen: list[int] | None = None,
+    **beside: np.ndarray,
 ) -> Moments:
     """Through a model whose source is a hidden tensor, the Relu of its input."""
-    np.savez(folder / "samples.npz", x=values)
+    np.savez(folder / "samples.npz", x=values, **beside)
     axes = values.shape[1:]
     model = runnable([node("Relu", ["x"], "h")], {"x": (fixed_batch or "batch", *axes)}, ["h"])
     spec = InputSpec("x", np.dtype(np.float32), (fixed_batch, *axes))
@@ -139,6 +140,18 @@ def test_all_positions_of_all_samples(name: str, fixed_batch: int | None, tmp_pa
     assert sum(seen) == 12
     assert max(seen) == (fixed_batch or 12)
     np.linalg.cholesky(found.covariance)
+
+
+def test_samples_of_a_group_count_as_one(tmp_path: Path) -> None:
+    case, item, values = made("gemm", 12)
+    groups = np.array([7, 7, 7, 0, 0, 0, 3, 3, 3, 3, 3, 3])
+    found = measured(item, values, tmp_path, groups=groups)
+    rows = direct_rows(case, np.maximum(values, 0).astype(np.float64))
+    mean, covariance = expected_moments(rows, 3)
+    assert (found.rows, found.samples) == (12, 3)
+    assert np.allclose(found.mean, mean, rtol=0, atol=ROUNDING)
+    assert np.allclose(found.covariance, covariance, rtol=0, atol=ROUNDING)
+    assert found.shrinkage[0] > measured(item, values, tmp_path).shrinkage[0]
 
 
 def test_same_lower_and_same_upper_differ(tmp_path: Path) -> None:
