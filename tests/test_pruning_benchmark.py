@@ -61,9 +61,10 @@ def _network(folder: Path) -> tuple[Path, Path]:
         "variance": 1 + drawn(8) ** 2,
         "depthwise": drawn(8, 1, 3, 3),
         "depthwise_bias": drawn(8),
-        "hidden": drawn(12, 8 * 36),
+        # Scores of ordinary size: a Softmax makes an absolute error of them a relative one.
+        "hidden": drawn(12, 8 * 36) / np.float32(17),
         "hidden_bias": drawn(12),
-        "last": drawn(5, 12),
+        "last": drawn(5, 12) / np.float32(4),
         "last_bias": drawn(5),
     }
     nodes = [

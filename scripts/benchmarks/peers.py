@@ -22,6 +22,7 @@ from machine import machine_line
 from paired import difference
 
 from onnx_relusv import Budgets, PlanOptions, compress
+from onnx_relusv.errors import BudgetError
 
 KEPT = Path("build/peers")
 # Ours, and their options but for the budget.
@@ -149,7 +150,8 @@ def _made(subject: Subject, share: float, method: str, *, run: bool) -> Made | N
             _run_peer(subject, share, method, target)
     found = json.loads(note.read_text(encoding="utf-8"))
     if not target.exists():
-        return Made(f"not reached; the least was {found['least']:.4f}", None, None)
+        why = found.get("error") or f"not reached; the least was {found['least']:.4f}"
+        return Made(why, None, None)
     return Made(
         found["variant"],
         target.stat().st_size / subject.model.stat().st_size,
@@ -158,15 +160,20 @@ def _made(subject: Subject, share: float, method: str, *, run: bool) -> Made | N
 
 
 def _compress(subject: Subject, share: float, planning: PlanOptions, target: Path) -> None:
-    compress(
-        subject.model,
-        target,
-        samples=subject.calibration,
-        planning=replace(planning, budgets=Budgets(size=share)),
-        force=True,  # a file without its note is one of a run that was interrupted
-    )
     variant = "defaults" if planning == PlanOptions() else f"method {planning.method}"
-    target.with_suffix(".json").write_text(json.dumps({"variant": variant}), encoding="utf-8")
+    note = {"variant": variant}
+    # A file without its note is one of a run that was interrupted.
+    target.unlink(missing_ok=True)
+    try:
+        compress(
+            subject.model,
+            target,
+            samples=subject.calibration,
+            planning=replace(planning, budgets=Budgets(size=share)),
+        )
+    except BudgetError as error:
+        note = {"error": str(error)}
+    target.with_suffix(".json").write_text(json.dumps(note), encoding="utf-8")
 
 
 def _run_peer(subject: Subject, share: float, method: str, target: Path) -> None:
