@@ -23,6 +23,7 @@ from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.outcomes import Correction
+from onnx_relusv.planning import Planner
 from onnx_relusv.probing import Try, probe
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap
@@ -38,20 +39,12 @@ _LEAST_GAIN = 0.1
 _Damages = Mapping[str, float]
 
 
-class DamageOffer(Protocol):
+class DamageOffer(Planner, Protocol):
     """What plans by damage are made of."""
 
     @property
     def damage(self) -> DamageMeasure:
         """What damages are."""
-        ...
-
-    def plan(self, budgets: Budgets) -> Plan:
-        """The plan with the least expected damage within the budgets.
-
-        Raises:
-            BudgetError: They cannot be reached.
-        """
         ...
 
     def priced(self, plan: Plan) -> Plan:

@@ -14,7 +14,7 @@ saw are looked at, and the factors that are best on them are kept; the start is 
 Where a block's answers are class scores, their squared error is not what counts: there the
 Kullback-Leibler divergence of softmax(Lz + b') from softmax(Wx + b) is descended in its place. What
 all scores of a sample have in common is nothing to a softmax, so steps carry it anywhere; it is put
-back afterwards, by least squares, for those who read the scores themselves.
+back afterwards (common_shift).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from onnx_relusv import forms
 from onnx_relusv.balance import balanced
+from onnx_relusv.common_shift import levelled
 from onnx_relusv.decisions import Factors
 from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
@@ -45,8 +45,6 @@ _MOMENTUM, _MEMORY = 0.9, 0.99
 _TINY = 1e-30
 # Beside what an error of float32 makes of targets. Of less than this there is nothing to refine.
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
-# Of the mean variance of what the common part of scores is a map of.
-_RIDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -180,29 +178,6 @@ def refined(
             best, least = current, reached
         advance(1)
     return levelled(best, fitting) if objective.scores and best is not start else best
-
-
-def levelled(factors: Factors, rows: Rows) -> Factors:
-    """Factors of class scores with a mean over the classes near the target's; softmax is the same.
-
-    Args:
-        factors: Of a block with one group, whose last map has a row for every class.
-        rows: What the mean is fitted to.
-    """
-    if factors.form not in ("pair", "channel", "dense"):
-        return factors
-    *before, last = factors.matrices
-    z = rows.z[0].astype(np.float64)
-    seen = z if not before else z @ before[0][0].T
-    wanted = rows.target[0].astype(np.float64).mean(axis=1)
-    missing = wanted - seen @ last[0].mean(axis=0) - factors.bias.mean()
-    centred = seen - seen.mean(axis=0)
-    gram = centred.T @ centred / len(seen)
-    gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram) + _TINY
-    added = scipy.linalg.solve(gram, centred.T @ missing / len(seen), assume_a="pos")
-    offset = float(np.mean(missing - seen @ added))
-    changed = factors.with_matrices((*before, last + added))
-    return replace(changed, bias=factors.bias + offset)
 
 
 def _parts(count: int, rng: np.random.Generator) -> Iterator[slice]:

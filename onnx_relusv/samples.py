@@ -179,9 +179,7 @@ def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> I
 
 
 def _read_labels(path: Path, column: Column | None, any_labels: bool) -> np.ndarray | None:
-    if column is None:
-        return None
-    if any_labels and column.shape:
+    if column is not None and any_labels and column.shape:
         with reading(path):
             pieces = [*column.rows(max(column.shape[0], 1))]
             return np.concatenate(pieces) if pieces else np.zeros(column.shape, column.dtype)

@@ -62,6 +62,9 @@ def _bounds(sizes: np.ndarray, *, certifying: bool) -> tuple[int, int]:
     Args:
         sizes: (groups,) of the groups.
         certifying: Whether a part is set aside for certifying.
+
+    Returns:
+        How many groups are for certifying, and how many for certifying or choosing.
     """
     certified, selected, _ = _sizes(len(sizes), certifying=certifying)
     ends = np.cumsum([0, *sizes])

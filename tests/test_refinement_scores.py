@@ -9,10 +9,11 @@ from examples import LINEAR, conv, gemm
 from probed import divergence_of_logits
 
 from onnx_relusv import forms
+from onnx_relusv.common_shift import levelled
 from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import double_layer
 from onnx_relusv.records import Floats, Geometry, LinearMap
-from onnx_relusv.refinement import LOOKS, Objective, levelled, refined
+from onnx_relusv.refinement import LOOKS, Objective, refined
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.target_rows import Rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from onnx_relusv.blind import blind_warnings, planning_moments
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
-from onnx_relusv.corrective import fitted_by_damage
+from onnx_relusv.corrective import DamageOffer, fitted_by_damage
 from onnx_relusv.damage_measure import check_measures
 from onnx_relusv.decisions import Plan
 from onnx_relusv.drop_limit import drop_limit
@@ -23,9 +23,8 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
-from onnx_relusv.planning import Offer, by_damage, decide, divided, offered, resolved
+from onnx_relusv.planning import by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
-from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
@@ -202,7 +201,7 @@ def _planner(
     moments: BlockMoments,
     planning: PlanOptions,
     progress: Progress,
-) -> Offer | PruningOffer:
+) -> DamageOffer:
     """What plans by damage are made by."""
     if planning.method == "double-layer":
         return offered(opened, measured, moments, planning, progress)

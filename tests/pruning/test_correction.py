@@ -110,9 +110,7 @@ def test_the_better_plan_is_taken(
     case: tuple[Opened, PruningOffer, BlockMoments], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, offer, moments = case
-    # Units as cheap as can be: another plan promises a lot.
-    monkeypatch.setattr(corrective, "_FURTHEST", 1e6)
-    monkeypatch.setattr(corrective, "_ratios", lambda *_: ({}, 1.0))
+    # Beside double layers that are as dear as this, units are cheap, and another plan is made.
     monkeypatch.setattr(corrective, "_LEAST_GAIN", -np.inf)
     dear = dict.fromkeys((block.key for block in model.blocks), 1e3)
     company = offer.in_company(dear, 1.0)
