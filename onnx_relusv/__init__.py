@@ -5,6 +5,7 @@ The seven functions have the names of the commands: `inspect`, `plan`, `apply`, 
 exit code.
 """
 
+import onnx_relusv.blas  # noqa: F401 - before numpy
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import ReluSvError
 from onnx_relusv.metric import Metric

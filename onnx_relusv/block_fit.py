@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
@@ -11,17 +12,16 @@ from onnx_relusv.importance import consumers_gram, direct_consumers, importance_
 from onnx_relusv.opened import Opened
 from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Block, Floats, LinearMap
-from onnx_relusv.reduced_targets import reduced_rows, reduced_targets
 from onnx_relusv.reduction import of_inputs, reduced_activation
 from onnx_relusv.refinement import LOOKS, Objective, refined
-from onnx_relusv.regression import regressed
-from onnx_relusv.spectra.target_moments import Seen, TargetSums
-from onnx_relusv.spectra.target_rows import TargetRows
+from onnx_relusv.regression import regressions
+from onnx_relusv.spectra.product_sums import ProductSums
+from onnx_relusv.spectra.target_moments import Seen, target_moments
+from onnx_relusv.spectra.target_rows import CollectedRows
 from onnx_relusv.split import Split
+from onnx_relusv.target_patches import TargetPatches
 from onnx_relusv.workload import rows_within
 
-# Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 _JUDGES = 3
 # Of a block's fit, once it has seen all batches: the starts, and every look of the refinement.
 STEPS = 1 + LOOKS
@@ -65,47 +65,54 @@ class BlockFit:
             parts: The samples.
             batches: What the block sees, and whether it is for choosing.
         """
-        opened, count = self._opened, parts.fit.count
-        sums = TargetSums(self.block, self._linear, count)
+        opened, kept = self._opened, self._change.kept
         most = rows_within(self.block, opened.options.working_bytes)
-        fitting = TargetRows(self.block, self._linear, count, most)
+        taken = self._patches(parts.fit.count)
         # Every look is at these, so that as many as steps see would double the time.
         selected = parts.select.count if parts.select else 1
-        selecting = TargetRows(self.block, self._linear, selected, max(1, most // _JUDGES))
+        judged = self._patches(selected, max(1, most // _JUDGES))
+        geometry = taken.geometry
+        sums = ProductSums(geometry.groups, geometry.columns, geometry.rows, opened.provider)
+        fitting, selecting = CollectedRows(), CollectedRows()
+        most_of_a_sample = ceil(most / parts.fit.count)
         rng = np.random.default_rng(opened.options.seed)
         behind = self.block.activation
         for seen, choosing in batches:
             if seen.shortcut is not None and self._is_rectified:
                 behind = _RELU
+            rows = (judged if choosing else taken).of(seen, rng)
             if choosing:
-                selecting.add(seen, rng, opened.provider)
+                selecting.add(rows, rows.count, rng)
             else:
-                sums.add(seen, rng, opened.provider)
-                fitting.add(seen, rng, opened.provider)
-        reduced, kept = self._change.reduced, self._change.kept
+                sums.add(rows.z, rows.missing)
+                fitting.add(rows, most_of_a_sample * seen.real, rng)
         objective = Objective(
-            geometry=reduced.geometry,
+            geometry=geometry,
             activation=reduced_activation(behind, kept),
             importance=self._importance(),
             provider=opened.provider,
             scores=self._scores,
         )
-        judges = reduced_rows(self.block.geometry, selecting.rows(), kept)
-        means = reduced_targets(self.block.geometry, sums.means(), kept)
-        root = self._root(plain)
-        # Towards what would be right for the original's input, but the bias for that one's mean.
-        towards = LinearMap(plain.target.weight, self._own_bias)
-        starts = [plain] + [
-            regressed(self._change, towards, means, ridge, parts.fit.independent, each)
-            for each in ([None] if root is None else [None, root])
-            for ridge in RIDGES
+        judges = selecting.rows()
+        starts = [
+            plain,
+            *regressions(
+                self._change,
+                plain.target.weight,
+                target_moments(sums),
+                parts.fit.independent,
+                self._root(plain),
+            ),
         ]
         values = [objective.value(start.factors, judges) for start in starts]
         best = starts[int(np.argmin(values))]
         self._advance(1)
-        rows, advance = reduced_rows(self.block.geometry, fitting.rows(), kept), self._advance
-        factors = refined(best.factors, objective, rows, judges, rng, advance)
+        factors = refined(best.factors, objective, fitting.rows(), judges, rng, self._advance)
         return best if factors is best.factors else replace(best, factors=factors, refined=True)
+
+    def _patches(self, samples: int, most: int | None = None) -> TargetPatches:
+        kept, provider = self._change.kept, self._opened.provider
+        return TargetPatches(self.block, self._linear, kept, samples, provider, most)
 
     def _importance(self) -> Floats | None:
         consumers = direct_consumers(self.block, self._opened.blocks)
@@ -125,11 +132,6 @@ class BlockFit:
         variance = np.einsum("rc,rc->r", W @ moments.covariance[0], W)
         activation = reduced_activation(self.block.activation, self._change.kept)
         return importance_root(activation, mean, variance, self._seen_by(consumers))
-
-    @property
-    def _own_bias(self) -> Floats:
-        bias, kept = self._linear.bias, self._change.kept
-        return bias if kept is None else bias[kept.outputs]
 
     def _seen_by(self, consumers: Iterable[Block]) -> Iterator[LinearMap]:
         """The consumers' maps of the outputs that are left."""

@@ -21,7 +21,7 @@ with all of the error. It bounds the drop, too, whatever the labels are: who los
 import math
 from dataclasses import dataclass
 
-from scipy.stats import beta
+from scipy.special import betainccinv, betaincinv
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ def upper_end(count: float, samples: int, error: float) -> float:
         samples: Of how many.
         error: The probability with which the true one may lie above.
     """
-    return 1.0 if count >= samples else float(beta.isf(error, count + 1, samples - count))
+    return 1.0 if count >= samples else float(betainccinv(count + 1, samples - count, error))
 
 
 def lower_end(count: float, samples: int, error: float) -> float:
     """Clopper and Pearson's one-sided lower end, as `upper_end`."""
-    return 0.0 if count <= 0 else float(beta.ppf(error, count, samples - count + 1))
+    return 0.0 if count <= 0 else float(betaincinv(count, samples - count + 1, error))
 
 
 def samples_needed(most: float, error: float, *, labelled: bool) -> int:

@@ -8,9 +8,9 @@ scores themselves.
 from dataclasses import replace
 
 import numpy as np
-import scipy.linalg
 
 from onnx_relusv.decisions import Factors
+from onnx_relusv.positive_definite import solved
 from onnx_relusv.spectra.target_rows import Rows
 
 # Of the mean variance of what the last map reads.
@@ -35,7 +35,7 @@ def levelled(factors: Factors, rows: Rows) -> Factors:
     centred = seen - seen.mean(axis=0)
     gram = centred.T @ centred / len(seen)
     gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram) + _TINY
-    added = scipy.linalg.solve(gram, centred.T @ missing / len(seen), assume_a="pos")
+    added = solved(gram, (centred.T @ missing / len(seen))[:, None])[:, 0]
     offset = float(np.mean(missing - seen @ added))
     changed = factors.with_matrices((*before, last + added))
     return replace(changed, bias=factors.bias + offset)

@@ -245,7 +245,6 @@ class Factors(ReadOnlyArrays):
         matrices: The factors in the order in which their layers run, float64, with the groups as
             their first axis: one of each of `forms.shapes`.
         bias: (out_channels,) float64, added by the last layer.
-        level: The level its composed kernel reaches.
         kept: What is left of the block's channels, which shapes and bias are of; None where all
             are.
     """
@@ -254,7 +253,6 @@ class Factors(ReadOnlyArrays):
     rank: int
     matrices: tuple[Floats, ...]
     bias: Floats
-    level: float
     kept: Kept | None = None
 
     @property

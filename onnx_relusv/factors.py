@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from onnx import helper
 
 from onnx_relusv import forms
 from onnx_relusv.balance import balanced
 from onnx_relusv.decisions import Factors, Form
+from onnx_relusv.positive_definite import solved
 from onnx_relusv.records import Block, Floats, Geometry, LinearMap, Moments
 from onnx_relusv.reduction import reduced_geometry, whole_map
 from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
@@ -101,7 +101,7 @@ def double_layers(
     """
     if form == "dense":
         yield from (
-            Factors(form=form, rank=rank, matrices=(linear.weight,), bias=linear.bias, level=0.0)
+            Factors(form=form, rank=rank, matrices=(linear.weight,), bias=linear.bias)
             for rank in ranks
         )
         return
@@ -125,7 +125,6 @@ def double_layers(
             rank=rank,
             matrices=matrices,
             bias=bias,
-            level=composed_level(linear, composed, moments),
         )
 
 
@@ -190,7 +189,7 @@ class _Nested:
             return first, self._second[:, :rank]
         width = self._geometry.kernel[1]
         seen = self._seen.truncated(width, rank)
-        answer = scipy.linalg.solve(seen.within, seen.across.T, assume_a="pos").T
+        answer = solved(seen.within, seen.across.T).T
         # (o, x * k) -> (o * x, k), the rows of the spatial form.
         return first, answer.reshape(self._geometry.rows * width, rank)
 
@@ -255,7 +254,7 @@ def _spatial_gaps(
     for rank in ranks:
         seen = everything.truncated(geometry.kernel[1], rank)
         # At the least squares answer L C L' = L C W', so the gap is W C W' - L C W'.
-        explained = scipy.linalg.solve(seen.within, seen.across.T, assume_a="pos")
+        explained = solved(seen.within, seen.across.T)
         gaps.append(energy - seen.across @ explained)
     return gaps
 

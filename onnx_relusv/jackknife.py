@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from onnx_relusv.records import Floats
 
@@ -58,7 +58,7 @@ class MetricLoss:
         Args:
             error: The probability with which it is to fail, near enough.
         """
-        return self.drop + float(student.isf(error, self.groups - 1)) * self.standard_error
+        return self.drop + float(-stdtrit(self.groups - 1, error)) * self.standard_error
 
     def expected(self, samples: int) -> "MetricLoss":
         """What to expect of other samples; a guess.

@@ -25,7 +25,7 @@ from onnx_relusv.options import MeasureOptions
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments, Refusal
 from onnx_relusv.results import ModelFacts, Provenance
-from onnx_relusv.runtime.moment_kernels import moments_kernel
+from onnx_relusv.runtime.moment_kernels import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 from onnx_relusv.runtime.shapes import measured_shapes
 from onnx_relusv.samples import Samples, open_samples
@@ -226,7 +226,8 @@ def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
             for group in left:
                 _measure_pass(opened, samples, group, passes.length, advance, stored)
         # Their sessions keep the memory that the largest block took.
-        moments_kernel.cache_clear()
+        patches_kernel.cache_clear()
+        products_kernel.cache_clear()
         yield MomentsByBlock(opened.blocks, stored)
 
 

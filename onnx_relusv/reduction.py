@@ -17,9 +17,9 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from onnx_relusv.decisions import Kept
+from onnx_relusv.positive_definite import solved
 from onnx_relusv.records import Activation, Block, Floats, Geometry, LinearMap, Moments
 
 Places = npt.NDArray[np.int64]
@@ -115,9 +115,7 @@ def reduced_map(
         if moments is not None and len(gone):
             C, mean = moments.covariance[group], moments.mean[group]
             if len(told):
-                shares = scipy.linalg.solve(
-                    C[np.ix_(told, told)], C[np.ix_(told, gone)], assume_a="pos"
-                )
+                shares = solved(C[np.ix_(told, told)], C[np.ix_(told, gone)])
                 L[:, telling] += W[:, gone] @ shares.T
             bias = bias + W @ mean - L @ mean[columns]
         weights.append(L[rows[group]])

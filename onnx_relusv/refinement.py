@@ -17,9 +17,10 @@ all scores of a sample have in common is nothing to a softmax, so steps carry it
 back afterwards (common_shift).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,12 @@ from onnx_relusv.common_shift import levelled
 from onnx_relusv.decisions import Factors
 from onnx_relusv.progress import Advance, unseen
 from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
-from onnx_relusv.runtime.refine_kernels import scores_kernel, slope_kernel
+from onnx_relusv.runtime.refine_kernels import (
+    error_kernel,
+    score_error_kernel,
+    score_slope_kernel,
+    slope_kernel,
+)
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.target_rows import Rows
 
@@ -45,6 +51,17 @@ _MOMENTUM, _MEMORY = 0.9, 0.99
 _TINY = 1e-30
 # Beside what an error of float32 makes of targets. Of less than this there is nothing to refine.
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
+
+
+class _Kernels(NamedTuple):
+    """What computes one thing, of answers and of class scores."""
+
+    of_answers: Callable[..., Session]
+    of_scores: Callable[[str], Session]
+
+
+_JUDGING = _Kernels(error_kernel, score_error_kernel)
+_SLOPING = _Kernels(slope_kernel, score_slope_kernel)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,7 +87,7 @@ class Objective(ReadOnlyArrays):
         """The mean of e'Se, or of the divergences in nats."""
         starts = range(0, rows.count, _ROWS_A_STEP)
         total = sum(
-            float(self._run(factors, rows, slice(start, start + _ROWS_A_STEP), ["loss"])["loss"])
+            float(self._run(factors, rows, slice(start, start + _ROWS_A_STEP), _JUDGING)["loss"])
             for start in starts
         )
         return total / max(rows.count, 1)
@@ -90,13 +107,13 @@ class Objective(ReadOnlyArrays):
         Returns:
             (groups, rows, columns) float32 and (out,) float64.
         """
-        found = self._run(factors, rows, chosen, ["map_slope", "bias_slope"])
+        found = self._run(factors, rows, chosen, _SLOPING)
         count = chosen.stop - chosen.start
-        map_slope = found["map_slope"].transpose(0, 2, 1) / np.float32(count)
+        map_slope = found["map_slope"] / np.float32(count)
         return map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / count
 
     def _run(
-        self, factors: Factors, rows: Rows, chosen: slice, outputs: Sequence[str]
+        self, factors: Factors, rows: Rows, chosen: slice, kernels: _Kernels
     ) -> dict[str, np.ndarray]:
         geometry, activation = self.geometry, self.activation
         composed = forms.compose(factors.form, geometry, *_singles(factors))
@@ -104,11 +121,11 @@ class Objective(ReadOnlyArrays):
         feeds = {
             "z": rows.z[:, chosen],
             "target": rows.target[:, chosen],
-            "map": composed.transpose(0, 2, 1),
+            "map": composed,
             "bias": factors.bias.reshape(shape),
         }
         if self.scores:
-            return _run(scores_kernel(self.provider), feeds, outputs)
+            return _run(kernels.of_scores(self.provider), feeds)
         slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,))
         feeds["slope"] = slopes.reshape(shape)
         if rows.shift is not None:
@@ -117,20 +134,18 @@ class Objective(ReadOnlyArrays):
             feeds["ceiling"] = np.full((1, 1, 1), activation.ceiling)
         if self.importance is not None:
             feeds["importance"] = self.importance[None]
-        kernel = slope_kernel(
+        kernel = kernels.of_answers(
             self.provider,
             clipped=activation.ceiling is not None,
             weighted=self.importance is not None,
             shifted=rows.shift is not None,
         )
-        return _run(kernel, feeds, outputs)
+        return _run(kernel, feeds)
 
 
-def _run(
-    kernel: Session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]
-) -> dict[str, np.ndarray]:
+def _run(kernel: Session, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     ready = {name: np.ascontiguousarray(each, np.float32) for name, each in feeds.items()}
-    return kernel.run(ready, outputs)
+    return kernel.run(ready)
 
 
 def refined(

@@ -10,6 +10,7 @@ the metric of z, after Zhang, Zou, He, Sun, "Accelerating Very Deep Convolutiona
 Classification and Detection" (2015), section 3.2. The bias follows from the means.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,53 +18,77 @@ import scipy.linalg
 
 from onnx_relusv.factors import double_layer
 from onnx_relusv.fitted import Change, Fitted, weighted
-from onnx_relusv.records import Floats, LinearMap
+from onnx_relusv.positive_definite import solved
+from onnx_relusv.records import Floats, LinearMap, Moments
 from onnx_relusv.spectra.moments import LEAST_VARIANCE, shrunk_moments
 from onnx_relusv.spectra.target_moments import TargetMoments
 
+# Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 # Of inputs that are zero: the square of the least float32.
 _NO_VARIANCE = 1e-76
 
 
-def regressed(
-    change: Change,
-    linear: LinearMap,
-    means: TargetMoments,
-    ridge: float,
-    samples: int,
-    root: Floats | None,
-) -> Fitted:
-    """The factors of M in the metric of z, and of what consumers feel if `root` is given.
+def regressions(
+    change: Change, towards: Floats, means: TargetMoments, samples: int, root: Floats | None
+) -> Iterator[Fitted]:
+    """The factors of M in the metric of z for every ridge, and then in that of what consumers feel.
 
     Args:
         change: What is wanted.
-        linear: What M is drawn towards, W: the block's own map, of the channels that are left.
+        towards: (groups, rows, columns), what M is drawn towards, W: the block's own map, of the
+            channels that are left.
         means: Moments of z and of the target, of these channels.
-        ridge: How strongly M is drawn towards W, as a share of the mean variance of z.
         samples: How many independent samples the moments come from.
-        root: (out, out) upper triangular R; outputs are judged by |R(...)|. None for I.
+        root: (out, out) upper triangular R; outputs are judged by |R(...)|. None for I, and where
+            nothing is felt but that.
     """
     moments = shrunk_moments(means.mean, means.second, means.rows, samples)
+    maps = [regression(towards, means, ridge) for ridge in RIDGES]
+    for each in [None] if root is None else [None, root]:
+        for linear in maps:
+            yield in_metric(change, linear, moments, each)
+
+
+def regression(towards: Floats, means: TargetMoments, ridge: float) -> LinearMap:
+    """The best linear map M of z, and its bias.
+
+    Args:
+        towards: What it is drawn towards.
+        means: Moments of z and of the target.
+        ridge: How strongly, as a share of the mean variance of z.
+    """
     maps = []
     for W, second, cross, mean, target in zip(
-        linear.weight, means.second, means.cross, means.mean, means.target, strict=True
+        towards, means.second, means.cross, means.mean, means.target, strict=True
     ):
         metric = second - np.outer(mean, mean)
         # Inputs that hardly vary leave nothing but the difference's rounding.
         least = LEAST_VARIANCE * np.trace(second) / len(metric) + _NO_VARIANCE
-        towards = max(ridge * np.trace(metric) / len(metric), least)
-        metric[np.diag_indices_from(metric)] += towards
-        seen = cross - np.outer(target, mean) + towards * W
-        maps.append(scipy.linalg.solve(metric, seen.T, assume_a="pos").T)
+        pull = max(ridge * np.trace(metric) / len(metric), least)
+        metric[np.diag_indices_from(metric)] += pull
+        seen = cross - np.outer(target, mean) + pull * W
+        maps.append(solved(metric, seen.T).T)
     weight = np.stack(maps)
-    bias = linear.bias + (means.target - np.einsum("grc,gc->gr", weight, means.mean)).reshape(-1)
-    regression = LinearMap(weight, bias)
+    bias = means.target - np.einsum("grc,gc->gr", weight, means.mean)
+    return LinearMap(weight, bias.reshape(-1))
+
+
+def in_metric(change: Change, linear: LinearMap, moments: Moments, root: Floats | None) -> Fitted:
+    """The factors of a map in the metric of its input, and of what consumers feel.
+
+    Args:
+        change: What is wanted.
+        linear: The map M.
+        moments: Of its input.
+        root: As of `regressions`.
+    """
     form, geometry, rank = change.form, change.reduced.geometry, change.rank
     if root is None:
-        factors = double_layer(form, geometry, regression, moments, rank)
-        return Fitted(replace(factors, kept=change.kept), regression, moments)
+        factors = double_layer(form, geometry, linear, moments, rank)
+        return Fitted(replace(factors, kept=change.kept), linear, moments)
     # Outputs weighted by R: the factors of RM, with R taken off the second one again.
-    target = weighted(root, regression)
+    target = weighted(root, linear)
     seen_by_consumers = double_layer(form, geometry, target, moments, rank)
     *before, last = seen_by_consumers.matrices
     second = scipy.linalg.solve_triangular(root, last[0])

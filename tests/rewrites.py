@@ -76,7 +76,7 @@ def rewritten(
     claim = Claim(
         searched.blocks,
         {key: as_stored(blocks[key], found) for key, found in factors.items()},
-        {key: found.level for key, found in factors.items()},
+        dict.fromkeys(factors, 0.5),
     )
     return Rewritten(searched, rewrite(searched.model, searched.blocks, factors, "{}"), claim)
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probed import answers, classifier, divergence_of_logits, rewritten, selected
 
+from onnx_relusv import factors as layers
 from onnx_relusv.candidates import block_candidates
 from onnx_relusv.damage import MOST_MEASURED, damage_curves, ranks_to_measure, with_damage
 from onnx_relusv.decisions import Candidate, DamageCurve, Form
@@ -39,7 +40,7 @@ def offers(model: Opened, moments: BlockMoments) -> Offers:
             Candidate(
                 form=form,
                 rank=rank,
-                level=float(double_layer(form, item.geometry, linear, seen, rank).level),
+                level=float(layers.levels(form, item.geometry, linear, seen, parts, [rank])[0]),
                 bytes=100 * rank,
                 macs=rank,
             )

@@ -9,7 +9,6 @@ from graphs import evaluated, normal
 
 from onnx_relusv.decisions import Kept
 from onnx_relusv.records import Floats, Geometry, LinearMap, Moments
-from onnx_relusv.reduced_targets import reduced_rows, reduced_targets
 from onnx_relusv.reduction import (
     kept_outputs,
     left_of,
@@ -21,8 +20,6 @@ from onnx_relusv.reduction import (
     reduced_moments,
     whole_map,
 )
-from onnx_relusv.spectra.target_moments import TargetMoments
-from onnx_relusv.spectra.target_rows import Rows
 
 # Float64 through one solve with a condition of some thousands.
 EXACT = 1e-10
@@ -198,46 +195,6 @@ def test_moments_are_those_of_the_kept_inputs(name: str) -> None:
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-12, atol=1e-12)
     assert (found.rows, found.source) == (seen.rows, "synthetic")
-
-
-def targets_of(z: Floats, t: list[Floats]) -> TargetMoments:
-    """Of inputs (groups, n, columns), and the targets of every group."""
-    count = z.shape[1]
-    return TargetMoments(
-        second=z.transpose(0, 2, 1) @ z / count,
-        cross=np.stack([own.T @ each / count for own, each in zip(t, z, strict=True)]),
-        mean=z.mean(axis=1),
-        target=np.stack([own.mean(axis=0) for own in t]),
-        rows=count,
-    )
-
-
-@pytest.mark.parametrize("shifted", [False, True])
-@pytest.mark.parametrize("name", CASES)
-def test_targets_and_rows_are_those_of_the_kept_channels(name: str, shifted: bool) -> None:
-    geometry, left = CASES[name]
-    rng = np.random.default_rng(6)
-    z = data(geometry, rng, 50)
-    answers = (geometry.groups, 50, geometry.rows)
-    target, shift = (rng.standard_normal(answers) for _ in range(2))
-    chosen = [rows(geometry, left, group) for group in range(geometry.groups)]
-    narrow = z[:, :, columns(geometry, left)]
-
-    def of(values: Floats) -> list[Floats]:
-        return [own[:, places] for own, places in zip(values, chosen, strict=True)]
-
-    means = reduced_targets(geometry, targets_of(z, list(target)), left)
-    expected = targets_of(narrow, of(target))
-    for field in ("second", "cross", "mean", "target"):
-        np.testing.assert_allclose(getattr(means, field), getattr(expected, field), rtol=1e-12)
-    assert means.rows == 50
-    found = reduced_rows(geometry, Rows(z, target, shift if shifted else None), left)
-    np.testing.assert_array_equal(found.z, narrow)
-    np.testing.assert_array_equal(found.target, np.stack(of(target)))
-    if shifted:
-        np.testing.assert_array_equal(found.shift, np.stack(of(shift)))
-    else:
-        assert found.shift is None
 
 
 def test_a_map_of_some_inputs() -> None:

@@ -65,7 +65,6 @@ def made(case: Case, count: int, seed: int = 0) -> tuple[Objective, Factors, Row
         rank=2,
         matrices=matrices,
         bias=rng.standard_normal(geometry.out_channels),
-        level=0.0,
     )
     answers = (geometry.groups, count, geometry.rows)
     rows = Rows(

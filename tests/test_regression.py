@@ -11,7 +11,7 @@ from onnx_relusv.decisions import Form
 from onnx_relusv.factors import double_layer
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.records import Floats, Geometry, LinearMap
-from onnx_relusv.regression import regressed
+from onnx_relusv.regression import RIDGES, in_metric, regression, regressions
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.target_moments import TargetMoments
 
@@ -27,8 +27,8 @@ def problem(geometry: Geometry, seed: int = 0) -> tuple[LinearMap, Floats, Float
     mixing = rng.standard_normal((geometry.columns,) * 2) * 0.8 ** np.arange(geometry.columns)
     x = rng.standard_normal((geometry.groups, ROWS, geometry.columns)) @ mixing + 0.5
     z = 0.9 * x + 0.2 * rng.standard_normal(x.shape) - 0.3
-    # Without the bias, as moments are.
     target = np.einsum("gnc,grc->gnr", x, linear.weight)
+    target += linear.bias.reshape(geometry.groups, 1, -1)
     means = TargetMoments(
         second=z.transpose(0, 2, 1) @ z / ROWS,
         cross=target.transpose(0, 2, 1) @ z / ROWS,
@@ -36,8 +36,20 @@ def problem(geometry: Geometry, seed: int = 0) -> tuple[LinearMap, Floats, Float
         target=target.mean(axis=1),
         rows=ROWS,
     )
-    answers = target + linear.bias.reshape(geometry.groups, 1, -1)
-    return linear, z, answers, means
+    return linear, z, target, means
+
+
+def regressed(
+    change: Change,
+    linear: LinearMap,
+    means: TargetMoments,
+    ridge: float,
+    samples: int,
+    root: Floats | None,
+) -> Fitted:
+    """One of `regressions`, with a ridge of one's own."""
+    seen = shrunk_moments(means.mean, means.second, means.rows, samples)
+    return in_metric(change, regression(linear.weight, means, ridge), seen, root)
 
 
 def fitted(
@@ -128,7 +140,9 @@ def test_at_a_low_rank_it_is_the_best_there_is(rank: int, weighted: bool) -> Non
     assert (found.root is None) == (not weighted)
     assert found.moments is not None
     stated = double_layer("pair", geometry, found.target, found.moments, rank)
-    assert stated.level == pytest.approx(found.factors.level, rel=1e-12)
+    kernel = forms.compose("pair", geometry, *stated.matrices)
+    own = found.weighted(composed(found, geometry)).weight
+    np.testing.assert_allclose(own, kernel, rtol=0, atol=1e-10)
 
 
 def test_a_strong_ridge_leaves_the_block_as_it_is() -> None:
@@ -180,3 +194,21 @@ def test_the_metric_is_that_of_the_delivered_input() -> None:
     assert found.moments is not None
     np.testing.assert_allclose(found.moments.covariance, expected.covariance, rtol=1e-12)
     assert found.moments.shrinkage[0] > 1e-4
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_ridge_is_offered_in_every_metric(*, weighted: bool) -> None:
+    geometry = gemm(8, 5)
+    linear, _, _, means = problem(geometry)
+    change = Change(block(geometry), "pair", 2)
+    root = np.triu(np.ones((5, 5))) if weighted else None
+    found = list(regressions(change, linear.weight, means, 300, root))
+    roots = [None, root] if weighted else [None]
+    wanted = [
+        regressed(change, linear, means, ridge, 300, each) for each in roots for ridge in RIDGES
+    ]
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one.factors.second, other.factors.second)
+        np.testing.assert_array_equal(one.factors.bias, other.factors.bias)
+        assert (one.root is None) == (other.root is None)

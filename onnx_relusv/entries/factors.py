@@ -12,7 +12,6 @@ def factors_arrays(factors: Factors) -> dict[str, np.ndarray]:
     return {
         **{f"matrix_{place}": matrix for place, matrix in enumerate(factors.matrices)},
         "bias": factors.bias,
-        "level": np.asarray(factors.level),
     }
 
 
@@ -21,7 +20,6 @@ def factors_of(arrays: Mapping[str, np.ndarray], form: Form, rank: int) -> Facto
     return Factors(
         form=form,
         rank=rank,
-        matrices=tuple(arrays[f"matrix_{place}"] for place in range(len(arrays) - 2)),
+        matrices=tuple(arrays[f"matrix_{place}"] for place in range(len(arrays) - 1)),
         bias=arrays["bias"],
-        level=float(arrays["level"]),
     )

@@ -29,4 +29,4 @@ def stand_in(
         drawn.append(rng.standard_normal((geometry.groups, rows, columns)) / np.sqrt(columns))
     drawn[-1] *= norm / np.sqrt(geometry.groups * drawn[-1].shape[1])
     bias = np.where(linear.bias == 0, 1e-3, linear.bias)
-    return Factors(form=form, rank=rank, matrices=tuple(drawn), bias=bias, level=1.0)
+    return Factors(form=form, rank=rank, matrices=tuple(drawn), bias=bias)

@@ -17,7 +17,7 @@ A = G_:u L^(-T) - Z L^(-1) G_uu L^(-T) / 2, the two become P - ZZ' and G - AZ' -
 blocks on the diagonal are needed at once; the rest is made up for many units at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ NO_UNIT = -1
 # Counts at which widths are computed; in between, their ratio to the Frobenius norm is.
 _RUNGS = 8
 # Columns that are removed before the matrices are made up.
-_WAITING = 96
+_WAITING = 192
 
 Columns = npt.NDArray[np.int64]
 
@@ -71,7 +71,6 @@ def eliminate(
     readings: Sequence[Reading],
     count: int,
     first: Sequence[int] = (),
-    advance: Callable[[int], None] = lambda steps: None,
 ) -> Elimination:
     """Orders units by what the others cannot reproduce of them, as their consumers see it.
 
@@ -79,7 +78,6 @@ def eliminate(
         readings: What reads them. Without any, all units are free to go.
         count: Units, numbered from 0.
         first: Units that go before all others, for nothing.
-        advance: Told of every unit.
     """
     states = [_State(reading, count) for reading in readings]
     costs = sum((state.costs for state in states), np.zeros(count))
@@ -94,10 +92,10 @@ def eliminate(
         for state in states:
             state.remove(unit)
         costs = sum((state.costs for state in states), np.zeros(count))
-        advance(1)
     found = np.array(order, np.int64)
     rungs = np.unique(np.linspace(len(first), count, _RUNGS + 1).round().astype(int))
-    widths = {int(gone): _width(readings, found[:gone]) for gone in rungs if gone > len(first)}
+    losses = [_Loss(reading, found) for reading in readings]
+    widths = {int(gone): _width(losses, gone) for gone in rungs if gone > len(first)}
     return Elimination(found, _levels(np.array(energies), widths))
 
 
@@ -112,28 +110,38 @@ def _levels(energies: Floats, widths: dict[int, float]) -> Floats:
     return np.maximum.accumulate(np.minimum(found / widths[places[-1]], 1.0))
 
 
-def _width(readings: Sequence[Reading], gone: Columns) -> float:
-    """The mean width of what is lost with some units."""
-    values = [_lost(reading, np.isin(reading.units, gone)) for reading in readings]
-    joined = np.sort(np.concatenate([*values, np.zeros(0)]))[::-1]
+def _width(losses: Sequence["_Loss"], gone: int) -> float:
+    """The mean width of what is lost with the first `gone` units of an order."""
+    joined = np.sort(np.concatenate([*(loss.values(gone) for loss in losses), np.zeros(0)]))[::-1]
     return width_of(joined) if joined.any() else 0.0
 
 
-def _lost(reading: Reading, gone: npt.NDArray[np.bool_]) -> Floats:
-    """Singular values of W_R S^(1/2), S the covariance of what the kept columns do not tell."""
-    W, C = reading.weight[:, gone], reading.covariance
-    schur = C[np.ix_(gone, gone)]
-    if not gone.all() and gone.any():
-        factor = scipy.linalg.cholesky(C[np.ix_(~gone, ~gone)], lower=True)
-        told = scipy.linalg.solve_triangular(factor, C[np.ix_(~gone, gone)], lower=True)
-        schur = schur - told.T @ told
-    lost = W @ schur @ W.T
-    if len(W) > W.shape[1]:
-        # The same values, of the smaller matrix.
-        values, vectors = np.linalg.eigh(schur)
-        root = vectors * np.sqrt(np.maximum(values, 0))
-        lost = root.T @ (W.T @ W) @ root
-    return np.sqrt(np.maximum(scipy.linalg.eigvalsh(lost), 0.0))
+class _Loss:
+    """What a reading loses with the first units of an order, for any number of them.
+
+    With the columns in the opposite order, those that stay for good in front, what is gone stands
+    at the end, and its Schur complement is LL', L being the end of the covariance's one Cholesky
+    factor.
+    """
+
+    def __init__(self, reading: Reading, order: Columns) -> None:
+        age = np.full(len(order), len(order))
+        age[order] = np.arange(len(order))
+        self._ages = np.where(
+            reading.units == NO_UNIT, len(order), age[np.maximum(reading.units, 0)]
+        )
+        places = np.argsort(-self._ages, kind="stable")
+        self._weight = reading.weight[:, places]
+        self._factor = scipy.linalg.cholesky(
+            reading.covariance[np.ix_(places, places)], lower=True, overwrite_a=True
+        )
+
+    def values(self, gone: int) -> Floats:
+        """Singular values of W_R S^(1/2), S the covariance of what the kept columns do not tell."""
+        start = int(np.count_nonzero(self._ages >= gone))
+        lost = self._weight[:, start:] @ self._factor[start:, start:]
+        gram = lost @ lost.T if len(lost) <= lost.shape[1] else lost.T @ lost
+        return np.sqrt(np.maximum(scipy.linalg.eigvalsh(gram), 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +201,14 @@ class _State:
         self._begin()
 
     def _begin(self) -> None:
-        self._waiting: list[tuple[Floats, Floats]] = []
         self._blocks = [
             _Blocks(self._units[members[:, 0]], members, *self._diagonal(members))
             for members in _by_size(self._units)
         ]
+        # Z and A of the units that went since, side by side, in the first `_waiting` columns.
+        most = _WAITING + max((blocks.members.shape[1] for blocks in self._blocks), default=0)
+        self._Z, self._A = np.empty((2, most, len(self._units))).transpose(0, 2, 1)
+        self._waiting = 0
         self.costs = self._all_costs()
 
     def _diagonal(self, members: Columns) -> tuple[Floats, Floats]:
@@ -216,31 +227,33 @@ class _State:
         if not len(own):
             return
         P, G = self._inverse[:, own], self._gram[:, own]
-        for Z, A in self._waiting:
-            P = P - Z @ Z[own].T
-            G = G - A @ Z[own].T - Z @ A[own].T
+        earlier_Z, earlier_A = self._Z[:, : self._waiting], self._A[:, : self._waiting]
+        P = P - earlier_Z @ earlier_Z[own].T
+        G = G - earlier_A @ earlier_Z[own].T - earlier_Z @ earlier_A[own].T
         factor = np.linalg.cholesky(P[own])
         Z = scipy.linalg.solve_triangular(factor, P.T, lower=True).T
         A = scipy.linalg.solve_triangular(factor, G.T, lower=True).T
         A = A - Z @ (scipy.linalg.solve_triangular(factor, A[own], lower=True)) / 2
-        self._waiting.append((Z, A))
+        fresh = slice(self._waiting, self._waiting + len(own))
+        self._Z[:, fresh], self._A[:, fresh] = Z, A
+        self._waiting = fresh.stop
         for blocks in self._blocks:
             blocks.change(Z, A)
             blocks.drop(unit)
         self._units[own] = NO_UNIT
-        if sum(Z.shape[1] for Z, _ in self._waiting) >= _WAITING:
+        if self._waiting >= _WAITING:
             self._make_up()
         else:
             self.costs = self._all_costs()
 
     def _make_up(self) -> None:
-        Z = np.concatenate([Z for Z, _ in self._waiting], axis=1)
-        A = np.concatenate([A for _, A in self._waiting], axis=1)
         left = self._units != NO_UNIT
-        Z, A, self._units = Z[left], A[left], self._units[left]
-        cross = A @ Z.T
-        self._inverse = self._inverse[np.ix_(left, left)] - Z @ Z.T
-        self._gram = self._gram[np.ix_(left, left)] - cross - cross.T
+        Z, A = self._Z[left, : self._waiting], self._A[left, : self._waiting]
+        self._units = self._units[left]
+        self._inverse = self._inverse[np.ix_(left, left)]
+        self._inverse -= Z @ Z.T
+        self._gram = self._gram[np.ix_(left, left)]
+        self._gram -= np.hstack([A, Z]) @ np.hstack([Z, A]).T
         self._begin()
 
 

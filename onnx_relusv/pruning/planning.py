@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import damage_measure
 from onnx_relusv.decisions import Candidate, Cost, DamageCurve
-from onnx_relusv.graph.channel_records import ChannelGroup, Channels
 from onnx_relusv.graph.channels import channel_tensors, find_channels
 from onnx_relusv.graph.dead import dead_units
 from onnx_relusv.graph.twins import twins
@@ -17,23 +14,15 @@ from onnx_relusv.options import PlanOptions
 from onnx_relusv.planning import allowed_candidates, by_damage, origin_of
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
-from onnx_relusv.pruning.curves import Ordered, damages, group_curves
+from onnx_relusv.pruning.curves import damages, group_curves
 from onnx_relusv.pruning.declared import check_range
-from onnx_relusv.pruning.elimination import eliminate
-from onnx_relusv.pruning.kept import KeptOrders
 from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.readings import (
-    group_readings,
-    local_dead,
-    local_twins,
-    still_units,
-)
+from onnx_relusv.pruning.orders import ordered_groups
 from onnx_relusv.pruning.rounding import Rounding
 from onnx_relusv.pruning.units import units_of_blocks
-from onnx_relusv.records import Block, Floats
+from onnx_relusv.records import Floats
 from onnx_relusv.refits import with_refits
 from onnx_relusv.rows import Measured
-from onnx_relusv.scores import scores_block
 
 
 def with_channels(opened: Opened, input_range: tuple[float, float] | None = None) -> Opened:
@@ -78,7 +67,7 @@ def pruning_offer(
     """
     channels = opened.channels
     assert channels is not None  # with_channels has looked
-    ordered = _ordered(opened, channels, moments, planning, progress)
+    ordered = ordered_groups(opened, channels, moments, planning, progress)
     origin = replace(
         origin_of(opened, measured, planning),
         method=planning.method,
@@ -124,55 +113,3 @@ def pruning_offer(
         group_curves=tuple(cuts.values()),
         measure=measure,
     )
-
-
-def _ordered(
-    opened: Opened,
-    channels: Channels,
-    moments: BlockMoments,
-    planning: PlanOptions,
-    progress: Progress,
-) -> tuple[Ordered, ...]:
-    blocks = {_output(opened, block): block for block in opened.blocks}
-    free = [group for group in channels.groups if _may_change(group, blocks, planning)]
-    places = {block.key: place for place, block in enumerate(opened.blocks)}
-    scores = scores_block(opened)
-
-    def weighting(block: Block) -> Floats | None:
-        if scores is None or block.key != scores.block.key:
-            return None
-        return scores.root
-
-    kept, found = KeptOrders(opened), list[Ordered]()
-    with progress.stage("Order of the units", sum(len(group.units) for group in free)) as advance:
-        for group in free:
-            readings = group_readings(opened, channels, group, moments, weighting)
-            equal = local_twins(channels, group)
-            dead = np.flatnonzero(local_dead(channels, group))
-            spare = np.setdiff1d(np.flatnonzero(equal != np.arange(len(equal))), dead)
-            still = np.setdiff1d(still_units(readings, len(equal)), [*dead, *spare])
-            first = [*dead.tolist(), *spare.tolist(), *still.tolist()][: len(equal) - 1]
-            order = kept.get(group.key, dead, first)
-            if order is None:
-                order = eliminate(readings, len(group.units), first, advance)
-                kept.put(group.key, dead, first, order)
-            else:
-                advance(len(group.units))
-            consumers = [blocks[name] for name in group.consumers if name in blocks]
-            consumers.sort(key=lambda block: places[block.key])
-            found.append(Ordered(group, order, tuple(consumers)))
-    return tuple(found)
-
-
-def _output(opened: Opened, block: Block) -> str:
-    """The tensor that a block's linear map writes."""
-    return str(opened.model.proto.graph.node[block.nodes[0]].output[0])
-
-
-def _may_change(group: ChannelGroup, blocks: Mapping[str, Block], planning: PlanOptions) -> bool:
-    """Whether the user's globs let all change that a group runs through.
-
-    What is no block is known by the tensor that it writes.
-    """
-    names = (*group.producers, *group.consumers)
-    return all(planning.allows(blocks[name].key if name in blocks else name) for name in names)

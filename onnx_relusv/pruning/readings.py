@@ -62,6 +62,17 @@ def group_readings(
     return [one for one in left if np.any(one.units != NO_UNIT)]
 
 
+def columns_read(opened: Opened, channels: Channels, group: ChannelGroup) -> list[int]:
+    """How many columns each weight has that reads a group's units, once for each of its groups."""
+    blocks = {block.nodes[0]: block.geometry for block in opened.blocks}
+    found: list[int] = []
+    for axis in channels.consumed:
+        if np.any(_local(axis.units, group) != NO_UNIT):
+            own = blocks.get(axis.node)
+            found += [len(axis.units)] if own is None else [own.columns] * own.groups
+    return found
+
+
 def still_units(readings: Sequence[Reading], count: int) -> Units:
     """Increasing: units that are read, and never vary where they are, as far as is known.
 

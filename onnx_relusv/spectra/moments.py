@@ -1,7 +1,7 @@
 """Second moments of what blocks really see: streamed, in float64, and shrunk.
 
-Samples run through the original model; for every block input the patches of a batch are added up
-on the device.
+Samples run through the original model; for every block input the products of a batch's patches are
+added up.
 """
 
 import zlib
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv.records import Block, Floats, Moments
-from onnx_relusv.runtime.moment_kernels import moments_kernel
-from onnx_relusv.runtime.session import CPU, Session, as_array, on_device
+from onnx_relusv.runtime.moment_kernels import patches_kernel
+from onnx_relusv.runtime.session import Session, as_array
 from onnx_relusv.samples import Batch, Samples
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
+from onnx_relusv.spectra.product_sums import ProductSums
 from onnx_relusv.spectra.sampling import Sampling
 
 # Of the mean square: above the rounding of float64 sums, below anything that matters.
@@ -58,7 +59,7 @@ def measure_moments(
 
 
 class _Sum:
-    """The running sums of one block's input, on the session's device."""
+    """The running sums of one block's input."""
 
     def __init__(self, block: Block, samples: int, seed: int, session: Session) -> None:
         geometry = block.geometry
@@ -66,34 +67,20 @@ class _Sum:
         self._is_conv = geometry.kind == "conv"
         self._sampling = Sampling(block, samples)
         self._rng = np.random.default_rng([seed, zlib.crc32(repr(moments_key(block)).encode())])
-        self._rows = 0
-        shape = (geometry.groups, geometry.columns)
-        self._total = np.zeros((*shape, geometry.columns))
-        self._sum = np.zeros((*shape, 1))
-        # On the CPU these are the arrays themselves.
-        self._values = {
-            "total": on_device(self._total, self._provider),
-            "sum": on_device(self._sum, self._provider),
-        }
+        self._sums = ProductSums(geometry.groups, geometry.columns, 0, self._provider)
 
     def add(self, values: Any, batch: Batch) -> None:
         """Adds the real samples of a batch; `values` is an OrtValue."""
         shape = tuple(values.shape())
         draw = self._sampling.draw(shape, batch.count, batch.size, self._rng)
-        kernel = moments_kernel(self._provider, self._is_conv, values.element_type())
-        # The sums are added to where they are: they are the largest thing here.
-        into = {f"new_{name}": value for name, value in self._values.items()}
-        kernel.run_on_device({"x": values, **self._values, **draw.feeds}, list(into), into)
-        self._rows += draw.rows
+        kernel = patches_kernel(self._provider, self._is_conv, values.element_type())
+        z = as_array(kernel.run_on_device({"x": values, **draw.feeds}, ["z"])["z"])
+        self._sums.add(z, z[:, :, :0])
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk; the sums are used up."""
-        total, mean = self._total, self._sum[:, :, 0]
-        if self._provider != CPU:
-            total, mean = as_array(self._values["total"]), as_array(self._values["sum"])[:, :, 0]
-        self._values = {}
-        total /= self._rows
-        return _shrunk_in_place(mean / self._rows, total, self._rows, samples)
+        mean, second, _, _ = self._sums.means()
+        return _shrunk_in_place(mean, second, self._sums.rows, samples)
 
 
 def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Moments:

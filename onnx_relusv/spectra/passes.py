@@ -14,12 +14,12 @@ from onnx_relusv.samples import Samples
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.sampling import Sampling
 
-LARGEST_BATCH = 64
+LARGEST_BATCH = 128
 _FLOAT32, _FLOAT64 = 4, 8
 # The values that are read out, and about as much that the model holds on the way to them.
 _VALUES = 2 * _FLOAT32
-# A column's numbers: in the model's type, in float64, and turned for the product.
-_COLUMNS = _FLOAT32 + 2 * _FLOAT64
+# A column's numbers: gathered, as a patch, and in float64 for the product.
+_COLUMNS = 2 * _FLOAT32 + _FLOAT64
 # The share of a budget that a batch may take.
 _BATCH_SHARE = 3
 

@@ -10,7 +10,7 @@ from math import ceil, prod
 import numpy as np
 
 from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
-from onnx_relusv.records import Block, ReadOnlyArrays
+from onnx_relusv.records import Block, Geometry, ReadOnlyArrays
 
 ROWS_PER_COLUMN = 16
 FEWEST_ROWS = 20_000
@@ -21,7 +21,7 @@ class Draw(ReadOnlyArrays):
     """The patches that are taken of a batch.
 
     Attributes:
-        feeds: A kernel's geometry inputs.
+        feeds: A kernel's geometry inputs for the whole block.
         rows: How many patches they take.
         places: Conv: output positions, the same of every sample; otherwise rows of the input
             flattened to (rows, columns).
@@ -58,31 +58,16 @@ class Sampling:
             size: How many samples the batch has.
             rng: Draws positions.
         """
-        if self._geometry.kind == "conv":
-            return self._conv_draw(shape, real, rng)
-        available = prod(shape[:-1]) * real // size
-        rows = min(available, real * self.rows_per_sample)
-        index = np.sort(rng.permutation(available)[:rows])
-        feeds = {"index": index, "shape": np.array([1, -1, self._geometry.columns])}
-        return Draw(feeds, rows, index)
-
-    def _conv_draw(self, shape: tuple[int, ...], samples: int, rng: np.random.Generator) -> Draw:
-        geometry, lengths = self._geometry, shape[2:]
-        axes = len(lengths)
-        pads = explicit_pads(geometry, lengths)
-        all_positions = prod(output_lengths(geometry, lengths))
-        count = min(all_positions, self.rows_per_sample)
-        positions = np.sort(rng.choice(all_positions, count, replace=False))
-        channels = geometry.in_channels // geometry.groups
-        taps = prod(geometry.kernel)
-        feeds = {
-            "count": np.array([samples]),
-            "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
-            "index": patch_index(geometry, lengths, positions).reshape(-1),
-            "split": np.array([0, geometry.groups, channels, taps, count]),
-            "shape": np.array([geometry.groups, geometry.columns, -1]),
-        }
-        return Draw(feeds, count * samples, positions)
+        geometry = self._geometry
+        if geometry.kind == "conv":
+            available = prod(output_lengths(geometry, shape[2:]))
+            count = min(available, self.rows_per_sample)
+            rows = count * real
+        else:
+            available = prod(shape[:-1]) * real // size
+            rows = count = min(available, real * self.rows_per_sample)
+        places = np.sort(rng.choice(available, count, replace=False))
+        return Draw(patch_feeds(geometry, shape, real, places), rows, places)
 
     def answers(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
         """What a tensor of the shape of the block's answer holds for the patches of a draw.
@@ -101,3 +86,29 @@ class Sampling:
         flat = values[:real].reshape(real, geometry.groups, geometry.rows, -1)
         picked = flat[..., draw.places]
         return np.asarray(picked.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, geometry.rows))
+
+
+def patch_feeds(
+    geometry: Geometry, shape: tuple[int, ...], real: int, places: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A kernel's geometry inputs.
+
+    Args:
+        geometry: Of the block.
+        shape: Of its input, of a batch.
+        real: How many samples of the batch count.
+        places: As of a `Draw`.
+    """
+    if geometry.kind != "conv":
+        return {"index": places, "shape": np.array([1, -1, geometry.columns])}
+    lengths = shape[2:]
+    axes = len(lengths)
+    pads = explicit_pads(geometry, lengths)
+    channels, taps = geometry.in_channels // geometry.groups, prod(geometry.kernel)
+    return {
+        "count": np.array([real]),
+        "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
+        "index": patch_index(geometry, lengths, places).T.reshape(-1),
+        "split": np.array([0, geometry.groups, channels, len(places), taps]),
+        "shape": np.array([geometry.groups, -1, geometry.columns]),
+    }

@@ -4,11 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_relusv.records import Block, LinearMap, ReadOnlyArrays
-from onnx_relusv.runtime.refine_kernels import rows_kernel
-from onnx_relusv.runtime.session import as_value
-from onnx_relusv.spectra.sampling import Sampling
-from onnx_relusv.spectra.target_moments import Seen
+from onnx_relusv.records import ReadOnlyArrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,52 +27,35 @@ class Rows(ReadOnlyArrays):
         """How many."""
         return int(self.z.shape[1])
 
+    @property
+    def missing(self) -> np.ndarray:
+        """(groups, n, rows) float32: what is left for the block itself to answer."""
+        return self.target if self.shift is None else self.target - self.shift
+
     def at(self, places: np.ndarray) -> "Rows":
         """Some of them, in the order in which they are named."""
         shift = None if self.shift is None else self.shift[:, places]
         return Rows(self.z[:, places], self.target[:, places], shift)
 
 
-class TargetRows:
-    """Collects patches with their targets, batch by batch.
+class CollectedRows:
+    """Rows that are kept in memory, batch by batch."""
 
-    Args:
-        block: The block.
-        linear: Its linear map.
-        samples: How many samples there are in all.
-        most: About how many patches are taken of them.
-    """
+    def __init__(self) -> None:
+        self._parts: list[Rows] = []
 
-    def __init__(self, block: Block, linear: LinearMap, samples: int, most: int) -> None:
-        self._is_conv = block.geometry.kind == "conv"
-        self._sampling = Sampling(block, samples, most)
-        self._weight = linear.weight.astype(np.float32)
-        groups, rows, _ = linear.weight.shape
-        self._bias = linear.bias.reshape(groups, rows, 1).astype(np.float32)
-        self._z: list[np.ndarray] = []
-        self._target: list[np.ndarray] = []
-        self._shift: list[np.ndarray] = []
-
-    def add(self, seen: Seen, rng: np.random.Generator, provider: str) -> None:
-        """Adds patches of the real samples of a batch."""
-        draw = self._sampling.draw(seen.delivered.shape, seen.real, seen.size, rng)
-        values = {"x": as_value(seen.delivered), "y": as_value(seen.original)}
-        kernel = rows_kernel(provider, self._is_conv, values["x"].element_type())
-        found = kernel.run_on_device(
-            {**values, "weight": self._weight, "bias": self._bias, **draw.feeds}, ["z", "target"]
-        )
-        target = found["target"].numpy()
-        if seen.shortcut is not None:
-            exact, delivered = (
-                self._sampling.answers(values, draw, seen.real).astype(np.float32)
-                for values in seen.shortcut
-            )
-            target = target + exact
-            self._shift.append(delivered)
-        self._z.append(found["z"].numpy())
-        self._target.append(target)
+    def add(self, rows: Rows, most: int, rng: np.random.Generator) -> None:
+        """Adds rows of a batch, or where there are more of them than `most`, so many of them."""
+        if rows.count > most:
+            rows = rows.at(np.sort(rng.choice(rows.count, most, replace=False)))
+        self._parts.append(rows)
 
     def rows(self) -> Rows:
-        """All of them; one at least was added."""
-        shift = np.concatenate(self._shift, axis=1) if self._shift else None
-        return Rows(np.concatenate(self._z, axis=1), np.concatenate(self._target, axis=1), shift)
+        """All of them; some were added. They are kept here no longer."""
+        parts, self._parts = self._parts, []
+        shifts = [part.shift for part in parts if part.shift is not None]
+        return Rows(
+            np.concatenate([part.z for part in parts], axis=1),
+            np.concatenate([part.target for part in parts], axis=1),
+            np.concatenate(shifts, axis=1) if shifts else None,
+        )

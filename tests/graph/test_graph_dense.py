@@ -31,7 +31,6 @@ def other_values(block: Block, *, biased: bool = True, seed: int = 7) -> Factors
         rank=geometry.largest_rank,
         matrices=(normal(*shape, seed=seed, dtype=np.float64),),
         bias=bias if biased else np.zeros_like(bias),
-        level=0.0,
     )
 
 

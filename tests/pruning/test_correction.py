@@ -98,7 +98,6 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
             rank=rank,
             matrices=(left.weight,),
             bias=left.bias,
-            level=0.0,
             kept=now.kept,
         )
         restored = replace(fitted, factors={**fitted.factors, block.key: back})

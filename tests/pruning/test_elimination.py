@@ -176,9 +176,3 @@ def test_without_consumers_all_are_free() -> None:
     found = eliminate([], 4)
     np.testing.assert_array_equal(found.order, range(4))
     np.testing.assert_array_equal(found.levels, np.zeros(5))
-
-
-def test_every_unit_is_told() -> None:
-    steps: list[int] = []
-    eliminate([reading(range(5), np.random.default_rng(0))], 5, advance=steps.append)
-    assert sum(steps) == 5

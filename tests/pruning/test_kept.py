@@ -35,7 +35,7 @@ def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.M
     model = replace(opened_graph(GRAPHS[name], tmp_path), cache=Cache(tmp_path / "cache"))
     first = offered(model)
     assert first.group_curves
-    monkeypatch.setattr(planning, "eliminate", refuse)
+    monkeypatch.setattr(orders, "eliminate", refuse)
     monkeypatch.setattr(curves, "_without", refuse)
     second = offered(model)
     assert second.group_curves == first.group_curves
@@ -48,6 +48,6 @@ def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.M
 def test_another_seed_finds_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(opened_graph(GRAPHS["chain"], tmp_path), cache=Cache(tmp_path / "cache"))
     offered(model)
-    monkeypatch.setattr(planning, "eliminate", refuse)
+    monkeypatch.setattr(orders, "eliminate", refuse)
     with pytest.raises(AssertionError, match="it was known"):
         offered(replace(model, options=replace(model.options, seed=99)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from onnx_relusv.runtime.refine_kernels import scores_kernel
+from onnx_relusv.runtime.refine_kernels import score_error_kernel, score_slope_kernel
 from onnx_relusv.runtime.session import CPU
 
 # Float32 sums of hundreds of numbers around 1.
@@ -22,16 +22,20 @@ def feeds(
     return {
         "z": drawn(1, count, columns),
         "target": drawn(1, count, rows, size=scale),
-        "map": drawn(1, columns, rows, size=scale),
+        "map": drawn(1, rows, columns, size=scale),
         "bias": drawn(1, 1, rows, size=scale),
     }
 
 
+def answers(values: dict[str, np.ndarray]) -> np.ndarray:
+    return values["z"] @ values["map"].transpose(0, 2, 1) + values["bias"]
+
+
 def divergence(values: dict[str, np.ndarray]) -> float:
     """The sum over rows of sum p log(p / q), in float64."""
-    z, target, turned, bias = (values[n].astype(float) for n in ("z", "target", "map", "bias"))
+    z, target, own, bias = (values[n].astype(float) for n in ("z", "target", "map", "bias"))
     p = scipy.special.log_softmax(target, axis=2)
-    q = scipy.special.log_softmax(z @ turned + bias, axis=2)
+    q = scipy.special.log_softmax(z @ own.transpose(0, 2, 1) + bias, axis=2)
     return float((np.exp(p) * (p - q)).sum())
 
 
@@ -51,11 +55,11 @@ def slope(values: dict[str, np.ndarray], name: str, step: float = 1e-5) -> np.nd
 @pytest.mark.parametrize("count", [1, 3, 200])
 def test_the_loss_is_the_divergence(count: int) -> None:
     values = feeds(count)
-    found = scores_kernel(CPU).run(values, ["loss"])["loss"]
+    found = score_error_kernel(CPU).run(values)["loss"]
     assert found.shape == ()
     assert float(found) == pytest.approx(divergence(values), rel=ROUNDING)
     # It is not symmetric: from the target's shares to its own, and not the other way round.
-    own = (values["z"] @ values["map"] + values["bias"]).astype(np.float32)
+    own = answers(values).astype(np.float32)
     turned = {**values, "target": own, "map": np.zeros_like(values["map"])}
     turned["bias"] = values["target"][:, :1]
     if count == 1:
@@ -65,7 +69,7 @@ def test_the_loss_is_the_divergence(count: int) -> None:
 @pytest.mark.parametrize("count", [1, 20])
 def test_slopes_are_derivatives(count: int) -> None:
     values = feeds(count)
-    found = scores_kernel(CPU).run(values, ["map_slope", "bias_slope"])
+    found = score_slope_kernel(CPU).run(values)
     for name in ("map", "bias"):
         expected = slope(values, name)
         assert found[f"{name}_slope"].shape == values[name].shape
@@ -76,11 +80,11 @@ def test_slopes_are_derivatives(count: int) -> None:
 
 def test_the_right_answer_has_neither_loss_nor_slope() -> None:
     values = feeds(30)
-    own = values["z"].astype(float) @ values["map"] + values["bias"]
+    own = answers({name: each.astype(float) for name, each in values.items()})
     # What all scores of a row have in common does not count.
     common = np.random.default_rng(0).standard_normal((1, 30, 1))
     values["target"] = (own + 5 * common).astype(np.float32)
-    found = scores_kernel(CPU).run(values, ["loss", "map_slope", "bias_slope"])
+    found = score_error_kernel(CPU).run(values) | score_slope_kernel(CPU).run(values)
     assert abs(float(found["loss"])) < 1e-5  # 30 sums of float32 logarithms
     assert max(np.abs(found[f"{name}_slope"]).max() for name in ("map", "bias")) < 1e-5
 
@@ -89,6 +93,6 @@ def test_large_scores_stay_finite() -> None:
     """A plain exponential of these overflows."""
     values = feeds(20, scale=200.0)
     assert np.abs(values["target"]).max() > 150
-    found = scores_kernel(CPU).run(values, ["loss", "map_slope", "bias_slope"])
+    found = score_error_kernel(CPU).run(values) | score_slope_kernel(CPU).run(values)
     assert all(np.isfinite(each).all() for each in found.values())
     assert float(found["loss"]) == pytest.approx(divergence(values), rel=ROUNDING)

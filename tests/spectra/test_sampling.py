@@ -7,7 +7,7 @@ from graphs import evaluated
 from onnx import TensorProto
 
 from onnx_relusv.records import Block, Floats
-from onnx_relusv.runtime.refine_kernels import rows_kernel
+from onnx_relusv.runtime.moment_kernels import patches_kernel
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra import sampling
 from onnx_relusv.spectra.sampling import Draw, Sampling
@@ -35,11 +35,8 @@ def inputs(item: Block, seed: int = 0) -> np.ndarray:
 def patches(item: Block, x: np.ndarray, draw: Draw) -> Floats:
     """(groups, patches, columns), as a kernel takes them."""
     geometry = item.geometry
-    kernel = rows_kernel(CPU, geometry.kind == "conv", TensorProto.FLOAT)
-    weight = np.zeros((geometry.groups, 1, geometry.columns), np.float32)
-    bias = np.zeros((geometry.groups, 1, 1), np.float32)
-    found = kernel.run({"x": x, "y": x, "weight": weight, "bias": bias, **draw.feeds}, ["z"])
-    return found["z"].astype(np.float64)
+    kernel = patches_kernel(CPU, geometry.kind == "conv", TensorProto.FLOAT)
+    return kernel.run({"x": x, **draw.feeds})["z"].astype(np.float64)
 
 
 @pytest.mark.parametrize("most", [None, 12])

@@ -1,4 +1,4 @@
-"""Rows and moments for a fit against numpy, with shortcuts and without."""
+"""Rows and moments for a fit against numpy: with shortcuts, and of what is left of a block."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,14 @@ import pytest
 from examples import block, conv, gemm, linear_map, matmul
 from graphs import evaluated
 
+from onnx_relusv.decisions import Kept
 from onnx_relusv.records import Block, Floats, LinearMap
+from onnx_relusv.reduction import kept_columns, kept_rows
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra.target_moments import Seen, TargetMoments, TargetSums
-from onnx_relusv.spectra.target_rows import Rows, TargetRows
+from onnx_relusv.spectra.product_sums import ProductSums
+from onnx_relusv.spectra.target_moments import Seen, TargetMoments, target_moments
+from onnx_relusv.spectra.target_rows import CollectedRows, Rows
+from onnx_relusv.target_patches import TargetPatches
 
 BLOCKS = {
     "gemm": block(gemm(6, 4)),
@@ -85,11 +89,19 @@ def expected(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> dict[str, 
     return found
 
 
-def collected(item: Block, linear: LinearMap, seen: Sequence[Seen], most: int) -> Rows:
-    rows, rng = TargetRows(item, linear, SAMPLES, most), np.random.default_rng(3)
+def collected(
+    item: Block,
+    linear: LinearMap,
+    seen: Sequence[Seen],
+    most: int | None = None,
+    kept: Kept | None = None,
+) -> Rows:
+    taken, rng = TargetPatches(item, linear, kept, SAMPLES, CPU, most), np.random.default_rng(3)
+    found = CollectedRows()
     for each in seen:
-        rows.add(each, rng, CPU)
-    return rows.rows()
+        rows = taken.of(each, rng)
+        found.add(rows, rows.count, rng)
+    return found.rows()
 
 
 @pytest.mark.parametrize("shortcut", [False, True])
@@ -98,7 +110,7 @@ def test_all_rows(name: str, shortcut: bool) -> None:
     item = BLOCKS[name]
     linear = linear_map(item.geometry, np.random.default_rng(1))
     seen = batches(item, shortcut=shortcut)
-    rows, exact = collected(item, linear, seen, 10**6), expected(item, linear, seen)
+    rows, exact = collected(item, linear, seen), expected(item, linear, seen)
     np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
     target = exact["target"] + exact.get("exact", 0)
     # Float32 sums of at most 24 products of numbers around 1.
@@ -106,8 +118,10 @@ def test_all_rows(name: str, shortcut: bool) -> None:
     assert rows.count == exact["z"].shape[1]
     if shortcut:
         np.testing.assert_array_equal(rows.shift, exact["delivered"].astype(np.float32))
+        np.testing.assert_array_equal(rows.missing, rows.target - rows.shift)
     else:
         assert rows.shift is None
+        assert rows.missing is rows.target
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -115,8 +129,13 @@ def test_some_rows_are_rows_of_all(name: str) -> None:
     item = BLOCKS[name]
     linear = linear_map(item.geometry, np.random.default_rng(1))
     seen = batches(item, shortcut=True)
-    some, all_rows = (collected(item, linear, seen, most) for most in (10, 10**6))
+    some, all_rows = (collected(item, linear, seen, most) for most in (10, None))
     assert some.count == min(10, all_rows.count)
+    same_rows(some, all_rows)
+
+
+def same_rows(some: Rows, all_rows: Rows) -> None:
+    """Whether they are different rows of all."""
     assert some.shift is not None
     assert all_rows.shift is not None
     places = [int(np.argmin(np.abs(all_rows.z[0] - row).sum(axis=1))) for row in some.z[0]]
@@ -126,11 +145,58 @@ def test_some_rows_are_rows_of_all(name: str) -> None:
     np.testing.assert_allclose(some.target, all_rows.target[:, places], rtol=0, atol=1e-5)
 
 
+def test_no_more_are_kept_of_a_batch_than_wanted() -> None:
+    item = BLOCKS["conv"]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    taken, rng = TargetPatches(item, linear, None, SAMPLES, CPU), np.random.default_rng(3)
+    found, everything = CollectedRows(), CollectedRows()
+    for each in batches(item, shortcut=True):
+        rows = taken.of(each, rng)
+        found.add(rows, 5, rng)
+        everything.add(rows, rows.count, rng)
+    some = found.rows()
+    assert some.count == 15
+    same_rows(some, everything.rows())
+
+
+LEFT = {
+    "gemm": Kept(inputs=np.array([0, 2, 5]), outputs=np.array([1, 3])),
+    "matmul": Kept(inputs=np.array([1]), outputs=np.array([0, 1, 2])),
+    "conv": Kept(inputs=np.array([0, 2]), outputs=np.array([3])),
+    "conv, groups": Kept(inputs=np.array([1]), outputs=np.array([0, 2, 4, 5])),
+    "conv, 1-D": Kept(inputs=np.array([2]), outputs=np.array([0, 3])),
+}
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_what_is_left_sees_and_answers_the_kept_channels_alone(name: str, shortcut: bool) -> None:
+    item, left = BLOCKS[name], LEFT[name]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    seen = batches(item, shortcut=shortcut)
+    whole = collected(item, linear, seen)
+    found = collected(item, linear, seen, kept=left)
+    columns, rows = kept_columns(item.geometry, left), kept_rows(item.geometry, left)
+    np.testing.assert_array_equal(found.z, whole.z[:, :, columns])
+    for own, everything in ((found.target, whole.target), (found.shift, whole.shift)):
+        if everything is None:
+            assert own is None
+            continue
+        assert own is not None
+        # The answers' products are summed up in another order.
+        for group, places in enumerate(rows):
+            wanted = everything[group][:, places]
+            np.testing.assert_allclose(own[group], wanted, rtol=0, atol=1e-5)
+
+
 def summed(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> TargetMoments:
-    sums, rng = TargetSums(item, linear, SAMPLES), np.random.default_rng(3)
+    geometry, rng = item.geometry, np.random.default_rng(3)
+    sums = ProductSums(geometry.groups, geometry.columns, geometry.rows, CPU)
+    taken = TargetPatches(item, linear, None, SAMPLES, CPU)
     for each in seen:
-        sums.add(each, rng, CPU)
-    return sums.means()
+        rows = taken.of(each, rng)
+        sums.add(rows.z, rows.missing)
+    return target_moments(sums)
 
 
 @pytest.mark.parametrize("shortcut", [False, True])
@@ -141,18 +207,17 @@ def test_moments(name: str, shortcut: bool) -> None:
     seen = batches(item, shortcut=shortcut)
     found, exact = summed(item, linear, seen), expected(item, linear, seen)
     z, rows = exact["z"], exact["z"].shape[1]
-    # Without the bias; behind a shortcut, what the compressed network lacks is asked for too.
-    target = exact["target"] - linear.bias.reshape(item.geometry.groups, 1, -1)
+    # Behind a shortcut, what the compressed network lacks is asked for too.
+    target = exact["target"]
     if shortcut:
-        target = target + (exact["exact"] - exact["delivered"]).astype(np.float32)
+        target = target + exact["exact"] - exact["delivered"]
     assert found.rows == rows
-    # Float64; the shift alone is rounded to float32.
-    tolerance = 1e-7 if shortcut else 1e-12
-    for value, wanted in (
-        (found.second, z.transpose(0, 2, 1) @ z / rows),
-        (found.cross, target.transpose(0, 2, 1) @ z / rows),
-        (found.mean, z.mean(axis=1)),
-        (found.target, target.mean(axis=1)),
+    # Answers are rounded to float32, as the network itself rounds them; the rest is float64.
+    for value, wanted, tolerance in (
+        (found.second, z.transpose(0, 2, 1) @ z / rows, 1e-12),
+        (found.mean, z.mean(axis=1), 1e-12),
+        (found.cross, target.transpose(0, 2, 1) @ z / rows, 1e-5),
+        (found.target, target.mean(axis=1), 1e-5),
     ):
         np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
 
@@ -161,7 +226,7 @@ def test_half_precision_is_measured_in_float32_and_float64() -> None:
     item = BLOCKS["conv"]
     linear = linear_map(item.geometry, np.random.default_rng(1))
     seen = batches(item, shortcut=True, dtype=np.float16)
-    rows, exact = collected(item, linear, seen, 10**6), expected(item, linear, seen)
+    rows, exact = collected(item, linear, seen), expected(item, linear, seen)
     np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
     np.testing.assert_allclose(rows.target, exact["target"] + exact["exact"], rtol=0, atol=1e-5)
     found = summed(item, linear, seen)
