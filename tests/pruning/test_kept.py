@@ -13,7 +13,7 @@ from onnx_relusv.decisions import Budgets
 from onnx_relusv.opened import Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Silent
-from onnx_relusv.pruning import curves, planning
+from onnx_relusv.pruning import curves, orders, planning
 from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.rows import measure_blocks
 
