@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, stats
+from scipy import sparse
 
 from onnx_relusv.records import Floats
 from onnx_relusv.traces import Truths
@@ -27,6 +27,9 @@ def auroc(scores: Floats, wrong: Truths) -> float:
     Returns:
         Probability that a wrong answer scores above a right one, ties counting half.
     """
+    # It takes as long to load as all the rest, and only traces need it.
+    from scipy import stats
+
     wrongs = int(wrong.sum())
     ranks = stats.rankdata(scores)[wrong]
     return float((ranks.sum() - wrongs * (wrongs + 1) / 2) / (wrongs * (len(wrong) - wrongs)))

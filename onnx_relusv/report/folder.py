@@ -1,4 +1,8 @@
-"""A report as a folder: report.json for machines and report.html for people."""
+"""A report as a folder: report.json for machines and report.html for people.
+
+Pages are imported where one is made: matplotlib takes a third of a second to load, and most runs
+draw nothing.
+"""
 
 from pathlib import Path
 
@@ -10,16 +14,9 @@ from onnx_relusv.report.data import (
     inspection_data,
     write_json,
 )
-from onnx_relusv.report.html import (
-    comparison_html,
-    compression_html,
-    inspection_html,
-    write_html,
-)
+from onnx_relusv.report.files import write_text
 from onnx_relusv.report.sweep_data import sweep_data
-from onnx_relusv.report.sweep_html import sweep_html
 from onnx_relusv.report.trace_data import trace_data
-from onnx_relusv.report.trace_html import trace_html
 from onnx_relusv.results import Comparison, Compression, Inspection
 from onnx_relusv.sweeps import Sweep
 from onnx_relusv.traces import Trace
@@ -31,6 +28,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
+    from onnx_relusv.report.html import inspection_html
+
     _write(inspection_data(inspection), inspection_html(inspection), folder)
 
 
@@ -40,6 +39,8 @@ def write_compression(compression: Compression, folder: Path) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
+    from onnx_relusv.report.html import compression_html
+
     _write(compression_data(compression), compression_html(compression), folder)
 
 
@@ -49,6 +50,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
+    from onnx_relusv.report.html import comparison_html
+
     _write(comparison_data(comparison), comparison_html(comparison), folder)
 
 
@@ -58,6 +61,8 @@ def write_trace(trace: Trace, folder: Path) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
+    from onnx_relusv.report.trace_html import trace_html
+
     _write(trace_data(trace), trace_html(trace), folder)
 
 
@@ -67,6 +72,8 @@ def write_sweep(sweep: Sweep, folder: Path) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
+    from onnx_relusv.report.sweep_html import sweep_html
+
     _write(sweep_data(sweep), sweep_html(sweep), folder)
 
 
@@ -76,4 +83,4 @@ def _write(data: Data, page: str, folder: Path) -> None:
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made ({error.strerror}).") from error
     write_json(data, folder / "report.json")
-    write_html(page, folder / "report.html")
+    write_text(page, folder / "report.html")

@@ -9,8 +9,7 @@ from onnx_relusv.report.formatting import (
     printable,
     ranges_text,
 )
-from onnx_relusv.report.page import Heading, Picture, Section, Table
-from onnx_relusv.report.picture_sections import MOST_OPEN
+from onnx_relusv.report.page import MOST_OPEN, Heading, Picture, Section, Table
 from onnx_relusv.report.strips import strip_svg
 from onnx_relusv.report.summary import Fact
 from onnx_relusv.results import ChannelRefusal, GroupRow

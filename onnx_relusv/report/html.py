@@ -1,7 +1,5 @@
 """Reports as HTML pages, each of them one file that loads nothing from anywhere."""
 
-from pathlib import Path
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from onnx_relusv.report.certificate_sections import certificate_sections
@@ -23,7 +21,6 @@ from onnx_relusv.report.columns import (
     WHY,
     filled,
 )
-from onnx_relusv.report.files import write_text
 from onnx_relusv.report.formatting import change_text, printable
 from onnx_relusv.report.group_sections import (
     channel_refusals_section,
@@ -133,15 +130,6 @@ def comparison_html(comparison: Comparison) -> str:
             command=printable(comparison.provenance.command),
         )
     )
-
-
-def write_html(text: str, path: Path) -> None:
-    """Writes a page; an existing file stays untouched unless all of it is written.
-
-    Raises:
-        UsageError: The file cannot be written there.
-    """
-    write_text(text, path)
 
 
 def render(page: Page) -> str:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from onnx_relusv.report.summary import Fact
 
+# Up to here pictures are open; a longer grid would push the rest of the page out of reach.
+MOST_OPEN = 24
+
 
 @dataclass(frozen=True)
 class Heading:

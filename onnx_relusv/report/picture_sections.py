@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 
 from onnx_relusv.report.formatting import printable
-from onnx_relusv.report.page import Picture, Section
+from onnx_relusv.report.page import MOST_OPEN, Picture, Section
 from onnx_relusv.report.plots import bytes_svg, spectrum_svg
 from onnx_relusv.results import BlockRow
-
-# Up to here the spectra are open; a longer grid would push the rest of the page out of reach.
-MOST_OPEN = 24
 
 
 def bytes_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:

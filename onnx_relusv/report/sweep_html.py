@@ -4,9 +4,9 @@ from onnx_relusv.report.formatting import printable
 from onnx_relusv.report.html import render
 from onnx_relusv.report.page import Page
 from onnx_relusv.report.sections import models_section, provenance_section
+from onnx_relusv.report.sweep_pictures import curves_section
 from onnx_relusv.report.sweep_sections import (
     commands_section,
-    curves_section,
     missed_section,
     points_section,
 )

@@ -1,8 +1,7 @@
 """The pictures of a trace's page; a section with nothing to show is left out."""
 
 from onnx_relusv.report.formatting import percent_text, printable
-from onnx_relusv.report.page import Picture, PictureRow, Section
-from onnx_relusv.report.picture_sections import MOST_OPEN
+from onnx_relusv.report.page import MOST_OPEN, Picture, PictureRow, Section
 from onnx_relusv.report.trace_plots import TAIL, areas_svg, distribution_svg
 from onnx_relusv.report.trace_sections import QUANTITIES
 from onnx_relusv.traces import BlockTrace, Separation, Trace

@@ -10,11 +10,11 @@ from swept import swept
 from traced import trace_of
 
 from onnx_relusv.report import picture_sections
+from onnx_relusv.report.folder import write_inspection
 from onnx_relusv.report.html import (
     comparison_html,
     compression_html,
     inspection_html,
-    write_html,
 )
 from onnx_relusv.report.sweep_html import sweep_html
 from onnx_relusv.report.trace_html import trace_html
@@ -185,6 +185,6 @@ def test_a_page_is_the_same_every_time(compression: Compression) -> None:
 
 
 def test_a_page_is_written_whole(inspection: Inspection, tmp_path: Path) -> None:
-    page = inspection_html(inspection)
-    write_html(page, tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    write_inspection(inspection, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page == inspection_html(inspection)
