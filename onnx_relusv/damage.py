@@ -61,7 +61,7 @@ def damage_curves(
         for block in blocks
     }
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
-    few = _thinned(opened, samples, tries)
+    few = thinned(opened, samples, tries)
     # Nobody knows what somebody else's code depends on.
     kept = opened.cache if measure is None or measure.metric is None else NO_CACHE
 
@@ -96,7 +96,7 @@ def damage_curves(
         return probe(opened, few, blocks, {}, examine, advance, known=known, measure=measure)
 
 
-def _thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
+def thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
     """As many samples as tries may cost, evenly taken: a try is half a pass, on average."""
     assert opened.samples is not None  # these are a part of them
     affordable = int(2 * _MOST_PASSES * opened.samples.count / max(tries, 1))

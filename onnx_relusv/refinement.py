@@ -1,46 +1,28 @@
 """ReLU-aware refinement: factors that are right behind the activation, not only before it.
 
-A regression minimises the error of Lz + b' against Wx + b. What the next layers see is behind phi,
-where an error on an inactive unit is nothing, and where the consumers of a unit decide how much
-the rest counts:
-
-    E e'Se,    e = phi(Lz + b' + s') - phi(Wx + b + s),
-
-S the consumers' Gram matrix or the identity, s and s' what shortcuts add. It is the objective of
-Zhang, Zou, He, Sun (2015), equation 8, with S; it is descended by Adam (Kingma, Ba, 2015) on the
-factors and the bias, over rows that are drawn from all batches. From time to time rows that no step
-saw are looked at, and the factors that are best on them are kept; the start is among them.
-
-Where a block's answers are class scores, their squared error is not what counts: there the
-Kullback-Leibler divergence of softmax(Lz + b') from softmax(Wx + b) is descended in its place. What
-all scores of a sample have in common is nothing to a softmax, so steps carry it anywhere; it is put
-back afterwards (common_shift).
+A regression minimises the error of Lz + b' against Wx + b. What the next layers see is behind the
+activation, where an error on an inactive unit is nothing, and where the consumers of a unit decide
+how much the rest counts. Objectives say how much (own_answers; reproduction, where units are
+removed); they are descended by Adam (Kingma, Ba, 2015) on the factors and the bias, over rows that
+are drawn from all batches. From time to time rows that no step saw are looked at, and the factors
+that are best on them are kept; the start is among them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv import forms
 from onnx_relusv.balance import balanced
-from onnx_relusv.common_shift import levelled
 from onnx_relusv.decisions import Factors
+from onnx_relusv.objectives import ROWS_A_STEP, Objective
 from onnx_relusv.progress import Advance, unseen
-from onnx_relusv.records import Activation, Floats, Geometry, ReadOnlyArrays
-from onnx_relusv.runtime.refine_kernels import (
-    error_kernel,
-    score_error_kernel,
-    score_slope_kernel,
-    slope_kernel,
-)
-from onnx_relusv.runtime.session import Session
+from onnx_relusv.records import Floats, Geometry
 from onnx_relusv.spectra.target_rows import Rows
 
-_ROWS_A_STEP = 1024
 # How often the rows that no step saw are looked at, and how many steps are taken before each look.
 # A number of epochs would take fewer steps the fewer rows there are, and it is steps that it needs.
 LOOKS = 16
@@ -49,103 +31,6 @@ _STEPS_A_LOOK = 12
 _STEP = 1.5e-2
 _MOMENTUM, _MEMORY = 0.9, 0.99
 _TINY = 1e-30
-# Beside what an error of float32 makes of targets. Of less than this there is nothing to refine.
-_ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
-
-
-class _Kernels(NamedTuple):
-    """What computes one thing, of answers and of class scores."""
-
-    of_answers: Callable[..., Session]
-    of_scores: Callable[[str], Session]
-
-
-_JUDGING = _Kernels(error_kernel, score_error_kernel)
-_SLOPING = _Kernels(slope_kernel, score_slope_kernel)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Objective(ReadOnlyArrays):
-    """E e'Se over rows, or the divergence of class scores, for factors of a block.
-
-    Attributes:
-        geometry: The block's.
-        activation: What is behind the block's answer, or behind the sum that it goes into.
-        importance: (out, out) float64 S; None for the identity.
-        provider: Execution provider.
-        scores: Whether the answers are class scores, which are compared behind a softmax. The
-            block then has one group, no activation, and no shortcut.
-    """
-
-    geometry: Geometry
-    activation: Activation
-    importance: Floats | None
-    provider: str
-    scores: bool = False
-
-    def value(self, factors: Factors, rows: Rows) -> float:
-        """The mean of e'Se, or of the divergences in nats."""
-        starts = range(0, rows.count, _ROWS_A_STEP)
-        total = sum(
-            float(self._run(factors, rows, slice(start, start + _ROWS_A_STEP), _JUDGING)["loss"])
-            for start in starts
-        )
-        return total / max(rows.count, 1)
-
-    def rounding(self, rows: Rows) -> float:
-        """A value that rounding alone can make."""
-        target = rows.target.astype(np.float64)
-        if self.scores:
-            return _ROUNDINGS * float(np.mean(np.abs(target).max(axis=2)))
-        return _ROUNDINGS**2 * float(np.mean(np.sum(target**2, axis=(0, 2))))
-
-    def slope(self, factors: Factors, rows: Rows, chosen: slice) -> tuple[np.ndarray, Floats]:
-        """Half the derivative of the mean over some rows, with respect to L and b'.
-
-        Of divergences it is the derivative itself.
-
-        Returns:
-            (groups, rows, columns) float32 and (out,) float64.
-        """
-        found = self._run(factors, rows, chosen, _SLOPING)
-        count = chosen.stop - chosen.start
-        map_slope = found["map_slope"] / np.float32(count)
-        return map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / count
-
-    def _run(
-        self, factors: Factors, rows: Rows, chosen: slice, kernels: _Kernels
-    ) -> dict[str, np.ndarray]:
-        geometry, activation = self.geometry, self.activation
-        composed = forms.compose(factors.form, geometry, *_singles(factors))
-        shape = (geometry.groups, 1, geometry.rows)
-        feeds = {
-            "z": rows.z[:, chosen],
-            "target": rows.target[:, chosen],
-            "map": composed,
-            "bias": factors.bias.reshape(shape),
-        }
-        if self.scores:
-            return _run(kernels.of_scores(self.provider), feeds)
-        slopes = np.broadcast_to(activation.slopes, (geometry.out_channels,))
-        feeds["slope"] = slopes.reshape(shape)
-        if rows.shift is not None:
-            feeds["shift"] = rows.shift[:, chosen]
-        if activation.ceiling is not None:
-            feeds["ceiling"] = np.full((1, 1, 1), activation.ceiling)
-        if self.importance is not None:
-            feeds["importance"] = self.importance[None]
-        kernel = kernels.of_answers(
-            self.provider,
-            clipped=activation.ceiling is not None,
-            weighted=self.importance is not None,
-            shifted=rows.shift is not None,
-        )
-        return _run(kernel, feeds)
-
-
-def _run(kernel: Session, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    ready = {name: np.ascontiguousarray(each, np.float32) for name, each in feeds.items()}
-    return kernel.run(ready)
 
 
 def refined(
@@ -168,31 +53,32 @@ def refined(
     """
     # Steps of one length then do as much to every factor.
     even = start.with_matrices(balanced(*start.matrices))
-    best, least = start, objective.value(start, selecting)
+    others = objective.others(start, fitting, selecting)
+    best, least = start, objective.value(start, selecting, others)
     if least <= objective.rounding(selecting):
         advance(LOOKS)
         return start
     spread = float(np.std(fitting.target)) or 1.0
-    sizes = [*map(_size, even.matrices), spread]
-    optimizer = _Adam([*even.matrices, even.bias])
+    sizes = [*map(_size, even.matrices), spread, *map(_size, others)]
+    optimizer = _Adam([*even.matrices, even.bias, *others])
     steps = LOOKS * _STEPS_A_LOOK
     fitting = fitting.at(rng.permutation(fitting.count))
     parts = _parts(fitting.count, rng)
     for _ in range(LOOKS):
         for part in islice(parts, _STEPS_A_LOOK):
-            current = _with(even, optimizer.parameters)
-            map_slope, bias_slope = objective.slope(current, fitting, part)
+            current, others = _with(even, optimizer.parameters)
+            slopes = objective.slopes(current, fitting, part, others)
             share = _STEP * 0.5 * (1 + np.cos(np.pi * optimizer.steps / steps))
             optimizer.step(
-                [*_chained(current, objective.geometry, map_slope), bias_slope],
+                [*_chained(current, objective.geometry, slopes.map), slopes.bias, *slopes.others],
                 [share * size for size in sizes],
             )
-        current = _with(even, optimizer.parameters)
-        reached = objective.value(current, selecting)
+        current, others = _with(even, optimizer.parameters)
+        reached = objective.value(current, selecting, others)
         if reached < least:
             best, least = current, reached
         advance(1)
-    return levelled(best, fitting) if objective.scores and best is not start else best
+    return best if best is start else objective.settled(best, fitting)
 
 
 def _parts(count: int, rng: np.random.Generator) -> Iterator[slice]:
@@ -201,7 +87,7 @@ def _parts(count: int, rng: np.random.Generator) -> Iterator[slice]:
     Rows that stand together are read several times faster than rows from everywhere, so that it
     is the parts that come in another order every time, and not the rows within them.
     """
-    bounds = np.linspace(0, count, 1 + max(1, count // _ROWS_A_STEP)).astype(int)
+    bounds = np.linspace(0, count, 1 + max(1, count // ROWS_A_STEP)).astype(int)
     while True:
         for at in rng.permutation(len(bounds) - 1):
             yield slice(bounds[at], bounds[at + 1])
@@ -224,9 +110,11 @@ def _singles(factors: Factors) -> list[npt.NDArray[np.float32]]:
     return [matrix.astype(np.float32) for matrix in factors.matrices]
 
 
-def _with(factors: Factors, parameters: Sequence[Floats]) -> Factors:
-    *matrices, bias = parameters
-    return replace(factors.with_matrices(matrices), bias=bias)
+def _with(factors: Factors, parameters: Sequence[Floats]) -> tuple[Factors, tuple[Floats, ...]]:
+    """Moved factors, and what else is moved."""
+    count = len(factors.matrices)
+    matrices, bias, others = parameters[:count], parameters[count], tuple(parameters[count + 1 :])
+    return replace(factors.with_matrices(matrices), bias=bias), others
 
 
 def _size(values: Floats) -> float:

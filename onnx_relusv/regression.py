@@ -10,7 +10,6 @@ the metric of z, after Zhang, Zou, He, Sun, "Accelerating Very Deep Convolutiona
 Classification and Detection" (2015), section 3.2. The bias follows from the means.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from onnx_relusv.factors import double_layer
 from onnx_relusv.fitted import Change, Fitted, weighted
 from onnx_relusv.positive_definite import solved
 from onnx_relusv.records import Floats, LinearMap, Moments
-from onnx_relusv.spectra.moments import LEAST_VARIANCE, shrunk_moments
+from onnx_relusv.spectra.moments import LEAST_VARIANCE
 from onnx_relusv.spectra.target_moments import TargetMoments
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
@@ -29,33 +28,13 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 _NO_VARIANCE = 1e-76
 
 
-def regressions(
-    change: Change, towards: Floats, means: TargetMoments, samples: int, root: Floats | None
-) -> Iterator[Fitted]:
-    """The factors of M in the metric of z for every ridge, and then in that of what consumers feel.
-
-    Args:
-        change: What is wanted.
-        towards: (groups, rows, columns), what M is drawn towards, W: the block's own map, of the
-            channels that are left.
-        means: Moments of z and of the target, of these channels.
-        samples: How many independent samples the moments come from.
-        root: (out, out) upper triangular R; outputs are judged by |R(...)|. None for I, and where
-            nothing is felt but that.
-    """
-    moments = shrunk_moments(means.mean, means.second, means.rows, samples)
-    maps = [regression(towards, means, ridge) for ridge in RIDGES]
-    for each in [None] if root is None else [None, root]:
-        for linear in maps:
-            yield in_metric(change, linear, moments, each)
-
-
 def regression(towards: Floats, means: TargetMoments, ridge: float) -> LinearMap:
     """The best linear map M of z, and its bias.
 
     Args:
-        towards: What it is drawn towards.
-        means: Moments of z and of the target.
+        towards: (groups, rows, columns), what it is drawn towards, W: the block's own map, of the
+            channels that are left.
+        means: Moments of z and of the target, of these channels.
         ridge: How strongly, as a share of the mean variance of z.
     """
     maps = []
@@ -81,7 +60,7 @@ def in_metric(change: Change, linear: LinearMap, moments: Moments, root: Floats 
         change: What is wanted.
         linear: The map M.
         moments: Of its input.
-        root: As of `regressions`.
+        root: (out, out) upper triangular R; outputs are judged by |R(...)|. None for I.
     """
     form, geometry, rank = change.form, change.reduced.geometry, change.rank
     if root is None:

@@ -10,6 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv import forms
+from onnx_relusv.block_fit import is_reproduced
 from onnx_relusv.claim import Claim, Cut
 from onnx_relusv.decisions import Kept, Plan
 from onnx_relusv.errors import BudgetError, InputError
@@ -184,7 +185,8 @@ def changes_of(opened: Opened, plan: Plan) -> list[Change]:
         if choice is None and kept is None:
             continue
         layer = choice is not None and choice.action == "double_layer"
-        if not layer and kept is not None and _gets_all(block, kept, behind):
+        cut_alone = not layer and kept is not None and _gets_all(block, kept, behind)
+        if cut_alone and not is_reproduced(opened, block, kept):
             # Its rows are cut, and no more is to be done.
             continue
         geometry = reduced_geometry(block.geometry, kept)

@@ -6,7 +6,7 @@ A block of which channels are gone sees and answers nothing of them.
 import numpy as np
 
 from onnx_relusv.decisions import Kept
-from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.records import Block, Geometry, LinearMap
 from onnx_relusv.reduction import kept_outputs, kept_rows, reduced_geometry
 from onnx_relusv.runtime.moment_kernels import patches_kernel
 from onnx_relusv.runtime.refine_kernels import answers_kernel
@@ -26,6 +26,7 @@ class TargetPatches:
         samples: How many samples there are in all.
         provider: Execution provider.
         most: About how many patches are taken of them; by default as many as moments need.
+        all_answers: Whether targets are those of all outputs, also of the ones that are gone.
 
     Attributes:
         geometry: Of what is left of the block.
@@ -40,13 +41,16 @@ class TargetPatches:
         samples: int,
         provider: str,
         most: int | None = None,
+        *,
+        all_answers: bool = False,
     ) -> None:
         self.geometry = reduced_geometry(block.geometry, kept)
         self._whole, self._kept, self._provider = block.geometry, kept, provider
+        self._answering = None if all_answers else kept
         self._is_conv = block.geometry.kind == "conv"
         self._sampling = Sampling(block, samples, most)
         self.rows_per_sample = self._sampling.rows_per_sample
-        left = kept_outputs(block.geometry, linear, kept)
+        left = kept_outputs(block.geometry, linear, self._answering)
         bias = left.bias.reshape(block.geometry.groups, 1, -1)
         self._map = {
             "weight": left.weight.astype(np.float32),
@@ -84,7 +88,9 @@ class TargetPatches:
 
     def _added(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
         found = self._sampling.answers(values, draw, real).astype(np.float32)
-        if self._kept is None:
-            return found
-        places = kept_rows(self._whole, self._kept)[:, None, :]
-        return np.take_along_axis(found, places, axis=2)
+        return found if self._answering is None else of_rows(self._whole, found, self._answering)
+
+
+def of_rows(geometry: Geometry, values: np.ndarray, kept: Kept) -> np.ndarray:
+    """Of (groups, n, rows) answers of a whole block those that are left."""
+    return np.take_along_axis(values, kept_rows(geometry, kept)[:, None, :], axis=2)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnx_relusv.damage import thinned
 from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import GroupCurve
 from onnx_relusv.graph.channel_records import NO_UNIT, ChannelGroup
@@ -103,6 +104,8 @@ def group_curves(
     """
     read = {one.group.key: one for one in ordered if one.group.consumers and one.units > 1}
     counts = {key: counts_to_measure(one.units) for key, one in read.items()}
+    tries = sum(map(len, counts.values()))
+    few = thinned(opened, samples, tries)
     kept = KeptCurves(opened, measure, counts)
     known = {
         key: curve
@@ -121,7 +124,7 @@ def group_curves(
     def run_whole(one: Ordered) -> GroupCurve:
         cuts = (one.removed(total, count) for count in counts[one.group.key])
         changed = (_zeroed(opened, one, units, removed, moments) for removed in cuts)
-        damages = whole_damages(opened, samples, changed, measure, advance)
+        damages = whole_damages(opened, few, changed, measure, advance)
         return made(one, damages)
 
     def made(one: Ordered, damages: tuple[float, ...]) -> GroupCurve:
@@ -132,9 +135,9 @@ def group_curves(
 
     fitted = {key: one for key, one in read.items() if one.is_read_by_blocks}
     openings = [Opening(key, one.consumers) for key, one in fitted.items()]
-    with progress.stage("Damage of the groups' cuts", sum(map(len, counts.values()))) as advance:
+    with progress.stage("Damage of the groups' cuts", tries) as advance:
         advance(sum(len(curve.counts) for curve in known.values()))
-        found = probe_together(opened, samples, openings, {}, examine, advance, measure, known)
+        found = probe_together(opened, few, openings, {}, examine, advance, measure, known)
         others = {key: one for key, one in read.items() if key not in found}
         found |= {key: run_whole(one) for key, one in others.items()}
         return {key: found[key] for key in read}

@@ -117,6 +117,68 @@ def score_slope_kernel(provider: str) -> Session:
     return _opened(nodes, _names(), _SLOPES, provider)
 
 
+@lru_cache(maxsize=4)
+def activated_kernel(provider: str, clipped: bool) -> Session:
+    """phi(Lz + b') of the units that are left, and phi(t) of all units.
+
+    Inputs:
+        z: (1, n, columns) float32. target: (1, n, units) float32, t.
+        map: (1, kept, columns) float32, L. bias: (1, 1, kept) float32, b'.
+        slope: (1, 1, kept) float32, of phi for negative arguments.
+        whole_slope: (1, 1, units) float32, of all units.
+        ceiling: (1, 1, 1) float32 (clipped only).
+
+    Outputs:
+        own_out: (1, n, kept) float32. target_out: (1, n, units) float32.
+    """
+    outputs = (value("own_out", FLOAT, 3), value("target_out", FLOAT, 3))
+    return _opened(_both(clipped), _REPRODUCING + ["ceiling"] * clipped, outputs, provider)
+
+
+@lru_cache(maxsize=4)
+def reproduction_error_kernel(provider: str, clipped: bool) -> Session:
+    """The error of B phi(Lz + b') + c against phi(t).
+
+    Inputs, besides those of `activated_kernel`:
+        reading: (1, units, kept) float32, B. offset: (1, 1, units) float32, c.
+        importance: (1, units, units) float32 symmetric S.
+
+    Outputs:
+        loss: () float32, the sum of e'Se over all patches.
+    """
+    nodes = [
+        *_reproduced(clipped),
+        node("Mul", ["error", "felt"], "parts"),
+        node("ReduceSum", ["parts"], "loss", keepdims=0),
+    ]
+    names = _REPRODUCING + ["ceiling"] * clipped + ["reading", "offset", "importance"]
+    return _opened(nodes, names, _LOSS, provider)
+
+
+@lru_cache(maxsize=4)
+def reproduction_slope_kernel(provider: str, clipped: bool) -> Session:
+    """Half the derivative of what `reproduction_error_kernel` computes, from the same inputs.
+
+    Outputs:
+        map_slope: (1, kept, columns). bias_slope: (1, 1, kept).
+        reading_slope: (1, units, kept). offset_slope: (1, 1, units).
+    """
+    nodes = [
+        *_reproduced(clipped),
+        node("Transpose", ["felt"], "felt_turned", perm=[0, 2, 1]),
+        node("MatMul", ["felt_turned", "own_out"], "reading_slope"),
+        node("ReduceSum", ["felt", "middle"], "offset_slope", keepdims=1),
+        node("MatMul", ["felt", "reading"], "felt_by_own"),
+        *_derivative("own", clipped),
+        node("Mul", ["felt_by_own", "own_slope"], "pull"),
+        *_PULLED,
+    ]
+    names = _REPRODUCING + ["ceiling"] * clipped + ["reading", "offset", "importance"]
+    slopes = (*_SLOPES, value("reading_slope", FLOAT, 3), value("offset_slope", FLOAT, 3))
+    return _opened(nodes, names, slopes, provider)
+
+
+_REPRODUCING = ["z", "target", "map", "bias", "slope", "whole_slope"]
 _LOSS = (value("loss", FLOAT, 0),)
 _SLOPES = (value("map_slope", FLOAT, 3), value("bias_slope", FLOAT, 3))
 # From the slope with respect to Lz + b' to those with respect to L and b'.
@@ -166,12 +228,33 @@ def _felt(clipped: bool, weighted: bool, shifted: bool) -> list[NodeProto]:
     ]
 
 
-def _activation(name: str, clipped: bool) -> list[NodeProto]:
+def _both(clipped: bool) -> list[NodeProto]:
+    """What is left of the units and all units, behind their activations."""
+    return [
+        *_own(shifted=False),
+        *_activation("own", clipped),
+        *_activation("target", clipped, "whole_slope"),
+    ]
+
+
+def _reproduced(clipped: bool) -> list[NodeProto]:
+    """The error of what is reproduced, and the error with S in front of it, as felt."""
+    return [
+        *_both(clipped),
+        node("Transpose", ["reading"], "reading_turned", perm=[0, 2, 1]),
+        node("MatMul", ["own_out", "reading_turned"], "read"),
+        node("Add", ["read", "offset"], "made"),
+        node("Sub", ["made", "target_out"], "error"),
+        node("MatMul", ["error", "importance"], "felt"),
+    ]
+
+
+def _activation(name: str, clipped: bool, slope: str = "slope") -> list[NodeProto]:
     """phi(NAME) as NAME_out."""
     if not clipped:
-        return [node("PRelu", [name, "slope"], f"{name}_out")]
+        return [node("PRelu", [name, slope], f"{name}_out")]
     return [
-        node("PRelu", [name, "slope"], f"{name}_uncut"),
+        node("PRelu", [name, slope], f"{name}_uncut"),
         node("Min", [f"{name}_uncut", "ceiling"], f"{name}_out"),
     ]
 

@@ -9,6 +9,7 @@ import peers
 import pruning
 import resnet50
 import spectra
+import speed
 
 BENCHMARKS = {
     "inspect": inspection.main,
@@ -17,6 +18,7 @@ BENCHMARKS = {
     "nsfw": nsfw.main,
     "resnet50": resnet50.main,
     "spectra": spectra.main,
+    "speed": speed.main,
 }
 
 if __name__ == "__main__":
