@@ -9,8 +9,9 @@ from examples import LINEAR, RELU, clip, conv, factor_shapes, gemm, prelu
 from onnx_relusv import forms
 from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import double_layer
+from onnx_relusv.own_answers import OwnAnswers
 from onnx_relusv.records import Activation, Floats, Geometry, LinearMap
-from onnx_relusv.refinement import Objective, refined
+from onnx_relusv.refinement import refined
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.target_rows import Rows
@@ -54,7 +55,7 @@ CASES = {
 }
 
 
-def made(case: Case, count: int, seed: int = 0) -> tuple[Objective, Factors, Rows]:
+def made(case: Case, count: int, seed: int = 0) -> tuple[OwnAnswers, Factors, Rows]:
     """Factors that have nothing to do with the rows."""
     rng = np.random.default_rng(seed)
     geometry = case.geometry
@@ -75,7 +76,7 @@ def made(case: Case, count: int, seed: int = 0) -> tuple[Objective, Factors, Row
     root = rng.standard_normal((geometry.out_channels,) * 2)
     importance = root.T @ root / geometry.out_channels if case.weighted else None
     return (
-        Objective(
+        OwnAnswers(
             geometry=geometry, activation=case.activation, importance=importance, provider=CPU
         ),
         factors,
@@ -94,7 +95,7 @@ def phi(values: Floats, activation: Activation, groups: int) -> Floats:
     )
 
 
-def mean_error(objective: Objective, L: Floats, bias: Floats, rows: Rows) -> float:
+def mean_error(objective: OwnAnswers, L: Floats, bias: Floats, rows: Rows) -> float:
     """The mean of e'Se, row by row, in float64."""
     groups = objective.geometry.groups
     own = np.einsum("gnc,grc->gnr", rows.z.astype(float), L) + bias.reshape(groups, 1, -1)
@@ -107,7 +108,7 @@ def mean_error(objective: Objective, L: Floats, bias: Floats, rows: Rows) -> flo
     return float(sum(e @ S @ e for group in error for e in group)) / rows.count
 
 
-def composed(objective: Objective, factors: Factors) -> Floats:
+def composed(objective: OwnAnswers, factors: Factors) -> Floats:
     return forms.compose(factors.form, objective.geometry, *factors.matrices)
 
 
@@ -143,7 +144,8 @@ def test_the_slope_is_half_the_derivative(name: str) -> None:
         target=rows.target[:, chosen],
         shift=None if rows.shift is None else rows.shift[:, chosen],
     )
-    map_slope, bias_slope = objective.slope(factors, rows, chosen)
+    slopes = objective.slopes(factors, rows, chosen)
+    assert slopes.others == objective.others(factors, rows, rows) == ()
     L, bias = composed(objective, factors), factors.bias
     step = 1e-6  # no entry crosses a corner of the activation within it
 
@@ -160,7 +162,7 @@ def test_the_slope_is_half_the_derivative(name: str) -> None:
             found[place] = (moved[0] - moved[1]) / (4 * step)
         return found.reshape(values.shape)
 
-    for slope, expected in ((map_slope, differences(L, 0)), (bias_slope, differences(bias, 1))):
+    for slope, expected in ((slopes.map, differences(L, 0)), (slopes.bias, differences(bias, 1))):
         assert slope.shape == expected.shape
         # Central differences are good to about 1e-8, the kernel to float32.
         np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-5)
@@ -196,8 +198,8 @@ def started(form: Form, geometry: Geometry, linear: LinearMap, rows: Rows, rank:
     return double_layer(form, geometry, linear, seen, rank)
 
 
-def objective_of(geometry: Geometry, activation: Activation = RELU) -> Objective:
-    return Objective(geometry=geometry, activation=activation, importance=None, provider=CPU)
+def objective_of(geometry: Geometry, activation: Activation = RELU) -> OwnAnswers:
+    return OwnAnswers(geometry=geometry, activation=activation, importance=None, provider=CPU)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from onnx_relusv.decisions import Form
 from onnx_relusv.factors import double_layer
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.records import Floats, Geometry, LinearMap
-from onnx_relusv.regression import RIDGES, in_metric, regression, regressions
+from onnx_relusv.regression import in_metric, regression
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.target_moments import TargetMoments
 
@@ -47,7 +47,7 @@ def regressed(
     samples: int,
     root: Floats | None,
 ) -> Fitted:
-    """One of `regressions`, with a ridge of one's own."""
+    """The regression with a ridge, in the metric of its input."""
     seen = shrunk_moments(means.mean, means.second, means.rows, samples)
     return in_metric(change, regression(linear.weight, means, ridge), seen, root)
 
@@ -194,21 +194,3 @@ def test_the_metric_is_that_of_the_delivered_input() -> None:
     assert found.moments is not None
     np.testing.assert_allclose(found.moments.covariance, expected.covariance, rtol=1e-12)
     assert found.moments.shrinkage[0] > 1e-4
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_every_ridge_is_offered_in_every_metric(*, weighted: bool) -> None:
-    geometry = gemm(8, 5)
-    linear, _, _, means = problem(geometry)
-    change = Change(block(geometry), "pair", 2)
-    root = np.triu(np.ones((5, 5))) if weighted else None
-    found = list(regressions(change, linear.weight, means, 300, root))
-    roots = [None, root] if weighted else [None]
-    wanted = [
-        regressed(change, linear, means, ridge, 300, each) for each in roots for ridge in RIDGES
-    ]
-    assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(one.factors.second, other.factors.second)
-        np.testing.assert_array_equal(one.factors.bias, other.factors.bias)
-        assert (one.root is None) == (other.root is None)
