@@ -13,9 +13,12 @@ from probed import selected
 
 from onnx_relusv import block_fit
 from onnx_relusv.decisions import Factors
+from onnx_relusv.objectives import Objective
 from onnx_relusv.opened import Opened
 from onnx_relusv.output_errors import relative_error
-from onnx_relusv.refinement import Objective, refined
+from onnx_relusv.own_answers import OwnAnswers
+from onnx_relusv.refinement import refined
+from onnx_relusv.reproduction import Reproduction
 from onnx_relusv.rewriting import rewritten
 from onnx_relusv.spectra.target_rows import Rows
 
@@ -65,7 +68,7 @@ class Watch:
 
 
 def test_only_what_is_left_is_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept inputs as they are delivered, the original's answers of kept outputs, and no more."""
+    """Kept inputs as they are delivered, and no more."""
     model, watch = opened_graph(GRAPHS["residual"], tmp_path), Watch(monkeypatch)
     found = fitted(model, plan(model, GONE))
     # The first block gets what it got, and its rows are cut; three others are fitted.
@@ -75,20 +78,24 @@ def test_only_what_is_left_is_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     left = [channel for channel in range(8) if channel not in GONE["d"]]
     assert (e[1].geometry.in_channels, e[1].geometry.out_channels) == (5, 5)
     assert e[2].z.shape[2] == 5 * 9
-    assert e[2].target.shape[2] == len(left)
-    assert f[1].geometry.out_channels == len(kept)
-    # Errors of e count as the kept columns of f's original weight make them.
-    weight = GRAPHS["residual"].arrays["m"].astype(np.float64)[:, left]
+    # Units of e are gone, and those that are left tell its one reader what all of them told it.
+    assert isinstance(e[1], Reproduction)
+    assert e[2].target.shape[2] == 8
+    np.testing.assert_array_equal(e[1].kept, left)
+    # Errors count as f's original weight makes them.
+    weight = GRAPHS["residual"].arrays["m"].astype(np.float64)
     gram = np.einsum("ocyx,odyx->cd", weight, weight)
-    importance = e[1].importance
-    assert importance is not None
-    off = ~np.eye(len(left), dtype=bool)
-    ratio = importance[off] / gram[off]
+    off = ~np.eye(8, dtype=bool)
+    ratio = e[1].importance[off] / gram[off]
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+    # What f answers is added to a shortcut: it is fitted to the sum, of the units that are left.
+    assert isinstance(f[1], OwnAnswers)
+    assert f[1].geometry.out_channels == f[2].target.shape[2] == len(kept)
     # The classifier sees as many channels, and is judged by all of its answers.
     assert (y[2].z.shape[2], y[2].target.shape[2]) == (5, 5)
+    assert isinstance(y[1], OwnAnswers)
     assert y[1].scores
-    assert not e[1].scores
+    assert not f[1].scores
     # Every start is of the shapes of what is left, and says which channels these are.
     for start, objective, _, _ in watch:
         assert start.kept is not None

@@ -12,8 +12,9 @@ from onnx_relusv import forms
 from onnx_relusv.common_shift import levelled
 from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.factors import double_layer
+from onnx_relusv.own_answers import OwnAnswers
 from onnx_relusv.records import Floats, Geometry, LinearMap
-from onnx_relusv.refinement import LOOKS, Objective, refined
+from onnx_relusv.refinement import LOOKS, refined
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.target_rows import Rows
@@ -22,8 +23,8 @@ from onnx_relusv.spectra.target_rows import Rows
 ROUNDING = 2e-5
 
 
-def objective(geometry: Geometry, *, scores: bool = True) -> Objective:
-    return Objective(
+def objective(geometry: Geometry, *, scores: bool = True) -> OwnAnswers:
+    return OwnAnswers(
         geometry=geometry, activation=LINEAR, importance=None, provider=CPU, scores=scores
     )
 
@@ -78,7 +79,7 @@ def test_the_slope_is_the_derivative_on_the_chosen_rows() -> None:
     chosen = slice(17, 21)
     factors = double_layer("dense", geometry, linear, None, 5)
     factors = replace(factors, bias=factors.bias + 0.3 * np.arange(5.0))
-    map_slope, bias_slope = objective(geometry).slope(factors, rows, chosen)
+    map_slope, bias_slope, _ = objective(geometry).slopes(factors, rows, chosen)
     p = scipy.special.softmax(rows.target[0, chosen].astype(float), axis=1)
     q = scipy.special.softmax(answered(geometry, factors, rows)[chosen], axis=1)
     np.testing.assert_allclose(bias_slope, (q - p).mean(axis=0), atol=1e-6)

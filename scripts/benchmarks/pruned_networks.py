@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from cut_shares import cut_share
+from outcomes import FOLDER
 from photographs import NAMES, crops_of, write_samples
 from PIL import Image
-from pruning_runs import FOLDER
 
 from onnx_relusv import Budgets, PlanOptions, compare, compress
 from onnx_relusv.cache import code_digest

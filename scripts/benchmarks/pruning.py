@@ -13,9 +13,9 @@ from pathlib import Path
 
 from draws import fashion_draws, zoo_draws
 from machine import machine_line
+from outcomes import Outcome, Way, is_of_zoo, outcome
 from paired import difference
 from pruned_networks import print_networks
-from pruning_runs import Outcome, Way, is_of_zoo, outcome
 
 from onnx_relusv.errors import InputError
 

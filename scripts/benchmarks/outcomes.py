@@ -1,6 +1,6 @@
 """One file made smaller in one way with one draw of images, and which test images it has right.
 
-What is known lies in build/pruning by the code that found it, so that an interrupted run takes up
+What is known lies in build/outcomes by the code that found it, so that an interrupted run takes up
 where it was.
 """
 
@@ -20,12 +20,12 @@ from onnx_relusv.options import Method
 from onnx_relusv.results import Compression
 
 MODELS, ZOO = Path("models"), Path("zoo")
-FOLDER = Path("build/pruning")
+FOLDER = Path("build/outcomes")
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a model is made smaller; one of the three shares is given.
+    """How a model is made smaller; one of the three shares is given, or none for the default level.
 
     Attributes:
         method: As in `PlanOptions`.
@@ -78,7 +78,7 @@ class Outcome:
 
 def is_of_zoo(model: str) -> bool:
     """Whether scripts/zoo brings a model and its images."""
-    return model == "cifar10_cnn"
+    return model in ("mnist_cnn", "cifar10_cnn")
 
 
 def outcome(model: str, way: Way, draw: Path | None, folder: Path) -> Outcome:
@@ -115,7 +115,9 @@ def outcome(model: str, way: Way, draw: Path | None, folder: Path) -> Outcome:
 
 def _made(model: str, way: Way, draw: Path | None, folder: Path) -> Outcome:
     path = (ZOO if is_of_zoo(model) else MODELS) / f"{model}.onnx"
-    test = ZOO / "cifar10_test.npz" if is_of_zoo(model) else MODELS / "fashion_test.npz"
+    test = (
+        ZOO / f"{model.split('_')[0]}_test.npz" if is_of_zoo(model) else MODELS / "fashion_test.npz"
+    )
     output = folder / "small.onnx"
     # What ways share is measured once a draw.
     done = _smaller(path, way, draw, output, folder / "cache")
