@@ -98,7 +98,8 @@ def test_a_run_that_is_interrupted_after_every_entry(
     output, cache = tmp_path / "small.onnx", tmp_path / "cache"
     put = Cache.put
     # One thread, so that no other block is finished meanwhile.
-    monkeypatch.setattr("onnx_relusv.rows.available_cores", lambda: 1)
+    for module in ("rows", "pruning.orders"):
+        monkeypatch.setattr(f"onnx_relusv.{module}.available_cores", lambda: 1)
 
     def put_and_interrupt(self: Cache, kind: str, fields: Fields, arrays: Arrays) -> None:
         put(self, kind, fields, arrays)
