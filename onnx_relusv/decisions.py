@@ -81,8 +81,8 @@ class Choice:
     Attributes:
         key: The block's.
         action: What is done; ``refit`` gives the block other values in its own form, ``prune``
-            fewer channels, and other values where inputs are among them. A ``double_layer`` may
-            have fewer channels too.
+            fewer channels, and other values where inputs are among them or samples say which
+            tell the readers more. A ``double_layer`` may have fewer channels too.
         form: None where it is kept.
         rank: None where it is kept.
         level: That of the candidate; 0 where it is kept.
