@@ -1,6 +1,6 @@
 """Rows and moments for a fit against numpy: with shortcuts, and of what is left of a block."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -50,6 +50,15 @@ def batches(item: Block, *, shortcut: bool, dtype: type = np.float32) -> list[Se
     ]
 
 
+def case(
+    name: str, *, shortcut: bool, dtype: type = np.float32
+) -> tuple[Block, LinearMap, list[Seen]]:
+    """A block, its linear map, and what it sees."""
+    item = BLOCKS[name]
+    linear = linear_map(item.geometry, np.random.default_rng(1))
+    return item, linear, batches(item, shortcut=shortcut, dtype=dtype)
+
+
 def flat(item: Block, values: Floats) -> Floats:
     """(groups, patches, rows) of a tensor of the shape of the block's answers."""
     geometry = item.geometry
@@ -89,6 +98,19 @@ def expected(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> dict[str, 
     return found
 
 
+def taken(
+    item: Block,
+    linear: LinearMap,
+    seen: Sequence[Seen],
+    most: int | None = None,
+    kept: Kept | None = None,
+) -> Iterator[Rows]:
+    """Rows, batch by batch."""
+    patches, rng = TargetPatches(item, linear, kept, SAMPLES, CPU, most), np.random.default_rng(3)
+    for each in seen:
+        yield patches.of(each, rng)
+
+
 def collected(
     item: Block,
     linear: LinearMap,
@@ -96,20 +118,16 @@ def collected(
     most: int | None = None,
     kept: Kept | None = None,
 ) -> Rows:
-    taken, rng = TargetPatches(item, linear, kept, SAMPLES, CPU, most), np.random.default_rng(3)
     found = CollectedRows()
-    for each in seen:
-        rows = taken.of(each, rng)
-        found.add(rows, rows.count, rng)
+    for rows in taken(item, linear, seen, most, kept):
+        found.add(rows, rows.count, np.random.default_rng(0))
     return found.rows()
 
 
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_all_rows(name: str, shortcut: bool) -> None:
-    item = BLOCKS[name]
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    seen = batches(item, shortcut=shortcut)
+    item, linear, seen = case(name, shortcut=shortcut)
     rows, exact = collected(item, linear, seen), expected(item, linear, seen)
     np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
     target = exact["target"] + exact.get("exact", 0)
@@ -126,9 +144,7 @@ def test_all_rows(name: str, shortcut: bool) -> None:
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_some_rows_are_rows_of_all(name: str) -> None:
-    item = BLOCKS[name]
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    seen = batches(item, shortcut=True)
+    item, linear, seen = case(name, shortcut=True)
     some, all_rows = (collected(item, linear, seen, most) for most in (10, None))
     assert some.count == min(10, all_rows.count)
     same_rows(some, all_rows)
@@ -146,12 +162,8 @@ def same_rows(some: Rows, all_rows: Rows) -> None:
 
 
 def test_no_more_are_kept_of_a_batch_than_wanted() -> None:
-    item = BLOCKS["conv"]
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    taken, rng = TargetPatches(item, linear, None, SAMPLES, CPU), np.random.default_rng(3)
-    found, everything = CollectedRows(), CollectedRows()
-    for each in batches(item, shortcut=True):
-        rows = taken.of(each, rng)
+    found, everything, rng = CollectedRows(), CollectedRows(), np.random.default_rng(4)
+    for rows in taken(*case("conv", shortcut=True)):
         found.add(rows, 5, rng)
         everything.add(rows, rows.count, rng)
     some = found.rows()
@@ -171,9 +183,7 @@ LEFT = {
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_what_is_left_sees_and_answers_the_kept_channels_alone(name: str, shortcut: bool) -> None:
-    item, left = BLOCKS[name], LEFT[name]
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    seen = batches(item, shortcut=shortcut)
+    (item, linear, seen), left = case(name, shortcut=shortcut), LEFT[name]
     whole = collected(item, linear, seen)
     found = collected(item, linear, seen, kept=left)
     columns, rows = kept_columns(item.geometry, left), kept_rows(item.geometry, left)
@@ -190,11 +200,9 @@ def test_what_is_left_sees_and_answers_the_kept_channels_alone(name: str, shortc
 
 
 def summed(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> TargetMoments:
-    geometry, rng = item.geometry, np.random.default_rng(3)
+    geometry = item.geometry
     sums = ProductSums(geometry.groups, geometry.columns, geometry.rows, CPU)
-    taken = TargetPatches(item, linear, None, SAMPLES, CPU)
-    for each in seen:
-        rows = taken.of(each, rng)
+    for rows in taken(item, linear, seen):
         sums.add(rows.z, rows.missing)
     return target_moments(sums)
 
@@ -202,9 +210,7 @@ def summed(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> TargetMoment
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_moments(name: str, shortcut: bool) -> None:
-    item = BLOCKS[name]
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    seen = batches(item, shortcut=shortcut)
+    item, linear, seen = case(name, shortcut=shortcut)
     found, exact = summed(item, linear, seen), expected(item, linear, seen)
     z, rows = exact["z"], exact["z"].shape[1]
     # Behind a shortcut, what the compressed network lacks is asked for too.
@@ -223,9 +229,7 @@ def test_moments(name: str, shortcut: bool) -> None:
 
 
 def test_half_precision_is_measured_in_float32_and_float64() -> None:
-    item = BLOCKS["conv"]
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    seen = batches(item, shortcut=True, dtype=np.float16)
+    item, linear, seen = case("conv", shortcut=True, dtype=np.float16)
     rows, exact = collected(item, linear, seen), expected(item, linear, seen)
     np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
     np.testing.assert_allclose(rows.target, exact["target"] + exact["exact"], rtol=0, atol=1e-5)

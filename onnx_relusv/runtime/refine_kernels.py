@@ -132,7 +132,7 @@ def activated_kernel(provider: str, clipped: bool) -> Session:
         own_out: (1, n, kept) float32. target_out: (1, n, units) float32.
     """
     outputs = (value("own_out", FLOAT, 3), value("target_out", FLOAT, 3))
-    return _opened(_both(clipped), _REPRODUCING + ["ceiling"] * clipped, outputs, provider)
+    return _opened(_both(clipped), _activated_names(clipped), outputs, provider)
 
 
 @lru_cache(maxsize=4)
@@ -151,8 +151,7 @@ def reproduction_error_kernel(provider: str, clipped: bool) -> Session:
         node("Mul", ["error", "felt"], "parts"),
         node("ReduceSum", ["parts"], "loss", keepdims=0),
     ]
-    names = _REPRODUCING + ["ceiling"] * clipped + ["reading", "offset", "importance"]
-    return _opened(nodes, names, _LOSS, provider)
+    return _opened(nodes, _reproduction_names(clipped), _LOSS, provider)
 
 
 @lru_cache(maxsize=4)
@@ -173,12 +172,10 @@ def reproduction_slope_kernel(provider: str, clipped: bool) -> Session:
         node("Mul", ["felt_by_own", "own_slope"], "pull"),
         *_PULLED,
     ]
-    names = _REPRODUCING + ["ceiling"] * clipped + ["reading", "offset", "importance"]
     slopes = (*_SLOPES, value("reading_slope", FLOAT, 3), value("offset_slope", FLOAT, 3))
-    return _opened(nodes, names, slopes, provider)
+    return _opened(nodes, _reproduction_names(clipped), slopes, provider)
 
 
-_REPRODUCING = ["z", "target", "map", "bias", "slope", "whole_slope"]
 _LOSS = (value("loss", FLOAT, 0),)
 _SLOPES = (value("map_slope", FLOAT, 3), value("bias_slope", FLOAT, 3))
 # From the slope with respect to Lz + b' to those with respect to L and b'.
@@ -193,6 +190,14 @@ def _names(clipped: bool | None = None, weighted: bool = False, shifted: bool = 
     """The inputs of a kernel; `clipped` is None of class scores, which have no activation."""
     names = ["z", "target", "map", "bias"] + ["slope"] * (clipped is not None)
     return names + ["shift"] * shifted + ["ceiling"] * bool(clipped) + ["importance"] * weighted
+
+
+def _activated_names(clipped: bool) -> list[str]:
+    return ["z", "target", "map", "bias", "slope", "whole_slope"] + ["ceiling"] * clipped
+
+
+def _reproduction_names(clipped: bool) -> list[str]:
+    return [*_activated_names(clipped), "reading", "offset", "importance"]
 
 
 def _own(shifted: bool) -> list[NodeProto]:

@@ -68,11 +68,12 @@ def test_the_rows_of_a_matrix(element_type: int, dtype: type) -> None:
     np.testing.assert_array_equal(found, x.reshape(-1, 5)[index][None])
 
 
+@pytest.mark.parametrize("targets", [0, 3])
 @pytest.mark.parametrize(("element_type", "dtype"), TYPES[:2])
-def test_products_are_added_in_float64(element_type: int, dtype: type) -> None:
+def test_products_are_added_in_float64(element_type: int, dtype: type, targets: int) -> None:
     rng = np.random.default_rng(0)
-    z, t = (rng.standard_normal((2, 7, length)).astype(dtype) for length in (5, 3))
-    total, cross = rng.standard_normal((2, 5, 5)), rng.standard_normal((2, 3, 5))
+    z, t = (rng.standard_normal((2, 7, length)).astype(dtype) for length in (5, targets))
+    total, cross = rng.standard_normal((2, 5, 5)), rng.standard_normal((2, targets, 5))
     found = products_kernel(CPU, element_type).run({"z": z, "t": t, "total": total, "cross": cross})
     z, t = z.astype(np.float64), t.astype(np.float64)
     # Float64 sums of some products.
