@@ -8,8 +8,7 @@ import numpy as np
 from onnx_relusv.decisions import Kept
 from onnx_relusv.records import Block, Geometry, LinearMap
 from onnx_relusv.reduction import kept_outputs, kept_rows, reduced_geometry
-from onnx_relusv.runtime.moment_kernels import patches_kernel
-from onnx_relusv.runtime.refine_kernels import answers_kernel
+from onnx_relusv.runtime.moment_kernels import answers_kernel, patches_kernel
 from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.spectra.sampling import Draw, Sampling, patch_feeds
 from onnx_relusv.spectra.target_moments import Seen

@@ -1,4 +1,4 @@
-"""Graphs that take patches of a block's input, and that add up their moments in float64.
+"""Graphs that take patches of a block's input, answer them, and add up their moments in float64.
 
 They work for every shape: dimensions arrive as inputs.
 """
@@ -33,6 +33,33 @@ def patches_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     inputs = [helper.make_tensor_value_info("x", element_type, None), *geometry_inputs(is_conv)]
     outputs = [value("z", DOUBLE if element_type == DOUBLE else FLOAT, 3)]
     graph = helper.make_graph(nodes, "patches", inputs, outputs, geometry_constants(is_conv))
+    return open_kernel(graph, provider, alone=False)
+
+
+@lru_cache(maxsize=16)
+def answers_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
+    """What a linear map makes of patches of a batch.
+
+    Inputs, besides those of `patches_kernel`:
+        weight: (groups, rows, columns) float32. bias: (groups, 1, rows) float32.
+
+    Outputs:
+        answers: (groups, patches, rows) float32.
+    """
+    nodes = [
+        *patch_nodes("x", "z", is_conv, FLOAT),
+        node("Transpose", ["weight"], "weight_turned", perm=[0, 2, 1]),
+        node("MatMul", ["z", "weight_turned"], "products"),
+        node("Add", ["products", "bias"], "answers"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", element_type, None),
+        *geometry_inputs(is_conv),
+        value("weight", FLOAT, 3),
+        value("bias", FLOAT, 3),
+    ]
+    outputs = [value("answers", FLOAT, 3)]
+    graph = helper.make_graph(nodes, "answers", inputs, outputs, geometry_constants(is_conv))
     return open_kernel(graph, provider, alone=False)
 
 

@@ -1,4 +1,4 @@
-"""Graphs for the ReLU-aware fit: patches with their targets, and the slope of the error.
+"""Graphs for the ReLU-aware fit: errors behind the activation, and their slopes.
 
 They work for every shape: dimensions arrive as inputs.
 """
@@ -10,35 +10,7 @@ import numpy as np
 from onnx import NodeProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_relusv.runtime.graph_parts import FLOAT, node, open_kernel, value
-from onnx_relusv.runtime.moment_kernels import geometry_constants, geometry_inputs, patch_nodes
 from onnx_relusv.runtime.session import Session
-
-
-@lru_cache(maxsize=16)
-def answers_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
-    """What a linear map makes of patches of a batch.
-
-    Inputs, besides those of `patches_kernel`:
-        weight: (groups, rows, columns) float32. bias: (groups, 1, rows) float32.
-
-    Outputs:
-        answers: (groups, patches, rows) float32.
-    """
-    nodes = [
-        *patch_nodes("x", "z", is_conv, FLOAT),
-        node("Transpose", ["weight"], "weight_turned", perm=[0, 2, 1]),
-        node("MatMul", ["z", "weight_turned"], "products"),
-        node("Add", ["products", "bias"], "answers"),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", element_type, None),
-        *geometry_inputs(is_conv),
-        value("weight", FLOAT, 3),
-        value("bias", FLOAT, 3),
-    ]
-    outputs = [value("answers", FLOAT, 3)]
-    graph = helper.make_graph(nodes, "answers", inputs, outputs, geometry_constants(is_conv))
-    return open_kernel(graph, provider, alone=False)
 
 
 @lru_cache(maxsize=16)
