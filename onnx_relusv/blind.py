@@ -7,10 +7,13 @@ variances are its own (graph/statistics), and the synthetic ones only say how th
 
 Half of what is between the columns is then taken away: nobody knows whether real inputs
 correlate so. Without either, the covariance stays the identity.
+
+Where units are removed, consumers and kept units have to be fitted anew, to samples of their own
+(`samples_where_units_go`), which stand in for real ones in all stages.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,15 +29,20 @@ from onnx_relusv.opened import BlockMoments, MomentsByBlock, Opened, block_momen
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, Floats, Moments
 from onnx_relusv.results import BlockRow
-from onnx_relusv.samples import open_samples
+from onnx_relusv.samples import Samples, open_samples
 from onnx_relusv.spectra.moments import LEAST_VARIANCE
 from onnx_relusv.spectra.moments_key import moments_key
 from onnx_relusv.spectra.rectified import activated_gaussian
 from onnx_relusv.spectra.stored_moments import moments_on_disk
-from onnx_relusv.synthetic import write_synthetic
+from onnx_relusv.synthetic import varied_count, write_synthetic, write_varied
+from onnx_relusv.synthetic_scale import Normalisations, input_normalisations
 
 # The share of the correlations that is taken away; measured in docs/how-it-works.md.
 SHRINKAGE = 0.5
+# The same where synthetic samples are fitted to.
+_DOUBT = 0.01
+# Synthetic samples that tell how large inputs are, and whether any can be run at all.
+_TRIED = 64
 _SOURCES = {
     "batch_normalization": "BatchNormalization statistics with synthetic correlations",
     "synthetic": "synthetic inputs",
@@ -50,12 +58,12 @@ def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoment
     likewise; None where there are no inputs to assume, or the memory is too small.
 
     Args:
-        opened: The model; blind without samples.
+        opened: The model; blind where its samples are synthetic or there are none.
         progress: Told of the samples.
     """
-    if not opened.blind:
+    if opened.samples is not None:
         with block_moments(opened, progress) as moments:
-            yield moments
+            yield _Synthetic(moments) if opened.blind else moments
         return
     seen = view(opened.model)
     example = _synthetic_example(opened)
@@ -93,15 +101,10 @@ def assumed_moments(
     """
     if not (np.isfinite(synthetic.mean).all() and np.isfinite(synthetic.covariance).all()):
         return None
-    covariance = synthetic.covariance.copy()
     columns = None if known is None else _by_column(block, known)
     if columns is None:
-        for group in covariance:
-            diagonal = np.diag_indices_from(group)
-            variance = float(group[diagonal].mean())
-            group *= 1 - SHRINKAGE
-            group[diagonal] += SHRINKAGE * variance
-        return replace(synthetic, covariance=covariance, source="synthetic")
+        return _shrunk(synthetic, SHRINKAGE)
+    covariance = synthetic.covariance.copy()
     mean, variances = columns
     for group, variance in zip(covariance, variances, strict=True):
         # A channel that is never active on the training data still keeps the matrix definite.
@@ -129,6 +132,72 @@ def blind_warnings(opened: Opened, rows: Sequence[BlockRow]) -> tuple[str, ...]:
         f"No samples: blocks were measured on {listed or 'nothing'}; "
         "what it costs in accuracy is not known.",
     )
+
+
+@contextmanager
+def samples_where_units_go(
+    opened: Opened, input_range: tuple[float, float] | None, *, go: bool
+) -> Iterator[Opened]:
+    """A model with samples; synthetic ones, in a folder that is gone afterwards, if it has none.
+
+    What is made of these is blind all the same. The model is as it was where no units go, where an
+    input is of whole numbers, and where synthetic inputs lead to numbers that are not finite.
+
+    Args:
+        opened: The model.
+        input_range: What was declared of its inputs, or None.
+        go: Whether units are to be removed.
+    """
+    example = _synthetic_example(opened) if go and opened.samples is None else None
+    if example is None:
+        yield opened
+        return
+
+    def write(path: Path, normalised: Normalisations, count: int = _TRIED) -> None:
+        write_varied(path, example, normalised, input_range, opened.options.seed, count)
+
+    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as name:
+        folder = Path(name)
+        seen = view(opened.model)
+        normalised = input_normalisations(opened, seen, input_range, folder, write)
+        path = folder / "synthetic.npz"
+        write(path, normalised, varied_count(example))
+        samples = open_samples(path, opened.model.inputs)
+        yield replace(opened, samples=samples, blind=True) if _runs(opened, samples) else opened
+
+
+def _runs(opened: Opened, samples: Samples) -> bool:
+    session = opened.session(block.source for block in opened.blocks)
+    batch = next(iter(samples.batches(_TRIED, limit=_TRIED)))
+    return all(np.isfinite(found).all() for found in session.run(batch.feeds).values())
+
+
+class _Synthetic(Mapping[str, Moments | None]):
+    """Moments of synthetic samples: a column that never varies on them may do so on real ones."""
+
+    def __init__(self, moments: BlockMoments) -> None:
+        self._moments = moments
+
+    def __getitem__(self, key: str) -> Moments | None:
+        found = self._moments[key]
+        return None if found is None else _shrunk(found, _DOUBT)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._moments)
+
+    def __len__(self) -> int:
+        return len(self._moments)
+
+
+def _shrunk(synthetic: Moments, share: float) -> Moments:
+    """With a share of every covariance replaced by a multiple of the identity."""
+    covariance = synthetic.covariance.copy()
+    for group in covariance:
+        diagonal = np.diag_indices_from(group)
+        variance = float(group[diagonal].mean())
+        group *= 1 - share
+        group[diagonal] += share * variance
+    return replace(synthetic, covariance=covariance, source="synthetic")
 
 
 def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] | None:
@@ -175,4 +244,4 @@ def _on_synthetic(opened: Opened, seen: View, example: dict[str, np.ndarray]) ->
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
         path = Path(folder) / "synthetic.npz"
         write_synthetic(path, example, normalised, opened.options.seed)
-        yield replace(opened, samples=open_samples(path, model.inputs), blind=False)
+        yield replace(opened, samples=open_samples(path, opened.model.inputs), blind=False)

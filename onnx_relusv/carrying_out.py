@@ -117,7 +117,7 @@ def _compression(
         latency=latency,
         warnings=(*job.warnings, *slower_blocks(times, batch)),
         provenance=provenance(
-            opened.provider, opened.options, opened.samples, job.command, job.settings
+            opened.provider, opened.options, opened.given, job.command, job.settings
         ),
     )
 

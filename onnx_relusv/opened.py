@@ -55,14 +55,14 @@ class Opened:
         blocks: In topological order.
         refusals: What was left alone.
         folding: Reads a block's linear map.
-        samples: What to measure on, or None.
+        samples: What to measure on, or None; synthetic where blind.
         provider: The execution provider in force.
         options: As asked for.
         example: A feed of one sample, or None without samples.
         split: The samples' parts where a plan is made or carried out; None where all are measured.
         cache: Where long work is kept for the next run.
         metric: What outputs are judged by in place of top-1, or None.
-        blind: Whether blocks are measured on what can be assumed, for want of samples.
+        blind: Whether no samples were given, and blocks are measured on what can be assumed.
         channels: The units that may be removed, where that was looked into.
     """
 
@@ -102,6 +102,11 @@ class Opened:
             "provider": self.provider,
             "memory": self.options.memory,
         }
+
+    @property
+    def given(self) -> Samples | None:
+        """The user's own samples, None where there are none."""
+        return None if self.blind else self.samples
 
     @property
     def fitted(self) -> Samples | None:

@@ -248,7 +248,7 @@ def origin_of(
     """
     origin = Origin(
         model_sha256=opened.model.sha256,
-        samples_sha256=None if opened.samples is None else opened.samples.sha256,
+        samples_sha256=None if opened.given is None else opened.given.sha256,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
         added_bytes=_PROVENANCE_BYTES + reserved_bytes(opened, planning),
         seed=opened.options.seed,

@@ -257,7 +257,7 @@ def _provenance(opened: Opened, plan: Plan) -> str:
         {
             "version": version("onnx-relusv"),
             "original_sha256": opened.model.sha256,
-            "samples_sha256": None if opened.samples is None else opened.samples.sha256,
+            "samples_sha256": None if opened.given is None else opened.given.sha256,
             "method": plan.method,
             "level": plan.level,
             "budgets": asdict(plan.budgets),

@@ -1,22 +1,33 @@
-"""Synthetic samples: random inputs whose statistics stand in for those of real ones.
+"""Synthetic samples: random inputs that stand in for real ones.
 
-Images are smooth noise, whose power falls with the square of the frequency as that of natural
-images does; every other input is white. Both have a variance of 1 behind the model's own
-normalisation.
+For statistics, images are smooth noise, whose power falls with the square of the frequency as that
+of natural images does, and every other input is white. Both have a variance of 1 behind the
+model's own normalisation.
+
+What factors are fitted to has to be more varied than that, or what is fitted to one kind of input
+goes wrong on any other: half are white noise and half, where they are images, dead leaves, and
+from one to the next the contrast differs.
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from onnx_relusv.dead_leaves import dead_leaves
 from onnx_relusv.graph.normalisation import Normalisation
 from onnx_relusv.records import Floats
 
 # Beyond it, moments that are shrunk halfway to the identity change no more than by the seed.
 SYNTHETIC_COUNT = 256
 _STREAM = 11
+_STREAM_VARIED = 12
+# Fewer where an input is large; a Conv sees many positions of each.
+_VARIED_COUNT, _VARIED_LEAST = 5_000, 64
+_VARIED_BYTES = 256 << 20
+# Log-uniform: the standard deviation of real inputs behind a normalisation is between, mostly.
+_CONTRASTS = (0.3, 1.5)
 # What is called an image: four axes, the channels, few of them, second or last.
 _IMAGE_AXES = 4
 _MOST_CHANNELS = 4
@@ -28,7 +39,7 @@ def write_synthetic(
     normalisations: Mapping[str, Normalisation],
     seed: int,
 ) -> None:
-    """Writes `SYNTHETIC_COUNT` samples as an .npz.
+    """Writes `SYNTHETIC_COUNT` samples to take statistics of, as an .npz.
 
     Args:
         path: The file.
@@ -39,23 +50,87 @@ def write_synthetic(
     with zipfile.ZipFile(path, "w") as archive:
         for number, (name, values) in enumerate(example.items()):
             rng = np.random.default_rng([seed, _STREAM, number])
-            drawn = _drawn(values, normalisations[name], rng)
-            # numpy.savez would take some names of inputs for its own arguments. The date is that of
-            # all archives of numpy: equal samples are equal files.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, drawn, allow_pickle=False)
+            noise = _noise(values.shape[1:], SYNTHETIC_COUNT, rng)
+            _write(archive, name, _raw(noise, SYNTHETIC_COUNT, values, normalisations[name], None))
 
 
-def _drawn(example: np.ndarray, normalised: Normalisation, rng: np.random.Generator) -> np.ndarray:
-    axes = image_axes(example.shape)
-    drawn = np.empty((SYNTHETIC_COUNT, *example.shape[1:]), example.dtype)
-    # One by one: transforms are in float64, which all images at once need not be.
-    for sample in drawn:
-        noise = rng.standard_normal((1, *sample.shape))
-        if axes is not None:
-            noise = smooth(noise, axes)
-        sample[...] = ((noise - normalised.shift) / normalised.scale)[0]
-    return drawn
+def write_varied(
+    path: Path,
+    example: Mapping[str, np.ndarray],
+    normalisations: Mapping[str, Normalisation],
+    input_range: tuple[float, float] | None,
+    seed: int,
+    count: int,
+) -> None:
+    """Writes samples to fit to, as an .npz.
+
+    Args:
+        path: The file.
+        example: A feed, whose shapes and types the samples take.
+        normalisations: By input name.
+        input_range: What the samples are clipped to, or None.
+        seed: Draws them.
+        count: How many.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, values) in enumerate(example.items()):
+            rng = np.random.default_rng([seed, _STREAM_VARIED, number])
+            drawn = _varied(values.shape[1:], count, rng)
+            _write(archive, name, _raw(drawn, count, values, normalisations[name], input_range))
+
+
+def varied_count(example: Mapping[str, np.ndarray]) -> int:
+    """How many samples are fitted to: 5,000, or as many as are `_VARIED_BYTES`, but 64 at least.
+
+    Args:
+        example: A feed; of its first axis, one is what a sample takes.
+    """
+    bytes_each = sum(values[:1].nbytes for values in example.values())
+    return int(np.clip(_VARIED_BYTES // max(bytes_each, 1), _VARIED_LEAST, _VARIED_COUNT))
+
+
+def _noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Iterator[Floats]:
+    axes = image_axes((1, *shape))
+    for _ in range(count):
+        noise = rng.standard_normal((1, *shape))
+        yield (noise if axes is None else smooth(noise, axes))[0]
+
+
+def _varied(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Iterator[Floats]:
+    axes = image_axes((1, *shape))
+    low, high = np.log(_CONTRASTS)
+    for number in range(count):
+        contrast = np.exp(rng.uniform(low, high))
+        if axes is None or number % 2:
+            yield contrast * rng.standard_normal(shape)
+            continue
+        last = axes == (1, 2)
+        rows, columns, channels = shape if last else (*shape[1:], shape[0])
+        picture = dead_leaves(channels, rows, columns, rng)
+        yield contrast * (np.moveaxis(picture, 0, 2) if last else picture)
+
+
+def _raw(
+    drawn: Iterator[Floats],
+    count: int,
+    example: np.ndarray,
+    normalised: Normalisation,
+    input_range: tuple[float, float] | None,
+) -> np.ndarray:
+    """Samples as the model takes them, in its type."""
+    raw = np.empty((count, *example.shape[1:]), example.dtype)
+    # One by one: they are drawn in float64, which all images at once need not be.
+    for sample, values in zip(raw, drawn, strict=True):
+        found = ((values[None] - normalised.shift) / normalised.scale)[0]
+        sample[...] = found if input_range is None else np.clip(found, *input_range)
+    return raw
+
+
+def _write(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
+    # numpy.savez would take some names of inputs for its own arguments. The date is that of
+    # all archives of numpy: equal samples are equal files.
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def image_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -44,6 +45,48 @@ def test_cut_nodes_are_those_with_fewer_channels(tmp_path: Path) -> None:
     found = count(model, small, images)
     assert (found.could, found.may, found.did) == (2, 2, 2)
     assert count(model, model, images).did == 0
+
+
+def test_neuron_merging_is_exact_on_multiples_and_keeps_the_largest() -> None:
+    merging = _part("neuron_merging")
+    rng = np.random.default_rng(0)
+    weight, bias = rng.standard_normal((4, 6)), rng.standard_normal(4)
+    weight /= abs(weight).sum(axis=1, keepdims=True)
+    # Every unit of the second half is half of one of the first, and so smaller than any of these.
+    layers = [
+        (np.concatenate([weight, weight / 2]), np.concatenate([bias, bias / 2])),
+        (rng.standard_normal((3, 8)), rng.standard_normal(3)),
+    ]
+    inputs = rng.standard_normal((50, 6))
+
+    def outputs(layers: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        (first, one), (second, other) = layers
+        return np.asarray(np.maximum(inputs @ first.T + one, 0) @ second.T + other)
+
+    smaller = merging.merged(layers, 0.5)
+    assert smaller[0][0].shape == (4, 6)
+    # Exact but for rounding: a Relu passes a positive factor on.
+    np.testing.assert_allclose(outputs(smaller), outputs(layers), rtol=1e-12, atol=1e-12)
+    cut = merging.merged(layers, 0.5, merging=False)
+    np.testing.assert_array_equal(cut[0][0], smaller[0][0])
+    assert abs(outputs(cut) - outputs(layers)).max() > 0.1
+    # What is like no kept unit goes without a trace: its cosine is below the threshold.
+    lone = [(np.diag([3.0, 2.0, 1.0, 0.5]), np.zeros(4)), layers[1]]
+    lone[1] = (rng.standard_normal((3, 4)), np.zeros(3))
+    np.testing.assert_array_equal(merging.merged(lone, 0.5)[1][0], lone[1][0][:, :2])
+
+
+def test_neuron_merging_writes_a_model_that_runs(tmp_path: Path) -> None:
+    merging = _part("neuron_merging")
+    model = SCRIPTS.parent / "models" / "lenet_300_100.onnx"
+    merging.merged_model(model, 0.8, tmp_path / "small.onnx")
+    shapes = {tuple(one.dims) for one in onnx.load(tmp_path / "small.onnx").graph.initializer}
+    assert {(60, 784), (20, 60), (10, 20)} <= shapes
+    session = onnxruntime.InferenceSession(
+        tmp_path / "small.onnx", providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {"image": np.zeros((2, 1, 28, 28), np.float32)})[0]
+    assert found.shape == (2, 10)
 
 
 def _network(folder: Path) -> tuple[Path, Path]:

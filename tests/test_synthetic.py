@@ -8,7 +8,14 @@ from graphs import model_proto, normal, saved
 
 from onnx_relusv.graph.normalisation import NOTHING, Normalisation, normalisation
 from onnx_relusv.graph.view import view
-from onnx_relusv.synthetic import SYNTHETIC_COUNT, image_axes, smooth, write_synthetic
+from onnx_relusv.synthetic import (
+    SYNTHETIC_COUNT,
+    image_axes,
+    smooth,
+    varied_count,
+    write_synthetic,
+    write_varied,
+)
 
 
 def drawn(folder: Path, example: np.ndarray, normalised: Normalisation, seed: int) -> np.ndarray:
@@ -83,3 +90,60 @@ def test_an_input_that_two_nodes_read_is_not_normalised(tmp_path: Path) -> None:
     text = "(float[N,4] x) => (float[N,4] y) { c = Div(x, s) y = Add(c, x) }"
     model = saved(model_proto(text, {"s": np.asarray(np.float32(2))}), tmp_path)
     assert normalisation(model, view(model), "x") is NOTHING
+
+
+def varied(
+    folder: Path,
+    shape: tuple[int, ...],
+    input_range: tuple[float, float] | None = None,
+    normalised: Normalisation = NOTHING,
+    seed: int = 0,
+) -> np.ndarray:
+    example = {"labels": np.zeros(shape, np.float32)}
+    write_varied(folder / "v.npz", example, {"labels": normalised}, input_range, seed, 400)
+    with np.load(folder / "v.npz") as archive:
+        return np.asarray(archive["labels"])
+
+
+def test_half_of_what_is_fitted_to_are_pictures_and_half_noise(tmp_path: Path) -> None:
+    values = varied(tmp_path, (1, 3, 16, 16))
+    assert values.shape == (400, 3, 16, 16)
+    equal = (values[..., 1:] == values[..., :-1]).mean(axis=(1, 2, 3))
+    assert (equal[1::2] == 0).all()
+    assert np.median(equal[::2]) > 0.7
+    last = varied(tmp_path, (1, 16, 16, 3))
+    np.testing.assert_array_equal(np.moveaxis(last[::2], 3, 1), values[::2])
+    # What is no image is noise throughout.
+    other = varied(tmp_path, (1, 40))
+    assert len(np.unique(other)) > 0.999 * other.size
+
+
+def test_contrasts_differ_and_a_seed_repeats_them(tmp_path: Path) -> None:
+    values = varied(tmp_path, (1, 2000))
+    deviation = values.std(axis=1)
+    # A deviation of 2,000 Gaussians has an error of 1.6 %, and four are 6.4 %.
+    assert 0.28 < deviation.min() < 0.35
+    assert 1.3 < deviation.max() < 1.6
+    assert np.median(deviation) == pytest.approx((0.3 * 1.5) ** 0.5, rel=0.2)
+    np.testing.assert_array_equal(values, varied(tmp_path, (1, 2000)))
+    assert (values != varied(tmp_path, (1, 2000), seed=1)).any()
+
+
+def test_the_models_normalisation_and_a_declared_range_hold(tmp_path: Path) -> None:
+    bytes_ = Normalisation(np.array(1 / 64), np.array(-2.0))
+    raw, plain = varied(tmp_path, (1, 30), None, bytes_), varied(tmp_path, (1, 30))
+    # One rounding of float32 in each.
+    np.testing.assert_allclose(raw, 128 + 64 * plain, rtol=2e-7, atol=2e-5)
+    within = varied(tmp_path, (1, 30), (100.0, 200.0), bytes_)
+    np.testing.assert_array_equal(within, raw.clip(100, 200))
+    assert raw.min() < 100
+    assert raw.max() > 200
+
+
+def test_as_many_are_fitted_to_as_there_is_room_for() -> None:
+    small, image, huge = ((1, 1, 28, 28), (1, 3, 224, 224), (1, 3, 4000, 3000))
+    counts = [varied_count({"x": np.zeros(shape, np.float32)}) for shape in (small, image, huge)]
+    assert counts == [5000, 445, 64]
+    # A fixed batch is one sample a row, and all inputs count.
+    assert varied_count({"x": np.zeros((8, 3, 224, 224), np.float32)}) == 445
+    assert varied_count(dict.fromkeys("xy", np.zeros(image, np.float32))) == 222

@@ -3,10 +3,11 @@
 With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from onnx_relusv.blind import blind_warnings, planning_moments
+from onnx_relusv.blind import blind_warnings, planning_moments, samples_where_units_go
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
 from onnx_relusv.corrective import DamageOffer, fitted_by_damage
@@ -52,11 +53,12 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
-    opened, planning = _searched(divided(opened), planning)
-    check_measures(opened, planning)
-    with planning_moments(opened, progress) as moments:
-        measured = measure_blocks(opened, moments, progress)
-        return _decided(opened, measured, moments, planning, progress)
+    with _with_samples(opened, planning) as opened:
+        opened, planning = _searched(divided(opened), planning)
+        check_measures(opened, planning)
+        with planning_moments(opened, progress) as moments:
+            measured = measure_blocks(opened, moments, progress)
+            return _decided(opened, measured, moments, planning, progress)
 
 
 def apply(
@@ -101,7 +103,7 @@ def apply(
     decided = read_plan(plan) if isinstance(plan, Path) else plan
     seed = decided.seed if seed is None else seed
     measuring = MeasureOptions(provider=provider, seed=seed, memory=memory, cache=cache)
-    opened = divided(open_model(model, samples, measuring))
+    opened = open_model(model, samples, measuring)
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
@@ -111,14 +113,16 @@ def apply(
         raise InputError(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
-    if decided.groups:
-        opened = with_channels(opened, decided.input_range)
-    with planning_moments(opened, progress) as moments:
-        measured = measure_blocks(opened, moments, progress)
-        fitted = fit_plan(opened, decided, moments, progress)
-        warnings = (*blind_warnings(opened, measured.rows), *_warnings(opened, decided))
-        job = Job(opened, measured, command, warnings)
-        return carry_out(job, fitted, output, report, progress)
+    with samples_where_units_go(opened, decided.input_range, go=bool(decided.groups)) as opened:
+        opened = divided(opened)
+        if decided.groups:
+            opened = with_channels(opened, decided.input_range)
+        with planning_moments(opened, progress) as moments:
+            measured = measure_blocks(opened, moments, progress)
+            fitted = fit_plan(opened, decided, moments, progress)
+            warnings = (*blind_warnings(opened, measured.rows), *_warnings(opened, decided))
+            job = Job(opened, measured, command, warnings)
+            return carry_out(job, fitted, output, report, progress)
 
 
 def compress(
@@ -150,28 +154,36 @@ def compress(
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
     opened = open_model(model, samples, measuring or MeasureOptions(), metric)
-    opened = divided(opened, certifying=budgets.max_drop is not None)
-    opened, planning = _searched(opened, planning)
-    limit = drop_limit(opened, budgets)
-    check_measures(opened, planning)
-    with planning_moments(opened, progress) as moments:
-        measured = measure_blocks(opened, moments, progress)
-        job = Job(opened, measured, command, settings=asked)
-        if limit is not None:
-            planner = _planner(opened, measured, moments, planning, progress)
-            tries = search(opened, planner, moments, budgets, limit, progress)
-            fitted, found = certified(opened, tries, limit, progress)
-            return carry_out(job.within(found), fitted, output, report, progress)
-        if by_damage(opened, planning):
-            offer = _planner(opened, measured, moments, planning, progress)
-            fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
-            job = replace(job, correction=correction)
-        else:
-            decided = _decided(opened, measured, moments, planning, progress)
-            fitted = fit_plan(opened, decided, moments, progress)
+    with _with_samples(opened, planning) as opened:
+        opened = divided(opened, certifying=budgets.max_drop is not None)
+        opened, planning = _searched(opened, planning)
+        limit = drop_limit(opened, budgets)
+        check_measures(opened, planning)
+        with planning_moments(opened, progress) as moments:
+            measured = measure_blocks(opened, moments, progress)
+            job = Job(opened, measured, command, settings=asked)
+            if limit is not None:
+                planner = _planner(opened, measured, moments, planning, progress)
+                tries = search(opened, planner, moments, budgets, limit, progress)
+                fitted, found = certified(opened, tries, limit, progress)
+                return carry_out(job.within(found), fitted, output, report, progress)
             job = replace(job, warnings=blind_warnings(opened, measured.rows))
-        job = replace(job, metric=metric_change(opened, fitted))
-        return carry_out(job, fitted, output, report, progress)
+            if by_damage(opened, planning):
+                offer = _planner(opened, measured, moments, planning, progress)
+                fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
+                job = replace(job, correction=correction)
+            else:
+                decided = _decided(opened, measured, moments, planning, progress)
+                fitted = fit_plan(opened, decided, moments, progress)
+            job = replace(job, metric=metric_change(opened, fitted))
+            return carry_out(job, fitted, output, report, progress)
+
+
+def _with_samples(opened: Opened, planning: PlanOptions) -> AbstractContextManager[Opened]:
+    """With synthetic samples where units are removed blind; what counts answers takes real ones."""
+    counts = planning.budgets.max_drop is not None or planning.metric is not None
+    go = planning.method == "harmonic" and not counts
+    return samples_where_units_go(opened, planning.input_range, go=go)
 
 
 def _searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
@@ -219,11 +231,12 @@ def _paths(*values: object) -> list[Path]:
 
 
 def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:
-    given = None if opened.samples is None else opened.samples.sha256
+    given = None if opened.given is None else opened.given.sha256
     if given == decided.samples_sha256:
         return ()
     if given is None:
-        return ("The plan was made with samples, but none were given: nothing is fitted.",)
+        fitted = "nothing is fitted" if opened.samples is None else "synthetic ones are fitted to"
+        return (f"The plan was made with samples, but none were given: {fitted}.",)
     if decided.samples_sha256 is None:
         return ("The plan was made without samples; its levels are not those of these samples.",)
     return ("These are not the samples that the plan was made with; its levels may not hold.",)

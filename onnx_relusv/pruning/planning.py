@@ -36,8 +36,8 @@ def with_channels(opened: Opened, input_range: tuple[float, float] | None = None
     Raises:
         InputError: A sample lies outside of them.
     """
-    if input_range is not None and opened.samples is not None:
-        check_range(opened.samples, input_range)
+    if input_range is not None and opened.given is not None:
+        check_range(opened.given, input_range)
     model, shapes = opened.model, _shapes(opened)
     found = find_channels(model, shapes)
     dead = None if input_range is None else dead_units(model, found, shapes, input_range)

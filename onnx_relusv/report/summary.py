@@ -68,7 +68,7 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
         *_changes(compression.before, compression.after, "original"),
         _allocation(compression),
         *_damage_measure(compression.damage_measure),
-        *_correction(compression.correction),
+        *_correction(compression.correction, compression.provenance.samples),
         Fact("blocks changed", str(changed), _what_became(compression)),
         *_output_change(compression),
         *_certificate(compression.certificate),
@@ -118,10 +118,11 @@ def _changes(before: ModelFacts, after: ModelFacts, whole: str) -> tuple[Fact, .
     )
 
 
-def _correction(correction: Correction | None) -> tuple[Fact, ...]:
+def _correction(correction: Correction | None, samples: str | None) -> tuple[Fact, ...]:
     if correction is None:
         return ()
-    name, found = "damage on samples for choosing", number_text(correction.damage)
+    where = "synthetic inputs" if samples is None else "samples for choosing"
+    name, found = f"damage on {where}", number_text(correction.damage)
     if correction.corrected is None:
         return (Fact(name, found, "measured anew in company, no other plan promised less"),)
     second = number_text(correction.corrected)

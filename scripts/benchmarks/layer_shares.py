@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply
-from onnx_relusv.blind import planning_moments
+from onnx_relusv.blind import planning_moments, samples_where_units_go
 from onnx_relusv.decisions import Cost, Plan
 from onnx_relusv.opened import open_model
 from onnx_relusv.planning import divided
@@ -40,14 +40,16 @@ def without_share(
 
 
 def _plan(model: Path, share: float, samples: Path | None, cache: Path) -> Plan:
-    opened = with_channels(divided(open_model(model, samples, MeasureOptions(cache=cache))))
+    opened = open_model(model, samples, MeasureOptions(cache=cache))
     progress = Silent()
-    with planning_moments(opened, progress) as moments:
-        measured = measure_blocks(opened, moments, progress)
-        # Without a budget no damage is measured, only orders and levels.
-        planning = PlanOptions(method="harmonic")
-        offer = pruning_offer(opened, measured, moments, planning, progress)
-        return offer.refit(_of_share(offer, share))
+    with samples_where_units_go(opened, None, go=True) as opened:
+        opened = with_channels(divided(opened))
+        with planning_moments(opened, progress) as moments:
+            measured = measure_blocks(opened, moments, progress)
+            # Without a budget no damage is measured, only orders and levels.
+            planning = PlanOptions(method="harmonic")
+            offer = pruning_offer(opened, measured, moments, planning, progress)
+            return offer.refit(_of_share(offer, share))
 
 
 def _of_share(offer: PruningOffer, share: float) -> Plan:

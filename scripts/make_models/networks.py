@@ -13,6 +13,7 @@ from torch import nn
 
 CLASS_COUNT = 10
 PIXEL_COUNT = 28 * 28
+PIXEL_RANGE = 255
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ def lenet_300_100(pixels: PixelStatistics) -> nn.Sequential:
     return network
 
 
+def lenet_300_100_sgd(_: PixelStatistics) -> nn.Sequential:
+    """The same network on pixels from -1 to 1, as Kim et al. (2020) give them to it."""
+    return lenet_300_100(PixelStatistics(PIXEL_RANGE / 2, PIXEL_RANGE / 2))
+
+
 def fashion_mlp(pixels: PixelStatistics) -> nn.Sequential:
     """784-1024-1024-512-10 fully connected network with batch normalisation."""
     network = nn.Sequential()
@@ -157,6 +163,7 @@ def fashion_resnet(pixels: PixelStatistics) -> nn.Sequential:
 
 NETWORKS: dict[str, Callable[[PixelStatistics], nn.Sequential]] = {
     "lenet_300_100": lenet_300_100,
+    "lenet_300_100_sgd": lenet_300_100_sgd,
     "fashion_mlp": fashion_mlp,
     "fashion_vgg": fashion_vgg,
     "fashion_resnet": fashion_resnet,
