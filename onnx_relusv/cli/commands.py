@@ -219,8 +219,9 @@ def compress(
     """Make MODEL smaller: plan, rewrite, check, write.
 
     All budgets that are given hold together. With --size, --macs or --latency the least damage that
-    keeps them is done, or without samples the smallest common level; --tolerance limits every
-    block's. With --max-drop the smallest file within it is looked for, from --size down.
+    keeps them is done, or without samples the smallest common level of double layers; --tolerance
+    limits every block's. With --max-drop the smallest file within it is looked for, from --size
+    down.
     """
     with progress_bars() as progress:
         done = pipeline.compress(

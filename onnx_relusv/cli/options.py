@@ -123,7 +123,7 @@ planning_options_group = together(
         nargs=2,
         metavar="LOW HIGH",
         help="Every value of the model's inputs lies between these; units that are zero for all of "
-        "them go first.",
+        "them go first. Without samples it also tells how large inputs are.",
     ),
     click.option(
         "--allocation",
@@ -131,8 +131,8 @@ planning_options_group = together(
         default="auto",
         show_default=True,
         help="level: one common level for all blocks. damage: the least total damage to the "
-        "model's outputs, measured on a part of the samples. auto: damage where there are samples "
-        "and a --size, --macs or --latency.",
+        "model's outputs, measured on a part of the samples. auto: damage where there are samples, "
+        "or with --method harmonic synthetic ones, and a --size, --macs or --latency.",
     ),
     click.option(
         "--divergence",

@@ -51,6 +51,13 @@ ROWS = (
 SHARES = {0.5: 1.1, 0.6: 2.9, 0.7: 7.0, 0.8: 9.8}
 # Trained as its authors train theirs, and otherwise.
 BLIND = ("lenet_300_100_sgd", "lenet_300_100")
+BLIND_BUDGETS = (
+    ("fashion_mlp", Way("harmonic", size=1 / 4)),
+    ("fashion_vgg", Way("harmonic", macs=0.7)),
+    ("fashion_resnet", Way("harmonic", macs=0.8)),
+    ("mnist_cnn", Way("harmonic", size=1 / 4)),
+    ("cifar10_cnn", Way("harmonic", macs=0.7)),
+)
 PARTS = ("harmonic", "double-layer")
 BESIDE = tuple(
     (model, size) for model in ("fashion_mlp", "fashion_vgg") for size in (1 / 4, 1 / 8, 1 / 16)
@@ -104,6 +111,19 @@ def _print_blind(folder: Path) -> None:
                 f"| {' | '.join(f'{drop:.2f}' for drop in drops)} | {wanted:g} |",
                 flush=True,
             )
+    print("\n| model, no samples | asked | bytes left | MACs left | accuracy | harmonic, drop |")
+    print("|---|---|---|---|---|---|")
+    for name, way in BLIND_BUDGETS:
+        try:
+            own = outcome(name, way, None, folder)
+        except InputError as error:
+            print(f"| {name} | {way.words} | {error} | | | |")
+            continue
+        print(
+            f"| {name} | {way.words} | {own.bytes:.4f} | {own.macs:.3f} "
+            f"| {own.before.mean():.2%} -> {own.after.mean():.2%} | {own.drop:.2f} |",
+            flush=True,
+        )
 
 
 def _print_beside(folder: Path) -> None:
