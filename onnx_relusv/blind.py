@@ -48,6 +48,10 @@ _SOURCES = {
     "synthetic": "synthetic inputs",
     "none": "the unit ball",
 }
+_SCALE = (
+    "Nothing in the file tells how large its inputs are; synthetic ones have mean 0, variance 1. "
+    "Where real ones do not, say between which numbers they lie with --input-range."
+)
 
 
 @contextmanager
@@ -128,10 +132,11 @@ def blind_warnings(opened: Opened, rows: Sequence[BlockRow]) -> tuple[str, ...]:
         return ()
     used = {row.statistics for row in rows}
     listed = ", ".join(text for source, text in _SOURCES.items() if source in used)
-    return (
+    found = (
         f"No samples: blocks were measured on {listed or 'nothing'}; "
-        "what it costs in accuracy is not known.",
+        "what it costs in accuracy is not known."
     )
+    return (found,) if opened.scale_told else (found, _SCALE)
 
 
 @contextmanager
@@ -159,11 +164,14 @@ def samples_where_units_go(
     with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as name:
         folder = Path(name)
         seen = view(opened.model)
-        normalised = input_normalisations(opened, seen, input_range, folder, write)
+        normalised, told = input_normalisations(opened, seen, input_range, folder, write)
         path = folder / "synthetic.npz"
         write(path, normalised, varied_count(example))
         samples = open_samples(path, opened.model.inputs)
-        yield replace(opened, samples=samples, blind=True) if _runs(opened, samples) else opened
+        if not _runs(opened, samples):
+            yield opened
+            return
+        yield replace(opened, samples=samples, blind=True, scale_told=told)
 
 
 def _runs(opened: Opened, samples: Samples) -> bool:

@@ -63,6 +63,8 @@ class Opened:
         cache: Where long work is kept for the next run.
         metric: What outputs are judged by in place of top-1, or None.
         blind: Whether no samples were given, and blocks are measured on what can be assumed.
+        scale_told: Whether anything told how large the model's inputs are, where samples are
+            synthetic.
         channels: The units that may be removed, where that was looked into.
     """
 
@@ -79,6 +81,7 @@ class Opened:
     cache: Cache = NO_CACHE
     metric: Metric | None = None
     blind: bool = False
+    scale_told: bool = True
     channels: Channels | None = None
 
     @property

@@ -41,8 +41,8 @@ def input_normalisations(
     input_range: tuple[float, float] | None,
     folder: Path,
     write: Callable[[Path, Normalisations], None],
-) -> dict[str, Normalisation]:
-    """How inputs are taken to be normalised, by name.
+) -> tuple[dict[str, Normalisation], bool]:
+    """How inputs are taken to be normalised, by name, and whether anything told so.
 
     Args:
         opened: The model.
@@ -56,18 +56,18 @@ def input_normalisations(
     bare = [name for name, one in found.items() if one is NOTHING]
     if input_range is not None:
         low, high = input_range
-        return found | dict.fromkeys(bare, _of((low + high) / 2, (high - low) / 4))
+        return found | dict.fromkeys(bare, _of((low + high) / 2, (high - low) / 4)), True
     sources = {block.source for block in opened.blocks}
     known = channel_statistics(model, seen, sources, activated_gaussian)
     if not bare or not known:
-        return found
+        return found, not bare
     tried = []
     for mean, deviation in CONVENTIONS:
         path = folder / "tried.npz"
         normalised = found | dict.fromkeys(bare, _of(mean, deviation))
         write(path, normalised)
         tried.append((_distance(opened, known, open_samples(path, model.inputs)), normalised))
-    return min(tried, key=lambda one: one[0])[1]
+    return min(tried, key=lambda one: one[0])[1], True
 
 
 def _of(mean: float, deviation: float) -> Normalisation:

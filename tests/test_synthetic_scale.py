@@ -1,5 +1,6 @@
 """How large inputs are taken to be: by constants, by a declared range, by statistics, by habit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnx
 import pytest
 from graphs import model_proto, normal, run
 
+from onnx_relusv import Budgets, PlanOptions, compress
 from onnx_relusv.blind import samples_where_units_go
 from onnx_relusv.graph.view import view
 from onnx_relusv.opened import Opened, open_model
@@ -53,7 +55,10 @@ def found(
         example = {"x": np.zeros((1, 3, 8, 8), np.float32)}
         write_varied(path, example, normalised, input_range, 0, 64)
 
-    taken = input_normalisations(opened, view(opened.model), input_range, folder, write)["x"]
+    seen = view(opened.model)
+    normalised, told = input_normalisations(opened, seen, input_range, folder, write)
+    assert told
+    taken = normalised["x"]
     return float(-taken.shift / taken.scale), float(1 / taken.scale)
 
 
@@ -83,8 +88,31 @@ def test_without_any_of_it_inputs_are_normalised(tmp_path: Path) -> None:
     opened = open_model(tmp_path / "plain.onnx", None, CPU)
     with samples_where_units_go(opened, None, go=True) as ready:
         assert ready.samples is not None
+        assert not ready.scale_told
         values = np.concatenate([one.feeds["x"][: one.count] for one in ready.samples.batches(500)])
         path = ready.samples.path
     # The mean square of contrasts that are log-uniform from a to b: (b^2 - a^2) / 2 log(b / a).
     assert np.mean(values**2) == pytest.approx((1.5**2 - 0.3**2) / 2 / np.log(5), rel=0.05)
     assert not path.exists()
+    with samples_where_units_go(opened, (0, 255), go=True) as ready:
+        assert ready.scale_told
+        assert ready.samples is not None
+        values = np.concatenate([one.feeds["x"][: one.count] for one in ready.samples.batches(500)])
+    assert (values.min(), values.max()) == (0, 255)
+
+
+def test_a_user_is_told_that_nothing_tells(tmp_path: Path) -> None:
+    text = "(float[N,30] x) => (float[N,4] y) { h = Gemm(x, v) r = Relu(h) y = Gemm(r, w) }"
+    onnx.save(model_proto(text, {"v": normal(30, 12), "w": normal(12, 4)}), tmp_path / "plain.onnx")
+    planning = PlanOptions(budgets=Budgets(size=0.9), method="harmonic")
+    warned = []
+    for declared in (None, (0.0, 255.0)):
+        done = compress(
+            tmp_path / "plain.onnx",
+            tmp_path / "small.onnx",
+            planning=replace(planning, input_range=declared),
+            measuring=CPU,
+            force=True,
+        )
+        warned.append(any("--input-range" in one for one in done.warnings))
+    assert warned == [True, False]
