@@ -102,7 +102,8 @@ def test_dead_units_go_for_nothing(name: str, with_samples: bool, tmp_path: Path
     smaller = path.with_name("smaller.onnx")
     done = compress(path, smaller, samples=samples, planning=FREE)
     assert done.after.parameters < done.before.parameters
-    assert all(row.level == 0 or with_samples for row in done.rows)
+    # Nothing but the rounding of a folded normalisation.
+    assert all(row.level < 1e-7 or with_samples for row in done.rows)
     fresh = uniform(50, *shape, seed=2)
     (before,) = run(proto, {"x": fresh}).values()
     (after,) = run(smaller, {"x": fresh}).values()
@@ -134,7 +135,7 @@ def test_nothing_stands_in_for_them_without_samples(name: str, tmp_path: Path) -
 def test_they_go_before_all_others(tmp_path: Path) -> None:
     """Also where the budget takes more, and nothing is made of them."""
     _, path, _ = written("images", tmp_path, with_samples=False)
-    options = replace(FREE, budgets=Budgets(size=0.6))
+    options = replace(FREE, budgets=Budgets(size=0.6), allocation="level")
     found = plan(path, planning=options)
     assert set(gone(found)) > {2, 6}
     # What others lose is told by those that are alive: as in a model without the dead units.
@@ -153,10 +154,14 @@ def test_they_go_before_all_others(tmp_path: Path) -> None:
         for size in (0.55, 0.65, 0.75, 0.85)
         for one in [plan(other, planning=replace(options, budgets=Budgets(size=size)))]
     }
-    kept, level = levels[len(found.groups[0].kept)]
+    count = len(found.groups[0].kept)
+    kept, level = levels[count]
     assert list(found.groups[0].kept) == kept
-    # Between the counts at which widths are computed, others here than there, they are estimates.
-    np.testing.assert_allclose(found.level, level, rtol=0.02)
+    # Between the counts at which widths are computed, others here than there, they are estimates:
+    # 6 % apart here, where one unit more or less is 36 or 40 %.
+    np.testing.assert_allclose(found.level, level, rtol=0.1)
+    assert levels[count + 1][1] < 0.8 * found.level
+    assert levels[count - 1][1] > 1.2 * found.level
 
 
 def test_one_unit_stays_where_all_are_dead(tmp_path: Path) -> None:
