@@ -10,7 +10,8 @@ from one to the next the contrast differs.
 """
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,8 @@ def write_synthetic(
         normalisations: By input name.
         seed: Draws them.
     """
-    with zipfile.ZipFile(path, "w") as archive:
-        for number, (name, values) in enumerate(example.items()):
-            rng = np.random.default_rng([seed, _STREAM, number])
-            noise = _noise(values.shape[1:], SYNTHETIC_COUNT, rng)
-            _write(archive, name, _raw(noise, SYNTHETIC_COUNT, values, normalisations[name], None))
+    drawing = _Drawing(_noise, SYNTHETIC_COUNT, (seed, _STREAM))
+    _write(path, example, normalisations, None, drawing)
 
 
 def write_varied(
@@ -72,11 +70,8 @@ def write_varied(
         seed: Draws them.
         count: How many.
     """
-    with zipfile.ZipFile(path, "w") as archive:
-        for number, (name, values) in enumerate(example.items()):
-            rng = np.random.default_rng([seed, _STREAM_VARIED, number])
-            drawn = _varied(values.shape[1:], count, rng)
-            _write(archive, name, _raw(drawn, count, values, normalisations[name], input_range))
+    drawing = _Drawing(_varied, count, (seed, _STREAM_VARIED))
+    _write(path, example, normalisations, input_range, drawing)
 
 
 def varied_count(example: Mapping[str, np.ndarray]) -> int:
@@ -87,6 +82,34 @@ def varied_count(example: Mapping[str, np.ndarray]) -> int:
     """
     bytes_each = sum(values[:1].nbytes for values in example.values())
     return int(np.clip(_VARIED_BYTES // max(bytes_each, 1), _VARIED_LEAST, _VARIED_COUNT))
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What is drawn, how often, and from which stream of numbers."""
+
+    draw: Callable[[tuple[int, ...], int, np.random.Generator], Iterator[Floats]]
+    count: int
+    stream: tuple[int, int]
+
+
+def _write(
+    path: Path,
+    example: Mapping[str, np.ndarray],
+    normalisations: Mapping[str, Normalisation],
+    input_range: tuple[float, float] | None,
+    drawing: _Drawing,
+) -> None:
+    count = drawing.count
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, values) in enumerate(example.items()):
+            rng = np.random.default_rng([*drawing.stream, number])
+            drawn = drawing.draw(values.shape[1:], count, rng)
+            raw = _raw(drawn, count, values, normalisations[name], input_range)
+            # numpy.savez would take some names of inputs for its own arguments. The date is that
+            # of all archives of numpy: equal samples are equal files.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, raw, allow_pickle=False)
 
 
 def _noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Iterator[Floats]:
@@ -124,13 +147,6 @@ def _raw(
         found = ((values[None] - normalised.shift) / normalised.scale)[0]
         sample[...] = found if input_range is None else np.clip(found, *input_range)
     return raw
-
-
-def _write(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
-    # numpy.savez would take some names of inputs for its own arguments. The date is that of
-    # all archives of numpy: equal samples are equal files.
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-        np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def image_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
