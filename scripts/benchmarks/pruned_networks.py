@@ -16,10 +16,13 @@ from PIL import Image
 
 from onnx_relusv import Budgets, PlanOptions, compare, compress
 from onnx_relusv.cache import code_digest
+from onnx_relusv.decisions import Allocation
 from onnx_relusv.errors import ReluSvError
 
 PICTURES = Path("zoo/skimage/data")
 SIZE = 0.7
+# The least damage, which leaves most groups whole, and one level for all of them.
+ALLOCATIONS: dict[Allocation, str] = {"auto": "-", "level": "`--allocation level`"}
 CROPS = 24
 _CAFFE_MEAN = np.array([104.0, 117.0, 123.0], np.float32)
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -72,34 +75,36 @@ NETWORKS = (
 
 
 def print_networks(folder: Path) -> None:
-    """Prints a row a network.
+    """Prints a row a network and allocation.
 
     Args:
         folder: For what is made on the way.
     """
     print(f"\nReal networks, `--method harmonic --size {SIZE:g}`, {CROPS} crops of every picture")
     print(
-        "| network | bytes left | MACs left | time of a run, batch 1 / 32 | agreement of top-1 "
+        "| network | further | bytes left | MACs left | time of a run, batch 1 / 32 | agreement of top-1 "
         "| relative change of the output | nodes that may lose channels | that did |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for network in NETWORKS:
         if not network.model.exists():
             print(
-                f"| {network.name} | {network.model} is missing: run scripts/zoo first | | | | | |"
+                f"| {network.name} | {network.model} is missing: run scripts/zoo first |{' |' * 7}"
             )
             continue
-        print(f"| {network.name} | {' | '.join(_kept(network, folder))} |", flush=True)
+        for allocation, further in ALLOCATIONS.items():
+            cells = _kept(network, allocation, folder)
+            print(f"| {network.name} | {further} | {' | '.join(cells)} |", flush=True)
 
 
-def _kept(network: Network, folder: Path) -> list[str]:
+def _kept(network: Network, allocation: Allocation, folder: Path) -> list[str]:
     """A row's cells, read if this very code found them before."""
-    path = FOLDER / f"{code_digest()[:12]}-{network.model.stem}-{SIZE}.json"
+    path = FOLDER / f"{code_digest()[:12]}-{network.model.stem}-{SIZE}-{allocation}.json"
     if path.exists():
         cells: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return cells
     try:
-        cells = _cells(network, folder)
+        cells = _cells(network, allocation, folder)
     except ReluSvError as error:
         # It may be due to what happened to be on the disk; it is found anew the next time.
         return [f"{type(error).__name__}: {error}", *[""] * 6]
@@ -108,10 +113,10 @@ def _kept(network: Network, folder: Path) -> list[str]:
     return cells
 
 
-def _cells(network: Network, folder: Path) -> list[str]:
+def _cells(network: Network, allocation: Allocation, folder: Path) -> list[str]:
     seen, judged = _samples(network, folder)
     output = folder / "network.onnx"
-    planning = PlanOptions(method="harmonic", budgets=Budgets(size=SIZE))
+    planning = PlanOptions(method="harmonic", allocation=allocation, budgets=Budgets(size=SIZE))
     done = compress(network.model, output, samples=seen, planning=planning, force=True)
     found = compare(network.model, output, judged).evaluation
     nodes = cut_share(network.model, output, judged)
