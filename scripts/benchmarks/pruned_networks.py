@@ -82,8 +82,9 @@ def print_networks(folder: Path) -> None:
     """
     print(f"\nReal networks, `--method harmonic --size {SIZE:g}`, {CROPS} crops of every picture")
     print(
-        "| network | further | bytes left | MACs left | time of a run, batch 1 / 32 | agreement of top-1 "
-        "| relative change of the output | nodes that may lose channels | that did |"
+        "| network | further | bytes left | MACs left | time of a run, batch 1 / 32 "
+        "| agreement of top-1 | relative change of the output | nodes that may lose channels "
+        "| that did |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for network in NETWORKS:
