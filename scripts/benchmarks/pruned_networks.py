@@ -5,7 +5,7 @@ Run `scripts/zoo` first. Every third picture is judged on, and no crop of it is 
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,19 @@ from PIL import Image
 
 from onnx_relusv import Budgets, PlanOptions, compare, compress
 from onnx_relusv.cache import code_digest
-from onnx_relusv.decisions import Allocation
 from onnx_relusv.errors import ReluSvError
 
 PICTURES = Path("zoo/skimage/data")
 SIZE = 0.7
-# The least damage, which leaves most groups whole, and one level for all of them.
-ALLOCATIONS: dict[Allocation, str] = {"auto": "-", "level": "`--allocation level`"}
+# The least damage, which leaves most groups whole; one level for all of them; and that in multiples
+# of the channels that onnxruntime's kernels for processors take at a time.
+WAYS = {
+    "-": PlanOptions(method="harmonic"),
+    "`--allocation level`": PlanOptions(method="harmonic", allocation="level"),
+    "`--allocation level --round-to 16`": PlanOptions(
+        method="harmonic", allocation="level", round_to=16
+    ),
+}
 CROPS = 24
 _CAFFE_MEAN = np.array([104.0, 117.0, 123.0], np.float32)
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -75,7 +81,7 @@ NETWORKS = (
 
 
 def print_networks(folder: Path) -> None:
-    """Prints a row a network and allocation.
+    """Prints a row a network and way.
 
     Args:
         folder: For what is made on the way.
@@ -93,19 +99,20 @@ def print_networks(folder: Path) -> None:
                 f"| {network.name} | {network.model} is missing: run scripts/zoo first |{' |' * 7}"
             )
             continue
-        for allocation, further in ALLOCATIONS.items():
-            cells = _kept(network, allocation, folder)
-            print(f"| {network.name} | {further} | {' | '.join(cells)} |", flush=True)
+        for way, planning in WAYS.items():
+            cells = _kept(network, planning, folder)
+            print(f"| {network.name} | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def _kept(network: Network, allocation: Allocation, folder: Path) -> list[str]:
+def _kept(network: Network, planning: PlanOptions, folder: Path) -> list[str]:
     """A row's cells, read if this very code found them before."""
-    path = FOLDER / f"{code_digest()[:12]}-{network.model.stem}-{SIZE}-{allocation}.json"
+    name = f"{planning.allocation}-{planning.round_to}"
+    path = FOLDER / f"{code_digest()[:12]}-{network.model.stem}-{SIZE}-{name}.json"
     if path.exists():
         cells: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return cells
     try:
-        cells = _cells(network, allocation, folder)
+        cells = _cells(network, planning, folder)
     except ReluSvError as error:
         # It may be due to what happened to be on the disk; it is found anew the next time.
         return [f"{type(error).__name__}: {error}", *[""] * 6]
@@ -114,10 +121,10 @@ def _kept(network: Network, allocation: Allocation, folder: Path) -> list[str]:
     return cells
 
 
-def _cells(network: Network, allocation: Allocation, folder: Path) -> list[str]:
+def _cells(network: Network, planning: PlanOptions, folder: Path) -> list[str]:
     seen, judged = _samples(network, folder)
     output = folder / "network.onnx"
-    planning = PlanOptions(method="harmonic", allocation=allocation, budgets=Budgets(size=SIZE))
+    planning = replace(planning, budgets=Budgets(size=SIZE))
     done = compress(network.model, output, samples=seen, planning=planning, force=True)
     found = compare(network.model, output, judged).evaluation
     nodes = cut_share(network.model, output, judged)
