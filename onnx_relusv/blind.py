@@ -7,9 +7,6 @@ variances are its own (graph/statistics), and the synthetic ones only say how th
 
 Half of what is between the columns is then taken away: nobody knows whether real inputs
 correlate so. Without either, the covariance stays the identity.
-
-Where units are removed, consumers and kept units have to be fitted anew, to samples of their own
-(`samples_where_units_go`), which stand in for real ones in all stages.
 """
 
 import tempfile
@@ -20,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.feeds import candidate_feeds
 from onnx_relusv.graph.normalisation import normalisation
 from onnx_relusv.graph.statistics import ChannelStatistics, channel_statistics
 from onnx_relusv.graph.view import View, view
@@ -29,20 +24,18 @@ from onnx_relusv.opened import BlockMoments, MomentsByBlock, Opened, block_momen
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, Floats, Moments
 from onnx_relusv.results import BlockRow
-from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.samples import open_samples
 from onnx_relusv.spectra.moments import LEAST_VARIANCE
 from onnx_relusv.spectra.moments_key import moments_key
 from onnx_relusv.spectra.rectified import activated_gaussian
 from onnx_relusv.spectra.stored_moments import moments_on_disk
-from onnx_relusv.synthetic import varied_count, write_synthetic, write_varied
-from onnx_relusv.synthetic_scale import Normalisations, input_normalisations
+from onnx_relusv.synthetic import write_synthetic
+from onnx_relusv.synthetic_samples import synthetic_example
 
 # The share of the correlations that is taken away; measured in docs/how-it-works.md.
 SHRINKAGE = 0.5
 # The same where synthetic samples are fitted to.
 _DOUBT = 0.01
-# Synthetic samples that tell how large inputs are, and whether any can be run at all.
-_TRIED = 64
 _SOURCES = {
     "batch_normalization": "BatchNormalization statistics with synthetic correlations",
     "synthetic": "synthetic inputs",
@@ -70,7 +63,7 @@ def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoment
             yield _Synthetic(moments) if opened.blind else moments
         return
     seen = view(opened.model)
-    example = _synthetic_example(opened)
+    example = synthetic_example(opened)
     if example is None:
         yield dict.fromkeys((block.key for block in opened.blocks), None)
         return
@@ -139,47 +132,6 @@ def blind_warnings(opened: Opened, rows: Sequence[BlockRow]) -> tuple[str, ...]:
     return (found,) if opened.scale_told else (found, _SCALE)
 
 
-@contextmanager
-def samples_where_units_go(
-    opened: Opened, input_range: tuple[float, float] | None, *, go: bool
-) -> Iterator[Opened]:
-    """A model with samples; synthetic ones, in a folder that is gone afterwards, if it has none.
-
-    What is made of these is blind all the same. The model is as it was where no units go, where an
-    input is of whole numbers, and where synthetic inputs lead to numbers that are not finite.
-
-    Args:
-        opened: The model.
-        input_range: What was declared of its inputs, or None.
-        go: Whether units are to be removed.
-    """
-    example = _synthetic_example(opened) if go and opened.samples is None else None
-    if example is None:
-        yield opened
-        return
-
-    def write(path: Path, normalised: Normalisations, count: int = _TRIED) -> None:
-        write_varied(path, example, normalised, input_range, opened.options.seed, count)
-
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as name:
-        folder = Path(name)
-        seen = view(opened.model)
-        normalised, told = input_normalisations(opened, seen, input_range, folder, write)
-        path = folder / "synthetic.npz"
-        write(path, normalised, varied_count(example))
-        samples = open_samples(path, opened.model.inputs)
-        if not _runs(opened, samples):
-            yield opened
-            return
-        yield replace(opened, samples=samples, blind=True, scale_told=told)
-
-
-def _runs(opened: Opened, samples: Samples) -> bool:
-    session = opened.session(block.source for block in opened.blocks)
-    batch = next(iter(samples.batches(_TRIED, limit=_TRIED)))
-    return all(np.isfinite(found).all() for found in session.run(batch.feeds).values())
-
-
 class _Synthetic(Mapping[str, Moments | None]):
     """Moments of synthetic samples: a column that never varies on them may do so on real ones."""
 
@@ -227,21 +179,6 @@ def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] 
         np.repeat(values, repeats).reshape(shape) for values in (known.mean, known.variance)
     )
     return mean, variance
-
-
-def _synthetic_example(opened: Opened) -> dict[str, np.ndarray] | None:
-    """A feed of a size that runs; None where an input is of whole numbers, which mean something."""
-    inputs = opened.model.inputs
-    if any(spec.dtype.kind in "iub" or not spec.shape for spec in inputs):
-        return None
-    session = opened.session(block.source for block in opened.blocks[:1])
-    for feed in candidate_feeds(inputs, 1, np.random.default_rng(opened.options.seed)):
-        try:
-            session.run(feed)
-        except InputError:
-            continue
-        return feed
-    return None
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from onnx_relusv.blind import (
     SHRINKAGE,
     assumed_moments,
     planning_moments,
-    samples_where_units_go,
 )
 from onnx_relusv.errors import UsageError
 from onnx_relusv.graph.statistics import ChannelStatistics
@@ -25,6 +24,7 @@ from onnx_relusv.plan_file import plan_text, read_plan
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
 from onnx_relusv.records import Moments
+from onnx_relusv.synthetic_samples import samples_where_units_go
 
 CPU = MeasureOptions(provider="cpu", seed=2)
 NETWORK = (

@@ -190,6 +190,7 @@ STAGES = {
     "search",
     "segment_sessions",
     "sweeping",
+    "synthetic_samples",
     "synthetic_scale",
     "tracing",
     "validate",

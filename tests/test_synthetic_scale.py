@@ -9,11 +9,11 @@ import pytest
 from graphs import model_proto, normal, run
 
 from onnx_relusv import Budgets, PlanOptions, compress
-from onnx_relusv.blind import samples_where_units_go
 from onnx_relusv.graph.view import view
 from onnx_relusv.opened import Opened, open_model
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.synthetic import smooth, write_varied
+from onnx_relusv.synthetic_samples import samples_where_units_go
 from onnx_relusv.synthetic_scale import CONVENTIONS, Normalisations, input_normalisations
 
 CPU = MeasureOptions(provider="cpu", seed=2)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from onnx_relusv.blind import blind_warnings, planning_moments, samples_where_units_go
+from onnx_relusv.blind import blind_warnings, planning_moments
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
 from onnx_relusv.corrective import DamageOffer, fitted_by_damage
@@ -32,6 +32,7 @@ from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
 from onnx_relusv.search import search
 from onnx_relusv.settings import settings_of
+from onnx_relusv.synthetic_samples import samples_where_units_go
 
 
 def plan(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply
-from onnx_relusv.blind import planning_moments, samples_where_units_go
+from onnx_relusv.blind import planning_moments
 from onnx_relusv.decisions import Cost, Plan
 from onnx_relusv.opened import open_model
 from onnx_relusv.planning import divided
@@ -21,6 +21,7 @@ from onnx_relusv.pruning.planning import pruning_offer, with_channels
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.results import Compression
 from onnx_relusv.rows import measure_blocks
+from onnx_relusv.synthetic_samples import samples_where_units_go
 
 
 def without_share(

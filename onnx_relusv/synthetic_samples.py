@@ -1,0 +1,84 @@
+"""Synthetic samples in place of real ones, for what has to be fitted where there are none.
+
+Where units are removed, consumers and kept units have to be fitted anew. Synthetic samples then
+stand in for real ones in all stages; what is made of them is blind all the same.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.errors import InputError
+from onnx_relusv.feeds import candidate_feeds
+from onnx_relusv.graph.view import view
+from onnx_relusv.opened import Opened
+from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.synthetic import varied_count, write_varied
+from onnx_relusv.synthetic_scale import Normalisations, input_normalisations
+
+# Synthetic samples that tell how large inputs are, and whether any can be run at all.
+_TRIED = 64
+
+
+@contextmanager
+def samples_where_units_go(
+    opened: Opened, input_range: tuple[float, float] | None, *, go: bool
+) -> Iterator[Opened]:
+    """A model with samples; synthetic ones, in a folder that is gone afterwards, if it has none.
+
+    What is made of these is blind all the same. The model is as it was where no units go, where an
+    input is of whole numbers, and where synthetic inputs lead to numbers that are not finite.
+
+    Args:
+        opened: The model.
+        input_range: What was declared of its inputs, or None.
+        go: Whether units are to be removed.
+    """
+    example = synthetic_example(opened) if go and opened.samples is None else None
+    if example is None:
+        yield opened
+        return
+
+    def write(path: Path, normalised: Normalisations, count: int = _TRIED) -> None:
+        write_varied(path, example, normalised, input_range, opened.options.seed, count)
+
+    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as name:
+        folder = Path(name)
+        seen = view(opened.model)
+        normalised, told = input_normalisations(opened, seen, input_range, folder, write)
+        path = folder / "synthetic.npz"
+        write(path, normalised, varied_count(example))
+        samples = open_samples(path, opened.model.inputs)
+        if not _runs(opened, samples):
+            yield opened
+            return
+        yield replace(opened, samples=samples, blind=True, scale_told=told)
+
+
+def _runs(opened: Opened, samples: Samples) -> bool:
+    session = opened.session(block.source for block in opened.blocks)
+    batch = next(iter(samples.batches(_TRIED, limit=_TRIED)))
+    return all(np.isfinite(found).all() for found in session.run(batch.feeds).values())
+
+
+def synthetic_example(opened: Opened) -> dict[str, np.ndarray] | None:
+    """A feed of a size that runs; None where an input is of whole numbers, which mean something.
+
+    Args:
+        opened: The model.
+    """
+    inputs = opened.model.inputs
+    if any(spec.dtype.kind in "iub" or not spec.shape for spec in inputs):
+        return None
+    session = opened.session(block.source for block in opened.blocks[:1])
+    for feed in candidate_feeds(inputs, 1, np.random.default_rng(opened.options.seed)):
+        try:
+            session.run(feed)
+        except InputError:
+            continue
+        return feed
+    return None
