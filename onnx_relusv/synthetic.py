@@ -105,11 +105,19 @@ def _write(
         for number, (name, values) in enumerate(example.items()):
             rng = np.random.default_rng([*drawing.stream, number])
             drawn = drawing.draw(values.shape[1:], count, rng)
-            raw = _raw(drawn, count, values, normalisations[name], input_range)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(values.dtype),
+                "fortran_order": False,
+                "shape": (count, *values.shape[1:]),
+            }
+            # Samples are written one by one, so that all of them are never in memory.
             # numpy.savez would take some names of inputs for its own arguments. The date is that
             # of all archives of numpy: equal samples are equal files.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, raw, allow_pickle=False)
+                np.lib.format.write_array_header_1_0(file, header)
+                for sample in drawn:
+                    raw = _raw(sample, normalisations[name], input_range)
+                    file.write(np.ascontiguousarray(raw, values.dtype).tobytes())
 
 
 def _noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Iterator[Floats]:
@@ -134,19 +142,11 @@ def _varied(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Ite
 
 
 def _raw(
-    drawn: Iterator[Floats],
-    count: int,
-    example: np.ndarray,
-    normalised: Normalisation,
-    input_range: tuple[float, float] | None,
-) -> np.ndarray:
-    """Samples as the model takes them, in its type."""
-    raw = np.empty((count, *example.shape[1:]), example.dtype)
-    # One by one: they are drawn in float64, which all images at once need not be.
-    for sample, values in zip(raw, drawn, strict=True):
-        found = ((values[None] - normalised.shift) / normalised.scale)[0]
-        sample[...] = found if input_range is None else np.clip(found, *input_range)
-    return raw
+    values: Floats, normalised: Normalisation, input_range: tuple[float, float] | None
+) -> Floats:
+    """A sample as the model takes it."""
+    raw = np.asarray(((values[None] - normalised.shift) / normalised.scale)[0])
+    return raw if input_range is None else np.clip(raw, *input_range)
 
 
 def image_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -30,7 +30,7 @@ from onnx_relusv.spectra.rectified import activated_gaussian
 CONVENTIONS = ((0.0, 1.0), (0.5, 0.25), (0.0, 0.5), (127.5, 64.0), (0.0, 64.0))
 # Standard deviations of a channel lie between a multiple of the others' and no more than that.
 _LEAST_VARIANCE = 1e-3
-_BATCH = 16
+_BATCH = 4
 
 Normalisations = Mapping[str, Normalisation]
 
