@@ -193,6 +193,7 @@ class Plan:
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
+        max_samples: How many of the samples at most were drawn; None where all were taken.
     """
 
     model_sha256: str
@@ -213,6 +214,7 @@ class Plan:
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
     input_range: tuple[float, float] | None = None
+    max_samples: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ from onnx_relusv.spectra.moments import measure_moments
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.passes import plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
-from onnx_relusv.split import Split
+from onnx_relusv.split import Split, drawn
 
 BlockMoments = Mapping[str, Moments | None]
 
@@ -99,6 +99,7 @@ class Opened:
             "code": code_digest(),
             "model": self.model.sha256,
             "samples": None if self.samples is None else self.samples.sha256,
+            "drawn": self.drawn,
             "split": counts,
             "blind": self.blind,
             "seed": self.options.seed,
@@ -110,6 +111,12 @@ class Opened:
     def given(self) -> Samples | None:
         """The user's own samples, None where there are none."""
         return None if self.blind else self.samples
+
+    @property
+    def drawn(self) -> int | None:
+        """How many of the user's samples were drawn; None where all are taken, or none given."""
+        given = self.given
+        return None if given is None or given.count == given.given else given.count
 
     @property
     def fitted(self) -> Samples | None:
@@ -154,7 +161,8 @@ def open_model(
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
     samples = None
     if samples_path is not None:
-        samples = open_samples(samples_path, model.inputs, any_labels=metric is not None)
+        whole = open_samples(samples_path, model.inputs, any_labels=metric is not None)
+        samples = drawn(whole, options.max_samples, options.seed)
     example = None if samples is None else samples.first()
     shapes = _shapes(model, provider, example, options.seed)
     blocks, refusals = find_blocks(model, view(model), shapes)

@@ -32,12 +32,14 @@ class MeasureOptions:
         memory: MiB that measuring may take besides the model itself and what its largest block
             needs.
         cache: Folder for what long work has found, for the next run; None to keep nothing.
+        max_samples: Draw so many of the samples by the seed, groups whole; None to take all.
     """
 
     provider: ProviderName = "auto"
     seed: int = 0
     memory: int = DEFAULT_MEMORY
     cache: Path | None = None
+    max_samples: int | None = None
 
     def __post_init__(self) -> None:
         if self.provider not in ("auto", "cuda", "cpu"):
@@ -46,6 +48,8 @@ class MeasureOptions:
             raise UsageError(f"seed {self.seed}: use a number from 0 on.")
         if self.memory < LEAST_MEMORY:
             raise UsageError(f"memory {self.memory} MiB: use {LEAST_MEMORY} or more.")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise UsageError(f"--max-samples {self.max_samples}: use a number from 1 on.")
 
     @property
     def working_bytes(self) -> int:

@@ -227,9 +227,18 @@ _PLAN_FIELDS = {
     "groups": _Field(lambda value: isinstance(value, list), "a list"),
     "group_curves": _Field(lambda value: isinstance(value, list), "a list"),
     "input_range": _Field(_is_range, "a list of two numbers, the lower one first", optional=True),
+    "max_samples": _Field(_is_rank, "a whole number from 1 on", optional=True),
 }
 # What is for the reader alone may be missing, and what earlier files do not have.
-_ADDED_FIELDS = {"damage_measure", "batch", "latency", "groups", "group_curves", "input_range"}
+_ADDED_FIELDS = {
+    "damage_measure",
+    "batch",
+    "latency",
+    "groups",
+    "group_curves",
+    "input_range",
+    "max_samples",
+}
 _BUDGET_FIELDS = {
     "size": _BUDGET,
     "macs": _BUDGET,

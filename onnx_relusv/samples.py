@@ -62,7 +62,8 @@ class Samples:
         self.labels = labels
         self.groups = groups
         self.sha256 = _digest(path)
-        self.count = next(iter(columns.values())).shape[0]
+        # How many the file holds, whichever of them these are.
+        self.given = self.count = next(iter(columns.values())).shape[0]
         self.fixed_batch = _fixed_batch(inputs)
         self._inputs = {spec.name: spec for spec in inputs}
         self._columns = columns

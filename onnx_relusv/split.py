@@ -1,4 +1,4 @@
-"""The samples, split once by seed: for fitting, for choosing, and for certifying a bound.
+"""The samples, drawn and split by seed: for fitting, for choosing, and for certifying a bound.
 
 Samples of one group go to the same part. If they did not, what is chosen on some would be chosen on
 what was fitted to, very nearly, and would not hold for any other.
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_relusv.errors import InputError
 from onnx_relusv.samples import Samples
 
 # Of the samples that are not for certifying.
 SELECT_SHARE = 0.2
 # With a bound to be certified; what is left over decides how small a drop can be certified at all.
 CERTIFY_SHARE = 0.4
-_STREAM = 7
+_STREAM, _STREAM_DRAWN = 7, 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,39 @@ class Split:
     fit: Samples
     select: Samples | None
     certify: Samples | None = None
+
+
+def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
+    """At most so many of the samples, drawn at random; all where there are no more.
+
+    Only their positions are drawn: nothing is read. Groups are drawn whole, one after the other,
+    and one for which there is no room is passed over.
+
+    Args:
+        samples: All of them.
+        most: How many at most; None for all.
+        seed: Decides which.
+
+    Raises:
+        InputError: Every group has more samples than that.
+    """
+    if most is None or samples.count <= most:
+        return samples
+    rng = np.random.default_rng([seed, _STREAM_DRAWN])
+    if samples.groups is None:
+        return samples.part(np.sort(rng.choice(samples.count, most, replace=False)))
+    found, sizes = np.unique(samples.groups, return_counts=True)
+    if sizes.min() > most:
+        raise InputError(
+            f"{samples.path}: the smallest group has {sizes.min()} samples, and groups stay whole: "
+            f"--max-samples {most} leaves none. Use {sizes.min()} or more."
+        )
+    left, taken = most, []
+    for place in rng.permutation(len(found)):
+        if sizes[place] <= left:
+            taken.append(found[place])
+            left -= int(sizes[place])
+    return samples.part(np.flatnonzero(np.isin(samples.groups, taken)))
 
 
 def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:

@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "workload": {"forms", "parallel", "records"},
     "sample_files": {"errors", "records"},
     "samples": {"errors", "records", "sample_files"},
-    "split": {"samples"},
+    "split": {"errors", "samples"},
     "plan_file": {"decisions", "errors", "json_text", "records"},
     "limits": {"cost", "decisions", "records"},
     "allocation": {"decisions", "errors", "limits", "records"},

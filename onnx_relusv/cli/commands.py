@@ -14,6 +14,7 @@ from onnx_relusv.cli.options import (
     drop_options,
     force_option,
     json_option,
+    max_samples_option,
     measuring,
     memory_option,
     metric_of,
@@ -58,6 +59,7 @@ def cli() -> None:
 @click.argument("model", type=FILE)
 @together(
     samples_option,
+    max_samples_option,
     json_option,
     report_option,
     provider_option,
@@ -69,6 +71,7 @@ def cli() -> None:
 def inspect(
     model: Path,
     samples: Path | None,
+    max_samples: int | None,
     json_path: Path | None,
     report: Path | None,
     provider: str,
@@ -83,7 +86,7 @@ def inspect(
         found = pipeline.inspect(
             model,
             samples=samples,
-            measuring=measuring(provider, seed, memory, cache),
+            measuring=measuring(provider, seed, memory, cache, max_samples),
             command=command_line(),
             progress=progress,
         )
@@ -101,6 +104,7 @@ def inspect(
     planning_options_group,
     drop_options(hidden=True),
     samples_option,
+    max_samples_option,
     provider_option,
     seed_option,
     memory_option,
@@ -111,6 +115,7 @@ def plan(
     model: Path,
     output: Path,
     samples: Path | None,
+    max_samples: int | None,
     provider: str,
     seed: int,
     memory: int,
@@ -127,7 +132,7 @@ def plan(
             model,
             samples=samples,
             planning=options,
-            measuring=measuring(provider, seed, memory, cache),
+            measuring=measuring(provider, seed, memory, cache, max_samples),
             progress=progress,
         )
     write_text(plan_text(decided), output)
@@ -153,6 +158,7 @@ def plan(
 )
 @together(
     samples_option,
+    max_samples_option,
     report_option,
     provider_option,
     memory_option,
@@ -165,6 +171,7 @@ def apply(
     output: Path,
     seed: int | None,
     samples: Path | None,
+    max_samples: int | None,
     report: Path | None,
     provider: ProviderName,
     memory: int,
@@ -180,6 +187,7 @@ def apply(
             samples=samples,
             provider=provider,
             seed=seed,
+            max_samples=max_samples,
             memory=memory,
             cache=cache,
             report=report,
@@ -197,6 +205,7 @@ def apply(
     planning_options_group,
     drop_options(),
     samples_option,
+    max_samples_option,
     report_option,
     provider_option,
     seed_option,
@@ -208,6 +217,7 @@ def compress(
     model: Path,
     output: Path,
     samples: Path | None,
+    max_samples: int | None,
     report: Path | None,
     provider: str,
     seed: int,
@@ -229,7 +239,7 @@ def compress(
             output,
             samples=samples,
             planning=planning_options(**planning),
-            measuring=measuring(provider, seed, memory, cache),
+            measuring=measuring(provider, seed, memory, cache, max_samples),
             report=report,
             force=force,
             command=command_line(),
@@ -247,15 +257,25 @@ def compress(
     required=True,
     help="Inputs to compare on; with `labels` for accuracy.",
 )
-@together(metric_option, json_option, report_option, provider_option, force_option)
+@together(
+    max_samples_option,
+    metric_option,
+    json_option,
+    report_option,
+    provider_option,
+    seed_option,
+    force_option,
+)
 def compare(
     before: Path,
     after: Path,
     samples: Path,
+    max_samples: int | None,
     metric: str | None,
     json_path: Path | None,
     report: Path | None,
     provider: str,
+    seed: int,
     force: bool,
 ) -> None:
     """Put two models with the same inputs and outputs side by side on samples."""
@@ -268,7 +288,7 @@ def compare(
             before,
             after,
             samples,
-            measuring=measuring(provider, 0),
+            measuring=measuring(provider, seed, max_samples=max_samples),
             metric=judge,
             command=command_line(),
             progress=progress,

@@ -32,6 +32,12 @@ samples_option = click.option(
     help="Inputs to measure on: .npz with the input names as keys, .npy, or a folder of "
     "test_data_set_*.",
 )
+max_samples_option = click.option(
+    "--max-samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Draw so many of the samples at most, by the seed; groups stay whole.",
+)
 provider_option = click.option(
     "--provider",
     type=click.Choice(["auto", "cuda", "cpu"]),
@@ -174,10 +180,16 @@ def drop_options(*, hidden: bool = False) -> Callable[[Command], Command]:
 
 
 def measuring(
-    provider: Any, seed: int, memory: int = DEFAULT_MEMORY, cache: Path | None = None
+    provider: Any,
+    seed: int,
+    memory: int = DEFAULT_MEMORY,
+    cache: Path | None = None,
+    max_samples: int | None = None,
 ) -> MeasureOptions:
     """The settings of these options; click has checked the provider's name."""
-    return MeasureOptions(provider=provider, seed=seed, memory=memory, cache=cache)
+    return MeasureOptions(
+        provider=provider, seed=seed, memory=memory, cache=cache, max_samples=max_samples
+    )
 
 
 def planning_options(

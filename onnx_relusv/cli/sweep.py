@@ -10,6 +10,7 @@ from onnx_relusv.cli.options import (
     FILE,
     cache_option,
     force_option,
+    max_samples_option,
     measuring,
     memory_option,
     provider_option,
@@ -75,7 +76,14 @@ def _names(
 @click.option("--keep", is_flag=True, help="Keep the models, in the report's folder `models`.")
 @click.option("--include", multiple=True, help="Change only blocks whose key matches this glob.")
 @click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob.")
-@together(provider_option, seed_option, memory_option, cache_option, force_option)
+@together(
+    max_samples_option,
+    provider_option,
+    seed_option,
+    memory_option,
+    cache_option,
+    force_option,
+)
 def sweep(
     model: Path,
     samples: Path,
@@ -86,6 +94,7 @@ def sweep(
     keep: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    max_samples: int | None,
     provider: str,
     seed: int,
     memory: int,
@@ -107,7 +116,7 @@ def sweep(
             methods=methods,
             include=include,
             exclude=exclude,
-            measuring=measuring(provider, seed, memory, cache),
+            measuring=measuring(provider, seed, memory, cache, max_samples),
             report=report,
             keep=keep,
             force=force,

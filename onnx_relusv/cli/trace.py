@@ -10,6 +10,7 @@ from onnx_relusv.cli.options import (
     FILE,
     force_option,
     json_option,
+    max_samples_option,
     measuring,
     memory_option,
     provider_option,
@@ -38,11 +39,20 @@ from onnx_relusv.report.trace_table import trace_table
     help="Compute the mean widths too, and not only bound them: slow, an eigendecomposition for "
     "every input, block and output position.",
 )
-@together(json_option, report_option, provider_option, seed_option, memory_option, force_option)
+@together(
+    max_samples_option,
+    json_option,
+    report_option,
+    provider_option,
+    seed_option,
+    memory_option,
+    force_option,
+)
 def trace(
     model: Path,
     samples: Path,
     exact: bool,
+    max_samples: int | None,
     json_path: Path | None,
     report: Path | None,
     provider: str,
@@ -61,7 +71,7 @@ def trace(
             model,
             samples=samples,
             exact=exact,
-            measuring=measuring(provider, seed, memory),
+            measuring=measuring(provider, seed, memory, max_samples=max_samples),
             command=command_line(),
             progress=progress,
         )

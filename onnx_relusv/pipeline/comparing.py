@@ -16,6 +16,7 @@ from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.results import Comparison
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
+from onnx_relusv.split import drawn
 from onnx_relusv.sweeping.folder import MODELS, check_sweep_folder, publish, workplace
 from onnx_relusv.sweeping.judging import judging
 from onnx_relusv.sweeping.methods import ways
@@ -50,7 +51,8 @@ def compare(
             f"{before} and {after} cannot be compared: their inputs or outputs have other names "
             "or types."
         )
-    opened = open_samples(samples, first.inputs, any_labels=metric is not None)
+    whole = open_samples(samples, first.inputs, any_labels=metric is not None)
+    opened = drawn(whole, options.max_samples, options.seed)
     example = opened.first()
     facts = [facts_of(model, provider, example, options.seed) for model in (first, second)]
     sessions = [Session(model.path, provider) for model in (first, second)]

@@ -59,7 +59,8 @@ def plan(
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
-            return _decided(opened, measured, moments, planning, progress)
+            decided = _decided(opened, measured, moments, planning, progress)
+            return replace(decided, max_samples=opened.drawn)
 
 
 def apply(
@@ -70,6 +71,7 @@ def apply(
     samples: Path | None = None,
     provider: ProviderName = "auto",
     seed: int | None = None,
+    max_samples: int | None = None,
     memory: int = DEFAULT_MEMORY,
     cache: Path | None = None,
     report: Path | None = None,
@@ -86,6 +88,7 @@ def apply(
         samples: The plan's samples; others work, with a warning.
         provider: Where graphs run.
         seed: The plan's seed if None.
+        max_samples: How many of the samples are drawn at most; as many as for the plan if None.
         memory: MiB for measuring, as in `MeasureOptions`.
         cache: Folder for the next run, likewise.
         report: Folder for report.json and report.html.
@@ -103,7 +106,10 @@ def apply(
     _check_outputs(output, report, force, [model, *_paths(samples, plan)])
     decided = read_plan(plan) if isinstance(plan, Path) else plan
     seed = decided.seed if seed is None else seed
-    measuring = MeasureOptions(provider=provider, seed=seed, memory=memory, cache=cache)
+    max_samples = decided.max_samples if max_samples is None else max_samples
+    measuring = MeasureOptions(
+        provider=provider, seed=seed, memory=memory, cache=cache, max_samples=max_samples
+    )
     opened = open_model(model, samples, measuring)
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
@@ -234,7 +240,9 @@ def _paths(*values: object) -> list[Path]:
 def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:
     given = None if opened.given is None else opened.given.sha256
     if given == decided.samples_sha256:
-        return ()
+        if opened.drawn == decided.max_samples:
+            return ()
+        return ("The plan was made with another part of these samples; its levels may not hold.",)
     if given is None:
         fitted = "nothing is fitted" if opened.samples is None else "synthetic ones are fitted to"
         return (f"The plan was made with samples, but none were given: {fitted}.",)

@@ -93,6 +93,8 @@ class SweepOptions:
             found += ["--provider", measuring.provider]
         if measuring.memory != DEFAULT_MEMORY:
             found += ["--memory", str(measuring.memory)]
+        if measuring.max_samples is not None:
+            found += ["--max-samples", str(measuring.max_samples)]
         for option, globs in (("--include", self.include), ("--exclude", self.exclude)):
             for glob in globs:
                 found += [option, glob]
