@@ -3,7 +3,8 @@
 With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from onnx_relusv.outputs import check_output, check_report_folder
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.planning import by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
-from onnx_relusv.pruning.planning import pruning_offer, with_channels
+from onnx_relusv.pruning.planning import pruning_offer, searched, with_channels
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
@@ -53,9 +54,9 @@ def plan(
     progress, planning = progress or Silent(), planning or PlanOptions()
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
+    opened = divided(open_model(model, samples, measuring or MeasureOptions(), planning.metric))
+    opened, planning = searched(opened, resolved(opened, planning))
     with _with_samples(opened, planning) as opened:
-        opened, planning = _searched(divided(opened), planning)
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
@@ -161,10 +162,10 @@ def compress(
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
     opened = open_model(model, samples, measuring or MeasureOptions(), metric)
+    opened = divided(opened, certifying=budgets.max_drop is not None)
+    opened, planning = searched(opened, resolved(opened, planning))
+    limit = drop_limit(opened, budgets)
     with _with_samples(opened, planning) as opened:
-        opened = divided(opened, certifying=budgets.max_drop is not None)
-        opened, planning = _searched(opened, planning)
-        limit = drop_limit(opened, budgets)
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
@@ -186,19 +187,16 @@ def compress(
             return carry_out(job, fitted, output, report, progress)
 
 
-def _with_samples(opened: Opened, planning: PlanOptions) -> AbstractContextManager[Opened]:
-    """With synthetic samples where units are removed blind; what counts answers takes real ones."""
+@contextmanager
+def _with_samples(opened: Opened, planning: PlanOptions) -> Iterator[Opened]:
+    """With synthetic samples, split too, where units are removed without samples.
+
+    What counts answers takes real ones.
+    """
     counts = planning.budgets.max_drop is not None or planning.metric is not None
     go = planning.method == "harmonic" and not counts
-    return samples_where_units_go(opened, planning.input_range, go=go)
-
-
-def _searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
-    """The method that is meant, and the groups of units where these may go."""
-    planning = resolved(opened, planning)
-    if planning.method != "double-layer":
-        opened = with_channels(opened, planning.input_range)
-    return opened, planning
+    with samples_where_units_go(opened, planning.input_range, go=go) as found:
+        yield opened if found is opened else divided(found)
 
 
 def _decided(

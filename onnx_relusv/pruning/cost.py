@@ -62,8 +62,9 @@ class CutCost:
     def __init__(self, model: Model, channels: Channels, shapes: Mapping[str, Shape]) -> None:
         parts = list(_Parts(model, channels, shapes).all())
         self._whole = np.array([len(group.units) for group in channels.groups], np.int64)
-        self._fixed = np.array([part.fixed for part in parts]).reshape(-1, 2)
-        self._slopes = np.array([part.slopes for part in parts]).reshape(-1, 2, len(self._whole))
+        count, groups = len(parts), len(self._whole)
+        self._fixed = np.array([part.fixed for part in parts]).reshape(count, 2)
+        self._slopes = np.array([part.slopes for part in parts]).reshape(count, 2, groups)
         self._stays = np.array([part.stays for part in parts], np.bool_)
         self._names = np.array([part.names for part in parts], np.float64)
         # (parts,) float64: numbers in each.

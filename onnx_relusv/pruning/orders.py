@@ -1,6 +1,6 @@
 """The orders of all groups' units: as many are found at a time as cores and memory allow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from onnx_relusv.parallel import Load, available_cores, in_parallel
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.curves import Ordered
 from onnx_relusv.pruning.elimination import Elimination, eliminate
+from onnx_relusv.pruning.freedom import blocks_by_output, free_groups
 from onnx_relusv.pruning.kept import KeptOrders
 from onnx_relusv.pruning.readings import (
     columns_read,
@@ -43,8 +44,7 @@ def ordered_groups(
         planning: What may change.
         progress: Told of the groups.
     """
-    blocks = {_output(opened, block): block for block in opened.blocks}
-    free = [group for group in channels.groups if _may_change(group, blocks, planning)]
+    blocks, free = blocks_by_output(opened), free_groups(opened, planning)
     places = {block.key: place for place, block in enumerate(opened.blocks)}
     scores, cores, kept = scores_block(opened), available_cores(), KeptOrders(opened)
 
@@ -99,17 +99,3 @@ def _order(
         found = eliminate(readings, len(group.units), first)
         kept.put(group.key, dead, first, found)
     return found
-
-
-def _output(opened: Opened, block: Block) -> str:
-    """The tensor that a block's linear map writes."""
-    return str(opened.model.proto.graph.node[block.nodes[0]].output[0])
-
-
-def _may_change(group: ChannelGroup, blocks: Mapping[str, Block], planning: PlanOptions) -> bool:
-    """Whether the user's globs let all change that a group runs through.
-
-    What is no block is known by the tensor that it writes.
-    """
-    names = (*group.producers, *group.consumers)
-    return all(planning.allows(blocks[name].key if name in blocks else name) for name in names)

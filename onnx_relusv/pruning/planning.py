@@ -16,6 +16,7 @@ from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import damages, group_curves
 from onnx_relusv.pruning.declared import check_range
+from onnx_relusv.pruning.freedom import nothing_to_remove, shrinking_groups
 from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.orders import ordered_groups
 from onnx_relusv.pruning.rounding import Rounding
@@ -42,6 +43,35 @@ def with_channels(opened: Opened, input_range: tuple[float, float] | None = None
     found = find_channels(model, shapes)
     dead = None if input_range is None else dead_units(model, found, shapes, input_range)
     return replace(opened, channels=replace(found, twins=twins(model, found), dead=dead))
+
+
+def searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
+    """A model with its groups of units where these may go, and the method that is left.
+
+    Where no unit can go, ``auto`` makes double layers as ``double-layer`` does; limits on what is
+    left of groups then hold of themselves.
+
+    Args:
+        opened: The model, its samples split.
+        planning: What plans may do; its method is the one that is meant.
+
+    Raises:
+        BudgetError: Units alone may go, and none can.
+        InputError: A sample lies outside of a declared range.
+    """
+    if planning.method == "double-layer":
+        return opened, planning
+    opened = with_channels(opened, planning.input_range)
+    return opened, possible(opened, planning)
+
+
+def possible(opened: Opened, planning: PlanOptions) -> PlanOptions:
+    """What plans of a model whose groups were looked into may do; errors as of `searched`."""
+    if shrinking_groups(opened, planning):
+        return planning
+    if planning.method == "harmonic":
+        raise nothing_to_remove(opened, planning)
+    return replace(planning, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
 
 
 def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:

@@ -8,14 +8,14 @@ from pathlib import Path
 from onnx_relusv.blind import planning_moments
 from onnx_relusv.corrective import fitted_by_damage
 from onnx_relusv.decisions import Allocation, Budgets
-from onnx_relusv.errors import UsageError
+from onnx_relusv.errors import BudgetError, UsageError
 from onnx_relusv.fitted import FittedPlan
 from onnx_relusv.opened import BlockMoments, Opened, open_model
 from onnx_relusv.options import Method as MethodName
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.planning import decide, divided, offered
 from onnx_relusv.progress import Progress
-from onnx_relusv.pruning.planning import pruning_offer, with_channels
+from onnx_relusv.pruning.planning import possible, pruning_offer, with_channels
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
 
@@ -108,6 +108,12 @@ def _by_units(way: MethodName) -> Callable[[Ground, Progress], Fitter]:
     def fitter(ground: Ground, progress: Progress) -> Fitter:
         # What plans are made of is measured for any budget; every fit has its own.
         planning = replace(ground.planning, method=way, budgets=_ANY, allocation="damage")
+        try:
+            planning = possible(ground.opened, planning)
+        except BudgetError as error:
+            return _refusing(error)
+        if planning.method == "double-layer":
+            return _by_damage(ground, progress)
         opened, moments = ground.opened, ground.moments
         offer = pruning_offer(opened, ground.measured, moments, planning, progress)
 
@@ -117,6 +123,15 @@ def _by_units(way: MethodName) -> Callable[[Ground, Progress], Fitter]:
         return fit
 
     return fitter
+
+
+def _refusing(error: BudgetError) -> Fitter:
+    """What can make no file of any size."""
+
+    def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
+        raise error
+
+    return fit
 
 
 METHODS: Mapping[str, Method] = {
