@@ -3,6 +3,7 @@
 import sys
 
 import accuracy
+import files
 import inspection
 import nsfw
 import peers
@@ -24,7 +25,9 @@ BENCHMARKS = {
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peers"]:
         peers.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["files"]:
+        files.main(sys.argv[2:])
     elif len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: scripts/bench {'|'.join(BENCHMARKS)}|peers [METHOD ...]")
+        sys.exit(f"usage: scripts/bench {'|'.join(BENCHMARKS)}|peers [METHOD ...]|files [NAME ...]")
     else:
         BENCHMARKS[sys.argv[1]]()

