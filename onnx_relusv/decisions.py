@@ -194,6 +194,7 @@ class Plan:
         group_curves: The damage curves of groups that were measured.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
+        warnings: Sentences for the user on what the samples can tell.
     """
 
     model_sha256: str
@@ -215,6 +216,7 @@ class Plan:
     group_curves: tuple[GroupCurve, ...] = ()
     input_range: tuple[float, float] | None = None
     max_samples: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,6 +70,7 @@ def read_plan(path: Path) -> Plan:
         groups=tuple(_group(path, fields) for fields in data.pop("groups", ())),
         group_curves=tuple(_group_curve(path, fields) for fields in data.pop("group_curves", ())),
         input_range=_range(data.pop("input_range", None)),
+        warnings=tuple(data.pop("warnings", ())),
         **data,
     )
     _check_once(path, "block", [choice.key for choice in plan.choices])
@@ -228,6 +229,7 @@ _PLAN_FIELDS = {
     "group_curves": _Field(lambda value: isinstance(value, list), "a list"),
     "input_range": _Field(_is_range, "a list of two numbers, the lower one first", optional=True),
     "max_samples": _Field(_is_rank, "a whole number from 1 on", optional=True),
+    "warnings": _TEXTS,
 }
 # What is for the reader alone may be missing, and what earlier files do not have.
 _ADDED_FIELDS = {
@@ -238,6 +240,7 @@ _ADDED_FIELDS = {
     "group_curves",
     "input_range",
     "max_samples",
+    "warnings",
 }
 _BUDGET_FIELDS = {
     "size": _BUDGET,

@@ -201,12 +201,13 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inspection:
-    """What `inspect` found."""
+    """What `inspect` found; the warnings are sentences for the user."""
 
     model: ModelFacts
     rows: tuple[BlockRow, ...]
     refusals: tuple[Refusal, ...]
     provenance: Provenance
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

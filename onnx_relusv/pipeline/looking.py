@@ -11,6 +11,7 @@ from onnx_relusv.options import MeasureOptions
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.results import Inspection
 from onnx_relusv.rows import measure_blocks
+from onnx_relusv.sample_warnings import sample_warnings
 from onnx_relusv.traces import Trace
 from onnx_relusv.tracing import trace_samples
 
@@ -41,10 +42,12 @@ def inspect(
     opened = open_model(model, samples, measuring or MeasureOptions())
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
+        warnings = sample_warnings(opened, moments, progress)
     return Inspection(
         model=opened.facts,
         rows=measured.rows,
         refusals=opened.refusals,
+        warnings=warnings,
         provenance=provenance(opened.provider, opened.options, opened.samples, command),
     )
 

@@ -31,6 +31,7 @@ from onnx_relusv.pruning.planning import pruning_offer, searched, with_channels
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
+from onnx_relusv.sample_warnings import sample_warnings
 from onnx_relusv.search import search
 from onnx_relusv.settings import settings_of
 from onnx_relusv.synthetic_samples import samples_where_units_go
@@ -61,7 +62,8 @@ def plan(
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
             decided = _decided(opened, measured, moments, planning, progress)
-            return replace(decided, max_samples=opened.drawn)
+            told = sample_warnings(opened, moments, progress)
+            return replace(decided, max_samples=opened.drawn, warnings=told)
 
 
 def apply(
@@ -128,7 +130,11 @@ def apply(
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
             fitted = fit_plan(opened, decided, moments, progress)
-            warnings = (*blind_warnings(opened, measured.rows), *_warnings(opened, decided))
+            warnings = (
+                *blind_warnings(opened, measured.rows),
+                *_warnings(opened, decided),
+                *sample_warnings(opened, moments, progress),
+            )
             job = Job(opened, measured, command, warnings)
             return carry_out(job, fitted, output, report, progress)
 
@@ -169,13 +175,14 @@ def compress(
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
-            job = Job(opened, measured, command, settings=asked)
+            told = sample_warnings(opened, moments, progress)
+            job = Job(opened, measured, command, told, settings=asked)
             if limit is not None:
                 planner = _planner(opened, measured, moments, planning, progress)
                 tries = search(opened, planner, moments, budgets, limit, progress)
                 fitted, found = certified(opened, tries, limit, progress)
                 return carry_out(job.within(found), fitted, output, report, progress)
-            job = replace(job, warnings=blind_warnings(opened, measured.rows))
+            job = replace(job, warnings=(*blind_warnings(opened, measured.rows), *told))
             if by_damage(opened, planning):
                 offer = _planner(opened, measured, moments, planning, progress)
                 fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)

@@ -40,6 +40,7 @@ def inspection_data(inspection: Inspection) -> Data:
         "model": model_data(inspection.model),
         "blocks": [_block_row(row) for row in inspection.rows],
         "refusals": [refusal_data(refusal) for refusal in inspection.refusals],
+        "warnings": list(inspection.warnings),
         "provenance": provenance_data(inspection.provenance),
     }
 

@@ -56,6 +56,7 @@ def inspection_html(inspection: Inspection) -> str:
             title="Inspection",
             subject=_path(inspection.model),
             facts=inspection_facts(inspection),
+            warnings=tuple(printable(warning) for warning in inspection.warnings),
             sections=(
                 *blocks_section((KEY, SHAPE, ACTIVATION, PARAMETERS, BYTES, MACS), rows),
                 *savings_section(rows),

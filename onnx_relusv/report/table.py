@@ -79,6 +79,7 @@ def inspection_table(inspection: Inspection) -> list[RenderableType]:
         *_note(_SPECTRA_NOTE, rows),
         *section_parts(refusals_section(inspection.refusals)),
         summary_grid(inspection_facts(inspection)),
+        *_warnings(inspection.warnings),
     ]
 
 
@@ -102,13 +103,14 @@ def compression_table(compression: Compression) -> list[RenderableType]:
                 *latency_facts(compression.latency),
             )
         ),
-        *(Text(f"warning: {printable(one)}", style="yellow") for one in compression.warnings),
+        *_warnings(compression.warnings),
     ]
 
 
 def plan_table(plan: Plan) -> list[RenderableType]:
-    """The groups of units in a plan, for the terminal; nothing where it removes none."""
-    return section_parts(groups_table([GroupRow(choice=choice) for choice in plan.groups]))
+    """The groups of units in a plan, for the terminal, and its warnings; nothing without any."""
+    groups = groups_table([GroupRow(choice=choice) for choice in plan.groups])
+    return [*section_parts(groups), *_warnings(plan.warnings)]
 
 
 def comparison_table(comparison: Comparison) -> list[RenderableType]:
@@ -118,6 +120,10 @@ def comparison_table(comparison: Comparison) -> list[RenderableType]:
         *section_parts((outputs_section(evaluation), *latencies_section(evaluation))),
         summary_grid(comparison_facts(comparison)),
     ]
+
+
+def _warnings(warnings: Iterable[str]) -> list[RenderableType]:
+    return [Text(f"warning: {printable(one)}", style="yellow") for one in warnings]
 
 
 def _note(text: str, rows: Sequence[BlockRow]) -> list[RenderableType]:
