@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from onnx_relusv.graph.count import model_facts
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.targets import targets
 from onnx_relusv.graph.view import view
 from onnx_relusv.metric import Metric
-from onnx_relusv.options import MeasureOptions
+from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments, Refusal
 from onnx_relusv.results import ModelFacts, Provenance
@@ -29,6 +30,7 @@ from onnx_relusv.runtime.moment_kernels import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 from onnx_relusv.runtime.shapes import measured_shapes
 from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.selection import select
 from onnx_relusv.settings import NO_SETTINGS, Settings, settings_of
 from onnx_relusv.spectra.cached_moments import CachedMoments
 from onnx_relusv.spectra.moments import measure_moments
@@ -179,6 +181,16 @@ def open_model(
         cache=cache,
         metric=metric,
     )
+
+
+def selected(opened: Opened, planning: PlanOptions) -> PlanOptions:
+    """Settings that know what their patterns mean in a model.
+
+    Raises:
+        UsageError: A pattern matches neither a block nor what was refused.
+    """
+    known = targets(opened.model.proto, opened.blocks, opened.refusals)
+    return replace(planning, selection=select(known, planning.include, planning.exclude))
 
 
 def facts_of(

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, get_args
 
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
 from onnx_relusv.metric import Metric
+from onnx_relusv.selection import Selection, Target, is_allowed
 
 Method = Literal["auto", "double-layer", "harmonic"]
 AllocationName = Literal["auto", "level", "damage"]
@@ -69,8 +69,10 @@ class PlanOptions:
         method: ``double-layer`` prunes ranks, ``harmonic`` removes neurons and channels; ``auto``
             weighs both by their damage where that is measured and no latency is asked for, and is
             double-layer elsewhere.
-        include: Globs on block keys; blocks that match none are kept. All if empty.
-        exclude: Globs on block keys that are kept.
+        include: Patterns of the blocks that may change, all if empty: globs or exact names, of a
+            block's key or of one of its nodes, or ``op:`` and the operator, as in ``op:Conv``. A
+            group of units may change where all blocks that write or read them may.
+        exclude: Patterns of what is kept.
         divergence: What damage is: ``kl`` the Kullback-Leibler divergence of class scores, ``l2``
             the squared relative error of all outputs, ``metric`` the metric's loss; ``auto`` takes
             kl where there are class scores.
@@ -81,6 +83,7 @@ class PlanOptions:
             are zero for all of these go first. None where nothing is declared.
         batch: Samples in a run that latency is measured at; a model with a fixed batch uses its
             own.
+        selection: What the patterns mean in a model, found when it is opened; not for callers.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
@@ -94,6 +97,7 @@ class PlanOptions:
     round_to: int = 1
     keep_at_least: int = 1
     input_range: tuple[float, float] | None = None
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -106,6 +110,7 @@ class PlanOptions:
             share = getattr(self.budgets, name)
             if share is not None and not 0 < share < 1:
                 raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
+        self._check_patterns()
         self._check_drop()
         self._check_divergence()
         if self.allocation == "damage" and not self.has_budget:
@@ -134,6 +139,12 @@ class PlanOptions:
             )
         if self.method == "double-layer":
             raise UsageError("--input-range is for units that are removed: use --method harmonic.")
+
+    def _check_patterns(self) -> None:
+        for name in ("include", "exclude"):
+            patterns = getattr(self, name)
+            if isinstance(patterns, str) or not all(isinstance(each, str) for each in patterns):
+                raise TypeError(f"{name} {patterns!r}: use a tuple of texts.")
 
     @property
     def has_budget(self) -> bool:
@@ -174,6 +185,16 @@ class PlanOptions:
             )
 
     def allows(self, key: str) -> bool:
-        """Whether the globs let a block be changed."""
-        included = not self.include or any(fnmatchcase(key, glob) for glob in self.include)
-        return included and not any(fnmatchcase(key, glob) for glob in self.exclude)
+        """Whether a block, or what writes a tensor, may be changed; by its key."""
+        if self.selection is not None:
+            return key not in self.selection.left_out
+        return is_allowed(Target(key), self.include, self.exclude)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on patterns that match nothing but what is left alone anyway."""
+        return () if self.selection is None else self.selection.notes
+
+    def excludes(self, key: str) -> bool:
+        """Whether what writes a tensor was excluded, and not merely not included."""
+        return self.selection is not None and key in self.selection.excluded

@@ -21,8 +21,8 @@ class Named(Protocol):
         ...
 
 
-# Where results are kept changes none of them.
-_LEFT_OUT = ("cache",)
+# Where results are kept changes none of them; what patterns mean follows from them.
+_LEFT_OUT = ("cache", "selection")
 
 
 def settings_of(record: Any) -> dict[str, Setting]:

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "logistic": {"records", "traces"},
     "crossfit": {"logistic", "records", "traces"},
     "separation": {"auroc", "crossfit", "errors", "records", "traces"},
-    "options": {"decisions", "errors", "metric"},
+    "options": {"decisions", "errors", "metric", "selection"},
+    "selection": {"errors"},
     "settings": set(),
     "forms": {"decisions", "records"},
     "cost": {"decisions", "forms", "records"},
@@ -55,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "knapsack": {"records"},
     "multiplier": {"allocation", "decisions", "errors", "knapsack", "limits", "records"},
     # These two do not know each other.
-    "graph": {"decisions", "errors", "forms", "records", "results"},
+    "graph": {"decisions", "errors", "forms", "records", "results", "selection"},
     "runtime": {"errors", "feeds", "records"},
     "spectra": {
         "cache",
@@ -149,6 +150,7 @@ GROUND = {
     "metric",
     "metric_results",
     "options",
+    "selection",
     "settings",
     "forms",
     "cost",

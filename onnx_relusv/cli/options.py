@@ -79,6 +79,22 @@ metric_option = click.option(
     "outputs in the graph's order as (samples, ...) arrays, and the labels, or None. The file's "
     "code is executed. With plan, it counts for --divergence metric alone.",
 )
+pattern_options = (
+    click.option(
+        "--include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Change only blocks that this matches: a glob on a block's key or on the name of one "
+        "of its nodes, or op: and an operator, as in op:Conv. Units are removed only where all "
+        "blocks that write and read them may change. A pattern that matches nothing is an error.",
+    ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Keep what this matches, patterns as of --include. It wins over --include.",
+    ),
+)
 planning_options_group = together(
     click.option("--size", type=float, help="Share of the bytes to keep, external data included."),
     click.option("--macs", type=float, help="Share of the multiply-accumulates to keep."),
@@ -150,10 +166,7 @@ planning_options_group = together(
         "class scores.",
     ),
     metric_option,
-    click.option(
-        "--include", multiple=True, help="Change only blocks whose key matches this glob."
-    ),
-    click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob."),
+    *pattern_options,
 )
 
 

@@ -13,6 +13,7 @@ from onnx_relusv.cli.options import (
     max_samples_option,
     measuring,
     memory_option,
+    pattern_options,
     provider_option,
     seed_option,
     together,
@@ -74,8 +75,7 @@ def _names(
     f"[default: {','.join(DEFAULT_METHODS)}]",
 )
 @click.option("--keep", is_flag=True, help="Keep the models, in the report's folder `models`.")
-@click.option("--include", multiple=True, help="Change only blocks whose key matches this glob.")
-@click.option("--exclude", multiple=True, help="Keep blocks whose key matches this glob.")
+@together(*pattern_options)
 @together(
     max_samples_option,
     provider_option,

@@ -10,6 +10,7 @@ from onnx_relusv.opened import (
     facts_of,
     open_model,
     provenance,
+    selected,
 )
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.progress import Progress, Silent
@@ -93,8 +94,8 @@ def sweep(
         test: What files are judged on; if None, a part of the samples that is set aside for it.
         sizes: Shares of the model's bytes.
         methods: Some of damage, level and blind.
-        include: Globs on block keys; blocks that match none are kept. All if empty.
-        exclude: Globs on block keys that are kept.
+        include: Patterns of the blocks that may change, as in `PlanOptions`; all if empty.
+        exclude: Patterns of what is kept.
         measuring: Provider, seed and memory.
         report: Folder for report.json and report.html.
         keep: Whether the files stay, in the report's folder `models`.
@@ -122,8 +123,9 @@ def sweep(
     check_sweep_folder(
         report, keep=keep, force=force, inputs=[model, samples, *([] if test is None else [test])]
     )
-    judged = judging(open_model(model, samples, measuring), test)
-    planning = PlanOptions(include=include, exclude=exclude)
+    opened = open_model(model, samples, measuring)
+    planning = selected(opened, PlanOptions(include=include, exclude=exclude))
+    judged = judging(opened, test)
     with (
         workplace(report) as place,
         ways(methods, judged.opened, model, planning, progress) as ready,

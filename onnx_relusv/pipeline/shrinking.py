@@ -21,6 +21,7 @@ from onnx_relusv.opened import (
     BlockMoments,
     Opened,
     open_model,
+    selected,
 )
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
 from onnx_relusv.outputs import check_output, check_report_folder
@@ -55,14 +56,16 @@ def plan(
     progress, planning = progress or Silent(), planning or PlanOptions()
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    opened = divided(open_model(model, samples, measuring or MeasureOptions(), planning.metric))
+    opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
+    planning = selected(opened, planning)
+    opened = divided(opened)
     opened, planning = searched(opened, resolved(opened, planning))
     with _with_samples(opened, planning) as opened:
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
             decided = _decided(opened, measured, moments, planning, progress)
-            told = sample_warnings(opened, moments, progress)
+            told = (*planning.notes, *sample_warnings(opened, moments, progress))
             return replace(decided, max_samples=opened.drawn, warnings=told)
 
 
@@ -168,6 +171,7 @@ def compress(
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
     opened = open_model(model, samples, measuring or MeasureOptions(), metric)
+    planning = selected(opened, planning)
     opened = divided(opened, certifying=budgets.max_drop is not None)
     opened, planning = searched(opened, resolved(opened, planning))
     limit = drop_limit(opened, budgets)
@@ -175,7 +179,7 @@ def compress(
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
-            told = sample_warnings(opened, moments, progress)
+            told = (*planning.notes, *sample_warnings(opened, moments, progress))
             job = Job(opened, measured, command, told, settings=asked)
             if limit is not None:
                 planner = _planner(opened, measured, moments, planning, progress)

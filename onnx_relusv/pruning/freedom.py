@@ -1,10 +1,10 @@
 """Which groups may lose units, which is known before anything is measured."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from onnx_relusv.errors import BudgetError
-from onnx_relusv.graph.channel_records import ChannelGroup, Channels
+from onnx_relusv.graph.channel_records import ChannelGroup, Channels, Units
 from onnx_relusv.opened import Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.pruning.rounding import Rounding
@@ -15,11 +15,23 @@ _MOST_REASONS = 3
 
 
 def free_groups(opened: Opened, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
-    """The groups that the user's globs let change, in topological order; none without channels."""
+    """The groups that the user's patterns let change, in topological order.
+
+    None without channels.
+    """
     if opened.channels is None:
         return ()
-    blocks = blocks_by_output(opened)
-    return tuple(group for group in opened.channels.groups if _may_change(group, blocks, planning))
+    blocks, nodes = blocks_by_output(opened), opened.model.proto.graph.node
+    kept = [
+        axis.units
+        for axis in opened.channels.carried
+        if planning.excludes(nodes[axis.node].output[0])
+    ]
+    return tuple(
+        group
+        for group in opened.channels.groups
+        if _may_change(group, blocks, planning) and not _has_any(group, kept)
+    )
 
 
 def shrinking_groups(opened: Opened, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
@@ -65,9 +77,15 @@ def _refused(channels: Channels | None) -> str:
 
 
 def _may_change(group: ChannelGroup, blocks: Mapping[str, Block], planning: PlanOptions) -> bool:
-    """Whether the user's globs let all change that a group runs through.
+    """Whether the user's patterns let all change that writes or reads a group's units.
 
     What is no block is known by the tensor that it writes.
     """
     names = (*group.producers, *group.consumers)
     return all(planning.allows(blocks[name].key if name in blocks else name) for name in names)
+
+
+def _has_any(group: ChannelGroup, axes: Iterable[Units]) -> bool:
+    """Whether some of a group's units run along an axis, as of an excluded depthwise Conv."""
+    first, end = group.units.start, group.units.stop
+    return any(((units >= first) & (units < end)).any() for units in axes)

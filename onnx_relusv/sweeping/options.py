@@ -24,8 +24,8 @@ class SweepOptions:
         test: What files are judged on; None to set a part of the samples aside.
         sizes: Shares of the original's bytes.
         methods: Names of methods.
-        include: Globs on block keys; blocks that match none are kept. All if empty.
-        exclude: Globs on block keys that are kept.
+        include: Patterns of the blocks that may change, as in `PlanOptions`; all if empty.
+        exclude: Patterns of what is kept.
         measuring: Provider, seed and memory.
     """
 
