@@ -6,6 +6,7 @@ exit code.
 """
 
 import onnx_relusv.blas  # noqa: F401 - before numpy
+from onnx_relusv.comparison_limits import ComparisonLimits, check_limits
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import ReluSvError
 from onnx_relusv.metric import Metric
@@ -14,11 +15,13 @@ from onnx_relusv.pipeline import apply, compare, compress, inspect, plan, sweep,
 
 __all__ = [
     "Budgets",
+    "ComparisonLimits",
     "MeasureOptions",
     "Metric",
     "PlanOptions",
     "ReluSvError",
     "apply",
+    "check_limits",
     "compare",
     "compress",
     "inspect",

@@ -33,3 +33,9 @@ class ValidationError(ReluSvError):
 
 class MissingRuntimeError(ReluSvError):
     """Neither onnxruntime nor onnxruntime-gpu is installed."""
+
+
+class LimitExceededError(ReluSvError):
+    """Two models differ by more than a limit that was set for them; the report is written."""
+
+    exit_code = 6

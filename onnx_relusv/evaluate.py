@@ -1,81 +1,174 @@
-"""Compares two models on samples: agreement, accuracy, error of every output, latency."""
+"""Compares two models on samples: agreement, accuracy, change of every output, latency."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from onnx_relusv.class_scores import check_labels, class_scores, real_rows
+from onnx_relusv.class_scores import AnswerOutput, answer_output
 from onnx_relusv.collected import CollectedOutputs
+from onnx_relusv.errors import InputError
 from onnx_relusv.metric import Metric
 from onnx_relusv.metric_results import MetricChange
 from onnx_relusv.outcomes import Latency
-from onnx_relusv.records import Floats
+from onnx_relusv.output_differences import OutputDifference
+from onnx_relusv.output_values import OutputValue, output_value, real_part
 from onnx_relusv.results import Evaluation
 from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.samples import Samples
+from onnx_relusv.samples import Batch, Samples
 
 _BATCH = 64
 _LATENCY_BATCHES = (1, 32)
+
+Feed = Mapping[str, np.ndarray]
 
 
 def evaluate(
     before: Session,
     after: Session,
-    samples: Samples,
+    samples: Samples | Sequence[Feed],
     outputs: tuple[str, ...],
     *,
     advance: Callable[[int], None],
     metric: Metric | None = None,
+    lists: Mapping[str, int] | None = None,
+    latency: bool = True,
 ) -> Evaluation:
     """Runs both models on all samples.
 
-    Top-1 is taken from the first output of shape (samples, classes) with two classes or more.
+    A model's answers are taken from the first output of shape (samples, classes) with two classes
+    or more, or of maps with two keys or more, one a sample. Without such an output they are taken
+    from the first that holds a whole number, a truth value or a text a sample.
 
     Args:
         before: The original.
         after: The smaller model.
-        samples: The samples, with or without labels.
+        samples: The samples, with or without labels; or synthetic feeds, which may differ in their
+            lengths.
         outputs: The outputs that both models have.
         advance: Told after every batch how many samples it had.
-        metric: If given, what the labels are for in place of the accuracy.
+        metric: If given, what the labels are for in place of the accuracy; it takes samples.
+        lists: The outputs whose lengths depend on values, and the axis along which they do.
+        latency: Whether runs are timed.
 
     Raises:
         InputError: Labels are out of the range of the classes, or the metric fails.
     """
-    sums = {name: _Difference() for name in outputs}
-    scores: str | None = None
-    answers: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    labels = samples.labels if metric is None else None
+    axes = lists or {}
+    differences = {name: OutputDifference(name, axes.get(name)) for name in outputs}
     collected = () if metric is None else (CollectedOutputs(outputs), CollectedOutputs(outputs))
-    for batch in samples.batches(_BATCH):
+    answers, count = _Answers(), 0
+    for batch in samples.batches(_BATCH) if isinstance(samples, Samples) else _runs(samples):
         ran = before.run(batch.feeds, outputs), after.run(batch.feeds, outputs)
         for one, values in zip(collected, ran, strict=False):
             one.add(values, batch.count, batch.size)
-        first, second = (real_rows(values, batch.count, batch.size) for values in ran)
-        for name, difference in sums.items():
+        first, second = (_read(values, batch, samples) for values in ran)
+        for name, difference in differences.items():
             difference.add(first[name], second[name])
-        scores = scores or class_scores(first, batch.count)
-        if scores is not None:
-            answers[0].append(first[scores].argmax(axis=1))
-            answers[1].append(second[scores].argmax(axis=1))
-            if labels is not None:
-                check_labels(samples, first[scores].shape[1])
+        answers.add(first, second, batch.count)
+        count += batch.count
         advance(batch.count)
-    top = None if scores is None else tuple(np.concatenate(part) for part in answers)
+    accuracies, change = None, None
+    if isinstance(samples, Samples):
+        answers.check(before, samples, outputs)
+        accuracies = answers.accuracies(samples) if metric is None else None
+        change = None if metric is None else _metric_change(metric, collected, samples)
     return Evaluation(
-        samples=samples.count,
-        agreement=None if top is None else float(np.mean(top[0] == top[1])),
-        accuracy_before=None if top is None or labels is None else _share(top[0], labels),
-        accuracy_after=None if top is None or labels is None else _share(top[1], labels),
-        relative_error={name: difference.relative for name, difference in sums.items()},
-        mean_difference={name: difference.mean for name, difference in sums.items()},
-        largest_difference={name: difference.largest for name, difference in sums.items()},
-        latencies=tuple(_latencies(before, after, samples)),
+        samples=count,
+        agreement=answers.agreement,
+        accuracy_before=None if accuracies is None else accuracies[0],
+        accuracy_after=None if accuracies is None else accuracies[1],
+        outputs=tuple(
+            difference.change(top_1=answers.agreement if name == answers.scores else None)
+            for name, difference in differences.items()
+        ),
+        latencies=tuple(_latencies(before, after, samples)) if latency else (),
         provider=before.provider,
-        metric=None if metric is None else _metric_change(metric, collected, samples),
+        metric=change,
     )
+
+
+def _runs(feeds: Sequence[Feed]) -> Iterator[Batch]:
+    for feed in feeds:
+        yield Batch(dict(feed), _length(feed), 0)
+
+
+def _length(feed: Feed) -> int:
+    return next((len(values) for values in feed.values() if values.ndim), 1)
+
+
+def _read(
+    values: Mapping[str, object], batch: Batch, samples: Samples | Sequence[Feed]
+) -> dict[str, OutputValue]:
+    read = {name: output_value(value) for name, value in values.items()}
+    if not isinstance(samples, Samples):
+        return read
+    return {name: real_part(value, batch.count, batch.size) for name, value in read.items()}
+
+
+class _Answers:
+    """Both models' answers, one a sample, if all batches have them."""
+
+    def __init__(self) -> None:
+        self._output: AnswerOutput | None = None
+        self._seen = False
+        self._found: list[tuple[tuple[np.ndarray, np.ndarray], ...]] = []
+
+    def add(
+        self, first: Mapping[str, OutputValue], second: Mapping[str, OutputValue], count: int
+    ) -> None:
+        """Reads a batch of `count` samples."""
+        if not self._seen:
+            self._output, self._seen = answer_output(first, count), True
+        output = self._output
+        if output is None:
+            return
+        if not all(output.fits(values[output.name], count) for values in (first, second)):
+            # It had a row a sample by chance, or the other model has other classes.
+            self._output = None
+            return
+        self._found.append(tuple(output.answers(one[output.name]) for one in (first, second)))
+
+    def check(self, before: Session, samples: Samples, outputs: tuple[str, ...]) -> None:
+        """Looks whether a single sample has one row too, where it can be run by itself."""
+        if self._output is None or samples.fixed_batch is not None:
+            return
+        batch = next(samples.batches(1, limit=1))
+        try:
+            values = before.run(batch.feeds, outputs)
+        except InputError:
+            return
+        if not self._output.fits(output_value(values[self._output.name]), 1):
+            self._output = None
+
+    def accuracies(self, samples: Samples) -> tuple[float, float] | None:
+        """The shares of right answers, where samples have labels that tell.
+
+        Raises:
+            InputError: A label is none of the classes.
+        """
+        if self._output is None or not self._output.check_labels(samples):
+            return None
+        (first, one), (second, other) = (self._joined(place) for place in (0, 1))
+        labels = samples.labels
+        return float(np.mean(one & (first == labels))), float(np.mean(other & (second == labels)))
+
+    @property
+    def scores(self) -> str | None:
+        """The output with class scores."""
+        return self._output.name if self._output is not None and self._output.scores else None
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of samples with equal answers; None without answers."""
+        if self._output is None:
+            return None
+        (first, one), (second, other) = (self._joined(place) for place in (0, 1))
+        return float(np.mean((first == second) & one & other))
+
+    def _joined(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        answers, known = zip(*(pair[place] for pair in self._found), strict=True)
+        return np.concatenate(answers), np.concatenate(known)
 
 
 def _metric_change(
@@ -87,47 +180,14 @@ def _metric_change(
     )
 
 
-@dataclass
-class _Difference:
-    """Running sums over batches of how far two outputs are apart."""
-
-    gap: float = 0.0
-    norm: float = 0.0
-    absolute: float = 0.0
-    count: int = 0
-    largest: float = field(default=0.0)
-
-    def add(self, first: np.ndarray, second: np.ndarray) -> None:
-        exact = first.astype(np.float64)
-        gap: Floats = np.abs(second.astype(np.float64) - exact)
-        self.gap += float(np.sum(gap**2))
-        self.norm += float(np.sum(exact**2))
-        self.absolute += float(np.sum(gap))
-        self.count += gap.size
-        self.largest = max(self.largest, float(gap.max(initial=0.0)))
-
-    @property
-    def relative(self) -> float:
-        """L2 of the difference over L2 of the first; 0 where both are zero."""
-        if self.norm == 0:
-            return 0.0 if self.gap == 0 else float("inf")
-        return float(np.sqrt(self.gap / self.norm))
-
-    @property
-    def mean(self) -> float:
-        """Mean absolute difference."""
-        return self.absolute / max(self.count, 1)
-
-
-def _share(answers: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(answers == labels))
-
-
-def _latencies(before: Session, after: Session, samples: Samples) -> list[Latency]:
-    measured: dict[int, Latency] = {}
-    for wanted in _LATENCY_BATCHES:
-        batch = next(iter(samples.batches(wanted, limit=wanted)))
-        if batch.size not in measured:
-            seconds = interleaved_latency(before, after, batch.feeds)
-            measured[batch.size] = Latency(batch=batch.size, before=seconds[0], after=seconds[1])
-    return list(measured.values())
+def _latencies(before: Session, after: Session, samples: Samples | Sequence[Feed]) -> list[Latency]:
+    if isinstance(samples, Samples):
+        batches = (next(samples.batches(size, limit=size)) for size in _LATENCY_BATCHES)
+        feeds = {batch.size: batch.feeds for batch in batches}
+    else:
+        feeds = {_length(feed): dict(feed) for feed in samples[:1]}
+    measured = []
+    for size, feed in feeds.items():
+        seconds = interleaved_latency(before, after, feed)
+        measured.append(Latency(batch=size, before=seconds[0], after=seconds[1]))
+    return measured

@@ -7,6 +7,7 @@ from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost, GroupChoice
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.outcomes import Certificate, Correction, Latency, LatencyOutcome
+from onnx_relusv.output_change import OutputChange
 from onnx_relusv.records import Block, Refusal, StatisticsSource
 from onnx_relusv.settings import Settings
 
@@ -60,13 +61,12 @@ class Evaluation:
 
     Attributes:
         samples: How many.
-        agreement: Share of samples with equal top-1; None where no output has class scores.
-        accuracy_before: Share of right top-1 answers of the first model; None without labels, and
-            where a metric is in its place.
+        agreement: Share of samples with equal answers, where a NaN among the scores is none; None
+            where no output has answers, one a sample.
+        accuracy_before: Share of right answers of the first model; None without labels, and where
+            a metric is in its place.
         accuracy_after: Likewise of the second.
-        relative_error: Relative L2 difference of every output.
-        mean_difference: Mean absolute difference of every output.
-        largest_difference: Largest absolute difference of every output.
+        outputs: How far every output is from the first model's.
         latencies: One a batch size.
         provider: The execution provider that ran both.
         metric: What a metric says of both; it takes the place of the accuracy.
@@ -76,12 +76,30 @@ class Evaluation:
     agreement: float | None
     accuracy_before: float | None
     accuracy_after: float | None
-    relative_error: dict[str, float]
-    mean_difference: dict[str, float]
-    largest_difference: dict[str, float]
+    outputs: tuple[OutputChange, ...]
     latencies: tuple[Latency, ...]
     provider: str
     metric: MetricChange | None = None
+
+    @property
+    def relative_error(self) -> dict[str, float | None]:
+        """Relative L2 difference of every output; None where it is not numbers."""
+        return {one.name: one.relative for one in self.outputs}
+
+    @property
+    def mean_difference(self) -> dict[str, float | None]:
+        """Mean absolute difference of every output; None where it is not numbers."""
+        return {one.name: one.mean for one in self.outputs}
+
+    @property
+    def largest_difference(self) -> dict[str, float | None]:
+        """Largest absolute difference of every output; None where it is not numbers."""
+        return {one.name: one.largest for one in self.outputs}
+
+    @property
+    def change(self) -> float:
+        """That of the output that changes most; see `OutputChange.change`."""
+        return max((one.change for one in self.outputs), default=0.0)
 
     @property
     def drop(self) -> float | None:

@@ -61,8 +61,8 @@ class SweepPoint:
 
     @property
     def error(self) -> float:
-        """Relative L2 change of the output that changes most."""
-        return max(self.evaluation.relative_error.values())
+        """Change of the output that changes most, relative L2 of numbers; infinite with a NaN."""
+        return self.evaluation.change
 
     @property
     def loss(self) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from traced import MODEL, PROVENANCE
 
 from onnx_relusv.outcomes import Latency
+from onnx_relusv.output_change import OutputChange
 from onnx_relusv.results import Evaluation
 from onnx_relusv.sweeps import Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
 
@@ -34,9 +35,18 @@ def point(method: str, size: float, loss: float) -> SweepPoint:
             agreement=1 - loss / 50,
             accuracy_before=0.9,
             accuracy_after=0.9 - loss / 100,
-            relative_error={"logits": loss / 10, "<b>embedding</b>": loss / 20},
-            mean_difference={"logits": 0.01, "<b>embedding</b>": 0.02},
-            largest_difference={"logits": 0.1, "<b>embedding</b>": 0.2},
+            outputs=(
+                OutputChange(
+                    name="logits", kind="scores", relative=loss / 10, mean=0.01, largest=0.1
+                ),
+                OutputChange(
+                    name="<b>embedding</b>",
+                    kind="values",
+                    relative=loss / 20,
+                    mean=0.02,
+                    largest=0.2,
+                ),
+            ),
             latencies=(
                 Latency(batch=1, before=1e-3, after=(0.4 + 1.5 * size) * 1e-3),
                 Latency(batch=32, before=1e-2, after=(0.2 + size) * 1e-2),

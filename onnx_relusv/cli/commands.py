@@ -30,6 +30,7 @@ from onnx_relusv.cli.options import (
 from onnx_relusv.cli.sweep import sweep
 from onnx_relusv.cli.terminal import check_figures, command_line, damage_words, existing, show
 from onnx_relusv.cli.trace import trace
+from onnx_relusv.comparison_limits import ComparisonLimits, check_limits
 from onnx_relusv.options import ProviderName
 from onnx_relusv.outputs import check_output
 from onnx_relusv.plan_file import plan_text
@@ -50,8 +51,8 @@ def cli() -> None:
     """Make a trained ONNX model smaller without training, and know what it costs.
 
     Exit codes: 0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be
-    reached; 5 the result failed validation; 130 interrupted; 1 anything else. Unless it is 0, no
-    output is written and none is overwritten.
+    reached; 5 the result failed validation; 6 a --fail limit of compare is exceeded; 130
+    interrupted; 1 anything else. Unless it is 0 or 6, no output is written and none is overwritten.
     """
 
 
@@ -257,6 +258,26 @@ def compress(
     required=True,
     help="Inputs to compare on; with `labels` for accuracy.",
 )
+@click.option(
+    "--fail-below-agreement",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="End with exit code 6 if less than this share of the answers is equal, from 0 to 1.",
+)
+@click.option(
+    "--fail-above-change",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="End with exit code 6 if an output changes by more: of numbers the relative L2 error, of "
+    "labels and text the share that differs. A NaN or a new infinity is more than any X.",
+)
+@click.option(
+    "--fail-above-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="End with exit code 6 if more points of accuracy are lost; needs `labels`. With --metric "
+    "in the metric's own units.",
+)
 @together(
     max_samples_option,
     metric_option,
@@ -277,8 +298,18 @@ def compare(
     provider: str,
     seed: int,
     force: bool,
+    fail_below_agreement: float | None,
+    fail_above_change: float | None,
+    fail_above_drop: float | None,
 ) -> None:
-    """Put two models with the same inputs and outputs side by side on samples."""
+    """Put two models with the same inputs and outputs side by side on samples.
+
+    The --fail options are for pipelines: what was found is printed and written all the same, and
+    the exit code is 6.
+    """
+    limits = ComparisonLimits(
+        agreement=fail_below_agreement, change=fail_above_change, drop=fail_above_drop
+    )
     judge = metric_of(metric)
     metric_file = None if judge is None else judge.path
     inputs = existing(before, after, samples, metric_file)
@@ -290,6 +321,7 @@ def compare(
             samples,
             measuring=measuring(provider, seed, max_samples=max_samples),
             metric=judge,
+            limits=limits,
             command=command_line(),
             progress=progress,
         )
@@ -298,6 +330,7 @@ def compare(
     if json_path is not None:
         write_json(comparison_data(found), json_path)
     show(comparison_table(found))
+    check_limits(found, limits)
 
 
 cli.add_command(trace)

@@ -26,7 +26,8 @@ class Commands(click.Group):
         """Runs a command; ends the process with the documented exit code.
 
         0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be reached;
-        5 the result failed validation; 130 interrupted; 1 anything else.
+        5 the result failed validation; 6 a limit of a comparison is exceeded; 130 interrupted;
+        1 anything else.
         """
         try:
             super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]

@@ -1,6 +1,7 @@
 """Reports as JSON-ready dictionaries; docs/report-schema.md describes every field."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from onnx_relusv.decisions import Choice, Cost
 from onnx_relusv.json_text import json_text
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.outcomes import Correction
+from onnx_relusv.output_change import OutputChange
 from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
 from onnx_relusv.report.files import write_text
@@ -277,6 +279,7 @@ def evaluation_data(evaluation: Evaluation) -> Data:
         "relative_error": _by_output(evaluation.relative_error),
         "mean_difference": _by_output(evaluation.mean_difference),
         "largest_difference": _by_output(evaluation.largest_difference),
+        "outputs": [_output_change(one) for one in evaluation.outputs],
         "latencies": [
             {"batch": latency.batch, "before": latency.before, "after": latency.after}
             for latency in evaluation.latencies
@@ -286,7 +289,28 @@ def evaluation_data(evaluation: Evaluation) -> Data:
     }
 
 
-def _by_output(values: dict[str, float]) -> Data:
+def _output_change(change: OutputChange) -> Data:
+    return {
+        "name": change.name,
+        "kind": change.kind,
+        "form": change.form,
+        "agreement": _number(change.agreement),
+        "relative_error": _number(change.relative),
+        "mean_difference": _number(change.mean),
+        "largest_difference": _number(change.largest),
+        "change": _number(change.change),
+        "entries": change.entries,
+        "nan_before": change.before.nan,
+        "nan_after": change.after.nan,
+        "infinite_before": change.before.infinite,
+        "infinite_after": change.after.infinite,
+        "mismatched": change.mismatched,
+        "runs": change.runs,
+        "other_shape": change.other_shape,
+    }
+
+
+def _by_output(values: Mapping[str, float | None]) -> Data:
     return {name: _number(value) for name, value in values.items()}
 
 

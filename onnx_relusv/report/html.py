@@ -29,6 +29,7 @@ from onnx_relusv.report.group_sections import (
 )
 from onnx_relusv.report.latency_sections import latency_column, latency_facts, latency_section
 from onnx_relusv.report.metric_sections import estimate_sections
+from onnx_relusv.report.output_sections import outputs_sections
 from onnx_relusv.report.page import Page
 from onnx_relusv.report.picture_sections import bytes_section, spectra_section
 from onnx_relusv.report.sections import (
@@ -36,7 +37,6 @@ from onnx_relusv.report.sections import (
     latencies_section,
     measures_section,
     models_section,
-    outputs_section,
     provenance_section,
     refusals_section,
     savings_section,
@@ -123,7 +123,7 @@ def comparison_html(comparison: Comparison) -> str:
             subject=change_text(_path(comparison.before), _path(comparison.after)),
             facts=comparison_facts(comparison),
             sections=(
-                outputs_section(comparison.evaluation),
+                *outputs_sections(comparison.evaluation.outputs),
                 *latencies_section(comparison.evaluation),
                 models_section(models),
                 provenance_section(comparison.provenance, models),

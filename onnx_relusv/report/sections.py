@@ -123,26 +123,6 @@ def verdict_section(verdict: Verdict, *, on_samples: bool) -> tuple[Section, ...
     )
 
 
-def outputs_section(evaluation: Evaluation) -> Section:
-    """How far every output of two models is apart."""
-    headings = (
-        Heading("output"),
-        Heading("relative", "L2 of the difference over L2 of the first model's output.", True),
-        Heading("mean", "Mean absolute difference.", True),
-        Heading("largest", "Largest absolute difference on these samples.", True),
-    )
-    rows = tuple(
-        (
-            printable(name),
-            number_text(relative),
-            number_text(evaluation.mean_difference[name]),
-            number_text(evaluation.largest_difference[name]),
-        )
-        for name, relative in evaluation.relative_error.items()
-    )
-    return Section(title="Difference of the outputs", table=Table(headings, rows))
-
-
 def latencies_section(evaluation: Evaluation) -> tuple[Section, ...]:
     """Time of a run at every batch size."""
     if not evaluation.latencies:

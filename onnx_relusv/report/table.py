@@ -32,11 +32,11 @@ from onnx_relusv.report.group_sections import (
 )
 from onnx_relusv.report.latency_sections import latency_column, latency_facts
 from onnx_relusv.report.metric_sections import estimate_sections
+from onnx_relusv.report.output_sections import outputs_sections
 from onnx_relusv.report.page import Section
 from onnx_relusv.report.sections import (
     blocks_section,
     latencies_section,
-    outputs_section,
     refusals_section,
     sparklines_section,
 )
@@ -117,7 +117,7 @@ def comparison_table(comparison: Comparison) -> list[RenderableType]:
     """What `compare` found, for the terminal."""
     evaluation = comparison.evaluation
     return [
-        *section_parts((outputs_section(evaluation), *latencies_section(evaluation))),
+        *section_parts((*outputs_sections(evaluation.outputs), *latencies_section(evaluation))),
         summary_grid(comparison_facts(comparison)),
     ]
 

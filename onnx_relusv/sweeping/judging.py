@@ -6,6 +6,7 @@ from pathlib import Path
 from onnx_relusv.class_scores import check_labels
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
+from onnx_relusv.graph.value_lengths import value_lengths
 from onnx_relusv.held_out import HeldOut, scores_of
 from onnx_relusv.opened import Opened
 from onnx_relusv.planning import divided
@@ -43,7 +44,12 @@ class Judging:
         before, after = (Session(path, opened.provider) for path in (opened.model.path, file))
         with progress.stage("Evaluation", samples.count) as advance:
             evaluation = evaluate(
-                before, after, samples, opened.model.output_names, advance=advance
+                before,
+                after,
+                samples,
+                opened.model.output_names,
+                advance=advance,
+                lists=value_lengths(opened.model),
             )
         return evaluation, None if self.held is None else _paired_drop(self.held, file)
 

@@ -12,6 +12,7 @@ from onnx_relusv.decisions import Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
 from onnx_relusv.outcomes import Certificate, Correction, Latency, LatencyOutcome, Trial
+from onnx_relusv.output_change import OutputChange
 from onnx_relusv.records import Activation, Block, Geometry, Refusal
 from onnx_relusv.results import (
     BlockRow,
@@ -265,9 +266,25 @@ def comparison() -> Comparison:
             agreement=0.991,
             accuracy_before=0.9,
             accuracy_after=0.895,
-            relative_error={"logits": 0.0123, "[b]embedding": float("inf")},
-            mean_difference={"logits": 0.02, "[b]embedding": 0.1},
-            largest_difference={"logits": 0.3, "[b]embedding": 0.7},
+            outputs=(
+                OutputChange(
+                    name="logits",
+                    kind="scores",
+                    agreement=0.991,
+                    relative=0.0123,
+                    mean=0.02,
+                    largest=0.3,
+                    entries=10_000,
+                ),
+                OutputChange(
+                    name="[b]embedding",
+                    kind="values",
+                    relative=float("inf"),
+                    mean=0.1,
+                    largest=0.7,
+                    entries=64_000,
+                ),
+            ),
             latencies=(
                 Latency(batch=1, before=0.0012, after=0.0008),
                 Latency(batch=32, before=0.02, after=0.011),

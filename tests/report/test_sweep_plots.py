@@ -9,6 +9,7 @@ import pytest
 from svg_paths import paths
 from swept import LOSSES, SIZES, swept, without_scores
 
+from onnx_relusv.output_change import OutputChange
 from onnx_relusv.report.sweep_plots import sweep_svg
 from onnx_relusv.sweeps import Sweep
 
@@ -76,7 +77,12 @@ def test_the_label_says_what_is_seen() -> None:
 def test_without_scores_the_error_is_drawn_and_infinite_ones_are_not() -> None:
     sweep = without_scores(swept())
     first, *others = sweep.points
-    broken = replace(first, evaluation=replace(first.evaluation, relative_error={"y": inf}))
+    broken = replace(
+        first,
+        evaluation=replace(
+            first.evaluation, outputs=(OutputChange(name="y", kind="values", relative=inf),)
+        ),
+    )
     svg = drawn(replace(sweep, points=(broken, *others)))
     assert "relative output error" in svg
     assert len(curve(svg, "sigma", len(SIZES) - 1)) == len(SIZES) - 1

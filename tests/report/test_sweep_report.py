@@ -10,6 +10,7 @@ from page_outline import Outline
 from rich.console import Console
 from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 
+from onnx_relusv.output_change import OutputChange
 from onnx_relusv.report.folder import write_sweep
 from onnx_relusv.report.sweep_data import sweep_data
 from onnx_relusv.report.sweep_html import sweep_html
@@ -110,7 +111,9 @@ def test_a_narrow_terminal_breaks_lines_and_no_words() -> None:
 def test_the_figures_are_strict_json(tmp_path: Path) -> None:
     sweep = without_scores(swept())
     first, *others = sweep.points
-    broken = replace(first.evaluation, relative_error={"y": float("inf")})
+    broken = replace(
+        first.evaluation, outputs=(OutputChange(name="y", kind="values", relative=float("inf")),)
+    )
     sweep = replace(sweep, points=(replace(first, evaluation=broken), *others))
     write_sweep(sweep, tmp_path)
     data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=int)
