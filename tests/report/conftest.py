@@ -197,6 +197,7 @@ def inspection() -> Inspection:
         model=BEFORE,
         rows=(conv_row(), gemm_row(), grouped_row()),
         refusals=REFUSALS,
+        warnings=("All 90 samples are of <b>one</b> group.",),
         provenance=PROVENANCE,
     )
 
