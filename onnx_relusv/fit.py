@@ -19,7 +19,9 @@ import numpy as np
 
 from onnx_relusv.block_fit import STEPS, BlockFit
 from onnx_relusv.decisions import Factors, Form
+from onnx_relusv.errors import ValidationError
 from onnx_relusv.factors import as_stored, double_layer
+from onnx_relusv.finite import UnusableValuesError, check_usable
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.segments import Cut, cuts
@@ -270,9 +272,43 @@ class _Fitting:
         self, item: BlockFit, exact: Stream, delivered: Stream, advance: Advance
     ) -> Iterator[tuple[Seen, bool]]:
         source, shortcut = item.block.source, item.shortcut
+        starts = {False: 0, True: 0}
         for (real, size, choosing), x, z in zip(self._batches, exact, delivered, strict=True):
+            self._check(item.block, x, z, choosing, starts[choosing], real, size)
+            starts[choosing] += real
             added = None
             if shortcut is not None and _is_answer(x[shortcut], x[source], item.block):
                 added = (x[shortcut], z[shortcut])
             yield Seen(x[source], z[source], real, size, added), choosing
             advance(1)
+
+    def _check(
+        self,
+        block: Block,
+        exact: Mapping[str, np.ndarray],
+        delivered: Mapping[str, np.ndarray],
+        choosing: bool,
+        start: int,
+        real: int,
+        size: int,
+    ) -> None:
+        """Looks whether a block's input can be worked with, in both networks.
+
+        Raises:
+            InputError: The original makes numbers that cannot.
+            ValidationError: The smaller one does.
+        """
+        samples = self._parts.select if choosing else self._parts.fit
+        assert samples is not None  # a batch of it has come
+        try:
+            check_usable(block.source, exact[block.source], start, real, size)
+        except UnusableValuesError as error:
+            raise self._opened.explained(error, samples) from error
+        try:
+            check_usable(block.source, delivered[block.source], start, real, size)
+        except UnusableValuesError as error:
+            raise ValidationError(
+                f"with smaller blocks in front of it, {block.source} holds {error.problem} for "
+                f"sample {samples.number(error.positions[0])}, which it does not in the original. "
+                "Exclude the blocks in front of it, or ask for less."
+            ) from error

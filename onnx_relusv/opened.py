@@ -13,6 +13,7 @@ import scipy
 
 from onnx_relusv.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.errors import InputError
+from onnx_relusv.finite import UnusableValuesError
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
 from onnx_relusv.graph.channel_records import Channels
 from onnx_relusv.graph.count import model_facts
@@ -23,6 +24,7 @@ from onnx_relusv.graph.targets import targets
 from onnx_relusv.graph.view import view
 from onnx_relusv.metric import Metric
 from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.origins import explained, numbers_of
 from onnx_relusv.progress import Advance, Progress
 from onnx_relusv.records import Block, LinearMap, Moments, Refusal
 from onnx_relusv.results import ModelFacts, Provenance
@@ -68,6 +70,8 @@ class Opened:
         scale_told: Whether anything told how large the model's inputs are, where samples are
             synthetic.
         channels: The units that may be removed, where that was looked into.
+        unusable: Why nothing can be planned on the samples, whatever blocks there are: what the
+            model makes of them is no use. None where it is.
     """
 
     model: Model
@@ -85,6 +89,7 @@ class Opened:
     blind: bool = False
     scale_told: bool = True
     channels: Channels | None = None
+    unusable: str | None = None
 
     @property
     def identity(self) -> Fields:
@@ -134,6 +139,10 @@ class Opened:
         source = runnable(self.model, exposed=exposed)
         return Session(source, self.provider, lean=self._is_lean, alone=False)
 
+    def explained(self, error: UnusableValuesError, samples: Samples) -> InputError:
+        """Numbers of the model that cannot be worked with, as an error that says where from."""
+        return explained(error, self.model, samples, self.provider, blind=self.blind)
+
     @property
     def free_bytes(self) -> int:
         """What of the memory for measuring is left besides a session's copies of the weights."""
@@ -166,8 +175,18 @@ def open_model(
         whole = open_samples(samples_path, model.inputs, any_labels=metric is not None)
         samples = drawn(whole, options.max_samples, options.seed)
     example = None if samples is None else samples.first()
-    shapes = _shapes(model, provider, example, options.seed)
+    tensors = measured_tensors(model.proto)
+    session = _shape_session(model, tensors, provider)
+    rng = np.random.default_rng(options.seed)
+    shapes = measured_shapes(session, model.inputs, tensors, example, rng)
     blocks, refusals = find_blocks(model, view(model), shapes)
+    unusable = None
+    if samples is not None:
+        numbers = numbers_of(model, blocks, session, samples, provider)
+        blocks = [block for block in blocks if block.key not in numbers.reasons]
+        refusals += [Refusal(key, reason) for key, reason in numbers.reasons.items()]
+        unusable = numbers.problem
+    del session  # its weights need not be held any longer
     return Opened(
         model=model,
         facts=model_facts(model, shapes),
@@ -180,6 +199,7 @@ def open_model(
         example=example,
         cache=cache,
         metric=metric,
+        unusable=unusable,
     )
 
 
@@ -223,18 +243,32 @@ def shapes_of(
         example: A feed of one sample; seeded random ones are tried if None.
         seed: Of these.
     """
-    # For a single run, rewriting the graph and packing weights takes longer than it saves.
-    session = Session(runnable(model, exposed=tensors), provider, lean=True)
+    session = _shape_session(model, tensors, provider)
     return measured_shapes(session, model.inputs, tensors, example, np.random.default_rng(seed))
 
 
+def _shape_session(model: Model, tensors: tuple[str, ...], provider: str) -> Session:
+    # For a single run, rewriting the graph and packing weights takes longer than it saves.
+    return Session(runnable(model, exposed=tensors), provider, lean=True)
+
+
 @contextmanager
-def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
+def block_moments(
+    opened: Opened, progress: Progress, *, lenient: bool = False
+) -> Iterator[BlockMoments]:
     """The moments of every block's input by key.
 
     They lie in the cache, where none are measured again, or without one in a temporary file that
     is gone afterwards. None without samples, and for blocks whose moments exceed the memory that
     there is.
+
+    Args:
+        opened: The model.
+        progress: Told of the samples.
+        lenient: Whether blocks have none whose input holds numbers that cannot be worked with.
+
+    Raises:
+        InputError: An input does, and that is not lenient.
     """
     samples = opened.fitted
     if samples is None:
@@ -252,7 +286,7 @@ def block_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
             ]
             advance(steps - len(left) * samples.count)
             for group in left:
-                _measure_pass(opened, samples, group, passes.length, advance, stored)
+                _measure_pass(opened, samples, group, passes.length, advance, stored, lenient)
         # Their sessions keep the memory that the largest block took.
         patches_kernel.cache_clear()
         products_kernel.cache_clear()
@@ -274,16 +308,26 @@ def _measure_pass(
     length: int,
     advance: Advance,
     stored: StoredMoments | CachedMoments,
+    lenient: bool,
 ) -> None:
     # Of all, also where some are known: what is exposed decides how onnxruntime fuses and rounds.
     session = opened.session(block.source for block in blocks)
     wanted = [block for block in blocks if moments_key(block) not in stored]
     seed = opened.options.seed
-    for key, found in measure_moments(
-        session, samples, wanted, length=length, seed=seed, advance=advance
-    ):
-        stored.put(key, found)
-        del found  # before the next ones are made
+    try:
+        for key, found in measure_moments(
+            session,
+            samples,
+            wanted,
+            length=length,
+            seed=seed,
+            advance=advance,
+            lenient=lenient,
+        ):
+            stored.put(key, found)
+            del found  # before the next ones are made
+    except UnusableValuesError as error:
+        raise opened.explained(error, samples) from error
 
 
 class MomentsByBlock(Mapping[str, Moments | None]):

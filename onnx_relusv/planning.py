@@ -9,7 +9,7 @@ from onnx_relusv.cost import block_cost
 from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import DamageMeasure, damage_measure
 from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
-from onnx_relusv.errors import UsageError
+from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.latency.candidates import Measure, Timed, timed_candidates
 from onnx_relusv.latency.limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
@@ -115,7 +115,15 @@ def divided(opened: Opened, *, certifying: bool = False) -> Opened:
     Args:
         opened: The model.
         certifying: Whether a part is set aside for certifying.
+
+    Raises:
+        InputError: What the model makes of the samples cannot be worked with.
     """
+    if opened.unusable is not None and opened.given is not None:
+        raise InputError(
+            f"{opened.model.path}: on {opened.given.path} {opened.unusable}. Mend the model, or "
+            "scale the samples as it expects them."
+        )
     if opened.samples is None:
         return replace(opened, blind=True)
     parts = split(opened.samples, opened.options.seed, certifying=certifying)

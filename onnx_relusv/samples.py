@@ -82,6 +82,10 @@ class Samples:
         part.groups = None if self.groups is None else self.groups[positions]
         return part
 
+    def number(self, position: int) -> int:
+        """The number that the sample at a position has in the file, from 0 on."""
+        return int(self._positions[position])
+
     @property
     def independent(self) -> int:
         """How many do not depend on each other: groups, where there are some."""
@@ -125,9 +129,7 @@ class Samples:
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused
             ready = np.ascontiguousarray(values, dtype=spec.dtype)
         if spec.dtype.kind not in "biu" and not np.isfinite(ready).all():
-            raise InputError(
-                f"{self.path}: input {name} has NaN or infinite values in {where}. Remove them."
-            )
+            raise InputError(self._not_finite(name, values, ready, start))
         if spec.dtype.kind in "biu" and not np.array_equal(ready, values):
             raise InputError(
                 f"{self.path}: input {name} has numbers in {where} that do not become the model's "
@@ -135,6 +137,19 @@ class Samples:
             )
         missing = (self.fixed_batch or 0) - len(ready)
         return np.concatenate([ready, np.repeat(ready[-1:], missing, 0)]) if missing > 0 else ready
+
+    def _not_finite(self, name: str, values: np.ndarray, ready: np.ndarray, start: int) -> str:
+        """That a batch of an input, as it is in the file and in the model's type, is not finite."""
+        each = np.isfinite(ready.reshape(len(ready), -1)).all(axis=1)
+        place = int(np.argmin(each))
+        where = f"{self.path}: input {name}, sample {self.number(start + place)},"
+        given = np.asarray(values[place], np.float64)
+        if np.isfinite(given).all():
+            return (
+                f"{where} holds numbers up to {np.abs(given).max():.2g}, which are infinite in the "
+                f"model's {ready.dtype}. Scale them as the model expects, or leave the sample out."
+            )
+        return f"{where} holds NaN or infinite values. Leave the sample out, or mend it."
 
 
 def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = False) -> Samples:

@@ -58,10 +58,12 @@ def scores_block(opened: Opened) -> ScoresBlock | None:
         if answers.scores is None or answers.independent:
             return None
         scores = np.asarray(real_rows(values, batch.count, batch.size)[answers.scores], np.float64)
-        shares = scores if answers.probabilities else scipy.special.softmax(scores, axis=1)
+        with np.errstate(invalid="ignore"):  # of infinite scores, which are left out
+            shares = scores if answers.probabilities else scipy.special.softmax(scores, axis=1)
+        shares = shares[np.isfinite(shares).all(axis=1)]
         total = total + np.diag(shares.sum(axis=0)) - shares.T @ shares
-        count += batch.count
-    if answers is None or answers.scores is None:
+        count += len(shares)
+    if answers is None or answers.scores is None or not count:
         return None
     block = block_of_scores(opened.model, opened.blocks, answers.scores)
     if block is None or len(total) != block.geometry.out_channels:

@@ -7,6 +7,7 @@ import numpy as np
 
 from onnx_relusv.class_scores import check_labels, class_scores, real_rows
 from onnx_relusv.confidence import Confidence, ConfidenceReader
+from onnx_relusv.finite import UnusableValuesError, check_usable
 from onnx_relusv.opened import Opened, provenance
 from onnx_relusv.progress import Progress
 from onnx_relusv.records import Block, Refusal
@@ -89,6 +90,7 @@ class _Run:
         self, opened: Opened, samples: Samples, traced: Iterable[Block], exact: bool
     ) -> None:
         self.refusals: list[Refusal] = []
+        self._opened = opened
         self._samples = samples
         self._recorders = [
             BlockRecorder(
@@ -116,12 +118,19 @@ class _Run:
         """Runs a batch and records it.
 
         Raises:
-            InputError: The model does not run, or a label is no class.
+            InputError: The model does not run, a label is no class, or a pre-activation holds
+                numbers that cannot be worked with.
         """
         tensors = [recorder.block.pre_activation for recorder in self._recorders]
         names = list(dict.fromkeys([*tensors, *self._outputs]))
         values = self._session.run_on_device(batch.feeds, names) if names else {}
         self._read({name: as_array(values[name]) for name in self._outputs}, batch)
+        for recorder in self._recorders:
+            name = recorder.block.pre_activation
+            try:
+                check_usable(name, as_array(values[name]), batch.start, batch.count, batch.size)
+            except UnusableValuesError as error:
+                raise self._opened.explained(error, self._samples) from error
         for recorder in list(self._recorders):
             reason = recorder.add(values[recorder.block.pre_activation], batch)
             if reason is not None:

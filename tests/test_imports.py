@@ -15,6 +15,7 @@ ROOT = Path(onnx_relusv.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cache": {"errors"},
+    "finite": set(),
     "progress": set(),
     "json_text": set(),
     "records": set(),
@@ -68,12 +69,13 @@ ALLOWED: dict[str, set[str]] = {
     "knapsack": {"records"},
     "multiplier": {"allocation", "decisions", "errors", "knapsack", "limits", "records"},
     # These two do not know each other.
-    "graph": {"decisions", "errors", "forms", "records", "results", "selection"},
+    "graph": {"decisions", "errors", "finite", "forms", "records", "results", "selection"},
     "runtime": {"errors", "feeds", "records"},
     "spectra": {
         "cache",
         "entries",
         "errors",
+        "finite",
         "measures",
         "options",
         "patches",
@@ -199,6 +201,7 @@ STAGES = {
     "judging",
     "latency",
     "opened",
+    "origins",
     "planning",
     "probing",
     "pruning",

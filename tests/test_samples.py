@@ -114,13 +114,13 @@ def test_nan_and_infinity_are_found_where_they_are(bad: float, tmp_path: Path) -
     path = archive(tmp_path, image=values)
     samples = open_samples(path, [IMAGE])
     assert len(list(samples.batches(4, limit=4))) == 1
-    with pytest.raises(InputError, match=r"image has NaN or infinite .* from 4 to 7"):
+    with pytest.raises(InputError, match=r"input image, sample 5, holds NaN or infinite"):
         list(samples.batches(4))
 
 
 def test_numbers_beyond_the_model_s_type_are_infinite_to_it(tmp_path: Path) -> None:
     path = archive(tmp_path, x=np.array([[1e300, 0.0]]))
-    refused(path, [spec("x", np.float32, None, 2)], "NaN or infinite")
+    refused(path, [spec("x", np.float32, None, 2)], r"up to 1e\+300, which are infinite in the")
 
 
 def test_bfloat16_inputs(tmp_path: Path) -> None:

@@ -154,9 +154,9 @@ def damaged(folder: Path, rows: Iterable[int]) -> Samples:
 
 def test_an_error_names_positions_of_the_file(tmp_path: Path) -> None:
     part = damaged(tmp_path, [7]).part(np.array([1, 4, 6, 7, 9]))
-    with pytest.raises(InputError, match=r"NaN or infinite values in the samples from 6 to 7\."):
+    with pytest.raises(InputError, match="input image, sample 7, holds NaN"):
         list(part.batches(2))
-    with pytest.raises(InputError, match="the samples from 1 to 9"):
+    with pytest.raises(InputError, match="input image, sample 7, holds NaN"):
         list(part.batches(64))
 
 

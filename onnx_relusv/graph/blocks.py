@@ -14,7 +14,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto, helper
 
+from onnx_relusv.finite import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
 from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import (
     ACTIVATION_OPERATORS,
@@ -113,6 +115,7 @@ class _Finder:
         self._constants = constants
         self._shapes = shapes
         self._tensors = view.graph.tensors()
+        self._folding = Folding(model)
 
     def block(self, node: gs.Node) -> Block:
         """Reads the block that starts at a linear map; raises Refused with the reason."""
@@ -125,11 +128,12 @@ class _Finder:
         geometry = linear_geometry(node, weight, len(self._shapes[source]), self._constants)
         if geometry.largest_rank == 0:
             raise Refused("its weight is empty")
-        if not np.isfinite(weight).all():
+        problem = problem_of(weight)
+        if problem in (NOT_A_NUMBER, INFINITE):
             raise Refused("its weight contains NaN or infinite values")
         chain = self._follow(_Chain([node], output), geometry, rank)
         activation, key = self._activation(chain.tensor, geometry, rank)
-        return Block(
+        found = Block(
             key=key.name,
             source=source,
             pre_activation=chain.tensor.name,
@@ -143,6 +147,13 @@ class _Finder:
             element_type=tensor.data_type,
             original_bytes=self._bytes(chain.nodes),
         )
+        largest = self._folding.largest(found)
+        if not largest <= LARGEST:
+            raise Refused(
+                f"its weights and biases, folded, reach {largest:.2g}; up to {LARGEST:.0e} can be "
+                "squared and summed in float32"
+            )
+        return found
 
     def _weight_tensor(self, name: str, node: gs.Node) -> TensorProto:
         tensor = self._constants.tensor(name)

@@ -2,6 +2,7 @@
 
 from onnx import NodeProto
 
+from onnx_relusv.finite import problem_of
 from onnx_relusv.graph.channel_records import ConstantAxis, Units
 from onnx_relusv.graph.channel_walk import Barrier, Walk, given, whole
 
@@ -20,6 +21,11 @@ def weighted(walk: Walk, index: int, node: NodeProto) -> None:
         "Gemm": _gemm,
         "MatMul": _matmul,
     }[node.op_type]
+    for name in node.input[1:3]:
+        values = walk.constants.array(name) if name else None
+        problem = None if values is None else problem_of(values)
+        if problem is not None:
+            raise Barrier(f"has a constant {name} that holds {problem}")
     rule(walk, index, node)
 
 

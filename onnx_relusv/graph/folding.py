@@ -33,22 +33,47 @@ class Folding:
         geometry = block.geometry
         return LinearMap(weight.reshape(geometry.groups, geometry.rows, geometry.columns), bias)
 
+    def largest(self, block: Block) -> float:
+        """An upper bound of what the linear map's numbers reach; infinite or NaN where they do.
+
+        The weight is read for its extremes, and not copied.
+        """
+        nodes = [self._nodes[index] for index in block.nodes]
+        weight = self._array(nodes[0].input[1])
+        scale = self._alpha(nodes[0]) * np.ones(block.geometry.out_channels)
+        bias = self._bias(nodes[0], block.geometry)
+        # What leaves float64 is infinite or NaN, and the bound says so.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for node in nodes[1:]:
+                if node.op_type == "Add":
+                    bias = bias + self._added(node, block)
+                elif node.op_type == "BatchNormalization":
+                    own, shift = self._normalization(node)
+                    scale, bias = scale * own, bias * own + shift
+            ends = max(abs(float(weight.min())), abs(float(weight.max())))
+            return float(np.maximum(ends * np.abs(scale).max(), np.abs(bias).max()))
+
     def _linear(self, node: NodeProto, geometry: Geometry) -> tuple[Floats, Floats]:
-        weight = self._vector(node.input[1])
-        bias = np.zeros(geometry.out_channels)
-        has_bias = len(node.input) > 2 and node.input[2] != ""
+        weight, bias = self._array(node.input[1]).astype(np.float64), self._bias(node, geometry)
         if node.op_type == "Conv":
-            weight = weight.reshape(geometry.out_channels, -1)
-            return weight, self._vector(node.input[2]) if has_bias else bias
-        if node.op_type == "MatMul":
-            return weight.T, bias
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        weight = weight if attributes.get("transB", 0) else weight.T
-        if has_bias:
-            constant = gemm_bias(self._vector(node.input[2]), geometry.out_channels)
-            assert constant is not None  # the block would have been refused
-            bias = attributes.get("beta", 1.0) * constant
-        return attributes.get("alpha", 1.0) * weight, bias
+            return weight.reshape(geometry.out_channels, -1), bias
+        if node.op_type == "MatMul" or not _attribute(node, "transB", 0):
+            weight = weight.T
+        return self._alpha(node) * weight, bias
+
+    def _bias(self, node: NodeProto, geometry: Geometry) -> Floats:
+        """What a linear operator adds by itself, (out,)."""
+        if node.op_type == "MatMul" or len(node.input) < 3 or not node.input[2]:
+            return np.zeros(geometry.out_channels)
+        values = self._vector(node.input[2])
+        if node.op_type == "Conv":
+            return values
+        constant = gemm_bias(values, geometry.out_channels)
+        assert constant is not None  # the block would have been refused
+        return float(_attribute(node, "beta", 1.0)) * constant
+
+    def _alpha(self, node: NodeProto) -> float:
+        return float(_attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
 
     def _added(self, node: NodeProto, block: Block) -> Floats:
         # Of an Add's two inputs the constant one is the bias; the other is the chain.
@@ -59,11 +84,18 @@ class Folding:
 
     def _normalization(self, node: NodeProto) -> tuple[Floats, Floats]:
         gamma, beta, mean, variance = (self._vector(name) for name in node.input[1:5])
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        scale = gamma / np.sqrt(variance + attributes.get("epsilon", 1e-5))
+        scale = gamma / np.sqrt(variance + _attribute(node, "epsilon", 1e-5))
         return scale, beta - mean * scale
 
     def _vector(self, name: str) -> Floats:
+        return self._array(name).astype(np.float64)
+
+    def _array(self, name: str) -> np.ndarray:
         values = self._constants.array(name)
         assert values is not None  # only constants are folded
-        return values.astype(np.float64)
+        return values
+
+
+def _attribute(node: NodeProto, name: str, default: float) -> float:
+    found = [helper.get_attribute_value(each) for each in node.attribute if each.name == name]
+    return found[0] if found else default

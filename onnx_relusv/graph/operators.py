@@ -7,6 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import NodeProto, TensorProto
 
+from onnx_relusv.finite import problem_of
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.records import Activation, Geometry
 
@@ -183,10 +184,11 @@ def read_activation(
     if node.op == "Relu":
         return Activation(kind="relu", slopes=np.zeros(1))
     if node.op == "LeakyRelu":
-        return Activation(kind="leaky_relu", slopes=np.array([node.attrs.get("alpha", 0.01)]))
+        slope = np.array([float(node.attrs.get("alpha", 0.01))])
+        return Activation(kind="leaky_relu", slopes=slope) if problem_of(slope) is None else None
     if node.op == "PRelu":
         slopes = constants.array(node.inputs[1].name)
-        if slopes is None or not np.isfinite(slopes).all():
+        if slopes is None or problem_of(slopes) is not None:
             return None
         channels = slopes.reshape(-1) if slopes.size == 1 else per_channel(slopes, geometry, rank)
         if channels is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_relusv.finite import UnusableValuesError, problem_of, problems
 from onnx_relusv.records import Block, Floats, Moments
 from onnx_relusv.runtime.moment_kernels import patches_kernel
 from onnx_relusv.runtime.session import Session, as_array
@@ -32,6 +33,7 @@ def measure_moments(
     length: int,
     seed: int,
     advance: Callable[[int], None],
+    lenient: bool = False,
 ) -> Iterator[tuple[MomentsKey, Moments]]:
     """Runs all samples once and gives the moments of the blocks' inputs, one after the other.
 
@@ -45,15 +47,29 @@ def measure_moments(
         length: Samples a batch.
         seed: Draws the positions.
         advance: Told after every batch how many samples it had.
+        lenient: Whether inputs with numbers that cannot be worked with are left out.
+
+    Raises:
+        UnusableValuesError: An input holds NaN, infinite or too large numbers; once all samples
+            have been looked at, with all those that it does for.
     """
+    wrong: dict[str, dict[int, str]] = {}
     sums = {moments_key(block): _Sum(block, samples.count, seed, session) for block in blocks}
     sources = sorted({key.source for key in sums})
     for batch in samples.batches(length):
         values = session.run_on_device(batch.feeds, sources)
         for key, item in sums.items():
-            item.add(values[key.source], batch)
+            problem = item.add(values[key.source], batch)
+            if problem is not None:
+                places = _wrong_places(values[key.source], batch, problem)
+                wrong.setdefault(key.source, {}).update(places)
         advance(batch.count)
         del values
+    for source, found in wrong.items():
+        if lenient:
+            sums = {key: item for key, item in sums.items() if key.source != source}
+            continue
+        raise UnusableValuesError(source, sorted(found), found[min(found)])
     for key in list(sums):
         yield key, sums.pop(key).moments(samples.independent)
 
@@ -69,18 +85,31 @@ class _Sum:
         self._rng = np.random.default_rng([seed, zlib.crc32(repr(moments_key(block)).encode())])
         self._sums = ProductSums(geometry.groups, geometry.columns, 0, self._provider)
 
-    def add(self, values: Any, batch: Batch) -> None:
-        """Adds the real samples of a batch; `values` is an OrtValue."""
+    def add(self, values: Any, batch: Batch) -> str | None:
+        """Adds the real samples of a batch; `values` is an OrtValue.
+
+        Returns:
+            What is wrong with them, which are then not added.
+        """
         shape = tuple(values.shape())
         draw = self._sampling.draw(shape, batch.count, batch.size, self._rng)
         kernel = patches_kernel(self._provider, self._is_conv, values.element_type())
         z = as_array(kernel.run_on_device({"x": values, **draw.feeds}, ["z"])["z"])
-        self._sums.add(z, z[:, :, :0])
+        problem = problem_of(z)
+        if problem is None:
+            self._sums.add(z, z[:, :, :0])
+        return problem
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk; the sums are used up."""
         mean, second, _, _ = self._sums.means()
         return _shrunk_in_place(mean, second, self._sums.rows, samples)
+
+
+def _wrong_places(values: Any, batch: Batch, problem: str) -> dict[int, str]:
+    """What is wrong with a block's input, by position of the sample."""
+    found = problems(as_array(values), batch.count, batch.size)
+    return {batch.start + place: each for place, each in found.items()} or {batch.start: problem}
 
 
 def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Moments:
