@@ -109,7 +109,8 @@ def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:
 
 def _relocated(opened: Opened, proto: ModelProto, left: Mapping[str, Kept]) -> tuple[Block, ...]:
     """The blocks with what is left of them, their nodes numbered as in a cut model."""
-    places = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
+    nodes = proto.graph.node
+    places = {name: index for index, node in enumerate(nodes) for name in node.output}
     before = opened.model.proto.graph.node
     return tuple(
         replace(

@@ -19,7 +19,6 @@ from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import (
-    ACTIVATION_OPERATORS,
     FLOAT_TYPES,
     LINEAR_OPERATORS,
     OTHER_WEIGHTED_OPERATORS,
@@ -32,6 +31,7 @@ from onnx_relusv.graph.operators import (
     linear_geometry,
     read_activation,
 )
+from onnx_relusv.graph.protos import first_output
 from onnx_relusv.graph.view import View
 from onnx_relusv.records import Activation, Block, Geometry, Refusal
 
@@ -64,19 +64,19 @@ def find_blocks(
     for node in view.graph.nodes:
         if node.op in OTHER_WEIGHTED_OPERATORS:
             reason = f"the operator {node.op} is left alone"
-            refusals.append(Refusal(node.outputs[0].name, reason))
+            refusals.append(Refusal(_name(node), reason))
         elif node.op in LINEAR_OPERATORS and not is_standard(node):
             reason = f"the operator {node.op} is of the operator set {node.domain}"
-            refusals.append(Refusal(node.outputs[0].name, reason))
+            refusals.append(Refusal(_name(node), reason))
         elif node.op in LINEAR_OPERATORS:
             try:
                 blocks.append(finder.block(node))
             except Refused as refused:
-                refusals.append(Refusal(node.outputs[0].name, str(refused)))
+                refusals.append(Refusal(_name(node), str(refused)))
         for inner in _bodies(node):
             refusals.extend(_refused_in_body(inner, node))
     refusals.extend(
-        Refusal(node.output[0], f"inside the function {function.name}")
+        Refusal(first_output(node), f"inside the function {function.name}")
         for function in model.proto.functions
         for node in function.node
         if node.op_type in LINEAR_OPERATORS
@@ -93,7 +93,7 @@ def _bodies(node: gs.Node) -> Iterator[gs.Graph]:
 def _refused_in_body(graph: gs.Graph, owner: gs.Node) -> Iterator[Refusal]:
     for node in graph.nodes:
         if node.op in LINEAR_OPERATORS:
-            yield Refusal(node.outputs[0].name, f"inside the body of {_label(owner)}")
+            yield Refusal(_name(node), f"inside the body of {_label(owner)}")
         for inner in _bodies(node):
             yield from _refused_in_body(inner, node)
 
@@ -217,24 +217,18 @@ class _Finder:
     def _activation(
         self, tensor: gs.Tensor, geometry: Geometry, rank: int
     ) -> tuple[Activation, gs.Tensor]:
-        """The activation behind a pre-activation, and the tensor that leaves the block."""
-        found = [
-            (user, activation)
-            for user in tensor.outputs
-            if id(user) in self._view.index
-            and user.op in ACTIVATION_OPERATORS
-            and (user.op != "PRelu" or user.inputs[0] is tensor)
-            and (activation := read_activation(user, geometry, rank, self._constants))
-        ]
-        if not found:
+        """The activation behind a pre-activation, and the tensor that leaves the block.
+
+        Where others read the pre-activation too, all of them are behind the block.
+        """
+        if len(tensor.outputs) != 1 or tensor.name in self._view.outputs:
             return _LINEAR, tensor
-        if tensor.name in self._view.outputs:
-            raise Refused("its pre-activation is an output of the graph")
-        if len(tensor.outputs) > 1:
-            others = [_label(user) for user in tensor.outputs if user is not found[0][0]]
-            raise Refused(f"its pre-activation also serves {', '.join(others)}")
-        user, activation = found[0]
-        return activation, user.outputs[0]
+        (user,) = tensor.outputs
+        # Of a PRelu's two inputs the pre-activation may be the slopes.
+        if id(user) not in self._view.index or user.inputs[0] is not tensor:
+            return _LINEAR, tensor
+        activation = read_activation(user, geometry, rank, self._constants)
+        return (_LINEAR, tensor) if activation is None else (activation, user.outputs[0])
 
     def _consumers(self, key: gs.Tensor) -> tuple[str, ...]:
         names = [user.op for user in key.outputs]
@@ -256,4 +250,10 @@ class _Finder:
 
 
 def _label(node: gs.Node) -> str:
-    return f"{node.op} {node.outputs[0].name}"
+    return f"{node.op} {_name(node)}".strip()
+
+
+def _name(node: gs.Node) -> str:
+    """The first output that a node has, for optional ones may be left out; else its own name."""
+    given = (output.name for output in node.outputs if not output.is_empty())
+    return str(next(given, node.name))

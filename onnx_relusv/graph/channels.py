@@ -16,7 +16,7 @@ from onnx_relusv.graph.channel_walk import Barrier, Walk
 from onnx_relusv.graph.channel_weights import WEIGHTED, weighted
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import Shape, is_standard
-from onnx_relusv.graph.protos import bodies, used_names
+from onnx_relusv.graph.protos import bodies, first_output, used_names
 
 Rule = Callable[[Walk, int, NodeProto], None]
 
@@ -116,8 +116,7 @@ def _follow(walk: Walk, index: int, node: NodeProto) -> None:
         _rule(walk, node)(walk, index, node)
     except Barrier as barrier:
         operator = node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
-        # A node may have no outputs.
-        reason = " ".join((operator, *node.output[:1], str(barrier)))
+        reason = f"{operator} {first_output(node)} {barrier}"
         for name in reads:
             walk.atoms.pin(walk.axes[name].units.tolist(), reason)
         if is_weighted:

@@ -52,7 +52,7 @@ def with_data(
                 tensor.CopyFrom(model.loaded(tensor))
     present = {tensor.name for tensor in proto.graph.initializer}
     given = {name: values for name, values in (arrays or {}).items() if name in present}
-    return Runnable(proto.SerializeToString(), given, model.path.parent.absolute())
+    return Runnable(proto.SerializeToString(), given, model.folder.absolute())
 
 
 def _drop_unused(proto: ModelProto) -> None:

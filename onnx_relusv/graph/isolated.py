@@ -50,6 +50,7 @@ def isolated(model: Model, block: Block, example: np.ndarray) -> Isolated:
     part = segment(model, model.proto, {block.source: example}, [block.key])
     proto = ModelProto.FromString(part.model)
     original = model.proto.graph.node
-    places = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
+    made = proto.graph.node
+    places = {name: index for index, node in enumerate(made) for name in node.output}
     nodes = tuple(places[original[index].output[0]] for index in block.nodes)
     return Isolated(replace(model, proto=proto), replace(block, nodes=nodes))

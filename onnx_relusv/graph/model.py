@@ -4,6 +4,7 @@ External data lies in other files; what a large model holds itself is left in th
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.errors import InputError
+from onnx_relusv.graph.definitions import Ambiguous, define_once
+from onnx_relusv.graph.ordering import Circular, sort_nodes
 from onnx_relusv.graph.outline import outline
 from onnx_relusv.graph.protos import bodies, copy_fields
 from onnx_relusv.records import InputSpec
@@ -40,6 +43,8 @@ class Model:
         bytes: Length of all these files.
         opset: Version of the default operator set.
         inputs: What a run has to be fed.
+        folder: Where the locations of external tensors start: the model's own folder, or, where
+            links lead out of it, one that holds all that they lead to.
     """
 
     path: Path
@@ -48,6 +53,7 @@ class Model:
     bytes: int
     opset: int
     inputs: tuple[InputSpec, ...]
+    folder: Path
 
     def array(self, tensor: TensorProto) -> np.ndarray:
         """The values of one of the model's tensors, mapped from disk where they are external."""
@@ -59,7 +65,7 @@ class Model:
             return numpy_helper.to_array(self.loaded(tensor))
         location = external_location(tensor)
         return np.memmap(
-            self.path.parent / location.file,
+            self.folder / location.file,
             dtype=dtype,
             mode="r",
             offset=location.offset,
@@ -73,7 +79,7 @@ class Model:
         result = TensorProto()
         copy_fields(tensor, result, skipped={"external_data", "data_location"})
         location = external_location(tensor)
-        with (self.path.parent / location.file).open("rb") as stream:
+        with (self.folder / location.file).open("rb") as stream:
             stream.seek(location.offset)
             result.raw_data = stream.read(location.length)
         return result
@@ -85,7 +91,7 @@ class Model:
 
     def holds(self, tensor: TensorProto) -> bool:
         """Whether an external tensor's data lies in the model file itself."""
-        return external_location(tensor).file == self.path.name
+        return self.folder / external_location(tensor).file in (self.path, self.path.resolve())
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -128,6 +134,7 @@ def external_tensors(proto: ModelProto) -> Iterator[TensorProto]:
 def all_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     """All initializers and tensor attributes of a graph and of the graphs inside its nodes."""
     yield from graph.initializer
+    yield from (tensor.values for tensor in graph.sparse_initializer)
     for node in graph.node:
         yield from node_tensors(node)
 
@@ -138,6 +145,8 @@ def node_tensors(node: onnx.NodeProto) -> Iterator[TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
+        if attribute.HasField("sparse_tensor"):
+            yield attribute.sparse_tensor.values
     for body in bodies(node):
         yield from all_tensors(body)
 
@@ -146,8 +155,9 @@ def read_model(path: Path) -> Model:
     """Reads a model.
 
     Raises:
-        InputError: The file is missing, is no ONNX model, has no nodes, is older than opset 7, or
-            its external data is missing or too short.
+        InputError: The file is missing, is no ONNX model, has no nodes, is older than opset 7, its
+            external data is missing or too short, its nodes need each other, or a name stands for
+            several tensors.
     """
     if path.is_dir():
         raise InputError(f"{path}: this is a folder. Give the model file in it.")
@@ -159,6 +169,7 @@ def read_model(path: Path) -> Model:
     if not proto.graph.node:
         raise InputError(f"{path}: its graph has no nodes, so there is nothing to compress.")
     opset = _opset(path, proto)
+    _check_graph(path, proto)
     named = {_checked_file(path, tensor) for tensor in external_tensors(proto)}
     files = sorted(named - {path})
     digest = hashlib.sha256()
@@ -173,7 +184,45 @@ def read_model(path: Path) -> Model:
         bytes=sum(file.stat().st_size for file in (path, *files)),
         opset=opset,
         inputs=tuple(_inputs(path, proto)),
+        folder=_behind_links(path, proto, named),
     )
+
+
+def _check_graph(path: Path, proto: ModelProto) -> None:
+    """Sees to it that every name means one tensor, and that nodes come in topological order."""
+    try:
+        define_once(proto)
+    except Ambiguous as ambiguous:
+        raise InputError(
+            f"{path}: {ambiguous}, so nobody can say which of them its readers mean. "
+            "Rename one of them, or export the model again."
+        ) from ambiguous
+    try:
+        sort_nodes(proto.graph)
+    except Circular as circular:
+        raise InputError(
+            f"{path}: the node {circular} needs its own result, through a circle of nodes, so the "
+            "model cannot run. Export it again."
+        ) from circular
+
+
+def _behind_links(path: Path, proto: ModelProto, files: set[Path]) -> Path:
+    """A folder that really holds some files, to which locations are made relative, in place.
+
+    A model that is opened from memory may have no data behind a link that leads out of its folder,
+    as the links of a download cache do.
+    """
+    real = {file: file.resolve() for file in files}
+    folder = path.parent.resolve()
+    if all(target.is_relative_to(folder) for target in real.values()):
+        return path.parent
+    common = Path(os.path.commonpath([target.parent for target in real.values()]))
+    for tensor in external_tensors(proto):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                target = real[path.parent / entry.value]
+                entry.value = target.relative_to(common).as_posix()
+    return common
 
 
 def _parse(path: Path) -> ModelProto:
@@ -216,7 +265,7 @@ def _checked_file(path: Path, tensor: TensorProto) -> Path:
             "Export the model again."
         ) from error
     file = path.parent / location.file
-    if not file.resolve().is_relative_to(path.parent.resolve()):
+    if _leads_outside(path, location.file):
         raise InputError(
             f"{path}: tensor {tensor.name} lies outside the model's folder ({file}). "
             "Save the model with its data beside it."
@@ -229,6 +278,25 @@ def _checked_file(path: Path, tensor: TensorProto) -> Path:
             f"{tensor.name} ends at {location.offset + location.length}. Copy it again."
         )
     return file
+
+
+def _leads_outside(path: Path, location: str) -> bool:
+    """Whether a location, or a link that lies there, leaves the model's folder.
+
+    As onnxruntime has it, a link may lead to where the model's own link leads: a download cache
+    keeps all files of a model in one folder, and links to them in another.
+    """
+    folder = path.parent.absolute()
+    if os.path.isabs(location) or not _is_within(os.path.normpath(folder / location), folder):
+        return True
+    target = (folder / location).resolve()
+    return not any(
+        _is_within(target, home) for home in (path.parent.resolve(), path.resolve().parent)
+    )
+
+
+def _is_within(file: Path | str, folder: Path) -> bool:
+    return Path(file).is_relative_to(os.path.normpath(folder))
 
 
 def _inputs(path: Path, proto: ModelProto) -> Iterator[InputSpec]:

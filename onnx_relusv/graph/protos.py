@@ -28,12 +28,39 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
 
 
 def used_names(nodes: Iterable[NodeProto]) -> Iterator[str]:
-    """Names of all tensors that nodes read, inside their bodies too; repeated if read again."""
+    """Names of all tensors that nodes read, inside their bodies too; repeated if read again.
+
+    What a body defines itself is no tensor of the graph around it, even if it is called alike.
+    """
     for node in nodes:
         yield from node.input
         for body in bodies(node):
-            yield from used_names(body.node)
-            yield from (output.name for output in body.output)
+            own = set(_defined(body))
+            read = (*used_names(body.node), *(output.name for output in body.output))
+            yield from (name for name in read if name not in own)
+
+
+def _defined(graph: GraphProto) -> Iterator[str]:
+    yield from (value.name for value in graph.input)
+    yield from initialized(graph)
+    for node in graph.node:
+        yield from node.output
+
+
+def initialized(graph: GraphProto) -> Iterator[str]:
+    """Names of a graph's initializers, sparse ones too."""
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
+
+
+def first_output(node: NodeProto) -> str:
+    """The first output that a node has, for optional ones may be left out; else its own name."""
+    return next((name for name in node.output if name), node.name)
+
+
+def node_label(node: NodeProto) -> str:
+    """What a node is called in a message."""
+    return f"{node.op_type} {first_output(node)}".strip()
 
 
 def set_metadata(proto: ModelProto, key: str, value: str) -> None:
@@ -53,8 +80,7 @@ class FreshNames:
         self._take(graph)
 
     def _take(self, graph: GraphProto) -> None:
-        self._taken.update(tensor.name for tensor in graph.initializer)
-        self._taken.update(tensor.values.name for tensor in graph.sparse_initializer)
+        self._taken.update(initialized(graph))
         self._taken.update(value.name for value in graph.input)
         for node in graph.node:
             self._taken.update((node.name, *node.input, *node.output))

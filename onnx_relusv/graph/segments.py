@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from onnx_relusv.graph.expose import with_data
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import copy_fields, used_names
+from onnx_relusv.graph.protos import copy_fields, initialized, used_names
 from onnx_relusv.records import Runnable
 
 
@@ -110,7 +110,10 @@ def segment(
     part.graph.name = graph.name or "segment"
     part.graph.node.extend(node for node in graph.node if id(node) in kept)
     part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
-    stored = {tensor.name for tensor in part.graph.initializer}
+    part.graph.sparse_initializer.extend(
+        t for t in graph.sparse_initializer if t.values.name in needed
+    )
+    stored = set(initialized(part.graph))
     for name, example in reads.items():
         if name in needed and name not in stored:
             kind = helper.np_dtype_to_tensor_dtype(example.dtype)
@@ -122,7 +125,7 @@ def segment(
 
 def static_names(proto: ModelProto) -> set[str]:
     """Tensors that depend on no input of the graph: initializers and what is computed of them."""
-    static = {tensor.name for tensor in proto.graph.initializer} | {""}
+    static = {*initialized(proto.graph), ""}
     for node in proto.graph.node:
         # Random operators have no inputs either, but differ from run to run.
         if not _is_random(node) and set(used_names([node])) <= static:

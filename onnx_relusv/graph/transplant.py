@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from onnx_relusv.graph.protos import copy_fields, used_names
+from onnx_relusv.graph.protos import copy_fields, initialized, used_names
 
 _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
 
@@ -45,7 +45,7 @@ def transplant(
         )
     known = {name for node in graph.node for name in node.output}
     known.update(value.name for value in graph.input)
-    known.update(tensor.name for tensor in graph.initializer)
+    known.update(initialized(graph))
     graph.value_info.extend(value for value in old.value_info if value.name in known)
     return result
 

@@ -160,7 +160,7 @@ def _start(stream: BinaryIO, length: int) -> int:
 
 def _copy(source: Model, tensor: TensorProto, target: BinaryIO, digest: "hashlib._Hash") -> int:
     location = external_location(tensor)
-    file, left = source.path.parent / location.file, location.length
+    file, left = source.folder / location.file, location.length
     if not file.is_file():
         raise InputError(f"{source.path}: its external data {file} is gone. Run it again.")
     with file.open("rb") as stream:

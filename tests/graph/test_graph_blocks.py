@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import (
+    full_rank,
+    gap,
     model_proto,
     newest_opset,
     node,
@@ -238,6 +240,47 @@ def test_what_is_no_activation_leaves_a_linear_block(
     )
     block = search(proto, tmp_path, VECTORS).block
     assert (block.key, block.nodes, block.activation.kind) == ("h", (0,), "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs", "key"),
+    [
+        ("h = MatMul(x, w) r = Relu(h) y = Add(h, r)", "y", "h"),
+        ("h = MatMul(x, w) r = Relu(h) s = LeakyRelu(h) y = Add(r, s)", "y", "h"),
+        ("h = MatMul(x, w) g = Add(h, b) r = Relu(g) y = Mul(g, r)", "y", "g"),
+        ("h = MatMul(x, w) y = Relu(h)", "y, h", "h"),
+        # A slope that comes twice, as some exporters write a PRelu.
+        (
+            "h = MatMul(x, w) a = Relu(h) n = Neg(h) r = Relu(n) m = Mul(r, b) y = Add(a, m)",
+            "y",
+            "h",
+        ),
+        ("h = MatMul(x, w) y = PRelu(h, h)", "y", "h"),
+    ],
+)
+def test_an_activation_belongs_to_a_block_that_it_alone_reads(
+    text: str, outputs: str, key: str, tmp_path: Path
+) -> None:
+    proto = model_proto(
+        f"(float[N,6] x) => ({outputs}) {{ {text} }}", {"w": normal(6, 5), "b": normal(5)}
+    )
+    searched = search(proto, tmp_path, VECTORS)
+    block = searched.block
+    assert (block.key, block.pre_activation, block.activation.kind) == (key, key, "none")
+    whole, again = run(proto, VECTORS), run(full_rank(searched), VECTORS)
+    for name, value in whole.items():
+        assert gap(again[name], value) < 1e-6  # float32 sums in another order
+
+
+@pytest.mark.parametrize(("name", "key"), [("", "last"), ("rnn", "last")])
+def test_an_output_that_is_left_out_names_nothing(name: str, key: str, tmp_path: Path) -> None:
+    proto = model_proto(
+        "(float[T,N,6] x) => (last) { last = Neg(x) }", {"w": normal(1, 8, 6), "r": normal(1, 8, 2)}
+    )
+    recurrent = helper.make_node("LSTM", ["x", "w", "r"], ["", key], name=name, hidden_size=2)
+    proto.graph.node[0].CopyFrom(recurrent)
+    searched = search(proto, tmp_path, {"x": normal(4, 3, 6)})
+    assert searched.reasons == {key: "the operator LSTM is left alone"}
 
 
 def test_bytes_count_what_only_the_block_uses(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import model_proto, normal, saved
+from graphs import model_proto, normal, run, saved
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.errors import InputError
+from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.model import all_tensors, external_tensors, read_model
+from onnx_relusv.graph.writing import staged, write_staged
 from onnx_relusv.records import InputSpec
+from onnx_relusv.runtime.session import CPU, Session
 
 TEXT = "(float[N,6] x) => (float[N,5] y) { h = Gemm(x, w, b) y = Relu(h) }"
 ARRAYS = {"w": normal(6, 5), "b": normal(5)}
@@ -28,6 +31,17 @@ def external(folder: Path, file: str = "weights.bin") -> Path:
     path = folder / "model.onnx"
     onnx.save(proto(), path, save_as_external_data=True, location=file, size_threshold=0)
     return path
+
+
+def in_a_cache(folder: Path) -> Path:
+    """The same as links into one folder, as download caches keep files."""
+    for name in ("blobs", "snapshot"):
+        (folder / name).mkdir()
+    external(folder / "blobs").rename(folder / "blobs" / "1")
+    (folder / "blobs" / "weights.bin").rename(folder / "blobs" / "2")
+    (folder / "snapshot" / "model.onnx").symlink_to("../blobs/1")
+    (folder / "snapshot" / "weights.bin").symlink_to("../blobs/2")
+    return folder / "snapshot" / "model.onnx"
 
 
 def edited(path: Path, key: str, value: str | None) -> Path:
@@ -229,6 +243,23 @@ def data_behind_a_link(folder: Path) -> Path:
     return path
 
 
+def data_behind_links_apart(folder: Path) -> Path:
+    """The model's link leads to another folder than that of its data."""
+    for name in ("inner", "models", "data"):
+        (folder / name).mkdir()
+    external(folder / "models").rename(folder / "models" / "m")
+    (folder / "models" / "weights.bin").rename(folder / "data" / "w")
+    (folder / "inner" / "model.onnx").symlink_to(folder / "models" / "m")
+    (folder / "inner" / "weights.bin").symlink_to(folder / "data" / "w")
+    return folder / "inner" / "model.onnx"
+
+
+def data_above_a_link(folder: Path) -> Path:
+    """Where it really lies, but not by way of a link beside the model's."""
+    path = in_a_cache(folder)
+    return edited(path, "location", "../blobs/2")
+
+
 def data_nowhere(folder: Path) -> Path:
     return edited(external(folder), "location", None)
 
@@ -250,6 +281,8 @@ def data_before_the_file(folder: Path) -> Path:
         (data_outside, "outside the model's folder", "with its data beside it"),
         (data_at_an_absolute_place, "outside the model's folder", "with its data beside it"),
         (data_behind_a_link, "outside the model's folder", "with its data beside it"),
+        (data_behind_links_apart, "outside the model's folder", "with its data beside it"),
+        (data_above_a_link, "outside the model's folder", "with its data beside it"),
         (data_nowhere, "does not say where its external data lies", "Export the model again"),
         (data_at_nonsense, "does not say where its external data lies", "Export the model again"),
         (data_before_the_file, "does not say where its external data lies", "Export the model"),
@@ -272,6 +305,40 @@ def test_data_in_a_folder_below_is_read(tmp_path: Path) -> None:
     (tmp_path / "data" / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes())
     tensor = read_model(path).proto.graph.initializer[0]
     np.testing.assert_array_equal(read_model(path).array(tensor), ARRAYS["w"])
+
+
+def test_links_into_one_folder_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain, linked = read_model(external(tmp_path / "plain")), read_model(in_a_cache(tmp_path))
+    assert (linked.sha256, linked.bytes) == (plain.sha256, plain.bytes)
+    assert linked.has_external_data
+    for tensor in linked.proto.graph.initializer:
+        np.testing.assert_array_equal(linked.array(tensor), ARRAYS[tensor.name])
+    feeds = {"x": normal(3, 6)}
+    results = [Session(runnable(model), CPU).run(feeds) for model in (plain, linked)]
+    np.testing.assert_array_equal(results[0]["y"], results[1]["y"])
+    # Written, it is a file of its own with data of its own.
+    with staged(tmp_path / "out.onnx") as folder:
+        path = write_staged(linked.proto, linked, folder, "out.onnx")
+        np.testing.assert_array_equal(run(path, feeds)["y"], results[0]["y"])
+        assert not any(file.is_symlink() for file in folder.iterdir())
+
+
+def test_a_link_to_a_large_file_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if it were large, so that its weights stay in it, where the link leads.
+    monkeypatch.setattr("onnx_relusv.graph.model._LARGE_FILE", 1)
+    monkeypatch.setattr("onnx_relusv.graph.outline._SMALLEST_LEFT", 1)
+    (tmp_path / "elsewhere").mkdir()
+    onnx.save(proto(), tmp_path / "elsewhere" / "blob")
+    (tmp_path / "model.onnx").symlink_to("elsewhere/blob")
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "elsewhere" / "blob")
+    for name in ("model.onnx", "link.onnx"):
+        model = read_model(tmp_path / name)
+        assert model.bytes == (tmp_path / "elsewhere" / "blob").stat().st_size
+        assert not model.has_external_data
+        assert Session(runnable(model), CPU).run({"x": normal(3, 6)})["y"].shape == (3, 5)
 
 
 @pytest.mark.parametrize("key", ["offset", "length"])

@@ -121,18 +121,6 @@ CASES = {
     "weight_an_output": of_vectors(
         "h = MatMul(x, w) y = Relu(h)", "its weight also serves the graph's output"
     ),
-    "pre_activation_used_twice": of_vectors(
-        "h = MatMul(x, w) r = Relu(h) y = Add(h, r)", "its pre-activation also serves Add y"
-    ),
-    "pre_activation_in_two_activations": of_vectors(
-        "h = MatMul(x, w) r = Relu(h) s = LeakyRelu(h) y = Add(r, s)",
-        "its pre-activation also serves LeakyRelu s",
-    ),
-    "pre_activation_used_twice_behind_a_bias": of_vectors(
-        "h = MatMul(x, w) g = Add(h, b) r = Relu(g) y = Mul(g, r)",
-        "its pre-activation also serves Mul y",
-        b=B,
-    ),
 }
 
 
@@ -244,12 +232,6 @@ def test_a_sparse_weight(tmp_path: Path) -> None:
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [6, 5]))
     found = search_shapes(proto, tmp_path, {"x": (1, 6), "h": (1, 5)})
     assert found.reasons == {"h": "its weight w is sparse"}
-
-
-def test_a_pre_activation_that_is_an_output(tmp_path: Path) -> None:
-    proto = model_proto("(float[N,6] x) => (y, h) { h = MatMul(x, w) y = Relu(h) }", {"w": W})
-    found = search(proto, tmp_path, VECTORS)
-    assert found.reasons == {"h": "its pre-activation is an output of the graph"}
 
 
 def test_negative_pads(tmp_path: Path) -> None:

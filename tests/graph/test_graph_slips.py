@@ -182,8 +182,9 @@ def test_a_tensor_that_a_branch_uses_has_a_second_user(tmp_path: Path) -> None:
     )
     feeds = {"x": normal(3, 6), "c": np.array(True)}
     searched = search(proto, tmp_path, feeds)
-    assert searched.reasons == {"h": "its pre-activation also serves Neg a"}
-    assert not searched.blocks
+    block = searched.block
+    assert (block.key, block.activation.kind) == ("h", "none")
+    assert block.consumers == ("Relu", "Neg")
 
 
 def test_a_tensor_that_only_a_branch_uses_stays_computed(tmp_path: Path) -> None:

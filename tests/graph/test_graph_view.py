@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, node, normal, saved
-from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, helper
 from patterns import PATTERNS
 
 from onnx_relusv.errors import InputError
@@ -62,13 +61,6 @@ def a_type() -> NodeProto:
     return helper.make_node("Optional", [], ["o"], type=kind)
 
 
-def a_sparse_tensor() -> NodeProto:
-    values = numpy_helper.from_array(np.ones(1, np.float32), "values")
-    index = numpy_helper.from_array(np.array([2]), "")
-    sparse = helper.make_sparse_tensor(values, index, [5])
-    return helper.make_node("Constant", [], ["s"], sparse_value=sparse)
-
-
 def several_graphs() -> NodeProto:
     body = helper.make_graph([helper.make_node("Relu", ["x"], ["i"])], "body", [], [])
     return helper.make_node("Switch", ["x"], ["j"], domain="mine", cases=[body, body])
@@ -88,7 +80,7 @@ def bytes_as_text() -> NodeProto:
 
 
 @pytest.mark.parametrize(
-    "make", [a_type, a_sparse_tensor, several_graphs, a_body_with_an_optional_value, bytes_as_text]
+    "make", [a_type, several_graphs, a_body_with_an_optional_value, bytes_as_text]
 )
 def test_a_node_that_does_not_survive_is_refused(
     make: Callable[[], NodeProto], tmp_path: Path
