@@ -66,7 +66,7 @@ def _candidate(block: Block, form: Form, rank: int, level: float) -> Candidate:
 
 def item_size(block: Block) -> int:
     """Bytes of one number in the type in which the block's weight is stored."""
-    return int(np.dtype(helper.tensor_dtype_to_np_dtype(block.element_type)).itemsize)
+    return int(np.dtype(helper.tensor_dtype_to_np_dtype(block.weight_type)).itemsize)
 
 
 def _useful_ranks(block: Block, form: Form) -> Sequence[int]:

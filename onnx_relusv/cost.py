@@ -15,6 +15,8 @@ from onnx_relusv.records import Block
 _INITIALIZER_OVERHEAD = 48
 _NODE_OVERHEAD = 160
 _SUFFIX = 20
+# Of weights that are read as floats, numbers may be stored in half precision.
+_HALF_A_FLOAT = 2
 
 
 def block_macs(block: Block) -> int:
@@ -52,6 +54,7 @@ def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
         occurrences += 3
     names = occurrences * (len(block.key.encode()) + _SUFFIX)
     overhead = (nodes + 1) * _INITIALIZER_OVERHEAD + nodes * _NODE_OVERHEAD + names
+    overhead += nodes * _cast_bytes(block) + _wider_bias_bytes(block)
     return Cost(
         bytes=numbers * item_size + overhead,
         macs=forms.macs(form, block.geometry, rank, block.source_shape, block.output_shape),
@@ -73,13 +76,27 @@ def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int
     # The weight's name goes; that of a bias may be in use elsewhere.
     names = 3 * max(2 * new - len(block.weight.encode()), 0)
     constants = block.original_bytes - sum(nodes[index].ByteSize() for index in block.nodes)
-    missing = item_size * block_numbers(block) - constants
+    missing = item_size * block_numbers(block) + _wider_bias_bytes(block) - constants
+    names += _cast_bytes(block)
     if missing <= 0:
         return names
     overhead = _INITIALIZER_OVERHEAD
     if block.geometry.kind == "matmul":
         overhead += _NODE_OVERHEAD + 3 * new
     return missing + overhead + names
+
+
+def _cast_bytes(block: Block) -> int:
+    """What it takes to cast a weight that is stored in another type than it is read in."""
+    if block.weight_type == block.element_type:
+        return 0
+    return _NODE_OVERHEAD + 3 * (len(block.key.encode()) + _SUFFIX)
+
+
+def _wider_bias_bytes(block: Block) -> int:
+    """What a bias, which is stored as it is read, takes more than in the type of the weight."""
+    wider = block.weight_type != block.element_type
+    return _HALF_A_FLOAT * block.geometry.out_channels * wider
 
 
 def reduced_cost(block: Block, left: Block) -> Cost:

@@ -144,16 +144,16 @@ def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None)
 
 
 def as_stored(block: Block, factors: Factors) -> LinearMap:
-    """The dense map that factors stand for once they are rounded to the type of the weight.
+    """The dense map that factors stand for once they are rounded to the types they are stored in.
 
     It has the whole block's shape; what belongs to removed channels is zero.
     """
-    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
-    *matrices, bias = (
-        values.astype(dtype).astype(np.float64) for values in (*factors.matrices, factors.bias)
-    )
+    dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
+    matrices = [matrix.astype(dtype).astype(np.float64) for matrix in factors.matrices]
+    bias = factors.bias.astype(helper.tensor_dtype_to_np_dtype(block.element_type))
     geometry = reduced_geometry(block.geometry, factors.kept)
-    reduced = LinearMap(forms.compose(factors.form, geometry, *matrices), bias)
+    kernel = forms.compose(factors.form, geometry, *matrices)
+    reduced = LinearMap(kernel, bias.astype(np.float64))
     return whole_map(block.geometry, reduced, factors.kept)
 
 

@@ -115,9 +115,11 @@ class Block:
         consumers: Operators that read `key`.
         source_shape: Shape of `source` for one sample (batch 1), as measured by a run.
         output_shape: Likewise of `pre_activation`.
-        element_type: ONNX element type of the weight.
+        element_type: ONNX element type of the weight as the linear map reads it.
         original_bytes: What the weight, bias and BatchNormalization vectors that only this block
-            uses occupy in the file.
+            uses occupy in the file, with what these are computed of.
+        stored_type: ONNX element type in which the file has the weight's numbers, where a Cast
+            stands behind them; None if it is the same.
     """
 
     key: str
@@ -132,6 +134,12 @@ class Block:
     output_shape: tuple[int, ...]
     element_type: int
     original_bytes: int
+    stored_type: int | None = None
+
+    @property
+    def weight_type(self) -> int:
+        """ONNX element type in which weights that replace this one are stored."""
+        return self.element_type if self.stored_type is None else self.stored_type
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def _reference(
 
 
 def _perturbed(block: Block, dense: LinearMap, rng: np.random.Generator) -> LinearMap:
-    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
+    dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
     step = epsilon(dtype) * rng.choice((-1.0, 1.0), dense.weight.shape)
     return LinearMap(dense.weight * (1 + step), dense.bias)
 
@@ -255,7 +255,7 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None
         ValidationError: It is farther away by more than rounding, or not finite.
     """
     block = change.block
-    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
+    dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
     if not (np.isfinite(dense.weight).all() and np.isfinite(dense.bias).all()):
         raise ValidationError(
             f"block {block.key}: its factors leave the range of {dtype}. Exclude this block."

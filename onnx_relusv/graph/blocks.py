@@ -8,14 +8,13 @@ becomes a `Refusal` with its reason.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto
 
 from onnx_relusv.finite import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
-from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.constants import Constants, constant_names
 from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import (
@@ -26,7 +25,6 @@ from onnx_relusv.graph.operators import (
     Shape,
     added_bias,
     foldable_batch_normalization,
-    has_input,
     is_standard,
     linear_geometry,
     read_activation,
@@ -44,7 +42,7 @@ def measured_tensors(proto: ModelProto) -> tuple[str, ...]:
     for node in proto.graph.node:
         if node.op_type in (*LINEAR_OPERATORS, "ConvTranspose") and is_standard(node):
             names.update(dict.fromkeys((node.input[0], node.input[1], node.output[0])))
-    constant = {tensor.name for tensor in proto.graph.initializer}
+    constant = constant_names(proto)
     return tuple(name for name in names if name and name not in constant)
 
 
@@ -114,7 +112,6 @@ class _Finder:
         self._view = view
         self._constants = constants
         self._shapes = shapes
-        self._tensors = view.graph.tensors()
         self._folding = Folding(model)
 
     def block(self, node: gs.Node) -> Block:
@@ -123,7 +120,9 @@ class _Finder:
         tensor = self._weight_tensor(weight_name, node)
         if source not in self._shapes or output.name not in self._shapes:
             raise Refused("its shapes could not be measured")
-        weight = self._model.array(tensor)
+        weight = self._constants.array(weight_name)
+        if weight is None:
+            raise Refused(self._constants.why_not(weight_name, "weight"))
         rank = len(self._shapes[output.name])
         geometry = linear_geometry(node, weight, len(self._shapes[source]), self._constants)
         if geometry.largest_rank == 0:
@@ -145,6 +144,7 @@ class _Finder:
             source_shape=self._shapes[source],
             output_shape=self._shapes[output.name],
             element_type=tensor.data_type,
+            stored_type=self._constants.stored_type(weight_name),
             original_bytes=self._bytes(chain.nodes),
         )
         largest = self._folding.largest(found)
@@ -158,36 +158,25 @@ class _Finder:
     def _weight_tensor(self, name: str, node: gs.Node) -> TensorProto:
         tensor = self._constants.tensor(name)
         if tensor is None:
-            raise Refused(self._why_not_constant(name))
+            raise Refused(self._why_not_constant(name, node))
+        if self._constants.is_sparse(name):
+            raise Refused(f"its weight {name} is sparse")
         if tensor.data_type not in FLOAT_TYPES:
             raise Refused(f"its weight is of type {TensorProto.DataType.Name(tensor.data_type)}")
-        others = self._other_users(name, node)
+        others = self._constants.others(name, _name(node))
         if others:
             raise Refused(f"its weight also serves {', '.join(others)}")
+        if self._constants.tensor(node.inputs[0].name) is not None:
+            raise Refused("its input is constant too")
         return tensor
 
-    def _why_not_constant(self, name: str) -> str:
-        producers = self._tensors[name].inputs if name in self._tensors else []
-        if not producers:
-            sparse = {t.values.name for t in self._model.proto.graph.sparse_initializer}
-            what = "sparse" if name in sparse else "an input of the graph"
-            return f"its weight {name} is {what}"
-        if producers[0].op == "DequantizeLinear":
-            return "its weight is quantised (DequantizeLinear)"
-        return f"its weight is computed in the graph by {producers[0].op}"
-
-    def _other_users(self, name: str, node: gs.Node) -> list[str]:
-        """Who reads a constant besides a node, directly or through its Identity nodes."""
-        others: list[str] = []
-        own = node
-        for alias in self._constants.path(name):
-            tensor = self._tensors[alias]
-            others.extend(_label(user) for user in tensor.outputs if user is not own)
-            if alias in self._view.outputs:
-                others.append("the graph's output")
-            # The next name on the path is read by the Identity that makes this one.
-            own = tensor.inputs[0] if tensor.inputs else own
-        return others
+    def _why_not_constant(self, name: str, node: gs.Node) -> str:
+        if node.op != "Conv" and self._constants.depends_on_inputs(name):
+            left = node.inputs[0].name
+            if self._constants.tensor(left) is not None:
+                return f"its weight {left} is its left factor; only right ones are understood"
+            return "it has no weight: both of its factors depend on the model's inputs"
+        return self._constants.why_not(name, "weight")
 
     def _follow(self, chain: _Chain, geometry: Geometry, rank: int) -> _Chain:
         """Extends a chain over the bias, normalisation and Identity nodes behind it."""
@@ -236,17 +225,9 @@ class _Finder:
 
     def _bytes(self, nodes: list[gs.Node]) -> int:
         """What disappears from the file with these nodes: they and the tensors they alone use."""
-        total = 0
-        for node in nodes:
-            total += self._model.proto.graph.node[self._view.index[id(node)]].ByteSize()
-            for slot, value in enumerate(node.inputs):
-                if not has_input(node, slot):
-                    continue
-                tensor = self._constants.tensor(value.name)
-                if tensor is not None and not self._other_users(value.name, node):
-                    item_size = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-                    total += prod(tensor.dims) * item_size
-        return total
+        indices = [self._view.index[id(node)] for node in nodes]
+        own = sum(self._model.proto.graph.node[index].ByteSize() for index in indices)
+        return own + self._constants.freed(indices)
 
 
 def _label(node: gs.Node) -> str:

@@ -14,6 +14,7 @@ from onnx_relusv.graph.channel_groups import grouped
 from onnx_relusv.graph.channel_records import Channels
 from onnx_relusv.graph.channel_walk import Barrier, Walk
 from onnx_relusv.graph.channel_weights import WEIGHTED, weighted
+from onnx_relusv.graph.constants import constant_names
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import Shape, is_standard
 from onnx_relusv.graph.protos import bodies, first_output, used_names
@@ -80,11 +81,11 @@ _OF_SEVERAL = ("Dropout", "Split")
 
 
 def channel_tensors(proto: ModelProto) -> tuple[str, ...]:
-    """Tensors whose shapes `find_channels` needs: all between the nodes of the main graph."""
+    """Tensors whose shapes `find_channels` needs: all but constants."""
     names = dict.fromkeys(value.name for value in proto.graph.input)
     for node in proto.graph.node:
         names.update(dict.fromkeys(name for name in node.output if name))
-    constant = {tensor.name for tensor in proto.graph.initializer}
+    constant = constant_names(proto)
     return tuple(name for name in names if name not in constant)
 
 

@@ -5,9 +5,12 @@ from math import prod
 
 from onnx import ModelProto, NodeProto
 
+from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors
 from onnx_relusv.graph.operators import FLOAT_TYPES, Shape, is_standard
 from onnx_relusv.results import ModelFacts
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def parameters(proto: ModelProto) -> int:
@@ -31,9 +34,20 @@ def macs(proto: ModelProto, shapes: Mapping[str, Shape]) -> int:
     return sum(node_macs(node, known) for node in proto.graph.node)
 
 
+def computed_shapes(model: Model) -> dict[str, Shape]:
+    """Shapes of the weights that nodes compute of constants."""
+    constants, found = Constants(model), dict[str, Shape]()
+    for node in model.proto.graph.node:
+        if node.op_type in _WEIGHTED and is_standard(node):
+            tensor = constants.tensor(node.input[1])
+            if tensor is not None:
+                found[node.input[1]] = tuple(tensor.dims)
+    return found
+
+
 def node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
     """Multiply-accumulates of one node; arguments as of `macs`, with shapes of initializers too."""
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or not is_standard(node):
+    if node.op_type not in _WEIGHTED or not is_standard(node):
         return 0
     names = (node.input[0], node.input[1], node.output[0])
     if any(name not in shapes for name in names):
@@ -55,7 +69,7 @@ def model_facts(model: Model, shapes: Mapping[str, Shape]) -> ModelFacts:
         path=model.path,
         bytes=model.bytes,
         parameters=parameters(model.proto),
-        macs=macs(model.proto, shapes),
+        macs=macs(model.proto, {**shapes, **computed_shapes(model)}),
         sha256=model.sha256,
         opset=model.opset,
     )

@@ -39,6 +39,8 @@ def cut(model: Model, channels: Channels, removed: Mask) -> ModelProto:
     nodes = list(model.proto.graph.node)
     for index in sorted(editor.touched):
         nodes[index] = editor.edited(index)
+    # All they read are initializers.
+    nodes = [*editor.casts.values(), *nodes]
     result = transplant(model.proto, nodes, editor.added.values())
     for value in result.graph.value_info:
         axis = channels.tensors.get(value.name)
@@ -103,6 +105,8 @@ class _Editor:
             self._cuts.setdefault(axis.node, {}).setdefault(axis.slot, {})[axis.axis] = left
         # By what is cut of what, the new initializer.
         self.added: dict[tuple[object, ...], TensorProto] = {}
+        # Casts behind those that are stored in half precision, as the original's are.
+        self.casts: dict[tuple[object, ...], NodeProto] = {}
         self.touched = set(self._cuts) | {
             index
             for index, node in enumerate(self._nodes)
@@ -132,8 +136,14 @@ class _Editor:
             assert values is not None  # what is cut is constant
             for axis, mask in axes.items():
                 values = np.compress(mask, values, axis=axis)
-            self.added[key] = self._new(root, values)
-        return self.added[key].name
+            stored = self._constants.stored_type(root)
+            self.added[key] = self._new(root, _as(stored, values))
+            read = helper.np_dtype_to_tensor_dtype(values.dtype)
+            if stored != read:
+                name = self._names(f"{self.added[key].name}_read")
+                cast = helper.make_node("Cast", [self.added[key].name], [name], to=read)
+                self.casts[key] = cast
+        return self.casts[key].output[0] if key in self.casts else self.added[key].name
 
     def _new(self, name: str, values: np.ndarray) -> TensorProto:
         return numpy_helper.from_array(np.ascontiguousarray(values), self._names(f"{name}_kept"))
@@ -210,6 +220,10 @@ class _Editor:
         key = ("lengths", node.output[0])
         self.added[key] = self._new(f"{node.output[0]}_lengths", np.array(numbers, np.int64))
         return self.added[key].name
+
+
+def _as(element_type: int, values: np.ndarray) -> np.ndarray:
+    return values.astype(helper.tensor_dtype_to_np_dtype(element_type))
 
 
 _SETTINGS = {

@@ -106,7 +106,7 @@ def _check_bias(node: gs.Node, constants: Constants) -> None:
         return
     values = constants.array(node.inputs[2].name)
     if values is None:
-        raise Refused(f"its bias {node.inputs[2].name} is computed in the graph")
+        raise Refused(constants.why_not(node.inputs[2].name, "bias"))
     if not np.isfinite(values).all():
         raise Refused("its bias contains NaN or infinite values")
 

@@ -35,12 +35,13 @@ def used_names(nodes: Iterable[NodeProto]) -> Iterator[str]:
     for node in nodes:
         yield from node.input
         for body in bodies(node):
-            own = set(_defined(body))
+            own = set(defined(body))
             read = (*used_names(body.node), *(output.name for output in body.output))
             yield from (name for name in read if name not in own)
 
 
-def _defined(graph: GraphProto) -> Iterator[str]:
+def defined(graph: GraphProto) -> Iterator[str]:
+    """Names of the tensors that a graph has of its own."""
     yield from (value.name for value in graph.input)
     yield from initialized(graph)
     for node in graph.node:

@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from onnx_relusv.graph.expose import with_data
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.protos import copy_fields, initialized, used_names
+from onnx_relusv.graph.random_nodes import draws
 from onnx_relusv.records import Runnable
 
 
@@ -50,7 +51,7 @@ def cuts(model: Model, wanted: Iterable[str], kept: Iterable[str] = ()) -> list[
     ran: set[int] = set()
     for index in sorted(at):
         # A random number that is drawn once is the same for all that reads it.
-        drawn = [name for node in nodes[: index + 1] if _is_random(node) for name in node.output]
+        drawn = [name for node in nodes[: index + 1] if draws(node) for name in node.output]
         _run(nodes, produced, [*at[index], *drawn], ran)
         behind = {
             name
@@ -128,10 +129,6 @@ def static_names(proto: ModelProto) -> set[str]:
     static = {*initialized(proto.graph), ""}
     for node in proto.graph.node:
         # Random operators have no inputs either, but differ from run to run.
-        if not _is_random(node) and set(used_names([node])) <= static:
+        if not draws(node) and set(used_names([node])) <= static:
             static.update(node.output)
     return static
-
-
-def _is_random(node: NodeProto) -> bool:
-    return node.op_type.startswith("Random")

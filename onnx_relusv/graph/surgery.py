@@ -32,6 +32,43 @@ class _DoubleLayer:
     constants: list[gs.Constant]
 
 
+class _Stored:
+    """The constants of what replaces a block, and the Casts behind those that are stored narrow."""
+
+    def __init__(self, block: Block, names: FreshNames) -> None:
+        self._block, self._names = block, names
+        self.constants: list[gs.Constant] = []
+        self.casts: list[gs.Node] = []
+
+    def weight(self, role: str, values: Floats) -> gs.Tensor:
+        """A weight as its node reads it."""
+        block = self._block
+        stored = self._constant(role, values, block.weight_type)
+        if block.weight_type == block.element_type:
+            return stored
+        read = gs.Variable(self._names(f"{block.key}/{role}_read"))
+        self.casts.append(
+            gs.Node(
+                "Cast",
+                self._names(f"{block.key}/{role}_cast"),
+                attrs={"to": int(block.element_type)},
+                inputs=[stored],
+                outputs=[read],
+            )
+        )
+        return read
+
+    def bias(self, values: Floats) -> gs.Tensor:
+        """A bias, in the type in which it is added."""
+        return self._constant("bias", values, self._block.element_type)
+
+    def _constant(self, role: str, values: Floats, element_type: int) -> gs.Constant:
+        dtype = helper.tensor_dtype_to_np_dtype(element_type)
+        stored = np.ascontiguousarray(values.astype(dtype))
+        self.constants.append(gs.Constant(self._names(f"{self._block.key}/{role}"), stored))
+        return self.constants[-1]
+
+
 def rewrite(
     model: Model, blocks: Iterable[Block], factors: Mapping[str, Factors], provenance: str
 ) -> ModelProto:
@@ -74,13 +111,7 @@ def _double_layer(
 ) -> _DoubleLayer:
     """The nodes that compute the pre-activation from the source in linear layers."""
     key, source = block.key, linear.inputs[0]
-    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
-    constants: list[gs.Constant] = []
-
-    def constant(role: str, values: Floats) -> gs.Constant:
-        stored = np.ascontiguousarray(values.astype(dtype))
-        constants.append(gs.Constant(names(f"{key}/{role}"), stored))
-        return constants[-1]
+    stored = _Stored(block, names)
 
     def node(
         role: str, op: str, inputs: list[gs.Tensor], output: gs.Tensor, **attrs: object
@@ -91,11 +122,11 @@ def _double_layer(
     output = gs.Variable(block.pre_activation)
     roles = ("first", "second") if factors.core is None else ("first", "core", "second")
     weights = [
-        constant(f"{role}_weight", weight)
+        stored.weight(f"{role}_weight", weight)
         for role, weight in zip(roles, stored_weights(block, factors), strict=True)
     ]
     # A bias of nothing but zeros is left out, as in the original.
-    bias = [constant("bias", factors.bias)] if np.any(factors.bias) else []
+    bias = [stored.bias(factors.bias)] if np.any(factors.bias) else []
     if block.geometry.kind == "conv":
         layers = forms.conv_layers(factors.form, block.geometry)
         groups = block.geometry.groups
@@ -109,7 +140,7 @@ def _double_layer(
             )
         ]
         nodes[-1].inputs.extend(bias)
-        return _DoubleLayer(nodes, constants)
+        return _DoubleLayer([*stored.casts, *nodes], stored.constants)
     first, second = weights
     # A MatMul takes inputs of any rank and needs no bias, which a Gemm does before opset 11.
     nodes = [node("first", "MatMul", [source, first], inner)]
@@ -121,42 +152,37 @@ def _double_layer(
         nodes.append(node("sum", "Add", [product, *bias], output))
     else:
         nodes.append(node("second", "MatMul", [inner, second], output))
-    return _DoubleLayer(nodes, constants)
+    return _DoubleLayer([*stored.casts, *nodes], stored.constants)
 
 
 def _dense_layer(
     linear: gs.Node, block: Block, factors: Factors, names: FreshNames
 ) -> _DoubleLayer:
     """The block's linear map with other values; what was folded into it is gone."""
-    dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
-    constants: list[gs.Constant] = []
-
-    def constant(role: str, values: Floats) -> gs.Constant:
-        stored = np.ascontiguousarray(values.astype(dtype))
-        constants.append(gs.Constant(names(f"{block.key}/{role}"), stored))
-        return constants[-1]
-
+    stored = _Stored(block, names)
     attributes = {k: value for k, value in linear.attrs.items() if k not in ("alpha", "beta")}
     matrix = factors.first
     if block.geometry.kind == "conv":
         channels = block.geometry.in_channels // block.geometry.groups
         shape = (block.geometry.out_channels, channels, *block.geometry.kernel)
-        weight = constant("weight", matrix.reshape(shape))
+        weight = stored.weight("weight", matrix.reshape(shape))
     else:
-        weight = constant("weight", matrix[0] if attributes.get("transB", 0) else matrix[0].T)
+        transposed = attributes.get("transB", 0)
+        weight = stored.weight("weight", matrix[0] if transposed else matrix[0].T)
     output = gs.Variable(block.pre_activation)
     inputs = [linear.inputs[0], weight]
     # Before opset 11 a Gemm has to have a bias.
-    bias = [constant("bias", factors.bias)] if np.any(factors.bias) or linear.op == "Gemm" else []
+    needed = np.any(factors.bias) or linear.op == "Gemm"
+    bias = [stored.bias(factors.bias)] if needed else []
     if linear.op == "MatMul" and bias:
         product = gs.Variable(names(f"{block.key}/product"))
         made = gs.Node("MatMul", linear.name, inputs=inputs, outputs=[product])
         added = gs.Node("Add", names(f"{block.key}/sum"), inputs=[product, *bias], outputs=[output])
-        return _DoubleLayer([made, added], constants)
+        return _DoubleLayer([*stored.casts, made, added], stored.constants)
     made = gs.Node(
         linear.op, linear.name, attrs=attributes, inputs=[*inputs, *bias], outputs=[output]
     )
-    return _DoubleLayer([made], constants)
+    return _DoubleLayer([*stored.casts, made], stored.constants)
 
 
 def stored_weights(block: Block, factors: Factors) -> tuple[Floats, ...]:

@@ -12,7 +12,7 @@ _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
 def transplant(
     original: ModelProto, nodes: Sequence[NodeProto], constants: Iterable[TensorProto]
 ) -> ModelProto:
-    """A model with other nodes; Constant and Identity nodes that nobody reads any more go.
+    """A model with other nodes; what nobody reads any more goes, nodes and initializers.
 
     Args:
         original: It is not changed.
@@ -22,7 +22,7 @@ def transplant(
     result = ModelProto()
     copy_fields(original, result, skipped={"graph"})
     old, graph = original.graph, result.graph
-    replaced = {"node", "initializer", "input", "value_info"}
+    replaced = {"node", "initializer", "sparse_initializer", "input", "value_info"}
     copy_fields(old, graph, skipped=replaced)
 
     outputs = {output.name for output in old.output}
@@ -34,8 +34,11 @@ def transplant(
         return name in used or name not in used_before
 
     added = list(constants)
-    dropped = {tensor.name for tensor in old.initializer if not stays(tensor.name)}
+    dropped = {name for name in initialized(old) if not stays(name)}
     graph.initializer.extend(t for t in old.initializer if t.name not in dropped)
+    graph.sparse_initializer.extend(
+        t for t in old.sparse_initializer if t.values.name not in dropped
+    )
     graph.initializer.extend(added)
     graph.input.extend(value for value in old.input if value.name not in dropped)
     if original.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS:
@@ -53,9 +56,10 @@ def transplant(
 def _without_idle(
     nodes: Sequence[NodeProto], used_before: set[str], outputs: set[str]
 ) -> tuple[list[NodeProto], set[str]]:
-    """Drops the Constant and Identity nodes whose only readers are gone, and lists what is read.
+    """Drops the nodes whose only readers are gone, and lists what is read.
 
-    What nobody read in the original either is none of our business and stays.
+    So go those that computed a weight, or a shape, which now is another constant. What nobody read
+    in the original either is none of our business and stays.
     """
     left = list(nodes)
     while True:
@@ -63,8 +67,8 @@ def _without_idle(
         kept = [
             node
             for node in left
-            if node.op_type not in ("Constant", "Identity")
-            or any(name in used or name not in used_before for name in node.output)
+            if not any(node.output)
+            or any(name and (name in used or name not in used_before) for name in node.output)
         ]
         if len(kept) == len(left):
             return left, used

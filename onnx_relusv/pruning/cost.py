@@ -14,7 +14,7 @@ from onnx import NodeProto, helper
 
 from onnx_relusv.graph.channel_records import NO_UNIT, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
-from onnx_relusv.graph.count import node_macs
+from onnx_relusv.graph.count import computed_shapes, node_macs
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import Shape
 from onnx_relusv.records import Floats
@@ -36,7 +36,8 @@ class _Part:
     Attributes:
         fixed: (2,) float64: of each length, what stays in any case.
         slopes: (2, groups) float64: how often every group's units come along it.
-        size: Bytes that all of it takes.
+        size: Bytes that its numbers take as what is left is stored, if all of it is left.
+        further: Bytes that go with it besides, where nodes compute it of others.
         stays: Whether others read all of it, so that what is left is a copy.
         names: Bytes that its names take more, once it is cut, at most.
         macs: Multiply-accumulates in proportion to it.
@@ -45,6 +46,7 @@ class _Part:
     fixed: Floats
     slopes: Floats
     size: float
+    further: float
     stays: bool
     names: int
     macs: int
@@ -71,6 +73,7 @@ class CutCost:
         self._before = np.prod(self._fixed + self._slopes @ self._whole, axis=1)
         each = np.maximum(self._before, 1.0)
         self._sizes = np.array([part.size for part in parts]) / each
+        self._further = np.array([part.further for part in parts], np.float64)
         self._macs = np.array([part.macs for part in parts]) / each
 
     def saved(self, counts: Counts) -> tuple[float, float]:
@@ -100,6 +103,7 @@ class CutCost:
         steps = np.multiply.outer(options - counts[place], self._slopes[:, :, place])
         after = np.prod(lengths + steps, axis=2)
         freed = self._sizes * np.where(self._stays, -after, self._before - after) - self._names
+        freed += self._further
         gone = self._before - after
         return np.sum(freed * (gone > 0), axis=1), gone @ self._macs
 
@@ -126,6 +130,7 @@ class _Parts:
         self._shapes = dict(shapes)
         for each in model.proto.graph.initializer:
             self._shapes[each.name] = tuple(each.dims)
+        self._shapes.update(computed_shapes(model))
         self._weights = {
             (axis.node, axis.slot) for axis in (*channels.produced, *channels.consumed)
         }
@@ -157,14 +162,19 @@ class _Parts:
         (node, slot), *_ = uses
         tensor = self._constants.tensor(self._nodes[node].input[slot])
         assert tensor is not None  # what is cut is constant
-        item = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+        stored = self._constants.stored_type(tensor.name)
+        item = np.dtype(helper.tensor_dtype_to_np_dtype(stored)).itemsize
+        size = item * prod(tensor.dims)
+        is_new = stays or self._constants.is_computed(tensor.name)
         fixed, slopes = self._lengths(axes.units)
         return _Part(
             fixed,
             slopes,
-            size=item * prod(tensor.dims),
+            size=size,
+            further=0 if stays else self._constants.bytes_of(tensor.name) - size,
             stays=stays,
-            names=_LONGER * (2 + len(uses)) + (_OVERHEAD + 3 * len(tensor.name)) * stays,
+            names=_LONGER * (2 + len(uses))
+            + (_OVERHEAD + 3 * len(tensor.name)) * (is_new + (stored != tensor.data_type)),
             macs=sum(
                 node_macs(self._nodes[node], self._shapes)
                 for node, slot in uses
@@ -181,7 +191,7 @@ class _Parts:
         fixed, slopes = self._lengths([axis.units])
         numbers = 8 * max(len(node.output), len(self._shapes.get(node.output[0], ())))
         names = numbers + _OVERHEAD + 3 * (len(node.output[0].encode()) + 2 * _LONGER)
-        yield _Part(fixed, slopes, size=0, stays=False, names=names, macs=0)
+        yield _Part(fixed, slopes, size=0, further=0, stays=False, names=names, macs=0)
 
     def _lengths(self, units: Sequence[Units]) -> tuple[Floats, Floats]:
         """What of two axes stays, and how often units come along them; 1 where one is missing."""

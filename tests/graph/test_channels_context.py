@@ -76,7 +76,7 @@ def test_outputs_of_the_graph_stay_wherever_they_are(tmp_path: Path) -> None:
 
 def test_computed_weights_are_refused(tmp_path: Path) -> None:
     followed = images(
-        f"{HEAD} r = Relu(k2) h = Conv(a, r) y = Conv(h, k3)",
+        f"{HEAD} r = Cos(k2) h = Conv(a, r) y = Conv(h, k3)",
         tmp_path,
         k2=normal(6, 6, 1, 1),
         k3=KERNEL,

@@ -87,10 +87,12 @@ CASES = {
         "its bias of shape (5, 1) depends on",
     ),
     "computed_bias": of_vectors(
-        "c = Neg(b) h = Gemm(x, w, c) y = Relu(h)", "its bias c is computed", b=B
+        "c = Cos(b) h = Gemm(x, w, c) y = Relu(h)", "its bias is computed in the graph by Cos", b=B
     ),
     "computed_conv_bias": of_images(
-        "c = Neg(b) h = Conv(x, k, c) y = Relu(h)", "its bias c is computed", b=normal(6)
+        "m = ReduceMean<keepdims=0>(x) c = Add(m, b) h = Conv(x, k, c) y = Relu(h)",
+        "its bias c is computed of the model's inputs",
+        b=normal(6),
     ),
     "weight_nan": of_vectors(
         "h = Gemm(x, v) y = Relu(h)", "NaN or infinite", v=not_finite((6, 5), np.nan)
@@ -105,18 +107,23 @@ CASES = {
         "h = Conv(x, k, b) y = Relu(h)", "NaN or infinite", b=not_finite((6,), np.inf)
     ),
     "weight_computed": of_vectors(
-        "v = Neg(w) h = MatMul(x, v) y = Relu(h)", "its weight is computed in the graph by Neg"
+        "u = Cos(w) v = Neg(u) h = MatMul(x, v) y = Relu(h)",
+        "its weight is computed in the graph by Cos",
     ),
     "weight_on_the_left": Case(
         "(float[6,3] x) => (y) { h = MatMul(w, x) y = Relu(h) }",
         {"w": normal(5, 6)},
         {"x": normal(6, 3)},
-        "its weight x is an input of the graph",
+        "its weight w is its left factor",
     ),
-    "weight_shaped": of_vectors(
-        "v = Reshape(w, s) h = MatMul(x, v) y = Relu(h)",
-        "its weight is computed in the graph by Reshape",
-        s=np.array([6, 5]),
+    "no_weight": of_vectors(
+        "t = Transpose(x) h = MatMul(x, t) y = Relu(h)", "it has no weight: both of its factors"
+    ),
+    "input_constant_too": of_vectors(
+        "h = MatMul(u, w) g = Add(h, b) y = Relu(x)",
+        "its input is constant too",
+        u=normal(3, 6),
+        b=B,
     ),
     "weight_an_output": of_vectors(
         "h = MatMul(x, w) y = Relu(h)", "its weight also serves the graph's output"
@@ -169,7 +176,7 @@ def test_a_shared_weight_names_the_others(tmp_path: Path) -> None:
     assert found.reasons == {
         "g": "its weight also serves MatMul h, Transpose t",
         "h": "its weight also serves Gemm g, Transpose t",
-        "e": "its weight is computed in the graph by Transpose",
+        "e": "its weight also serves Gemm g, MatMul h",
     }
 
 
@@ -190,7 +197,9 @@ def test_a_weight_shared_through_identities(tmp_path: Path) -> None:
 def test_an_overridable_initializer_is_no_constant(tmp_path: Path) -> None:
     text = "(float[N,6] x, float[6,5] w) => (y) { h = MatMul(x, w) y = Relu(h) }"
     overridable = search(model_proto(text, {"w": W}, ir_version=4), tmp_path, VECTORS)
-    assert overridable.reasons == {"h": "its weight w is an input of the graph"}
+    (reason,) = overridable.reasons.values()
+    assert reason.startswith("its weight w is an input of the graph with a default;")
+    assert "onnxruntime.tools.remove_initializer_from_input" in reason
     # Before IR version 4 every initializer had to be listed, and none could be overridden.
     listed = model_proto(text.replace(", float[6,5] w", ""), {"w": W}, opset=7)
     assert listed.ir_version == 3
@@ -202,8 +211,24 @@ def test_a_weight_that_is_an_input(tmp_path: Path) -> None:
         "(float[N,6] x, float[6,5] w) => (y) { v = Identity(w) h = MatMul(x, v) y = Relu(h) }"
     )
     found = search(proto, tmp_path, {**VECTORS, "w": W})
-    assert not found.blocks
-    assert "its weight" in found.reasons["h"]
+    assert found.reasons == {
+        "h": "it has no weight: both of its factors depend on the model's inputs"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("h = Gemm(x, w, b)", "its bias b is an input of the graph with a default"),
+        ("c = Neg(b) h = Gemm(x, w, c)", "its bias c is computed of b, an input of the graph"),
+        ("v = Add(w, b) h = Gemm(x, v)", "its weight v is computed of b, an input of the graph"),
+    ],
+)
+def test_a_default_that_a_caller_may_override(text: str, reason: str, tmp_path: Path) -> None:
+    proto = model_proto(f"(float[N,6] x, float[5] b) => (y) {{ {text} y = Relu(h) }}", {"w": W})
+    proto.graph.initializer.append(numpy_helper.from_array(B, "b"))
+    found = search(proto, tmp_path, VECTORS)
+    assert found.reasons["h"].startswith(reason)
 
 
 def test_a_quantised_weight(tmp_path: Path) -> None:
