@@ -63,5 +63,6 @@ def _check(given: list[tuple[str, str]], written: Iterator[tuple[str, str]]) -> 
     known: dict[str, str] = {}
     for role, name in (*given, *written):
         if name in known:
-            raise Ambiguous(f"{name} is {known[name]} and again {role}")
+            roles = dict.fromkeys((known[name], role))
+            raise Ambiguous(f"{name} is defined twice, as {' and as '.join(roles)}")
         known[name] = role

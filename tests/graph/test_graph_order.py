@@ -93,12 +93,12 @@ def twice(kind: str) -> ModelProto:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("initializers", "w is an initializer and again an initializer"),
-        ("sparse", "w is an initializer and again an initializer"),
-        ("inputs", "x is an input and again an input"),
-        ("written_twice", "h is an output of Gemm and again an output of Neg"),
-        ("written_initializer", "w is an initializer and again an output of Neg"),
-        ("written_input", "x is an input and again an output of Neg"),
+        ("initializers", "w is defined twice, as an initializer,"),
+        ("sparse", "w is defined twice, as an initializer,"),
+        ("inputs", "x is defined twice, as an input,"),
+        ("written_twice", "h is defined twice, as an output of Gemm and as an output of Neg"),
+        ("written_initializer", "w is defined twice, as an initializer and as an output of Neg"),
+        ("written_input", "x is defined twice, as an input and as an output of Neg"),
     ],
 )
 def test_a_name_that_is_defined_twice(kind: str, message: str, tmp_path: Path) -> None:
