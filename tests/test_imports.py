@@ -206,6 +206,7 @@ STAGES = {
     "probing",
     "pruning",
     "refits",
+    "repeatability",
     "rewriting",
     "rows",
     "sample_warnings",

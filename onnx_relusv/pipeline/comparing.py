@@ -16,6 +16,7 @@ from onnx_relusv.opened import (
 )
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.repeatability import check_repeatable
 from onnx_relusv.results import Comparison
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.samples import open_samples
@@ -134,6 +135,7 @@ def sweep(
         report, keep=keep, force=force, inputs=[model, samples, *([] if test is None else [test])]
     )
     opened = open_model(model, samples, measuring)
+    check_repeatable(opened)
     planning = selected(opened, PlanOptions(include=include, exclude=exclude))
     judged = judging(opened, test)
     with (

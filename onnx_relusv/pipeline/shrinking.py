@@ -29,6 +29,7 @@ from onnx_relusv.plan_file import read_plan
 from onnx_relusv.planning import by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.pruning.planning import pruning_offer, searched, with_channels
+from onnx_relusv.repeatability import check_repeatable
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
@@ -57,6 +58,7 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
+    check_repeatable(opened)
     planning = selected(opened, planning)
     opened = divided(opened)
     opened, planning = searched(opened, resolved(opened, planning))
@@ -117,6 +119,7 @@ def apply(
         provider=provider, seed=seed, memory=memory, cache=cache, max_samples=max_samples
     )
     opened = open_model(model, samples, measuring)
+    check_repeatable(opened)
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
@@ -171,6 +174,7 @@ def compress(
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
     opened = open_model(model, samples, measuring or MeasureOptions(), metric)
+    check_repeatable(opened)
     planning = selected(opened, planning)
     opened = divided(opened, certifying=budgets.max_drop is not None)
     opened, planning = searched(opened, resolved(opened, planning))
