@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_relusv.arguments import as_number, put
 from onnx_relusv.records import Floats, ReadOnlyArrays, StatisticsSource
 
 # Dense is the block's own form, one layer with other values.
@@ -167,6 +168,12 @@ class Budgets:
     max_drop: float | None = None
     confidence: float | None = None
     latency: float | None = None
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None:
+                put(self, each.name, as_number(each.name, value))
 
 
 @dataclass(frozen=True, kw_only=True)

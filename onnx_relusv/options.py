@@ -5,6 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from onnx_relusv.arguments import (
+    as_numbers,
+    as_optional_path,
+    as_texts,
+    as_whole,
+    check_type,
+    put,
+)
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
 from onnx_relusv.metric import Metric
@@ -42,6 +50,12 @@ class MeasureOptions:
     max_samples: int | None = None
 
     def __post_init__(self) -> None:
+        check_type("provider", self.provider, str, "auto, cuda or cpu")
+        put(self, "seed", as_whole("seed", self.seed))
+        put(self, "memory", as_whole("memory", self.memory))
+        put(self, "cache", as_optional_path("cache", self.cache))
+        if self.max_samples is not None:
+            put(self, "max_samples", as_whole("max_samples", self.max_samples))
         if self.provider not in ("auto", "cuda", "cpu"):
             raise UsageError(f"provider {self.provider!r}: use auto, cuda or cpu.")
         if self.seed < 0:
@@ -100,6 +114,14 @@ class PlanOptions:
     selection: Selection | None = None
 
     def __post_init__(self) -> None:
+        check_type("budgets", self.budgets, Budgets, "a Budgets")
+        check_type("metric", self.metric, (Metric, type(None)), "a Metric, or None")
+        for name in ("method", "allocation", "divergence"):
+            check_type(name, getattr(self, name), str, "a text")
+        for name in ("include", "exclude"):
+            put(self, name, as_texts(name, getattr(self, name)))
+        for name in ("batch", "round_to", "keep_at_least"):
+            put(self, name, as_whole(name, getattr(self, name)))
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch}: use a number from 1 on.")
         self._check_method()
@@ -132,7 +154,11 @@ class PlanOptions:
     def _check_range(self) -> None:
         if self.input_range is None:
             return
-        low, high = self.input_range
+        ends = as_numbers("input_range", self.input_range)
+        if len(ends) != 2:
+            raise UsageError(f"input_range has {len(ends)} numbers: use two, the lower one first.")
+        put(self, "input_range", ends)
+        low, high = ends
         if not -math.inf < low < high < math.inf:
             raise UsageError(
                 f"--input-range {low:g} {high:g}: use two finite numbers, the lower one first."

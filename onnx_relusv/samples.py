@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,11 +21,12 @@ import numpy as np
 
 from onnx_relusv.errors import InputError
 from onnx_relusv.records import InputSpec
-from onnx_relusv.sample_files import Column, open_columns, reading
+from onnx_relusv.sample_files import MOST_SAMPLES, Column, open_columns, reading
 
 LABELS = "labels"
 GROUPS = "groups"
 _CHUNK = 1 << 20
+_LARGEST_LABELS = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class Samples:
         spec = self._inputs[name]
         first, last = self._positions[[start, start + len(values) - 1]]
         where = f"the samples from {first} to {last}"
-        with np.errstate(over="ignore"):  # what overflows is infinite, and refused
+        # What overflows is infinite, and refused; so is a NaN, or a number that is another now.
+        with np.errstate(over="ignore", invalid="ignore"):
             ready = np.ascontiguousarray(values, dtype=spec.dtype)
         if spec.dtype.kind not in "biu" and not np.isfinite(ready).all():
             raise InputError(self._not_finite(name, values, ready, start))
@@ -143,7 +146,8 @@ class Samples:
         each = np.isfinite(ready.reshape(len(ready), -1)).all(axis=1)
         place = int(np.argmin(each))
         where = f"{self.path}: input {name}, sample {self.number(start + place)},"
-        given = np.asarray(values[place], np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            given = np.asarray(values[place], np.float64)
         if np.isfinite(given).all():
             return (
                 f"{where} holds numbers up to {np.abs(given).max():.2g}, which are infinite in the "
@@ -164,13 +168,14 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
     Raises:
         InputError: They cannot be read, or names, shapes, types or counts do not fit.
     """
-    if not path.exists():
-        raise InputError(f"{path}: there are no such samples.")
     columns, names = open_columns(path, inputs), {spec.name for spec in inputs}
-    beside = {name: columns.pop(name, None) for name in {LABELS, GROUPS} - names}
+    beside = {
+        name: columns.pop(name) for name in (LABELS, GROUPS) if name in columns.keys() - names
+    }
+    # Before anything is read, so that no array is longer than the samples are many.
+    _check(path, inputs, columns, beside)
     labels = _read_labels(path, beside.get(LABELS), any_labels)
     groups = _read_numbers(path, GROUPS, beside.get(GROUPS))
-    _check(path, inputs, columns, {LABELS: labels, GROUPS: groups})
     return Samples(path, inputs, columns, labels, groups)
 
 
@@ -196,6 +201,12 @@ def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> I
 
 def _read_labels(path: Path, column: Column | None, any_labels: bool) -> np.ndarray | None:
     if column is not None and any_labels and column.shape:
+        size = prod(column.shape) * column.dtype.itemsize
+        if size > _LARGEST_LABELS:
+            raise InputError(
+                f"{path}: the labels take {size >> 30} GiB, and {_LARGEST_LABELS >> 30} at most "
+                "are read into memory. Give fewer, or smaller ones."
+            )
         with reading(path):
             pieces = [*column.rows(max(column.shape[0], 1))]
             return np.concatenate(pieces) if pieces else np.zeros(column.shape, column.dtype)
@@ -212,15 +223,18 @@ def _read_numbers(path: Path, name: str, column: Column | None) -> np.ndarray | 
             "they have to be one whole number a sample."
         )
     with reading(path):
-        pieces = [*column.rows(max(column.shape[0], 1)), np.zeros(0, np.int64)]
-        return np.concatenate([piece.astype(np.int64) for piece in pieces])
+        pieces = [*column.rows(max(column.shape[0], 1))]
+    largest = max(int(piece.max()) for piece in pieces)
+    if largest > np.iinfo(np.int64).max:
+        raise InputError(f"{path}: {name} go up to {largest}, which is no number of 64 bits.")
+    return np.concatenate([piece.astype(np.int64) for piece in pieces])
 
 
 def _check(
     path: Path,
     inputs: Sequence[InputSpec],
     columns: dict[str, Column],
-    beside: dict[str, np.ndarray | None],
+    beside: dict[str, Column],
 ) -> None:
     wanted, given = [spec.name for spec in inputs], list(columns)
     if set(wanted) != set(given):
@@ -230,13 +244,19 @@ def _check(
         )
     for spec in inputs:
         _check_column(path, spec, columns[spec.name])
-    counts = {name: column.shape[0] for name, column in columns.items()}
-    counts |= {name: len(values) for name, values in beside.items() if values is not None}
+    # What has no axis at all is refused where it is read.
+    arrays = {**columns, **{name: one for name, one in beside.items() if one.shape}}
+    counts = {name: column.shape[0] for name, column in arrays.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"{path}: the numbers of samples differ: {listed}.")
     if not min(counts.values()):
         raise InputError(f"{path}: there are no samples in it; at least one is needed.")
+    if max(counts.values()) > MOST_SAMPLES:
+        raise InputError(
+            f"{path}: claims {max(counts.values())} samples; up to {MOST_SAMPLES} are read. "
+            "Give a part of them."
+        )
 
 
 def _check_column(path: Path, spec: InputSpec, column: Column) -> None:

@@ -97,7 +97,7 @@ def test_a_folder_without_or_with_odd_sets(tmp_path: Path) -> None:
 
 
 def test_what_is_no_samples_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such samples"):
+    with pytest.raises(InputError, match="there is no such file"):
         open_samples(tmp_path / "missing.npz", [IMAGE])
     for name, content in (
         ("a.npz", b""),

@@ -6,13 +6,24 @@ from typing import Any
 
 import click
 
+from onnx_relusv.arguments import as_path
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.metric import Metric
 from onnx_relusv.metric_file import load_metric
 from onnx_relusv.options import DEFAULT_MEMORY, LEAST_MEMORY, MeasureOptions, PlanOptions
 
 Command = Callable[..., Any]
-FILE = click.Path(path_type=Path)
+
+
+class _File(click.Path):
+    """A path; one that no file can have is a usage error."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        return as_path("path" if param is None else param.human_readable_name, value)
+
+
+FILE = _File(path_type=Path)
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

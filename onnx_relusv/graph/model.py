@@ -18,9 +18,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.definitions import Ambiguous, define_once
+from onnx_relusv.graph.file_checks import file_problem, foreign
 from onnx_relusv.graph.ordering import Circular, sort_nodes
 from onnx_relusv.graph.outline import outline
 from onnx_relusv.graph.protos import bodies, copy_fields
+from onnx_relusv.input_files import check_readable
 from onnx_relusv.records import InputSpec
 
 OLDEST_OPSET = 7
@@ -118,9 +120,11 @@ def external_location(tensor: TensorProto) -> ExternalLocation:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     bits = prod(tensor.dims) * _BITS.get(dtype.name, 8 * dtype.itemsize)
-    offset = int(entries.get("offset", 0))
-    if offset < 0:
-        raise ValueError(f"offset {offset}")
+    stated = entries.get("offset", "0")
+    # Python reads more as a number than onnxruntime does, with blanks and underlines in it.
+    if not (stated.isascii() and stated.isdigit()):
+        raise ValueError(f"offset {stated}")
+    offset = int(stated)
     return ExternalLocation(entries["location"], offset, -(-bits // 8))
 
 
@@ -159,16 +163,16 @@ def read_model(path: Path) -> Model:
             external data is missing or too short, its nodes need each other, or a name stands for
             several tensors.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: this is a folder. Give the model file in it.")
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file. Check the path.")
+    check_readable(path, folder="Give the model file in it.")
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty. Check that it was copied whole.")
     proto = _parse(path)
     if not proto.graph.node:
         raise InputError(f"{path}: its graph has no nodes, so there is nothing to compress.")
     opset = _opset(path, proto)
+    problem = file_problem(proto)
+    if problem is not None:
+        raise InputError(f"{path}: {problem}.")
     _check_graph(path, proto)
     named = {_checked_file(path, tensor) for tensor in external_tensors(proto)}
     files = sorted(named - {path})
@@ -233,6 +237,10 @@ def _parse(path: Path) -> ModelProto:
     try:
         return onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:
+        with path.open("rb") as stream:
+            kind = foreign(stream.read(64))
+        if kind is not None:
+            raise InputError(f"{path}: not an ONNX model: {kind}.") from error
         raise InputError(
             f"{path}: not an ONNX model, or a damaged one ({error}). "
             "Check that the file was copied whole."
@@ -264,20 +272,47 @@ def _checked_file(path: Path, tensor: TensorProto) -> Path:
             f"{path}: tensor {tensor.name} does not say where its external data lies. "
             "Export the model again."
         ) from error
+    _check_location(path, tensor, location)
     file = path.parent / location.file
     if _leads_outside(path, location.file):
         raise InputError(
             f"{path}: tensor {tensor.name} lies outside the model's folder ({file}). "
             "Save the model with its data beside it."
         )
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"{path}: its external data {file} is missing; put it beside the model.")
+    check_readable(file, f"{path}: external data")
     if file.stat().st_size < location.offset + location.length:
         raise InputError(
             f"{path}: external data {file} holds {file.stat().st_size} bytes, but tensor "
             f"{tensor.name} ends at {location.offset + location.length}. Copy it again."
         )
     return file
+
+
+def _check_location(path: Path, tensor: TensorProto, location: ExternalLocation) -> None:
+    """Checks what a tensor says of where its data lies, as onnxruntime will read it.
+
+    Raises:
+        InputError: The name is none of a file, or the length another than the shape's.
+    """
+    where = f"{path}: tensor {tensor.name} has its data in a file"
+    if not location.file or "\0" in location.file:
+        raise InputError(f"{where} named {location.file!r}, which none is. Export it again.")
+    try:
+        (path.parent / location.file).exists()
+    except OSError as error:
+        raise InputError(
+            f"{where} that cannot be read ({error.strerror}): {location.file[:60]!r}. Export the "
+            "model again."
+        ) from error
+    stated = [entry.value for entry in tensor.external_data if entry.key == "length"]
+    # A length of 0 says nothing.
+    if any(value not in (str(location.length), "0") for value in stated):
+        raise InputError(
+            f"{where}, {stated[0][:30]!r} bytes long, but its shape and type take "
+            f"{location.length}. Export the model again."
+        )
 
 
 def _leads_outside(path: Path, location: str) -> bool:

@@ -1,7 +1,6 @@
 """Two models side by side, and a whole curve of them."""
 
-from pathlib import Path
-
+from onnx_relusv.arguments import StrPath, as_optional_path, as_path, as_record, check_type
 from onnx_relusv.comparison_limits import ComparisonLimits, check_limits_tell
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
@@ -30,9 +29,9 @@ from onnx_relusv.sweeps import Sweep
 
 
 def compare(
-    before: Path,
-    after: Path,
-    samples: Path,
+    before: StrPath,
+    after: StrPath,
+    samples: StrPath,
     *,
     measuring: MeasureOptions | None = None,
     metric: Metric | None = None,
@@ -51,7 +50,13 @@ def compare(
         UsageError: The provider does not work, or a drop of accuracy is limited and there are no
             labels.
     """
-    progress, options = progress or Silent(), measuring or MeasureOptions()
+    before, after = as_path("before", before), as_path("after", after)
+    samples, options = (
+        as_path("samples", samples),
+        as_record("measuring", measuring, MeasureOptions),
+    )
+    check_type("metric", metric, (Metric, type(None)), "a Metric, or None")
+    progress = progress or Silent()
     provider = choose_provider(options.provider)
     first, second = read_model(before), read_model(after)
     _check_alike(first, second)
@@ -80,16 +85,16 @@ def compare(
 
 
 def sweep(
-    model: Path,
+    model: StrPath,
     *,
-    samples: Path,
-    test: Path | None = None,
+    samples: StrPath,
+    test: StrPath | None = None,
     sizes: tuple[float, ...] = DEFAULT_SIZES,
     methods: tuple[str, ...] = DEFAULT_METHODS,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     measuring: MeasureOptions | None = None,
-    report: Path | None = None,
+    report: StrPath | None = None,
     keep: bool = False,
     force: bool = False,
     command: str = "onnx_relusv.sweep",
@@ -120,7 +125,9 @@ def sweep(
         BudgetError: No method reaches any of the sizes.
         ValidationError: None does, and a file failed its validation.
     """
-    progress, measuring = progress or Silent(), measuring or MeasureOptions()
+    model, samples = as_path("model", model), as_path("samples", samples)
+    test, report = as_optional_path("test", test), as_optional_path("report", report)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     asked = SweepOptions(
         model=model,
         samples=samples,

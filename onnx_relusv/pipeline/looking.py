@@ -1,7 +1,6 @@
 """What is in a model, and what single inputs do in it."""
 
-from pathlib import Path
-
+from onnx_relusv.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.opened import (
     block_moments,
     open_model,
@@ -17,9 +16,9 @@ from onnx_relusv.tracing import trace_samples
 
 
 def inspect(
-    model: Path,
+    model: StrPath,
     *,
-    samples: Path | None = None,
+    samples: StrPath | None = None,
     measuring: MeasureOptions | None = None,
     command: str = "onnx_relusv.inspect",
     progress: Progress | None = None,
@@ -38,8 +37,9 @@ def inspect(
         UsageError: The provider does not work, or there is no room for temporary files or in the
             cache.
     """
-    progress = progress or Silent()
-    opened = open_model(model, samples, measuring or MeasureOptions())
+    model, samples = as_path("model", model), as_optional_path("samples", samples)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    opened = open_model(model, samples, measuring)
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         warnings = sample_warnings(opened, moments, progress)
@@ -53,9 +53,9 @@ def inspect(
 
 
 def trace(
-    model: Path,
+    model: StrPath,
     *,
-    samples: Path,
+    samples: StrPath,
     exact: bool = False,
     measuring: MeasureOptions | None = None,
     command: str = "onnx_relusv.trace",
@@ -76,6 +76,7 @@ def trace(
         InputError: The model or the samples cannot be read or do not fit.
         UsageError: The provider does not work.
     """
-    progress = progress or Silent()
-    opened = open_model(model, samples, measuring or MeasureOptions())
+    model, samples = as_path("model", model), as_path("samples", samples)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    opened = open_model(model, samples, measuring)
     return trace_samples(opened, exact=exact, command=command, progress=progress)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from onnx_relusv.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.blind import blind_warnings, planning_moments
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
@@ -40,9 +41,9 @@ from onnx_relusv.synthetic_samples import samples_where_units_go
 
 
 def plan(
-    model: Path,
+    model: StrPath,
     *,
-    samples: Path | None = None,
+    samples: StrPath | None = None,
     planning: PlanOptions | None = None,
     measuring: MeasureOptions | None = None,
     progress: Progress | None = None,
@@ -54,10 +55,12 @@ def plan(
         BudgetError: The budgets cannot be reached.
         UsageError: The provider does not work, or a largest drop was asked for.
     """
-    progress, planning = progress or Silent(), planning or PlanOptions()
+    model, samples = as_path("model", model), as_optional_path("samples", samples)
+    planning = as_record("planning", planning, PlanOptions)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    opened = open_model(model, samples, measuring or MeasureOptions(), planning.metric)
+    opened = open_model(model, samples, measuring, planning.metric)
     check_repeatable(opened)
     planning = selected(opened, planning)
     opened = divided(opened)
@@ -72,17 +75,17 @@ def plan(
 
 
 def apply(
-    model: Path,
-    plan: Plan | Path,
-    output: Path,
+    model: StrPath,
+    plan: Plan | StrPath,
+    output: StrPath,
     *,
-    samples: Path | None = None,
+    samples: StrPath | None = None,
     provider: ProviderName = "auto",
     seed: int | None = None,
     max_samples: int | None = None,
     memory: int = DEFAULT_MEMORY,
-    cache: Path | None = None,
-    report: Path | None = None,
+    cache: StrPath | None = None,
+    report: StrPath | None = None,
     force: bool = False,
     command: str = "onnx_relusv.apply",
     progress: Progress | None = None,
@@ -110,9 +113,13 @@ def apply(
         BudgetError: The plan changes nothing, or the file is over its size budget.
         ValidationError: The result failed a check and was not written.
     """
-    progress = progress or Silent()
+    model, output = as_path("model", model), as_path("output", output)
+    samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
+    cache, progress = as_optional_path("cache", cache), progress or Silent()
+    if not isinstance(plan, Plan):
+        plan = as_path("plan", plan)
     _check_outputs(output, report, force, [model, *_paths(samples, plan)])
-    decided = read_plan(plan) if isinstance(plan, Path) else plan
+    decided = plan if isinstance(plan, Plan) else read_plan(plan)
     seed = decided.seed if seed is None else seed
     max_samples = decided.max_samples if max_samples is None else max_samples
     measuring = MeasureOptions(
@@ -146,13 +153,13 @@ def apply(
 
 
 def compress(
-    model: Path,
-    output: Path,
+    model: StrPath,
+    output: StrPath,
     *,
-    samples: Path | None = None,
+    samples: StrPath | None = None,
     planning: PlanOptions | None = None,
     measuring: MeasureOptions | None = None,
-    report: Path | None = None,
+    report: StrPath | None = None,
     force: bool = False,
     command: str = "onnx_relusv.compress",
     progress: Progress | None = None,
@@ -169,11 +176,14 @@ def compress(
         BudgetError: The budgets cannot be reached, or a drop cannot be certified.
         ValidationError: The result failed a check and was not written.
     """
-    progress, planning = progress or Silent(), planning or PlanOptions()
+    model, output = as_path("model", model), as_path("output", output)
+    samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
+    planning = as_record("planning", planning, PlanOptions)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     asked, budgets, metric = settings_of(planning), planning.budgets, planning.metric
     read = _paths(samples, None if metric is None else metric.path)
     _check_outputs(output, report, force, [model, *read])
-    opened = open_model(model, samples, measuring or MeasureOptions(), metric)
+    opened = open_model(model, samples, measuring, metric)
     check_repeatable(opened)
     planning = selected(opened, planning)
     opened = divided(opened, certifying=budgets.max_drop is not None)

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onnx_relusv.arguments import as_numbers, as_texts, put
 from onnx_relusv.errors import UsageError
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions
 from onnx_relusv.settings import Settings
@@ -39,6 +40,9 @@ class SweepOptions:
     measuring: MeasureOptions = field(default_factory=MeasureOptions)
 
     def __post_init__(self) -> None:
+        put(self, "sizes", as_numbers("sizes", self.sizes))
+        for name in ("methods", "include", "exclude"):
+            put(self, name, as_texts(name, getattr(self, name)))
         for size in self.sizes:
             if not 0 < size < 1:
                 raise UsageError(f"--sizes {size:g}: use numbers above 0 and below 1.")
