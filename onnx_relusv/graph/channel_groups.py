@@ -138,6 +138,7 @@ class _Numbering:
             consumed=consumed,
             carried=self._numbered(walk.carried),
             tensors=tensors,
+            vectors=walk.chains.vectors,
         )
 
     def _numbers(self, atoms: Units) -> Units:

@@ -7,7 +7,7 @@ splitting, flattening and transposition are nothing but operations on these rows
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,8 @@ class Channels:
             input, or itself; None where that was not looked into.
         dead: (units,) bool: which are zero wherever they are read, for all inputs within a
             declared range; None where none was declared.
+        vectors: By what a Reshape with a computed shape writes, the constant shape that would do
+            the same.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -100,6 +102,7 @@ class Channels:
     tensors: Mapping[str, UnitAxis]
     twins: Units | None = None
     dead: npt.NDArray[np.bool_] | None = None
+    vectors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

@@ -1,5 +1,7 @@
 """Channels through nodes that move numbers about: transposition, reshaping, joining, parting."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import NodeProto
 
@@ -40,7 +42,7 @@ def _axes(walk: Walk, node: NodeProto) -> list[int]:
 
 
 def reshape(walk: Walk, _index: int, node: NodeProto) -> None:
-    """Flatten, and Reshape by a constant: wherever an index of one axis is of one channel."""
+    """Flatten and Reshape: wherever an index of one axis is of one channel."""
     found, source = walk.source(node), node.input[0]
     if not walk.has_fixed_channels(source):
         raise Barrier("reshapes channels that lie otherwise at other sizes")
@@ -54,6 +56,8 @@ def reshape(walk: Walk, _index: int, node: NodeProto) -> None:
     to = destination(_reshaping(walk, node), before, run, fixed)
     if to is None:
         raise Barrier("tears channels apart, or does at other sizes")
+    if node.op_type == "Reshape":
+        _check_counts(walk, node, to.axis, found.units)
     row = found.units.reshape(times, -1, each)[0, :, 0]
     walk.put(node, to.axis, np.tile(row.repeat(to.each), to.times))
 
@@ -61,10 +65,28 @@ def reshape(walk: Walk, _index: int, node: NodeProto) -> None:
 def _reshaping(walk: Walk, node: NodeProto) -> Reshaping:
     if node.op_type == "Flatten":
         return Reshaping(None, axis=whole(node, "axis", 1))
-    wanted = walk.numbers(node.input[1])
+    wanted: Sequence[int] | None = walk.numbers(node.input[1])
+    if wanted is None:
+        wanted = walk.chains.vectors.get(node.output[0])
     if wanted is None:
         raise Barrier("takes a shape that is computed")
     return Reshaping(tuple(wanted), bool(whole(node, "allowzero", 0)))
+
+
+def _check_counts(walk: Walk, node: NodeProto, axis: int, units: Units) -> None:
+    """Numbers of channels in a computed shape: they may only be of those that come to lie there.
+
+    Raises:
+        Barrier: They are of others, or elsewhere; with fewer channels, the shape would not fit.
+    """
+    sizes = walk.chains.sizes.get(node.input[1])
+    for place, entry in enumerate(sizes.entries if sizes is not None else ()):
+        counted = list(walk.counts_of(entry))
+        if not counted:
+            continue
+        (own, *more) = counted
+        if place != axis or more or not entry.is_product or not np.array_equal(own, units):
+            raise Barrier("takes a shape that depends on how many channels there are")
 
 
 def _pattern(units: Units) -> tuple[int, int]:

@@ -9,38 +9,113 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import Shape
 from onnx_relusv.graph.protos import copy_fields
+from onnx_relusv.graph.shape_chains import Known, ShapeChains
 
 Lengths = tuple[int | None, ...]
+# Numbers that a shape, a scale or a bound for inference may have.
+_FEW = 64
+# How often lengths are inferred anew at most.
+_PASSES = 4
 # By what lengths that are not fixed are multiplied when a reshape is tried at other sizes.
 _FACTORS = (1, 2, 3)
 
 
-def fixed_lengths(model: Model) -> dict[str, Lengths]:
-    """Of every tensor whose rank follows from the graph, its lengths; None where they vary.
+@dataclass(frozen=True, eq=False)
+class InferredLengths:
+    """What follows from a graph about the lengths of its tensors, whatever it is fed.
 
-    What the file itself says of inner tensors is not believed: it may be of one size only.
+    Attributes:
+        fixed: Of every tensor whose rank follows from the graph, its lengths; None where they
+            vary.
+        chains: The tensors that consist of lengths, and shapes that are computed of them.
     """
-    bare, constants = ModelProto(), Constants(model)
+
+    fixed: dict[str, Lengths]
+    chains: ShapeChains
+
+
+def inferred_lengths(model: Model) -> InferredLengths:
+    """Infers lengths; what the file itself says of inner tensors is not believed.
+
+    It may be of one size only.
+    """
+    constants = Constants(model)
+    bare = _bare(model, constants)
+    known = _inferred(bare)
+    chains = ShapeChains(model, constants, known)
+    done: set[str] = set()
+    # A view behind a view is understood once the first one is.
+    for _ in range(_PASSES):
+        fresh = {name: each for name, each in chains.vectors.items() if name not in done}
+        if not fresh:
+            break
+        done.update(fresh)
+        for node in bare.graph.node:
+            if node.output and node.output[0] in fresh:
+                name = f"{node.output[0]}/lengths"
+                vector = np.array(fresh[node.output[0]], np.int64)
+                bare.graph.initializer.append(numpy_helper.from_array(vector, name))
+                node.input[1] = name
+        known = _inferred(bare)
+        chains = ShapeChains(model, constants, known)
+    fixed = {
+        name: tuple(each if isinstance(each, int) else None for each in lengths)
+        for name, lengths in known.items()
+    }
+    return InferredLengths(fixed, chains)
+
+
+def fixed_lengths(model: Model) -> dict[str, Lengths]:
+    """The `InferredLengths.fixed` of a model."""
+    return inferred_lengths(model).fixed
+
+
+def _bare(model: Model, constants: Constants) -> ModelProto:
+    """A model for inference: constants where it looks for them, and names for lengths that vary."""
+    bare, computed = ModelProto(), dict[str, np.ndarray]()
     copy_fields(model.proto, bare, skipped={"graph"})
     copy_fields(model.proto.graph, bare.graph, skipped={"value_info"})
     for node in bare.graph.node:
         for slot, name in enumerate(node.input):
-            # Inference does not look through an Identity for a shape or a scale.
-            if constants.tensor(name) is not None:
-                *_, node.input[slot] = constants.path(name)
+            # Inference does not look through other nodes for a shape or a scale.
+            tensor = constants.tensor(name)
+            if tensor is None:
+                continue
+            node.input[slot] = constants.root(name)
+            values = constants.array(name) if constants.is_computed(name) else None
+            if values is not None and values.size <= _FEW:
+                node.input[slot] = f"{constants.root(name)}/computed"
+                computed[node.input[slot]] = values
+    bare.graph.initializer.extend(
+        numpy_helper.from_array(values, name) for name, values in computed.items()
+    )
+    for value in bare.graph.input:
+        for place, axis in enumerate(value.type.tensor_type.shape.dim):
+            if not axis.dim_value and not axis.dim_param:
+                axis.dim_param = f"{value.name}[{place}]"
+    for value in bare.graph.output:
+        for axis in value.type.tensor_type.shape.dim:
+            axis.ClearField("dim_param")
+    return bare
+
+
+def _inferred(bare: ModelProto) -> dict[str, Known]:
     try:
         graph = onnx.shape_inference.infer_shapes(bare).graph
     except Exception:  # several unrelated types; then nothing is known to be fixed
         return {}
     return {
-        value.name: tuple(axis.dim_value or None for axis in value.type.tensor_type.shape.dim)
+        value.name: tuple(
+            axis.dim_value or axis.dim_param or None for axis in value.type.tensor_type.shape.dim
+        )
         for value in (*graph.input, *graph.value_info, *graph.output)
         if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
     }

@@ -1,16 +1,17 @@
 """What is known while channels are followed through a graph, and what the rules for nodes use."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from onnx_relusv.graph.atoms import Atoms
 from onnx_relusv.graph.channel_records import NO_UNIT, ConstantAxis, UnitAxis, Units
-from onnx_relusv.graph.channel_sizes import fixed_lengths
+from onnx_relusv.graph.channel_sizes import inferred_lengths
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import FLOAT_TYPES, Shape
+from onnx_relusv.graph.shape_chains import Length
 
 
 class Barrier(Exception):  # noqa: N818 - it is an answer with a reason, not an error
@@ -31,6 +32,7 @@ class Walk:
         axes: By tensor, the axis that channels run along, and their atoms.
         produced, consumed, carried: As in `Channels`, with atoms for units.
         refused: By the tensor that a weighted node writes, why its outputs stay.
+        chains: Tensors that consist of lengths, and shapes that are computed of them.
     """
 
     def __init__(self, model: Model, shapes: Mapping[str, Shape]) -> None:
@@ -44,7 +46,9 @@ class Walk:
         self.refused: dict[str, str] = {}
         self._model = model
         self._shapes = shapes
-        self._fixed = fixed_lengths(model)
+        inferred = inferred_lengths(model)
+        self._fixed = inferred.fixed
+        self.chains = inferred.chains
         self._uses = self.constants.reads()
 
     def uses(self, name: str) -> int:
@@ -135,6 +139,19 @@ class Walk:
             raise Barrier(f"makes another shape than is understood, {shape}")
         if np.any(units != NO_UNIT):
             self.axes[name] = UnitAxis(axis, units, len(shape))
+
+    def counts(self, names: Iterable[str]) -> Iterator[Units]:
+        """The channels whose number some tensors depend on, which consist of lengths."""
+        for name in names:
+            for entry in self.chains.sizes[name].entries if name in self.chains.sizes else ():
+                yield from self.counts_of(entry)
+
+    def counts_of(self, entry: Length) -> Iterator[Units]:
+        """The channels whose number is among the lengths that a number depends on."""
+        for tensor, axis in entry.reads:
+            found = self.axes.get(tensor)
+            if found is not None and found.axis == axis:
+                yield found.units
 
     def merge(self, node: NodeProto, first: Units, second: Units) -> Units:
         """Makes the channels of two tensors equal that a node combines."""

@@ -104,22 +104,33 @@ def find_channels(model: Model, shapes: Mapping[str, Shape]) -> Channels:
     for output in model.output_names:
         if output in walk.axes:
             walk.atoms.pin(walk.axes[output].units.tolist(), f"{output} is a graph output")
+        for units in walk.counts([output]):
+            walk.atoms.pin(units.tolist(), f"{output}, a graph output, says how many there are")
     return grouped(walk, nodes)
 
 
 def _follow(walk: Walk, index: int, node: NodeProto) -> None:
     """Follows channels through one node, or lets them end there."""
-    reads = [name for name in dict.fromkeys(used_names([node])) if name in walk.axes]
+    if any(name in walk.chains.sizes for name in node.output):
+        # Of channels, only how many there are is handed on, and counts where it is read.
+        return
+    names = list(dict.fromkeys(used_names([node])))
+    reads = [name for name in names if name in walk.axes]
+    counts = list(walk.counts(names))
     is_weighted = node.op_type in WEIGHTED and is_standard(node)
-    if not reads and not is_weighted:
+    if not reads and not is_weighted and not counts:
         return
     try:
+        if counts and node.op_type != "Reshape":
+            raise Barrier("depends on how many channels there are")
         _rule(walk, node)(walk, index, node)
     except Barrier as barrier:
         operator = node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
         reason = f"{operator} {first_output(node)} {barrier}"
         for name in reads:
             walk.atoms.pin(walk.axes[name].units.tolist(), reason)
+        for units in counts:
+            walk.atoms.pin(units.tolist(), reason)
         if is_weighted:
             walk.refused[node.output[0]] = reason
 

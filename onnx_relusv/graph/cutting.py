@@ -92,6 +92,7 @@ class _Editor:
         self._nodes = model.proto.graph.node
         self._opset = model.opset
         self._tensors = channels.tensors
+        self._vectors = channels.vectors
         self._removed = removed
         self._constants = Constants(model)
         self._names = FreshNames(model.proto.graph)
@@ -214,7 +215,10 @@ class _Editor:
 
     def _numbers(self, node: NodeProto, slot: int) -> list[int] | None:
         values = self._constants.array(node.input[slot]) if given(node, slot) else None
-        return None if values is None else [int(value) for value in values]
+        if values is not None:
+            return [int(value) for value in values]
+        vector = self._vectors.get(node.output[0]) if node.op_type == "Reshape" else None
+        return None if vector is None else list(vector)
 
     def _vector(self, node: NodeProto, numbers: Sequence[int]) -> str:
         key = ("lengths", node.output[0])

@@ -81,7 +81,8 @@ def tensor_ranges(
             walk.known[spec.name] = interval(low, high, whole=spec.dtype.kind != "f")
     for node in model.proto.graph.node:
         rule = _RULES.get(node.op_type) if is_standard(node) else None
-        if rule is None:
+        # What constants hold is read, and not estimated.
+        if rule is None or walk.constants.tensor(node.output[0]) is not None:
             continue
         try:
             found = rule(walk, node)
