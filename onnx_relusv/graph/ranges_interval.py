@@ -17,6 +17,8 @@ from onnx_relusv.records import Floats, ReadOnlyArrays
 
 # Beyond it a float32 overflows.
 _LARGEST = float(np.finfo(np.float32).max)
+# Where a float32 underflows, it is rounded by more than a share of itself; ends are never so small.
+_SMALLEST = 1e-35
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,8 @@ def interval(low: Floats, high: Floats, *, whole: bool = False) -> Interval:
     unknown = np.isnan(low) | np.isnan(high)
     low = np.where(unknown | (low < -_LARGEST), -np.inf, low)
     high = np.where(unknown | (high > _LARGEST), np.inf, high)
+    low = np.where(np.abs(low) < _SMALLEST, np.where(low < 0, -_SMALLEST, 0.0), low)
+    high = np.where(np.abs(high) < _SMALLEST, np.where(high > 0, _SMALLEST, 0.0), high)
     for axis, length in enumerate(low.shape):
         first = [ends.take([0], axis) for ends in (low, high) if length]
         if length > 1 and np.all(low == first[0]) and np.all(high == first[1]):
