@@ -9,11 +9,9 @@ Half of what is between the columns is then taken away: nobody knows whether rea
 correlate so. Without either, the covariance stays the identity.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +29,7 @@ from onnx_relusv.spectra.rectified import activated_gaussian
 from onnx_relusv.spectra.stored_moments import moments_on_disk
 from onnx_relusv.synthetic import write_synthetic
 from onnx_relusv.synthetic_samples import synthetic_example
+from onnx_relusv.temporary_files import temporary_folder
 
 # The share of the correlations that is taken away; measured in docs/how-it-works.md.
 SHRINKAGE = 0.5
@@ -190,7 +189,7 @@ def _on_synthetic(opened: Opened, seen: View, example: dict[str, np.ndarray]) ->
     """The model with synthetic samples, in a folder that is gone afterwards."""
     model = opened.model
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        path = Path(folder) / "synthetic.npz"
+    with temporary_folder() as folder:
+        path = folder / "synthetic.npz"
         write_synthetic(path, example, normalised, opened.options.seed)
         yield replace(opened, samples=open_samples(path, opened.model.inputs), blind=False)

@@ -1,6 +1,7 @@
 """From a fitted plan to the written file and what is reported of it."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from onnx_relusv.latency.models import length
 from onnx_relusv.metric_results import DropEstimate, MetricChange
 from onnx_relusv.opened import Opened, facts_of, provenance
 from onnx_relusv.outcomes import Certificate, Correction
+from onnx_relusv.outputs import Targets
 from onnx_relusv.progress import Progress
+from onnx_relusv.publishing import Publication, staged
 from onnx_relusv.records import Block
 from onnx_relusv.reduction import reduced_block
-from onnx_relusv.report.folder import write_compression
+from onnx_relusv.report.folder import make_compression
 from onnx_relusv.results import BlockRow, Compression, Verdict
 from onnx_relusv.rewriting import kept_channels, write_fitted
 from onnx_relusv.rows import Measured
@@ -53,23 +56,26 @@ class Job:
         return replace(self, estimate=limit, metric=limit.change)
 
 
-def carry_out(
-    job: Job, fitted: FittedPlan, output: Path, report: Path | None, progress: Progress
-) -> Compression:
-    """Writes the smaller model; the report is written before the model gets its name.
+def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress) -> Compression:
+    """Writes the smaller model and its report, both or none.
 
     Raises:
         BudgetError: The file is over its size or latency budget.
         ValidationError: The result failed a check and was not written.
+        UsageError: Something cannot be written, or may not be replaced.
     """
     done: list[Compression] = []
+    output, report = targets.model, targets.report
+    with ExitStack() as stack:
 
-    def before_publishing(written: Model, verdict: Verdict) -> None:
-        done.append(_compression(job, fitted, written, output, verdict, progress))
-        if report is not None:
-            write_compression(done[0], report)
+        def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
+            done.append(_compression(job, fitted, written, output, verdict, progress))
+            if report is not None:
+                made = stack.enter_context(staged(report)) / "report"
+                make_compression(done[0], made, report)
+                with_it.add(made, report)
 
-    write_fitted(job.opened, fitted, output, progress, before_publishing)
+        write_fitted(job.opened, fitted, output, progress, before_publishing, force=targets.force)
     return done[0]
 
 

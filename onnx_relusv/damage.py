@@ -87,9 +87,10 @@ def damage_curves(
         return tuple(curves)
 
     known = {
-        key: curves_of(arrays, key, ranks)
+        key: curves
         for key, ranks in measured.items()
         if (arrays := kept.get(_KIND, fields(key))) is not None
+        and (curves := curves_of(arrays, key, ranks)) is not None
     }
     with progress.stage("Damage of the blocks' forms", tries) as advance:
         advance(sum(len(curve.ranks) for curves in known.values() for curve in curves))

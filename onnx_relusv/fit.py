@@ -10,7 +10,6 @@ the least error behind the activation, on samples that no moments were taken of,
 (refinement); never is the result worse on them than the plain factors.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from onnx_relusv.segment_sessions import segment_session
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.target_moments import Seen
 from onnx_relusv.split import Split
+from onnx_relusv.temporary_files import temporary_folder
 
 # Told what was found for a change, as soon as it is: to check it, and to keep what is wanted of it.
 Keep = Callable[[Change, Fitted], None]
@@ -81,8 +81,8 @@ def fit(
     if all(change.block.key in known for change in waiting):
         return found | {change.block.key: known[change.block.key] for change in waiting}
     assert parts is not None  # otherwise none waits
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        fitting = _Fitting(opened, parts, moments, found, Path(folder), scores)
+    with temporary_folder() as folder:
+        fitting = _Fitting(opened, parts, moments, found, folder, scores)
         fitting.run(waiting, progress, keep, known)
     return found
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_relusv import forms
 from onnx_relusv.cache import Fields
 from onnx_relusv.decisions import Factors, Kept
 from onnx_relusv.entries.factors import factors_arrays, factors_of
 from onnx_relusv.fitted import Change
 from onnx_relusv.opened import Opened
+from onnx_relusv.reduction import reduced_geometry
 
 _KIND = "factors"
 
@@ -38,13 +40,19 @@ class KeptFits:
 
     def known(self) -> dict[str, Factors]:
         """The factors that were found before, by block key."""
-        return {
-            change.block.key: replace(
-                factors_of(arrays, change.form, change.rank), kept=change.kept
-            )
-            for change in self._changes
-            if (arrays := self._opened.cache.get(_KIND, self._fields(change))) is not None
-        }
+        found = {change.block.key: self._found(change) for change in self._changes}
+        return {key: factors for key, factors in found.items() if factors is not None}
+
+    def _found(self, change: Change) -> Factors | None:
+        arrays = self._opened.cache.get(_KIND, self._fields(change))
+        if arrays is None:
+            return None
+        geometry = reduced_geometry(change.block.geometry, change.kept)
+        shapes = [
+            (geometry.groups, *shape) for shape in forms.shapes(change.form, geometry, change.rank)
+        ]
+        factors = factors_of(arrays, change.form, change.rank, shapes, geometry.out_channels)
+        return None if factors is None else replace(factors, kept=change.kept)
 
     def put(self, change: Change, factors: Factors) -> None:
         """Keeps factors.

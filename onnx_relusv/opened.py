@@ -40,6 +40,7 @@ from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.passes import plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 from onnx_relusv.split import Split, drawn
+from onnx_relusv.temporary_files import remove_leftovers
 
 BlockMoments = Mapping[str, Moments | None]
 
@@ -165,6 +166,7 @@ def open_model(
         InputError: The model or the samples cannot be read, do not fit, or do not run.
         UsageError: The provider that was asked for does not work, or the cache cannot be written.
     """
+    remove_leftovers()
     cache = Cache(options.cache)
     provider = choose_provider(options.provider)
     model = read_model(path)

@@ -4,7 +4,6 @@ Samples flow through the model once, from cut to cut. At every block's source th
 is run for each map that is tried; nothing before the block runs again, and nothing is rewritten.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples import Samples
 from onnx_relusv.segment_sessions import segment_session
 from onnx_relusv.spectra.passes import batch_length
+from onnx_relusv.temporary_files import temporary_folder
 
 Found = TypeVar("Found")
 # Told a linear map, says the damage to the outputs with it in the block's place.
@@ -96,8 +96,8 @@ def probe_together(
     found = dict(known or {})
     if all(opening.key in found for opening in openings):
         return found
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        probing = _Probing(opened, samples, others, advance, Path(folder), measure)
+    with temporary_folder() as folder:
+        probing = _Probing(opened, samples, others, advance, folder, measure)
         return probing.run(openings, examine, found)
 
 

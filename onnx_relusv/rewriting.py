@@ -22,11 +22,12 @@ from onnx_relusv.graph.cutting import cut
 from onnx_relusv.graph.dependents import dependents
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.surgery import rewrite
-from onnx_relusv.graph.writing import publish, staged, write_staged
+from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.kept_fits import KeptFits
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.units import Mask, removed_units, units_of_blocks
+from onnx_relusv.publishing import Publication, staged
 from onnx_relusv.records import Block, LinearMap
 from onnx_relusv.reduction import kept_outputs, reduced_block, reduced_geometry, without_dead
 from onnx_relusv.results import Verdict
@@ -126,7 +127,9 @@ def write_fitted(
     fitted: FittedPlan,
     output: Path,
     progress: Progress,
-    before_publishing: Callable[[Model, Verdict], None],
+    before_publishing: Callable[[Model, Verdict, Publication], None],
+    *,
+    force: bool = False,
 ) -> None:
     """Writes a plan that was fitted.
 
@@ -135,12 +138,14 @@ def write_fitted(
         fitted: The plan and its factors.
         output: Where the file goes, once it has passed all checks.
         progress: Told of the validation.
-        before_publishing: Called with the staged model and its verdict; whatever else is to be
-            written is written there, and an error leaves no model behind.
+        before_publishing: Called with the staged model, its verdict, and what is published with
+            it, in front of it: all of that or none. An error leaves no model behind.
+        force: Whether files that are there may be replaced.
 
     Raises:
         BudgetError: The file is over its size budget.
         ValidationError: A check failed.
+        UsageError: Something cannot be written, or may not be replaced.
     """
     with staged(output) as folder:
         path = write_staged(rewritten(opened, fitted), opened.model, folder, output.name)
@@ -156,8 +161,9 @@ def write_fitted(
             advance(1)
         written = read_model(path)
         _check_size(opened, fitted.plan, written)
-        before_publishing(written, verdict)
-        publish(path, output)
+        publication = Publication(force=force)
+        before_publishing(written, verdict, publication)
+        publish(path, output, publication)
 
 
 def _claim(opened: Opened, fitted: FittedPlan) -> Claim:

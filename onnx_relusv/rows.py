@@ -84,7 +84,11 @@ def _known(opened: Opened, block: Block, moments: BlockMoments) -> _Found | None
     arrays = opened.cache.get(_KIND, _fields(opened, block))
     if arrays is None:
         return None
-    spectrum, candidates = measures_of(arrays, seed=opened.options.seed, provider=opened.provider)
+    rank, seed = block.geometry.largest_rank, opened.options.seed
+    found = measures_of(arrays, rank=rank, seed=seed, provider=opened.provider)
+    if found is None:
+        return None
+    spectrum, candidates = found
     return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
 
 

@@ -4,7 +4,6 @@ Where units are removed, consumers and kept units have to be fitted anew. Synthe
 stand in for real ones in all stages; what is made of them is blind all the same.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from onnx_relusv.opened import Opened
 from onnx_relusv.samples import Samples, open_samples
 from onnx_relusv.synthetic import varied_count, write_varied
 from onnx_relusv.synthetic_scale import Normalisations, input_normalisations
+from onnx_relusv.temporary_files import temporary_folder
 
 # Synthetic samples that tell how large inputs are.
 _TRIED = 64
@@ -48,8 +48,7 @@ def samples_where_units_go(
     def write(path: Path, normalised: Normalisations, count: int = _TRIED) -> None:
         write_varied(path, example, normalised, input_range, opened.options.seed, count)
 
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         seen = view(opened.model)
         normalised, told = input_normalisations(opened, seen, input_range, folder, write)
         path = folder / "synthetic.npz"

@@ -1,8 +1,6 @@
 """Damage of changes that no block's place can hold, by running whole models."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples import Samples
 from onnx_relusv.spectra.passes import batch_length
+from onnx_relusv.temporary_files import temporary_folder
 
 
 def whole_damages(
@@ -41,8 +40,8 @@ def whole_damages(
             yield batch.feeds
 
     found = []
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        stream = Stream(Path(folder), feeds())
+    with temporary_folder() as folder:
+        stream = Stream(folder, feeds())
         original = Session(runnable(opened.model), opened.provider, alone=False)
         exact = stream.advanced(original, names, lambda steps: None)
         begin = measure.distances(samples, exact, sizes)

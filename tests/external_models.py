@@ -6,7 +6,8 @@ from graphs import model_proto, normal, saved
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.writing import publish, staged, write_staged
+from onnx_relusv.graph.writing import publish, write_staged
+from onnx_relusv.publishing import Publication, staged
 
 VECTORS = {"x": normal(3, 40)}
 TEXT = (
@@ -58,6 +59,6 @@ def published(model: Model, target: Path) -> str | None:
     """Publishes a model as it is; the name of its data file, if any."""
     with staged(target) as folder:
         path = write_staged(model.proto, model, folder, target.name)
-        names = {file.name for file in folder.iterdir()} - {target.name}
-        publish(path, target)
+        names = {file.name for file in folder.glob("[!.]*")} - {target.name}
+        publish(path, target, Publication(force=True))
     return names.pop() if names else None

@@ -13,7 +13,8 @@ from onnx_relusv.decisions import Form
 from onnx_relusv.factors import as_stored
 from onnx_relusv.forms import available_forms
 from onnx_relusv.graph.surgery import rewrite
-from onnx_relusv.graph.writing import staged, write_staged
+from onnx_relusv.graph.writing import write_staged
+from onnx_relusv.publishing import staged
 from onnx_relusv.results import Verdict
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.validate import validate

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from hypothesis.extra import numpy as arrays_of
 from onnx_relusv import cache as cache_module
 from onnx_relusv.cache import NO_CACHE, Cache, code_digest
 from onnx_relusv.errors import UsageError
+from onnx_relusv.temporary_files import file_in
 
 FIELDS = {"model": "ab", "seed": 3, "ranks": [["pair", [1, 2]]], "nothing": None}
 ARRAYS = {
@@ -147,8 +147,94 @@ def test_a_folder_in_an_entry_s_place_is_no_entry(tmp_path: Path) -> None:
     path.mkdir()
     assert cache.get("things", FIELDS) is None
     assert cache.mapped("things", FIELDS) is None
-    with pytest.raises(UsageError, match="--cache"):
-        cache.put("things", FIELDS, ARRAYS)
+    # What is in it is nobody's to remove.
+    (path / "precious").touch()
+    cache.put("things", FIELDS, ARRAYS)
+    assert same(cache.get("things", FIELDS), ARRAYS)
+    assert [each.name for each in tmp_path.rglob("precious")] == ["precious"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
+@pytest.mark.parametrize("what", ["a link", "a dangling link", "a pipe"])
+def test_no_file_is_no_entry(what: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.put("things", FIELDS, ARRAYS)
+    path = only(tmp_path / "cache")
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    before = elsewhere.read_bytes()
+    if what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(elsewhere if what == "a link" else tmp_path / "missing")
+    assert cache.get("things", FIELDS) is None
+    cache.put("things", FIELDS, {"it": np.arange(3)})
+    assert same(cache.get("things", FIELDS), {"it": np.arange(3)})
+    assert not path.is_symlink()
+    assert elsewhere.read_bytes() == before
+
+
+def forged(whole: bytes, old: bytes, new: bytes) -> bytes:
+    """An entry whose header says something else, as long as before, under a right checksum."""
+    header, content = whole[: whole.index(b"\n") + 1], whole[whole.index(b"\n") + 1 : -32]
+    assert header.count(old) >= 1
+    changed = header.replace(old, new, 1).rstrip().ljust(len(header) - 1) + b"\n"
+    changed += content
+    return changed + hashlib.sha256(changed).digest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # Its first array, (3, 4) of float64, lies at 0 and is 96 bytes long; the next one at 128.
+        (b'"offset":0', b'"offset":-64'),
+        (b'"offset":128', b'"offset":0'),
+        (b'"offset":128', b'"offset":64'),
+        (b'"offset":128', b'"offset":1e9'),
+        (b'"offset":128', b'"offset":true'),
+        (b'"shape":[3,4]', b'"shape":[4,3]'),
+        (b'"shape":[3,4]', b'"shape":[3,4000000000000000000]'),
+        (b'"shape":[3,4]', b'"shape":[-3,-4]'),
+        (b'"shape":[3,4]', b'"shape":[0,1000000000000000000000]'),
+        (b'"shape":[3,4]', b'"shape":[3.0,4]'),
+        (b'"shape":[3,4]', b'"shape":[true,12]'),
+        (b'"shape":[3,4]', b'"shape":"34"'),
+        (b'"dtype":"<f8"', b'"dtype":"|O8"'),
+        (b'"dtype":"<f8"', b'"dtype":"|V8"'),
+        (b'"dtype":"<f8"', b'"dtype":[["a","<f8"]]'),
+        (b'"dtype":"<f8"', b'"dtype":"nonsense"'),
+        (b'"dtype":"<f8"', b'"dtype":"<U0"'),
+        (b'"name":"one"', b'"name":"numbers"'),
+        (b'"name":"one"', b'"name":1'),
+        (b'"arrays":[', b'"arrays":[],"arrays":['),
+        (b'"arrays":[', b'"arrays":[' + b"[" * 2000),
+        (b'"format":1', b'"format":1,"format":1'),
+    ],
+)
+def test_a_forged_header_is_noticed(old: bytes, new: bytes, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put("things", FIELDS, ARRAYS)
+    path = only(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(forged(whole, b'"offset":0', b'"offset":0'))
+    # The forger knows how to make one that is read; (3, 4) and (4, 3) are as good as each other.
+    assert same(Cache(tmp_path).get("things", FIELDS), ARRAYS)
+    path.write_bytes(forged(whole, old, new))
+    found = Cache(tmp_path).mapped("things", FIELDS)
+    if new == b'"shape":[4,3]':
+        assert found is not None
+        assert found["numbers"].shape == (4, 3)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 24])
+def test_a_header_without_an_end_is_not_read_to_its_end(size: int, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put("things", FIELDS, ARRAYS)
+    content = b"[" * size + b"\n"
+    only(tmp_path).write_bytes(content + hashlib.sha256(content).digest())
+    assert cache.get("things", FIELDS) is None
 
 
 def test_what_was_verified_is_verified_again_once_it_has_changed(tmp_path: Path) -> None:
@@ -236,17 +322,14 @@ def test_no_room_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    old, new, other = (
-        tmp_path / name for name in (".onnx-relusv-1.tmp", ".onnx-relusv-2.tmp", "x")
-    )
-    for path in (old, new, other):
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    dead, other = tmp_path / f".onnx-relusv-{'0' * 32}.tmp", tmp_path / ".onnx-relusv-mine.tmp"
+    for path in (dead, other):
         path.touch()
-    day_before = time.time() - 25 * 3600
-    for path in (old, other):
-        os.utime(path, (day_before, day_before))
-    Cache(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([new, other])
+    with file_in(tmp_path) as (_, held):
+        Cache(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([held, other])
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_any_change_of_the_code_changes_its_digest(tmp_path: Path) -> None:

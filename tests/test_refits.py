@@ -128,7 +128,7 @@ def test_refits_mend_and_the_file_equals_the_reference(unbiased: Opened, tmp_pat
     assert gap(run(result, x)["y"], exact) < 1e-5
     # And all checks that a file has to pass hold, that of the reference among them.
     output = tmp_path / "small.onnx"
-    write_fitted(unbiased, found, output, Silent(), lambda model, verdict: None)
+    write_fitted(unbiased, found, output, Silent(), lambda model, verdict, with_it: None)
     np.testing.assert_array_equal(run(output, x)["y"], run(result, x)["y"])
 
 

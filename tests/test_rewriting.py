@@ -22,6 +22,7 @@ from onnx_relusv.opened import Opened, block_moments, open_model
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Silent
+from onnx_relusv.publishing import Publication
 from onnx_relusv.results import Verdict
 from onnx_relusv.rewriting import fit_plan, write_fitted
 
@@ -76,12 +77,12 @@ def written(
     model: Opened,
     plan: Plan,
     output: Path,
-    before_publishing: Callable[[Model, Verdict], None] = lambda *_: None,
+    before_publishing: Callable[[Model, Verdict, Publication], None] = lambda *_: None,
 ) -> FittedPlan:
     """Carries a plan out, in silence."""
     with block_moments(model, Silent()) as moments:
         fitted = fit_plan(model, plan, moments, Silent())
-    write_fitted(model, fitted, output, Silent(), before_publishing)
+    write_fitted(model, fitted, output, Silent(), before_publishing, force=True)
     return fitted
 
 
@@ -141,7 +142,7 @@ def test_what_is_told_before_the_file_has_its_name(tmp_path: Path) -> None:
     model = opened(tmp_path)
     output, told = tmp_path / "smaller.onnx", []
 
-    def look(smaller: Model, verdict: Verdict) -> None:
+    def look(smaller: Model, verdict: Verdict, with_it: Publication) -> None:
         assert not output.exists()
         assert smaller.path.is_file()
         told.append((smaller.sha256, verdict))

@@ -18,10 +18,11 @@ from onnx_relusv.factors import as_stored
 from onnx_relusv.fitted import Change, Fitted, FittedPlan
 from onnx_relusv.graph.cutting import cut
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.graph.writing import staged, write_staged
+from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.opened import Opened
 from onnx_relusv.output_errors import relative_error
 from onnx_relusv.progress import Silent
+from onnx_relusv.publishing import staged
 from onnx_relusv.reduction import reduced_map
 from onnx_relusv.results import Verdict
 from onnx_relusv.rewriting import _claim, _removed, dense_maps, rewritten, write_fitted
@@ -62,7 +63,9 @@ def test_a_cut_file_passes(name: str, layered: bool, samples: bool, tmp_path: Pa
     found = fitted(model, plan(model, GONE[name], layers))  # type: ignore[arg-type]
     output = tmp_path / "small.onnx"
     verdicts: list[Verdict] = []
-    write_fitted(model, found, output, Silent(), lambda _, verdict: verdicts.append(verdict))
+    write_fitted(
+        model, found, output, Silent(), lambda _, verdict, with_it: verdicts.append(verdict)
+    )
     assert {check.name for check in verdicts[0].checks} >= {"onnx.checker", "reference", "smaller"}
     # No node is there that a double layer does not add, and no tensor has the removed channels.
     result = onnx.load(output)

@@ -28,13 +28,18 @@ from onnx_relusv.cli.options import (
     together,
 )
 from onnx_relusv.cli.sweep import sweep
-from onnx_relusv.cli.terminal import check_figures, command_line, damage_words, existing, show
+from onnx_relusv.cli.terminal import (
+    check_config,
+    check_places,
+    command_line,
+    damage_words,
+    existing,
+    show,
+)
 from onnx_relusv.cli.trace import trace
 from onnx_relusv.comparison_limits import ComparisonLimits, check_limits
 from onnx_relusv.options import ProviderName
-from onnx_relusv.outputs import check_output
 from onnx_relusv.plan_file import plan_text
-from onnx_relusv.report.data import comparison_data, inspection_data, write_json
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.folder import write_comparison, write_inspection
 from onnx_relusv.report.table import (
@@ -51,8 +56,8 @@ def cli() -> None:
     """Make a trained ONNX model smaller without training, and know what it costs.
 
     Exit codes: 0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be
-    reached; 5 the result failed validation; 6 a --fail limit of compare is exceeded; 130
-    interrupted; 1 anything else. Unless it is 0 or 6, no output is written and none is overwritten.
+    reached; 5 the result failed validation; 6 a limit of compare is exceeded; 130 interrupted, 143
+    terminated; 1 anything else. Unless it is 0 or 6, no output is written and none is overwritten.
     """
 
 
@@ -82,7 +87,14 @@ def inspect(
     force: bool,
 ) -> None:
     """Measure every block of MODEL: ReLU singular values, mean width, and what they would save."""
-    check_figures(json_path, report, force=force, inputs=existing(model, samples))
+    check_places(
+        {"--json": json_path},
+        report,
+        models=[model],
+        read=existing(samples),
+        cache=cache,
+        force=force,
+    )
     with progress_bars() as progress:
         found = pipeline.inspect(
             model,
@@ -91,10 +103,7 @@ def inspect(
             command=command_line(),
             progress=progress,
         )
-    if report is not None:
-        write_inspection(found, report)
-    if json_path is not None:
-        write_json(inspection_data(found), json_path)
+    write_inspection(found, report, json_path, force=force)
     show(inspection_table(found))
 
 
@@ -127,7 +136,14 @@ def plan(
     """Decide what becomes of every block of MODEL, and write it down to be read and edited."""
     options = planning_options(**planning)
     metric_file = None if options.metric is None else options.metric.path
-    check_output(output, force=force, inputs=existing(model, samples, metric_file))
+    check_places(
+        {"--output": output},
+        None,
+        models=[model],
+        read=existing(samples, metric_file),
+        cache=cache,
+        force=force,
+    )
     with progress_bars() as progress:
         decided = pipeline.plan(
             model,
@@ -136,7 +152,7 @@ def plan(
             measuring=measuring(provider, seed, memory, cache, max_samples),
             progress=progress,
         )
-    write_text(plan_text(decided), output)
+    write_text(plan_text(decided), output, force=force)
     changed = sum(choice.action != "keep" for choice in decided.choices)
     time = "" if decided.latency is None else f", about {decided.latency:.1%} of the time"
     show(
@@ -180,6 +196,7 @@ def apply(
     force: bool,
 ) -> None:
     """Carry PLAN out on MODEL, the one it was made for, and write the smaller model."""
+    check_config(output, report=report)
     with progress_bars() as progress:
         done = pipeline.apply(
             model,
@@ -234,6 +251,7 @@ def compress(
     limits every block's. With --max-drop the smallest file within it is looked for, from --size
     down.
     """
+    check_config(output, report=report)
     with progress_bars() as progress:
         done = pipeline.compress(
             model,
@@ -312,8 +330,13 @@ def compare(
     )
     judge = metric_of(metric)
     metric_file = None if judge is None else judge.path
-    inputs = existing(before, after, samples, metric_file)
-    check_figures(json_path, report, force=force, inputs=inputs)
+    check_places(
+        {"--json": json_path},
+        report,
+        models=[before, after],
+        read=existing(samples, metric_file),
+        force=force,
+    )
     with progress_bars() as progress:
         found = pipeline.compare(
             before,
@@ -325,10 +348,7 @@ def compare(
             command=command_line(),
             progress=progress,
         )
-    if report is not None:
-        write_comparison(found, report)
-    if json_path is not None:
-        write_json(comparison_data(found), json_path)
+    write_comparison(found, report, json_path, force=force)
     show(comparison_table(found))
     check_limits(found, limits)
 

@@ -5,6 +5,7 @@ has. In a table with a command's name stand options of that command alone. What 
 command line wins. Relative paths start at the file's own folder, wherever the command is run.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,12 @@ import click
 
 from onnx_relusv.cli.options import FILE
 from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.outputs import kind_of
 
 Options = Mapping[str, click.Option]
+_FILE = "onnx_relusv.config"
+# Bytes; nobody writes so many options.
+_LARGEST = 1 << 20
 # What is about the command line itself.
 _NOT_IN_FILES = ("config", "help")
 
@@ -34,9 +39,16 @@ def config_option() -> click.Option:
     )
 
 
+def config_files() -> list[Path]:
+    """The file that this command's options were read from, if there is one."""
+    context = click.get_current_context(silent=True)
+    return [] if context is None or _FILE not in context.meta else [context.meta[_FILE]]
+
+
 def _use(context: click.Context, option: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
+    context.meta[_FILE] = path
     group = context.find_root().command
     assert isinstance(group, click.Group)  # which has given the command this option
     commands = {name: _options(command) for name, command in group.commands.items()}
@@ -96,6 +108,11 @@ def _defaults(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if not path.is_file():
+            what = f"is {kind_of(path)}" if os.path.lexists(path) else "No such file"
+            raise InputError(f"--config {path}: cannot be read ({what}). Name a file of TOML.")
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"--config {path}: is too large to be options.")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--config {path}: cannot be read ({error.strerror}).") from error

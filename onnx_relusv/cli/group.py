@@ -1,14 +1,26 @@
 """The group of commands; turns every error into its message and its exit code."""
 
+import errno
+import signal
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
 from onnx_relusv.cli.config import config_option
-from onnx_relusv.errors import ReluSvError
+from onnx_relusv.cli.streams import Streams, standard_streams
+from onnx_relusv.errors import ReluSvError, UsageError
+from onnx_relusv.interrupts import Terminated, termination_raised
+from onnx_relusv.publishing import written_files
+from onnx_relusv.report.formatting import printable
 
-_INTERRUPTED = 130
+_UNEXPECTED = 1
+# Added to a signal's number, as shells do.
+_SIGNALLED = 128
+# There is no room: on the disk, by a quota, or by a limit on the length of files.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Commands(click.Group):
@@ -26,28 +38,81 @@ class Commands(click.Group):
         """Runs a command; ends the process with the documented exit code.
 
         0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be reached;
-        5 the result failed validation; 6 a limit of a comparison is exceeded; 130 interrupted;
-        1 anything else.
+        5 the result failed validation; 6 a limit of compare is exceeded; 130 interrupted, 143
+        terminated; 1 anything else.
+
+        SIGTERM and SIGHUP are heard as SIGINT is. What cannot be printed does not undo what was
+        written: then the exit code is 0 and a note on standard error says so. Where nothing was
+        written, a standard output that is full is an output that cannot be written (2), and one
+        that nobody reads any more is none.
         """
+        with standard_streams() as streams, written_files() as written:
+            with termination_raised():
+                exit_code = self._ended(written, *args, **extra)
+            exit_code = _after_printing(streams, exit_code, written)
+        sys.exit(exit_code)
+
+    def _ended(self, written: Sequence[Path], *args: Any, **extra: Any) -> int:
+        """Runs a command, says what went wrong, and returns the exit code."""
         try:
             super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
         except click.exceptions.Exit as leaving:
-            sys.exit(leaving.exit_code)
+            return leaving.exit_code
         except click.ClickException as error:
             error.show()
-            sys.exit(error.exit_code)
+            return error.exit_code
         except ReluSvError as error:
-            _fail(str(error), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            _fail("interrupted; nothing was written.", _INTERRUPTED)
+            return _failed(str(error), error.exit_code)
+        except (click.Abort, KeyboardInterrupt) as error:
+            cause = error.__cause__ if isinstance(error, click.Abort) else error
+            number = cause.number if isinstance(cause, Terminated) else signal.SIGINT
+            return _failed(f"interrupted; {_outcome(written)}.", _SIGNALLED + number)
         except MemoryError:
-            _fail("not enough memory; nothing was written.", 1)
+            return _failed(f"not enough memory; {_outcome(written)}.", _UNEXPECTED)
         except Exception as error:  # a defect of ours: say so without a page of traceback
-            kind = type(error).__name__
-            _fail(f"unexpected {kind}: {error}. Nothing was written; please report it.", 1)
-        sys.exit(0)
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                where = "" if error.filename is None else f" for {error.filename}"
+                return _failed(
+                    f"there is no room{where} ({error.strerror}); {_outcome(written)}. Make room, "
+                    "or let TMPDIR name another folder.",
+                    UsageError.exit_code,
+                )
+            kind, outcome = type(error).__name__, _outcome(written)
+            return _failed(
+                f"unexpected {kind}: {error}. {outcome[0].upper()}{outcome[1:]}; please report it.",
+                _UNEXPECTED,
+            )
+        return 0
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
-    sys.exit(exit_code)
+def _outcome(written: Sequence[Path]) -> str:
+    """What a run has written, whatever happened then."""
+    if not written:
+        return "nothing was written"
+    return f"{_named(written)} had been written before, checked and whole"
+
+
+def _named(written: Sequence[Path]) -> str:
+    return " and ".join(printable(str(path)) for path in written)
+
+
+def _after_printing(streams: Streams, exit_code: int, written: Sequence[Path]) -> int:
+    """Says what could not be printed; the exit code that is true then."""
+    streams.flush()
+    failure = streams.failure
+    if failure is None:
+        return exit_code
+    closed = isinstance(failure, BrokenPipeError)
+    what = "was closed by its reader" if closed else f"cannot be written ({failure.strerror})"
+    if exit_code == 0 and not written and not closed:
+        return _failed(f"standard output {what}; nothing was written.", UsageError.exit_code)
+    kept = f" {_named(written)} is written." if written else ""
+    click.echo(f"note: standard output {what}; not everything was printed.{kept}", err=True)
+    return exit_code
+
+
+def _failed(message: str, exit_code: int) -> int:
+    # Names that are quoted may hold anything; a message's own lines stay.
+    shown = "\n".join(map(printable, message.split("\n")))
+    click.echo(f"error: {shown}", err=True)
+    return exit_code

@@ -80,7 +80,9 @@ cache_option = click.option(
     help="Keep what long work finds in this folder, and take what is there: a run that was "
     "interrupted goes on where it was.",
 )
-force_option = click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
+force_option = click.option(
+    "--force", is_flag=True, help="Overwrite outputs that exist, if they are regular files."
+)
 json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
 report_option = click.option("--report", type=FILE, help="Write report.json and report.html here.")
 metric_option = click.option(

@@ -18,7 +18,7 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
-from onnx_relusv.cli.terminal import command_line, show
+from onnx_relusv.cli.terminal import check_config, command_line, show
 from onnx_relusv.report.sweep_table import sweep_table
 from onnx_relusv.sweeping.methods import METHODS
 from onnx_relusv.sweeping.options import DEFAULT_METHODS, DEFAULT_SIZES
@@ -107,6 +107,7 @@ def sweep(
     and has the command that makes each file again. A size that a method cannot reach is named
     there with its reason.
     """
+    check_config(report=report)
     with progress_bars() as progress:
         found = pipeline.sweep(
             model,

@@ -2,14 +2,19 @@
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from onnx_relusv.cli.config import config_files
 from onnx_relusv.decisions import Plan
-from onnx_relusv.outputs import check_output, check_report_folder
+from onnx_relusv.errors import UsageError
+from onnx_relusv.graph.model import data_files
+from onnx_relusv.outputs import REPORT_FILES, check_outputs, same_place
+from onnx_relusv.publishing import leftover_places
 from onnx_relusv.report.formatting import printable
+from onnx_relusv.temporary_files import remove_leftovers
 
 PROGRAM = "onnx-relusv"
 
@@ -24,19 +29,47 @@ def existing(*paths: Path | None) -> list[Path]:
     return [path for path in paths if path is not None]
 
 
-def check_figures(
-    json_path: Path | None, report: Path | None, *, force: bool, inputs: Iterable[Path]
+def check_places(
+    files: Mapping[str, Path | None],
+    report: Path | None,
+    *,
+    models: Iterable[Path],
+    read: Iterable[Path],
+    cache: Path | None = None,
+    force: bool,
 ) -> None:
-    """Checks before any work that --json and --report can be written.
+    """Checks before any work that all outputs can be written and harm nothing.
+
+    Args:
+        files: By option, files that are written; None where there is none.
+        report: The folder of a report.
+        models: Models that are read; their external data is never overwritten either.
+        read: What else is read, but for --config, which is known here.
+        cache: The folder of the cache.
+        force: Whether regular files that are there may be replaced.
 
     Raises:
-        UsageError: One of them exists and is not to be overwritten, is an input, or cannot be
-            written.
+        UsageError: With what to do.
     """
-    if json_path is not None:
-        check_output(json_path, force=force, inputs=list(inputs))
-    if report is not None:
-        check_report_folder(report, force=force)
+    models = list(models)
+    data = [file for model in models for file in data_files(model)]
+    inputs = [*models, *data, *read, *config_files()]
+    check_outputs(files, report, force=force, inputs=inputs, cache=cache)
+    # What a run that was killed left there is in the way.
+    remove_leftovers(*leftover_places(*files.values(), report))
+
+
+def check_config(*written: Path | None, report: Path | None) -> None:
+    """Checks that no output is the file of --config; all else is checked by what is called.
+
+    Raises:
+        UsageError: One is.
+    """
+    names = () if report is None else REPORT_FILES
+    within = [report / name for name in names if report is not None]
+    for path in (*existing(*written), *within):
+        if any(same_place(path, config) for config in config_files()):
+            raise UsageError(f"{path}: the output is the --config too; choose another name.")
 
 
 def damage_words(plan: Plan) -> list[str]:

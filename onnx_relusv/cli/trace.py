@@ -18,10 +18,8 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
-from onnx_relusv.cli.terminal import check_figures, command_line, existing, show
-from onnx_relusv.report.data import write_json
+from onnx_relusv.cli.terminal import check_places, command_line, existing, show
 from onnx_relusv.report.folder import write_trace
-from onnx_relusv.report.trace_data import trace_data
 from onnx_relusv.report.trace_table import trace_table
 
 
@@ -65,7 +63,7 @@ def trace(
     Of each: active units, mean width, largest ReLU singular value, and the distance to the nearest
     point at which a unit switches. With labels, how well each of them tells wrong answers.
     """
-    check_figures(json_path, report, force=force, inputs=existing(model, samples))
+    check_places({"--json": json_path}, report, models=[model], read=existing(samples), force=force)
     with progress_bars() as progress:
         found = pipeline.trace(
             model,
@@ -75,8 +73,5 @@ def trace(
             command=command_line(),
             progress=progress,
         )
-    if report is not None:
-        write_trace(found, report)
-    if json_path is not None:
-        write_json(trace_data(found), json_path)
+    write_trace(found, report, json_path, force=force)
     show(trace_table(found))

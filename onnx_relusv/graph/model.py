@@ -155,6 +155,18 @@ def node_tensors(node: onnx.NodeProto) -> Iterator[TensorProto]:
         yield from all_tensors(body)
 
 
+def data_files(path: Path) -> tuple[Path, ...]:
+    """The files of a model's external data, as far as that is to be told before it is read."""
+    try:
+        if not path.is_file():
+            return ()
+        proto = _parse(path)
+        names = {external_location(tensor).file for tensor in external_tensors(proto)}
+    except (InputError, KeyError, ValueError, OSError):  # what is wrong is said where it is read
+        return ()
+    return tuple(path.parent / name for name in sorted(names - {path.name}) if "\0" not in name)
+
+
 def read_model(path: Path) -> Model:
     """Reads a model.
 

@@ -1,23 +1,19 @@
 """Writes a model file with its external data so that a reader sees the old one or the new one.
 
-Everything is first written into a folder of a unique name beside the target. Once it has been
-checked there, the external data is renamed first, under a name that contains its hash, and the
-model last; so the old model keeps its data until the new one is in place.
+Everything is first written into a hidden folder beside the target. Once it has been checked there,
+the external data is renamed first, under a name that contains its hash, and the model last; so the
+old model keeps its data until the new one is in place.
 """
 
+import glob
 import hashlib
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from onnx import ModelProto, TensorProto
 
-from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.errors import InputError
 from onnx_relusv.graph.model import (
     Model,
     all_tensors,
@@ -26,6 +22,8 @@ from onnx_relusv.graph.model import (
     read_model,
 )
 from onnx_relusv.graph.protos import copy_fields
+from onnx_relusv.interrupts import uninterrupted
+from onnx_relusv.publishing import Publication, is_equal, not_written
 
 # Initializers below this stay in the model file, where runtimes can read shapes from them.
 _SMALLEST_EXTERNAL = 1024
@@ -33,26 +31,6 @@ _SMALLEST_EXTERNAL = 1024
 _PAGE = 4096
 _CACHE_LINE = 64
 _CHUNK = 1 << 20
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A folder beside the target in which its files are prepared; gone afterwards.
-
-    Raises:
-        UsageError: No folder can be made there.
-    """
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise UsageError(
-            f"{target}: nothing can be written there ({error.strerror}). "
-            "Choose another output or make its folder writable."
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_staged(proto: ModelProto, source: Model, folder: Path, name: str) -> Path:
@@ -75,36 +53,33 @@ def write_staged(proto: ModelProto, source: Model, folder: Path, name: str) -> P
             proto = _write_external(proto, source, folder, name)
         path.write_bytes(proto.SerializeToString())
     except OSError as error:
-        raise _not_written(folder.parent / name, error) from error
+        raise not_written(folder.parent / name, error) from error
     return path
 
 
-def _not_written(target: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"{target}: cannot be written ({error.strerror}). Make room, or choose another output."
-    )
+def publish(staged_model: Path, target: Path, publication: Publication) -> None:
+    """Puts a staged model and its data in their places, the model last, and all else before.
 
-
-def publish(staged_model: Path, target: Path) -> None:
-    """Renames a staged model and its data to their place, the model last.
+    Args:
+        staged_model: Alone with its data in a folder.
+        target: Its place.
+        publication: What else is published with it, and whether files may be replaced.
 
     Raises:
-        UsageError: The target cannot be replaced; it stays as it was.
+        UsageError: Something may not be replaced, or cannot be; all stays as it was.
     """
-    old_data = _own_data(target)
-    moved: set[Path] = set()
-    try:
-        for file in staged_model.parent.iterdir():
-            if file != staged_model:
-                os.replace(file, target.parent / file.name)
-                moved.add(target.parent / file.name)
-        os.replace(staged_model, target)
-    except OSError as error:
-        for file in moved - old_data:
+    old_data, own = _own_data(target), set[Path]()
+    for file in sorted(staged_model.parent.glob(f"{glob.escape(target.name)}.*.data")):
+        place = target.parent / file.name
+        own.add(place)
+        # The name tells the content: left behind by a model that is gone, or the old model's.
+        if not is_equal(place, file):
+            publication.add(file, place)
+    publication.add(staged_model, target)
+    with uninterrupted():
+        publication.commit()
+        for file in old_data - own:
             file.unlink(missing_ok=True)
-        raise _not_written(target, error) from error
-    for file in old_data - moved:
-        file.unlink(missing_ok=True)
 
 
 def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -> ModelProto:

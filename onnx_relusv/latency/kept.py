@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from onnx_relusv.cache import Fields
+from onnx_relusv.entries.groups import seconds_of
 from onnx_relusv.latency.timings import TimingKey
 from onnx_relusv.opened import Opened
 from onnx_relusv.parallel import available_cores
@@ -28,9 +29,9 @@ class KeptTimings(UserDict[TimingKey, float]):
 
     def __missing__(self, key: TimingKey) -> float:
         arrays = self._opened.cache.get(_KIND, self._fields(key))
-        if arrays is None:
+        seconds = None if arrays is None else seconds_of(arrays)
+        if seconds is None:
             raise KeyError(key)
-        seconds = float(arrays["seconds"])
         self.data[key] = seconds
         return seconds
 

@@ -4,7 +4,7 @@ from onnx_relusv.arguments import StrPath, as_optional_path, as_path, as_record,
 from onnx_relusv.comparison_limits import ComparisonLimits, check_limits_tell
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
-from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.model import Model, data_files, read_model
 from onnx_relusv.graph.value_lengths import declared_shape, value_lengths
 from onnx_relusv.metric import Metric
 from onnx_relusv.opened import (
@@ -15,6 +15,7 @@ from onnx_relusv.opened import (
 )
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.progress import Progress, Silent
+from onnx_relusv.publishing import leftover_places
 from onnx_relusv.repeatability import check_repeatable
 from onnx_relusv.results import Comparison
 from onnx_relusv.runtime.session import Session, choose_provider
@@ -26,6 +27,7 @@ from onnx_relusv.sweeping.methods import ways
 from onnx_relusv.sweeping.options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
 from onnx_relusv.sweeping.running import Sweeping
 from onnx_relusv.sweeps import Sweep
+from onnx_relusv.temporary_files import remove_leftovers
 
 
 def compare(
@@ -139,8 +141,13 @@ def sweep(
         measuring=measuring,
     )
     check_sweep_folder(
-        report, keep=keep, force=force, inputs=[model, samples, *([] if test is None else [test])]
+        report,
+        keep=keep,
+        force=force,
+        inputs=[model, *data_files(model), samples, *([] if test is None else [test])],
+        cache=measuring.cache,
     )
+    remove_leftovers(*leftover_places(report))
     opened = open_model(model, samples, measuring)
     check_repeatable(opened)
     planning = selected(opened, PlanOptions(include=include, exclude=exclude))
@@ -154,7 +161,7 @@ def sweep(
         kept = report / MODELS if report is not None and keep else None
         found = Sweeping(asked, judged, ready, models, kept, command).run(progress)
         if report is not None:
-            publish(found, report, models, place)
+            publish(found, report, models, place, force=force)
     return found
 
 

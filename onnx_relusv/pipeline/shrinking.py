@@ -17,6 +17,7 @@ from onnx_relusv.damage_measure import check_measures
 from onnx_relusv.decisions import Plan
 from onnx_relusv.drop_limit import drop_limit
 from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.graph.model import data_files
 from onnx_relusv.held_out_metric import metric_change
 from onnx_relusv.opened import (
     BlockMoments,
@@ -25,11 +26,12 @@ from onnx_relusv.opened import (
     selected,
 )
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
-from onnx_relusv.outputs import check_output, check_report_folder
+from onnx_relusv.outputs import Targets, check_outputs
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.planning import by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.pruning.planning import pruning_offer, searched, with_channels
+from onnx_relusv.publishing import leftover_places
 from onnx_relusv.repeatability import check_repeatable
 from onnx_relusv.results import Compression
 from onnx_relusv.rewriting import fit_plan
@@ -38,6 +40,7 @@ from onnx_relusv.sample_warnings import sample_warnings
 from onnx_relusv.search import search
 from onnx_relusv.settings import settings_of
 from onnx_relusv.synthetic_samples import samples_where_units_go
+from onnx_relusv.temporary_files import remove_leftovers
 
 
 def plan(
@@ -118,7 +121,8 @@ def apply(
     cache, progress = as_optional_path("cache", cache), progress or Silent()
     if not isinstance(plan, Plan):
         plan = as_path("plan", plan)
-    _check_outputs(output, report, force, [model, *_paths(samples, plan)])
+    targets = Targets(output, report, force)
+    _check_targets(targets, model, _paths(samples, plan), cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
     seed = decided.seed if seed is None else seed
     max_samples = decided.max_samples if max_samples is None else max_samples
@@ -149,7 +153,7 @@ def apply(
                 *sample_warnings(opened, moments, progress),
             )
             job = Job(opened, measured, command, warnings)
-            return carry_out(job, fitted, output, report, progress)
+            return carry_out(job, fitted, targets, progress)
 
 
 def compress(
@@ -182,7 +186,8 @@ def compress(
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     asked, budgets, metric = settings_of(planning), planning.budgets, planning.metric
     read = _paths(samples, None if metric is None else metric.path)
-    _check_outputs(output, report, force, [model, *read])
+    targets = Targets(output, report, force)
+    _check_targets(targets, model, read, measuring.cache)
     opened = open_model(model, samples, measuring, metric)
     check_repeatable(opened)
     planning = selected(opened, planning)
@@ -199,7 +204,7 @@ def compress(
                 planner = _planner(opened, measured, moments, planning, progress)
                 tries = search(opened, planner, moments, budgets, limit, progress)
                 fitted, found = certified(opened, tries, limit, progress)
-                return carry_out(job.within(found), fitted, output, report, progress)
+                return carry_out(job.within(found), fitted, targets, progress)
             job = replace(job, warnings=(*blind_warnings(opened, measured.rows), *told))
             if by_damage(opened, planning):
                 offer = _planner(opened, measured, moments, planning, progress)
@@ -209,7 +214,7 @@ def compress(
                 decided = _decided(opened, measured, moments, planning, progress)
                 fitted = fit_plan(opened, decided, moments, progress)
             job = replace(job, metric=metric_change(opened, fitted))
-            return carry_out(job, fitted, output, report, progress)
+            return carry_out(job, fitted, targets, progress)
 
 
 @contextmanager
@@ -250,10 +255,18 @@ def _planner(
     return pruning_offer(opened, measured, moments, planning, progress)
 
 
-def _check_outputs(output: Path, report: Path | None, force: bool, inputs: list[Path]) -> None:
-    check_output(output, force=force, inputs=inputs)
-    if report is not None:
-        check_report_folder(report, force=force)
+def _check_targets(targets: Targets, model: Path, read: list[Path], cache: Path | None) -> None:
+    data = data_files(model)
+    check_outputs(
+        {"--output": targets.model},
+        targets.report,
+        force=targets.force,
+        inputs=[model, *data, *read],
+        cache=cache,
+        with_data=bool(data),
+    )
+    # What a run that was killed left there is in the way, and may be large.
+    remove_leftovers(*leftover_places(targets.model, targets.report))
 
 
 def _paths(*values: object) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from onnx_relusv.cache import NO_CACHE, Fields
 from onnx_relusv.damage_measure import DamageMeasure
 from onnx_relusv.decisions import GroupCurve
-from onnx_relusv.entries.groups import group_curve_arrays, group_curve_of
+from onnx_relusv.entries.groups import group_curve_arrays, group_curve_of, is_order
 from onnx_relusv.opened import Opened
 from onnx_relusv.pruning.elimination import Elimination
 
@@ -23,10 +23,12 @@ class KeptOrders:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
 
-    def get(self, group: str, dead: Iterable[int], first: Iterable[int]) -> Elimination | None:
+    def get(
+        self, group: str, units: int, dead: Iterable[int], first: Iterable[int]
+    ) -> Elimination | None:
         """What was found before for a group of which some units are dead, and some go first."""
         arrays = self._opened.cache.get(_ORDER, self._fields(group, dead, first))
-        if arrays is None:
+        if arrays is None or not is_order(arrays, units):
             return None
         return Elimination(order=arrays["order"], levels=arrays["levels"])
 

@@ -94,7 +94,7 @@ def _order(
     spare = np.setdiff1d(np.flatnonzero(equal != np.arange(len(equal))), dead)
     still = np.setdiff1d(still_units(readings, len(equal)), [*dead, *spare])
     first = [*dead.tolist(), *spare.tolist(), *still.tolist()][: len(equal) - 1]
-    found = kept.get(group.key, dead, first)
+    found = kept.get(group.key, len(group.units), dead, first)
     if found is None:
         found = eliminate(readings, len(group.units), first)
         kept.put(group.key, dead, first, found)

@@ -98,14 +98,19 @@ def comparison_data(comparison: Comparison) -> Data:
     }
 
 
-def write_json(data: Data, path: Path) -> None:
+def write_json(data: Data, path: Path, *, force: bool) -> None:
     """Writes data as strict JSON; an existing file stays untouched unless all of it is written.
 
+    Args:
+        data: What is written.
+        path: Its place.
+        force: Whether a regular file that is there may be replaced.
+
     Raises:
-        UsageError: The file cannot be written there.
+        UsageError: The file cannot be written there, or may not be replaced.
         ValueError: The data holds a number that JSON does not have.
     """
-    write_text(json_text(data) + "\n", path)
+    write_text(json_text(data) + "\n", path, force=force)
 
 
 def _number(value: float | None) -> float | None:

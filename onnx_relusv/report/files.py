@@ -1,33 +1,44 @@
 """Writes a text file so that a reader sees the old one or the new one, never half of one."""
 
-import os
-import uuid
 from pathlib import Path
 
-from onnx_relusv.errors import UsageError
+from onnx_relusv.publishing import Publication, not_written, staged
 
 
-def write_text(text: str, path: Path) -> None:
-    """Writes a UTF-8 file under a unique name beside the target, then renames it.
+def write_text(text: str, path: Path, *, force: bool) -> None:
+    """Writes a UTF-8 file in a hidden folder beside its place, then puts it there.
+
+    Args:
+        text: Its content.
+        path: Its place.
+        force: Whether a regular file that is there may be replaced.
 
     Raises:
-        UsageError: The file cannot be written there.
+        UsageError: The file cannot be written there, or something is there that may not be
+            replaced.
     """
-    # Paths that are not UTF-8 reach us with lone surrogates; as \udcxx they remain readable, and
+    with staged(path) as folder:
+        made = folder / "text"
+        make_text(text, made, path)
+        publication = Publication(force=force)
+        publication.add(made, path)
+        publication.commit()
+
+
+def make_text(text: str, made: Path, target: Path) -> None:
+    """Writes a UTF-8 file where nobody sees it yet.
+
+    Args:
+        text: Its content.
+        made: Where it is made.
+        target: Its place later on, which an error names.
+
+    Raises:
+        UsageError: There is no room for it.
+    """
+    # Paths that are not UTF-8 reach us with lone surrogates; as \\udcxx they remain readable, and
     # in JSON that is their proper escape.
-    content = text.encode("utf-8", "backslashreplace")
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        try:
-            # "x" rather than a tempfile: the file is to have the permissions the user's umask
-            # gives, not those of a secret.
-            with temporary.open("xb") as stream:
-                stream.write(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        made.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror}). "
-            "Choose another output or make its folder writable."
-        ) from error
+        raise not_written(target, error) from error

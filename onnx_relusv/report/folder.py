@@ -4,17 +4,20 @@ Pages are imported where one is made: matplotlib takes a third of a second to lo
 draw nothing.
 """
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from onnx_relusv.errors import UsageError
+from onnx_relusv.json_text import json_text
+from onnx_relusv.outputs import REPORT_FILES
+from onnx_relusv.publishing import Publication, not_written, staged
 from onnx_relusv.report.data import (
     Data,
     comparison_data,
     compression_data,
     inspection_data,
-    write_json,
 )
-from onnx_relusv.report.files import write_text
+from onnx_relusv.report.files import make_text
 from onnx_relusv.report.sweep_data import sweep_data
 from onnx_relusv.report.trace_data import trace_data
 from onnx_relusv.results import Comparison, Compression, Inspection
@@ -22,65 +25,103 @@ from onnx_relusv.sweeps import Sweep
 from onnx_relusv.traces import Trace
 
 
-def write_inspection(inspection: Inspection, folder: Path) -> None:
-    """Writes the report of an inspection.
+def write_inspection(
+    inspection: Inspection, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes the report of an inspection and its figures, all or nothing.
+
+    Args:
+        inspection: What it is of.
+        folder: Place of the report; a folder that is there keeps all other files. None for none.
+        json_path: Place of the figures alone; None for none.
+        force: Whether files that are there may be replaced.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: Something cannot be written, or may not be replaced.
     """
-    from onnx_relusv.report.html import inspection_html
 
-    _write(inspection_data(inspection), inspection_html(inspection), folder)
+    def page() -> str:
+        from onnx_relusv.report.html import inspection_html
+
+        return inspection_html(inspection)
+
+    _write(inspection_data(inspection), page, folder, json_path, force=force)
 
 
-def write_compression(compression: Compression, folder: Path) -> None:
-    """Writes the report of a compression.
+def write_comparison(
+    comparison: Comparison, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes the report of a comparison; arguments and errors as of `write_inspection`."""
+
+    def page() -> str:
+        from onnx_relusv.report.html import comparison_html
+
+        return comparison_html(comparison)
+
+    _write(comparison_data(comparison), page, folder, json_path, force=force)
+
+
+def write_trace(
+    trace: Trace, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes the report of a trace; arguments and errors as of `write_inspection`."""
+
+    def page() -> str:
+        from onnx_relusv.report.trace_html import trace_html
+
+        return trace_html(trace)
+
+    _write(trace_data(trace), page, folder, json_path, force=force)
+
+
+def make_compression(compression: Compression, made: Path, folder: Path) -> None:
+    """Makes the report of a compression where nobody sees it yet, to be published with the model.
+
+    Args:
+        compression: What it is of.
+        made: A folder that is made for it.
+        folder: Its place later on, which an error names.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: There is no room for it.
     """
     from onnx_relusv.report.html import compression_html
 
-    _write(compression_data(compression), compression_html(compression), folder)
+    _make(compression_data(compression), compression_html(compression), made, folder)
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Writes the report of a comparison.
-
-    Raises:
-        UsageError: The folder cannot be written.
-    """
-    from onnx_relusv.report.html import comparison_html
-
-    _write(comparison_data(comparison), comparison_html(comparison), folder)
-
-
-def write_trace(trace: Trace, folder: Path) -> None:
-    """Writes the report of a trace.
-
-    Raises:
-        UsageError: The folder cannot be written.
-    """
-    from onnx_relusv.report.trace_html import trace_html
-
-    _write(trace_data(trace), trace_html(trace), folder)
-
-
-def write_sweep(sweep: Sweep, folder: Path) -> None:
-    """Writes the report of a sweep.
-
-    Raises:
-        UsageError: The folder cannot be written.
-    """
+def make_sweep(sweep: Sweep, made: Path, folder: Path) -> None:
+    """Makes the report of a sweep; arguments and errors as of `make_compression`."""
     from onnx_relusv.report.sweep_html import sweep_html
 
-    _write(sweep_data(sweep), sweep_html(sweep), folder)
+    _make(sweep_data(sweep), sweep_html(sweep), made, folder)
 
 
-def _write(data: Data, page: str, folder: Path) -> None:
+def _write(
+    data: Data,
+    page: Callable[[], str],
+    folder: Path | None,
+    json_path: Path | None,
+    *,
+    force: bool,
+) -> None:
+    publication = Publication(force=force)
+    with ExitStack() as stack:
+        if folder is not None:
+            made = stack.enter_context(staged(folder)) / "report"
+            _make(data, page(), made, folder)
+            publication.add(made, folder)
+        if json_path is not None:
+            made = stack.enter_context(staged(json_path)) / "figures"
+            make_text(json_text(data) + "\n", made, json_path)
+            publication.add(made, json_path)
+        publication.commit()
+
+
+def _make(data: Data, page: str, made: Path, folder: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        made.mkdir()
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be made ({error.strerror}).") from error
-    write_json(data, folder / "report.json")
-    write_text(page, folder / "report.html")
+        raise not_written(folder, error) from error
+    for name, text in zip(REPORT_FILES, (json_text(data) + "\n", page), strict=True):
+        make_text(text, made / name, folder / name)

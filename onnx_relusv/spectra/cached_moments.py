@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 
 from onnx_relusv.cache import Cache, Fields
-from onnx_relusv.entries.moments import moments_arrays, moments_of
+from onnx_relusv.entries.moments import are_sound, moments_arrays, moments_of
 from onnx_relusv.errors import UsageError
 from onnx_relusv.records import Moments
 from onnx_relusv.spectra.moments_key import MomentsKey
@@ -24,7 +24,12 @@ class CachedMoments(Mapping[MomentsKey, Moments]):
     def __init__(self, cache: Cache, shared: Fields, wanted: Iterable[MomentsKey]) -> None:
         self._cache = cache
         self._shared = shared
-        self._known = {key: None for key in wanted if self._found(key) is not None}
+        # Their numbers are looked at once; the cache sees to it that they stay.
+        self._known = {
+            key: None
+            for key in wanted
+            if (found := self._found(key)) is not None and are_sound(found)
+        }
 
     def put(self, key: MomentsKey, moments: Moments) -> None:
         """Stores moments.
@@ -55,7 +60,7 @@ class CachedMoments(Mapping[MomentsKey, Moments]):
 
     def _found(self, key: MomentsKey) -> Moments | None:
         arrays = self._cache.mapped(_KIND, self._fields(key))
-        return None if arrays is None else moments_of(arrays)
+        return None if arrays is None else moments_of(arrays, key.groups, key.columns)
 
     def _fields(self, key: MomentsKey) -> Fields:
         return {**self._shared, "moments": asdict(key)}

@@ -5,23 +5,28 @@ All of it is made in a hidden folder, which is gone afterwards, and renamed into
 
 import fnmatch
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from onnx_relusv.errors import UsageError
-from onnx_relusv.graph.writing import staged
-from onnx_relusv.outputs import check_report_folder
-from onnx_relusv.report.folder import write_sweep
+from onnx_relusv.outputs import check_outputs
+from onnx_relusv.publishing import Publication, staged
+from onnx_relusv.report.folder import make_sweep
 from onnx_relusv.sweeps import Sweep
+from onnx_relusv.temporary_files import temporary_folder
 
 MODELS = "models"
 _OWN_FILES = ("*.onnx", "*.onnx.????????.data")
 
 
 def check_sweep_folder(
-    report: Path | None, *, keep: bool, force: bool, inputs: Iterable[Path]
+    report: Path | None,
+    *,
+    keep: bool,
+    force: bool,
+    inputs: Iterable[Path],
+    cache: Path | None = None,
 ) -> None:
     """Checks before any work that the report, and the models, can be written.
 
@@ -30,17 +35,19 @@ def check_sweep_folder(
         keep: Whether models are kept in it.
         force: Whether existing ones may be replaced.
         inputs: Files that are read, which are never replaced.
+        cache: The folder of the cache.
 
     Raises:
         UsageError: With what to do.
     """
+    inputs = list(inputs)
     if report is None:
         if keep:
             raise UsageError("--keep puts the models into the folder of --report; give one.")
         return
-    check_report_folder(report, force=force)
+    check_outputs({}, report, force=force, inputs=inputs, cache=cache)
     models = report / MODELS
-    if not keep or not models.exists():
+    if not keep or not os.path.lexists(models):
         return
     if not force:
         raise UsageError(
@@ -48,7 +55,12 @@ def check_sweep_folder(
         )
     if any(models.resolve() in path.resolve().parents for path in inputs):
         raise UsageError(f"{models}: an input is in there; choose another folder for the report.")
-    if not models.is_dir() or any(not _is_own(path) for path in models.iterdir()):
+    _check_own(models)
+
+
+def _check_own(models: Path) -> None:
+    """Checks that a folder that is to be replaced holds models alone."""
+    if models.is_symlink() or not models.is_dir() or not all(map(_is_own, models.iterdir())):
         raise UsageError(
             f"{models}: holds more than models, and is not replaced; choose another folder."
         )
@@ -65,40 +77,32 @@ def workplace(report: Path | None) -> Iterator[Path]:
     Raises:
         UsageError: No folder can be made there.
     """
-    if report is None:
-        with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-            yield Path(folder)
-        return
-    # A folder that exists may be on another disk than what it is in.
-    with staged(report / MODELS if report.is_dir() else report) as place:
+    # In the report's folder where that is there, as may be the models' place.
+    with temporary_folder() if report is None else staged(report) as place:
         yield place
 
 
-def publish(found: Sweep, report: Path, models: Path, place: Path) -> None:
-    """Puts models and report where they belong, the report last.
+def publish(found: Sweep, report: Path, models: Path, place: Path, *, force: bool) -> None:
+    """Puts models and report where they belong, all or none.
 
     Args:
         found: The sweep.
         report: The folder.
         models: Where the models are that are kept.
         place: The folder in which all was made.
+        force: Whether those of an earlier sweep may be replaced.
 
     Raises:
-        UsageError: Something cannot be written; what was there before is still there.
+        UsageError: Something cannot be written, or may not be replaced; what was there before is
+            still there.
     """
-    fresh, target, replaced = place / "report", report / MODELS, place / "replaced"
-    write_sweep(found, fresh)
-    try:
-        report.mkdir(exist_ok=True)
-        if found.kept:
-            if target.exists():
-                os.replace(target, replaced)
-            os.replace(models, target)
-        for file in sorted(fresh.iterdir()):
-            os.replace(file, report / file.name)
-    except OSError as error:
-        if found.kept and not models.exists():
-            os.replace(target, models)
-        if replaced.exists():
-            os.replace(replaced, target)
-        raise UsageError(f"{report}: cannot be written ({error.strerror}).") from error
+    fresh = place / "report"
+    make_sweep(found, fresh, report)
+    if found.kept:
+        target = report / MODELS
+        if force and os.path.lexists(target):
+            _check_own(target)
+        os.rename(models, fresh / MODELS)
+    publication = Publication(force=force)
+    publication.add(fresh, report)
+    publication.commit()

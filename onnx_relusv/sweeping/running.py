@@ -4,7 +4,6 @@ What plans rest on is measured once. Each point is fitted, rewritten and validat
 `compress` is; a size that cannot be reached is passed over, and a file that fails is reported.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from onnx_relusv.errors import BudgetError, ValidationError
 from onnx_relusv.graph.model import Model
 from onnx_relusv.opened import facts_of, provenance
 from onnx_relusv.progress import Progress
+from onnx_relusv.publishing import Publication
 from onnx_relusv.results import ModelFacts, Verdict
 from onnx_relusv.rewriting import write_fitted
 from onnx_relusv.sweeping.judging import Judging
@@ -22,6 +22,7 @@ from onnx_relusv.sweeping.knee import knee
 from onnx_relusv.sweeping.methods import METHODS, Way
 from onnx_relusv.sweeping.options import SweepOptions
 from onnx_relusv.sweeps import MissedPoint, Sweep, SweepPoint
+from onnx_relusv.temporary_files import folder_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +89,11 @@ class Sweeping:
         fitted = way.fitted(size, progress)
         facts: list[ModelFacts] = []
 
-        def before_publishing(written: Model, verdict: Verdict) -> None:
+        def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
             facts.append(facts_of(written, opened.provider, opened.example, opened.options.seed))
 
         with self._place() as place:
-            file = Path(place) / name
+            file = place / name
             write_fitted(way.ground.opened, fitted, file, progress, before_publishing)
             evaluation, drop = self.judging.judge(file, progress)
         before, (after,) = opened.facts, facts
@@ -109,10 +110,10 @@ class Sweeping:
             command=self.asked.command(method, size),
         )
 
-    def _place(self) -> AbstractContextManager[Path | str]:
+    def _place(self) -> AbstractContextManager[Path]:
         """Where a file is made; it is gone at once unless files are kept."""
         if self.kept is None:
-            return tempfile.TemporaryDirectory(dir=self.folder)
+            return folder_in(self.folder)
         return nullcontext(self.folder)
 
 

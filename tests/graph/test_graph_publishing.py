@@ -8,7 +8,8 @@ from graphs import gap, run, saved
 
 from onnx_relusv.errors import UsageError
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.graph.writing import publish, staged, write_staged
+from onnx_relusv.graph.writing import publish, write_staged
+from onnx_relusv.publishing import Publication, staged
 
 
 def test_data_gets_its_name_before_the_model(tmp_path: Path) -> None:
@@ -18,7 +19,7 @@ def test_data_gets_its_name_before_the_model(tmp_path: Path) -> None:
     name = published(model, tmp_path / "first" / "out.onnx")
     target.write_bytes(b"somebody's own")
     (tmp_path / "second" / str(name)).mkdir()
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="is a folder, which is never replaced"):
         published(model, target)
     assert target.read_bytes() == b"somebody's own"
     assert sorted(file.name for file in target.parent.iterdir()) == sorted([str(name), "out.onnx"])
@@ -64,7 +65,7 @@ def test_a_failure_leaves_the_old_file_its_data(tmp_path: Path) -> None:
         path = write_staged(model.proto, model, folder, "out.onnx")
         path.unlink()
         with pytest.raises(UsageError, match="cannot be written"):
-            publish(path, target)
+            publish(path, target, Publication(force=True))
     assert contents(tmp_path) == before
 
 
@@ -97,7 +98,7 @@ def test_a_target_that_cannot_be_replaced(tmp_path: Path) -> None:
     model = external(tmp_path)
     before = contents(tmp_path)
     (tmp_path / "out.onnx").mkdir()
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="is a folder, which is never replaced"):
         published(model, tmp_path / "out.onnx")
     assert contents(tmp_path) == before
 

@@ -13,7 +13,8 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.graph.model import Model, all_tensors, external_tensors, read_model
 from onnx_relusv.graph.surgery import rewrite
-from onnx_relusv.graph.writing import publish, staged, write_staged
+from onnx_relusv.graph.writing import publish, write_staged
+from onnx_relusv.publishing import Publication, staged
 from onnx_relusv.runtime.session import CPU, Session
 
 
@@ -32,9 +33,9 @@ def test_inline_models_are_written_as_they_are(tmp_path: Path) -> None:
     with staged(tmp_path / "out.onnx") as folder:
         assert folder.parent == tmp_path
         path = write_staged(changed, model, folder, "out.onnx")
-        assert [file.name for file in folder.iterdir()] == ["out.onnx"]
+        assert [file.name for file in folder.glob("[!.]*")] == ["out.onnx"]
         assert path.read_bytes() == changed.SerializeToString()
-        publish(path, tmp_path / "out.onnx")
+        publish(path, tmp_path / "out.onnx", Publication(force=True))
     assert not folder.exists()
     assert read_model(tmp_path / "out.onnx").proto == changed
 
@@ -45,7 +46,7 @@ def test_external_data_is_gathered_in_one_file(tmp_path: Path) -> None:
     with staged(tmp_path / "out.onnx") as folder:
         path = write_staged(rewritten(model, tmp_path), model, folder, "out.onnx")
         written = read_model(path)
-        (data,) = {file.name for file in folder.iterdir()} - {"out.onnx"}
+        (data,) = {file.name for file in folder.glob("[!.]*")} - {"out.onnx"}
         assert data.startswith("out.onnx.")
         for tensor in external_tensors(written.proto):
             entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -54,7 +55,7 @@ def test_external_data_is_gathered_in_one_file(tmp_path: Path) -> None:
             assert int(entries["length"]) == 4 * int(np.prod(tensor.dims))
         # Onnxruntime finds everything by the file's own path; float32 sums of 50 products.
         assert gap(Session(path, CPU).run(VECTORS)["y"], exact) < 1e-5
-        publish(path, tmp_path / "out.onnx")
+        publish(path, tmp_path / "out.onnx", Publication(force=True))
     assert gap(Session(tmp_path / "out.onnx", CPU).run(VECTORS)["y"], exact) < 1e-5
     assert (tmp_path / data).is_file()
     onnx.checker.check_model(str(tmp_path / "out.onnx"), full_check=True)

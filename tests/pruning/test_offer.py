@@ -17,13 +17,14 @@ from onnx_relusv.blind import planning_moments
 from onnx_relusv.decisions import Budgets, Plan
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.graph.writing import staged, write_staged
+from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.opened import BlockMoments, Opened, facts_of
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.progress import Silent
 from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.planning import pruning_offer
 from onnx_relusv.pruning.rounding import Rounding, ladder
+from onnx_relusv.publishing import staged
 from onnx_relusv.rewriting import fit_plan, rewritten
 from onnx_relusv.rows import measure_blocks
 

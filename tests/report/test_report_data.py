@@ -107,7 +107,7 @@ def test_shares_are_after_over_before(compression: Compression) -> None:
 def test_json_is_written_the_same_every_time(compression: Compression, tmp_path: Path) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path in paths:
-        write_json(compression_data(compression), path)
+        write_json(compression_data(compression), path, force=True)
     first, second = (path.read_bytes() for path in paths)
     assert first == second
     assert first.endswith(b"\n}\n")
@@ -119,7 +119,7 @@ def test_a_number_that_json_lacks_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json({"level": math.nan}, path)
+        write_json({"level": math.nan}, path, force=True)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -127,7 +127,7 @@ def test_a_number_that_json_lacks_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_path_that_is_not_utf_8_survives(inspection: Inspection, tmp_path: Path) -> None:
     odd = replace(inspection, model=replace(inspection.model, path=Path("caf\udce9.onnx")))
     path = tmp_path / "report.json"
-    write_json(inspection_data(odd), path)
+    write_json(inspection_data(odd), path, force=True)
     data = strict(path.read_text(encoding="utf-8"))
     assert isinstance(data, dict)
     assert data["model"]["path"] == "caf\udce9.onnx"

@@ -185,6 +185,6 @@ def test_a_page_is_the_same_every_time(compression: Compression) -> None:
 
 
 def test_a_page_is_written_whole(inspection: Inspection, tmp_path: Path) -> None:
-    write_inspection(inspection, tmp_path / "report")
+    write_inspection(inspection, tmp_path / "report", force=False)
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert page == inspection_html(inspection)

@@ -11,7 +11,7 @@ from rich.console import Console
 from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 
 from onnx_relusv.output_change import OutputChange
-from onnx_relusv.report.folder import write_sweep
+from onnx_relusv.report.folder import make_sweep
 from onnx_relusv.report.sweep_data import sweep_data
 from onnx_relusv.report.sweep_html import sweep_html
 from onnx_relusv.report.sweep_table import sweep_table
@@ -115,10 +115,11 @@ def test_the_figures_are_strict_json(tmp_path: Path) -> None:
         first.evaluation, outputs=(OutputChange(name="y", kind="values", relative=float("inf")),)
     )
     sweep = replace(sweep, points=(replace(first, evaluation=broken), *others))
-    write_sweep(sweep, tmp_path)
-    data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=int)
+    folder = tmp_path / "report"
+    make_sweep(sweep, folder, folder)
+    data = json.loads((folder / "report.json").read_text(encoding="utf-8"), parse_constant=int)
     assert data == sweep_data(sweep)
     assert data["schema"] == "onnx-relusv/sweep"
     assert [one["error"] for one in data["points"]][:2] == [None, 0.01]
     assert (data["points"][1]["drop"], data["knees"]) == (None, {"damage": 0.125, "level": None})
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == sweep_html(sweep)
+    assert (folder / "report.html").read_text(encoding="utf-8") == sweep_html(sweep)

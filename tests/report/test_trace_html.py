@@ -112,12 +112,12 @@ def test_a_page_is_the_same_every_time() -> None:
 def test_a_report_is_a_folder_with_both(tmp_path: Path) -> None:
     trace = trace_of(("conv1",))
     folder = tmp_path / "report"
-    write_trace(trace, folder)
+    write_trace(trace, folder, force=False)
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
     assert json.loads((folder / "report.json").read_text("utf-8")) == trace_data(trace)
     assert (folder / "report.html").read_text("utf-8") == trace_html(trace)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be made"):
-        write_trace(trace_of(("conv1",)), tmp_path / "nowhere" / "report")
+    with pytest.raises(UsageError, match="nothing can be written there"):
+        write_trace(trace_of(("conv1",)), tmp_path / "nowhere" / "report", force=False)
