@@ -202,6 +202,7 @@ class Plan:
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
         warnings: Sentences for the user on what the samples can tell.
+        edited: Sentences on what was edited in its file without any effect; not in the file.
     """
 
     model_sha256: str
@@ -224,6 +225,7 @@ class Plan:
     input_range: tuple[float, float] | None = None
     max_samples: int | None = None
     warnings: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,10 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
+from onnx_relusv.arguments import as_path
 from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.metric import Metric, what_went_wrong
+from onnx_relusv.input_files import check_readable
+from onnx_relusv.metric import Metric, apart, what_went_wrong
 
 # No module that somebody imports has such a name.
 _MODULE = "_onnx_relusv_metric"
@@ -29,11 +31,15 @@ def load_metric(text: str) -> Metric:
     file, colon, function = text.rpartition(":")
     if not colon or not file or not function.isidentifier():
         raise UsageError(f"--metric {text!r}: write FILE.py:function.")
-    path = Path(file)
+    path = as_path("--metric", file)
     name = f"{path.name}:{function}"
-    if not path.is_file():
-        raise InputError(f"--metric {name}: there is no file {path}. Check the path.")
-    found = getattr(_module(path, name), function, None)
+    check_readable(path, f"--metric {name}:", folder="Name the file in it.")
+    try:
+        found = getattr(_module(path, name), function, None)
+    except InputError:
+        raise
+    except Exception as error:  # a module may look its names up itself
+        raise InputError(f"--metric {name}: {what_went_wrong(error, path)}") from error
     if found is None:
         raise InputError(f"--metric {name}: {path} has no {function}. Define it there.")
     if not callable(found):
@@ -51,7 +57,9 @@ def _module(path: Path, name: str) -> ModuleType:
     # Dataclasses look their module up while it runs.
     sys.modules[_MODULE] = module
     try:
-        exec(loader.source_to_code(loader.get_data(str(path)), str(path)), module.__dict__)
+        code = loader.source_to_code(loader.get_data(str(path)), str(path))
+        with apart():
+            exec(code, module.__dict__)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # somebody else's code may raise anything, or exit

@@ -1,9 +1,10 @@
 """The plan as a JSON file: readable, editable, and bound to its model by a hash."""
 
+import copy
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,19 +20,24 @@ from onnx_relusv.decisions import (
     Plan,
 )
 from onnx_relusv.errors import InputError
+from onnx_relusv.input_files import check_readable
 from onnx_relusv.json_text import json_text
+from onnx_relusv.plan_marks import edited, marks
 from onnx_relusv.records import StatisticsSource
 
 SCHEMA = "onnx-relusv/plan"
 SCHEMA_VERSION = 3
 # The second has no groups of units, and all else is the same.
 _READABLE = (2, SCHEMA_VERSION)
+_LARGEST_FILE = 256 << 20
 
 
 def plan_text(plan: Plan) -> str:
     """The plan as JSON; `read_plan` gives the same plan back."""
-    data = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(plan)}
-    return json_text(data) + "\n"
+    data = asdict(plan)
+    del data["edited"]
+    whole = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **data, "marks": marks(data)}
+    return json_text(whole) + "\n"
 
 
 def read_plan(path: Path) -> Plan:
@@ -40,8 +46,12 @@ def read_plan(path: Path) -> Plan:
     Raises:
         InputError: It cannot be read, is no plan, or a field is missing, unknown or out of range.
     """
+    check_readable(path, folder="Give the plan's file in it.")
+    if path.stat().st_size > _LARGEST_FILE:
+        raise InputError(f"{path}: has {path.stat().st_size} bytes, which no plan has.")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, object_pairs_hook=_fields_once)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -61,6 +71,8 @@ def read_plan(path: Path) -> Plan:
         _PLAN_FIELDS,
         required=[name for name in _PLAN_FIELDS if name not in _ADDED_FIELDS],
     )
+    marked = data.pop("marks", [])
+    given = copy.deepcopy(data)
     budgets = data.pop("budgets")
     _check(f"{path}: budgets", budgets, _BUDGET_FIELDS)
     plan = Plan(
@@ -75,7 +87,17 @@ def read_plan(path: Path) -> Plan:
     )
     _check_once(path, "block", [choice.key for choice in plan.choices])
     _check_once(path, "group", [group.key for group in plan.groups])
-    return plan
+    # Other versions have other fields.
+    return replace(plan, edited=edited(given, marked if version == SCHEMA_VERSION else []))
+
+
+def _fields_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"an object has the field {name} twice")
+        found[name] = value
+    return found
 
 
 def _check_once(path: Path, what: str, keys: list[str]) -> None:
@@ -230,6 +252,7 @@ _PLAN_FIELDS = {
     "input_range": _Field(_is_range, "a list of two numbers, the lower one first", optional=True),
     "max_samples": _Field(_is_rank, "a whole number from 1 on", optional=True),
     "warnings": _TEXTS,
+    "marks": _TEXTS,
 }
 # What is for the reader alone may be missing, and what earlier files do not have.
 _ADDED_FIELDS = {
@@ -241,6 +264,7 @@ _ADDED_FIELDS = {
     "input_range",
     "max_samples",
     "warnings",
+    "marks",
 }
 _BUDGET_FIELDS = {
     "size": _BUDGET,

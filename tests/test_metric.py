@@ -1,6 +1,8 @@
 """Metrics from files: what is read and run, and how every failure is told."""
 
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +69,8 @@ def test_another_form_is_a_usage_error(text: str) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    refused(f"{tmp_path / 'none.py'}:f", "there is no file .*none.py")
-    refused(f"{tmp_path}:f", "there is no file")
+    refused(f"{tmp_path / 'none.py'}:f", "none.py: there is no such file")
+    refused(f"{tmp_path}:f", "this is a folder")
     path = metric_file(tmp_path)
     refused(f"{path}:precision", "own_metric.py has no precision")
     refused(f"{path}:number", "number in .* is int, not a function")
@@ -78,7 +80,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("x = 1\ny = 1 / 0\n", r"line 2 of .*own_metric\.py: ZeroDivisionError: division by zero"),
-        ("def f(:\n", "SyntaxError"),
+        ("x = 1\ndef f(:\n", r"line 2 of .*own_metric\.py: SyntaxError: invalid syntax"),
         ("import no_such_package\n", "line 1 of .*No module named 'no_such_package'"),
         ("import sys\nsys.exit(3)\n", "line 2 of .*SystemExit: 3"),
         ("\0", "SyntaxError"),
@@ -96,12 +98,13 @@ def test_a_function_that_fails(tmp_path: Path) -> None:
     assert text == (
         f"--metric own_metric.py:fails: line {line} of {path}: ValueError: no such thing"
     )
-    assert "it returned NoneType; let it return a float" in told(tmp_path, "says_nothing")
+    assert "it returned None; let it return a float" in told(tmp_path, "says_nothing")
     assert "it returned nan for 3 samples" in told(tmp_path, "not_a_number")
 
 
 @pytest.mark.parametrize(
-    "value", ["0.5", [0.5], np.array([0.5]), 1j, float("inf"), np.float32("nan")]
+    "value",
+    ["0.5", [0.5], np.array([0.5]), np.array(1j), 1j, 10**400, float("inf"), np.float32("nan")],
 )
 def test_what_is_no_finite_number(value: object) -> None:
     metric = Metric("own", lambda outputs, labels: value)  # type: ignore[arg-type, return-value]
@@ -109,7 +112,9 @@ def test_what_is_no_finite_number(value: object) -> None:
         metric.value(OUTPUTS, LABELS)
 
 
-@pytest.mark.parametrize("value", [1, True, 0.25, np.float32(0.25), np.int64(2), np.float64(-3)])
+@pytest.mark.parametrize(
+    "value", [1, True, 0.25, np.float32(0.25), np.int64(2), np.array(-3), np.bool_(True)]
+)
 def test_what_is_a_number(value: float) -> None:
     found = Metric("own", lambda outputs, labels: value).value(OUTPUTS, None)
     assert (found, type(found)) == (value, float)
@@ -131,3 +136,64 @@ def test_labels_cannot_be_changed() -> None:
         Metric("careless", careless).value(OUTPUTS, labels)
     assert np.array_equal(labels, LABELS)
     assert labels.flags.writeable
+
+
+def test_a_function_leaves_the_process_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Relative paths of outputs start from the working folder, and numpy's errors are ours."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = (
+        "import os, warnings\nimport numpy as np\n"
+        "def roam(*_):\n    os.chdir('..')\n    np.seterr(all='raise')\n"
+        "    warnings.simplefilter('error')\n    print('on the way')\n    return 1.0\n"
+        "def clear(outputs, labels):\n    outputs.clear()\n    return 1.0\n"
+        "roam()\n"
+    )
+    before, filters = np.geterr(), list(warnings.filters)
+    assert load_metric(f"{metric_file(tmp_path, text)}:roam").value(OUTPUTS, None) == 1
+    assert Path.cwd() == tmp_path / "here"
+    assert (np.geterr(), warnings.filters) == (before, filters)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "on the way\n" * 2)
+    outputs = list(OUTPUTS)
+    load_metric(f"{tmp_path / 'own_metric.py'}:clear").value(outputs, None)
+    assert len(outputs) == 1
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = metric_file(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load_metric(f"{path}:accuracy").value(OUTPUTS, LABELS) == pytest.approx(2 / 3)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    refused(f"{tmp_path / 'pipe.py'}:f", "this is a named pipe, not a file")
+
+
+def test_errors_of_several_lines_and_without_a_text(tmp_path: Path) -> None:
+    text = (
+        "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\n"
+        "def mute(*_):\n    raise Mute\n"
+        "def deep(*_):\n    return deep()\n"
+        "def loud(*_):\n    raise ValueError('one\\ntwo')\n"
+    )
+    path = metric_file(tmp_path, text)
+    for function, words in {
+        "mute": r"line 5 of .*: Mute$",
+        "deep": r"line 7 of .*: RecursionError: ",
+        "loud": r"line 9 of .*: ValueError: one two$",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            load_metric(f"{path}:{function}").value(OUTPUTS, None)
+
+
+def test_what_is_no_metric() -> None:
+    with pytest.raises(TypeError, match=r"^function is int"):
+        Metric("own", 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^name is None"):
+        Metric(None, max)  # type: ignore[arg-type]

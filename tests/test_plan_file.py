@@ -1,6 +1,9 @@
 """Plans as files: the same plan comes back, and whatever is wrong in one is named."""
 
 import json
+import os
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,10 +84,41 @@ def test_what_is_no_plan(tmp_path: Path, fields: dict[str, Any]) -> None:
     (tmp_path / "plan.json").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(InputError, match="not JSON"):
         read_plan(tmp_path / "plan.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_plan(tmp_path / "missing.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="this is a folder"):
         read_plan(tmp_path)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match="this is a named pipe"):
+        read_plan(tmp_path / "pipe.json")
+    refused(
+        tmp_path, '{"schema": "onnx-relusv/plan", "seed": 1, "seed": 2}', "has the field seed twice"
+    )
+
+
+@pytest.mark.parametrize(
+    ("edit", "where"),
+    [
+        (lambda fields: fields.update(level=0.5), "own fields: one of method, allocation, level"),
+        (lambda fields: fields.update(curves=[]), "own fields"),
+        (lambda fields: fields["budgets"].update(tolerance=0.5), "budgets: one of macs"),
+        (lambda fields: fields["choices"][0].update(level=0.9), "block .*: one of level, damage"),
+        (lambda fields: fields["choices"][0].update(why="better so"), "block .*: one of level, damage"),
+        (lambda fields: fields["choices"][0].update(action="keep"), "has the action keep, so that"),
+    ],
+)
+def test_what_is_edited_without_effect_is_said(
+    edit: Callable[[dict[str, Any]], None], where: str, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    assert not read_plan(written(tmp_path, fields)).edited
+    edit(fields)
+    (sentence,) = read_plan(written(tmp_path, fields)).edited
+    assert re.search(where, sentence)
+    assert "change" in sentence
+    # What has an effect may be edited besides, and blocks may be left out.
+    fields["choices"] = fields["choices"][:1]
+    fields["choices"][0]["rank"] = 3
+    assert len(read_plan(written(tmp_path, fields)).edited) == 1
 
 
 @pytest.mark.parametrize("version", [0, 1, 4, "2", 2.5, None, True])

@@ -150,6 +150,7 @@ def apply(
             warnings = (
                 *blind_warnings(opened, measured.rows),
                 *_warnings(opened, decided),
+                *decided.edited,
                 *sample_warnings(opened, moments, progress),
             )
             job = Job(opened, measured, command, warnings)
