@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from onnx_relusv.collected import CollectedOutputs
-from onnx_relusv.divergence import Answers, Divergence, answers_of
+from onnx_relusv.deciding import judged_answers
+from onnx_relusv.divergence import Answers, Divergence
 from onnx_relusv.errors import UsageError
 from onnx_relusv.held_out_metric import original_metric
 from onnx_relusv.metric import Metric
@@ -106,10 +107,10 @@ def damage_measure(opened: Opened, samples: Samples, planning: PlanOptions) -> D
     """
     wanted = planning.divergence
     batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
-    values = opened.session().run(batch.feeds)
-    compared = "l2" if wanted == "metric" else wanted
-    answers = answers_of(opened.model, values, batch.count, batch.size, compared)
-    return DamageMeasure(answers, opened.metric if wanted == "metric" else None)
+    if wanted == "metric":
+        # A metric is told the outputs themselves, whatever they are.
+        return DamageMeasure(Answers(opened.model.output_names, None, False), opened.metric)
+    return DamageMeasure(judged_answers(opened, batch, wanted))
 
 
 def check_measures(opened: Opened, planning: PlanOptions) -> None:

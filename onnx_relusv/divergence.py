@@ -21,6 +21,7 @@ import scipy.special
 from onnx_relusv.class_scores import class_scores, real_rows
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.model import Model
+from onnx_relusv.output_differences import in_one_shape
 from onnx_relusv.records import Floats
 
 _PASSES_VALUES = {
@@ -45,7 +46,8 @@ class Answers:
     """What of the outputs is compared.
 
     Attributes:
-        outputs: Their names.
+        outputs: Names of the model's outputs, or in place of some of the float tensors that decide
+            them.
         scores: The one that holds class scores; None where all are compared by L2.
         probabilities: Whether these are probabilities, and not what goes into a Softmax.
         independent: Whether every class has a probability of its own, and the others' say nothing
@@ -78,7 +80,7 @@ def answers_of(
 
     Args:
         model: The model.
-        values: Its outputs.
+        values: Its outputs, or what decides them.
         count: How many samples of the batch are real.
         size: How many it has.
         wanted: Whether class scores are to be compared as such, or all outputs by L2, or whether
@@ -87,7 +89,7 @@ def answers_of(
     Raises:
         InputError: Class scores are to be compared, and there are none.
     """
-    outputs = tuple(model.output_names)
+    outputs = tuple(values)
     real = real_rows(values, count, size)
     scores = None if wanted == "l2" else class_scores(real, count)
     if scores is not None:
@@ -150,9 +152,13 @@ class Divergence:
             self._samples += count
             return
         for name, sums in self._errors.items():
-            exact = np.asarray(first[name], np.float64)
-            sums[0] += float(np.sum((np.asarray(second[name], np.float64) - exact) ** 2))
-            sums[1] += float(np.sum(exact**2))
+            exact, changed, _ = in_one_shape(
+                np.asarray(first[name], np.float64), np.asarray(second[name], np.float64)
+            )
+            # What is masked with the same infinity in both is neither an error nor a norm.
+            told = ~(np.isinf(exact) & (exact == changed))
+            sums[0] += float(np.sum((changed[told] - exact[told]) ** 2))
+            sums[1] += float(np.sum(exact[told] ** 2))
 
     def _of_scores(self, first: Floats, second: Floats) -> Floats:
         """(samples,), of scores (samples, classes)."""
@@ -172,7 +178,7 @@ class Divergence:
             found = self._total / max(self._samples, 1)
         else:
             shares = [error / max(whole, _SMALLEST) for error, whole in self._errors.values()]
-            found = float(np.mean(shares))
+            found = float(np.mean(shares)) if shares else 0.0
         # Of equal outputs rounding may leave less than nothing.
         return min(max(found, 0.0), WORST) if np.isfinite(found) else WORST
 

@@ -57,14 +57,14 @@ class OutputDifference:
             self._equal += (rows & others).total()
             self._entries += (rows | others).total()
         else:
-            one, other, overlap = _overlapping(one, other)
+            one, other, overlap = in_one_shape(one, other)
             self._equal += int(np.sum((one == other) & overlap))
             self._entries += one.size
 
     # What is not finite is counted; numbers of float64 whose squares overflow give no figure.
     @np.errstate(invalid="ignore", over="ignore")
     def _add_numbers(self, first: np.ndarray, second: np.ndarray) -> None:
-        exact, changed, _ = _overlapping(
+        exact, changed, _ = in_one_shape(
             np.asarray(first, np.float64), np.asarray(second, np.float64)
         )
         self._entries += exact.size
@@ -140,7 +140,7 @@ def _kind(values: np.ndarray) -> OutputKind:
     return "values"
 
 
-def _overlapping(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, Floats]:
+def in_one_shape(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, Floats]:
     """Both with the larger shape of the two, zero where one has nothing; and where both have."""
     if first.shape == second.shape:
         return first, second, np.ones(first.shape, bool)

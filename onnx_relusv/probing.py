@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from onnx_relusv.damage_measure import DamageMeasure
-from onnx_relusv.divergence import answers_of
+from onnx_relusv.deciding import judged_answers
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.segments import cuts
 from onnx_relusv.graph.tails import tail
@@ -117,13 +117,14 @@ class _Probing:
         self._advance = advance
         self._length = batch_length(opened.blocks, opened.options.working_bytes)
         self._sizes: list[tuple[int, int]] = []
-        self._stream = Stream(folder, self._feeds())
-        original = Session(runnable(opened.model), opened.provider, alone=False)
-        names = tuple(opened.model.output_names)
-        self._exact = self._stream.advanced(original, names, lambda steps: None)
         if measure is None:
-            example = next(iter(self._exact))
-            measure = DamageMeasure(answers_of(opened.model, example, *self._sizes[0]))
+            measure = DamageMeasure(judged_answers(opened, next(samples.batches(self._length))))
+        self._names = measure.answers.outputs
+        self._stream = Stream(folder, self._feeds())
+        original = Session(
+            runnable(opened.model, exposed=self._names), opened.provider, alone=False
+        )
+        self._exact = self._stream.advanced(original, self._names, lambda steps: None)
         self._begin = measure.distances(samples, self._exact, self._sizes)
 
     def run(
@@ -136,7 +137,7 @@ class _Probing:
         model = self._opened.model
         sources = [opening.blocks[0].source for opening in openings]
         # Outputs that are made before a block are compared too, and other blocks may change them.
-        for place in cuts(model, sources, model.output_names):
+        for place in cuts(model, sources, self._names):
             session = segment_session(self._opened, stream, place.live, self._others)
             moved = stream.advanced(session, place.live, lambda steps: None)
             stream.drop()
@@ -156,7 +157,7 @@ class _Probing:
     def _trying(self, opening: Opening, stream: Stream) -> TryTogether:
         opened, example = self._opened, next(iter(stream))
         # An output that does not depend on the block may be alive at the cut, even all may be.
-        behind = [name for name in opened.model.output_names if name not in example]
+        behind = [name for name in self._names if name not in example]
         made = tail(opened.model, opening.blocks, self._others, opened.blocks, example, behind)
         session = Session(made.runnable, opened.provider, alone=False) if behind else None
         # A block that leads to no output is not in its tail, nor are its constants.

@@ -6,8 +6,9 @@ import numpy as np
 import scipy.special
 
 from onnx_relusv.class_scores import real_rows
+from onnx_relusv.deciding import judged_answers
 from onnx_relusv.decisions import Plan
-from onnx_relusv.divergence import Answers, answers_of
+from onnx_relusv.divergence import Answers
 from onnx_relusv.graph.scores import block_of_scores
 from onnx_relusv.opened import Opened
 from onnx_relusv.records import Block, Floats, ReadOnlyArrays
@@ -49,21 +50,19 @@ def scores_block(opened: Opened) -> ScoresBlock | None:
     samples = opened.fitted
     if samples is None:
         return None
-    answers: Answers | None = None
-    session, total, count = opened.session(), np.zeros(()), 0
+    answers = judged_answers(opened, next(samples.batches(_BATCH, limit=_MOST)))
+    if answers.scores is None or answers.independent:
+        return None
+    session, total, count = opened.session([answers.scores]), np.zeros(()), 0
     for batch in samples.batches(_BATCH, limit=_MOST):
-        values = session.run(batch.feeds)
-        if answers is None:
-            answers = answers_of(opened.model, values, batch.count, batch.size)
-        if answers.scores is None or answers.independent:
-            return None
+        values = session.run(batch.feeds, [answers.scores])
         scores = np.asarray(real_rows(values, batch.count, batch.size)[answers.scores], np.float64)
         with np.errstate(invalid="ignore"):  # of infinite scores, which are left out
             shares = scores if answers.probabilities else scipy.special.softmax(scores, axis=1)
         shares = shares[np.isfinite(shares).all(axis=1)]
         total = total + np.diag(shares.sum(axis=0)) - shares.T @ shares
         count += len(shares)
-    if answers is None or answers.scores is None or not count:
+    if not count:
         return None
     block = block_of_scores(opened.model, opened.blocks, answers.scores)
     if block is None or len(total) != block.geometry.out_channels:

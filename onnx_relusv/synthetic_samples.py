@@ -15,6 +15,7 @@ from onnx_relusv.errors import InputError
 from onnx_relusv.feeds import candidate_feeds
 from onnx_relusv.graph.view import view
 from onnx_relusv.opened import Opened
+from onnx_relusv.output_values import output_value
 from onnx_relusv.samples import Samples, open_samples
 from onnx_relusv.synthetic import varied_count, write_varied
 from onnx_relusv.synthetic_scale import Normalisations, input_normalisations
@@ -63,8 +64,9 @@ def samples_where_units_go(
 def _runs(opened: Opened, samples: Samples) -> bool:
     session = opened.session(block.source for block in opened.blocks)
     batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
-    found = session.run(batch.feeds).values()
-    return all(np.isfinite(values).all() for values in found if values.dtype.kind == "f")
+    found = [output_value(value) for value in session.run(batch.feeds).values()]
+    arrays = [values for one in found for values in one.arrays]
+    return all(np.isfinite(values).all() for values in arrays if values.dtype.kind == "f")
 
 
 def synthetic_example(opened: Opened) -> dict[str, np.ndarray] | None:

@@ -28,11 +28,11 @@ def whole_damages(
     Args:
         opened: The original.
         samples: What runs through it and through them.
-        changed: Models with the original's outputs.
+        changed: Models with the outputs that the measure compares.
         measure: What damage is.
         advance: Told of every model.
     """
-    names, sizes = tuple(opened.model.output_names), list[tuple[int, int]]()
+    names, sizes = measure.answers.outputs, list[tuple[int, int]]()
 
     def feeds() -> Iterator[dict[str, np.ndarray]]:
         for batch in samples.batches(batch_length(opened.blocks, opened.options.working_bytes)):
@@ -42,13 +42,13 @@ def whole_damages(
     found = []
     with temporary_folder() as folder:
         stream = Stream(folder, feeds())
-        original = Session(runnable(opened.model), opened.provider, alone=False)
+        original = Session(runnable(opened.model, exposed=names), opened.provider, alone=False)
         exact = stream.advanced(original, names, lambda steps: None)
         begin = measure.distances(samples, exact, sizes)
         for source in changed:
             session, distance = Session(source, opened.provider, alone=False), begin()
             for size, values, right in zip(sizes, stream, exact, strict=True):
-                distance.add(right, session.run(values), *size)
+                distance.add(right, session.run(values, names) if names else {}, *size)
             found.append(distance.value)
             advance(1)
     return tuple(found)

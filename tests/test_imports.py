@@ -142,7 +142,7 @@ ALLOWED: dict[str, set[str]] = {
     "collected": {"errors", "runtime", "samples", "temporary_files"},
     "class_scores": {"errors", "output_values", "samples"},
     "confidence": {"records"},
-    "divergence": {"class_scores", "errors", "graph", "records"},
+    "divergence": {"class_scores", "errors", "graph", "output_differences", "records"},
     "evaluate": {
         "class_scores",
         "collected",
@@ -214,6 +214,7 @@ STAGES = {
     "corrective",
     "damage",
     "damage_measure",
+    "deciding",
     "drop_limit",
     "fit",
     "group_rows",

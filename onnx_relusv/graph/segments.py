@@ -7,6 +7,7 @@ the live tensors of the one to those of the other.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
@@ -80,7 +81,7 @@ def _run(
 def segment(
     model: Model,
     proto: ModelProto,
-    reads: Mapping[str, np.ndarray],
+    reads: Mapping[str, Any],
     writes: Iterable[str],
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Runnable:
@@ -89,7 +90,8 @@ def segment(
     Args:
         model: The original, which knows where external data lies.
         proto: It, or a model derived from it.
-        reads: Available tensors with an example of each, whose type and rank count.
+        reads: Available tensors with an example of each, whose type and rank count; a list for a
+            sequence.
         writes: The tensors to compute; those among `reads` are left out.
         arrays: Values of the derived model's initializers that are stubs.
     """
@@ -117,11 +119,19 @@ def segment(
     stored = set(initialized(part.graph))
     for name, example in reads.items():
         if name in needed and name not in stored:
-            kind = helper.np_dtype_to_tensor_dtype(example.dtype)
-            value = helper.make_tensor_value_info(name, kind, [None] * example.ndim)
-            part.graph.input.append(value)
+            part.graph.input.append(_input(name, example))
     part.graph.output.extend(ValueInfoProto(name=name) for name in wanted)
     return with_data(model, part, arrays)
+
+
+def _input(name: str, example: Any) -> ValueInfoProto:
+    """An input for an example: an array, or a list of them for a sequence."""
+    if isinstance(example, list):
+        first = example[0] if example else np.zeros(0, np.float32)
+        kind = helper.np_dtype_to_tensor_dtype(first.dtype)
+        return helper.make_tensor_sequence_value_info(name, kind, None)
+    kind = helper.np_dtype_to_tensor_dtype(example.dtype)
+    return helper.make_tensor_value_info(name, kind, [None] * example.ndim)
 
 
 def static_names(proto: ModelProto) -> set[str]:

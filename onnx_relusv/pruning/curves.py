@@ -123,7 +123,8 @@ def group_curves(
 
     def run_whole(one: Ordered) -> GroupCurve:
         cuts = (one.removed(total, count) for count in counts[one.group.key])
-        changed = (_zeroed(opened, one, units, removed, moments) for removed in cuts)
+        names = measure.answers.outputs
+        changed = (_zeroed(opened, one, units, removed, moments, names) for removed in cuts)
         damages = whole_damages(opened, few, changed, measure, advance)
         return made(one, damages)
 
@@ -149,12 +150,13 @@ def _zeroed(
     units: Mapping[str, BlockUnits],
     removed: Mask,
     moments: BlockMoments,
+    exposed: tuple[str, ...],
 ) -> Runnable:
     """The model with zeros for what is gone, and blocks that make do without it."""
     assert opened.channels is not None  # whoever has an order has looked
     proto, arrays = zeroed(opened.model, opened.channels, removed)
     dense = _without(opened, one, units, removed, moments)
-    return reference(replace(opened.model, proto=proto), opened.blocks, dense, (), arrays)
+    return reference(replace(opened.model, proto=proto), opened.blocks, dense, exposed, arrays)
 
 
 def _without(

@@ -3,19 +3,22 @@
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnx_relusv.runtime.session import Session
 
-Values = Mapping[str, np.ndarray]
+Values = Mapping[str, Any]
+_Stored = tuple[Path, np.dtype[np.generic]]
 
 
 class Stream:
     """The tensors that are alive at one place of a model, for every batch.
 
     Every tensor of every batch is a file that is mapped into memory when it is read, so samples
-    need not fit into memory. A stream is never changed; `advanced` makes the next one.
+    need not fit into memory. A sequence is a list of them. A stream is never changed; `advanced`
+    makes the next one.
 
     Args:
         folder: Where files go; the caller removes it.
@@ -26,10 +29,15 @@ class Stream:
         self._folder = folder
         self._batches = [self._stored(values) for values in batches]
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         """What is alive, batch by batch."""
         for batch in self._batches:
-            yield {name: _mapped(path, dtype) for name, (path, dtype) in batch.items()}
+            yield {
+                name: [_mapped(*one) for one in stored]
+                if isinstance(stored, list)
+                else _mapped(*stored)
+                for name, stored in batch.items()
+            }
 
     def advanced(
         self, session: Session | None, live: tuple[str, ...], advance: Callable[[int], None]
@@ -45,7 +53,7 @@ class Stream:
 
         def moved() -> Iterator[Values]:
             for values in self:
-                computed: dict[str, np.ndarray] = {}
+                computed: dict[str, Any] = {}
                 if session is not None:
                     feeds = {name: values[name] for name in session.input_names}
                     computed = session.run(feeds)
@@ -57,17 +65,29 @@ class Stream:
     def drop(self) -> None:
         """Removes the stream's files."""
         for batch in self._batches:
-            for path, _ in batch.values():
-                path.unlink(missing_ok=True)
+            for stored in batch.values():
+                for path, _ in stored if isinstance(stored, list) else [stored]:
+                    path.unlink(missing_ok=True)
 
-    def _stored(self, values: Values) -> dict[str, tuple[Path, np.dtype[np.generic]]]:
-        stored = {}
-        for name, value in values.items():
-            path = self._folder / f"{next(_NUMBERS)}.npy"
-            # Files do not know bfloat16; its bits do as whole numbers.
-            np.save(path, value.view(np.uint16) if value.dtype.name == "bfloat16" else value)
-            stored[name] = (path, value.dtype)
-        return stored
+    def _stored(self, values: Values) -> dict[str, _Stored | list[_Stored]]:
+        return {
+            name: [self._array(one) for one in value]
+            if isinstance(value, list)
+            else self._array(value)
+            for name, value in values.items()
+        }
+
+    def _array(self, value: Any) -> _Stored:
+        value = np.asarray(value)
+        path = self._folder / f"{next(_NUMBERS)}.npy"
+        stored = value
+        # Files do not know bfloat16; its bits do as whole numbers. Objects are text.
+        if value.dtype.name == "bfloat16":
+            stored = value.view(np.uint16)
+        elif value.dtype.hasobject:
+            stored = value.astype(np.str_)
+        np.save(path, stored)
+        return path, value.dtype
 
 
 _NUMBERS = count()
@@ -79,4 +99,6 @@ def _mapped(path: Path, dtype: np.dtype[np.generic]) -> np.ndarray:
         values = np.load(path, mmap_mode="r")
     except ValueError:
         values = np.load(path)
+    if dtype.hasobject:
+        return np.asarray(values.astype(object))
     return np.asarray(values.view(dtype) if values.dtype != dtype else values)
