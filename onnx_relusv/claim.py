@@ -1,6 +1,6 @@
 """What a rewritten file claims to be, which validation holds it to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,11 @@ class Cut(ReadOnlyArrays):
         """The model with consumers' entries of removed units zeroed, and arrays of its stubs."""
         proto, arrays = zeroed(model, self.channels, self.removed)
         return replace(model, proto=proto), arrays
+
+    def whole(self, names: Iterable[str]) -> bool:
+        """Whether nothing is cut of some of the original's tensors."""
+        found = (self.channels.tensors.get(name) for name in names)
+        return all(axis is None or staying(axis.units, self.removed).all() for axis in found)
 
     def left(self, name: str, values: np.ndarray) -> np.ndarray:
         """What is left of a tensor of the original."""

@@ -21,19 +21,10 @@ import scipy.special
 from onnx_relusv.class_scores import class_scores, real_rows
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.squashing import maker
 from onnx_relusv.output_differences import in_one_shape
 from onnx_relusv.records import Floats
 
-_PASSES_VALUES = {
-    "Cast",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-}
 # A float16 sum of thousands of classes is off by less, a Softmax over another axis by far more.
 _SUM_TOLERANCE = 1e-2
 _SMALLEST = 1e-30
@@ -93,30 +84,20 @@ def answers_of(
     real = real_rows(values, count, size)
     scores = None if wanted == "l2" else class_scores(real, count)
     if scores is not None:
-        maker = _maker(model, scores)
+        node = maker(model.proto, scores)
+        made_by = "" if node is None else node.op_type
         rows = np.asarray(real[scores], np.float64)
-        if maker == "Sigmoid":
+        if made_by == "Sigmoid":
             return Answers(outputs, scores, probabilities=True, independent=True)
-        sums_to_one = _sums_to_one(np.exp(np.minimum(rows, 0)) if maker == "LogSoftmax" else rows)
-        if sums_to_one or maker not in ("Softmax", "LogSoftmax"):
-            return Answers(outputs, scores, sums_to_one and maker != "LogSoftmax")
+        sums_to_one = _sums_to_one(np.exp(np.minimum(rows, 0)) if made_by == "LogSoftmax" else rows)
+        if sums_to_one or made_by not in ("Softmax", "LogSoftmax"):
+            return Answers(outputs, scores, sums_to_one and made_by != "LogSoftmax")
     if wanted == "kl":
         raise InputError(
             f"{model.path}: no output has class scores, (samples, classes), so there are none for "
             "--divergence kl to compare. Leave it away, or use l2."
         )
     return Answers(outputs, None, probabilities=False)
-
-
-def _maker(model: Model, name: str) -> str:
-    """The operator that makes an output's values; nothing for an input."""
-    makers = {output: node for node in model.proto.graph.node for output in node.output}
-    while name in makers:
-        node = makers[name]
-        if node.op_type not in _PASSES_VALUES:
-            return node.op_type
-        name = node.input[0]
-    return ""
 
 
 def _sums_to_one(rows: Floats) -> bool:

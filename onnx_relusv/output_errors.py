@@ -3,6 +3,8 @@
 import ml_dtypes
 import numpy as np
 
+from onnx_relusv.output_differences import in_one_shape
+
 
 def relative_error(value: np.ndarray, exact: np.ndarray) -> float:
     """L2 of the difference over L2 of the exact value; infinite where a NaN or a shape differs."""
@@ -18,14 +20,35 @@ def relative_error(value: np.ndarray, exact: np.ndarray) -> float:
     return float(gap / norm) if norm > 0 else float(gap)
 
 
-def share_of(value: np.ndarray, other: np.ndarray) -> float:
-    """How large one is beside the other, at most 1."""
-    one, two = (float(np.linalg.norm(each.astype(np.float64))) for each in (value, other))
-    return one / two if 0 < one < two < np.inf else 1.0
+def gap_between(value: np.ndarray, exact: np.ndarray) -> float:
+    """L2 of the difference of two float tensors; infinite where a NaN or a shape is another one."""
+    if value.shape != exact.shape:
+        return float("inf")
+    a, b = value.astype(np.float64), exact.astype(np.float64)
+    known = np.isfinite(b)
+    if not np.array_equal(known, np.isfinite(a)) or not np.array_equal(
+        a[~known], b[~known], equal_nan=True
+    ):
+        return float("inf")
+    return float(np.linalg.norm(a[known] - b[known]))
+
+
+def norm_of(value: np.ndarray) -> float:
+    """L2 of the finite entries of a float tensor."""
+    exact = value.astype(np.float64)
+    return float(np.linalg.norm(exact[np.isfinite(exact)]))
+
+
+def change_of(value: np.ndarray, exact: np.ndarray) -> float:
+    """L2 of the difference over L2 of the exact value, what only one has compared with zero."""
+    one, other, _ = in_one_shape(value, exact)
+    return relative_error(one, other)
 
 
 def identical(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two arrays agree bit by bit."""
+    """Whether two arrays agree bit by bit; text, letter by letter."""
+    if first.dtype.hasobject or second.dtype.hasobject:
+        return first.shape == second.shape and bool(np.array_equal(first, second))
     return first.shape == second.shape and first.tobytes() == second.tobytes()
 
 

@@ -27,25 +27,14 @@ from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.graph.reference import reference
-from onnx_relusv.output_errors import (
-    epsilon,
-    identical,
-    relative_error,
-    rounding_of,
-    share_of,
-)
+from onnx_relusv.output_errors import epsilon
 from onnx_relusv.records import Block, LinearMap
 from onnx_relusv.reduction import left_of
 from onnx_relusv.results import Check, Verdict
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Samples
+from onnx_relusv.validation_runs import run_checks
 
-# The reference is compared with itself under weights perturbed by one rounding; the rewritten file
-# sums in another order and rounds its inner channels once more, which is a few such roundings.
-ROUNDINGS = 32.0
-# Optimisation levels fuse and reorder; the original's own difference is the yardstick.
-LEVEL_ROUNDINGS = 16.0
 # A level is a ratio of spectral norms of float32 weights.
 LEVEL_TOLERANCE = 1e-3
 _SAMPLE_BATCH = 16
@@ -73,9 +62,10 @@ def validate(
     written = read_model(staged)
     feeds = list(_feeds(original, samples, provider, rng, _batch(claim.blocks)))
     checks = [_checker(original, staged), _operands(written), _signature(original, written)]
+    runs = run_checks(original, staged, written, claim, feeds, provider=provider, rng=rng)
     try:
-        checks.extend(_levels_of_optimisation(original, staged, feeds, provider))
-        same, errors = _reference(original, written, claim, feeds, provider, rng)
+        checks.extend(runs.levels())
+        same, errors = runs.reference(first_alone=samples is not None)
     except InputError as error:
         # The original has run on all of these inputs, so the result is to blame.
         raise ValidationError(f"the result does not run as the original does: {error}") from error
@@ -150,92 +140,6 @@ def _feeds(
             return
     if not found and samples is None:
         raise InputError("the model runs on none of the random inputs that were tried.")
-
-
-def _levels_of_optimisation(
-    original: Model, staged: Path, feeds: list[Feeds], provider: str
-) -> Iterator[Check]:
-    after = [Session(staged, provider, optimized=level) for level in (False, True)]
-    before = [Session(original.path, provider, optimized=level) for level in (False, True)]
-    largest = 0.0
-    for feed in feeds:
-        plain, optimised = (session.run(feed) for session in after)
-        again = after[1].run(feed)
-        if any(not identical(optimised[name], again[name]) for name in optimised):
-            raise ValidationError("two runs of the result on the same input differ.")
-        old_plain, old_optimised = (session.run(feed) for session in before)
-        for name, value in plain.items():
-            # Of outputs that are smaller than the original's, such as a Sigmoid's far from any
-            # answer, less than before is left beside which rounding is small.
-            share = share_of(value, old_plain[name])
-            error = share * relative_error(optimised[name], value)
-            own = relative_error(old_optimised[name], old_plain[name])
-            allowed = LEVEL_ROUNDINGS * (own + rounding_of(value))
-            largest = max(largest, error)
-            if not error <= allowed:
-                raise ValidationError(
-                    f"output {name} changes by {error:.2g} when onnxruntime optimises the result; "
-                    f"{allowed:.2g} is allowed."
-                )
-    yield Check("onnxruntime", f"opens; optimisation changes the outputs by {largest:.2g} at most")
-    yield Check("repeatable", "repeated runs are identical")
-
-
-def _reference(
-    original: Model,
-    written: Model,
-    claim: Claim,
-    feeds: list[Feeds],
-    provider: str,
-    rng: np.random.Generator,
-) -> tuple[Check, dict[str, float]]:
-    keys = [block.key for block in claim.blocks]
-    blocks = list(claim.blocks)
-    perturbed = {
-        block.key: _perturbed(block, claim.dense[block.key], rng)
-        for block in blocks
-        if block.key in claim.dense
-    }
-    base, arrays = (original, {}) if claim.cut is None else claim.cut.reference(original)
-    sessions = [
-        Session(source, provider, optimized=False)
-        for source in (
-            runnable(written, exposed=keys),
-            reference(base, blocks, claim.dense, keys, arrays),
-            reference(base, blocks, perturbed, keys, arrays),
-            runnable(original, exposed=keys),
-        )
-    ]
-    # Blocks first, in their order, so that a failure names the first tensor that is wrong.
-    largest, names = 0.0, list(dict.fromkeys((*keys, *sessions[0].output_names)))
-    errors = dict.fromkeys(original.output_names, 0.0)
-    for number, feed in enumerate(feeds):
-        result, exact, rounded, before = (session.run(feed, names) for session in sessions)
-        if claim.cut is not None:
-            exact, rounded = (
-                {name: claim.cut.left(name, value) for name, value in found.items()}
-                for found in (exact, rounded)
-            )
-        for name in names:
-            error = relative_error(result[name], exact[name])
-            noise = relative_error(rounded[name], exact[name]) + rounding_of(exact[name])
-            largest = max(largest, error)
-            if not error <= ROUNDINGS * noise:
-                raise ValidationError(
-                    f"{name} differs from the reference by {error:.2g}; "
-                    f"rounding explains {ROUNDINGS * noise:.2g}."
-                )
-        # Random inputs are no data: how far the outputs move there says nothing to a user.
-        for name in errors if number == 0 else ():
-            errors[name] = max(errors[name], relative_error(exact[name], before[name]))
-    detail = f"differs from the reference by {largest:.2g} at most, at {len(names)} tensors"
-    return Check("reference", detail), errors
-
-
-def _perturbed(block: Block, dense: LinearMap, rng: np.random.Generator) -> LinearMap:
-    dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
-    step = epsilon(dtype) * rng.choice((-1.0, 1.0), dense.weight.shape)
-    return LinearMap(dense.weight * (1 + step), dense.bias)
 
 
 def _stated(claim: Claim) -> Check:

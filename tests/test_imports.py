@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "feeds": {"records"},
     "dead_leaves": {"records"},
     "synthetic": {"dead_leaves", "graph", "records"},
-    "output_errors": set(),
+    "output_errors": {"output_differences"},
     "outputs": {"errors"},
     "temporary_files": {"errors", "interrupts"},
     "publishing": {"errors", "interrupts", "outputs", "temporary_files"},
@@ -241,6 +241,7 @@ STAGES = {
     "synthetic_scale",
     "tracing",
     "validate",
+    "validation_runs",
     "whole_runs",
 }
 # What is above them, and its only users.

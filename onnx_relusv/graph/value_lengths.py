@@ -59,7 +59,7 @@ def value_lengths(model: Model) -> dict[str, int]:
     An axis that is fixed or named as one of an input's is as long as inputs are.
     """
     graph = model.proto.graph
-    counted = _counted(graph, _known(model))
+    counted = _counted(graph, shape_known(model))
     named = {
         dim.dim_param
         for value in graph.input
@@ -107,7 +107,7 @@ def deciding_candidates(model: Model) -> tuple[str, ...]:
 
 def counts(model: Model) -> bool:
     """Whether any node of the model makes tensors whose length depends on values."""
-    return bool(_counted(model.proto.graph, _known(model)))
+    return bool(_counted(model.proto.graph, shape_known(model)))
 
 
 def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
         Each once; none where outputs do not depend on any.
     """
     graph = model.proto.graph
-    makers, known = _makers(graph), _known(model)
+    makers, known = _makers(graph), shape_known(model)
     counted = _counted(graph, known, stop=_WEIGHTED)
     found: dict[str, None] = {}
     seen: set[str] = set()
@@ -150,7 +150,7 @@ def _makers(graph: GraphProto) -> dict[str, NodeProto]:
     return {name: node for node in graph.node for name in node.output if name}
 
 
-def _known(model: Model) -> set[str]:
+def shape_known(model: Model) -> set[str]:
     """Tensors that do not depend on the inputs' values, at most on their shapes."""
     known = static_names(model.proto)
     for node in model.proto.graph.node:
