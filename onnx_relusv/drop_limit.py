@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from onnx_relusv.certify import samples_needed
-from onnx_relusv.class_scores import check_labels
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import BudgetError, InputError, UsageError
-from onnx_relusv.held_out import scores_of
+from onnx_relusv.held_out import answers_output
 from onnx_relusv.jackknife import GROUPS, LEAST_IN_GROUP
 from onnx_relusv.metric import Metric
 from onnx_relusv.opened import Opened
@@ -24,7 +23,7 @@ class DropLimit:
             may lose, in its own units.
         confidence: The probability with which that has to hold, at least; with a metric, near
             enough.
-        scores: The model's output with class scores; None with a metric.
+        scores: The model's output with answers; None with a metric.
         metric: What is judged by in place of top-1, or None.
     """
 
@@ -95,17 +94,19 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
             "set aside for certifying; with fewer, not even a file that changes no answer could "
             "be certified. Nothing was written."
         )
-    found = scores_of(opened, parts.select)
+    found = answers_output(opened, parts.select)
     if found is None:
         raise InputError(
-            f"{opened.model.path}: no output has class scores, (samples, classes), so there are no "
-            "answers that --max-drop could count. Give a --metric to judge by, or use --size, "
-            "--macs or --tolerance."
+            f"{opened.model.path}: no output has class scores, (samples, classes), or a label a "
+            "sample, so there are no answers that --max-drop could count. Give a --metric to judge "
+            "by, or use --size, --macs or --tolerance."
         )
-    scores, classes = found
-    if samples.labels is not None:
-        check_labels(samples, classes)
-    return DropLimit(points, confidence, scores)
+    if samples.labels is not None and not found.check_labels(samples):
+        raise InputError(
+            f"{samples.path}: output {found.name} answers in text, which no label equals. Leave "
+            "the labels out, and --max-drop counts the answers that change."
+        )
+    return DropLimit(points, confidence, found.name)
 
 
 def _check_groups(opened: Opened, certified: int) -> None:

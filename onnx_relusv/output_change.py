@@ -34,15 +34,16 @@ class OutputChange:
     """How far an output of a second model is from the first's, over all samples.
 
     Numbers are compared where both are finite. What only one of the two has, of outputs whose
-    length differs, is compared with zero.
+    length differs, is compared with zero, but for lists of numbers: these are compared in the runs
+    where they are equally long.
 
     Attributes:
         name: The output's.
         kind: What it is compared as.
         form: What holds it.
         agreement: Of scores, the share of samples with the same top-1, which a NaN has not; of
-            labels and text, of equal entries; of lists, of the rows of either that both have. None
-            of values.
+            labels and text, of equal entries; of lists, of the rows of either that both have, of
+            lists of numbers the shorter length beside the longer one. None of values.
         relative: L2 of the difference over L2 of the first, 0 where both are zero, infinite where
             the first is. NaN where no entries are finite in both models; None where it is not
             numbers that are compared.
@@ -74,15 +75,15 @@ class OutputChange:
     def change(self) -> float:
         """How much it changed, from 0 on.
 
-        Of numbers `relative`; of labels, text and lists the share that differs. Infinite where the
-        second model gives a NaN, or something that is not finite in one of the two alone.
+        Of numbers `relative`; of labels, text and lists the share that differs; of lists of
+        numbers the larger of both. Infinite where the second model gives a NaN, or something that
+        is not finite in one of the two alone.
         """
         if self.after.nan or self.mismatched:
             return math.inf
-        if self.kind in ("scores", "values"):
-            found = self.relative
-        else:
-            found = None if self.agreement is None else 1 - self.agreement
-        if found is None:
+        found = [] if self.relative is None else [self.relative]
+        if self.kind != "scores" and self.agreement is not None:
+            found.append(1 - self.agreement)
+        if not found:
             return math.inf if self.other_shape else 0.0
-        return math.inf if math.isnan(found) else found
+        return math.inf if any(map(math.isnan, found)) else max(found)

@@ -26,7 +26,7 @@ class OutputDifference:
         self._kind: OutputKind = "nothing"
         self._runs = self._other_shape = 0
         self._gap = self._norm = self._absolute = self._largest = 0.0
-        self._compared = self._entries = self._equal = self._mismatched = 0
+        self._compared = self._rows_seen = self._entries = self._equal = self._mismatched = 0
         self._before, self._after = np.zeros(2, int), np.zeros(2, int)
 
     def add(self, first: OutputValue, second: OutputValue) -> None:
@@ -45,21 +45,33 @@ class OutputDifference:
         known = first if first is not None else second
         assert known is not None  # one of the two is longer
         kind = _kind(known)
-        if self._list_axis is not None and kind == "labels":
+        numbers = kind == "values"
+        if self._list_axis is not None and kind in ("labels", "values"):
             kind = "list"
         self._kind = kind if self._kind == "nothing" else self._kind
         nothing = np.zeros(0, known.dtype)
         one, other = (nothing if each is None else each for each in (first, second))
-        if kind == "values" and _kind(other) == "values":
+        if kind == "list" and numbers:
+            # Where one has a row more, all that follow are out of step, and only counts tell.
+            lengths = [
+                each.shape[self._list_axis or 0] if each.ndim else 0 for each in (one, other)
+            ]
+            self._equal, self._rows_seen = (
+                self._equal + min(lengths),
+                self._rows_seen + max(lengths),
+            )
+            if one.shape == other.shape:
+                self._add_numbers(one, other)
+        elif numbers and _kind(other) == "values":
             self._add_numbers(one, other)
         elif kind == "list":
             rows, others = (self._rows(each) for each in (one, other))
             self._equal += (rows & others).total()
-            self._entries += (rows | others).total()
+            self._rows_seen += (rows | others).total()
         else:
             one, other, overlap = in_one_shape(one, other)
             self._equal += int(np.sum((one == other) & overlap))
-            self._entries += one.size
+            self._rows_seen += one.size
 
     # What is not finite is counted; numbers of float64 whose squares overflow give no figure.
     @np.errstate(invalid="ignore", over="ignore")
@@ -88,10 +100,8 @@ class OutputDifference:
         """
         numbers = self._kind == "values"
         agreement = top_1
-        if not numbers and self._entries:
-            agreement = self._equal / self._entries
-        elif self._kind != "nothing" and not numbers:
-            agreement = 1.0
+        if not numbers and self._kind != "nothing":
+            agreement = self._equal / self._rows_seen if self._rows_seen else 1.0
         return OutputChange(
             name=self._name,
             kind="scores" if top_1 is not None and numbers else self._kind,
@@ -100,13 +110,17 @@ class OutputDifference:
             relative=self._figure(self._relative),
             mean=self._figure(self._absolute / max(self._compared, 1)),
             largest=self._figure(self._largest),
-            entries=self._entries,
+            entries=self._entries or self._rows_seen,
             before=NotFinite(nan=int(self._before[0]), infinite=int(self._before[1])),
             after=NotFinite(nan=int(self._after[0]), infinite=int(self._after[1])),
             mismatched=self._mismatched,
             runs=self._runs,
             other_shape=self._other_shape,
         )
+
+    def _length(self, values: np.ndarray) -> int:
+        axis = self._list_axis or 0
+        return values.shape[axis] if values.ndim > axis else values.size
 
     def _rows(self, values: np.ndarray) -> Counter[bytes]:
         """What lies in a list, by what lies at each of its places."""
@@ -117,7 +131,7 @@ class OutputDifference:
 
     def _figure(self, value: float) -> float | None:
         """NaN where nothing could be compared, None where numbers are not."""
-        if self._kind != "values":
+        if self._kind not in ("values", "list") or (self._kind == "list" and not self._entries):
             return None
         return value if self._compared or not self._entries else float("nan")
 

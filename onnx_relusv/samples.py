@@ -88,6 +88,12 @@ class Samples:
         """The number that the sample at a position has in the file, from 0 on."""
         return int(self._positions[position])
 
+    def without_labels(self) -> "Samples":
+        """The same samples as if they had no labels."""
+        part = copy(self)
+        part.labels = None
+        return part
+
     @property
     def independent(self) -> int:
         """How many do not depend on each other: groups, where there are some."""

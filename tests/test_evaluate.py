@@ -142,6 +142,26 @@ def test_lists_are_compared_by_what_is_in_them(tmp_path: Path) -> None:
     assert found.evaluation.agreement is None
 
 
+def test_lists_of_numbers_are_compared_where_they_are_equally_long(tmp_path: Path) -> None:
+    text = """(float[N,6] x) => (float[M] z) {
+      y = MatMul(x, W) b = Less(zero, y) f = Reshape(b, all) z = Compress(y, f)
+    }"""
+    arrays = {"zero": np.float32([0.0]), "all": np.array([-1])}
+    paths = [
+        saved(model_proto(text, arrays | {"W": w}), tmp_path, name).path
+        for name, w in (("before.onnx", W), ("longer.onnx", 1.1 * W), ("other.onnx", MOVED))
+    ]
+    samples = archive(tmp_path, x=X)
+    # The same are positive, all of them a tenth larger.
+    larger, other = (only(compare(paths[0], path, samples)) for path in paths[1:])
+    assert (larger.kind, larger.agreement, larger.other_shape) == ("list", 1, 0)
+    assert larger.relative == pytest.approx(0.1, rel=FLOAT32)
+    counts = [[np.sum(part @ w > 0) for w in (W, MOVED)] for part in (X[:64], X[64:])]
+    shares = sum(map(min, counts)) / sum(map(max, counts))
+    assert other.agreement == pytest.approx(shares)
+    assert other.change >= 1 - shares > 0
+
+
 def test_labels_of_other_samples_are_not_taken_for_a_list(tmp_path: Path) -> None:
     # As often as before, every class is the answer, but to other samples.
     found = side_by_side(LABELS, tmp_path, after=W[:, [1, 0, 2, 3]])

@@ -9,7 +9,8 @@ from graphs import model_proto
 from onnx import ModelProto
 
 from onnx_relusv.certify import Discordance
-from onnx_relusv.held_out import HeldOut, scores_of
+from onnx_relusv.class_scores import AnswerOutput
+from onnx_relusv.held_out import HeldOut, answers_output
 from onnx_relusv.opened import Opened, open_model
 from onnx_relusv.options import MeasureOptions
 from onnx_relusv.records import Runnable
@@ -70,11 +71,11 @@ def test_what_is_not_a_number_is_never_right(tmp_path: Path) -> None:
 def test_the_output_with_class_scores(tmp_path: Path) -> None:
     model = opened(tmp_path, labelled=False)
     assert model.samples is not None
-    assert scores_of(model, model.samples) == ("y", 3)
+    assert answers_output(model, model.samples) == AnswerOutput("y", True, classes=3)
     onnx.save(
         model_proto("(float[N,3] x) => (float[N,1] n) { n = ReduceMax<axes=[1]>(x) }"),
         tmp_path / "n.onnx",
     )
     number = open_model(tmp_path / "n.onnx", tmp_path / "s.npz", MeasureOptions(provider="cpu"))
     assert number.samples is not None
-    assert scores_of(number, number.samples) is None
+    assert answers_output(number, number.samples) is None

@@ -17,6 +17,12 @@ _KINDS = {
 }
 
 
+_ALONE = {
+    False: "what one of them has alone is compared with zero, or counts as different",
+    True: "what one of them has alone counts as different, and numbers are of the other runs",
+}
+
+
 def outputs_sections(outputs: Sequence[OutputChange]) -> tuple[Section, ...]:
     """A table of all outputs, and sentences about those of which it does not tell all."""
     notes = " ".join(output_notes(outputs))
@@ -34,7 +40,8 @@ def _table(outputs: Sequence[OutputChange]) -> Table:
             Heading(
                 "equal",
                 "Of scores the share of samples with the same top-1; of labels and text the share "
-                "of equal entries; of lists the share of rows that both models give.",
+                "of equal entries; of lists the share of rows that both models give, of lists of "
+                "numbers the shorter length over the longer.",
                 True,
             ),
         ]
@@ -73,8 +80,7 @@ def output_notes(outputs: Iterable[OutputChange]) -> Iterator[str]:
         if one.other_shape:
             yield (
                 f"{name}: in {one.other_shape} of {one.runs} runs it has another shape or length "
-                "in the second model; what one of them has alone is compared with zero, or counts "
-                "as different."
+                f"in the second model; {_ALONE[one.kind == 'list']}."
             )
         if one.kind == "nothing":
             yield f"{name}: it held nothing in either model, so nothing was compared."

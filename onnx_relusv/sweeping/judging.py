@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_relusv.class_scores import check_labels
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.value_lengths import value_lengths
-from onnx_relusv.held_out import HeldOut, scores_of
+from onnx_relusv.held_out import HeldOut, answers_output
 from onnx_relusv.opened import Opened
 from onnx_relusv.planning import divided
 from onnx_relusv.progress import Progress
@@ -85,9 +84,10 @@ def judging(opened: Opened, test: Path | None) -> Judging:
                 f"{test}: these are the samples that are fitted to, and nothing is judged on "
                 "them. Give others, or leave --test away to set a part of them aside."
             )
-    found = scores_of(opened, samples)
-    if found is not None and samples.labels is not None:
-        check_labels(samples, found[1])
+    found = answers_output(opened, samples)
+    # Labels that no answer could equal do not count.
+    if found is not None and samples.labels is not None and not found.check_labels(samples):
+        samples = samples.without_labels()
     judges = Judges(
         path=str(samples.path),
         sha256=samples.sha256,
@@ -100,7 +100,7 @@ def judging(opened: Opened, test: Path | None) -> Judging:
     if found is None:
         return Judging(opened, samples, judges, "error", None)
     judged_by: JudgedBy = "agreement" if samples.labels is None else "accuracy"
-    return Judging(opened, samples, judges, judged_by, HeldOut(opened, samples, found[0]))
+    return Judging(opened, samples, judges, judged_by, HeldOut(opened, samples, found.name))
 
 
 def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
