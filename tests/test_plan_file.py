@@ -103,7 +103,10 @@ def test_what_is_no_plan(tmp_path: Path, fields: dict[str, Any]) -> None:
         (lambda fields: fields.update(curves=[]), "own fields"),
         (lambda fields: fields["budgets"].update(tolerance=0.5), "budgets: one of macs"),
         (lambda fields: fields["choices"][0].update(level=0.9), "block .*: one of level, damage"),
-        (lambda fields: fields["choices"][0].update(why="better so"), "block .*: one of level, damage"),
+        (
+            lambda fields: fields["choices"][0].update(why="better so"),
+            "block .*: one of level, damage",
+        ),
         (lambda fields: fields["choices"][0].update(action="keep"), "has the action keep, so that"),
     ],
 )

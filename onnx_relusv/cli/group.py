@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ _UNEXPECTED = 1
 _SIGNALLED = 128
 # There is no room: on the disk, by a quota, or by a limit on the length of files.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Says a warning of Python's without a path and a line of source."""
+    click.echo(f"warning: {printable(' '.join(str(message).split()))}", err=True)
 
 
 class Commands(click.Group):
@@ -55,7 +61,9 @@ class Commands(click.Group):
     def _ended(self, written: Sequence[Path], *args: Any, **extra: Any) -> int:
         """Runs a command, says what went wrong, and returns the exit code."""
         try:
-            super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
         except click.exceptions.Exit as leaving:
             return leaving.exit_code
         except click.ClickException as error:

@@ -1,6 +1,10 @@
 """Opens models in onnxruntime on a chosen execution provider."""
 
+import io
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ from onnx import helper
 
 from onnx_relusv.errors import InputError, MissingRuntimeError, UsageError
 from onnx_relusv.records import Runnable
+from onnx_relusv.runtime.cuda_trouble import GPU_INSTALL, captured_errors, cuda_trouble
 
 try:
     import onnxruntime
@@ -19,6 +24,7 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 # Anything but a fatal error reaches the user as an exception of ours.
 _ONLY_FATAL = 4
+_ERRORS = 3
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 # Arrays, or OrtValues that an earlier run left on the device.
@@ -40,10 +46,15 @@ def _check_installed() -> None:
         )
 
 
+class ProviderWarning(UserWarning):
+    """CUDA was not asked for by name, is there, and does not work."""
+
+
 def choose_provider(wanted: str) -> str:
     """The execution provider for ``auto``, ``cuda`` or ``cpu``.
 
-    ``auto`` takes CUDA where onnxruntime offers it and a small graph really runs on it.
+    ``auto`` takes CUDA where onnxruntime offers it and a small graph really runs on it; where it
+    offers it and none does, a warning says why.
 
     Raises:
         UsageError: CUDA was asked for and does not work, or the name is none of these.
@@ -53,30 +64,51 @@ def choose_provider(wanted: str) -> str:
         raise UsageError(f"provider {wanted!r}: use auto, cuda or cpu.")
     if wanted == "cpu":
         return CPU
-    problem = _cuda_problem()
-    if problem is None:
+    offered = CUDA in onnxruntime.get_available_providers()
+    problem = _cuda_problem() if offered else None
+    if offered and problem is None:
         return CUDA
     if wanted == "cuda":
-        raise UsageError(f"--provider cuda: {problem}. Use --provider cpu or auto.")
+        reason = problem or f"this onnxruntime has no CUDA provider; {GPU_INSTALL} brings one"
+        raise UsageError(f"--provider cuda: {reason}. Use --provider cpu or auto.")
+    if offered:
+        warnings.warn(
+            f"CUDA does not work, so all runs on the CPU: {problem}. Ask for --provider cpu to "
+            "leave it alone.",
+            ProviderWarning,
+            stacklevel=2,
+        )
     return CPU
 
 
+@cache
 def _cuda_problem() -> str | None:
     """Why CUDA cannot be used, or None if it can."""
-    if CUDA not in onnxruntime.get_available_providers():
-        return 'this onnxruntime has no CUDA provider; pip install "onnx-relusv[gpu]" brings one'
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
+    printed = io.StringIO()
+    # What onnxruntime's own log says is in nothing that it raises.
+    onnxruntime.set_default_logger_severity(_ERRORS)
+    try:
+        with captured_errors() as written, redirect_stdout(printed), redirect_stderr(printed):
+            problem = _run_on_cuda()
+    finally:
+        onnxruntime.set_default_logger_severity(_ONLY_FATAL)
+    return None if problem is None else cuda_trouble("\n".join((*written, problem)))
+
+
+def _run_on_cuda() -> str | None:
+    """What is raised when a small graph is run on CUDA; empty if it is run elsewhere."""
     node = helper.make_node("Relu", ["x"], ["y"])
     value = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
     graph = helper.make_graph([node], "probe", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     try:
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()
         session = Session(Runnable(model.SerializeToString(), {}), CUDA)
         session.run({"x": np.zeros(1, np.float32)})
     except Exception as error:  # whatever the driver or the libraries say, CUDA does not work
-        return f"CUDA does not work here ({str(error).splitlines()[0]})"
-    return None if session.provider == CUDA else "CUDA could not be loaded"
+        return str(error)
+    return None if session.provider == CUDA else ""
 
 
 class Session:
