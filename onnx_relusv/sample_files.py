@@ -6,6 +6,7 @@ folder  of ONNX test data sets, `test_data_set_*/input_*.pb`.
 """
 
 import lzma
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -35,8 +36,6 @@ _UNREADABLE = (
     lzma.LZMAError,
     DecodeError,
 )
-# What a header of an array's own making leads numpy to, which reads it as Python's literals.
-_NO_HEADER = (*_UNREADABLE, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError)
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
 # How many bytes a compressed one becomes at most: of deflate as zlib documents it; of the others
 # what equal bytes reach.
@@ -118,8 +117,11 @@ def _header(name: str, stream: IO[bytes], available: int) -> _Header:
                 if version == (1, 0)
                 else np.lib.format.read_array_header_2_0
             )
-            header = _Header(*read(stream))
-    except _NO_HEADER as error:
+            with warnings.catch_warnings():
+                # That Python 2 wrote the file is no news to a user.
+                warnings.simplefilter("ignore", UserWarning)
+                header = _Header(*read(stream))
+    except Exception as error:  # a header is read as Python's literals, which may fail in any way
         raise ValueError(f"{name} does not begin as a NumPy array does") from error
     if version not in _VERSIONS:
         raise ValueError(f"{name} is of version {version[0]}.{version[1]}, which is not known")

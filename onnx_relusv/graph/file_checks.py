@@ -136,7 +136,7 @@ def _node_problems(node: NodeProto, opset: int, functions: set[str]) -> Iterator
     names = (node.op_type, *node.input, *node.output, *(each.name for each in node.attribute))
     if not all(isinstance(name, str) for name in names):
         yield "a name in it is no text, so the file is damaged. Copy it again"
-    where = f"the node {node.op_type} {next(iter(node.output), node.name)}"
+    where = f"the node {node.op_type} {next(iter(node.output), node.name)}".rstrip()
     if node.domain not in _STANDARD or node.op_type in functions:
         return
     arity = _arity(node.op_type, opset)

@@ -36,7 +36,7 @@ NO_LIBRARIES = (
             "^no CUDA-capable device is detected; it takes an NVIDIA GPU",
         ),
         (
-            "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=-1",
+            "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; G=0",
             "^CUDA driver version is insufficient for CUDA runtime version; it takes",
         ),
         (
