@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_relusv.errors import InputError
 from onnx_relusv.graph.normalisation import normalisation
 from onnx_relusv.graph.statistics import ChannelStatistics, channel_statistics
 from onnx_relusv.graph.view import View, view
@@ -71,17 +72,26 @@ def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoment
     )
     with moments_on_disk() as stored:
         # Synthetic inputs may lead where real ones never do; the unit ball is left then.
-        with (
-            _on_synthetic(opened, seen, example) as drawn,
-            block_moments(drawn, progress, lenient=True) as found,
-        ):
-            for block in opened.blocks:
-                synthetic = found[block.key]
-                if synthetic is not None and moments_key(block) not in stored:
-                    assumed = assumed_moments(block, synthetic, known.get(block.source))
-                    if assumed is not None:
-                        stored.put(moments_key(block), assumed)
-        yield MomentsByBlock(opened.blocks, stored)
+        try:
+            with (
+                _on_synthetic(opened, seen, example) as drawn,
+                block_moments(drawn, progress, lenient=True) as found,
+            ):
+                for block in opened.blocks:
+                    synthetic = found[block.key]
+                    if synthetic is not None and moments_key(block) not in stored:
+                        assumed = assumed_moments(block, synthetic, known.get(block.source))
+                        if assumed is not None:
+                            stored.put(moments_key(block), assumed)
+        except InputError:
+            # It runs on one sample, but not on these: they are a help, and no need.
+            is_assumed = False
+        else:
+            is_assumed = True
+        if is_assumed:
+            yield MomentsByBlock(opened.blocks, stored)
+        else:
+            yield dict.fromkeys((block.key for block in opened.blocks), None)
 
 
 def assumed_moments(
@@ -185,7 +195,9 @@ def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] 
 
 
 @contextmanager
-def _on_synthetic(opened: Opened, seen: View, example: dict[str, np.ndarray]) -> Iterator[Opened]:
+def _on_synthetic(
+    opened: Opened, seen: View, example: Mapping[str, np.ndarray]
+) -> Iterator[Opened]:
     """The model with synthetic samples, in a folder that is gone afterwards."""
     model = opened.model
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}

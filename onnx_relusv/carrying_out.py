@@ -97,7 +97,7 @@ def _compression(
     return Compression(
         before=opened.facts,
         after=replace(
-            facts_of(written, opened.provider, opened.example, opened.options.seed), path=output
+            facts_of(written, opened.provider, opened.example, opened.example_batch), path=output
         ),
         budgets=plan.budgets,
         method=plan.method,

@@ -90,7 +90,8 @@ def evaluate(
 
 def _runs(feeds: Sequence[Feed]) -> Iterator[Batch]:
     for feed in feeds:
-        yield Batch(dict(feed), _length(feed), 0)
+        length = _length(feed)
+        yield Batch(dict(feed), length, 0, length)
 
 
 def _length(feed: Feed) -> int:

@@ -13,6 +13,7 @@ import scipy
 
 from onnx_relusv.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.errors import InputError
+from onnx_relusv.feeds import batch_of
 from onnx_relusv.finite import UnusableValuesError
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
 from onnx_relusv.graph.channel_records import Channels
@@ -26,12 +27,13 @@ from onnx_relusv.metric import Metric
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.origins import explained, numbers_of
 from onnx_relusv.progress import Advance, Progress
+from onnx_relusv.ready import made_ready
 from onnx_relusv.records import Block, LinearMap, Moments, Refusal
 from onnx_relusv.results import ModelFacts, Provenance
 from onnx_relusv.runtime.moment_kernels import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
-from onnx_relusv.runtime.shapes import measured_shapes
-from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.runtime.shapes import shapes_for_one
+from onnx_relusv.samples import Samples
 from onnx_relusv.selection import select
 from onnx_relusv.settings import NO_SETTINGS, Settings, settings_of
 from onnx_relusv.spectra.cached_moments import CachedMoments
@@ -39,7 +41,7 @@ from onnx_relusv.spectra.moments import measure_moments
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.passes import plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
-from onnx_relusv.split import Split, drawn
+from onnx_relusv.split import Split
 from onnx_relusv.temporary_files import remove_leftovers
 
 BlockMoments = Mapping[str, Moments | None]
@@ -63,7 +65,8 @@ class Opened:
         samples: What to measure on, or None; synthetic where blind.
         provider: The execution provider in force.
         options: As asked for.
-        example: A feed of one sample, or None without samples.
+        example: A feed of one sample, or of one batch where that is fixed; random values without
+            samples.
         split: The samples' parts where a plan is made or carried out; None where all are measured.
         cache: Where long work is kept for the next run.
         metric: What outputs are judged by in place of top-1, or None.
@@ -83,7 +86,7 @@ class Opened:
     samples: Samples | None
     provider: str
     options: MeasureOptions
-    example: dict[str, np.ndarray] | None
+    example: Mapping[str, np.ndarray]
     split: Split | None = None
     cache: Cache = NO_CACHE
     metric: Metric | None = None
@@ -113,7 +116,13 @@ class Opened:
             "seed": self.options.seed,
             "provider": self.provider,
             "memory": self.options.memory,
+            "input_shape": list(self.options.input_shape),
         }
+
+    @property
+    def example_batch(self) -> int:
+        """Samples in the example."""
+        return batch_of(self.model.inputs, self.example)
 
     @property
     def given(self) -> Samples | None:
@@ -169,18 +178,19 @@ def open_model(
     remove_leftovers()
     cache = Cache(options.cache)
     provider = choose_provider(options.provider)
-    model = read_model(path)
-    if not model.inputs:
+    read = read_model(path)
+    if not read.inputs:
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
-    samples = None
-    if samples_path is not None:
-        whole = open_samples(samples_path, model.inputs, any_labels=metric is not None)
-        samples = drawn(whole, options.max_samples, options.seed)
-    example = None if samples is None else samples.first()
-    tensors = measured_tensors(model.proto)
-    session = _shape_session(model, tensors, provider)
-    rng = np.random.default_rng(options.seed)
-    shapes = measured_shapes(session, model.inputs, tensors, example, rng)
+    tensors = measured_tensors(read.proto)
+    ready = made_ready(
+        read,
+        lambda: _shape_session(read, tensors, provider),
+        samples_path,
+        options,
+        any_labels=metric is not None,
+    )
+    model, samples, session = ready.model, ready.samples, ready.session
+    shapes = shapes_for_one(ready.values, ready.example, ready.batch)
     blocks, refusals = find_blocks(model, view(model), shapes)
     unusable = None
     if samples is not None:
@@ -188,7 +198,8 @@ def open_model(
         blocks = [block for block in blocks if block.key not in numbers.reasons]
         refusals += [Refusal(key, reason) for key, reason in numbers.reasons.items()]
         unusable = numbers.problem
-    del session  # its weights need not be held any longer
+    example = ready.example
+    del session, ready  # its weights need not be held any longer
     return Opened(
         model=model,
         facts=model_facts(model, shapes),
@@ -216,25 +227,26 @@ def selected(opened: Opened, planning: PlanOptions) -> PlanOptions:
 
 
 def facts_of(
-    model: Model, provider: str, example: dict[str, np.ndarray] | None, seed: int
+    model: Model, provider: str, example: Mapping[str, np.ndarray], batch: int
 ) -> ModelFacts:
-    """Size and cost of a model, whose blocks are not of interest."""
-    return model_facts(model, _shapes(model, provider, example, seed))
+    """Size and cost of a model, whose blocks are not of interest.
 
-
-def _shapes(
-    model: Model, provider: str, example: dict[str, np.ndarray] | None, seed: int
-) -> dict[str, tuple[int, ...]]:
+    Args:
+        model: The model.
+        provider: Execution provider.
+        example: A feed that it runs on.
+        batch: How many samples that holds.
+    """
     tensors = measured_tensors(model.proto)
-    return shapes_of(model, tensors, provider, example, seed)
+    return model_facts(model, shapes_of(model, tensors, provider, example, batch))
 
 
 def shapes_of(
     model: Model,
     tensors: tuple[str, ...],
     provider: str,
-    example: dict[str, np.ndarray] | None,
-    seed: int,
+    example: Mapping[str, np.ndarray],
+    batch: int,
 ) -> dict[str, tuple[int, ...]]:
     """The shapes of some tensors for one sample, as a run shows them.
 
@@ -242,11 +254,13 @@ def shapes_of(
         model: The model.
         tensors: Their names.
         provider: Execution provider.
-        example: A feed of one sample; seeded random ones are tried if None.
-        seed: Of these.
+        example: A feed that it runs on.
+        batch: How many samples that holds.
     """
     session = _shape_session(model, tensors, provider)
-    return measured_shapes(session, model.inputs, tensors, example, np.random.default_rng(seed))
+    wanted = [name for name in tensors if name in set(session.output_names)]
+    # An empty list would mean all outputs to onnxruntime.
+    return shapes_for_one(session.run(example, wanted or None), example, batch)
 
 
 def _shape_session(model: Model, tensors: tuple[str, ...], provider: str) -> Session:

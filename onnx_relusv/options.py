@@ -15,6 +15,7 @@ from onnx_relusv.arguments import (
 )
 from onnx_relusv.decisions import Budgets
 from onnx_relusv.errors import UsageError
+from onnx_relusv.input_shapes import parsed_shape
 from onnx_relusv.metric import Metric
 from onnx_relusv.selection import Selection, Target, is_allowed
 
@@ -41,6 +42,8 @@ class MeasureOptions:
             needs.
         cache: Folder for what long work has found, for the next run; None to keep nothing.
         max_samples: Draw so many of the samples by the seed, groups whole; None to take all.
+        input_shape: Shapes of inputs where the model is run without samples, each as
+            ``NAME=1x80x200``; those of other inputs are found.
     """
 
     provider: ProviderName = "auto"
@@ -48,6 +51,7 @@ class MeasureOptions:
     memory: int = DEFAULT_MEMORY
     cache: Path | None = None
     max_samples: int | None = None
+    input_shape: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_type("provider", self.provider, str, "auto, cuda or cpu")
@@ -64,6 +68,8 @@ class MeasureOptions:
             raise UsageError(f"memory {self.memory} MiB: use {LEAST_MEMORY} or more.")
         if self.max_samples is not None and self.max_samples < 1:
             raise UsageError(f"--max-samples {self.max_samples}: use a number from 1 on.")
+        for text in self.input_shape:
+            parsed_shape(text)
 
     @property
     def working_bytes(self) -> int:

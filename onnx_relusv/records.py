@@ -192,13 +192,36 @@ class InputSpec:
 
     Attributes:
         name: The tensor.
-        dtype: Its numpy type.
-        shape: Lengths, None where an axis is dynamic; axis 0 is the samples' axis.
+        dtype: Its numpy type; object where it is of text.
+        shape: Lengths, None where an axis is dynamic.
+        named: Names of the axes in the file, None where one has none; fewer where nothing is named.
+            Axes with one name have one length.
+        has_rank: Whether the file tells the number of axes; `shape` is empty where it does not.
+        samples_axis: The axis of the samples: where a batch lies. None where the input has none,
+            so that samples run one by one.
+        requested: The shape that it has where the model is run without samples; None to find one.
     """
 
     name: str
     dtype: np.dtype[np.generic]
     shape: tuple[int | None, ...]
+    named: tuple[str | None, ...] = ()
+    has_rank: bool = True
+    samples_axis: int | None = 0
+    requested: tuple[int, ...] | None = None
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """A name for every axis: the file's, or one made of the input's name and the place."""
+        own = (*self.named, *[None] * len(self.shape))[: len(self.shape)]
+        return tuple(name or f"{self.name}, axis {place}" for place, name in enumerate(own))
+
+    @property
+    def sample_shape(self) -> tuple[int | None, ...]:
+        """The shape of one sample: that of the input without the axis of the samples."""
+        if self.samples_axis is None:
+            return self.shape
+        return (*self.shape[: self.samples_axis], *self.shape[self.samples_axis + 1 :])
 
 
 @dataclass(frozen=True)

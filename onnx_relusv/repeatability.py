@@ -1,13 +1,11 @@
 """Whether a model answers one input alike in every run; what is made of it could not be judged."""
 
-from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from onnx_relusv.errors import InputError
-from onnx_relusv.feeds import candidate_feeds
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.random_nodes import random_node
 from onnx_relusv.opened import Opened
@@ -30,26 +28,14 @@ def check_repeatable(opened: Opened) -> None:
             "it without that node, or with its numbers as an input."
         )
     session = Session(runnable(opened.model), opened.provider, lean=True, alone=False)
-    for feed in _feeds(opened):
-        try:
-            first = session.run(feed)
-        except InputError:  # one of several sizes; the model has run on one of them
-            continue
-        again = session.run(feed)
-        differing = [name for name in first if not _alike(first[name], again[name])]
-        if differing:
-            raise InputError(
-                f"{opened.model.path}: two runs of the model on the same input give different "
-                f"values of {', '.join(differing)}, so no result could be compared with it. "
-                "Export it without whatever changes from run to run."
-            )
-        return
-
-
-def _feeds(opened: Opened) -> Iterable[dict[str, np.ndarray]]:
-    if opened.example is not None:
-        return [opened.example]
-    return candidate_feeds(opened.model.inputs, 1, np.random.default_rng(opened.options.seed))
+    first, again = (session.run(opened.example) for _ in range(2))
+    differing = [name for name in first if not _alike(first[name], again[name])]
+    if differing:
+        raise InputError(
+            f"{opened.model.path}: two runs of the model on the same input give different "
+            f"values of {', '.join(differing)}, so no result could be compared with it. "
+            "Export it without whatever changes from run to run."
+        )
 
 
 def _alike(first: Any, again: Any) -> bool:

@@ -12,7 +12,7 @@ They are read in batches; an .npz or .npy is never in memory as a whole.
 import hashlib
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -37,16 +37,13 @@ class Batch:
         feeds: By input name, in the model's types; padded where the model's batch is fixed.
         count: How many of the samples are real; the rest repeat the last one.
         start: Index of the first one.
+        size: Samples in the feeds, padding included.
     """
 
     feeds: dict[str, np.ndarray]
     count: int
     start: int
-
-    @property
-    def size(self) -> int:
-        """Samples in the feeds, padding included."""
-        return len(next(iter(self.feeds.values())))
+    size: int
 
 
 class Samples:
@@ -66,7 +63,7 @@ class Samples:
         self.sha256 = _digest(path)
         # How many the file holds, whichever of them these are.
         self.given = self.count = next(iter(columns.values())).shape[0]
-        self.fixed_batch = _fixed_batch(inputs)
+        self.fixed_batch = fixed_batch(inputs)
         self._inputs = {spec.name: spec for spec in inputs}
         self._columns = columns
         self._positions = np.arange(self.count)
@@ -123,12 +120,23 @@ class Samples:
             feeds = {
                 name: self._ready(name, piece[:count], start) for name, piece in pieces.items()
             }
-            yield Batch(feeds, count, start)
+            yield Batch(feeds, count, start, max(count, self.fixed_batch or 0))
             start, left = start + count, left - count
 
     def first(self) -> dict[str, np.ndarray]:
         """The feeds of the first sample, or of the first batch where its size is fixed."""
         return next(iter(self.batches(1, limit=1))).feeds
+
+    def as_fed(self, inputs: Sequence[InputSpec]) -> "Samples":
+        """The same samples for inputs whose batch is another one.
+
+        Args:
+            inputs: The model's inputs.
+        """
+        other = copy(self)
+        other._inputs = {spec.name: spec for spec in inputs}
+        other.fixed_batch = fixed_batch(inputs)
+        return other
 
     def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
         spec = self._inputs[name]
@@ -137,15 +145,21 @@ class Samples:
         # What overflows is infinite, and refused; so is a NaN, or a number that is another now.
         with np.errstate(over="ignore", invalid="ignore"):
             ready = np.ascontiguousarray(values, dtype=spec.dtype)
-        if spec.dtype.kind not in "biu" and not np.isfinite(ready).all():
+        if spec.dtype.kind not in "biuO" and not np.isfinite(ready).all():
             raise InputError(self._not_finite(name, values, ready, start))
         if spec.dtype.kind in "biu" and not np.array_equal(ready, values):
             raise InputError(
                 f"{self.path}: input {name} has numbers in {where} that do not become the model's "
                 f"{spec.dtype} without loss."
             )
+        if spec.samples_axis is None:
+            return np.array(ready[0], spec.dtype)
         missing = (self.fixed_batch or 0) - len(ready)
-        return np.concatenate([ready, np.repeat(ready[-1:], missing, 0)]) if missing > 0 else ready
+        if missing > 0:
+            ready = np.concatenate([ready, np.repeat(ready[-1:], missing, 0)])
+        if not spec.samples_axis:
+            return ready
+        return np.ascontiguousarray(np.moveaxis(ready, 0, spec.samples_axis))
 
     def _not_finite(self, name: str, values: np.ndarray, ready: np.ndarray, start: int) -> str:
         """That a batch of an input, as it is in the file and in the model's type, is not finite."""
@@ -183,6 +197,28 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
     labels = _read_labels(path, beside.get(LABELS), any_labels)
     groups = _read_numbers(path, GROUPS, beside.get(GROUPS))
     return Samples(path, inputs, columns, labels, groups)
+
+
+def ranked(path: Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """Inputs of which the file of the model tells no number of axes, with that of the samples.
+
+    Args:
+        path: As of `open_samples`.
+        inputs: The model's inputs.
+
+    Raises:
+        InputError: The samples cannot be read.
+    """
+    if all(spec.has_rank for spec in inputs):
+        return tuple(inputs)
+    if not path.exists():
+        raise InputError(f"{path}: there are no such samples.")
+    columns = open_columns(path, inputs)
+    ranks = {name: len(column.shape) for name, column in columns.items()}
+    return tuple(
+        spec if spec.has_rank else replace(spec, shape=(None,) * ranks.get(spec.name, 1))
+        for spec in inputs
+    )
 
 
 def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -266,30 +302,43 @@ def _check(
 
 
 def _check_column(path: Path, spec: InputSpec, column: Column) -> None:
-    if not spec.shape:
-        raise InputError(f"input {spec.name} is a scalar: it has no axis for samples.")
-    rank, axes = len(column.shape), column.shape[1:]
-    fits = rank == len(spec.shape) and all(
-        wanted is None or wanted == length
-        for wanted, length in zip(spec.shape[1:], axes, strict=False)
+    wanted, axes = spec.sample_shape, column.shape[1:]
+    fits = len(column.shape) == 1 + len(wanted) and all(
+        known is None or known == length for known, length in zip(wanted, axes, strict=False)
     )
     if not fits:
-        shown = ", ".join("any" if length is None else str(length) for length in spec.shape[1:])
+        shown = ", ".join("any" if length is None else str(length) for length in wanted)
         raise InputError(
-            f"{path}: {spec.name} has shape {column.shape}, but the model takes (samples, {shown})."
+            f"{path}: {spec.name} has shape {column.shape}, but the model takes "
+            f"({', '.join(['samples', *([shown] if shown else [])])})."
         )
-    if column.dtype.kind not in "biuf" or (column.dtype.kind == "f" and spec.dtype.kind in "biu"):
+    kinds = "UO" if spec.dtype.kind == "O" else "biu" if spec.dtype.kind in "biu" else "biuf"
+    if column.dtype.kind not in kinds:
+        held = "text" if spec.dtype.kind == "O" else str(spec.dtype)
         raise InputError(
             f"{path}: {spec.name} is {column.dtype}, which does not become the model's "
-            f"{spec.dtype} without loss."
+            f"{held} without loss."
         )
 
 
-def _fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
-    fixed = {spec.shape[0] for spec in inputs if spec.shape[0] is not None}
+def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
+    """The only number of samples that run at once; None where it is open.
+
+    Raises:
+        InputError: Inputs have different ones.
+    """
+    lengths = {
+        spec.shape[spec.samples_axis]
+        for spec in inputs
+        if spec.samples_axis is not None and spec.samples_axis < len(spec.shape)
+    }
+    fixed = sorted(length for length in lengths if length is not None)
     if len(fixed) > 1:
-        raise InputError(f"the inputs' batch axes have different fixed lengths {sorted(fixed)}.")
-    return fixed.pop() if fixed else None
+        raise InputError(f"the inputs' batch axes have different fixed lengths {fixed}.")
+    if fixed:
+        return fixed[0]
+    # What has no axis of samples is another one for every sample: they run one by one.
+    return 1 if any(spec.samples_axis is None for spec in inputs) else None
 
 
 def _digest(path: Path) -> str:

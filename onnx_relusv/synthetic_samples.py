@@ -4,7 +4,7 @@ Where units are removed, consumers and kept units have to be fitted anew. Synthe
 stand in for real ones in all stages; what is made of them is blind all the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv.errors import InputError
-from onnx_relusv.feeds import candidate_feeds
 from onnx_relusv.graph.view import view
 from onnx_relusv.opened import Opened
 from onnx_relusv.output_values import output_value
@@ -64,25 +63,29 @@ def samples_where_units_go(
 def _runs(opened: Opened, samples: Samples) -> bool:
     session = opened.session(block.source for block in opened.blocks)
     batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
-    found = [output_value(value) for value in session.run(batch.feeds).values()]
-    arrays = [values for one in found for values in one.arrays]
+    try:
+        answers = session.run(batch.feeds).values()
+    except InputError:  # of more samples than the one that was tried
+        return False
+    arrays = [values for value in answers for values in output_value(value).arrays]
     return all(np.isfinite(values).all() for values in arrays if values.dtype.kind == "f")
 
 
-def synthetic_example(opened: Opened) -> dict[str, np.ndarray] | None:
-    """A feed of a size that runs; None where an input is of whole numbers, which mean something.
+def synthetic_example(opened: Opened) -> Mapping[str, np.ndarray] | None:
+    """A sample of a size that runs, the axis of samples first.
 
     Args:
         opened: The model.
+
+    Returns:
+        By input; None where one is no tensor of floats, but means something.
     """
     inputs = opened.model.inputs
-    if any(spec.dtype.kind in "iub" or not spec.shape for spec in inputs):
+    if any(spec.dtype.kind in "iubO" or not spec.shape for spec in inputs):
         return None
-    session = opened.session(block.source for block in opened.blocks[:1])
-    for feed in candidate_feeds(inputs, 1, np.random.default_rng(opened.options.seed)):
-        try:
-            session.run(feed)
-        except InputError:
-            continue
-        return feed
-    return None
+    return {
+        spec.name: opened.example[spec.name][None]
+        if spec.samples_axis is None
+        else np.moveaxis(opened.example[spec.name], spec.samples_axis, 0)[:1]
+        for spec in inputs
+    }

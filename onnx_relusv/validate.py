@@ -22,7 +22,6 @@ from onnx_relusv.candidates import candidate_at
 from onnx_relusv.claim import Claim
 from onnx_relusv.errors import InputError, ValidationError
 from onnx_relusv.factors import composed_level
-from onnx_relusv.feeds import DYNAMIC_LENGTHS, synthetic_feeds
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
 from onnx_relusv.graph.expose import runnable
@@ -33,6 +32,7 @@ from onnx_relusv.reduction import left_of
 from onnx_relusv.results import Check, Verdict
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples import Samples
+from onnx_relusv.trials import further_feeds
 from onnx_relusv.validation_runs import run_checks
 
 # A level is a ratio of spectral norms of float32 weights.
@@ -128,16 +128,9 @@ def _feeds(
         yield next(iter(samples.batches(length, limit=length))).feeds
     session = Session(runnable(original), provider)
     found = 0
-    for batch, length in zip((1, 3, 2, 1, 3, 2, 1, 3), DYNAMIC_LENGTHS, strict=True):
-        feeds = synthetic_feeds(original.inputs, batch, length, rng)
-        try:
-            session.run(feeds)
-        except InputError:
-            continue
+    for feeds in further_feeds(session, original, rng, _SIZES):
         yield feeds
         found += 1
-        if found == _SIZES:
-            return
     if not found and samples is None:
         raise InputError("the model runs on none of the random inputs that were tried.")
 

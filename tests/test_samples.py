@@ -1,5 +1,6 @@
 """Samples against the arrays that they were written from, and what does not fit a model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -63,10 +64,33 @@ def test_a_dynamic_axis_takes_any_length(tmp_path: Path) -> None:
     refused(path, [spec("x", np.float32, None, None, 3)], r"\(samples, any, 3\)")
 
 
-def test_a_scalar_input_has_no_samples(tmp_path: Path) -> None:
-    path = archive(tmp_path, x=np.zeros(3, np.float32))
-    with pytest.raises(InputError, match="input x is a scalar"):
-        open_samples(path, [spec("x", np.float32)])
+def test_inputs_whose_samples_lie_on_another_axis_or_none(tmp_path: Path) -> None:
+    states = np.arange(24.0).reshape(4, 2, 3)
+    rates = np.array([8, 16, 8, 16])
+    path = archive(tmp_path, state=states, rate=rates)
+    state = replace(spec("state", np.float32, 2, None, 3), samples_axis=1)
+    rate = replace(spec("rate", np.int64), samples_axis=None)
+    samples = open_samples(path, [state, rate])
+    batches = list(samples.batches(64))
+    # What has no axis of samples is another one in every run.
+    assert [(batch.count, batch.size) for batch in batches] == [(1, 1)] * 4
+    for batch, value, number in zip(batches, states, rates, strict=True):
+        assert batch.feeds["rate"].shape == ()
+        assert batch.feeds["rate"] == number
+        np.testing.assert_array_equal(batch.feeds["state"], value[:, None])
+    path = archive(tmp_path, state=states)
+    (batch,) = open_samples(path, [state]).batches(64)
+    np.testing.assert_array_equal(batch.feeds["state"], np.moveaxis(states, 0, 1))
+    refused(path, [replace(state, samples_axis=None)], r"takes \(samples, 2, any, 3\)")
+    refused(archive(tmp_path, rate=np.array(3)), [rate], r"the model takes \(samples\)")
+
+
+def test_text(tmp_path: Path) -> None:
+    path = archive(tmp_path, x=np.array([["a", "bc"], ["", "d"]]))
+    feeds = next(open_samples(path, [spec("x", object, None, 2)]).batches(2)).feeds
+    assert feeds["x"].dtype == object
+    assert feeds["x"].tolist() == [["a", "bc"], ["", "d"]]
+    refused(archive(tmp_path, x=np.zeros((3, 2))), [spec("x", object, None, 2)], "model's text")
 
 
 @pytest.mark.parametrize("given", [np.uint8, np.int64, bool, np.float64, np.float16, ">f4"])

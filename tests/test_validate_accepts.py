@@ -128,12 +128,12 @@ def test_samples_are_among_the_inputs(network: Rewritten, tmp_path: Path) -> Non
 
 def test_a_model_that_runs_on_no_random_input(tmp_path: Path) -> None:
     text = (
-        "(float[N,60] x, int64[1] n) => (float[N,60] y) { s = Reshape(x, n) t = Reshape(s, m)"
+        "(float[N,30,2] x, int64[1] n) => (float[N,60] y) { s = Reshape(x, n) t = Reshape(s, m)"
         f" {BODY}"
     ).replace("Gemm(x", "Gemm(t")
     arrays = DENSE | {"m": np.array([-1, 60])}
     searched = search(
-        model_proto(text, arrays), tmp_path, {"x": normal(1, 60), "n": np.array([60])}
+        model_proto(text, arrays), tmp_path, {"x": normal(1, 30, 2), "n": np.array([60])}
     )
     with pytest.raises(InputError, match="none of the random inputs"):
         rewritten(searched).validated(tmp_path)

@@ -43,6 +43,13 @@ samples_option = click.option(
     help="Inputs to measure on: .npz with the input names as keys, .npy, or a folder of "
     "test_data_set_*.",
 )
+input_shape_option = click.option(
+    "--input-shape",
+    multiple=True,
+    metavar="NAME=1x80x200",
+    help="The shape of an input where the model is run without samples; found if not given. "
+    "Repeat it for further inputs.",
+)
 max_samples_option = click.option(
     "--max-samples",
     type=click.IntRange(min=1),
@@ -211,10 +218,16 @@ def measuring(
     memory: int = DEFAULT_MEMORY,
     cache: Path | None = None,
     max_samples: int | None = None,
+    input_shape: tuple[str, ...] = (),
 ) -> MeasureOptions:
     """The settings of these options; click has checked the provider's name."""
     return MeasureOptions(
-        provider=provider, seed=seed, memory=memory, cache=cache, max_samples=max_samples
+        provider=provider,
+        seed=seed,
+        memory=memory,
+        cache=cache,
+        max_samples=max_samples,
+        input_shape=input_shape,
     )
 
 

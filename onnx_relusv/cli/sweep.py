@@ -10,6 +10,7 @@ from onnx_relusv.cli.options import (
     FILE,
     cache_option,
     force_option,
+    input_shape_option,
     max_samples_option,
     measuring,
     memory_option,
@@ -78,6 +79,7 @@ def _names(
 @together(*pattern_options)
 @together(
     max_samples_option,
+    input_shape_option,
     provider_option,
     seed_option,
     memory_option,
@@ -95,6 +97,7 @@ def sweep(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     max_samples: int | None,
+    input_shape: tuple[str, ...],
     provider: str,
     seed: int,
     memory: int,
@@ -117,7 +120,7 @@ def sweep(
             methods=methods,
             include=include,
             exclude=exclude,
-            measuring=measuring(provider, seed, memory, cache, max_samples),
+            measuring=measuring(provider, seed, memory, cache, max_samples, input_shape),
             report=report,
             keep=keep,
             force=force,

@@ -9,6 +9,7 @@ from onnx_relusv.cli.bars import progress_bars
 from onnx_relusv.cli.options import (
     FILE,
     force_option,
+    input_shape_option,
     json_option,
     max_samples_option,
     measuring,
@@ -39,6 +40,7 @@ from onnx_relusv.report.trace_table import trace_table
 )
 @together(
     max_samples_option,
+    input_shape_option,
     json_option,
     report_option,
     provider_option,
@@ -51,6 +53,7 @@ def trace(
     samples: Path,
     exact: bool,
     max_samples: int | None,
+    input_shape: tuple[str, ...],
     json_path: Path | None,
     report: Path | None,
     provider: str,
@@ -69,7 +72,9 @@ def trace(
             model,
             samples=samples,
             exact=exact,
-            measuring=measuring(provider, seed, memory, max_samples=max_samples),
+            measuring=measuring(
+                provider, seed, memory, max_samples=max_samples, input_shape=input_shape
+            ),
             command=command_line(),
             progress=progress,
         )

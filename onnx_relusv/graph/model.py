@@ -29,6 +29,14 @@ OLDEST_OPSET = 7
 _CHUNK = 1 << 20
 # Bytes of a file from which on its large weights are left in it.
 _LARGE_FILE = 16 << 20
+# What an input may be that is no tensor.
+_KINDS = {
+    "sequence_type": "a sequence",
+    "map_type": "a map",
+    "optional_type": "an optional value",
+    "sparse_tensor_type": "a sparse tensor",
+    "opaque_type": "of a type of its own",
+}
 # Bits of a value where several share a byte.
 _BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}
 
@@ -352,13 +360,27 @@ def _inputs(path: Path, proto: ModelProto) -> Iterator[InputSpec]:
         if value.name in initialized:
             continue
         if not value.type.HasField("tensor_type"):
-            raise InputError(f"{path}: input {value.name} is no tensor; such models are not read.")
+            kind = _KINDS.get(value.type.WhichOneof("value") or "", "of no type")
+            raise InputError(
+                f"{path}: input {value.name} is {kind} and no tensor; such models are not read. "
+                "Export the model with tensors as its inputs."
+            )
         tensor = value.type.tensor_type
         if not tensor.elem_type:
             raise InputError(f"{path}: input {value.name} has no element type. Export it again.")
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        shape = tuple(
-            axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
-            for axis in tensor.shape.dim
+        axes = tensor.shape.dim
+        shape = tuple(axis.dim_value if axis.dim_value > 0 else None for axis in axes)
+        yield InputSpec(
+            value.name,
+            dtype,
+            shape,
+            named=tuple(_axis_name(axis.dim_param) for axis in axes),
+            has_rank=tensor.HasField("shape"),
         )
-        yield InputSpec(value.name, dtype, shape)
+
+
+def _axis_name(text: str) -> str | None:
+    """An axis' name, None for what exporters write where there is none: nothing, ?, -1, None."""
+    name = text.strip()
+    return name if any(letter.isalpha() for letter in name) and name != "None" else None

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.feeds import candidate_feeds
 from onnx_relusv.fitted import Change
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.surgery import rewrite
@@ -16,6 +14,8 @@ from onnx_relusv.outcomes import Latency
 from onnx_relusv.records import Runnable
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples import fixed_batch
+from onnx_relusv.trials import batch_feeds
 
 
 class Race:
@@ -58,27 +58,25 @@ class Race:
 
 def length(opened: Opened, batch: int) -> int:
     """Samples in a run: the model's own batch where it is fixed, otherwise the wanted one."""
-    fixed = {spec.shape[0] for spec in opened.model.inputs if spec.shape} - {None}
-    return min((one for one in fixed if one is not None), default=batch)
+    return fixed_batch(opened.model.inputs) or batch
 
 
 def _feeds(opened: Opened, session: Session, batch: int) -> dict[str, np.ndarray]:
     wanted = length(opened, batch)
-    if opened.samples is not None:
-        given = next(iter(opened.samples.batches(wanted, limit=wanted))).feeds
-        # Fewer samples than that are run again and again.
-        return {
-            name: np.take(values, np.arange(wanted) % len(values), axis=0)
-            for name, values in given.items()
-        }
-    rng = np.random.default_rng(opened.options.seed)
-    problem: InputError | None = None
-    for feeds in candidate_feeds(opened.model.inputs, wanted, rng):
-        try:
-            session.run(feeds)
-        except InputError as error:
-            problem = problem or error
-            continue
-        return feeds
-    assert problem is not None  # at least one feed was tried
-    raise problem
+    if opened.samples is None:
+        rng = np.random.default_rng(opened.options.seed)
+        return batch_feeds(session, opened.model, rng, wanted)
+    given = next(iter(opened.samples.batches(wanted, limit=wanted))).feeds
+    return {
+        spec.name: _repeated(given[spec.name], spec.samples_axis, wanted)
+        for spec in opened.model.inputs
+    }
+
+
+def _repeated(values: np.ndarray, axis: int | None, count: int) -> np.ndarray:
+    """Samples, as many as are wanted; fewer are run again and again."""
+    if axis is None:
+        return values
+    places = np.arange(count) % values.shape[axis]
+    repeated: np.ndarray = np.take(values, places, axis=axis)
+    return repeated

@@ -16,11 +16,10 @@ from onnx_relusv.opened import (
 from onnx_relusv.options import MeasureOptions, PlanOptions
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.publishing import leftover_places
+from onnx_relusv.ready import made_ready
 from onnx_relusv.repeatability import check_repeatable
 from onnx_relusv.results import Comparison
 from onnx_relusv.runtime.session import Session, choose_provider
-from onnx_relusv.samples import open_samples
-from onnx_relusv.split import drawn
 from onnx_relusv.sweeping.folder import MODELS, check_sweep_folder, publish, workplace
 from onnx_relusv.sweeping.judging import judging
 from onnx_relusv.sweeping.methods import ways
@@ -62,15 +61,21 @@ def compare(
     provider = choose_provider(options.provider)
     first, second = read_model(before), read_model(after)
     _check_alike(first, second)
-    whole = open_samples(samples, first.inputs, any_labels=metric is not None)
-    opened = drawn(whole, options.max_samples, options.seed)
+    ready = made_ready(
+        first,
+        lambda: Session(first.path, provider),
+        samples,
+        options,
+        any_labels=metric is not None,
+    )
+    opened = ready.samples
+    assert opened is not None  # they were given
     if limits is not None and limits.drop is not None and metric is None and opened.labels is None:
         raise UsageError(
             f"--fail-above-drop counts right answers, and {samples} has no labels. Add them, give "
             "a --metric, or use --fail-below-agreement or --fail-above-change."
         )
-    example = opened.first()
-    facts = [facts_of(model, provider, example, options.seed) for model in (first, second)]
+    facts = [facts_of(model, provider, ready.example, ready.batch) for model in (first, second)]
     sessions = [Session(model.path, provider) for model in (first, second)]
     with progress.stage("Comparison", opened.count) as advance:
         names, (one, two) = first.output_names, sessions

@@ -86,6 +86,7 @@ def apply(
     provider: ProviderName = "auto",
     seed: int | None = None,
     max_samples: int | None = None,
+    input_shape: tuple[str, ...] = (),
     memory: int = DEFAULT_MEMORY,
     cache: StrPath | None = None,
     report: StrPath | None = None,
@@ -103,6 +104,7 @@ def apply(
         provider: Where graphs run.
         seed: The plan's seed if None.
         max_samples: How many of the samples are drawn at most; as many as for the plan if None.
+        input_shape: Shapes of inputs, as in `MeasureOptions`.
         memory: MiB for measuring, as in `MeasureOptions`.
         cache: Folder for the next run, likewise.
         report: Folder for report.json and report.html.
@@ -127,7 +129,12 @@ def apply(
     seed = decided.seed if seed is None else seed
     max_samples = decided.max_samples if max_samples is None else max_samples
     measuring = MeasureOptions(
-        provider=provider, seed=seed, memory=memory, cache=cache, max_samples=max_samples
+        provider=provider,
+        seed=seed,
+        memory=memory,
+        cache=cache,
+        max_samples=max_samples,
+        input_shape=input_shape,
     )
     opened = open_model(model, samples, measuring)
     check_repeatable(opened)

@@ -76,7 +76,7 @@ def possible(opened: Opened, planning: PlanOptions) -> PlanOptions:
 
 def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
     tensors = channel_tensors(opened.model.proto)
-    return shapes_of(opened.model, tensors, opened.provider, opened.example, opened.options.seed)
+    return shapes_of(opened.model, tensors, opened.provider, opened.example, opened.example_batch)
 
 
 def pruning_offer(

@@ -99,6 +99,8 @@ class SweepOptions:
             found += ["--memory", str(measuring.memory)]
         if measuring.max_samples is not None:
             found += ["--max-samples", str(measuring.max_samples)]
+        for text in measuring.input_shape:
+            found += ["--input-shape", text]
         for option, globs in (("--include", self.include), ("--exclude", self.exclude)):
             for glob in globs:
                 found += [option, glob]

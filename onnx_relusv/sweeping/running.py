@@ -90,7 +90,7 @@ class Sweeping:
         facts: list[ModelFacts] = []
 
         def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
-            facts.append(facts_of(written, opened.provider, opened.example, opened.options.seed))
+            facts.append(facts_of(written, opened.provider, opened.example, opened.example_batch))
 
         with self._place() as place:
             file = place / name

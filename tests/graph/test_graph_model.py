@@ -89,10 +89,15 @@ def test_inputs_say_what_a_run_has_to_be_fed(tmp_path: Path) -> None:
         tmp_path,
     )
     assert model.inputs == (
-        InputSpec("x", np.dtype(np.float32), (None, 3, None, 8)),
-        InputSpec("ids", np.dtype(np.int64), (2, 5)),
+        InputSpec("x", np.dtype(np.float32), (None, 3, None, 8), ("N", None, "H", None)),
+        InputSpec("ids", np.dtype(np.int64), (2, 5), (None, None)),
         InputSpec("flag", np.dtype(np.bool_), ()),
-        InputSpec("z", np.dtype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)), (None, 4)),
+        InputSpec(
+            "z",
+            np.dtype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)),
+            (None, 4),
+            (None, None),
+        ),
     )
 
 
@@ -191,7 +196,7 @@ def an_input_without_a_type(path: Path) -> None:
         (an_empty_graph, "its graph has no nodes", "nothing to compress"),
         (opset_6, "opset 6 is older than 7", "convert it with onnx.version_converter"),
         (no_opset, "it imports no default operator set", "Export"),
-        (a_sequence_input, "input s is no tensor", "such models are not read"),
+        (a_sequence_input, "input s is a sequence and no tensor", "such models are not read"),
         (an_input_without_a_type, "input x has no element type", "Export"),
     ],
 )

@@ -1,0 +1,97 @@
+"""--input-shape: read, checked against a model's inputs, and taken by every command."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from command_line import run, words
+from graphs import model_proto, normal
+
+from onnx_relusv import MeasureOptions, inspect
+from onnx_relusv.errors import UsageError
+from onnx_relusv.input_shapes import parsed_shape, with_requested
+from onnx_relusv.records import InputSpec
+
+FLOAT = np.dtype(np.float32)
+INPUTS = (
+    InputSpec("x:0", FLOAT, (None, 3, None), named=("n", None, "t")),
+    InputSpec("state", FLOAT, (2, None), named=(None, "n")),
+    InputSpec("any", FLOAT, (), has_rank=False),
+)
+TEXT = "(float[n,3,t] x) => (float[n,4,t] y) { c = Conv<pads=[1,1]>(x, v) y = Relu(c) }"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x=1x80x200", ("x", (1, 80, 200))),
+        ("a=b=7", ("a=b", (7,))),
+        ("rate=scalar", ("rate", ())),
+    ],
+)
+def test_the_form(text: str, expected: tuple[str, tuple[int, ...]]) -> None:
+    assert parsed_shape(text) == expected
+
+
+@pytest.mark.parametrize("text", ["x", "x=", "=1x2", "x=1,2", "x=1x-2", "x=1x?", "x=0x3", "x=1xx2"])
+def test_other_forms_are_refused_when_the_options_are_made(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--input-shape"):
+        MeasureOptions(input_shape=(text,))
+
+
+def test_shapes_that_fit() -> None:
+    found = with_requested(INPUTS, ["x:0=4x3x50", "any=2x2"])
+    assert [spec.requested for spec in found] == [(4, 3, 50), None, (2, 2)]
+    assert [spec.shape for spec in found] == [spec.shape for spec in INPUTS]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["z=1"],
+        ["x:0=1x3"],
+        ["x:0=1x4x50"],
+        ["x:0=1x3x50", "x:0=1x3x50"],
+        # The axis n is in both.
+        ["x:0=1x3x50", "state=2x5"],
+    ],
+)
+def test_shapes_that_do_not(texts: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"inputs are x:0 \?x3x\?, state 2x\?|give one"):
+        with_requested(INPUTS, texts)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "m.onnx"
+    onnx.save(model_proto(TEXT, {"v": normal(4, 3, 3)}), path)
+    return path
+
+
+def test_macs_are_those_of_the_shape(model: Path) -> None:
+    macs = {
+        text: inspect(model, measuring=MeasureOptions(input_shape=text)).model.macs
+        for text in ((), ("x=1x3x50",), ("x=5x3x50",))
+    }
+    assert list(macs.values()) == [4 * 3 * 3 * 224, 4 * 3 * 3 * 50, 4 * 3 * 3 * 50]
+
+
+def test_on_the_command_line_and_from_a_file(model: Path, tmp_path: Path) -> None:
+    shape = ("--input-shape", "x=1x3x50")
+    report = tmp_path / "report"
+    assert run("inspect", model, *shape, "--report", report).exit_code == 0
+    assert "input-shape = [" in (report / "report.html").read_text()
+    output = tmp_path / "o.onnx"
+    assert run("plan", model, "--output", tmp_path / "p.json", "--size", 0.9, *shape).exit_code in (
+        0,
+        4,
+    )
+    wrong = run("compress", model, "--output", output, "--input-shape", "x=1x7x50")
+    assert wrong.exit_code == 2
+    assert "its inputs are x ?x3x?" in words(wrong)
+    config = tmp_path / "relusv.toml"
+    config.write_text('input-shape = ["x=1x9"]\n')
+    assert run("inspect", model, "--config", config).exit_code == 2
+    config.write_text('input-shape = ["x=1x3x50"]\n')
+    assert run("inspect", model, "--config", config).exit_code == 0
