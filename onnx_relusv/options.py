@@ -58,6 +58,7 @@ class MeasureOptions:
         put(self, "seed", as_whole("seed", self.seed))
         put(self, "memory", as_whole("memory", self.memory))
         put(self, "cache", as_optional_path("cache", self.cache))
+        put(self, "input_shape", as_texts("input_shape", self.input_shape))
         if self.max_samples is not None:
             put(self, "max_samples", as_whole("max_samples", self.max_samples))
         if self.provider not in ("auto", "cuda", "cpu"):

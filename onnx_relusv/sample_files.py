@@ -218,7 +218,14 @@ def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tupl
         raise ValueError("the folder has no test_data_set_* in it")
     for number, spec in enumerate(inputs):
         files = [folder / f"input_{number}.pb" for folder in folders]
-        yield spec.name, _Stacked(files, [_tensor(file) for file in files])
+        yield spec.name, _Stacked(files, [_samples_first(_tensor(file), spec) for file in files])
+
+
+def _samples_first(array: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """An input of a test data set, which is as the model takes it, as samples lie in other files."""
+    if not array.ndim or spec.samples_axis is None:
+        return array[None]
+    return np.moveaxis(array, min(spec.samples_axis, array.ndim - 1), 0)
 
 
 def _tensor(file: Path) -> np.ndarray:
@@ -233,7 +240,7 @@ def _tensor(file: Path) -> np.ndarray:
     try:
         tensor.ParseFromString(file.read_bytes())
         if tensor.data_location != onnx.TensorProto.EXTERNAL and min(tensor.dims, default=0) >= 0:
-            return np.atleast_1d(numpy_helper.to_array(tensor))
+            return np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # of protobuf, onnx or numpy, whatever its content leads them to
         raise ValueError(f"{file} holds no tensor, or a damaged one") from error
     raise ValueError(f"{file} does not hold the values of its tensor itself")

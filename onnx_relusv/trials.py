@@ -30,8 +30,8 @@ _SHORT = (8, 32, 64)
 _MOST_TRIES = 96
 _MOST_SECONDS = 120.0
 _SHOWN = 6
-# Of a run without samples, where sizes are free.
-_MOST_BYTES = 256 << 20
+# Of inputs, where sizes are free; pictures of thousands of pixels a side are never needed.
+_MOST_BYTES, _MOST_TIMES = 16 << 20, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +237,11 @@ class Trials:
         for contents in self._axes.contents:
             yield self._axes.feeds(lengths, contents, self._rng), contents
 
+    def _is_large(self, lengths: Mapping[str, int]) -> bool:
+        least = bytes_of(self._axes.inputs, self._axes.lengths(1, 1))
+        most = max(_MOST_BYTES, _MOST_TIMES * least)
+        return bytes_of(self._axes.inputs, lengths) > most
+
     def first(self) -> "Trial | None":
         """The first feeds that the model runs on; None where nothing that was tried runs."""
         end = monotonic() + _MOST_SECONDS
@@ -248,7 +253,7 @@ class Trials:
         tries = 0
         for size in sizes:
             lengths = dict(size)
-            if self.tried and bytes_of(self._axes.inputs, lengths) > _MOST_BYTES:
+            if self.tried and self._is_large(lengths):
                 continue
             for feeds, contents in self.of(lengths):
                 values = self.values(feeds)
@@ -280,8 +285,7 @@ class Trials:
         failed: list[Mapping[str, int]] = []
         for number, length in enumerate(DYNAMIC_LENGTHS):
             lengths = self._axes.lengths(batches[number % len(batches)], length)
-            large = bytes_of(self._axes.inputs, lengths) > _MOST_BYTES
-            if lengths in failed or (large and found):
+            if lengths in failed or (found and self._is_large(lengths)):
                 continue
             running = (feeds for feeds, _ in self.of(lengths) if self.values(feeds) is not None)
             feeds = next(running, None)

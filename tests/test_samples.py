@@ -11,6 +11,7 @@ from sample_arrays import (
     IMAGE,
     IMAGES,
     LABELS,
+    RNG,
     TOKENS,
     archive,
     data_sets,
@@ -83,6 +84,16 @@ def test_inputs_whose_samples_lie_on_another_axis_or_none(tmp_path: Path) -> Non
     np.testing.assert_array_equal(batch.feeds["state"], np.moveaxis(states, 0, 1))
     refused(path, [replace(state, samples_axis=None)], r"takes \(samples, 2, any, 3\)")
     refused(archive(tmp_path, rate=np.array(3)), [rate], r"the model takes \(samples\)")
+
+
+def test_data_sets_hold_inputs_as_the_model_takes_them(tmp_path: Path) -> None:
+    state = replace(spec("state", np.float32, 2, None, 3), samples_axis=1)
+    rate = replace(spec("rate", np.int64), samples_axis=None)
+    values = RNG.standard_normal((4, 2, 1, 3)).astype(np.float32)
+    folder = data_sets(tmp_path, [[each, np.array(at)] for at, each in enumerate(values)])
+    for batch, expected in zip(open_samples(folder, [state, rate]).batches(8), values, strict=True):
+        np.testing.assert_array_equal(batch.feeds["state"], expected)
+        assert batch.feeds["rate"] == batch.start
 
 
 def test_text(tmp_path: Path) -> None:
