@@ -222,7 +222,7 @@ def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tupl
 
 
 def _samples_first(array: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """An input of a test data set, which is as the model takes it, as samples lie in other files."""
+    """An input of a test data set, as the model takes it, with the axis of samples first."""
     if not array.ndim or spec.samples_axis is None:
         return array[None]
     return np.moveaxis(array, min(spec.samples_axis, array.ndim - 1), 0)
