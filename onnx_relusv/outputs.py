@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from onnx_relusv.errors import UsageError
+from onnx_relusv.errors import ReluSvError, UsageError
 
 REPORT_FILES = ("report.json", "report.html")
 # What is put behind a model's name for its data: see graph/writing.
@@ -80,6 +80,21 @@ def check_outputs(
         _check_report_folder(report, force=force)
 
 
+def check_utf8(path: Path, error: type[ReluSvError]) -> None:
+    """Checks that onnx and onnxruntime can open a model: they need a path that is UTF-8.
+
+    Raises:
+        ReluSvError: The given error, where they cannot.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as found:
+        raise error(
+            f"{path}: onnx and onnxruntime only open models whose path is UTF-8. Choose another "
+            "name."
+        ) from found
+
+
 def kind_of(path: Path) -> str:
     """What is at a path, in words; links are not followed.
 
@@ -106,13 +121,6 @@ def _check_name(path: Path, option: str, *, with_data: bool = False) -> None:
     name = _DATA_NAME.format(path.name) if with_data else path.name
     if "\0" in str(path):
         raise UsageError(f"{option}: a file's name cannot contain a NUL character.")
-    if with_data and os.fsencode(name).decode("utf-8", "replace").count(
-        "\N{REPLACEMENT CHARACTER}"
-    ):
-        raise UsageError(
-            f"{option} {path}: the model keeps its weights in a file of this name, which has to be "
-            "UTF-8 for that. Choose another name."
-        )
     length = len(os.fsencode(name))
     most = _longest_name(path.parent)
     if length > most:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.outputs import check_outputs
+from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.outputs import check_outputs, check_utf8
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
 
@@ -150,8 +150,9 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
             check(name, with_data=with_data)
     with pytest.raises(UsageError, match="NUL"):
         check("a\0b")
-    with pytest.raises(UsageError, match="has to be UTF-8"):
-        check(os.fsdecode(b"\xff"), with_data=True)
+    with pytest.raises(InputError, match="whose path is UTF-8"):
+        check_utf8(tmp_path / os.fsdecode(b"\xff"), InputError)
+    check_utf8(tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}", InputError)
     with pytest.raises(UsageError, match="create it first"):
         check("missing/x")
     (tmp_path / "file").touch()

@@ -1,12 +1,13 @@
 """Runs with a cache: the same files as without, whatever was interrupted, known or damaged."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -142,13 +143,39 @@ def test_a_process_that_is_killed(case: tuple[Path, Path], plainly: bytes, tmp_p
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-@pytest.mark.parametrize("damage", ["half of it", "a flipped byte"])
+def forge(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Changes the arrays of an entry, under a header and a checksum that are right for them."""
+    header = json.loads(path.read_bytes().split(b"\n")[0])
+    del header["arrays"]
+    arrays = Cache(path.parent).get(header["kind"], header["key"])
+    assert arrays is not None
+    changed = {name: change(values) for name, values in arrays.items()}
+    assert any(values.tobytes() != arrays[name].tobytes() for name, values in changed.items())
+    Cache(path.parent).put(header["kind"], header["key"], changed)
+
+
+def spoilt(values: np.ndarray) -> np.ndarray:
+    """With a NaN in it, where it can have one, and otherwise negative."""
+    if values.dtype.kind == "i":
+        return -1 - values
+    return np.full_like(values, np.nan) if values.dtype.kind == "f" else values
+
+
+def shorter(values: np.ndarray) -> np.ndarray:
+    """With an entry less along its last axis, where it has one."""
+    return values[..., :-1] if values.ndim else values[None]
+
+
+@pytest.mark.parametrize("damage", ["half of it", "a flipped byte", "forged", "too short"])
 def test_damaged_entries_are_made_again(
     damage: str, case: tuple[Path, Path], plainly: bytes, filled: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "small.onnx"
     whole = {path: path.read_bytes() for kind in KINDS for path in entries(filled, kind)[:1]}
     for path, content in whole.items():
+        if damage in ("forged", "too short"):
+            forge(path, spoilt if damage == "forged" else shorter)
+            continue
         flipped = content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]
         path.write_bytes(flipped if damage == "a flipped byte" else content[: len(content) // 2])
     compressed(case, output, filled)

@@ -87,11 +87,10 @@ def _are_measures(arrays: Mapping[str, np.ndarray], rank: int) -> bool:
     numbers = [name for name in (*_VALUES, *_WIDTHS) if name != "estimate"]
     if not all(has_numbers(arrays[name], 0.0) for name in numbers):
         return False
-    ranks, levels = arrays["ranks"], arrays[_CANDIDATE + "level"]
-    known = set(get_args(Form))
+    ranks, known = arrays["ranks"], list(get_args(Form))
     return (
         bool(((ranks >= 0) & (ranks < rank)).all())
-        and has_numbers(levels, 0.0)
         and bool((arrays[_CANDIDATE + "rank"] > 0).all())
-        and bool(np.isin(arrays[_CANDIDATE + "form"], list(known)).all() or not offered)
+        and all(has_numbers(arrays[_CANDIDATE + name], 0.0) for name in ("level", "bytes", "macs"))
+        and (not offered or bool(np.isin(arrays[_CANDIDATE + "form"], known).all()))
     )

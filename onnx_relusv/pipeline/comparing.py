@@ -14,6 +14,7 @@ from onnx_relusv.opened import (
     selected,
 )
 from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.outputs import check_utf8
 from onnx_relusv.progress import Progress, Silent
 from onnx_relusv.publishing import leftover_places
 from onnx_relusv.ready import made_ready
@@ -145,6 +146,8 @@ def sweep(
         exclude=exclude,
         measuring=measuring,
     )
+    check_utf8(model, InputError)
+    check_utf8(report or model, UsageError)
     check_sweep_folder(
         report,
         keep=keep,

@@ -26,7 +26,7 @@ from onnx_relusv.opened import (
     selected,
 )
 from onnx_relusv.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, ProviderName
-from onnx_relusv.outputs import Targets, check_outputs
+from onnx_relusv.outputs import Targets, check_outputs, check_utf8
 from onnx_relusv.plan_file import read_plan
 from onnx_relusv.planning import by_damage, decide, divided, offered, resolved
 from onnx_relusv.progress import Progress, Silent
@@ -264,6 +264,8 @@ def _planner(
 
 
 def _check_targets(targets: Targets, model: Path, read: list[Path], cache: Path | None) -> None:
+    check_utf8(model, InputError)
+    check_utf8(targets.model, UsageError)
     data = data_files(model)
     check_outputs(
         {"--output": targets.model},
