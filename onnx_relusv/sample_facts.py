@@ -59,7 +59,7 @@ def sample_facts(samples: Samples, shown: Shown, advance: Callable[[int], None])
     # By name: how many values, their sum, that of their squares.
     sums = {name: np.zeros(3) for name in shown}
     for batch in samples.batches(_BATCH):
-        feeds = {name: values[: batch.count] for name, values in batch.feeds.items()}
+        feeds = samples.rows(batch)
         for name, values in feeds.items():
             start = first.setdefault(name, values[0].copy())
             if name not in varies and not np.array_equal(

@@ -127,6 +127,19 @@ class Samples:
         """The feeds of the first sample, or of the first batch where its size is fixed."""
         return next(iter(self.batches(1, limit=1))).feeds
 
+    def rows(self, batch: Batch) -> dict[str, np.ndarray]:
+        """A batch's feeds with the axis of samples first, without what only pads it.
+
+        Args:
+            batch: One of these samples'.
+        """
+        found = {}
+        for name, values in batch.feeds.items():
+            place = self._inputs[name].samples_axis
+            moved = values[None] if place is None else np.moveaxis(values, place, 0)
+            found[name] = moved[: batch.count]
+        return found
+
     def as_fed(self, inputs: Sequence[InputSpec]) -> "Samples":
         """The same samples for inputs whose batch is another one.
 

@@ -77,11 +77,13 @@ def test_inputs_whose_samples_lie_on_another_axis_or_none(tmp_path: Path) -> Non
     assert [(batch.count, batch.size) for batch in batches] == [(1, 1)] * 4
     for batch, value, number in zip(batches, states, rates, strict=True):
         assert batch.feeds["rate"].shape == ()
+        assert samples.rows(batch)["rate"].shape == (1,)
         assert batch.feeds["rate"] == number
         np.testing.assert_array_equal(batch.feeds["state"], value[:, None])
     path = archive(tmp_path, state=states)
     (batch,) = open_samples(path, [state]).batches(64)
     np.testing.assert_array_equal(batch.feeds["state"], np.moveaxis(states, 0, 1))
+    np.testing.assert_array_equal(open_samples(path, [state]).rows(batch)["state"], states)
     refused(path, [replace(state, samples_axis=None)], r"takes \(samples, 2, any, 3\)")
     refused(archive(tmp_path, rate=np.array(3)), [rate], r"the model takes \(samples\)")
 
