@@ -120,6 +120,8 @@ class Block:
             uses occupy in the file, with what these are computed of.
         stored_type: ONNX element type in which the file has the weight's numbers, where a Cast
             stands behind them; None if it is the same.
+        surplus_bytes: What of `original_bytes` goes beside the weight's own numbers as soon as
+            another weight stands in its place: nodes that compute it, and more that they read.
     """
 
     key: str
@@ -135,6 +137,7 @@ class Block:
     element_type: int
     original_bytes: int
     stored_type: int | None = None
+    surplus_bytes: int = 0
 
     @property
     def weight_type(self) -> int:

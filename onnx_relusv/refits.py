@@ -8,19 +8,30 @@ from dataclasses import replace
 
 from onnx_relusv import forms
 from onnx_relusv.candidates import item_size
-from onnx_relusv.cost import refit_bytes
+from onnx_relusv.cost import refit_bytes, weight_numbers
 from onnx_relusv.decisions import Choice, Plan
 from onnx_relusv.graph.dependents import dependents
 from onnx_relusv.opened import Opened
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.records import Block
 
+# How much more than a block takes, with all that goes with it, its weight may take by itself.
+_LARGER = 1.5
+
 
 def refittable(opened: Opened, planning: PlanOptions) -> tuple[Block, ...]:
-    """The blocks that may get other values: none without samples to fit them on and to judge."""
+    """The blocks that may get other values: none without samples to fit them on and to judge.
+
+    Nor those whose numbers the file has in so much less that others would make it larger.
+    """
     if opened.split is None or opened.split.select is None:
         return ()
-    return tuple(block for block in opened.blocks if planning.allows(block.key))
+    return tuple(
+        block
+        for block in opened.blocks
+        if planning.allows(block.key)
+        and item_size(block) * weight_numbers(block) <= _LARGER * block.original_bytes
+    )
 
 
 def reserved_bytes(opened: Opened, planning: PlanOptions) -> int:

@@ -8,12 +8,14 @@ becomes a `Refusal` with its reason.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from onnx_relusv.finite import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
+from onnx_relusv.graph.constant_nodes import item_bytes
 from onnx_relusv.graph.constants import Constants, constant_names
 from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model
@@ -146,6 +148,7 @@ class _Finder:
             element_type=tensor.data_type,
             stored_type=self._constants.stored_type(weight_name),
             original_bytes=self._bytes(chain.nodes),
+            surplus_bytes=self._surplus(weight_name),
         )
         largest = self._folding.largest(found)
         if not largest <= LARGEST:
@@ -228,6 +231,12 @@ class _Finder:
         indices = [self._view.index[id(node)] for node in nodes]
         own = sum(self._model.proto.graph.node[index].ByteSize() for index in indices)
         return own + self._constants.freed(indices)
+
+    def _surplus(self, weight: str) -> int:
+        """What goes beside a weight's numbers once another one stands in its place."""
+        tensor, stored = self._constants.tensor(weight), self._constants.stored_type(weight)
+        assert tensor is not None  # it is the weight of a block
+        return self._constants.bytes_of(weight) - prod(tensor.dims) * item_bytes(stored)
 
 
 def _label(node: gs.Node) -> str:

@@ -63,7 +63,7 @@ class Walk:
         """
         tensor = self.constants.tensor(node.input[1])
         if tensor is None:
-            raise Barrier("has a weight that is computed")
+            raise Barrier(f"has a weight that is {self.constants.what(node.input[1])}")
         if tensor.data_type not in FLOAT_TYPES:
             raise Barrier("has a weight that is no float")
         if self.uses(node.input[1]) > 1:

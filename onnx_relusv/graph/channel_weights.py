@@ -114,5 +114,5 @@ def _made(walk: Walk, index: int, node: NodeProto, axis: int, count: int, groups
 def _bias(walk: Walk, node: NodeProto) -> tuple[int, ...]:
     tensor = walk.constants.tensor(node.input[2])
     if tensor is None:
-        raise Barrier("has a bias that is computed")
+        raise Barrier(f"has a bias that is {walk.constants.what(node.input[2])}")
     return tuple(tensor.dims)

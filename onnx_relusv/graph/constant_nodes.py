@@ -199,7 +199,8 @@ def computed(
             found = ReferenceEvaluator(model).run(None, dict(inputs))
     except Exception:  # several unrelated types
         return {}
-    return {name: np.asarray(values) for name, values in zip(names, found, strict=True)}
+    # Of a Transpose, it gives a view.
+    return {name: np.asarray(values, order="C") for name, values in zip(names, found, strict=True)}
 
 
 def is_small(tensor: TensorProto) -> bool:

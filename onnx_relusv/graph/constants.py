@@ -268,6 +268,11 @@ class Constants:
         """Whether a tensor depends on what the model is fed."""
         return any(each in self._inputs for each in self._ancestors(name))
 
+    def what(self, name: str) -> str:
+        """What a tensor is that is none of these constants: an input of the graph, or computed."""
+        given = self._defaults | self._inputs
+        return "an input of the graph" if self.root(name) in given else "computed"
+
     def why_not(self, name: str, role: str) -> str:
         """Why a tensor is none of these constants.
 

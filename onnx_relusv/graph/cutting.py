@@ -69,7 +69,7 @@ def zeroed(
         node = result.graph.node[axis.node]
         values = constants.array(node.input[axis.slot])
         assert values is not None  # what is cut is constant
-        zeros = np.array(values)
+        zeros = np.array(values, order="C")
         np.moveaxis(zeros, axis.axis, 0)[~left] = 0
         name = names("relusv_zeroed")
         arrays[name] = zeros

@@ -162,16 +162,17 @@ class _Parts:
         (node, slot), *_ = uses
         tensor = self._constants.tensor(self._nodes[node].input[slot])
         assert tensor is not None  # what is cut is constant
-        stored = self._constants.stored_type(tensor.name)
+        name = self._nodes[node].input[slot]
+        stored = self._constants.stored_type(name)
         item = np.dtype(helper.tensor_dtype_to_np_dtype(stored)).itemsize
         size = item * prod(tensor.dims)
-        is_new = stays or self._constants.is_computed(tensor.name)
+        is_new = stays or self._constants.is_computed(name)
         fixed, slopes = self._lengths(axes.units)
         return _Part(
             fixed,
             slopes,
             size=size,
-            further=0 if stays else self._constants.bytes_of(tensor.name) - size,
+            further=0 if stays else self._constants.bytes_of(name) - size,
             stays=stays,
             names=_LONGER * (2 + len(uses))
             + (_OVERHEAD + 3 * len(tensor.name)) * (is_new + (stored != tensor.data_type)),

@@ -186,9 +186,12 @@ def _bytes_left(block: Block, left: Block) -> float:
     The weight loses what it loses; the bias, a normalisation that is folded in and the nodes, all
     that is counted beside it, are taken to be in proportion to the output channels.
     """
+    if left is block:
+        return float(block.original_bytes)
     item, outputs = item_size(block), left.geometry.out_channels / block.geometry.out_channels
     weight, weight_left = (item * weight_numbers(each) for each in (block, left))
-    return weight_left + outputs * (block.original_bytes - weight)
+    # With the first channel, a weight that was computed becomes one that is stored.
+    return weight_left + outputs * (block.original_bytes - block.surplus_bytes - weight)
 
 
 def _of_size(block: Block, inputs: int, outputs: int) -> Block:
