@@ -15,13 +15,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_relusv.covariance import shrunk, variances
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.normalisation import normalisation
 from onnx_relusv.graph.statistics import ChannelStatistics, channel_statistics
 from onnx_relusv.graph.view import View, view
 from onnx_relusv.opened import BlockMoments, MomentsByBlock, Opened, block_moments
 from onnx_relusv.progress import Progress
-from onnx_relusv.records import Block, Floats, Moments
+from onnx_relusv.records import Block, FactoredCovariance, Floats, Moments
 from onnx_relusv.results import BlockRow
 from onnx_relusv.samples import open_samples
 from onnx_relusv.spectra.moments import LEAST_VARIANCE
@@ -109,17 +110,21 @@ def assumed_moments(
         are known, and by a multiple of the identity where they are synthetic too. None where
         synthetic samples lead to numbers that are not finite.
     """
-    if not (np.isfinite(synthetic.mean).all() and np.isfinite(synthetic.covariance).all()):
+    if not _is_finite(synthetic):
         return None
     columns = None if known is None else _by_column(block, known)
     if columns is None:
         return _shrunk(synthetic, SHRINKAGE)
-    covariance = synthetic.covariance.copy()
-    mean, variances = columns
-    for group, variance in zip(covariance, variances, strict=True):
-        # A channel that is never active on the training data still keeps the matrix definite.
-        least = LEAST_VARIANCE * variance.mean() + np.finfo(np.float64).tiny
-        wanted = np.sqrt(np.maximum(variance, least))
+    mean, own = columns
+    # A channel that is never active on the training data still keeps the matrix definite.
+    least = LEAST_VARIANCE * own.mean(axis=1, keepdims=True) + np.finfo(np.float64).tiny
+    deviations = np.sqrt(np.maximum(own, least))
+    held = synthetic.covariance
+    if isinstance(held, tuple):
+        factored = tuple(map(_with_deviations, held, deviations))
+        return replace(synthetic, mean=mean, covariance=factored, source="batch_normalization")
+    covariance = held.copy()
+    for group, wanted in zip(covariance, deviations, strict=True):
         scale = (1 - SHRINKAGE) ** 0.5 * wanted / np.sqrt(np.diagonal(group))
         group *= scale[:, None]
         group *= scale
@@ -164,13 +169,35 @@ class _Synthetic(Mapping[str, Moments | None]):
 
 def _shrunk(synthetic: Moments, share: float) -> Moments:
     """With a share of every covariance replaced by a multiple of the identity."""
-    covariance = synthetic.covariance.copy()
+    held = synthetic.covariance
+    if isinstance(held, tuple):
+        factored = tuple(shrunk(one, share) for one in held)
+        return replace(synthetic, covariance=factored, source="synthetic")
+    covariance = held.copy()
     for group in covariance:
         diagonal = np.diag_indices_from(group)
         variance = float(group[diagonal].mean())
         group *= 1 - share
         group[diagonal] += share * variance
     return replace(synthetic, covariance=covariance, source="synthetic")
+
+
+def _with_deviations(synthetic: FactoredCovariance, wanted: Floats) -> FactoredCovariance:
+    """The correlations of synthetic samples, without `SHRINKAGE` of them, at known deviations."""
+    scale = (1 - SHRINKAGE) ** 0.5 * wanted / np.sqrt(variances(synthetic))
+    factor = synthetic.factor * scale
+    told = np.einsum("nc,nc->c", factor, factor)
+    return FactoredCovariance(factor, wanted**2 - told)
+
+
+def _is_finite(moments: Moments) -> bool:
+    held = moments.covariance
+    parts = (
+        [values for one in held for values in (one.factor, one.diagonal)]
+        if isinstance(held, tuple)
+        else [held]
+    )
+    return all(np.isfinite(values).all() for values in (moments.mean, *parts))
 
 
 def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] | None:

@@ -7,6 +7,7 @@ from operator import itemgetter
 
 import numpy as np
 
+from onnx_relusv.covariance import row_energies
 from onnx_relusv.decisions import Kept
 from onnx_relusv.fitted import Change, Fitted
 from onnx_relusv.graph.sums import ResidualSum
@@ -15,14 +16,14 @@ from onnx_relusv.objectives import Objective
 from onnx_relusv.opened import Opened
 from onnx_relusv.own_answers import OwnAnswers
 from onnx_relusv.progress import Advance, unseen
-from onnx_relusv.records import Activation, Block, Floats, Geometry, LinearMap
+from onnx_relusv.records import Activation, Block, Floats, Geometry, LinearMap, Moments
 from onnx_relusv.reduction import of_inputs, reduced_activation
 from onnx_relusv.refinement import LOOKS, refined
-from onnx_relusv.regression import RIDGES, in_metric, regression
+from onnx_relusv.regression import RIDGES, in_metric, regression, rows_regressions, sketched
 from onnx_relusv.reproduction import Reproduction
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.product_sums import ProductSums
-from onnx_relusv.spectra.target_moments import Seen, TargetMoments, target_moments
+from onnx_relusv.spectra.target_moments import Seen, target_moments
 from onnx_relusv.spectra.target_rows import CollectedRows, Rows
 from onnx_relusv.split import Split
 from onnx_relusv.target_patches import TargetPatches, of_rows
@@ -99,7 +100,10 @@ class BlockFit:
         selected = parts.select.count if parts.select else 1
         judged = self._patches(selected, max(1, most // _JUDGES))
         geometry = taken.geometry
-        sums = ProductSums(geometry.groups, geometry.columns, geometry.rows, opened.provider)
+        # No square array of a wide block's columns: what it is fitted to are the collected rows.
+        sums = None
+        if plain.moments is None or not plain.moments.factored:
+            sums = ProductSums(geometry.groups, geometry.columns, geometry.rows, opened.provider)
         fitting, selecting = CollectedRows(), CollectedRows()
         most_of_a_sample = ceil(most / parts.fit.count)
         rng = np.random.default_rng(opened.options.seed)
@@ -111,7 +115,8 @@ class BlockFit:
             if choosing:
                 selecting.add(rows, rows.count, rng)
             else:
-                sums.add(rows.z, self._own(rows).missing)
+                if sums is not None:
+                    sums.add(rows.z, self._own(rows).missing)
                 fitting.add(rows, most_of_a_sample * seen.real, rng)
         objective = OwnAnswers(
             geometry=geometry,
@@ -122,32 +127,37 @@ class BlockFit:
         )
         everything = selecting.rows()
         judges = self._own(everything)
+        gathered = fitting.rows() if sums is None else None
+        if sums is None:
+            assert gathered is not None
+            regressions = rows_regressions(plain.target.weight, self._own(gathered), RIDGES)
+            moments = sketched(self._own(gathered), parts.fit.independent)
+        else:
+            means = target_moments(sums)
+            moments = shrunk_moments(means.mean, means.second, means.rows, parts.fit.independent)
+            regressions = (regression(plain.target.weight, means, ridge) for ridge in RIDGES)
         best = self._best_start(
-            plain,
-            target_moments(sums),
-            parts.fit.independent,
-            lambda start: objective.value(start.factors, judges),
+            plain, moments, regressions, lambda start: objective.value(start.factors, judges)
         )
         self._advance(1)
         descended: Objective = objective
         if self._reproduces:
             descended, judges = self._reproduction(geometry), everything
-        factors = refined(best.factors, descended, fitting.rows(), judges, rng, self._advance)
+        gathered = fitting.rows() if gathered is None else gathered
+        factors = refined(best.factors, descended, gathered, judges, rng, self._advance)
         return best if factors is best.factors else replace(best, factors=factors, refined=True)
 
     def _best_start(
         self,
         plain: Fitted,
-        means: TargetMoments,
-        samples: int,
+        moments: Moments,
+        regressions: Iterable[LinearMap],
         value: Callable[[Fitted], float],
     ) -> Fitted:
         """The plain factors, a regression, or the best of them as the consumers feel it."""
         change, root = self._change, self._root(plain)
-        moments = shrunk_moments(means.mean, means.second, means.rows, samples)
         offered = [(value(plain), plain)]
-        for ridge in RIDGES:
-            linear = regression(plain.target.weight, means, ridge)
+        for linear in regressions:
             start = in_metric(change, linear, moments, None)
             offered.append((value(start), start))
         if root is not None:
@@ -205,7 +215,7 @@ class BlockFit:
             return None
         W = plain.target.weight[0]
         mean = W @ moments.mean[0] + plain.target.bias
-        variance = np.einsum("rc,rc->r", W @ moments.covariance[0], W)
+        variance = row_energies(W, moments.of_group(0))
         activation = reduced_activation(self.block.activation, self._change.kept)
         return importance_root(activation, mean, variance, self._seen_by(consumers))
 

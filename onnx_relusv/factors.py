@@ -13,6 +13,9 @@ SVD of the unfolded kernel.
 tucker: see the module of that name.
 
 dense: W itself.
+
+Where C is factored, as that of a wide block is (covariance), spatial and tucker factors are those
+of C = I; their level and their bias are of C. Their least squares would take square arrays.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,12 +26,26 @@ from onnx import helper
 
 from onnx_relusv import forms
 from onnx_relusv.balance import balanced
+from onnx_relusv.covariance import energy
 from onnx_relusv.decisions import Factors, Form
 from onnx_relusv.positive_definite import solved
-from onnx_relusv.records import Block, Floats, Geometry, LinearMap, Moments
+from onnx_relusv.records import (
+    Block,
+    Covariance,
+    FactoredCovariance,
+    Floats,
+    Geometry,
+    LinearMap,
+    Moments,
+)
 from onnx_relusv.reduction import reduced_geometry, whole_map
 from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
 from onnx_relusv.tucker import NestedTucker
+
+# Forms whose bases are of an unfolded kernel.
+_UNFOLDED: frozenset[Form] = frozenset({"spatial", "tucker"})
+# Ranks at which the levels of such a form of a wide block are measured.
+_MOST_MEASURED = 12
 
 
 def levels(
@@ -55,15 +72,18 @@ def levels(
     if form == "dense":
         return np.zeros(len(ranks))
     gaps = np.zeros((geometry.groups, len(ranks)))
-    for group in range(geometry.groups):
-        W, C = linear.weight[group], _metric(moments, group)
-        if form == "spatial":
-            gaps[group] = [spectral_norm(gram) for gram in _spatial_gaps(geometry, W, C, ranks)]
-        elif form == "tucker":
-            nested = NestedTucker(geometry, W, C, max(ranks))
-            gaps[group] = [spectral_norm(gram) for gram in nested.gaps(ranks)]
-        else:
-            gaps[group] = np.append(parts[group].sigma, 0.0)[list(ranks)]
+    if moments is not None and moments.factored and form in _UNFOLDED:
+        gaps[...] = _measured_gaps(form, geometry, linear, moments, ranks)
+    else:
+        for group in range(geometry.groups):
+            W, C = linear.weight[group], _dense_metric(moments, group)
+            if form == "spatial":
+                gaps[group] = [spectral_norm(gram) for gram in _spatial_gaps(geometry, W, C, ranks)]
+            elif form == "tucker":
+                nested = NestedTucker(geometry, W, C, max(ranks))
+                gaps[group] = [spectral_norm(gram) for gram in nested.gaps(ranks)]
+            else:
+                gaps[group] = np.append(parts[group].sigma, 0.0)[list(ranks)]
     largest = max(float(part.sigma[0]) for part in parts)
     return gaps.max(axis=0) / largest if largest > 0 else np.zeros(len(ranks))
 
@@ -107,7 +127,7 @@ def double_layers(
         return
     largest = max(ranks)
     nested = [
-        NestedTucker(geometry, W, _metric(moments, group), largest)
+        NestedTucker(geometry, W, _dense_metric(moments, group), largest)
         if form == "tucker"
         else _Nested(form, geometry, W, _metric(moments, group), largest)
         for group, W in enumerate(linear.weight)
@@ -138,8 +158,8 @@ def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None)
     gaps, norms = [], []
     for group, (W, L) in enumerate(zip(linear.weight, composed, strict=True)):
         C = _metric(moments, group)
-        gaps.append(spectral_norm(_energy(W - L, C)))
-        norms.append(spectral_norm(_energy(W, C)))
+        gaps.append(spectral_norm(energy(W - L, C)))
+        norms.append(spectral_norm(energy(W, C)))
     return max(gaps) / max(norms) if max(norms) > 0 else 0.0
 
 
@@ -157,27 +177,43 @@ def as_stored(block: Block, factors: Factors) -> LinearMap:
     return whole_map(block.geometry, reduced, factors.kept)
 
 
-def _metric(moments: Moments | None, group: int) -> Floats | None:
-    return None if moments is None else moments.covariance[group]
+def _metric(moments: Moments | None, group: int) -> Covariance | None:
+    return None if moments is None else moments.of_group(group)
 
 
-def _energy(matrix: Floats, metric: Floats | None) -> Floats:
-    """M C M', whose largest eigenvalue is |M C^(1/2)|_2 squared."""
-    return matrix @ matrix.T if metric is None else matrix @ metric @ matrix.T
+def _dense_metric(moments: Moments | None, group: int) -> Floats | None:
+    """The metric of forms that unfold the kernel; C = I where it is factored."""
+    metric = _metric(moments, group)
+    return None if isinstance(metric, FactoredCovariance) else metric
+
+
+def _measured_gaps(
+    form: Form, geometry: Geometry, linear: LinearMap, moments: Moments, ranks: Sequence[int]
+) -> Floats:
+    """(groups, ranks) |(W - L) C^(1/2)|_2 of a wide block; between a few ranks interpolated."""
+    places = np.linspace(0, len(ranks) - 1, min(len(ranks), _MOST_MEASURED)).round().astype(int)
+    measured = [ranks[place] for place in places]
+    found = np.zeros((geometry.groups, len(measured)))
+    for place, factors in enumerate(double_layers(form, geometry, linear, None, measured)):
+        composed = forms.compose(form, geometry, *factors.matrices)
+        for group, (W, L) in enumerate(zip(linear.weight, composed, strict=True)):
+            found[group, place] = spectral_norm(energy(W - L, moments.of_group(group)))
+    return np.stack([np.interp(ranks, measured, own) for own in found])
 
 
 class _Nested:
     """One group's factors at every rank up to a largest one."""
 
     def __init__(
-        self, form: Form, geometry: Geometry, W: Floats, C: Floats | None, largest: int
+        self, form: Form, geometry: Geometry, W: Floats, metric: Covariance | None, largest: int
     ) -> None:
         self._geometry = geometry
         self._seen: _Seen | None = None
         if form != "spatial":
-            self._second = left_basis(W, C)[:, :largest]
+            self._second = left_basis(W, metric)[:, :largest]
             self._first = self._second.T @ W
             return
+        C = None if isinstance(metric, FactoredCovariance) else metric
         self._first, self._second = _spatial_basis(geometry, W, C, largest)
         if C is not None:
             self._seen = _Seen.of(geometry, W, C, self._first)
@@ -248,14 +284,14 @@ def _spatial_gaps(
         return _plain_spatial_gaps(geometry, W, ranks)
     largest = max(ranks)
     first, _ = _spatial_basis(geometry, W, C, largest)
-    energy = _energy(W, C)
+    whole = energy(W, C)
     everything = _Seen.of(geometry, W, C, first)
     gaps = []
     for rank in ranks:
         seen = everything.truncated(geometry.kernel[1], rank)
         # At the least squares answer L C L' = L C W', so the gap is W C W' - L C W'.
         explained = solved(seen.within, seen.across.T)
-        gaps.append(energy - seen.across @ explained)
+        gaps.append(whole - seen.across @ explained)
     return gaps
 
 

@@ -39,7 +39,7 @@ from onnx_relusv.settings import NO_SETTINGS, Settings, settings_of
 from onnx_relusv.spectra.cached_moments import CachedMoments
 from onnx_relusv.spectra.moments import measure_moments
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
-from onnx_relusv.spectra.passes import plan_passes
+from onnx_relusv.spectra.passes import Passes, plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 from onnx_relusv.split import Split
 from onnx_relusv.temporary_files import remove_leftovers
@@ -302,7 +302,7 @@ def block_moments(
             ]
             advance(steps - len(left) * samples.count)
             for group in left:
-                _measure_pass(opened, samples, group, passes.length, advance, stored, lenient)
+                _measure_pass(opened, samples, group, passes, advance, stored, lenient)
         # Their sessions keep the memory that the largest block took.
         patches_kernel.cache_clear()
         products_kernel.cache_clear()
@@ -321,7 +321,7 @@ def _measure_pass(
     opened: Opened,
     samples: Samples,
     blocks: Sequence[Block],
-    length: int,
+    passes: Passes,
     advance: Advance,
     stored: StoredMoments | CachedMoments,
     lenient: bool,
@@ -335,10 +335,11 @@ def _measure_pass(
             session,
             samples,
             wanted,
-            length=length,
+            length=passes.length,
             seed=seed,
             advance=advance,
             lenient=lenient,
+            terms=passes.terms,
         ):
             stored.put(key, found)
             del found  # before the next ones are made

@@ -166,6 +166,26 @@ class LinearMap(ReadOnlyArrays):
     bias: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class FactoredCovariance(ReadOnlyArrays):
+    """A covariance F'F + diag(d), held without a square array of its columns.
+
+    Attributes:
+        factor: (terms, columns) float64 F; no terms for a diagonal covariance.
+        diagonal: (columns,) float64 d, positive.
+    """
+
+    factor: Floats
+    diagonal: Floats
+
+    def __len__(self) -> int:
+        """Columns."""
+        return len(self.diagonal)
+
+
+Covariance = Floats | FactoredCovariance
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Moments(ReadOnlyArrays):
     """First and second moments of what a block's weight is multiplied with, patches for a Conv.
@@ -173,7 +193,8 @@ class Moments(ReadOnlyArrays):
     Attributes:
         mean: (groups, columns) float64.
         covariance: (groups, columns, columns) float64, centred, shrunk towards a multiple of the
-            identity, hence positive definite.
+            identity, hence positive definite; of a wide block, whose square array would not fit
+            into the memory for measuring, one factored covariance a group.
         rows: How many patches or vectors were seen.
         samples: How many independent samples they came from: groups, where samples have some.
         shrinkage: (groups,) share of the multiple of the identity in the covariance.
@@ -182,11 +203,21 @@ class Moments(ReadOnlyArrays):
     """
 
     mean: Floats
-    covariance: Floats
+    covariance: Floats | tuple[FactoredCovariance, ...]
     rows: int
     samples: int
     shrinkage: Floats
     source: StatisticsSource = "samples"
+
+    def of_group(self, group: int) -> Covariance:
+        """The covariance of one group's columns."""
+        found: Covariance = self.covariance[group]
+        return found
+
+    @property
+    def factored(self) -> bool:
+        """Whether covariances are factored, as those of a wide block are."""
+        return isinstance(self.covariance, tuple)
 
 
 @dataclass(frozen=True)

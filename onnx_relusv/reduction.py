@@ -18,9 +18,17 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from onnx_relusv.covariance import of_factored, reproduced
 from onnx_relusv.decisions import Kept
-from onnx_relusv.positive_definite import solved
-from onnx_relusv.records import Activation, Block, Floats, Geometry, LinearMap, Moments
+from onnx_relusv.records import (
+    Activation,
+    Block,
+    FactoredCovariance,
+    Floats,
+    Geometry,
+    LinearMap,
+    Moments,
+)
 
 Places = npt.NDArray[np.int64]
 
@@ -113,10 +121,9 @@ def reduced_map(
         W = _added_up(whole, into)
         L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
         if moments is not None and len(gone):
-            C, mean = moments.covariance[group], moments.mean[group]
+            C, mean = moments.of_group(group), moments.mean[group]
             if len(told):
-                shares = solved(C[np.ix_(told, told)], C[np.ix_(told, gone)])
-                L[:, telling] += W[:, gone] @ shares.T
+                L[:, telling] += reproduced(W[:, gone], C, told, gone)
             bias = bias + W @ mean - L @ mean[columns]
         weights.append(L[rows[group]])
         biases.append(bias[rows[group]])
@@ -175,8 +182,15 @@ def reduced_moments(
     return replace(
         moments,
         mean=moments.mean[:, columns],
-        covariance=moments.covariance[:, columns[:, None], columns],
+        covariance=_of_columns(moments, columns),
     )
+
+
+def _of_columns(moments: Moments, columns: Places) -> Floats | tuple[FactoredCovariance, ...]:
+    covariance = moments.covariance
+    if isinstance(covariance, tuple):
+        return tuple(of_factored(one, columns) for one in covariance)
+    return np.asarray(covariance[:, columns[:, None], columns])
 
 
 def whole_map(geometry: Geometry, reduced: LinearMap, kept: Kept | None) -> LinearMap:

@@ -10,6 +10,7 @@ the metric of z, after Zhang, Zou, He, Sun, "Accelerating Very Deep Convolutiona
 Classification and Detection" (2015), section 3.2. The bias follows from the means.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +20,17 @@ from onnx_relusv.factors import double_layer
 from onnx_relusv.fitted import Change, Fitted, weighted
 from onnx_relusv.positive_definite import solved
 from onnx_relusv.records import Floats, LinearMap, Moments
-from onnx_relusv.spectra.moments import LEAST_VARIANCE
+from onnx_relusv.spectra.covariance_sketch import CovarianceSketch
+from onnx_relusv.spectra.moments import LEAST_VARIANCE, sketched_moments
 from onnx_relusv.spectra.target_moments import TargetMoments
+from onnx_relusv.spectra.target_rows import Rows
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 # Of inputs that are zero: the square of the least float32.
 _NO_VARIANCE = 1e-76
+# Of a sketch of the rows that a wide block is fitted to.
+_ROWS_A_TERM = 4
 
 
 def regression(towards: Floats, means: TargetMoments, ridge: float) -> LinearMap:
@@ -51,6 +56,55 @@ def regression(towards: Floats, means: TargetMoments, ridge: float) -> LinearMap
     weight = np.stack(maps)
     bias = means.target - np.einsum("grc,gc->gr", weight, means.mean)
     return LinearMap(weight, bias.reshape(-1))
+
+
+def rows_regressions(towards: Floats, rows: Rows, ridges: Sequence[float]) -> Iterator[LinearMap]:
+    """The same from rows that were collected, without a square array of columns, ridge by ridge.
+
+    With centred rows Z and what W leaves of the targets, E = T - ZW', the ridge's answer is
+
+        M = W + E' (ZZ' + n pull I)^(-1) Z,
+
+    whose system has as many unknowns as there are rows.
+
+    Args:
+        towards: (groups, rows, columns) W.
+        rows: Patches and targets of the channels that are left.
+        ridges: As shares of the mean variance of z.
+    """
+    missing, count = rows.missing, rows.count
+    prepared = []
+    for W, z, t in zip(towards, rows.z, missing, strict=True):
+        z, t = z.astype(np.float64), t.astype(np.float64)
+        mean, target = z.mean(axis=0), t.mean(axis=0)
+        z -= mean
+        prepared.append((W, z, (t - target) - z @ W.T, mean, target, z @ z.T))
+    for ridge in ridges:
+        maps, biases = [], []
+        for W, z, left, mean, target, gram in prepared:
+            variance = float(np.trace(gram)) / (count * z.shape[1])
+            system = gram.copy()
+            least = LEAST_VARIANCE * (variance + float(np.mean(mean**2))) + _NO_VARIANCE
+            system[np.diag_indices_from(system)] += count * max(ridge * variance, least)
+            M = W + solved(system, left).T @ z
+            maps.append(M)
+            biases.append(target - M @ mean)
+        yield LinearMap(np.stack(maps), np.concatenate(biases))
+
+
+def sketched(rows: Rows, samples: int) -> Moments:
+    """Factored moments of rows that were collected.
+
+    Args:
+        rows: The rows.
+        samples: How many independent samples they came from.
+    """
+    sketches = []
+    for z in rows.z:
+        sketch = CovarianceSketch(z.shape[1], max(1, len(z) // _ROWS_A_TERM))
+        sketch.add(z)
+        sketches.append(sketch)
+    return sketched_moments(sketches, samples)
 
 
 def in_metric(change: Change, linear: LinearMap, moments: Moments, root: Floats | None) -> Fitted:

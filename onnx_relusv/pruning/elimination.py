@@ -15,6 +15,9 @@ order is nested, and serves all cuts. A unit that the others reproduce costs not
 Of B nothing is needed but G = B'B. With P_uu = LL', Z = P_:u L^(-T) and
 A = G_:u L^(-T) - Z L^(-1) G_uu L^(-T) / 2, the two become P - ZZ' and G - AZ' - ZA', and only their
 blocks on the diagonal are needed at once; the rest is made up for many units at a time.
+
+A wide reading, whose covariance is factored, is followed without these square arrays
+(wide_elimination).
 """
 
 from collections.abc import Sequence
@@ -24,16 +27,22 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from onnx_relusv.records import Floats, ReadOnlyArrays
+from onnx_relusv.pruning.wide_elimination import (
+    NO_UNIT,
+    POOL_COLUMNS,
+    FactoredElimination,
+    FactoredLoss,
+)
+from onnx_relusv.records import Covariance, FactoredCovariance, Floats, ReadOnlyArrays
 from onnx_relusv.spectra.mean_width import width_of
 
-NO_UNIT = -1
 # Counts at which widths are computed; in between, their ratio to the Frobenius norm is.
 _RUNGS = 8
 # Columns that are removed before the matrices are made up.
 _WAITING = 192
 
 Columns = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +51,19 @@ class Reading(ReadOnlyArrays):
 
     Attributes:
         weight: (rows, columns) float64, weighted by what its answers count.
-        covariance: (columns, columns) float64, centred and positive definite.
+        covariance: (columns, columns) float64, centred and positive definite; factored where there
+            are very many columns.
         units: (columns,) int64: the unit that each column belongs to, `NO_UNIT` for none.
         varies: (columns,) bool: whether what a column reads varies at all, as far as is known.
+        positions: How many rows, one behind the other, are what one row of a wide weight makes of
+            different positions.
     """
 
     weight: Floats
-    covariance: Floats
+    covariance: Covariance
     units: Columns
     varies: npt.NDArray[np.bool_]
+    positions: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +84,7 @@ def eliminate(
     readings: Sequence[Reading],
     count: int,
     first: Sequence[int] = (),
+    pool_columns: int = POOL_COLUMNS,
 ) -> Elimination:
     """Orders units by what the others cannot reproduce of them, as their consumers see it.
 
@@ -78,14 +92,21 @@ def eliminate(
         readings: What reads them. Without any, all units are free to go.
         count: Units, numbered from 0.
         first: Units that go before all others, for nothing.
+        pool_columns: Of factored readings, how many columns are followed exactly at a time.
     """
-    states = [_State(reading, count) for reading in readings]
+    states = [_state(reading, count, pool_columns) for reading in readings]
+    wide = [state for state in states if isinstance(state, _WideState)]
     costs = sum((state.costs for state in states), np.zeros(count))
     alive = np.ones(count, np.bool_)
     order: list[int] = []
     energies = [0.0]
+    pool = _Pool(states, wide, count)
     for step in range(count):
-        unit = first[step] if step < len(first) else int(np.argmin(np.where(alive, costs, np.inf)))
+        if step < len(first):
+            unit = first[step]
+        else:
+            offered, costs = pool.offered(alive, costs)
+            unit = int(np.argmin(np.where(offered, costs, np.inf)))
         order.append(unit)
         alive[unit] = False
         energies.append(energies[-1] + (0.0 if step < len(first) else float(costs[unit])))
@@ -94,9 +115,86 @@ def eliminate(
         costs = sum((state.costs for state in states), np.zeros(count))
     found = np.array(order, np.int64)
     rungs = np.unique(np.linspace(len(first), count, _RUNGS + 1).round().astype(int))
-    losses = [_Loss(reading, found) for reading in readings]
+    losses = [_loss(reading, found) for reading in readings]
     widths = {int(gone): _width(losses, gone) for gone in rungs if gone > len(first)}
     return Elimination(found, _levels(np.array(energies), widths))
+
+
+def _state(reading: Reading, count: int, pool_columns: int) -> "_State | _WideState":
+    # What stays for good is never asked for, so it need not be followed.
+    read = reading.units != NO_UNIT
+    if isinstance(reading.covariance, FactoredCovariance):
+        return _WideState(reading, count, pool_columns)
+    inverse = scipy.linalg.inv(reading.covariance, check_finite=False)[np.ix_(read, read)]
+    W = reading.weight[:, read]
+    return _State((inverse + inverse.T) / 2, W.T @ W, reading.units[read], count)
+
+
+class _Pool:
+    """Which units are candidates: all, or where readings are wide the cheapest ones."""
+
+    def __init__(
+        self, states: Sequence["_State | _WideState"], wide: Sequence["_WideState"], count: int
+    ) -> None:
+        self._states, self._wide, self._count = states, wide, count
+        self._left, self._units = 0, np.zeros(count, np.bool_)
+
+    def offered(self, alive: npt.NDArray[np.bool_], costs: Floats) -> tuple[Mask, Floats]:
+        """The candidates, and all costs; where half of a pool is gone another one is made."""
+        if not self._wide:
+            return alive, costs
+        if self._left <= 0:
+            for state in self._wide:
+                state.refresh()
+            costs = sum((state.costs for state in self._states), np.zeros(self._count))
+            cheapest = np.argsort(np.where(alive, costs, np.inf), kind="stable")
+            cheapest = cheapest[: np.count_nonzero(alive)]
+            taken = min(state.fitting(cheapest) for state in self._wide)
+            self._left = (taken + 1) // 2
+            self._units = np.zeros(self._count, np.bool_)
+            self._units[cheapest[:taken]] = True
+            for state in self._wide:
+                state.follow(np.sort(cheapest[:taken]))
+        self._left -= 1
+        return alive & self._units, costs
+
+
+class _WideState:
+    """A reading with a factored covariance, and the dense state of the pool's columns."""
+
+    def __init__(self, reading: Reading, count: int, pool_columns: int) -> None:
+        assert isinstance(reading.covariance, FactoredCovariance)
+        self._whole = FactoredElimination(reading.weight, reading.covariance, reading.units, count)
+        self._most, self._count = pool_columns, count
+        self._pool: _State | None = None
+        self._followed = np.zeros(0, np.int64)
+        self.costs = np.zeros(count)
+
+    def refresh(self) -> None:
+        """Computes the costs of all units."""
+        self._whole.refresh()
+        self._pool = None
+        self.costs = self._whole.costs
+
+    def fitting(self, units: Columns) -> int:
+        """How many of the first of some units a pool takes, one at least."""
+        held = np.cumsum([self._whole.columns(unit) for unit in units.tolist()])
+        return max(1, int(np.count_nonzero(held <= self._most)))
+
+    def follow(self, units: Columns) -> None:
+        """Makes some units the pool; of a single one nothing has to be followed."""
+        self._followed, self._pool = units, None
+        if len(units) > 1:
+            self._pool = _State(*self._whole.pool(units), self._count)
+
+    def remove(self, unit: int) -> None:
+        """Takes a unit away."""
+        self._whole.remove(unit)
+        costs = self._whole.costs.copy()
+        if self._pool is not None:
+            self._pool.remove(unit)
+            costs[self._followed] = self._pool.costs[self._followed]
+        self.costs = costs
 
 
 def _levels(energies: Floats, widths: dict[int, float]) -> Floats:
@@ -110,7 +208,16 @@ def _levels(energies: Floats, widths: dict[int, float]) -> Floats:
     return np.maximum.accumulate(np.minimum(found / widths[places[-1]], 1.0))
 
 
-def _width(losses: Sequence["_Loss"], gone: int) -> float:
+def _loss(reading: Reading, order: Columns) -> "_Loss | FactoredLoss":
+    age = np.full(len(order), len(order))
+    age[order] = np.arange(len(order))
+    ages = np.where(reading.units == NO_UNIT, len(order), age[np.maximum(reading.units, 0)])
+    if isinstance(reading.covariance, FactoredCovariance):
+        return FactoredLoss(reading.weight, reading.covariance, ages)
+    return _Loss(reading.weight, reading.covariance, ages, reading.positions)
+
+
+def _width(losses: Sequence["_Loss | FactoredLoss"], gone: int) -> float:
     """The mean width of what is lost with the first `gone` units of an order."""
     joined = np.sort(np.concatenate([*(loss.values(gone) for loss in losses), np.zeros(0)]))[::-1]
     return width_of(joined) if joined.any() else 0.0
@@ -124,22 +231,19 @@ class _Loss:
     factor.
     """
 
-    def __init__(self, reading: Reading, order: Columns) -> None:
-        age = np.full(len(order), len(order))
-        age[order] = np.arange(len(order))
-        self._ages = np.where(
-            reading.units == NO_UNIT, len(order), age[np.maximum(reading.units, 0)]
-        )
+    def __init__(self, weight: Floats, covariance: Floats, ages: Columns, positions: int) -> None:
+        self._ages, self._positions = ages, positions
         places = np.argsort(-self._ages, kind="stable")
-        self._weight = reading.weight[:, places]
+        self._weight = weight[:, places]
         self._factor = scipy.linalg.cholesky(
-            reading.covariance[np.ix_(places, places)], lower=True, overwrite_a=True
+            covariance[np.ix_(places, places)], lower=True, overwrite_a=True
         )
 
     def values(self, gone: int) -> Floats:
         """Singular values of W_R S^(1/2), S the covariance of what the kept columns do not tell."""
         start = int(np.count_nonzero(self._ages >= gone))
         lost = self._weight[:, start:] @ self._factor[start:, start:]
+        lost = lost.reshape(len(lost) // self._positions, -1)
         gram = lost @ lost.T if len(lost) <= lost.shape[1] else lost.T @ lost
         return np.sqrt(np.maximum(scipy.linalg.eigvalsh(gram), 0.0))
 
@@ -185,18 +289,20 @@ class _Blocks:
 class _State:
     """P and G of a reading, on the columns of units that are left.
 
+    Args:
+        inverse: (columns, columns) P; it is changed.
+        gram: (columns, columns) G; likewise.
+        units: (columns,) the unit of each; likewise.
+        count: How many units there are.
+
     Attributes:
         costs: (units,) float64: what each costs; 0 for those that the reading does not read.
     """
 
-    def __init__(self, reading: Reading, count: int) -> None:
-        # What stays for good is never asked for, so it need not be followed.
-        read = reading.units != NO_UNIT
-        inverse = scipy.linalg.inv(reading.covariance, check_finite=False)[np.ix_(read, read)]
-        self._inverse = (inverse + inverse.T) / 2
-        W = reading.weight[:, read]
-        self._gram = W.T @ W
-        self._units = reading.units[read]
+    def __init__(self, inverse: Floats, gram: Floats, units: Columns, count: int) -> None:
+        self._inverse = inverse
+        self._gram = gram
+        self._units = units
         self._count = count
         self._begin()
 

@@ -26,6 +26,7 @@ from onnx_relusv.scores import scores_block
 # Of a reading's columns, squared: its covariance twice, a factor, and P and G with what is added.
 _SQUARES = 7
 _FLOAT64 = 8
+_LARGEST_SQUARE = 11_000
 
 
 def ordered_groups(
@@ -58,6 +59,8 @@ def ordered_groups(
 
     def load(group: ChannelGroup) -> Load:
         columns = np.array(columns_read(opened, channels, group), np.float64)
+        # Of wide readings, whose covariances are factored, no square array is made.
+        columns = np.minimum(columns, _LARGEST_SQUARE)
         work, memory = np.sum(columns**3), _FLOAT64 * _SQUARES * np.sum(columns**2)
         return Load(work=float(work), memory=int(memory))
 

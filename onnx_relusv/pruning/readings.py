@@ -12,14 +12,19 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from onnx_relusv.covariance import identity, of_columns, scaled, variances
 from onnx_relusv.graph.channel_records import ChannelGroup, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.opened import BlockMoments, Opened
-from onnx_relusv.pruning.elimination import NO_UNIT, Reading
-from onnx_relusv.records import Block, Floats, Moments
+from onnx_relusv.pruning.elimination import Reading
+from onnx_relusv.pruning.separable import separable
+from onnx_relusv.pruning.wide_elimination import NO_UNIT
+from onnx_relusv.records import Block, Covariance, FactoredCovariance, Floats, Moments
 
 # Of the mean square: above what rounding and shrinking make of a constant, below what matters.
 _STILL = 1e-8
+# Columns of which a square array may be made where nothing is known of them.
+_SMALL = 2048
 
 
 def group_readings(
@@ -57,9 +62,9 @@ def group_readings(
         else:
             others.append(_of_constant(opened, axis, units))
     scale = _mean_variance(found)
-    found += [replace(one, covariance=scale * one.covariance) for one in others]
+    found += [replace(one, covariance=scaled(one.covariance, scale)) for one in others]
     left = [_without(_without_twins(one, twins), dead) for one in found]
-    return [one for one in left if np.any(one.units != NO_UNIT)]
+    return [separable(one) for one in left if np.any(one.units != NO_UNIT)]
 
 
 def columns_read(opened: Opened, channels: Channels, group: ChannelGroup) -> list[int]:
@@ -135,7 +140,7 @@ def _part(reading: Reading, left: npt.NDArray[np.bool_]) -> Reading:
         return reading
     return Reading(
         weight=reading.weight[:, left],
-        covariance=reading.covariance[np.ix_(left, left)],
+        covariance=of_columns(reading.covariance, left),
         units=reading.units[left],
         varies=reading.varies[left],
     )
@@ -150,7 +155,7 @@ def _of_block(
     for group, weight in enumerate(linear.weight):
         yield Reading(
             weight=weight if weighting is None else weighting @ weight,
-            covariance=np.eye(geometry.columns) if seen is None else seen.covariance[group],
+            covariance=_unknown(geometry.columns) if seen is None else seen.of_group(group),
             units=columns,
             varies=np.ones(len(columns), np.bool_) if seen is None else _varying(seen, group),
         )
@@ -158,12 +163,12 @@ def _of_block(
 
 def _varying(moments: Moments, group: int) -> npt.NDArray[np.bool_]:
     """(columns,) bool: where the variance, without what shrinking adds, is above rounding."""
-    shrunk, share = np.diag(moments.covariance[group]), moments.shrinkage[group]
+    shrunk, share = variances(moments.of_group(group)), moments.shrinkage[group]
     if share >= 1:
         return np.ones(len(shrunk), np.bool_)
-    variances = (shrunk - share * shrunk.mean()) / (1 - share)
+    own = (shrunk - share * shrunk.mean()) / (1 - share)
     square = np.mean(moments.mean[group] ** 2) + shrunk.mean()
-    found: npt.NDArray[np.bool_] = variances > _STILL * square
+    found: npt.NDArray[np.bool_] = own > _STILL * square
     return found
 
 
@@ -173,10 +178,21 @@ def _of_constant(opened: Opened, axis: ConstantAxis, units: Units) -> Reading:
     assert values is not None  # what is cut is constant
     weight = np.moveaxis(values.astype(np.float64), axis.axis, -1).reshape(-1, len(units))
     everywhere = np.ones(len(units), np.bool_)
-    return Reading(weight=weight, covariance=np.eye(len(units)), units=units, varies=everywhere)
+    return Reading(weight=weight, covariance=_unknown(len(units)), units=units, varies=everywhere)
+
+
+def _unknown(columns: int) -> Covariance:
+    """Of what nothing is known: the identity, as a square array where that is small."""
+    return np.eye(columns) if columns <= _SMALL else identity(columns)
+
+
+def _trace(covariance: Covariance) -> float:
+    if isinstance(covariance, FactoredCovariance):
+        return float(variances(covariance).sum())
+    return float(np.trace(covariance))
 
 
 def _mean_variance(readings: Sequence[Reading]) -> float:
-    traces = [float(np.trace(one.covariance)) for one in readings]
+    traces = [_trace(one.covariance) for one in readings]
     columns = sum(len(one.covariance) for one in readings)
     return sum(traces) / columns if columns and sum(traces) > 0 else 1.0

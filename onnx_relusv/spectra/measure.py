@@ -128,7 +128,7 @@ def _untrained(
             columns,
             float(np.linalg.norm(part.sigma)),
             rng,
-            None if moments is None else moments.covariance[group],
+            None if moments is None else moments.of_group(group),
         )
         for group, part in enumerate(parts)
     ]

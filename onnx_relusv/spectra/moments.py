@@ -1,20 +1,23 @@
 """Second moments of what blocks really see: streamed, in float64, and shrunk.
 
 Samples run through the original model; for every block input the products of a batch's patches are
-added up.
+added up. Of a wide block, whose square array of columns would not fit into memory, a sketch is kept
+instead (covariance_sketch).
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from onnx_relusv.covariance import shrunk, square_sum, variances
 from onnx_relusv.finite import UnusableValuesError, problem_of, problems
 from onnx_relusv.records import Block, Floats, Moments
 from onnx_relusv.runtime.moment_kernels import patches_kernel
 from onnx_relusv.runtime.session import Session, as_array
 from onnx_relusv.samples import Batch, Samples
+from onnx_relusv.spectra.covariance_sketch import ROWS_A_TERM, CovarianceSketch
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.product_sums import ProductSums
 from onnx_relusv.spectra.sampling import Sampling
@@ -34,6 +37,7 @@ def measure_moments(
     seed: int,
     advance: Callable[[int], None],
     lenient: bool = False,
+    terms: Mapping[MomentsKey, int] | None = None,
 ) -> Iterator[tuple[MomentsKey, Moments]]:
     """Runs all samples once and gives the moments of the blocks' inputs, one after the other.
 
@@ -48,13 +52,19 @@ def measure_moments(
         seed: Draws the positions.
         advance: Told after every batch how many samples it had.
         lenient: Whether inputs with numbers that cannot be worked with are left out.
+        terms: Of wide blocks, how many directions their sketches keep.
 
     Raises:
         UnusableValuesError: An input holds NaN, infinite or too large numbers; once all samples
             have been looked at, with all those that it does for.
     """
     wrong: dict[str, dict[int, str]] = {}
-    sums = {moments_key(block): _Sum(block, samples.count, seed, session) for block in blocks}
+    sums = {
+        moments_key(block): _Sum(
+            block, samples.count, seed, session, (terms or {}).get(moments_key(block))
+        )
+        for block in blocks
+    }
     sources = sorted({key.source for key in sums})
     for batch in samples.batches(length):
         values = session.run_on_device(batch.feeds, sources)
@@ -77,13 +87,22 @@ def measure_moments(
 class _Sum:
     """The running sums of one block's input."""
 
-    def __init__(self, block: Block, samples: int, seed: int, session: Session) -> None:
+    def __init__(
+        self, block: Block, samples: int, seed: int, session: Session, terms: int | None
+    ) -> None:
         geometry = block.geometry
         self._provider = session.provider
         self._is_conv = geometry.kind == "conv"
-        self._sampling = Sampling(block, samples)
+        self._sampling = Sampling(block, samples, terms and ROWS_A_TERM * terms)
         self._rng = np.random.default_rng([seed, zlib.crc32(repr(moments_key(block)).encode())])
-        self._sums = ProductSums(geometry.groups, geometry.columns, 0, self._provider)
+        self._sums: ProductSums | None = None
+        self._sketches: list[CovarianceSketch] = []
+        if terms is None:
+            self._sums = ProductSums(geometry.groups, geometry.columns, 0, self._provider)
+        else:
+            self._sketches = [
+                CovarianceSketch(geometry.columns, terms) for _ in range(geometry.groups)
+            ]
 
     def add(self, values: Any, batch: Batch) -> str | None:
         """Adds the real samples of a batch; `values` is an OrtValue.
@@ -96,12 +115,18 @@ class _Sum:
         kernel = patches_kernel(self._provider, self._is_conv, values.element_type())
         z = as_array(kernel.run_on_device({"x": values, **draw.feeds}, ["z"])["z"])
         problem = problem_of(z)
-        if problem is None:
+        if problem is not None:
+            return problem
+        if self._sums is not None:
             self._sums.add(z, z[:, :, :0])
-        return problem
+        for sketch, rows in zip(self._sketches, z, strict=False):
+            sketch.add(rows)
+        return None
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk; the sums are used up."""
+        if self._sums is None:
+            return sketched_moments(self._sketches, samples)
         mean, second, _, _ = self._sums.means()
         return _shrunk_in_place(mean, second, self._sums.rows, samples)
 
@@ -143,6 +168,33 @@ def _shrunk_in_place(mean: Floats, second: Floats, rows: int, samples: int) -> M
     )
 
 
+def sketched_moments(sketches: Iterable[CovarianceSketch], samples: int) -> Moments:
+    """The moments that the sketches of all groups hold, shrunk; the sketches are used up.
+
+    Args:
+        sketches: One a group.
+        samples: How many independent samples their rows came from.
+    """
+    means, factored, shares, rows = [], [], [], 0
+    for sketch in sketches:
+        rows = sketch.count
+        mean, covariance = sketch.finished()
+        square = float(np.mean(mean**2) + variances(covariance).mean())
+        least = LEAST_VARIANCE * square + _NO_VARIANCE
+        trace = float(variances(covariance).sum())
+        share = _oracle_share(len(mean), square_sum(covariance), trace, samples)
+        means.append(mean)
+        factored.append(shrunk(covariance, share, least))
+        shares.append(share)
+    return Moments(
+        mean=np.stack(means),
+        covariance=tuple(factored),
+        rows=rows,
+        samples=samples,
+        shrinkage=np.array(shares),
+    )
+
+
 def oracle_shrinkage(covariance: Floats, samples: int) -> float:
     """How much of a multiple of the identity to mix into a sample covariance.
 
@@ -156,9 +208,12 @@ def oracle_shrinkage(covariance: Floats, samples: int) -> float:
     Returns:
         A share between 1e-9 and 1.
     """
-    n = len(covariance)
     square_trace = float(np.einsum("ij,ij->", covariance, covariance))
-    trace_square = float(np.trace(covariance)) ** 2
+    return _oracle_share(len(covariance), square_trace, float(np.trace(covariance)), samples)
+
+
+def _oracle_share(n: int, square_trace: float, trace: float, samples: int) -> float:
+    trace_square = trace**2
     numerator = (1 - 2 / n) * square_trace + trace_square
     denominator = (samples + 1 - 2 / n) * (square_trace - trace_square / n)
     if denominator <= 0:

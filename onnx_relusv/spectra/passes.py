@@ -5,12 +5,14 @@ in memory meanwhile: the blocks' running sums, the products of one batch for one
 columns these are products of, and the values of the blocks' inputs for a batch.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 
-from onnx_relusv.records import Block
+from onnx_relusv.records import Block, Geometry
 from onnx_relusv.samples import Samples
+from onnx_relusv.spectra.covariance_sketch import ROWS_A_TERM
 from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
 from onnx_relusv.spectra.sampling import Sampling
 
@@ -22,6 +24,9 @@ _VALUES = 2 * _FLOAT32
 _COLUMNS = 2 * _FLOAT32 + _FLOAT64
 # The share of a budget that a batch may take.
 _BATCH_SHARE = 3
+# The share of it that a sketch may take, and how many directions are enough, and the fewest.
+_SKETCH_SHARE = 4
+_MOST_TERMS, _FEWEST_TERMS = 512, 32
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,19 @@ class Passes:
     Attributes:
         length: Samples a batch, the same in all passes, so that all draw the same positions.
         groups: The blocks of each pass.
+        terms: Of wide blocks, how many directions their sketches keep.
     """
 
     length: int
     groups: tuple[tuple[Block, ...], ...]
+    terms: Mapping[MomentsKey, int] = field(default_factory=dict)
 
 
 def plan_passes(blocks: Iterable[Block], samples: Samples, memory: int) -> Passes:
     """Divides blocks over as few passes as a budget allows.
 
-    Blocks that share moments share a pass. A block whose running sums alone, with the products
-    that are added to them, exceed the budget is in no pass. Where one sample's values exceed it,
+    Blocks that share moments share a pass. Of a block whose running sums alone, with the products
+    that are added to them, exceed the budget a sketch is kept. Where one sample's values exceed it,
     the pass takes one block and what it needs.
 
     Args:
@@ -51,26 +58,44 @@ def plan_passes(blocks: Iterable[Block], samples: Samples, memory: int) -> Passe
     """
     together: dict[MomentsKey, list[Block]] = {}
     for block in blocks:
-        if 2 * _square(block) <= memory:
-            together.setdefault(moments_key(block), []).append(block)
+        together.setdefault(moments_key(block), []).append(block)
     firsts = [members[0] for members in together.values()]
+    wide = {
+        moments_key(block): sketch_terms(block, memory)
+        for block in firsts
+        if is_wide(block.geometry, memory)
+    }
+    bytes_of = partial(_held, terms=wide)
     length = samples.batch_size(
-        _length(_values(firsts) + _largest_columns(firsts, samples.count), memory)
+        _length(_values(firsts) + _largest_columns(firsts, samples.count, wide), memory)
     )
     # The largest first: what is small fills up what they leave.
     groups: list[list[Block]] = []
-    for block in sorted(firsts, key=_square, reverse=True):
+    for block in sorted(firsts, key=bytes_of, reverse=True):
         fitting = (
             group
             for group in groups
-            if _pass_bytes([*group, block], samples.count, length) <= memory
+            if _pass_bytes([*group, block], samples.count, length, wide) <= memory
         )
         group = next(fitting, None)
         if group is None:
             groups.append([block])
         else:
             group.append(block)
-    return Passes(length, tuple(tuple(group) for group in groups))
+    return Passes(length, tuple(tuple(group) for group in groups), wide)
+
+
+def is_wide(geometry: Geometry, memory: int) -> bool:
+    """Whether the square array of a block's columns, with one that is added to it, is too large."""
+    return 2 * _square(geometry) > memory
+
+
+def sketch_terms(block: Block, memory: int) -> int:
+    """How many directions a wide block's sketch keeps, within its share of a budget in bytes."""
+    geometry = block.geometry
+    # Twice as many rows are collected, and the new ones made beside them.
+    each = 3 * _FLOAT64 * geometry.groups * geometry.columns
+    return max(_FEWEST_TERMS, min(_MOST_TERMS, memory // (_SKETCH_SHARE * each)))
 
 
 def batch_length(blocks: Collection[Block], memory: int) -> int:
@@ -83,15 +108,25 @@ def _length(bytes_per_sample: int, memory: int) -> int:
     return max(1, min(LARGEST_BATCH, fitting))
 
 
-def _pass_bytes(blocks: Sequence[Block], samples: int, length: int) -> int:
-    squares = [_square(block) for block in blocks]
-    batch = _values(blocks) + _largest_columns(blocks, samples)
+def _pass_bytes(
+    blocks: Sequence[Block], samples: int, length: int, terms: Mapping[MomentsKey, int]
+) -> int:
+    squares = [_held(block, terms) for block in blocks]
+    batch = _values(blocks) + _largest_columns(blocks, samples, terms)
     return sum(squares) + max(squares) + length * batch
 
 
-def _square(block: Block) -> int:
-    """Bytes of a block's second moments."""
-    return _FLOAT64 * block.geometry.groups * block.geometry.columns**2
+def _held(block: Block, terms: Mapping[MomentsKey, int]) -> int:
+    """Bytes of a block's second moments, or of their sketch."""
+    geometry = block.geometry
+    kept = terms.get(moments_key(block))
+    if kept is None:
+        return _square(geometry)
+    return 2 * _FLOAT64 * geometry.groups * kept * geometry.columns
+
+
+def _square(geometry: Geometry) -> int:
+    return _FLOAT64 * geometry.groups * geometry.columns**2
 
 
 def _values(blocks: Iterable[Block]) -> int:
@@ -100,14 +135,15 @@ def _values(blocks: Iterable[Block]) -> int:
     return _VALUES * sum(sources.values())
 
 
-def _largest_columns(blocks: Iterable[Block], samples: int) -> int:
+def _largest_columns(blocks: Iterable[Block], samples: int, terms: Mapping[MomentsKey, int]) -> int:
     """Bytes for one sample of what is made of the values of one block at a time."""
-    return max((_columns(block, samples) for block in blocks), default=0)
+    return max((_columns(block, samples, terms) for block in blocks), default=0)
 
 
-def _columns(block: Block, samples: int) -> int:
+def _columns(block: Block, samples: int, terms: Mapping[MomentsKey, int]) -> int:
     geometry = block.geometry
     is_conv = geometry.kind == "conv"
     rows = prod(block.output_shape[2:] if is_conv else block.output_shape[:-1])
-    rows = min(rows, Sampling(block, samples).rows_per_sample)
+    kept = terms.get(moments_key(block))
+    rows = min(rows, Sampling(block, samples, kept and ROWS_A_TERM * kept).rows_per_sample)
     return _COLUMNS * geometry.groups * geometry.columns * rows

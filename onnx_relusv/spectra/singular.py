@@ -11,7 +11,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
-from onnx_relusv.records import Floats
+from onnx_relusv.covariance import dense, energy, rooted
+from onnx_relusv.records import Covariance, FactoredCovariance, Floats
 
 # Squaring halves the digits: below this share of the largest singular value, eigenvalues of the
 # Gram matrix lose the accuracy that we promise, and a true SVD takes their place.
@@ -34,12 +35,12 @@ class Decomposition:
     reduced: Floats
 
 
-def decompose(matrix: Floats, metric: Floats | None = None) -> Decomposition:
+def decompose(matrix: Floats, metric: Covariance | None = None) -> Decomposition:
     """Decomposes W C^(1/2).
 
     Args:
         matrix: (out, in) float64.
-        metric: (in, in) float64 positive definite C; the identity if None.
+        metric: (in, in) float64 positive definite C, or a factored one; the identity if None.
 
     Returns:
         Singular values with a relative error below 1e-6 above 1e-5 of the largest; below that
@@ -47,11 +48,11 @@ def decompose(matrix: Floats, metric: Floats | None = None) -> Decomposition:
     """
     rows, columns = matrix.shape
     if rows <= columns:
-        squares, left = _eigen(_gram(matrix, metric))
+        squares, left = _eigen(energy(matrix, metric))
         sigma = np.sqrt(np.maximum(squares, 0))
         found = Decomposition(sigma, left * sigma)
     else:
-        root = matrix if metric is None else matrix @ scipy.linalg.cholesky(metric, lower=True)
+        root = _root(matrix, metric)
         squares, right = _eigen(root.T @ root)
         found = Decomposition(np.sqrt(np.maximum(squares, 0)), root @ right)
     if metric is None and found.sigma[-1] < GRAM_LIMIT * found.sigma[0]:
@@ -60,7 +61,7 @@ def decompose(matrix: Floats, metric: Floats | None = None) -> Decomposition:
     return found
 
 
-def singular_values(matrix: Floats, metric: Floats | None = None) -> Floats:
+def singular_values(matrix: Floats, metric: Covariance | None = None) -> Floats:
     """The singular values of W C^(1/2) alone, as accurate as those of `decompose`, and faster.
 
     Args:
@@ -73,9 +74,9 @@ def singular_values(matrix: Floats, metric: Floats | None = None) -> Floats:
     matrix = np.asarray(matrix, np.float64)
     rows, columns = matrix.shape
     if rows <= columns:
-        gram = _gram(matrix, metric)
+        gram = energy(matrix, metric)
     else:
-        root = matrix if metric is None else matrix @ scipy.linalg.cholesky(metric, lower=True)
+        root = _root(matrix, metric)
         gram = root.T @ root
     values: Floats = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0))
     if metric is None and values[-1] < GRAM_LIMIT * values[0]:
@@ -83,20 +84,21 @@ def singular_values(matrix: Floats, metric: Floats | None = None) -> Floats:
     return values
 
 
-def left_basis(matrix: Floats, metric: Floats | None = None) -> Floats:
+def left_basis(matrix: Floats, metric: Covariance | None = None) -> Floats:
     """The left singular vectors of W C^(1/2), (out, r), leading ones first.
 
     Vectors of singular values that are nearly equal, or nearly zero, span the right space without
     being determined one by one.
     """
     if matrix.shape[0] <= matrix.shape[1]:
-        return _eigen(_gram(matrix, metric))[1]
+        return _eigen(energy(matrix, metric))[1]
     # Orthonormalised again: columns of tiny singular values come out of the product inexact.
     return np.linalg.qr(decompose(matrix, metric).reduced)[0]
 
 
-def _gram(matrix: Floats, metric: Floats | None) -> Floats:
-    return matrix @ matrix.T if metric is None else matrix @ metric @ matrix.T
+def _root(matrix: Floats, metric: Covariance | None) -> Floats:
+    """M C^(1/2) of a matrix with more rows than columns, so that a square of these is the less."""
+    return rooted(matrix, dense(metric) if isinstance(metric, FactoredCovariance) else metric)
 
 
 def _eigen(gram: Floats) -> tuple[Floats, Floats]:

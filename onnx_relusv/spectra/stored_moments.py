@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnx_relusv.errors import UsageError
-from onnx_relusv.records import Floats, Moments
+from onnx_relusv.records import FactoredCovariance, Floats, Moments
 from onnx_relusv.spectra.moments_key import MomentsKey
 from onnx_relusv.temporary_files import nameless_file
 
@@ -19,10 +19,10 @@ _CHUNK = 64 << 20
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """Where a covariance lies, and everything else."""
+    """Where a covariance, or the factors of one, lie, and everything else."""
 
     offset: int
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     rest: Moments
 
 
@@ -44,13 +44,22 @@ class StoredMoments(Mapping[MomentsKey, Moments]):
         Raises:
             UsageError: There is no room for them.
         """
-        covariance = np.ascontiguousarray(moments.covariance)
+        covariance = moments.covariance
+        parts = (
+            [one.factor for one in covariance] if isinstance(covariance, tuple) else [covariance]
+        )
         # Only from there on can a file be mapped.
         unit = mmap.ALLOCATIONGRANULARITY
         offset = -(-self._end // unit) * unit
         self._end = offset
-        content = covariance.data.cast("B")
         os.lseek(self._file, offset, os.SEEK_SET)
+        for part in parts:
+            self._write(np.ascontiguousarray(part))
+        rest = replace(moments, covariance=_emptied(covariance))
+        self._places[key] = _Place(offset, tuple(part.shape for part in parts), rest)
+
+    def _write(self, values: Floats) -> None:
+        content = values.reshape(-1).view(np.uint8).data
         while content:
             try:
                 written = os.write(self._file, content[:_CHUNK])
@@ -61,23 +70,48 @@ class StoredMoments(Mapping[MomentsKey, Moments]):
                 ) from error
             content = content[written:]
             self._end += written
-        rest = replace(moments, covariance=np.zeros((0, 0, 0)))
-        self._places[key] = _Place(offset, covariance.shape, rest)
 
     def __getitem__(self, key: MomentsKey) -> Moments:
         """Moments whose covariance is on disk, and in memory as far as it is read."""
         place = self._places[key]
-        length = 8 * int(np.prod(place.shape))
-        mapped = mmap.mmap(self._file, length, access=mmap.ACCESS_READ, offset=place.offset)
-        # The array keeps the map, and the map goes with it.
-        covariance: Floats = np.frombuffer(mapped, np.float64).reshape(place.shape)
-        return replace(place.rest, covariance=covariance)
+        sizes = [int(np.prod(shape)) for shape in place.shapes]
+        values = np.zeros(0)
+        if sum(sizes):
+            length = 8 * sum(sizes)
+            mapped = mmap.mmap(self._file, length, access=mmap.ACCESS_READ, offset=place.offset)
+            # The array keeps the map, and the map goes with it.
+            values = np.frombuffer(mapped, np.float64)
+        parts = [
+            part.reshape(shape)
+            for part, shape in zip(
+                np.split(values, np.cumsum(sizes)[:-1]), place.shapes, strict=True
+            )
+        ]
+        held = place.rest.covariance
+        if isinstance(held, tuple):
+            factored = (
+                FactoredCovariance(factor, one.diagonal)
+                for factor, one in zip(parts, held, strict=True)
+            )
+            return replace(place.rest, covariance=tuple(factored))
+        return replace(place.rest, covariance=parts[0])
 
     def __iter__(self) -> Iterator[MomentsKey]:
         return iter(self._places)
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def _emptied(
+    covariance: Floats | tuple[FactoredCovariance, ...],
+) -> Floats | tuple[FactoredCovariance, ...]:
+    """What stays in memory of what lies on disk."""
+    if isinstance(covariance, tuple):
+        return tuple(
+            FactoredCovariance(np.zeros((0, len(one))), one.diagonal) for one in covariance
+        )
+    return np.zeros((0, 0, 0))
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 import numpy as np
 import scipy.linalg
 
-from onnx_relusv.records import Floats
+from onnx_relusv.records import Covariance, Floats
 from onnx_relusv.spectra.singular import singular_values
 
 
 def untrained_singular_values(
-    rows: int, columns: int, norm: float, rng: np.random.Generator, metric: Floats | None = None
+    rows: int, columns: int, norm: float, rng: np.random.Generator, metric: Covariance | None = None
 ) -> Floats:
     """Draws the singular values of a matrix of independent Gaussian entries.
 
