@@ -1,6 +1,7 @@
 """Progress on a terminal and in a log; time is a number that the tests move."""
 
 import io
+import threading
 
 import pytest
 from rich.console import Console
@@ -37,12 +38,58 @@ def written(clock: Clock, seconds: float, *, terminal: bool) -> str:
 
 
 def test_a_log_gets_a_line_for_every_long_stage(clock: Clock) -> None:
-    assert written(clock, LONG, terminal=False) == "Fit [of blocks]: 10 s\n"
-    assert written(clock, 213.4, terminal=False) == "Fit [of blocks]: 213 s\n"
+    begun = "Fit [of blocks] ...\n"
+    assert written(clock, LONG, terminal=False) == begun + "Fit [of blocks]: 10 s\n"
+    assert written(clock, 213.4, terminal=False) == begun + "Fit [of blocks]: 213 s\n"
 
 
-def test_a_log_gets_nothing_for_a_short_stage(clock: Clock) -> None:
-    assert written(clock, LONG - 0.1, terminal=False) == ""
+def test_a_log_gets_no_line_for_the_end_of_a_short_stage(clock: Clock) -> None:
+    assert written(clock, LONG - 0.1, terminal=False) == "Fit [of blocks] ...\n"
+
+
+def test_a_log_is_told_the_share_that_is_done(clock: Clock) -> None:
+    stream = io.StringIO()
+    with progress_bars(Console(file=stream)) as bars:
+        with bars.stage("Sweep", 2), bars.stage("Fit", 8) as advance:
+            clock.now += 31
+            bars.tell()
+            advance(3)
+            clock.now += 30
+            bars.tell()
+        clock.now += 40
+        bars.tell()
+    lines = stream.getvalue().splitlines()
+    assert lines[:4] == [
+        "Sweep ...",
+        "Fit ...",
+        "Fit: 0% done after 31 s",
+        "Fit: 38% done after 61 s",
+    ]
+    assert lines[-1] == "still at work, 40 s after the last stage"
+
+
+def test_a_log_gets_lines_inside_of_one_long_step() -> None:
+    """Nothing advances: it is a thread that writes."""
+
+    class Lines(io.StringIO):
+        def write(self, text: str) -> int:
+            if "done after" in text:
+                come.set()
+            return super().write(text)
+
+    come, stream = threading.Event(), Lines()
+    with progress_bars(Console(file=stream), every=0.01) as bars, bars.stage("Spectra", 4):
+        assert come.wait(10)
+    assert "Spectra: 0% done after 0 s" in stream.getvalue().splitlines()
+    settled = stream.getvalue()
+    # It ends with the run.
+    assert not any(one.name == "progress" for one in threading.enumerate())
+    assert stream.getvalue() == settled
+
+
+def test_a_terminal_has_no_thread_of_lines() -> None:
+    with progress_bars(Console(file=io.StringIO(), force_terminal=True), every=0.01):
+        assert not any(one.name == "progress" for one in threading.enumerate())
 
 
 def test_a_terminal_gets_bars_and_no_such_lines(clock: Clock) -> None:
@@ -61,7 +108,7 @@ def test_a_stage_that_fails_writes_no_time(clock: Clock) -> None:
 
     with pytest.raises(RuntimeError, match="on the way"):
         fail()
-    assert stream.getvalue() == ""
+    assert stream.getvalue() == "Fit ...\n"
 
 
 @pytest.mark.parametrize("known", [0, 90])
