@@ -61,9 +61,13 @@ class Offer:
             plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, self.origin)
             return replace(with_statistics(plan, self.statistics), damage_measure=self.damage.words)
 
+        def refitted(limits: Budgets) -> Plan:
+            # With its refits, whose biases may be nodes more: what is timed is what is written.
+            return self.refit(make(limits))
+
         if self.latency is None:
-            return self.refit(make(budgets))
-        return self.refit(plan_within(make, budgets, self.latency))
+            return refitted(budgets)
+        return plan_within(refitted, budgets, self.latency)
 
     def priced(self, plan: Plan) -> Plan:
         """A plan with the damages that are offered here, whatever it was made by."""
@@ -190,11 +194,11 @@ def decide(
 
     def make(limits: Budgets) -> Plan:
         found = make_plan(opened.blocks, timed.candidates, limits, origin)
-        return with_statistics(found, _statistics(measured))
+        return with_refits(with_statistics(found, _statistics(measured)), opened, planning)
 
     if timed.measure is None:
-        return with_refits(make(planning.budgets), opened, planning)
-    return with_refits(plan_within(make, planning.budgets, timed.measure), opened, planning)
+        return make(planning.budgets)
+    return plan_within(make, planning.budgets, timed.measure)
 
 
 def offered(

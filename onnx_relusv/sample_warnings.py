@@ -10,6 +10,7 @@ from math import ceil, prod
 
 import numpy as np
 
+from onnx_relusv.covariance import variances
 from onnx_relusv.graph.normalisation import NOTHING, Normalisation, normalisation
 from onnx_relusv.graph.statistics import channel_statistics
 from onnx_relusv.graph.view import view
@@ -150,7 +151,7 @@ def _statistics(opened: Opened, moments: BlockMoments) -> tuple[str, ...]:
             continue
         expected = float(told.variance.mean())
         # The columns of a Conv are its channels, each as often as the kernel has values.
-        found = float(np.mean([np.diagonal(group).mean() for group in seen.covariance]))
+        found = float(np.mean([variances(group).mean() for group in seen.covariance]))
         if expected > 0 and not _VARIANCES[0] <= found / expected <= _VARIANCES[1]:
             return (
                 f"On these samples the input of {block.key} has {found / expected:.3g} times the "

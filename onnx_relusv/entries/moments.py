@@ -74,10 +74,14 @@ def are_sound(moments: Moments) -> bool:
 
     Those of a matrix that is positive definite: its variances are no less than zero.
     """
-    variances = np.diagonal(moments.covariance, axis1=1, axis2=2)
+    covariance = moments.covariance
+    if isinstance(covariance, tuple):
+        parts = [values for one in covariance for values in (one.factor, one.diagonal)]
+        variances = np.stack([one.diagonal for one in covariance])
+    else:
+        parts, variances = [covariance], np.diagonal(covariance, axis1=1, axis2=2)
     return (
-        is_finite(moments.mean)
-        and is_finite(moments.covariance)
+        all(is_finite(values) for values in (moments.mean, *parts))
         and bool((variances >= 0).all())
         and bool(((moments.shrinkage >= 0) & (moments.shrinkage <= 1)).all())
     )

@@ -4,6 +4,7 @@ from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.graph.model import Model
 from onnx_relusv.latency.blocks import block_seconds
+from onnx_relusv.latency.candidates import MARGIN, MOST_MEASURED
 from onnx_relusv.latency.models import Race, length
 from onnx_relusv.latency.timings import Timings
 from onnx_relusv.opened import Opened
@@ -13,9 +14,6 @@ from onnx_relusv.report.formatting import seconds_text
 from onnx_relusv.rewriting import changes_of
 from onnx_relusv.runtime.threads import default_threads
 
-# A file may seem to be over its budget by this share of it: measurements vary that much.
-MARGIN = 0.05
-_MOST_MEASURED = 3
 # A block that takes longer by more than this share is called slower.
 SLOWER = 0.1
 
@@ -37,7 +35,7 @@ def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome 
         return None
     race = Race(opened, plan.batch)
     found: list[LatencyOutcome] = []
-    while len(found) < _MOST_MEASURED and not any(one.share <= asked for one in found):
+    while len(found) < MOST_MEASURED and not any(one.share <= asked for one in found):
         found.append(
             LatencyOutcome(
                 asked=asked,
@@ -50,6 +48,33 @@ def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome 
     least = min(found, key=lambda one: one.share)
     check_latency(least.asked, least.measured)
     return least
+
+
+def check_planned_latency(opened: Opened, plan: Plan) -> None:
+    """Holds a plan that was read against its budget on latency, before anything is fitted.
+
+    Stand-ins take the place of factors, since time does not depend on the weights' values. A plan
+    that removes units is timed when its file is there.
+
+    Raises:
+        BudgetError: It is over its budget by more than `MARGIN` of it, whenever it is measured.
+    """
+    asked = plan.budgets.latency
+    changes = changes_of(opened, plan)
+    if asked is None or plan.groups or not changes:
+        return
+    race = Race(opened, plan.batch)
+    shares: list[float] = []
+    while len(shares) < MOST_MEASURED:
+        found = race.against_plan(changes)
+        shares.append(found.after / found.before)
+        if shares[-1] <= asked * (1 + MARGIN):
+            return
+    raise BudgetError(
+        f"the plan takes {min(shares):.4g} of the time at batch {race.batch}, over its budget of "
+        f"{asked:.4g}; nothing was fitted. It may have been made on another machine, or this one "
+        "is busy: make a plan here, or set its latency budget to null."
+    )
 
 
 def check_latency(asked: float, measured: Latency) -> None:

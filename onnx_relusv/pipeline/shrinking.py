@@ -19,6 +19,7 @@ from onnx_relusv.drop_limit import drop_limit
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.graph.model import data_files
 from onnx_relusv.held_out_metric import metric_change
+from onnx_relusv.latency.final import check_planned_latency
 from onnx_relusv.opened import (
     BlockMoments,
     Opened,
@@ -151,6 +152,7 @@ def apply(
         opened = divided(opened)
         if decided.groups:
             opened = with_channels(opened, decided.input_range)
+        check_planned_latency(opened, decided)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
             fitted = fit_plan(opened, decided, moments, progress)

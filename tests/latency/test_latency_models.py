@@ -1,18 +1,28 @@
 """What whole models are run on when they are timed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, normalization
+from planned import plan
 from probed import CLASSIFIER, COUNT, WEIGHTS, classifier
 
+from onnx_relusv.decisions import Budgets, Candidate
+from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import Change
 from onnx_relusv.latency import models as module
+from onnx_relusv.latency.candidates import check_reachable, fastest
+from onnx_relusv.latency.final import check_planned_latency
 from onnx_relusv.latency.models import Race, length
 from onnx_relusv.opened import open_model
 from onnx_relusv.options import MeasureOptions
+from onnx_relusv.pipeline import apply
+from onnx_relusv.progress import Advance, Silent, unseen
 from onnx_relusv.runtime.session import Session
 
 
@@ -75,3 +85,69 @@ def test_a_model_races_itself(tmp_path: Path, fed: list[dict[str, np.ndarray]]) 
     found = Race(opened, 4).against(opened.model.path)
     assert found.after / found.before == 0.5
     assert len(fed) == 1
+
+
+def test_a_plan_that_is_too_slow_here_is_refused_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = classifier(tmp_path)
+    key = opened.blocks[0].key
+    asked = replace(plan(opened, **{key: ("channel", 1)}), budgets=Budgets(latency=0.5))
+    shares = iter([0.6, 0.54, 0.53])
+
+    def clock(before: Session, after: Session, feeds: dict[str, np.ndarray]) -> tuple[float, float]:
+        return 2.0, 2.0 * next(shares)
+
+    monkeypatch.setattr(module, "interleaved_latency", clock)
+    stages: list[str] = []
+
+    class Heard(Silent):
+        @contextmanager
+        def stage(self, name: str, total: int) -> Iterator[Advance]:
+            stages.append(name)
+            yield unseen
+
+    output = tmp_path / "small.onnx"
+    with pytest.raises(BudgetError, match=r"0\.53 of the time at batch 1, .* nothing was fitted"):
+        apply(
+            opened.model.path,
+            asked,
+            output,
+            samples=tmp_path / "samples.npz",
+            progress=Heard(),
+        )
+    assert not any("Fit" in name or "Moments" in name for name in stages)
+    assert not output.exists()
+
+
+def test_one_measurement_within_the_allowance_lets_a_plan_be_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = classifier(tmp_path)
+    asked = replace(
+        plan(opened, **{opened.blocks[0].key: ("channel", 1)}), budgets=Budgets(latency=0.5)
+    )
+    shares = iter([0.6, 0.52])
+    monkeypatch.setattr(module, "interleaved_latency", lambda *_: (1.0, next(shares)))
+    check_planned_latency(opened, asked)
+    assert next(shares, None) is None
+
+
+def test_the_least_that_was_reached_is_named() -> None:
+    shares = iter([0.71, 0.64, 0.66])
+    with pytest.raises(BudgetError, match=r"still takes 0\.64, .* nothing was fitted"):
+        check_reachable(0.5, lambda: next(shares))
+    check_reachable(0.5, lambda: 0.525)
+
+
+def test_the_fastest_forms_are_those_of_blocks_that_gain_by_it(tmp_path: Path) -> None:
+    first, second, *_ = classifier(tmp_path).blocks
+    offers = {
+        first.key: tuple(
+            Candidate(form="channel", rank=r, level=0, bytes=1, macs=1, latency=t)
+            for r, t in ((1, 0.4), (2, 0.3), (3, 0.9))
+        ),
+        second.key: (Candidate(form="pair", rank=1, level=0, bytes=1, macs=1, latency=0.6),),
+    }
+    found = fastest([first, second], offers, {first.key: 1.0, second.key: 1.0}, 0.5)
+    assert [(change.block.key, change.rank) for change in found] == [(first.key, 2)]
