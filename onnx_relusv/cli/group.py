@@ -114,7 +114,8 @@ def _after_printing(streams: Streams, exit_code: int, written: Sequence[Path]) -
     what = "was closed by its reader" if closed else f"cannot be written ({failure.strerror})"
     if exit_code == 0 and not written and not closed:
         return _failed(f"standard output {what}; nothing was written.", UsageError.exit_code)
-    kept = f" {_named(written)} is written." if written else ""
+    verb = "is" if len(written) == 1 else "are"
+    kept = f" {_named(written)} {verb} written." if written else ""
     click.echo(f"note: standard output {what}; not everything was printed.{kept}", err=True)
     return exit_code
 

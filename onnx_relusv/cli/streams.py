@@ -27,10 +27,17 @@ class Stream:
         """Writes text, if that is still possible."""
         if self.failure is None:
             try:
-                return self._stream.write(text)
+                self._write(text)
             except OSError as error:
                 self._fail(error)
         return len(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:  # a name of any kind in a stream of few characters
+            spelled = text.encode(error.encoding, "backslashreplace")
+            self._stream.write(spelled.decode(error.encoding))
 
     def flush(self) -> None:
         """Flushes what was written, if that is still possible."""

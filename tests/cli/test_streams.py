@@ -140,6 +140,22 @@ def test_without_a_standard_error_work_goes_on(
     assert ends(log, fails(ValueError("x")), err=Full(), monkeypatch=monkeypatch) == 1
 
 
+def test_names_are_spelled_where_a_stream_lacks_their_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ASCII stream, and a name that is no UTF-8: what was written is told all the same."""
+    for encoding in ("ascii", "utf-8"):
+        content = io.BytesIO()
+        out = io.TextIOWrapper(content, encoding=encoding, write_through=True)
+        steps = (
+            writes(tmp_path / encoding),
+            lambda: Console(width=80).print("caf\N{LATIN SMALL LETTER E WITH ACUTE} \udcff"),
+        )
+        assert ends(*steps, out=out, monkeypatch=monkeypatch) == 0
+        assert b"\\udcff" in content.getvalue()
+        assert (b"caf\\xe9" in content.getvalue()) == (encoding == "ascii")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_signals(name: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

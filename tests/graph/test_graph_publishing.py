@@ -108,3 +108,25 @@ def test_a_name_of_any_kind(tmp_path: Path) -> None:
     name = published(external(tmp_path), target)
     assert str(name).startswith("data.")
     assert gap(run(target, VECTORS)["y"], run(proto(), VECTORS)["y"]) < 1e-6
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_data_that_a_model_left_behind(force: bool, tmp_path: Path) -> None:
+    """The same is taken as it is; other data under the name is replaced by force alone."""
+    model, target = external(tmp_path), tmp_path / "out.onnx"
+    data = tmp_path / str(published(model, target))
+    whole = data.read_bytes()
+    target.unlink()
+    data.write_bytes(whole[:-1] + b"?")
+    for content in (whole, whole[:-1] + b"?"):
+        data.write_bytes(content)
+        with staged(target) as folder:
+            path = write_staged(model.proto, model, folder, target.name)
+            if content == whole or force:
+                publish(path, target, Publication(force=force))
+            else:
+                with pytest.raises(UsageError, match="is not replaced without --force"):
+                    publish(path, target, Publication(force=force))
+        assert data.read_bytes() == (whole if force else content)
+        assert target.exists() == (content == whole or force)
+        target.unlink(missing_ok=True)
