@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from onnx_relusv.assess import assess, sample_counts
 from onnx_relusv.candidates import item_size
 from onnx_relusv.cost import candidate_cost, reduced_cost
 from onnx_relusv.decisions import Action, Choice, Kept
@@ -21,10 +22,12 @@ from onnx_relusv.progress import Progress
 from onnx_relusv.publishing import Publication, staged
 from onnx_relusv.records import Block
 from onnx_relusv.reduction import reduced_block
-from onnx_relusv.report.folder import make_compression
+from onnx_relusv.report.assessment_words import alarms, conclusion
+from onnx_relusv.report.folder import make_compression, make_figures
 from onnx_relusv.results import BlockRow, Compression, Verdict
 from onnx_relusv.rewriting import kept_channels, write_fitted
 from onnx_relusv.rows import Measured
+from onnx_relusv.samples import Samples
 from onnx_relusv.settings import Settings
 
 # Where an edited plan says otherwise than its groups do.
@@ -37,7 +40,7 @@ _WHY = {
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What the report says besides the fitted plan that is written."""
+    """What the report says besides the fitted plan that is written, and what it is judged on."""
 
     opened: Opened
     measured: Measured
@@ -48,6 +51,7 @@ class Job:
     settings: Settings = field(default_factory=dict)
     metric: MetricChange | None = None
     estimate: DropEstimate | None = None
+    test: Samples | None = None
 
     def within(self, limit: Certificate | DropEstimate) -> "Job":
         """With what is known of how much is lost at most."""
@@ -57,7 +61,7 @@ class Job:
 
 
 def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress) -> Compression:
-    """Writes the smaller model and its report, both or none.
+    """Writes the smaller model and what is reported of it, all or nothing.
 
     Raises:
         BudgetError: The file is over its size or latency budget.
@@ -74,6 +78,10 @@ def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress
                 made = stack.enter_context(staged(report)) / "report"
                 make_compression(done[0], made, report)
                 with_it.add(made, report)
+            if targets.json is not None:
+                made = stack.enter_context(staged(targets.json)) / "figures"
+                make_figures(done[0], made, targets.json)
+                with_it.add(made, targets.json)
 
         write_fitted(job.opened, fitted, output, progress, before_publishing, force=targets.force)
     return done[0]
@@ -94,11 +102,17 @@ def _compression(
     choices = {choice.key: choice for choice in plan.choices}
     left = kept_channels(opened, plan)
     groups, channel_refusals = group_rows(opened, plan)
+    after = replace(
+        facts_of(written, opened.provider, opened.example, opened.example_batch), path=output
+    )
+    timed = None if latency is None else latency.measured
+    found, warnings = assess(opened, fitted, written, job.test, timed, progress)
+    assessment = replace(
+        found, alarms=alarms(found), conclusion=conclusion(found, opened.facts, after)
+    )
     return Compression(
         before=opened.facts,
-        after=replace(
-            facts_of(written, opened.provider, opened.example, opened.example_batch), path=output
-        ),
+        after=after,
         budgets=plan.budgets,
         method=plan.method,
         allocation=plan.allocation,
@@ -117,11 +131,18 @@ def _compression(
         verdict=verdict,
         certificate=job.certificate,
         correction=job.correction,
-        metric=job.metric,
+        metric=found.evaluation.metric or job.metric,
         estimate=job.estimate,
         batch=batch,
         latency=latency,
-        warnings=(*job.warnings, *slower_blocks(times, batch)),
+        assessment=assessment,
+        samples=sample_counts(opened, job.test),
+        warnings=(
+            *assessment.alarms,
+            *job.warnings,
+            *warnings,
+            *slower_blocks(times, batch),
+        ),
         provenance=provenance(
             opened.provider, opened.options, opened.given, job.command, job.settings
         ),

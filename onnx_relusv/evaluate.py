@@ -64,7 +64,7 @@ def evaluate(
             one.add(values, batch.count, batch.size)
         first, second = (_read(values, batch, samples) for values in ran)
         for name, difference in differences.items():
-            difference.add(first[name], second[name])
+            difference.add(first[name], second[name], batch.count)
         answers.add(first, second, batch.count)
         count += batch.count
         advance(batch.count)

@@ -12,14 +12,15 @@ class MetricChange:
         name: The metric's.
         samples: How many.
         part: Which: all, those for choosing, on which factors, forms and ranks were chosen too,
-            or those for certifying, which nothing was fitted to or chosen on.
+            or those for certifying and those of a test file, which nothing was fitted to or
+            chosen on.
         before: The first model's; higher is better.
         after: The second's.
     """
 
     name: str
     samples: int
-    part: Literal["all", "choosing", "certifying"]
+    part: Literal["all", "choosing", "certifying", "test"]
     before: float
     after: float
 

@@ -160,6 +160,11 @@ class Opened:
         return self.options.working_bytes - copies
 
     @property
+    def lean(self) -> bool:
+        """Whether sessions read weights where they lie, since copies would take too much memory."""
+        return self._is_lean
+
+    @property
     def _is_lean(self) -> bool:
         return _COPIES_SHARE * _COPIES * self.model.bytes > self.options.working_bytes
 

@@ -13,6 +13,43 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampleCounts:
+    """How many samples there were, and what for.
+
+    Attributes:
+        given: In the file.
+        taken: Of these, all or as many as were drawn.
+        fit: That factors were fitted to.
+        select: That sizes, forms and factors were chosen on.
+        certify: That were set aside for certifying.
+        test: In a file of their own, that the result was judged on; 0 where none was given.
+    """
+
+    given: int
+    taken: int
+    fit: int
+    select: int
+    certify: int = 0
+    test: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedChange:
+    """How far the outputs change on one synthetic feed.
+
+    Attributes:
+        inputs: What it holds, in words.
+        samples: How many samples.
+        change: Of the output that changes most, see `OutputChange.change`; None where nothing at
+            all changes though blocks did, which tells nothing.
+    """
+
+    inputs: str
+    samples: int
+    change: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Correction:
     """What became of the corrective round.
 

@@ -55,6 +55,8 @@ class OutputChange:
         mismatched: Entries that are not finite in one of the two, and not the same in the other.
         runs: How many runs there were.
         other_shape: In how many of them it had another shape or length than the first's.
+        varies: Whether the first model's output is not the same for all samples, to rounding; where
+            it is, how far the second's is from it tells nothing of other samples.
     """
 
     name: str
@@ -70,6 +72,7 @@ class OutputChange:
     mismatched: int = 0
     runs: int = 1
     other_shape: int = 0
+    varies: bool = True
 
     @property
     def change(self) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from onnx_relusv.output_change import NotFinite, OutputChange, OutputForm, OutputKind
 from onnx_relusv.output_values import OutputValue, aligned
+from onnx_relusv.output_variation import OutputVariation
 from onnx_relusv.records import Floats
 
 
@@ -28,10 +29,12 @@ class OutputDifference:
         self._gap = self._norm = self._absolute = self._largest = 0.0
         self._compared = self._rows_seen = self._entries = self._equal = self._mismatched = 0
         self._before, self._after = np.zeros(2, int), np.zeros(2, int)
+        self._variation = OutputVariation()
 
-    def add(self, first: OutputValue, second: OutputValue) -> None:
-        """Adds a run's values of both models."""
+    def add(self, first: OutputValue, second: OutputValue, count: int) -> None:
+        """Adds a run's values of both models for `count` samples."""
         self._runs += 1
+        self._variation.add(first, count)
         if self._form == "nothing":
             self._form = first.form if first.form != "nothing" else second.form
         first, second = aligned(first, second)
@@ -116,6 +119,7 @@ class OutputDifference:
             mismatched=self._mismatched,
             runs=self._runs,
             other_shape=self._other_shape,
+            varies=self._variation.found,
         )
 
     def _length(self, values: np.ndarray) -> int:

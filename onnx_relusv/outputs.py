@@ -33,11 +33,13 @@ class Targets:
     Attributes:
         model: The smaller model.
         report: The folder of its report; None where there is none.
+        json: The file of its figures; None likewise.
         force: Whether regular files that are there may be replaced.
     """
 
     model: Path
     report: Path | None = None
+    json: Path | None = None
     force: bool = False
 
 

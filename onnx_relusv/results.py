@@ -1,15 +1,27 @@
 """The frozen records of what came out: checks, facts, evaluations, and the report made of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost, GroupChoice
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange
-from onnx_relusv.outcomes import Certificate, Correction, Latency, LatencyOutcome
+from onnx_relusv.outcomes import (
+    Certificate,
+    Correction,
+    FeedChange,
+    Latency,
+    LatencyOutcome,
+    SampleCounts,
+)
 from onnx_relusv.output_change import OutputChange
 from onnx_relusv.records import Block, Refusal, StatisticsSource
 from onnx_relusv.settings import Settings
+
+# What a result is judged on; see `Assessment`.
+JudgedPart = Literal["test", "certifying", "choosing", "fitting", "synthetic"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +38,8 @@ class Verdict:
 
     Attributes:
         checks: In their order.
-        output_error: Relative L2 change of every output on the first samples; on random inputs
-            where there were no samples, which then says little.
+        output_error: Relative L2 change of every output on the first samples, or on one batch of
+            random inputs where there were none; an `Assessment` says what a result costs.
     """
 
     checks: tuple[Check, ...]
@@ -107,6 +119,38 @@ class Evaluation:
         if self.accuracy_before is None or self.accuracy_after is None:
             return None
         return 100 * (self.accuracy_before - self.accuracy_after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """What a smaller model costs, measured on the written file.
+
+    Attributes:
+        part: What it was measured on: samples of a file of their own, or those that were set aside
+            for certifying, which nothing was fitted to or chosen on; those for choosing, which
+            nothing was fitted to; those for fitting, where there are no others; or synthetic feeds.
+        evaluation: Both models side by side. On synthetic feeds, every output on the feed on which
+            it changes most.
+        feeds: The synthetic feeds one by one; none with samples.
+        withheld: Outputs whose change tells nothing on these inputs, by name, with the reason.
+        latency: Of one run of both models.
+        alarms: Sentences for the user, where so much changes that the result may be of no use.
+        conclusion: What it costs and what to do next, in plain words.
+    """
+
+    part: JudgedPart
+    evaluation: Evaluation
+    feeds: tuple[FeedChange, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    latency: Latency
+    alarms: tuple[str, ...] = ()
+    conclusion: str = ""
+
+    @property
+    def change(self) -> float | None:
+        """That of the output that changes most; None where no output tells anything."""
+        told = [one.change for one in self.evaluation.outputs if one.name not in self.withheld]
+        return max(told, default=None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -252,7 +296,9 @@ class Compression:
         estimate: How much of the metric is lost at most; None where that was not asked for.
         batch: Samples in a run that blocks were timed with.
         latency: What came of a budget on latency; None without one.
-        warnings: Sentences for the user.
+        assessment: What it costs.
+        samples: How many there were, and what for; None without.
+        warnings: Sentences for the user, the alarms of the assessment first.
         provenance: Who made it.
     """
 
@@ -275,6 +321,8 @@ class Compression:
     estimate: DropEstimate | None = None
     batch: int = 1
     latency: LatencyOutcome | None = None
+    assessment: Assessment
+    samples: SampleCounts | None = None
     warnings: tuple[str, ...]
     provenance: Provenance
 

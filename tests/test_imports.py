@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "outcomes": set(),
     "output_change": set(),
     "output_values": {"output_change"},
-    "output_differences": {"output_change", "output_values", "records"},
+    "output_variation": {"output_values"},
+    "output_differences": {"output_change", "output_values", "output_variation", "records"},
     "results": {
         "decisions",
         "measures",
@@ -59,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "dead_leaves": {"records"},
     "synthetic": {"dead_leaves", "graph", "records"},
     "output_errors": {"output_differences"},
+    "varied_feeds": {"graph", "records", "synthetic"},
     "outputs": {"errors"},
     "temporary_files": {"errors", "interrupts"},
     "publishing": {"errors", "interrupts", "outputs", "temporary_files"},
@@ -211,6 +213,7 @@ GROUND = {
 }
 # Stages that bring graphs and runs together: they may use all but what is above them.
 STAGES = {
+    "assess",
     "blind",
     "claim",
     "block_fit",
@@ -243,6 +246,7 @@ STAGES = {
     "search",
     "segment_sessions",
     "sweeping",
+    "synthetic_assessment",
     "synthetic_samples",
     "synthetic_scale",
     "tracing",

@@ -26,6 +26,7 @@ from onnx_relusv.cli.options import (
     report_option,
     samples_option,
     seed_option,
+    test_option,
     together,
 )
 from onnx_relusv.cli.sweep import sweep
@@ -35,12 +36,14 @@ from onnx_relusv.cli.terminal import (
     command_line,
     damage_words,
     existing,
+    json_file,
     show,
 )
 from onnx_relusv.cli.trace import trace
 from onnx_relusv.comparison_limits import ComparisonLimits, check_limits
 from onnx_relusv.options import ProviderName
 from onnx_relusv.plan_file import plan_text
+from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.folder import write_comparison, write_inspection
 from onnx_relusv.report.table import (
@@ -91,7 +94,7 @@ def inspect(
 ) -> None:
     """Measure every block of MODEL: ReLU singular values, mean width, and what they would save."""
     check_places(
-        {"--json": json_path},
+        {"--json": json_file(json_path)},
         report,
         models=[model],
         read=existing(samples),
@@ -106,8 +109,8 @@ def inspect(
             command=command_line(),
             progress=progress,
         )
-    write_inspection(found, report, json_path, force=force)
-    show(inspection_table(found))
+    write_inspection(found, report, json_file(json_path), force=force)
+    show(inspection_table(found), json_path, inspection_data(found))
 
 
 @cli.command()
@@ -182,6 +185,8 @@ def plan(
     samples_option,
     max_samples_option,
     input_shape_option,
+    test_option,
+    json_option,
     report_option,
     provider_option,
     memory_option,
@@ -196,6 +201,8 @@ def apply(
     samples: Path | None,
     max_samples: int | None,
     input_shape: tuple[str, ...],
+    test: Path | None,
+    json_path: Path | None,
     report: Path | None,
     provider: ProviderName,
     memory: int,
@@ -203,24 +210,26 @@ def apply(
     force: bool,
 ) -> None:
     """Carry PLAN out on MODEL, the one it was made for, and write the smaller model."""
-    check_config(output, report=report)
+    check_config(output, json_file(json_path), report=report)
     with progress_bars() as progress:
         done = pipeline.apply(
             model,
             plan_path,
             output,
             samples=samples,
+            test=test,
             provider=provider,
             seed=seed,
             max_samples=max_samples,
             memory=memory,
             cache=cache,
             report=report,
+            json=json_file(json_path),
             force=force,
             command=command_line(),
             progress=progress,
         )
-    show(compression_table(done))
+    show(compression_table(done), json_path, compression_data(done))
 
 
 @cli.command()
@@ -232,6 +241,8 @@ def apply(
     samples_option,
     max_samples_option,
     input_shape_option,
+    test_option,
+    json_option,
     report_option,
     provider_option,
     seed_option,
@@ -245,6 +256,8 @@ def compress(
     samples: Path | None,
     max_samples: int | None,
     input_shape: tuple[str, ...],
+    test: Path | None,
+    json_path: Path | None,
     report: Path | None,
     provider: str,
     seed: int,
@@ -260,20 +273,22 @@ def compress(
     limits every block's. With --max-drop the smallest file within it is looked for, from --size
     down.
     """
-    check_config(output, report=report)
+    check_config(output, json_file(json_path), report=report)
     with progress_bars() as progress:
         done = pipeline.compress(
             model,
             output,
             samples=samples,
+            test=test,
             planning=planning_options(**planning),
             measuring=measuring(provider, seed, memory, cache, max_samples, input_shape),
             report=report,
+            json=json_file(json_path),
             force=force,
             command=command_line(),
             progress=progress,
         )
-    show(compression_table(done))
+    show(compression_table(done), json_path, compression_data(done))
 
 
 @cli.command()
@@ -342,7 +357,7 @@ def compare(
     judge = metric_of(metric)
     metric_file = None if judge is None else judge.path
     check_places(
-        {"--json": json_path},
+        {"--json": json_file(json_path)},
         report,
         models=[before, after],
         read=existing(samples, metric_file),
@@ -359,8 +374,8 @@ def compare(
             command=command_line(),
             progress=progress,
         )
-    write_comparison(found, report, json_path, force=force)
-    show(comparison_table(found))
+    write_comparison(found, report, json_file(json_path), force=force)
+    show(comparison_table(found), json_path, comparison_data(found))
     check_limits(found, limits)
 
 

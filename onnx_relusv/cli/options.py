@@ -90,7 +90,19 @@ cache_option = click.option(
 force_option = click.option(
     "--force", is_flag=True, help="Overwrite outputs that exist, if they are regular files."
 )
-json_option = click.option("--json", "json_path", type=FILE, help="Write all figures to this file.")
+json_option = click.option(
+    "--json",
+    "json_path",
+    type=FILE,
+    help="Write all figures to this file; with -, to standard output, and tables to standard "
+    "error.",
+)
+test_option = click.option(
+    "--test",
+    type=FILE,
+    help="Other inputs to judge the result on; with `labels`, by accuracy.  [default: those of "
+    "--samples that nothing is fitted to]",
+)
 report_option = click.option("--report", type=FILE, help="Write report.json and report.html here.")
 metric_option = click.option(
     "--metric",

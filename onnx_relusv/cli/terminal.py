@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 
@@ -11,12 +12,15 @@ from onnx_relusv.cli.config import config_files
 from onnx_relusv.decisions import Plan
 from onnx_relusv.errors import UsageError
 from onnx_relusv.graph.model import data_files
+from onnx_relusv.json_text import json_text
 from onnx_relusv.outputs import REPORT_FILES, check_outputs, same_place
 from onnx_relusv.publishing import leftover_places
 from onnx_relusv.report.formatting import printable
 from onnx_relusv.temporary_files import remove_leftovers
 
 PROGRAM = "onnx-relusv"
+# In place of a file's name: standard output.
+STANDARD_OUTPUT = Path("-")
 
 
 def command_line() -> str:
@@ -79,8 +83,22 @@ def damage_words(plan: Plan) -> list[str]:
     return [f"Damage measured as {printable(plan.damage_measure)}."]
 
 
-def show(lines: Iterable[RenderableType]) -> None:
-    """Prints tables and sentences."""
-    console = Console()
+def json_file(json_path: Path | None) -> Path | None:
+    """The file of --json; None where there is none, or it is standard output."""
+    return None if json_path == STANDARD_OUTPUT else json_path
+
+
+def show(lines: Iterable[RenderableType], json_path: Path | None = None, data: Any = None) -> None:
+    """Prints tables and sentences; with `--json -` to standard error, and the data alone to output.
+
+    Args:
+        lines: What to print.
+        json_path: That of --json.
+        data: JSON-ready, printed where that is standard output.
+    """
+    alone = json_path == STANDARD_OUTPUT
+    if alone:
+        print(json_text(data))
+    console = Console(stderr=alone)
     for line in lines:
         console.print(line, markup=False, highlight=False)

@@ -19,8 +19,9 @@ from onnx_relusv.cli.options import (
     seed_option,
     together,
 )
-from onnx_relusv.cli.terminal import check_places, command_line, existing, show
+from onnx_relusv.cli.terminal import check_places, command_line, existing, json_file, show
 from onnx_relusv.report.folder import write_trace
+from onnx_relusv.report.trace_data import trace_data
 from onnx_relusv.report.trace_table import trace_table
 
 
@@ -66,7 +67,13 @@ def trace(
     Of each: active units, mean width, largest ReLU singular value, and the distance to the nearest
     point at which a unit switches. With labels, how well each of them tells wrong answers.
     """
-    check_places({"--json": json_path}, report, models=[model], read=existing(samples), force=force)
+    check_places(
+        {"--json": json_file(json_path)},
+        report,
+        models=[model],
+        read=existing(samples),
+        force=force,
+    )
     with progress_bars() as progress:
         found = pipeline.trace(
             model,
@@ -78,5 +85,5 @@ def trace(
             command=command_line(),
             progress=progress,
         )
-    write_trace(found, report, json_path, force=force)
-    show(trace_table(found))
+    write_trace(found, report, json_file(json_path), force=force)
+    show(trace_table(found), json_path, trace_data(found))

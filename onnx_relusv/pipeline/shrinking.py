@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_relusv.arguments import StrPath, as_optional_path, as_path, as_record
+from onnx_relusv.assess import test_samples
 from onnx_relusv.blind import blind_warnings, planning_moments
 from onnx_relusv.carrying_out import Job, carry_out
 from onnx_relusv.certification import certified
@@ -39,7 +40,7 @@ from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
 from onnx_relusv.sample_warnings import sample_warnings
 from onnx_relusv.search import search
-from onnx_relusv.settings import settings_of
+from onnx_relusv.settings import Settings, settings_of
 from onnx_relusv.synthetic_samples import samples_where_units_go
 from onnx_relusv.temporary_files import remove_leftovers
 
@@ -84,6 +85,7 @@ def apply(
     output: StrPath,
     *,
     samples: StrPath | None = None,
+    test: StrPath | None = None,
     provider: ProviderName = "auto",
     seed: int | None = None,
     max_samples: int | None = None,
@@ -91,6 +93,7 @@ def apply(
     memory: int = DEFAULT_MEMORY,
     cache: StrPath | None = None,
     report: StrPath | None = None,
+    json: StrPath | None = None,
     force: bool = False,
     command: str = "onnx_relusv.apply",
     progress: Progress | None = None,
@@ -102,6 +105,7 @@ def apply(
         plan: The plan, or its JSON file.
         output: The smaller model.
         samples: The plan's samples; others work, with a warning.
+        test: Other samples, which the result is judged on; if None, the best that there are.
         provider: Where graphs run.
         seed: The plan's seed if None.
         max_samples: How many of the samples are drawn at most; as many as for the plan if None.
@@ -109,23 +113,26 @@ def apply(
         memory: MiB for measuring, as in `MeasureOptions`.
         cache: Folder for the next run, likewise.
         report: Folder for report.json and report.html.
+        json: File for what is in report.json.
         force: Overwrite existing outputs.
         command: Goes into the provenance.
         progress: Shown the stages.
 
     Raises:
-        UsageError: An output exists, or it or the cache cannot be written.
+        UsageError: An output exists, or it or the cache cannot be written, or the test samples are
+            those that are fitted to.
         InputError: Something cannot be read, or the plan is for another model.
         BudgetError: The plan changes nothing, or the file is over its size budget.
         ValidationError: The result failed a check and was not written.
     """
     model, output = as_path("model", model), as_path("output", output)
     samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
+    test, json = as_optional_path("test", test), as_optional_path("json", json)
     cache, progress = as_optional_path("cache", cache), progress or Silent()
     if not isinstance(plan, Plan):
         plan = as_path("plan", plan)
-    targets = Targets(output, report, force)
-    _check_targets(targets, model, _paths(samples, plan), cache)
+    targets = Targets(output, report, json, force)
+    _check_targets(targets, model, _paths(samples, test, plan), cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
     seed = decided.seed if seed is None else seed
     max_samples = decided.max_samples if max_samples is None else max_samples
@@ -148,6 +155,7 @@ def apply(
         raise InputError(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
+    judges = test_samples(opened, test)
     with samples_where_units_go(opened, decided.input_range, go=bool(decided.groups)) as opened:
         opened = divided(opened)
         if decided.groups:
@@ -162,7 +170,7 @@ def apply(
                 *decided.edited,
                 *sample_warnings(opened, moments, progress),
             )
-            job = Job(opened, measured, command, warnings)
+            job = Job(opened, measured, command, warnings, settings=_judged_by(test), test=judges)
             return carry_out(job, fitted, targets, progress)
 
 
@@ -171,9 +179,11 @@ def compress(
     output: StrPath,
     *,
     samples: StrPath | None = None,
+    test: StrPath | None = None,
     planning: PlanOptions | None = None,
     measuring: MeasureOptions | None = None,
     report: StrPath | None = None,
+    json: StrPath | None = None,
     force: bool = False,
     command: str = "onnx_relusv.compress",
     progress: Progress | None = None,
@@ -183,23 +193,38 @@ def compress(
     With a largest drop, several sizes are tried, and the smallest that is certified is written;
     with a metric, too, it is the smallest that is estimated to keep it.
 
+    Args:
+        model: An ONNX file.
+        output: The smaller model.
+        samples: What is measured, fitted and chosen on.
+        test: Other samples, which the result is judged on; if None, the best that there are.
+        planning: What the plan may do.
+        measuring: Provider, seed, memory, cache and how many samples are drawn.
+        report: Folder for report.json and report.html.
+        json: File for what is in report.json.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
     Raises:
-        UsageError: An output exists, it or the cache cannot be written, or a largest drop comes
-            without samples.
+        UsageError: An output exists, it or the cache cannot be written, a largest drop comes
+            without samples, or the test samples are those that are fitted to.
         InputError: Something cannot be read or does not fit.
         BudgetError: The budgets cannot be reached, or a drop cannot be certified.
         ValidationError: The result failed a check and was not written.
     """
     model, output = as_path("model", model), as_path("output", output)
     samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
+    test, json = as_optional_path("test", test), as_optional_path("json", json)
     planning = as_record("planning", planning, PlanOptions)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     asked, budgets, metric = settings_of(planning), planning.budgets, planning.metric
-    read = _paths(samples, None if metric is None else metric.path)
-    targets = Targets(output, report, force)
+    read = _paths(samples, test, None if metric is None else metric.path)
+    targets = Targets(output, report, json, force)
     _check_targets(targets, model, read, measuring.cache)
     opened = open_model(model, samples, measuring, metric)
     check_repeatable(opened)
+    judges = test_samples(opened, test)
     planning = selected(opened, planning)
     opened = divided(opened, certifying=budgets.max_drop is not None)
     opened, planning = searched(opened, resolved(opened, planning))
@@ -209,7 +234,8 @@ def compress(
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
             told = (*planning.notes, *sample_warnings(opened, moments, progress))
-            job = Job(opened, measured, command, told, settings=asked)
+            settings = {**asked, **_judged_by(test)}
+            job = Job(opened, measured, command, told, settings=settings, test=judges)
             if limit is not None:
                 planner = _planner(opened, measured, moments, planning, progress)
                 tries = search(opened, planner, moments, budgets, limit, progress)
@@ -223,7 +249,8 @@ def compress(
             else:
                 decided = _decided(opened, measured, moments, planning, progress)
                 fitted = fit_plan(opened, decided, moments, progress)
-            job = replace(job, metric=metric_change(opened, fitted))
+            if judges is None:
+                job = replace(job, metric=metric_change(opened, fitted))
             return carry_out(job, fitted, targets, progress)
 
 
@@ -265,12 +292,16 @@ def _planner(
     return pruning_offer(opened, measured, moments, planning, progress)
 
 
+def _judged_by(test: Path | None) -> Settings:
+    return {} if test is None else {"test": str(test.absolute())}
+
+
 def _check_targets(targets: Targets, model: Path, read: list[Path], cache: Path | None) -> None:
     check_utf8(model, InputError)
     check_utf8(targets.model, UsageError)
     data = data_files(model)
     check_outputs(
-        {"--output": targets.model},
+        {"--output": targets.model, "--json": targets.json},
         targets.report,
         force=targets.force,
         inputs=[model, *data, *read],
@@ -278,7 +309,7 @@ def _check_targets(targets: Targets, model: Path, read: list[Path], cache: Path 
         with_data=bool(data),
     )
     # What a run that was killed left there is in the way, and may be large.
-    remove_leftovers(*leftover_places(targets.model, targets.report))
+    remove_leftovers(*leftover_places(targets.model, targets.json, targets.report))
 
 
 def _paths(*values: object) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx_relusv.report.latency_data import latency_data
 from onnx_relusv.report.metric_data import estimate_data, metric_data
 from onnx_relusv.report.settings_text import settings_text
 from onnx_relusv.results import (
+    Assessment,
     BlockRow,
     Comparison,
     Compression,
@@ -80,6 +82,8 @@ def compression_data(compression: Compression) -> Data:
         "drop_estimate": estimate_data(compression.estimate),
         "batch": compression.batch,
         "latency": latency_data(compression.latency),
+        "assessment": _assessment(compression.assessment),
+        "samples": None if compression.samples is None else asdict(compression.samples),
         "warnings": list(compression.warnings),
         "provenance": provenance_data(compression.provenance),
     }
@@ -312,6 +316,21 @@ def _output_change(change: OutputChange) -> Data:
         "mismatched": change.mismatched,
         "runs": change.runs,
         "other_shape": change.other_shape,
+        "varies": change.varies,
+    }
+
+
+def _assessment(found: Assessment) -> Data:
+    latency = found.latency
+    return {
+        "part": found.part,
+        "evaluation": evaluation_data(found.evaluation),
+        "change": _number(found.change),
+        "feeds": [{**asdict(feed), "change": _number(feed.change)} for feed in found.feeds],
+        "withheld": dict(found.withheld),
+        "latency": {"batch": latency.batch, "before": latency.before, "after": latency.after},
+        "alarms": list(found.alarms),
+        "conclusion": found.conclusion,
     }
 
 

@@ -90,6 +90,11 @@ def make_compression(compression: Compression, made: Path, folder: Path) -> None
     _make(compression_data(compression), compression_html(compression), made, folder)
 
 
+def make_figures(compression: Compression, made: Path, file: Path) -> None:
+    """Makes the figures of a compression alone; arguments and errors as of `make_compression`."""
+    make_text(json_text(compression_data(compression)) + "\n", made, file)
+
+
 def make_sweep(sweep: Sweep, made: Path, folder: Path) -> None:
     """Makes the report of a sweep; arguments and errors as of `make_compression`."""
     from onnx_relusv.report.sweep_html import sweep_html

@@ -2,6 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from onnx_relusv.report.assessment_sections import assessment_facts, assessment_sections
 from onnx_relusv.report.certificate_sections import certificate_sections
 from onnx_relusv.report.colours import COLOURS
 from onnx_relusv.report.columns import (
@@ -82,7 +83,6 @@ def compression_html(compression: Compression) -> str:
     decided = filled(
         (KEY, DECISION, CHANNELS, *levels, *damage, BYTES_CHANGE, MACS_CHANGE, time, WHY), rows
     )
-    on_samples = compression.provenance.samples is not None
     return render(
         Page(
             title="Compression",
@@ -91,9 +91,17 @@ def compression_html(compression: Compression) -> str:
                 *compression_facts(compression),
                 *groups_facts(compression.groups),
                 *latency_facts(compression.latency),
+                *assessment_facts(compression),
             ),
-            warnings=tuple(printable(warning) for warning in compression.warnings),
+            alarms=tuple(printable(alarm) for alarm in compression.assessment.alarms),
+            warnings=tuple(
+                printable(warning)
+                for warning in compression.warnings
+                if warning not in compression.assessment.alarms
+            ),
+            conclusion=printable(compression.assessment.conclusion),
             sections=(
+                *assessment_sections(compression.assessment),
                 *blocks_section(decided, rows),
                 *groups_sections(compression.groups),
                 *certificate_sections(compression.certificate),
@@ -105,7 +113,7 @@ def compression_html(compression: Compression) -> str:
                 *spectra_section(rows, compression.level if damage == () else None),
                 *refusals_section(compression.refusals),
                 *channel_refusals_section(compression.channel_refusals),
-                *verdict_section(compression.verdict, on_samples=on_samples),
+                *verdict_section(compression.verdict),
                 models_section(models),
                 provenance_section(compression.provenance, models),
             ),

@@ -83,7 +83,9 @@ class Page:
         title: What kind of report it is.
         subject: The file or files it is about.
         facts: The summary.
-        warnings: Sentences for the user.
+        alarms: Sentences for the user that nobody may miss.
+        warnings: Other sentences for the user.
+        conclusion: What it all comes to.
         sections: All the rest.
         command: What repeats the run.
     """
@@ -91,6 +93,8 @@ class Page:
     title: str
     subject: str
     facts: tuple[Fact, ...]
+    alarms: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    conclusion: str = ""
     sections: tuple[Section, ...]
     command: str

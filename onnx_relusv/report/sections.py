@@ -99,28 +99,13 @@ def refusals_section(
     )
 
 
-def verdict_section(verdict: Verdict, *, on_samples: bool) -> tuple[Section, ...]:
-    """The checks that the result passed, and how far its outputs moved."""
+def verdict_section(verdict: Verdict) -> tuple[Section, ...]:
+    """The checks that the result passed."""
     checks = Table(
         (Heading("check"), Heading("what was found")),
         tuple((printable(check.name), printable(check.detail)) for check in verdict.checks),
     )
-    where = "a batch of the samples" if on_samples else "random inputs"
-    errors = Table(
-        (
-            Heading("output"),
-            Heading(
-                "relative change", f"L2 of the change over L2 of the original, on {where}.", True
-            ),
-        ),
-        tuple(
-            (printable(name), number_text(value)) for name, value in verdict.output_error.items()
-        ),
-    )
-    return (
-        Section(title="Validation", text="All checks passed.", table=checks),
-        Section(title="Change of the outputs", text=f"Measured on {where}.", table=errors),
-    )
+    return (Section(title="Validation", text="All checks passed.", table=checks),)
 
 
 def latencies_section(evaluation: Evaluation) -> tuple[Section, ...]:

@@ -30,6 +30,7 @@ _WHICH = {
     "all": "samples",
     "choosing": "samples for choosing, on which factors and ranks were chosen too",
     "certifying": "samples set aside",
+    "test": "samples of the test file",
 }
 _ACTIONS: dict[Action, str] = {
     "double_layer": "double layers",
@@ -70,7 +71,6 @@ def compression_facts(compression: Compression) -> tuple[Fact, ...]:
         *_damage_measure(compression.damage_measure),
         *_correction(compression.correction, compression.provenance.samples),
         Fact("blocks changed", str(changed), _what_became(compression)),
-        *_output_change(compression),
         *_certificate(compression.certificate),
         *_metric_change(compression.metric),
         *_estimate(compression.estimate),
@@ -92,7 +92,7 @@ def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:
     evaluation = comparison.evaluation
     return (
         *_changes(comparison.before, comparison.after, "first"),
-        *_answers(evaluation),
+        *answer_facts(evaluation),
         *_metric_change(evaluation.metric),
         Fact("samples", str(evaluation.samples), f"on {evaluation.provider}"),
     )
@@ -168,20 +168,6 @@ def _is_changed(row: BlockRow) -> bool:
     return row.choice is not None and row.choice.action != "keep"
 
 
-def _output_change(compression: Compression) -> tuple[Fact, ...]:
-    errors = compression.verdict.output_error
-    if not errors:
-        return ()
-    what = "random inputs" if compression.provenance.samples is None else "samples"
-    return (
-        Fact(
-            "largest output change",
-            number_text(max(errors.values())),
-            f"relative L2, on a batch of {what}",
-        ),
-    )
-
-
 def _certificate(certificate: Certificate | None) -> tuple[Fact, ...]:
     if certificate is None:
         return ()
@@ -239,7 +225,8 @@ def _metric(rows: tuple[BlockRow, ...]) -> tuple[Fact, ...]:
     return (Fact("measured", "unit ball", "no samples were given"),)
 
 
-def _answers(evaluation: Evaluation) -> tuple[Fact, ...]:
+def answer_facts(evaluation: Evaluation) -> tuple[Fact, ...]:
+    """Which answers are equal, and how many are right."""
     facts = []
     if evaluation.agreement is not None:
         facts.append(Fact("agreement", percent_text(evaluation.agreement), "equal top-1 answers"))

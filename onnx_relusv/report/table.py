@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_relusv.decisions import Plan
+from onnx_relusv.report.assessment_sections import assessment_facts, assessment_sections
 from onnx_relusv.report.certificate_sections import certificate_sections
 from onnx_relusv.report.columns import (
     BYTES_CHANGE,
@@ -47,7 +48,7 @@ from onnx_relusv.report.summary import (
     inspection_facts,
 )
 from onnx_relusv.report.terminal import TerminalTable
-from onnx_relusv.results import BlockRow, Comparison, Compression, GroupRow, Inspection
+from onnx_relusv.results import Assessment, BlockRow, Comparison, Compression, GroupRow, Inspection
 
 _MEASURES_NOTE = (
     "s_0: found by ascent, and [certified bounds]. At a level: rank of the cheapest form, and the "
@@ -96,15 +97,25 @@ def compression_table(compression: Compression) -> list[RenderableType]:
         *section_parts(channel_refusals_section(compression.channel_refusals)),
         *section_parts(certificate_sections(compression.certificate)),
         *section_parts(estimate_sections(compression.estimate)),
+        *section_parts(_costs(compression.assessment)),
         summary_grid(
             (
                 *compression_facts(compression),
                 *groups_facts(compression.groups),
                 *latency_facts(compression.latency),
+                *assessment_facts(compression),
             )
         ),
-        *_warnings(compression.warnings),
+        *_warnings(compression.warnings, compression.assessment.alarms),
+        "",
+        Text(printable(compression.assessment.conclusion), style="bold"),
     ]
+
+
+def _costs(found: Assessment) -> tuple[Section, ...]:
+    """The outputs one by one where there are several, for a single one is among the facts."""
+    outputs, *others = assessment_sections(found)
+    return (outputs, *others) if len(found.evaluation.outputs) > 1 else tuple(others)
 
 
 def plan_table(plan: Plan) -> list[RenderableType]:
@@ -122,8 +133,14 @@ def comparison_table(comparison: Comparison) -> list[RenderableType]:
     ]
 
 
-def _warnings(warnings: Iterable[str]) -> list[RenderableType]:
-    return [Text(f"warning: {printable(one)}", style="yellow") for one in warnings]
+def _warnings(warnings: Iterable[str], alarms: Sequence[str] = ()) -> list[RenderableType]:
+    """Warnings, those that are alarms in another colour and in capitals."""
+    return [
+        Text(f"WARNING: {printable(one)}", style="bold red")
+        if one in alarms
+        else Text(f"warning: {printable(one)}", style="yellow")
+        for one in warnings
+    ]
 
 
 def _note(text: str, rows: Sequence[BlockRow]) -> list[RenderableType]:

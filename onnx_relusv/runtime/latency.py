@@ -13,6 +13,7 @@ _WARM_UP_RUNS = 3
 _LEAST_RUNS = 10
 _SECONDS = 2.0
 _MOST_RUNS = 200
+_LEAST_BRIEF, _BRIEF_SECONDS = 3, 0.5
 # Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed.
 _LEAST_ROUNDS, _MOST_ROUNDS, _ROUND_SECONDS = 15, 100, 0.5
 
@@ -26,16 +27,37 @@ def interleaved_latency(
     behind itself as behind the other one.
     """
     runs = (partial(before.run, feeds), partial(after.run, feeds))
+    return _in_turns(runs, warm_up=_WARM_UP_RUNS, least=_LEAST_RUNS, seconds=_SECONDS)
+
+
+def _in_turns(
+    runs: tuple[Callable[[], object], Callable[[], object]],
+    *,
+    warm_up: int,
+    least: int,
+    seconds: float,
+) -> tuple[float, float]:
     for run in runs:
-        for _ in range(_WARM_UP_RUNS):
+        for _ in range(warm_up):
             run()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    end = perf_counter() + _SECONDS
-    while len(seconds[0]) < _LEAST_RUNS or (perf_counter() < end and len(seconds[0]) < _MOST_RUNS):
-        first = len(seconds[0]) % 2
+    taken: tuple[list[float], list[float]] = ([], [])
+    end = perf_counter() + seconds
+    while len(taken[0]) < least or (perf_counter() < end and len(taken[0]) < _MOST_RUNS):
+        first = len(taken[0]) % 2
         for place in (first, 1 - first):
-            seconds[place].append(_seconds(runs[place]))
-    return median(seconds[0]), median(seconds[1])
+            taken[place].append(_seconds(runs[place]))
+    return median(taken[0]), median(taken[1])
+
+
+def brief_latency(
+    before: Session, after: Session, feeds: dict[str, np.ndarray]
+) -> tuple[float, float]:
+    """The same in half a second, of three runs each where they take longer.
+
+    Both have run before; one more run of each warms them up for these feeds.
+    """
+    runs = (partial(before.run, feeds), partial(after.run, feeds))
+    return _in_turns(runs, warm_up=1, least=_LEAST_BRIEF, seconds=_BRIEF_SECONDS)
 
 
 def undisturbed_latencies(
