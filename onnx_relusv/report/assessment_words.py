@@ -69,14 +69,14 @@ def change_words(one: OutputChange) -> str:
     return f"{share_words(one.change)} differ"
 
 
-def _changes(one: OutputChange) -> str:
+def _changes(one: OutputChange, whose: str = "its") -> str:
     if math.isinf(one.change):
         if one.after.nan or one.mismatched:
             return "has entries that are no finite numbers, or others than the original's"
         return "is no longer zero, or of another shape"
     if one.kind in ("scores", "values"):
-        return f"by {number_text(one.change)} of its size"
-    return f"in {share_words(one.change)} of its entries"
+        return f"by {number_text(one.change)} of {whose} size"
+    return f"in {share_words(one.change)} of {whose} entries"
 
 
 def _cost(found: Assessment) -> str:
@@ -97,12 +97,12 @@ def _outputs(outputs: Sequence[OutputChange], found: Assessment) -> str:
     told = [one for one in outputs if one.name not in found.withheld]
     most = max(told, key=lambda one: one.change)
     if len(told) == 1:
-        return f"output {printable(most.name)} changes {_by(most)}"
-    return f"outputs change {_by(most)} at most ({printable(most.name)})"
+        return f"output {printable(most.name)} changes {_by(most, 'its')}"
+    return f"outputs change {_by(most, 'their')} at most ({printable(most.name)})"
 
 
-def _by(one: OutputChange) -> str:
-    return "beyond any measure" if math.isinf(one.change) else _changes(one)
+def _by(one: OutputChange, whose: str) -> str:
+    return "beyond any measure" if math.isinf(one.change) else _changes(one, whose)
 
 
 def _right(evaluation: Evaluation) -> str:

@@ -11,10 +11,19 @@ from traced import MODEL as BEFORE
 from onnx_relusv.decisions import Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
-from onnx_relusv.outcomes import Certificate, Correction, Latency, LatencyOutcome, Trial
+from onnx_relusv.outcomes import (
+    Certificate,
+    Correction,
+    FeedChange,
+    Latency,
+    LatencyOutcome,
+    SampleCounts,
+    Trial,
+)
 from onnx_relusv.output_change import OutputChange
 from onnx_relusv.records import Activation, Block, Geometry, Refusal
 from onnx_relusv.results import (
+    Assessment,
     BlockRow,
     Check,
     Comparison,
@@ -252,8 +261,86 @@ def compression() -> Compression:
             ),
             output_error={"logits": 0.0123, "<b>embedding</b>": float("inf")},
         ),
-        warnings=("the samples are few: 512 for 288 columns of <conv1_relu>.",),
+        assessment=Assessment(
+            part="choosing",
+            evaluation=side_by_side(),
+            withheld={"[b]embedding": "the original's output is <i>constant</i>"},
+            latency=Latency(batch=1, before=0.0012, after=0.0008),
+            alarms=("Outputs change <b>much</b>.",),
+            conclusion="It costs <b>little</b>. Try less.",
+        ),
+        samples=SampleCounts(given=5000, taken=500, fit=400, select=100),
+        warnings=(
+            "Outputs change <b>much</b>.",
+            "the samples are few: 512 for 288 columns of <conv1_relu>.",
+        ),
         provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def without_samples(compression: Compression) -> Compression:
+    """Without samples: judged on synthetic inputs."""
+    outputs = tuple(replace(one, agreement=None) for one in side_by_side().outputs[:1])
+    evaluation = replace(
+        side_by_side(),
+        samples=8,
+        agreement=None,
+        accuracy_before=None,
+        accuracy_after=None,
+        outputs=outputs,
+    )
+    return replace(
+        compression,
+        assessment=Assessment(
+            part="synthetic",
+            evaluation=evaluation,
+            feeds=(
+                FeedChange(inputs="normal, deviation 1", samples=4, change=0.0123),
+                FeedChange(inputs="from 0 to 255", samples=4, change=None),
+            ),
+            latency=Latency(batch=1, before=0.0012, after=0.0008),
+            conclusion="On synthetic inputs.",
+        ),
+        samples=None,
+        warnings=(),
+        provenance=replace(
+            PROVENANCE, samples=None, samples_sha256=None, sample_count=0, settings={}
+        ),
+    )
+
+
+def side_by_side() -> Evaluation:
+    """What two models say to the same samples."""
+    return Evaluation(
+        samples=1000,
+        agreement=0.991,
+        accuracy_before=0.9,
+        accuracy_after=0.895,
+        outputs=(
+            OutputChange(
+                name="logits",
+                kind="scores",
+                agreement=0.991,
+                relative=0.0123,
+                mean=0.02,
+                largest=0.3,
+                entries=10_000,
+            ),
+            OutputChange(
+                name="[b]embedding",
+                kind="values",
+                relative=float("inf"),
+                mean=0.1,
+                largest=0.7,
+                entries=64_000,
+            ),
+        ),
+        latencies=(
+            Latency(batch=1, before=0.0012, after=0.0008),
+            Latency(batch=32, before=0.02, after=0.011),
+        ),
+        provider="CPUExecutionProvider",
     )
 
 
@@ -262,36 +349,7 @@ def comparison() -> Comparison:
     return Comparison(
         before=BEFORE,
         after=AFTER,
-        evaluation=Evaluation(
-            samples=1000,
-            agreement=0.991,
-            accuracy_before=0.9,
-            accuracy_after=0.895,
-            outputs=(
-                OutputChange(
-                    name="logits",
-                    kind="scores",
-                    agreement=0.991,
-                    relative=0.0123,
-                    mean=0.02,
-                    largest=0.3,
-                    entries=10_000,
-                ),
-                OutputChange(
-                    name="[b]embedding",
-                    kind="values",
-                    relative=float("inf"),
-                    mean=0.1,
-                    largest=0.7,
-                    entries=64_000,
-                ),
-            ),
-            latencies=(
-                Latency(batch=1, before=0.0012, after=0.0008),
-                Latency(batch=32, before=0.02, after=0.011),
-            ),
-            provider="CPUExecutionProvider",
-        ),
+        evaluation=side_by_side(),
         provenance=PROVENANCE,
     )
 

@@ -60,7 +60,7 @@ def test_the_summary_counts_units() -> None:
 def test_the_page_says_what_went_together_and_why(compression: Compression) -> None:
     outline = Outline(compression_html(pruned(compression)))
     titles = outline.text("h2")
-    assert titles[:3] == ["Blocks", "Groups of units", "Removed units"]
+    assert titles[titles.index("Blocks") :][:3] == ["Blocks", "Groups of units", "Removed units"]
     assert "Channels that stay" in titles
     for cell in (
         "64 -> 55",

@@ -115,13 +115,20 @@ def test_a_compression_says_what_matters(compression: Compression) -> None:
     assert outline.text("title") == ["Compression: models/net.onnx -> small/net.onnx"]
     assert "121 kB -> 60.6 kB" in outline.text("dd")
     assert "50.0 % of the original" in outline.text("dd")
-    assert outline.text("li")[0] == "the samples are few: 512 for 288 columns of <conv1_relu>."
+    # The alarm first, and once.
+    assert outline.text("li")[:2] == [
+        "Outputs change <b>much</b>.",
+        "the samples are few: 512 for 288 columns of <conv1_relu>.",
+    ]
+    assert outline.text("strong") == ["Warning:"]
+    assert "It costs <b>little</b>. Try less." in outline.text("p")
     for cell in ("smallest rank with level at most 0.1", "60617 of 121234 bytes", "0.0123"):
         assert cell in outline.text("td")
     assert outline.text("code") == [compression.provenance.command]
     (shown,) = outline.text("pre")
     assert tomllib.loads(shown) == compression.provenance.settings
     assert outline.text("h2") == [
+        "What it costs",
         "Blocks",
         "Bytes by block",
         "Savings by level",
@@ -129,7 +136,6 @@ def test_a_compression_says_what_matters(compression: Compression) -> None:
         "Spectra",
         "Refused",
         "Validation",
-        "Change of the outputs",
         "Files",
         "Provenance",
     ]

@@ -88,6 +88,7 @@ def measured(rows: tuple[BlockRow, ...]) -> tuple[BlockRow, ...]:
 def test_the_documents_have_the_documented_fields_and_no_others(
     inspection: Inspection,
     compression: Compression,
+    without_samples: Compression,
     certified: Compression,
     estimated: Compression,
     faster: Compression,
@@ -99,12 +100,14 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     inspection = replace(inspection, rows=measured(inspection.rows))
     compression = replace(compression, rows=measured(compression.rows))
     certified = replace(certified, rows=compression.rows)
+    without_samples = replace(without_samples, rows=compression.rows)
     estimated = replace(estimated, rows=compression.rows)
     faster = replace(faster, rows=compression.rows)
     checker.check(inspection_data(inspection), "Inspection", "inspection")
     checker.check(compression_data(compression), "Compression", "compression")
     checker.check(compression_data(pruned(compression)), "Compression", "pruned")
     checker.check(compression_data(certified), "Compression", "certified")
+    checker.check(compression_data(without_samples), "Compression", "without samples")
     checker.check(compression_data(estimated), "Compression", "estimated")
     checker.check(compression_data(faster), "Compression", "faster")
     checker.check(comparison_data(comparison), "Comparison", "comparison")
