@@ -23,13 +23,14 @@ _CAVEAT = "Sizes, forms and factors were chosen on them, which favours the resul
 def assessment_facts(compression: Compression) -> tuple[Fact, ...]:
     """What it costs, and on how many samples that was measured."""
     found = compression.assessment
-    samples = f"{found.evaluation.samples:,} {PARTS[found.part]}"
+    which, _, what = PARTS[found.part].partition(" ")
+    samples = f"{found.evaluation.samples:,} {which}"
     if found.part == "synthetic":
         kinds = len(found.feeds)
-        samples = f"{kinds} kind{'' if kinds == 1 else 's'} of synthetic inputs"
+        samples, what = f"{kinds} kind{'' if kinds == 1 else 's'} of synthetic inputs", ""
     return (
         *samples_fact(compression.samples),
-        Fact("judged on", samples),
+        Fact("judged on", samples, what),
         *answer_facts(found.evaluation),
         _change(found),
         *(() if compression.latency is not None else (_time(found),)),

@@ -157,7 +157,7 @@ def test_facts(compression: Compression, without_samples: Compression) -> None:
     facts = {fact.name: fact for fact in assessment_facts(compression)}
     assert facts["samples"].value == "500 of 5,000"
     assert facts["agreement"].value == "99.1 %"
-    assert facts["judged on"].value == "1,000 samples that nothing was fitted to"
+    assert facts["judged on"] == Fact("judged on", "1,000 samples", "that nothing was fitted to")
     # The embedding changes more, but its figure is withheld.
     assert facts["largest output change"] == Fact(
         "largest output change", "0.0123", "relative L2, output logits"
