@@ -6,13 +6,14 @@ all changes though blocks did, no figure is given.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from onnx_relusv.errors import InputError
-from onnx_relusv.feeds import candidate_feeds
+from onnx_relusv.feeds import Feeds
 from onnx_relusv.graph.normalisation import normalisation
 from onnx_relusv.graph.value_lengths import value_lengths
 from onnx_relusv.graph.view import view
@@ -25,7 +26,7 @@ from onnx_relusv.progress import Progress
 from onnx_relusv.results import Assessment, Evaluation
 from onnx_relusv.runtime.latency import brief_latency
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.varied_feeds import Feeds, VariedFeed, repeatable, varied_feeds
+from onnx_relusv.varied_feeds import Drawing, VariedFeed, repeatable, varied_feeds
 
 # Samples in a feed, where the model's batch is open.
 _REPEATS = 4
@@ -62,15 +63,13 @@ def synthetic_assessment(
     Returns:
         What it costs, not yet in words, and warnings.
     """
-    example = _example(opened, before)
     run = _Run(opened, before, after, changes=changes)
     with progress.stage("Assessment on synthetic inputs", 1) as advance:
-        run.all(_feeds(opened, before, example, input_range))
+        run.all(_feeds(opened, before, input_range))
         advance(1)
     if timed is None:
-        seconds = brief_latency(before, after, example)
-        batch = next((len(values) for values in example.values() if values.ndim), 1)
-        timed = Latency(batch=batch, before=seconds[0], after=seconds[1])
+        seconds = brief_latency(before, after, dict(opened.example))
+        timed = Latency(batch=opened.example_batch, before=seconds[0], after=seconds[1])
     found = Assessment(
         part="synthetic",
         evaluation=Evaluation(
@@ -163,33 +162,14 @@ def _warnings(found: Assessment) -> tuple[str, ...]:
     )
 
 
-def _example(opened: Opened, before: Session) -> Feeds:
-    """A feed that runs."""
-    if opened.example is not None:
-        return dict(opened.example)
-    problem: InputError | None = None
-    rng = np.random.default_rng(opened.options.seed)
-    for feeds in candidate_feeds(opened.model.inputs, 1, rng):
-        try:
-            before.run(feeds)
-        except InputError as error:
-            problem = problem or error
-            continue
-        return feeds
-    assert problem is not None  # at least one feed was tried
-    raise problem
-
-
 def _feeds(
     opened: Opened,
     before: Session,
-    example: Feeds,
     input_range: tuple[float, float] | None,
 ) -> Iterator[tuple[VariedFeed, Ran]]:
     """Feeds with what the original gives for them, finite numbers."""
     model, seen = opened.model, view(opened.model)
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
-    dynamic = [spec.name for spec in model.inputs if spec.shape and spec.shape[0] is None]
     ran: list[Ran] = []
 
     def runs(feeds: Feeds) -> bool:
@@ -199,15 +179,21 @@ def _feeds(
             return False
         return all(map(_is_finite, ran[0].values()))
 
-    repeats = [_REPEATS, 1] if repeatable(example, dynamic) else [1]
-    for number, times in enumerate(repeats):
+    several = Drawing(
+        inputs=model.inputs,
+        example=opened.example,
+        normalisations=normalised,
+        input_range=input_range,
+        seed=opened.options.seed,
+        repeats=_REPEATS if repeatable(model.inputs) else 1,
+    )
+    # What is declared to take any number of samples may take one alone.
+    for drawing in (several, replace(several, repeats=1)):
         found = False
-        for feed in varied_feeds(
-            example, normalised, input_range, opened.options.seed, times, runs
-        ):
+        for feed in varied_feeds(drawing, runs):
             found = True
             yield feed, ran[0]
-        if found or number == len(repeats) - 1:
+        if found:
             return
 
 

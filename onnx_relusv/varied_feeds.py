@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_relusv.feeds import Feeds, batch_of
 from onnx_relusv.graph.normalisation import NOTHING, Normalisation
-from onnx_relusv.records import Floats
+from onnx_relusv.records import Floats, InputSpec
 from onnx_relusv.synthetic import image_axes, smooth
 
-Feeds = dict[str, np.ndarray]
 _Draw = Callable[[tuple[int, ...], np.random.Generator], Floats]
 
 
@@ -62,20 +62,62 @@ _MAGNITUDES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 
 @dataclass(frozen=True, eq=False)
 class VariedFeed:
-    """A feed, and what it is in words."""
+    """A feed, what it is in words, and how many samples it holds."""
 
     words: str
     feeds: Feeds
     samples: int
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Drawing:
+    """What feeds are drawn for.
+
+    Attributes:
+        inputs: The model's inputs.
+        example: A feed that runs, whose shapes and types the feeds have.
+        normalisations: By input name, what the model does to its inputs at its front.
+        input_range: Between which numbers all inputs lie, or None.
+        seed: Draws the values.
+        repeats: How many times as many samples as the example feeds hold.
+    """
+
+    inputs: Sequence[InputSpec]
+    example: Mapping[str, np.ndarray]
+    normalisations: Mapping[str, Normalisation]
+    input_range: tuple[float, float] | None
+    seed: int
+    repeats: int = 1
+
+    @property
+    def floats(self) -> list[str]:
+        """The inputs of floats, by name."""
+        return [name for name, values in self.example.items() if values.dtype.kind in "fV"]
+
+    @property
+    def settings(self) -> list[str]:
+        """Those of them that have one number a sample, beside other inputs."""
+        batch = batch_of(self.inputs, self.example)
+        found = [name for name in self.floats if self.example[name].size in (1, batch)]
+        return found if len(found) < len(self.example) else []
+
+    @property
+    def kinds(self) -> tuple[_Kind, ...]:
+        """The kinds of inputs to try: fewer scales where it is known."""
+        known = [self.normalisations.get(name, NOTHING) is not NOTHING for name in self.floats]
+        return _NORMALISED if self.input_range is not None or (known and all(known)) else _KINDS
+
+    def repeated(self, name: str) -> np.ndarray:
+        """The example's values of an input, for so many samples."""
+        axis = next(spec.samples_axis for spec in self.inputs if spec.name == name)
+        values = self.example[name]
+        if axis is None or axis >= values.ndim:
+            return values
+        return np.concatenate([values] * self.repeats, axis=axis)
+
+
 def varied_feeds(
-    example: Mapping[str, np.ndarray],
-    normalisations: Mapping[str, Normalisation],
-    input_range: tuple[float, float] | None,
-    seed: int,
-    repeats: int = 1,
-    runs: Callable[[Feeds], bool] = lambda feeds: True,
+    drawing: Drawing, runs: Callable[[Feeds], bool] = lambda feeds: True
 ) -> Iterator[VariedFeed]:
     """One feed of every kind that runs.
 
@@ -83,53 +125,52 @@ def varied_feeds(
     feed do not run, they are as in the example. So is text.
 
     Args:
-        example: A feed that runs, whose shapes and types the feeds have.
-        normalisations: By input name, what the model does to its inputs at its front.
-        input_range: Between which numbers all inputs lie, or None.
-        seed: Draws the values.
-        repeats: How often the example's first axis is repeated.
+        drawing: What feeds are drawn for.
         runs: Whether a feed runs.
     """
-    floats = [name for name, values in example.items() if values.dtype.kind in "fV"]
-    known = input_range is not None or (
-        bool(floats) and all(normalisations.get(name, NOTHING) is not NOTHING for name in floats)
-    )
-    settings = [name for name in floats if _is_setting(example[name])]
-    settings = settings if len(settings) < len(example) else []
-    for number, kind in enumerate(_NORMALISED if known else _KINDS):
-        rng = np.random.default_rng([seed, number])
-        drawn: Feeds = {}
-        for name, values in example.items():
-            shape = (len(values) * repeats, *values.shape[1:]) if values.ndim else ()
-            if name in settings:
-                place = (number + 2 * settings.index(name)) % len(_MAGNITUDES)
-                found: np.ndarray = _MAGNITUDES[place] * rng.uniform(0.5, 1.5, shape)
-            elif name in floats:
-                normalised = normalisations.get(name, NOTHING)
-                found = _raw(kind.draw(shape, rng), normalised, input_range)
-            elif values.dtype.kind == "b":
-                found = rng.integers(0, 2, shape)
-            elif values.dtype.kind in "iu":
-                found = rng.integers(0, min(kind.bound, np.iinfo(values.dtype).max), shape)
-            else:
-                found = _repeated(values, repeats)
-            drawn[name] = np.asarray(found).astype(values.dtype)
+    for number, kind in enumerate(drawing.kinds):
+        rng = np.random.default_rng([drawing.seed, number])
+        drawn = {name: _values(drawing, kind, number, name, rng) for name in drawing.example}
         cautious = {
-            name: values if name in floats else _repeated(example[name], repeats)
+            name: values if name in drawing.floats else drawing.repeated(name)
             for name, values in drawn.items()
         }
         for feeds in (drawn, cautious):
             if runs(feeds):
-                yield VariedFeed(kind.words, feeds, _samples(feeds))
+                yield VariedFeed(kind.words, feeds, batch_of(drawing.inputs, feeds))
                 break
 
 
-def _is_setting(values: np.ndarray) -> bool:
-    return values.size == (len(values) if values.ndim else 1)
+def repeatable(inputs: Sequence[InputSpec]) -> bool:
+    """Whether the model takes as many samples as one likes, by what its file declares."""
+    lengths = [
+        spec.shape[spec.samples_axis]
+        for spec in inputs
+        if spec.samples_axis is not None and spec.samples_axis < len(spec.shape)
+    ]
+    return bool(lengths) and all(length is None for length in lengths)
 
 
-def _samples(feeds: Mapping[str, np.ndarray]) -> int:
-    return next((len(values) for values in feeds.values() if values.ndim > 1), 1)
+def _values(
+    drawing: Drawing, kind: _Kind, number: int, name: str, rng: np.random.Generator
+) -> np.ndarray:
+    """An input's values in the feed of a kind."""
+    example = drawing.repeated(name)
+    found: np.ndarray
+    if name in drawing.settings:
+        place = (number + 2 * drawing.settings.index(name)) % len(_MAGNITUDES)
+        found = np.asarray(_MAGNITUDES[place] * rng.uniform(0.5, 1.5, example.shape))
+    elif name in drawing.floats:
+        normalised = drawing.normalisations.get(name, NOTHING)
+        found = _raw(kind.draw(example.shape, rng), normalised, drawing.input_range)
+    elif example.dtype.kind == "b":
+        found = rng.integers(0, 2, example.shape)
+    elif example.dtype.kind in "iu":
+        bound = min(kind.bound, np.iinfo(example.dtype).max)
+        found = np.asarray(rng.integers(0, bound, example.shape))
+    else:
+        found = example
+    return np.asarray(found).astype(example.dtype)
 
 
 def _raw(
@@ -143,12 +184,3 @@ def _raw(
     else:
         raw = values
     return raw if input_range is None else np.clip(raw, *input_range)
-
-
-def _repeated(values: np.ndarray, repeats: int) -> np.ndarray:
-    return np.concatenate([values] * repeats) if values.ndim else values
-
-
-def repeatable(example: Mapping[str, np.ndarray], dynamic: Sequence[str]) -> bool:
-    """Whether several samples may be put together: all inputs with axes have one of samples."""
-    return all(name in dynamic for name, values in example.items() if values.ndim)

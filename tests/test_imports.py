@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "dead_leaves": {"records"},
     "synthetic": {"dead_leaves", "graph", "records"},
     "output_errors": {"output_differences"},
-    "varied_feeds": {"graph", "records", "synthetic"},
+    "varied_feeds": {"feeds", "graph", "records", "synthetic"},
     "outputs": {"errors"},
     "temporary_files": {"errors", "interrupts"},
     "publishing": {"errors", "interrupts", "outputs", "temporary_files"},
