@@ -188,7 +188,8 @@ class Session:
         """
         names = list(self.output_names if outputs is None else outputs)
         try:
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            ready = {name: _fed(value) for name, value in feeds.items()}
+            return dict(zip(names, self._session.run(names, ready), strict=True))
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
 
@@ -209,13 +210,18 @@ class Session:
         Raises:
             InputError: onnxruntime refuses the feeds or fails.
         """
+        if any(isinstance(value, np.ndarray) and value.dtype.hasobject for value in feeds.values()):
+            # Text cannot be bound, and lies on no device.
+            found = self.run(feeds, outputs)
+            return {name: on_device(value, self.provider) for name, value in found.items()}
         binding = self._session.io_binding()
         try:
             for name, value in feeds.items():
-                if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                ready = _fed(value)
+                if isinstance(ready, np.ndarray):
+                    binding.bind_cpu_input(name, np.ascontiguousarray(ready))
                 else:
-                    binding.bind_ortvalue_input(name, value)
+                    binding.bind_ortvalue_input(name, ready)
             for name in outputs:
                 if into is not None and name in into:
                     binding.bind_ortvalue_output(name, into[name])
@@ -225,6 +231,12 @@ class Session:
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
         return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+def _fed(value: Any) -> Any:
+    """A feed as onnxruntime takes it; of numpy's bfloat16 it knows nothing."""
+    is_bfloat16 = isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
+    return as_value(np.ascontiguousarray(value)) if is_bfloat16 else value
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -14,7 +14,14 @@ from onnx_graphs import node, runnable
 
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.records import Runnable
-from onnx_relusv.runtime.session import CPU, CUDA, Session, choose_provider, runtime_version
+from onnx_relusv.runtime.session import (
+    CPU,
+    CUDA,
+    Session,
+    as_array,
+    choose_provider,
+    runtime_version,
+)
 
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -234,3 +241,24 @@ def test_a_model_with_external_data_beside_it(tmp_path: Path) -> None:
     (tmp_path / "model.data").unlink()
     with pytest.raises(InputError, match="cannot open"):
         Session(path, CPU)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BFLOAT16])
+def test_feeds_that_numpy_has_no_type_of_its_own_for(kind: int, on_device: bool) -> None:
+    graph = helper.make_graph(
+        [node("Cast", ["x"], "y", to=TensorProto.FLOAT)],
+        "cast",
+        [helper.make_tensor_value_info("x", kind, ["n", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = Session(Runnable(proto.SerializeToString(), {}), CPU)
+    text = np.array([["1", "2.5"]], object)
+    numbers = np.array([[1, 2.5]], ml_dtypes.bfloat16)
+    feeds = {"x": text if kind == TensorProto.STRING else numbers}
+    if on_device:
+        found = as_array(session.run_on_device(feeds, ["y"])["y"])
+    else:
+        found = session.run(feeds)["y"]
+    assert found.tolist() == [[1, 2.5]]
