@@ -14,6 +14,7 @@ from onnx_relusv.records import Block
 # kept on paper is kept in the file.
 _INITIALIZER_OVERHEAD = 48
 _NODE_OVERHEAD = 160
+_CAST_OVERHEAD = 40
 _SUFFIX = 20
 # Of weights that are read as floats, numbers may be stored in half precision.
 _HALF_A_FLOAT = 2
@@ -77,7 +78,9 @@ def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int
     names = 3 * max(2 * new - len(block.weight.encode()), 0)
     constants = block.original_bytes - sum(nodes[index].ByteSize() for index in block.nodes)
     missing = item_size * block_numbers(block) + _wider_bias_bytes(block) - constants
-    names += _cast_bytes(block)
+    # What computed the weight goes, a Cast among it, and is no room for numbers.
+    missing += block.surplus_bytes
+    names += max(_cast_bytes(block) - block.surplus_bytes, 0)
     if missing <= 0:
         return names
     overhead = _INITIALIZER_OVERHEAD
@@ -90,7 +93,7 @@ def _cast_bytes(block: Block) -> int:
     """What it takes to cast a weight that is stored in another type than it is read in."""
     if block.weight_type == block.element_type:
         return 0
-    return _NODE_OVERHEAD + 3 * (len(block.key.encode()) + _SUFFIX)
+    return _CAST_OVERHEAD + 3 * (len(block.key.encode()) + _SUFFIX)
 
 
 def _wider_bias_bytes(block: Block) -> int:
