@@ -83,6 +83,8 @@ def answers_of(
     outputs = tuple(values)
     real = real_rows(values, count, size)
     scores = None if wanted == "l2" else class_scores(real, count)
+    if scores is not None and np.isnan(np.asarray(real[scores], np.float64)).any():
+        scores = None  # such scores tell no answer; entries that are numbers can be compared
     if scores is not None:
         node = maker(model.proto, scores)
         made_by = "" if node is None else node.op_type
@@ -136,8 +138,9 @@ class Divergence:
             exact, changed, _ = in_one_shape(
                 np.asarray(first[name], np.float64), np.asarray(second[name], np.float64)
             )
-            # What is masked with the same infinity in both is neither an error nor a norm.
-            told = ~(np.isinf(exact) & (exact == changed))
+            # What is masked with the same infinity in both is neither an error nor a norm; nor is
+            # what is no number in the original.
+            told = ~(np.isnan(exact) | (np.isinf(exact) & (exact == changed)))
             sums[0] += float(np.sum((changed[told] - exact[told]) ** 2))
             sums[1] += float(np.sum(exact[told] ** 2))
 

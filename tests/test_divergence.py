@@ -283,3 +283,17 @@ def test_answers_of_certainty_are_far_but_not_infinitely() -> None:
 )
 def test_what_is_measured_is_said(answers: Answers, words: str) -> None:
     assert answers.words == words
+
+
+def test_entries_that_are_no_number_in_the_original_are_not_compared() -> None:
+    exact = np.array([[1.0, np.nan, 3.0], [np.nan, 2.0, -np.inf]])
+    changed = exact + np.array([[0.1, 5.0, 0.0], [0.0, 0.2, 0.0]])
+    changed[1, 0] = 7
+    found = Divergence(Answers(("y",), None, probabilities=False))
+    found.add({"y": exact}, {"y": changed}, 2, 2)
+    assert found.value == pytest.approx((0.1**2 + 0.2**2) / (1 + 9 + 4))
+    # But what only the changed network does not answer is the worst there is.
+    changed[0, 2] = np.nan
+    found = Divergence(Answers(("y",), None, probabilities=False))
+    found.add({"y": exact}, {"y": changed}, 2, 2)
+    assert found.value == WORST
