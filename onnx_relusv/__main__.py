@@ -1,6 +1,26 @@
-"""`python -m onnx_relusv`, the same as the command `onnx-relusv`."""
+"""The command `onnx-relusv`, also as `python -m onnx_relusv`."""
 
-from onnx_relusv.cli import PROGRAM, cli
+import signal
+import sys
+
+from onnx_relusv.interrupts import Terminated, termination_raised, uninterrupted
+
+
+def main() -> None:
+    """Runs the command line; signals are heard while its libraries are loaded, too.
+
+    They wait until that is done: what a library makes of an interrupt on its way is anything.
+    """
+    with termination_raised():
+        try:
+            with uninterrupted():
+                from onnx_relusv.cli import PROGRAM, cli
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Terminated) else signal.SIGINT
+            print("error: interrupted; nothing was written.", file=sys.stderr)
+            sys.exit(128 + number)
+        cli(prog_name=PROGRAM)
+
 
 if __name__ == "__main__":
-    cli(prog_name=PROGRAM)
+    main()

@@ -15,7 +15,7 @@ class Watch:
         if name in ("numpy", "scipy"):
             print(name, os.environ.get({NAME!r}))
 sys.meta_path.insert(0, Watch())
-import onnx_relusv
+from onnx_relusv import compress
 """
 
 

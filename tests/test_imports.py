@@ -312,8 +312,10 @@ def problems(part: str, tree: ast.Module) -> list[str]:
         if part not in KEPT_TO.get(library, {part}):
             found.append(f"{part} imports {library}")
     if part != "cli":
-        # What a user's own metric prints is led away from the report that standard output may be.
-        found += [f"{part} prints" for item in ast.walk(tree) if prints(item) and part != "metric"]
+        # What a user's own metric prints is led away from the report that standard output may be;
+        # and the command itself says that it was interrupted before the rest was loaded.
+        silent = part not in ("metric", "__main__")
+        found += [f"{part} prints" for item in ast.walk(tree) if silent and prints(item)]
         found += [f"{part} exits" for item in ast.walk(tree) if exits(item) and part != "__main__"]
     return sorted(set(found))
 

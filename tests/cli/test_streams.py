@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,3 +210,16 @@ def test_errors_tell_what_was_written(
         assert ends(*steps, err=err, monkeypatch=monkeypatch) == code
         assert said in err.getvalue()
         assert outcome in err.getvalue()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal to another process")
+def test_a_signal_is_heard_while_libraries_are_loaded() -> None:
+    """Loading them takes a second or more, and what they make of an interrupt is anything."""
+    telling = (
+        "import os, signal, sys; from onnx_relusv import __main__, interrupts;"
+        "sys.addaudithook(lambda event, given: event == 'import' and given[0] == 'click'"
+        " and os.kill(os.getpid(), signal.SIGTERM)); __main__.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", telling], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (143, "")
+    assert ended.stderr == "error: interrupted; nothing was written.\n"
