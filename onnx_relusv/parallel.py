@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -24,6 +24,8 @@ _QUOTAS = (
 )
 # Seconds that jobs under way have to end after an error; nobody waits longer for an answer.
 _PATIENCE = 3.0
+# Seconds after which an interrupt is heard at the latest.
+_HEARING = 0.5
 
 
 @dataclass(frozen=True)
@@ -196,9 +198,15 @@ class _Crew(Generic[Result]):
                     waiting.remove(number)
                     under_way.add(number)
                     self._numbers.put(number)
-            number, result = self._reports.get()
+            number, result = self._next_report()
             under_way.remove(number)
             self._done(number, result())
+
+    def _next_report(self) -> tuple[int, Callable[[], Result]]:
+        while True:
+            # A signal that comes a moment before the wait does not end it.
+            with suppress(queue.Empty):
+                return self._reports.get(timeout=_HEARING)
 
     def _work(self) -> None:
         begun = False
