@@ -38,6 +38,15 @@ def energy(matrix: Floats, metric: Covariance | None) -> Floats:
     return np.asarray(matrix @ metric @ matrix.T)
 
 
+def weighed(metric: Covariance | None, vector: Floats) -> Floats:
+    """C v for a (columns,) vector."""
+    if metric is None:
+        return vector
+    if isinstance(metric, FactoredCovariance):
+        return np.asarray(metric.diagonal * vector + metric.factor.T @ (metric.factor @ vector))
+    return np.asarray(metric @ vector)
+
+
 def row_energies(matrix: Floats, metric: Covariance) -> Floats:
     """The diagonal of M C M', (rows,) float64."""
     if isinstance(metric, FactoredCovariance):

@@ -39,7 +39,14 @@ from onnx_relusv.records import (
     Moments,
 )
 from onnx_relusv.reduction import reduced_geometry, whole_map
-from onnx_relusv.spectra.singular import Decomposition, decompose, left_basis, spectral_norm
+from onnx_relusv.spectra.singular import (
+    Decomposition,
+    decompose,
+    left_basis,
+    measured,
+    metric_norm,
+    spectral_norm,
+)
 from onnx_relusv.tucker import NestedTucker
 
 # Forms whose bases are of an unfolded kernel.
@@ -150,7 +157,7 @@ def double_layers(
 
 def decompose_block(linear: LinearMap, moments: Moments | None) -> tuple[Decomposition, ...]:
     """The decomposition of a linear map in the metric of its input, one a group."""
-    return tuple(decompose(W, _metric(moments, group)) for group, W in enumerate(linear.weight))
+    return tuple(measured(W, _metric(moments, group)) for group, W in enumerate(linear.weight))
 
 
 def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None) -> float:
@@ -158,8 +165,8 @@ def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None)
     gaps, norms = [], []
     for group, (W, L) in enumerate(zip(linear.weight, composed, strict=True)):
         C = _metric(moments, group)
-        gaps.append(spectral_norm(energy(W - L, C)))
-        norms.append(spectral_norm(energy(W, C)))
+        gaps.append(metric_norm(W - L, C))
+        norms.append(metric_norm(W, C))
     return max(gaps) / max(norms) if max(norms) > 0 else 0.0
 
 
@@ -210,7 +217,7 @@ class _Nested:
         self._geometry = geometry
         self._seen: _Seen | None = None
         if form != "spatial":
-            self._second = left_basis(W, metric)[:, :largest]
+            self._second = left_basis(W, metric, largest)[:, :largest]
             self._first = self._second.T @ W
             return
         C = None if isinstance(metric, FactoredCovariance) else metric

@@ -15,7 +15,7 @@ from onnx_relusv.spectra.convolution import operator_norm
 from onnx_relusv.spectra.layer import Effort, Layer
 from onnx_relusv.spectra.mean_width import width_of
 from onnx_relusv.spectra.relu_values import rank_ladder
-from onnx_relusv.spectra.relu_width import sampled_width
+from onnx_relusv.spectra.relu_width import sampled_width, width_bracket
 from onnx_relusv.spectra.singular import Decomposition
 from onnx_relusv.spectra.untrained import untrained_singular_values
 
@@ -25,6 +25,8 @@ _DRAWS = 32
 # Eigendecompositions of an (out, out) matrix for the upper bound of s_0, and where they end.
 _CERTIFICATE_STEPS = 20
 _LARGEST_CERTIFIED = 256
+# Of blocks that are too large to be decomposed.
+_LARGE_STARTS, _LARGE_STEPS = 8, 10
 
 
 def measure(
@@ -47,9 +49,12 @@ def measure(
         provider: Execution provider of the ascent.
     """
     effort = Effort(iterations=ITERATIONS, starts=STARTS, seed=seed, provider=provider)
-    ranks = tuple(rank_ladder(len(parts[0].sigma)))
+    large = not parts[0].aligned
+    ranks = (0,) if large else tuple(rank_ladder(len(parts[0].sigma)))
     measured = [
-        _measure_group(part, _of_group(block, group), ranks, effort)
+        _measure_large(part, _of_group(block, group), seed)
+        if large
+        else _measure_group(part, _of_group(block, group), ranks, effort)
         for group, part in enumerate(parts)
     ]
     # Grouped Conv: the largest of every singular value, and the widths of the widest group.
@@ -110,6 +115,74 @@ def _measure_group(
     )
 
 
+def _measure_large(part: Decomposition, activation: Activation, seed: int) -> _Group:
+    """What a group too large to be ascended at truncations is measured by, in a few products.
+
+    s_0 and the width behind the activation are ascended from a few starts, in float64.
+    """
+    lower, upper = bracket(part.sigma, activation)
+    rng = np.random.default_rng([seed, 4])
+    slopes = np.broadcast_to(activation.slopes, (len(part.reduced),))[:, None]
+    layer = Layer(reduced=part.reduced, activation=activation, bias=np.zeros(len(part.reduced)))
+    linear = width_of(part.sigma)
+    found, draws = ascended(part.reduced, slopes, _LARGE_STARTS, _LARGE_STEPS, rng)
+    if activation.ceiling is None:
+        lower[0] = max(lower[0], found * (1 - 1e-12))
+    estimate = np.full(len(lower), np.nan)
+    estimate[0] = np.clip(found if activation.ceiling is None else lower[0], lower[0], upper[0])
+    least, most = width_bracket(linear, layer)
+    value, error = linear, 0.0
+    if activation.kind != "none":
+        value = float(np.clip(draws.mean(), least, most))
+        error = float(draws.std(ddof=1)) / math.sqrt(len(draws))
+    return _Group(
+        lower=lower,
+        upper=upper,
+        estimate=estimate,
+        converged=np.zeros(1, np.bool_),
+        linear_width=linear,
+        width=Width(
+            value=value,
+            lower=least,
+            upper=most,
+            standard_error=error,
+            iterations=_LARGE_STEPS,
+            converged=False,
+            seed=seed,
+            provider="numpy",
+        ),
+    )
+
+
+def ascended(
+    A: Floats, slopes: Floats, starts: int, steps: int, rng: np.random.Generator
+) -> tuple[float, Floats]:
+    """The largest |phi(Ax)| that is met, and for random g the largest <g, phi(Ax)>, |x| = 1.
+
+    Args:
+        A: (out, n).
+        slopes: (out, 1) of phi for negative arguments.
+        starts: Of either.
+        steps: Products with A and A'.
+        rng: Draws x and g.
+
+    Returns:
+        Both are met from below; (starts,) for the second.
+    """
+    g = rng.standard_normal((len(A), starts))
+    x = np.hstack([rng.standard_normal((A.shape[1], starts)), A.T @ g])
+    largest, widths = 0.0, np.zeros(starts)
+    for _ in range(steps):
+        x /= np.maximum(np.linalg.norm(x, axis=0), 1e-300)
+        y = A @ x
+        slope = np.where(y > 0, 1.0, slopes)
+        answers = slope * y
+        largest = max(largest, float(np.linalg.norm(answers[:, :starts], axis=0).max()))
+        widths = np.maximum(widths, np.einsum("os,os->s", g, answers[:, starts:]))
+        x = A.T @ (slope * np.hstack([answers[:, :starts], g]))
+    return largest, widths
+
+
 def _clipped(found: Climb, ranks: tuple[int, ...], lower: Floats, upper: Floats) -> Floats:
     estimate = np.full(len(lower), np.nan)
     chosen = list(ranks)
@@ -128,7 +201,7 @@ def _untrained(
             columns,
             float(np.linalg.norm(part.sigma)),
             rng,
-            None if moments is None else moments.of_group(group),
+            None if moments is None or not part.aligned else moments.of_group(group),
         )
         for group, part in enumerate(parts)
     ]

@@ -11,12 +11,23 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
-from onnx_relusv.covariance import dense, energy, rooted
+from onnx_relusv.covariance import dense, energy, rooted, weighed
 from onnx_relusv.records import Covariance, FactoredCovariance, Floats
+from onnx_relusv.spectra.large_symmetric import (
+    Reduction,
+    content_key,
+    keep_reduction,
+    kept_reduction,
+)
 
 # Squaring halves the digits: below this share of the largest singular value, eigenvalues of the
 # Gram matrix lose the accuracy that we promise, and a true SVD takes their place.
 GRAM_LIMIT = 1e-5
+# Of the shorter side: beyond it there are eigenvalues, and eigenvectors of a rank, but no
+# decomposition, which would take several times as long and as much memory.
+LARGEST_DECOMPOSED = 6_000
+# Of squared norms of such: levels are checked to a thousandth.
+_LARGE_TOLERANCE = 1e-5
 _SMALLEST_FOR_LANCZOS = 64
 # Ten are enough for random matrices of any size; after twenty, all eigenvalues are not dearer.
 _LANCZOS_RESTARTS = 20
@@ -28,11 +39,14 @@ class Decomposition:
 
     Attributes:
         sigma: (r,) singular values, descending, r = min(out, in).
-        reduced: (out, r), U diag(sigma): the map in the coordinates of its right singular vectors.
+        reduced: (out, r), U diag(sigma): the map in the coordinates of its right singular vectors;
+            of a very large one (out, n), itself in any coordinates of its inputs.
+        aligned: Whether it is that of the right singular vectors.
     """
 
     sigma: Floats
     reduced: Floats
+    aligned: bool = True
 
 
 def decompose(matrix: Floats, metric: Covariance | None = None) -> Decomposition:
@@ -61,6 +75,19 @@ def decompose(matrix: Floats, metric: Covariance | None = None) -> Decomposition
     return found
 
 
+def is_large(matrix: Floats) -> bool:
+    """Whether a matrix is too large to be decomposed, and not only measured."""
+    return bool(min(matrix.shape) > LARGEST_DECOMPOSED)
+
+
+def measured(matrix: Floats, metric: Covariance | None = None) -> Decomposition:
+    """The decomposition, or of a large matrix its singular values and the map as it is."""
+    if not is_large(matrix):
+        return decompose(matrix, metric)
+    sigma = np.sqrt(np.maximum(_reduction(matrix, metric).values(), 0))
+    return Decomposition(sigma, rooted(matrix, metric), aligned=False)
+
+
 def singular_values(matrix: Floats, metric: Covariance | None = None) -> Floats:
     """The singular values of W C^(1/2) alone, as accurate as those of `decompose`, and faster.
 
@@ -84,16 +111,49 @@ def singular_values(matrix: Floats, metric: Covariance | None = None) -> Floats:
     return values
 
 
-def left_basis(matrix: Floats, metric: Covariance | None = None) -> Floats:
-    """The left singular vectors of W C^(1/2), (out, r), leading ones first.
+def left_basis(matrix: Floats, metric: Covariance | None = None, most: int | None = None) -> Floats:
+    """The left singular vectors of W C^(1/2), (out, r), leading ones first; `most` are enough.
 
     Vectors of singular values that are nearly equal, or nearly zero, span the right space without
     being determined one by one.
     """
+    if most is not None and is_large(matrix):
+        vectors = _reduction(matrix, metric).vectors(min(most, *matrix.shape))
+        if matrix.shape[0] <= matrix.shape[1]:
+            return vectors
+        return np.linalg.qr(_root(matrix, metric) @ vectors)[0]
     if matrix.shape[0] <= matrix.shape[1]:
         return _eigen(energy(matrix, metric))[1]
     # Orthonormalised again: columns of tiny singular values come out of the product inexact.
     return np.linalg.qr(decompose(matrix, metric).reduced)[0]
+
+
+def _reduction(matrix: Floats, metric: Covariance | None) -> Reduction:
+    """The tridiagonal form of the Gram matrix on the short side, made once."""
+    key = content_key(matrix, metric)
+    found = kept_reduction(key)
+    if found is not None:
+        return found
+    if matrix.shape[0] <= matrix.shape[1]:
+        return keep_reduction(key, Reduction(energy(matrix, metric)))
+    root = _root(matrix, metric)
+    return keep_reduction(key, Reduction(root.T @ root))
+
+
+def metric_norm(matrix: Floats, metric: Covariance | None) -> float:
+    """|M C^(1/2)|_2; of a very large matrix without a product of two such."""
+    if not is_large(matrix):
+        return spectral_norm(energy(matrix, metric))
+
+    def applied(v: Floats) -> Floats:
+        return np.asarray(matrix @ weighed(metric, matrix.T @ v))
+
+    start = np.random.default_rng(0).standard_normal(len(matrix))
+    operator = scipy.sparse.linalg.LinearOperator((len(matrix),) * 2, applied, dtype=np.float64)
+    found = scipy.sparse.linalg.eigsh(
+        operator, k=1, which="LA", v0=start, tol=_LARGE_TOLERANCE, return_eigenvectors=False
+    )
+    return float(np.sqrt(max(found[0], 0.0)))
 
 
 def _root(matrix: Floats, metric: Covariance | None) -> Floats:

@@ -5,6 +5,7 @@ import sys
 import accuracy
 import files
 import inspection
+import large
 import nsfw
 import peers
 import pruning
@@ -27,7 +28,10 @@ if __name__ == "__main__":
         peers.main(sys.argv[2:])
     elif sys.argv[1:2] == ["files"]:
         files.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["large"]:
+        large.main(sys.argv[2:])
     elif len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: scripts/bench {'|'.join(BENCHMARKS)}|peers [METHOD ...]|files [NAME ...]")
+        names = "|".join(BENCHMARKS)
+        sys.exit(f"usage: scripts/bench {names}|peers [METHOD ...]|files [NAME ...]|large [WIDTH]")
     else:
         BENCHMARKS[sys.argv[1]]()

@@ -1,0 +1,105 @@
+"""Blocks too large to be decomposed, with a small threshold, against their decomposition."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from examples import block, gemm, linear_map
+
+from onnx_relusv.factors import composed_level, decompose_block, double_layer
+from onnx_relusv.records import FactoredCovariance, LinearMap, Moments
+from onnx_relusv.spectra import large_symmetric, singular
+from onnx_relusv.spectra.large_symmetric import Reduction
+from onnx_relusv.spectra.measure import measure
+from onnx_relusv.spectra.singular import decompose, left_basis, measured, metric_norm
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(singular, "LARGEST_DECOMPOSED", 10)
+    yield
+    while large_symmetric._KEPT:
+        large_symmetric._KEPT.popitem()[1].close()
+
+
+@pytest.mark.parametrize("n", [2, 30])
+def test_a_reduction_has_the_eigenpairs(n: int) -> None:
+    half = np.random.default_rng(0).standard_normal((n, n + 3))
+    matrix = half @ half.T
+    reduction = Reduction(matrix.copy())
+    np.testing.assert_allclose(reduction.values(), np.linalg.eigvalsh(matrix)[::-1], **CLOSE)
+    vectors = reduction.vectors(min(n, 4))
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(min(n, 4)), **CLOSE)
+    wanted = vectors * reduction.values()[: min(n, 4)]
+    np.testing.assert_allclose(matrix @ vectors, wanted, **CLOSE)
+    reduction.close()
+
+
+def metric_of(columns: int) -> FactoredCovariance:
+    rng = np.random.default_rng(5)
+    return FactoredCovariance(rng.standard_normal((3, columns)), rng.uniform(0.5, 1, columns))
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("shape", [(12, 20), (20, 12)])
+@pytest.mark.parametrize("with_metric", [True, False])
+def test_values_bases_and_norms_are_the_same(
+    shape: tuple[int, int], with_metric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    W = np.random.default_rng(1).standard_normal(shape)
+    C = metric_of(shape[1]) if with_metric else None
+    found, basis, norm = measured(W, C), left_basis(W, C, 3)[:, :3], metric_norm(W, C)
+    assert not found.aligned
+    again = left_basis(W, C, 5)  # from the reduction that is kept
+    assert len(large_symmetric._KEPT) == 1
+    monkeypatch.undo()
+    wanted, other = decompose(W, C), left_basis(W, C)[:, :3]
+    np.testing.assert_allclose(found.sigma, wanted.sigma, **CLOSE)
+    np.testing.assert_allclose(
+        found.reduced @ found.reduced.T, wanted.reduced @ wanted.reduced.T, **CLOSE
+    )
+    np.testing.assert_allclose(basis @ basis.T, other @ other.T, **CLOSE)
+    np.testing.assert_allclose(again[:, :3] @ again[:, :3].T, other @ other.T, **CLOSE)
+    # To what it is asked for.
+    assert norm == pytest.approx(wanted.sigma[0], rel=1e-5)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_block_is_measured_and_fitted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = gemm(24, 16)
+    linear = linear_map(geometry, np.random.default_rng(2))
+    seen = Moments(
+        mean=np.zeros((1, 24)),
+        covariance=(metric_of(24),),
+        rows=9,
+        samples=9,
+        shrinkage=np.array([0.5]),
+    )
+    item = block(geometry)
+
+    def everything() -> tuple[LinearMap, float]:
+        factors = double_layer("pair", geometry, linear, seen, 4)
+        composed = factors.second @ factors.first
+        return LinearMap(composed, factors.bias), composed_level(linear, composed, seen)
+
+    spectrum = measure(
+        item, linear, seen, decompose_block(linear, seen), seed=0, provider="CPUExecutionProvider"
+    )
+    found, level = everything()
+    assert np.isnan(spectrum.estimate[1:]).all()
+    assert (spectrum.lower <= spectrum.upper).all()
+    assert spectrum.lower[0] <= spectrum.estimate[0] <= spectrum.upper[0]
+    assert spectrum.relu_mean_width_lower <= spectrum.relu_mean_width
+    monkeypatch.undo()
+    exact = measure(
+        item, linear, seen, decompose_block(linear, seen), seed=0, provider="CPUExecutionProvider"
+    )
+    np.testing.assert_allclose(spectrum.sigma, exact.sigma, **CLOSE)
+    assert spectrum.mean_width == pytest.approx(exact.mean_width)
+    # Few starts find a little less than many; what they find is proved all the same.
+    assert 0.9 * exact.estimate[0] <= spectrum.estimate[0] <= exact.upper[0] * (1 + 1e-9)
+    wanted, wanted_level = everything()
+    np.testing.assert_allclose(found.weight, wanted.weight, **CLOSE)
+    assert level == pytest.approx(wanted_level, rel=1e-4)
