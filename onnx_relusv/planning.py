@@ -10,6 +10,7 @@ from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import DamageMeasure, damage_measure
 from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.graph.model import external_tensors
 from onnx_relusv.latency.candidates import Measure, Timed, timed_candidates
 from onnx_relusv.latency.limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
@@ -24,6 +25,8 @@ from onnx_relusv.split import split
 
 # The provenance entry that a file gains, with its names and hashes.
 _PROVENANCE_BYTES = 700
+# Where a large tensor begins in external data, and what says where one lies.
+_PAGE_BYTES, _PLACE_BYTES = 4096, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +250,16 @@ def allowed_candidates(
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
 
 
+def _padding(opened: Opened) -> int:
+    """What beginning on pages adds at most to a file with external data, and naming where."""
+    tensors = sum(1 for _ in external_tensors(opened.model.proto))
+    if not tensors:
+        return 0
+    # A weight becomes two, of a Conv three; biases are small.
+    further = sum(2 if block.geometry.kind == "conv" else 1 for block in opened.blocks)
+    return _PAGE_BYTES * (tensors + further) + _PLACE_BYTES * 2 * further
+
+
 def origin_of(
     opened: Opened, measured: Measured, planning: PlanOptions, timed: Timed | None = None
 ) -> Origin:
@@ -262,7 +275,7 @@ def origin_of(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.given is None else opened.given.sha256,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
-        added_bytes=_PROVENANCE_BYTES + reserved_bytes(opened, planning),
+        added_bytes=_PROVENANCE_BYTES + reserved_bytes(opened, planning) + _padding(opened),
         seed=opened.options.seed,
         method="double-layer",
         assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),
