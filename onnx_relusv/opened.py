@@ -22,6 +22,7 @@ from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.targets import targets
+from onnx_relusv.graph.value_lengths import counted_sources
 from onnx_relusv.graph.view import view
 from onnx_relusv.metric import Metric
 from onnx_relusv.options import MeasureOptions, PlanOptions
@@ -46,6 +47,10 @@ from onnx_relusv.temporary_files import remove_leftovers
 
 BlockMoments = Mapping[str, Moments | None]
 
+_COUNTED = (
+    "how many rows it works on depends on the answers of blocks before it, so nothing can be "
+    "fitted row by row"
+)
 # What a session that rewrites and packs weights holds besides them, in weights; measured.
 _COPIES = 2
 # The share of the memory for measuring that these copies may take.
@@ -202,6 +207,10 @@ def open_model(
         numbers = numbers_of(model, blocks, session, samples, provider)
         blocks = [block for block in blocks if block.key not in numbers.reasons]
         refusals += [Refusal(key, reason) for key, reason in numbers.reasons.items()]
+        # Its rows are no pairs any more once blocks before it have changed.
+        counted = counted_sources(model, blocks)
+        refusals += [Refusal(block.key, _COUNTED) for block in blocks if block.source in counted]
+        blocks = [block for block in blocks if block.source not in counted]
         unusable = numbers.problem
     example = ready.example
     del session, ready  # its weights need not be held any longer

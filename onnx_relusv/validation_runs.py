@@ -202,6 +202,7 @@ def run_checks(
     if claim.cut is not None and not claim.cut.whole((*steps.tensors, *steps.deciders)):
         # What is left of them has another length than in the reference.
         steps = Steps((), ())
+    deciding = tuple(name for name in deciding if name not in steps.tensors)
     return RunChecks(
         original=original,
         written=written,
@@ -240,6 +241,8 @@ class _LevelPair:
                 return known
             return self._levels[0].run(feed), self._levels[1].run(feed)
         checks = self._checks
+        if not checks.deciding:
+            return {}, {}
         names = (*checks.deciding, *checks.steps.tensors)
         reads = {**feed}
         if checks.steps.tensors:

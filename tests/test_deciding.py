@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import model_proto, normal, saved
+from sample_arrays import archive
 
+from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
 from onnx_relusv.deciding import deciding_outputs
+from onnx_relusv.graph.model import read_model
+from onnx_relusv.opened import open_model
 from onnx_relusv.runtime.session import CPU, Session
 
 ML = {"ai.onnx.ml": 3}
@@ -47,7 +51,7 @@ KINDS = {
     "members": ("seq(float[N,1]) s", "s = SplitToSequence<axis = 1>(y)", ("y",)),
     "places": ("int64[2,M] z", "q = Relu(y) z = NonZero(q)", ("q",)),
     "picked": ("float[M] z", "b = Greater(y, zero) z = Compress(y, b)", ("y",)),
-    "distinct": ("float[M] z", "q = Floor(y) z = Unique(q)", ("q",)),
+    "distinct": ("float[M] z", "q = Floor(y) z = Unique(q)", ("y",)),
     "truth": ("bool[N,10] b", "b = Less(zero, y)", ("y",)),
     "boxes": (
         "int64[M,3] z",
@@ -72,11 +76,30 @@ def test_the_float_tensors_that_decide(kind: str, tmp_path: Path) -> None:
     outputs, nodes, decides = KINDS[kind]
     nodes = nodes.replace("t = Unsqueeze(zero, zeros)", "")
     path = network(outputs, nodes, tmp_path)
-    model = read(path)
+    model = read_model(path)
     assert set(deciding_outputs(model, Session(path, CPU))) == set(decides)
 
 
-def read(path: Path):  # type: ignore[no-untyped-def]
-    from onnx_relusv.graph.model import read_model
+@pytest.mark.parametrize("kind", ["labels", "maps", "members", "distinct", "boxes"])
+def test_models_with_such_outputs_are_compressed_and_compared(kind: str, tmp_path: Path) -> None:
+    outputs, nodes, _ = KINDS[kind]
+    path, small = network(outputs, nodes, tmp_path), tmp_path / "small.onnx"
+    samples = archive(tmp_path, x=normal(60, 32))
+    planning = PlanOptions(budgets=Budgets(size=0.8))
+    done = compress(path, small, samples=samples, planning=planning)
+    assert done.after.bytes < 0.8 * done.before.bytes
+    (change,) = compare(path, small, samples).evaluation.outputs
+    # Of a list of whole numbers, none may have moved by a step.
+    assert change.change < 0.9
+    assert change.change > 0 or change.kind == "list"
 
-    return read_model(path)
+
+def test_blocks_on_as_many_rows_as_blocks_before_them_decide_stay(tmp_path: Path) -> None:
+    nodes = "b = ReduceMax<axes = [1], keepdims = 0>(y) c = Greater(b, zero)"
+    nodes += " s = Compress<axis = 0>(y, c) t = MatMul(s, U) u = Relu(t)"
+    text = f"(float[N,32] x) => (float[M,32] u) {{ {HEAD} {nodes} }}"
+    arrays = {name: ARRAYS[name] for name in ("W", "V", "zero")} | {"U": normal(10, 32)}
+    model = saved(model_proto(text, arrays), tmp_path)
+    opened = open_model(model.path, archive(tmp_path, x=normal(20, 32)), MeasureOptions())
+    assert "u" not in {block.key for block in opened.blocks}
+    assert "how many rows" in {one.key: one.reason for one in opened.refusals}["u"]

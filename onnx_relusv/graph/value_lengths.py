@@ -14,6 +14,7 @@ from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.operators import LINEAR_OPERATORS, OTHER_WEIGHTED_OPERATORS
 from onnx_relusv.graph.protos import bodies, used_names
 from onnx_relusv.graph.segments import static_names
+from onnx_relusv.records import Block
 
 # Their outputs are as long as the values of their first inputs decide.
 _COUNTING = {"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
@@ -38,6 +39,8 @@ _LENGTHS: Mapping[str, tuple[int, ...]] = {
     "TopK": (1,),
     "Upsample": (1,),
 }
+# Their outputs are floats, but move by whole steps.
+_STEPPING_FLOATS = {"Ceil", "Floor", "Hardmax", "Round", "Sign"}
 _WEIGHTED = {*LINEAR_OPERATORS, *OTHER_WEIGHTED_OPERATORS}
 _OF_SHAPES = {"Shape", "Size", "SequenceLength"}
 FLOAT_TENSORS = ("tensor(float)", "tensor(double)", "tensor(float16)", "tensor(bfloat16)")
@@ -106,8 +109,29 @@ def deciding_candidates(model: Model) -> tuple[str, ...]:
 
 
 def counts(model: Model) -> bool:
-    """Whether any node of the model makes tensors whose length depends on values."""
-    return bool(_counted(model.proto.graph, shape_known(model)))
+    """Whether any node of the model makes lengths, or steps, of values."""
+    graph = model.proto.graph
+    stepping = any(node.op_type in _STEPPING_FLOATS for node in graph.node)
+    return stepping or bool(_counted(graph, shape_known(model)))
+
+
+def counted_sources(model: Model, blocks: Iterable[Block]) -> frozenset[str]:
+    """What blocks read that has as many rows as the answers of blocks before them decide."""
+    found = list(blocks)
+    places = {index for block in found for index in block.nodes}
+    reached: set[str] = set()
+    counted: set[str] = set()
+    for index, node in enumerate(model.proto.graph.node):
+        read = set(used_names([node]))
+        behind = not reached.isdisjoint(read)
+        if index in places or behind:
+            reached.update(node.output)
+        # What is scattered into rows that are there anyway has their number.
+        carried = {node.input[0]} if node.op_type.startswith("Scatter") else read
+        counting = node.op_type in _COUNTING and behind
+        if node.op_type not in _OF_SHAPES and (counting or not counted.isdisjoint(carried)):
+            counted.update(name for name in node.output if name)
+    return frozenset(block.source for block in found) & counted
 
 
 def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
@@ -139,7 +163,8 @@ def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
             node = makers.get(name)
             if node is None:
                 continue
-            if types.get(name) in FLOAT_TENSORS and name not in counted:
+            smooth = types.get(name) in FLOAT_TENSORS and node.op_type not in _STEPPING_FLOATS
+            if smooth and name not in counted:
                 found[name] = None
             elif node.op_type not in _WEIGHTED or name == output:
                 pending.extend(dict.fromkeys(used_names([node])))
