@@ -16,6 +16,8 @@ from onnx_relusv.graph.model import Model, all_tensors
 G_LOGGER.severity = G_LOGGER.CRITICAL
 logging.getLogger("onnx_graphsurgeon").setLevel(logging.CRITICAL)
 
+_TYPES = (onnx.AttributeProto.TYPE_PROTO, onnx.AttributeProto.TYPE_PROTOS)
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -99,6 +101,8 @@ def same_node(exported: NodeProto, original: NodeProto) -> bool:
     """Whether two nodes mean the same.
 
     Names, doc strings, the order of attributes and attributes that are empty lists mean nothing.
+    Types, such as that of an Optional's value, graphsurgeon drops; a node that has one is none of a
+    block's, and stands in a written file as it did.
     """
     return (
         exported.op_type == original.op_type
@@ -110,7 +114,11 @@ def same_node(exported: NodeProto, original: NodeProto) -> bool:
 
 
 def _meanings(node: NodeProto) -> dict[str, object]:
-    return {a.name: _meaning(a) for a in node.attribute if not _is_empty_list(a)}
+    return {
+        a.name: _meaning(a)
+        for a in node.attribute
+        if not _is_empty_list(a) and a.type not in _TYPES
+    }
 
 
 def _is_empty_list(attribute: onnx.AttributeProto) -> bool:
