@@ -24,6 +24,7 @@ from onnx_relusv.results import (
     Evaluation,
     Inspection,
     ModelFacts,
+    Provenance,
 )
 
 _WHICH = {
@@ -59,7 +60,17 @@ def inspection_facts(inspection: Inspection) -> tuple[Fact, ...]:
         Fact("MACs", count_text(model.macs), "for one sample"),
         Fact("blocks", str(len(rows)), f"{refused} more refused"),
         *_metric(rows),
+        *_samples(inspection.provenance),
     )
+
+
+def _samples(provenance: Provenance) -> tuple[Fact, ...]:
+    """How many samples were measured on."""
+    if provenance.samples is None:
+        return ()
+    groups = provenance.sample_groups
+    note = "all measured on" if groups is None else f"in {groups:,} groups, all measured on"
+    return (Fact("samples", f"{provenance.sample_count:,}", note),)
 
 
 def compression_facts(compression: Compression) -> tuple[Fact, ...]:
