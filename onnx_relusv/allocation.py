@@ -41,7 +41,8 @@ class Origin:
         model_sha256: Of the model.
         samples_sha256: Of the samples, or None.
         total: What the whole original costs; `bytes` with everything that cannot shrink.
-        added_bytes: What the file gains besides blocks (provenance), an upper bound.
+        added_bytes: What the file gains besides blocks (provenance, refits), an upper bound.
+        reserved_bytes: What of it is for refits, of all blocks together.
         seed: In force.
         method: In force.
         batch: Samples in a run that latency is measured at.
@@ -61,6 +62,7 @@ class Origin:
     latencies: Mapping[str, float] = field(default_factory=dict)
     assumed: bool = False
     input_range: tuple[float, float] | None = None
+    reserved_bytes: int = 0
 
 
 def make_plan(

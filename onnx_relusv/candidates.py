@@ -35,8 +35,10 @@ def block_candidates(
         By form, ranks increasing, so levels decreasing.
     """
     found: list[Candidate] = []
+    # Without moments the bias is the original's.
+    biased = moments is not None or bool(np.any(linear.bias))
     for form in forms.available_forms(block.geometry):
-        ranks = _useful_ranks(block, form)
+        ranks = useful_ranks(block, form, biased=biased)
         if not ranks:
             continue
         reached = levels(form, block.geometry, linear, moments, parts, ranks)
@@ -44,7 +46,7 @@ def block_candidates(
         # of a tucker, whose bases are not best in the spectral norm, so may the level itself.
         reached = np.minimum.accumulate(reached)
         found.extend(
-            _candidate(block, form, rank, float(level))
+            _candidate(block, form, rank, float(level), biased=biased)
             for rank, level in zip(ranks, reached, strict=True)
         )
     return tuple(found)
@@ -56,11 +58,12 @@ def candidate_at(
     """One candidate, whether or not it makes the block smaller."""
     parts = decompose_block(linear, moments)
     level = levels(form, block.geometry, linear, moments, parts, [rank])[0]
-    return _candidate(block, form, rank, float(level))
+    biased = moments is not None or bool(np.any(linear.bias))
+    return _candidate(block, form, rank, float(level), biased=biased)
 
 
-def _candidate(block: Block, form: Form, rank: int, level: float) -> Candidate:
-    cost = candidate_cost(block, form, rank, item_size(block))
+def _candidate(block: Block, form: Form, rank: int, level: float, *, biased: bool) -> Candidate:
+    cost = candidate_cost(block, form, rank, item_size(block), biased=biased)
     return Candidate(form=form, rank=rank, level=level, bytes=cost.bytes, macs=cost.macs)
 
 
@@ -69,7 +72,14 @@ def item_size(block: Block) -> int:
     return int(np.dtype(helper.tensor_dtype_to_np_dtype(block.weight_type)).itemsize)
 
 
-def _useful_ranks(block: Block, form: Form) -> Sequence[int]:
+def useful_ranks(block: Block, form: Form, *, biased: bool = True) -> Sequence[int]:
+    """The ranks that make a block smaller without more multiply-accumulates, increasing.
+
+    Args:
+        block: The block.
+        form: One of its forms.
+        biased: Whether the double layer adds a bias.
+    """
     now, size = block_cost(block), item_size(block)
     largest = forms.largest_rank(form, block.geometry)
     ranks: Iterable[int] = range(1, largest)
@@ -80,7 +90,7 @@ def _useful_ranks(block: Block, form: Form) -> Sequence[int]:
     useful: list[int] = []
     last = None
     for rank in ranks:
-        cost = candidate_cost(block, form, rank, size)
+        cost = candidate_cost(block, form, rank, size, biased=biased)
         # A tucker whose r has reached the rows gets wider in front of the core only now and then.
         if cost.bytes < now.bytes and cost.macs <= now.macs and cost != last:
             useful.append(rank)

@@ -5,13 +5,12 @@ from math import prod
 
 from onnx import NodeProto
 
-from onnx_relusv import forms
+from onnx_relusv import encoded, forms
 from onnx_relusv.decisions import Cost, Form
 from onnx_relusv.records import Block
 
-# What a protobuf spends beside the numbers: field tags, dims, element type, node attributes and
-# the domain-free operator name. Names are counted apart. An upper bound, so that a budget that is
-# kept on paper is kept in the file.
+# What a protobuf spends on a refit beside the numbers and names, at most: field tags, dims, element
+# type, node attributes and the domain-free operator name.
 _INITIALIZER_OVERHEAD = 48
 _NODE_OVERHEAD = 160
 _CAST_OVERHEAD = 40
@@ -33,7 +32,9 @@ def block_cost(block: Block) -> Cost:
     return Cost(bytes=block.original_bytes, macs=block_macs(block))
 
 
-def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
+def candidate_cost(
+    block: Block, form: Form, rank: int, item_size: int, *, biased: bool = True
+) -> Cost:
     """What a double layer costs.
 
     Args:
@@ -41,25 +42,77 @@ def candidate_cost(block: Block, form: Form, rank: int, item_size: int) -> Cost:
         form: Its form.
         rank: Its inner width, per group.
         item_size: Bytes of one stored number.
+        biased: Whether it adds a bias; it has none where all of it is zero.
 
     Returns:
-        The cost; its bytes are an upper bound, by several hundred and more for long names.
+        The cost; its bytes are those that its nodes and initializers take in the file, unless their
+        names are taken there and get a number behind them.
     """
-    numbers = forms.parameters(form, block.geometry, rank) + block.geometry.out_channels
-    # Each new name is the key and a suffix. Nodes name themselves, the tensors between them twice,
-    # and initializers, a bias among them, three times (once as inputs of the graph, before IR
-    # version 4); a MatMul's bias adds a node and a tensor.
-    nodes = len(forms.shapes(form, block.geometry, rank))
-    occurrences = nodes + 2 * (nodes - 1) + 3 * (nodes + 1)
-    if block.geometry.kind == "matmul":
-        occurrences += 3
-    names = occurrences * (len(block.key.encode()) + _SUFFIX)
-    overhead = (nodes + 1) * _INITIALIZER_OVERHEAD + nodes * _NODE_OVERHEAD + names
-    overhead += nodes * _cast_bytes(block) + _wider_bias_bytes(block)
+    weights = zip(_roles(form), _stored_shapes(block, form, rank), strict=True)
+    constants = [(f"{block.key}/{role}_weight", dims) for role, dims in weights]
+    stored = sum(encoded.tensor(name, dims, item_size) for name, dims in constants)
+    if biased:
+        name, dims = f"{block.key}/bias", (block.geometry.out_channels,)
+        constants.append((name, dims))
+        # A bias is stored as it is read.
+        stored += encoded.tensor(name, dims, item_size + _HALF_A_FLOAT * _is_cast(block))
+    if block.lists_initializers:
+        stored += sum(encoded.listed(name, dims) for name, dims in constants)
     return Cost(
-        bytes=numbers * item_size + overhead,
+        bytes=stored + _node_bytes(block, form, biased=biased),
         macs=forms.macs(form, block.geometry, rank, block.source_shape, block.output_shape),
     )
+
+
+def _roles(form: Form) -> tuple[str, ...]:
+    return ("first", "core", "second") if form == "tucker" else ("first", "second")
+
+
+def _stored_shapes(block: Block, form: Form, rank: int) -> list[tuple[int, ...]]:
+    """The shapes in which the nodes of a form read its weights."""
+    geometry = block.geometry
+    shapes = forms.shapes(form, geometry, rank)
+    if geometry.kind != "conv":
+        return [(columns, rows) for rows, columns in shapes]
+    layers = forms.conv_layers(form, geometry)
+    if form == "spatial":
+        (width, columns), _ = shapes
+        first = (geometry.groups * width, columns // geometry.kernel[0], *layers[0].kernel)
+        return [first, (geometry.out_channels, width, *layers[1].kernel)]
+    return [
+        (geometry.groups * rows, columns // prod(layer.kernel), *layer.kernel)
+        for (rows, columns), layer in zip(shapes, layers, strict=True)
+    ]
+
+
+def _node_bytes(block: Block, form: Form, *, biased: bool) -> int:
+    """What the nodes of a form take, which does not depend on its rank."""
+    key, roles = block.key, _roles(form)
+    between = [f"{key}/inner", *([f"{key}/core_inner"] if form == "tucker" else [])]
+    tensors = [block.source, *between, block.pre_activation]
+    bias, total = f"{key}/bias", 0
+    for place, role in enumerate(roles):
+        read, made = tensors[place], tensors[place + 1]
+        weight, is_last = f"{key}/{role}_weight", role == roles[-1]
+        if _is_cast(block):
+            stored, weight = weight, f"{weight}_read"
+            names = [f"{stored}_cast", stored, weight]
+            total += encoded.node("Cast", names, {"to": block.element_type})
+        names = [f"{key}/{role}", read, weight]
+        operator, attributes = "MatMul", dict[str, encoded.Attribute]()
+        if block.geometry.kind == "conv":
+            operator = "Conv"
+            layer = forms.conv_layers(form, block.geometry)[place]
+            attributes = forms.conv_attributes(layer, block.geometry.groups)
+        if is_last and biased and block.geometry.kind == "matmul":
+            product = f"{key}/product"
+            total += encoded.node("Add", [f"{key}/sum", product, bias, made])
+            made = product
+        elif is_last and biased:
+            operator = "Gemm" if block.geometry.kind == "gemm" else operator
+            names.append(bias)
+        total += encoded.node(operator, [*names, made], attributes)
+    return total
 
 
 def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int:
@@ -91,15 +144,19 @@ def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int
 
 def _cast_bytes(block: Block) -> int:
     """What it takes to cast a weight that is stored in another type than it is read in."""
-    if block.weight_type == block.element_type:
+    if not _is_cast(block):
         return 0
     return _CAST_OVERHEAD + 3 * (len(block.key.encode()) + _SUFFIX)
 
 
 def _wider_bias_bytes(block: Block) -> int:
     """What a bias, which is stored as it is read, takes more than in the type of the weight."""
-    wider = block.weight_type != block.element_type
-    return _HALF_A_FLOAT * block.geometry.out_channels * wider
+    return _HALF_A_FLOAT * block.geometry.out_channels * _is_cast(block)
+
+
+def _is_cast(block: Block) -> bool:
+    """Whether weights are stored in another type than they are read in."""
+    return block.weight_type != block.element_type
 
 
 def reduced_cost(block: Block, left: Block) -> Cost:

@@ -16,6 +16,7 @@ The tucker form has a core between its first layer, of shape (p, c), and its sec
 a matrix of shape (r, p*y*x). `tucker_widths` says which p and r a rank stands for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, prod, sqrt
 from typing import TypeVar
@@ -174,6 +175,19 @@ def conv_layers(form: Form, geometry: Geometry) -> tuple[ConvLayer, ...]:
         (1, width), (1, across), (1, column_step), (0, left, 0, right), geometry.auto_pad
     )
     return columns, rows
+
+
+def conv_attributes(layer: ConvLayer, groups: int) -> dict[str, int | str | Sequence[int]]:
+    """The attributes of a Conv node."""
+    attributes: dict[str, int | str | Sequence[int]] = {
+        "kernel_shape": list(layer.kernel),
+        "strides": list(layer.strides),
+        "dilations": list(layer.dilations),
+        "group": groups,
+    }
+    if layer.auto_pad == "NOTSET":
+        return attributes | {"pads": list(layer.pads)}
+    return attributes | {"auto_pad": layer.auto_pad}
 
 
 def unfold(form: Form, geometry: Geometry, weight: Reals) -> Reals:

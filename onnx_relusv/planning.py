@@ -16,15 +16,15 @@ from onnx_relusv.latency.limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.options import PlanOptions
+from onnx_relusv.planned_size import SizeOf, size_of, sized
 from onnx_relusv.pricing import in_company, priced
 from onnx_relusv.progress import Progress
+from onnx_relusv.provenance_entry import provenance_bytes
 from onnx_relusv.records import Block, StatisticsSource
 from onnx_relusv.refits import reserved_bytes, with_refits
 from onnx_relusv.rows import Measured
 from onnx_relusv.split import split
 
-# The provenance entry that a file gains, with its names and hashes.
-_PROVENANCE_BYTES = 700
 # Where a large tensor begins in external data, and what says where one lies.
 _PAGE_BYTES, _PLACE_BYTES = 4096, 200
 
@@ -42,6 +42,7 @@ class Offer:
         damage: What damages are.
         refit: Lets the blocks that a plan keeps be fitted to what it changes.
         latency: Measures a plan's latency; None without a budget on it.
+        size_of: Tells the bytes of a plan's file; None where estimates will do.
     """
 
     blocks: tuple[Block, ...]
@@ -52,6 +53,7 @@ class Offer:
     damage: DamageMeasure
     refit: Callable[[Plan], Plan]
     latency: Measure | None = None
+    size_of: SizeOf | None = None
 
     def plan(self, budgets: Budgets) -> Plan:
         """The plan with the least expected damage within the budgets.
@@ -60,17 +62,17 @@ class Offer:
             BudgetError: They cannot be reached.
         """
 
-        def make(limits: Budgets) -> Plan:
-            plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, self.origin)
-            return replace(with_statistics(plan, self.statistics), damage_measure=self.damage.words)
+        def estimated(limits: Budgets, origin: Origin) -> Plan:
+            plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, origin)
+            plan = with_statistics(plan, self.statistics)
+            return self.refit(replace(plan, damage_measure=self.damage.words))
 
-        def refitted(limits: Budgets) -> Plan:
-            # With its refits, whose biases may be nodes more: what is timed is what is written.
-            return self.refit(make(limits))
+        def make(limits: Budgets) -> Plan:
+            return sized(lambda origin: estimated(limits, origin), self.origin, self.size_of)
 
         if self.latency is None:
-            return refitted(budgets)
-        return plan_within(refitted, budgets, self.latency)
+            return make(budgets)
+        return plan_within(make, budgets, self.latency)
 
     def priced(self, plan: Plan) -> Plan:
         """A plan with the damages that are offered here, whatever it was made by."""
@@ -193,11 +195,14 @@ def decide(
         offer = offered(opened, measured, moments, planning, progress)
         return offer.plan(planning.budgets)
     timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
-    origin = origin_of(opened, measured, planning, timed)
+    origin, size = origin_of(opened, measured, planning, timed), size_of(opened, measured)
 
-    def make(limits: Budgets) -> Plan:
+    def estimated(limits: Budgets, origin: Origin) -> Plan:
         found = make_plan(opened.blocks, timed.candidates, limits, origin)
         return with_refits(with_statistics(found, _statistics(measured)), opened, planning)
+
+    def make(limits: Budgets) -> Plan:
+        return sized(lambda origin: estimated(limits, origin), origin, size)
 
     if timed.measure is None:
         return make(planning.budgets)
@@ -229,6 +234,7 @@ def offered(
         damage=damage,
         refit=lambda plan: with_refits(plan, opened, planning),
         latency=timed.measure,
+        size_of=size_of(opened, measured),
     )
 
 
@@ -271,11 +277,14 @@ def origin_of(
         planning: What plans may do.
         timed: What was timed; None where nothing was.
     """
+    reserved = reserved_bytes(opened, planning) + _padding(opened)
     origin = Origin(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.given is None else opened.given.sha256,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
-        added_bytes=_PROVENANCE_BYTES + reserved_bytes(opened, planning) + _padding(opened),
+        added_bytes=reserved
+        + provenance_bytes(opened, planning.method, planning.budgets, planning.input_range),
+        reserved_bytes=reserved,
         seed=opened.options.seed,
         method="double-layer",
         assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),

@@ -122,6 +122,8 @@ class Block:
             stands behind them; None if it is the same.
         surplus_bytes: What of `original_bytes` goes beside the weight's own numbers as soon as
             another weight stands in its place: nodes that compute it, and more that they read.
+        lists_initializers: Whether initializers are inputs of the graph too, as they had to be
+            before IR version 4.
     """
 
     key: str
@@ -138,6 +140,7 @@ class Block:
     original_bytes: int
     stored_type: int | None = None
     surplus_bytes: int = 0
+    lists_initializers: bool = False
 
     @property
     def weight_type(self) -> int:

@@ -1,9 +1,7 @@
 """From a plan to a checked file: factors, surgery, validation, and only then the name."""
 
-import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.kept_fits import KeptFits
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
+from onnx_relusv.provenance_entry import provenance_text
 from onnx_relusv.pruning.units import Mask, removed_units, units_of_blocks
 from onnx_relusv.publishing import Publication, staged
 from onnx_relusv.records import Block, LinearMap
@@ -98,7 +97,7 @@ def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
 
 def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:
     """The smaller model, unchecked."""
-    story, plan = _provenance(opened, fitted.plan), fitted.plan
+    story, plan = provenance_text(opened, fitted.plan), fitted.plan
     model, blocks = opened.model, opened.blocks
     if plan.groups:
         assert opened.channels is not None  # kept_channels has looked
@@ -256,22 +255,3 @@ def _check_size(opened: Opened, plan: Plan, written: Model) -> None:
             f"the file has {written.bytes / opened.model.bytes:.4g} of the bytes, "
             f"over the budget of {limit:.4g}; nothing was written."
         )
-
-
-def _provenance(opened: Opened, plan: Plan) -> str:
-    """What the file itself says about where it comes from."""
-    return json.dumps(
-        {
-            "version": version("onnx-relusv"),
-            "original_sha256": opened.model.sha256,
-            "samples_sha256": None if opened.given is None else opened.given.sha256,
-            "method": plan.method,
-            "level": plan.level,
-            "budgets": asdict(plan.budgets),
-            "seed": opened.options.seed,
-            # Outside of it the file may compute something else.
-            **({} if plan.input_range is None else {"input_range": plan.input_range}),
-            # What max_drop is of, where it is not top-1.
-            **({} if opened.metric is None else {"metric": opened.metric.name}),
-        }
-    )

@@ -149,6 +149,7 @@ class _Finder:
             stored_type=self._constants.stored_type(weight_name),
             original_bytes=self._bytes(chain.nodes),
             surplus_bytes=self._surplus(weight_name),
+            lists_initializers=self._model.lists_initializers,
         )
         largest = self._folding.largest(found)
         if not largest <= LARGEST:

@@ -26,6 +26,7 @@ from onnx_relusv.input_files import check_readable
 from onnx_relusv.records import InputSpec
 
 OLDEST_OPSET = 7
+_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
 _CHUNK = 1 << 20
 # Bytes of a file from which on its large weights are left in it.
 _LARGE_FILE = 16 << 20
@@ -93,6 +94,11 @@ class Model:
             stream.seek(location.offset)
             result.raw_data = stream.read(location.length)
         return result
+
+    @property
+    def lists_initializers(self) -> bool:
+        """Whether initializers have to be inputs of the graph too, as before IR version 4."""
+        return self.proto.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS
 
     @property
     def has_external_data(self) -> bool:

@@ -134,7 +134,7 @@ def _double_layer(
         if factors.core is not None:
             between.append(gs.Variable(names(f"{key}/core_inner")))
         nodes = [
-            node(role, "Conv", [read, weight], made, **_attributes(layer, groups))
+            node(role, "Conv", [read, weight], made, **forms.conv_attributes(layer, groups))
             for role, read, weight, made, layer in zip(
                 roles, [source, *between], weights, [*between, output], layers, strict=True
             )
@@ -200,15 +200,3 @@ def stored_weights(block: Block, factors: Factors) -> tuple[Floats, ...]:
         matrix.reshape(geometry.groups * matrix.shape[1], -1, *layer.kernel)
         for matrix, layer in zip(factors.matrices, layers, strict=True)
     )
-
-
-def _attributes(layer: forms.ConvLayer, groups: int) -> dict[str, object]:
-    attributes: dict[str, object] = {
-        "kernel_shape": list(layer.kernel),
-        "strides": list(layer.strides),
-        "dilations": list(layer.dilations),
-        "group": groups,
-    }
-    if layer.auto_pad == "NOTSET":
-        return attributes | {"pads": list(layer.pads)}
-    return attributes | {"auto_pad": layer.auto_pad}

@@ -8,6 +8,7 @@ old model keeps its data until the new one is in place.
 import glob
 import hashlib
 import re
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +32,8 @@ _SMALLEST_EXTERNAL = 1024
 _PAGE = 4096
 _CACHE_LINE = 64
 _CHUNK = 1 << 20
+# As long as the name of an output is expected to be at most, where it is not known yet.
+_LONG_NAME = f"{'x' * 59}.onnx"
 
 
 def write_staged(proto: ModelProto, source: Model, folder: Path, name: str) -> Path:
@@ -55,6 +58,15 @@ def write_staged(proto: ModelProto, source: Model, folder: Path, name: str) -> P
     except OSError as error:
         raise not_written(folder.parent / name, error) from error
     return path
+
+
+def written_bytes(proto: ModelProto, source: Model) -> int:
+    """Bytes of the files that `write_staged` makes; of external data, up to the length of names."""
+    if not source.has_external_data:
+        return _with_own_data(proto, source).ByteSize()
+    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
+        write_staged(proto, source, Path(folder), _LONG_NAME)
+        return sum(file.stat().st_size for file in Path(folder).iterdir())
 
 
 def publish(staged_model: Path, target: Path, publication: Publication) -> None:

@@ -11,6 +11,7 @@ from onnx_relusv.decisions import Budgets, Candidate, DamageCurve, GroupCurve, P
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.graph.channel_records import Channels
 from onnx_relusv.limits import limits
+from onnx_relusv.planned_size import SizeOf, sized
 from onnx_relusv.pricing import in_company, priced
 from onnx_relusv.pruning.choices import Decision, plan_of
 from onnx_relusv.pruning.cost import CutCost
@@ -48,6 +49,7 @@ class PruningOffer:
         group_curves: Of groups, as measured.
         measure: What damages are; None where none were measured.
         left_out: Keys of the blocks that may not change.
+        size_of: Tells the bytes of a plan's file; None where estimates will do.
     """
 
     blocks: tuple[Block, ...]
@@ -63,6 +65,7 @@ class PruningOffer:
     group_curves: tuple[GroupCurve, ...] = ()
     measure: DamageMeasure | None = None
     left_out: frozenset[str] = frozenset()
+    size_of: SizeOf | None = None
     _units: Mapping[str, BlockUnits] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +80,14 @@ class PruningOffer:
         if not self.ordered and not any(self.candidates.values()):
             what = "removed" if self.damages is None else "removed, and no block be made smaller"
             raise BudgetError(f"no units of this model can be {what}; nothing was written.")
+        return sized(
+            lambda origin: replace(self, origin=origin)._estimated(budgets),
+            self.origin,
+            self.size_of,
+        )
+
+    def _estimated(self, budgets: Budgets) -> Plan:
+        """A plan whose bytes are estimated."""
         decide = self._by_level if self.damages is None else self._by_damage
         decision = decide(budgets)
         plan = plan_of(

@@ -11,6 +11,7 @@ from onnx_relusv.graph.dead import dead_units
 from onnx_relusv.graph.twins import twins
 from onnx_relusv.opened import BlockMoments, Opened, shapes_of
 from onnx_relusv.options import PlanOptions
+from onnx_relusv.planned_size import size_of
 from onnx_relusv.planning import allowed_candidates, by_damage, origin_of
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
@@ -115,6 +116,7 @@ def pruning_offer(
         origin=origin,
         refit=lambda plan: with_refits(plan, opened, planning),
         left_out=frozenset(b.key for b in opened.blocks if not planning.allows(b.key)),
+        size_of=size_of(opened, measured),
     )
     parts = opened.split
     if not by_damage(opened, planning) or parts is None or parts.select is None:

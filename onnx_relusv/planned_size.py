@@ -1,0 +1,138 @@
+"""The bytes of the file that a plan makes, before anything is fitted, and plans that use a budget.
+
+While a plan is searched for, bytes are estimated, since what a change saves depends on others:
+which constants are still read, which blocks get a bias, how long names become. The plan that was
+found is written with stand-ins for what will be fitted; their values do not matter to the file's
+length. By what the estimate was off the search is repeated, until a plan is what it was said to be.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_relusv import forms
+from onnx_relusv.allocation import Origin
+from onnx_relusv.decisions import Factors, Plan
+from onnx_relusv.errors import BudgetError
+from onnx_relusv.fitted import Change, FittedPlan
+from onnx_relusv.graph.writing import written_bytes
+from onnx_relusv.opened import Opened
+from onnx_relusv.reduction import reduced_geometry
+from onnx_relusv.rewriting import changes_of, rewritten
+from onnx_relusv.rows import Measured
+
+# Beyond it an estimate is good enough: it is off by some hundred bytes a block.
+_LARGE = 64 << 20
+_MOST_PLANS = 4
+# Of the original's bytes: an error of the estimate that is not worth another plan.
+_NEAR = 1e-3
+
+# Told a plan, says how many bytes its file has.
+SizeOf = Callable[[Plan], int]
+
+
+def size_of(opened: Opened, measured: Measured) -> SizeOf | None:
+    """What tells the bytes of plans' files; None for a model so large that estimates will do.
+
+    Args:
+        opened: The model, with its channels where units may go.
+        measured: Its blocks; what they were measured on tells which biases can be zero.
+    """
+    if opened.model.bytes > _LARGE:
+        return None
+    blocks = {row.block.key: row for row in measured.rows}
+    biased = {
+        key
+        for key, row in blocks.items()
+        if row.statistics != "none" or np.any(opened.folding(row.block).bias)
+    }
+
+    def size(plan: Plan) -> int:
+        return planned_bytes(opened, plan, biased)
+
+    return size
+
+
+def planned_bytes(opened: Opened, plan: Plan, biased: Collection[str]) -> int:
+    """The bytes of the model file and its external data.
+
+    Args:
+        opened: The model.
+        plan: For this model.
+        biased: Keys of the blocks whose bias is not zero once they are fitted.
+    """
+    stand_ins = {
+        change.block.key: _stand_in(change, biased=change.block.key in biased)
+        for change in changes_of(opened, plan)
+    }
+    proto = rewritten(opened, FittedPlan(plan, stand_ins, {}))
+    return written_bytes(proto, opened.model)
+
+
+def _stand_in(change: Change, *, biased: bool) -> Factors:
+    geometry = reduced_geometry(change.block.geometry, change.kept)
+    shapes = forms.shapes(change.form, geometry, change.rank)
+    bias = np.ones if biased else np.zeros
+    return Factors(
+        form=change.form,
+        rank=change.rank,
+        matrices=tuple(np.ones((geometry.groups, *shape)) for shape in shapes),
+        bias=bias(geometry.out_channels),
+        kept=change.kept,
+    )
+
+
+def sized(make: Callable[[Origin], Plan], origin: Origin, size_of: SizeOf | None) -> Plan:
+    """A plan whose share of the bytes is that of its file, and that uses the budget on them.
+
+    Args:
+        make: Makes a plan by what a file is estimated to gain besides blocks.
+        origin: What the plan is for.
+        size_of: Tells a plan's bytes; None to leave estimates as they are.
+
+    Raises:
+        BudgetError: The budgets cannot be reached, or the file would be no smaller.
+    """
+    if size_of is None:
+        return make(origin)
+    best: Plan | None = None
+    total, extra = origin.total.bytes, 0
+    for _ in range(_MOST_PLANS):
+        try:
+            plan = make(_with_more(origin, extra))
+        except BudgetError:
+            # What is set aside for refits may not be needed.
+            if best is not None or extra < 0 or not origin.reserved_bytes:
+                break
+            extra = -origin.reserved_bytes
+            continue
+        size = size_of(plan)
+        off = size - round(plan.size * total)
+        plan = replace(plan, size=size / total)
+        limit = plan.budgets.size
+        if limit is None or size <= limit * total:
+            best = plan if best is None or _is_better(plan, best) else best
+            if limit is None or abs(off) <= _NEAR * total:
+                break
+        # Whoever is over the budget by a byte must not come back with the same plan.
+        extra += off if off else 1
+    if best is None:
+        return make(_with_more(origin, extra))  # says how far one gets
+    if best.size >= 1:
+        raise BudgetError(
+            f"the file would have {round(best.size * total):,} bytes and the original has "
+            f"{total:,}: the nodes, names and entries that it gains take more than is saved. "
+            "Nothing was written."
+        )
+    return best
+
+
+def _with_more(origin: Origin, extra: int) -> Origin:
+    return replace(origin, added_bytes=origin.added_bytes + extra)
+
+
+def _is_better(plan: Plan, other: Plan) -> bool:
+    if plan.damage is None or other.damage is None:
+        return plan.level <= other.level
+    return plan.damage <= other.damage
