@@ -81,6 +81,7 @@ class Opened:
         channels: The units that may be removed, where that was looked into.
         unusable: Why nothing can be planned on the samples, whatever blocks there are: what the
             model makes of them is no use. None where it is.
+        unit_shapes: By name, for one sample, of the tensors that they were looked for in.
     """
 
     model: Model
@@ -99,6 +100,7 @@ class Opened:
     scale_told: bool = True
     channels: Channels | None = None
     unusable: str | None = None
+    unit_shapes: Mapping[str, tuple[int, ...]] | None = None
 
     @property
     def identity(self) -> Fields:

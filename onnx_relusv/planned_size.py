@@ -107,6 +107,8 @@ def sized(make: Callable[[Origin], Plan], origin: Origin, size_of: SizeOf | None
                 break
             extra = -origin.reserved_bytes
             continue
+        if not _changes(plan):
+            return plan
         size = size_of(plan)
         off = size - round(plan.size * total)
         plan = replace(plan, size=size / total)
@@ -130,6 +132,12 @@ def sized(make: Callable[[Origin], Plan], origin: Origin, size_of: SizeOf | None
 
 def _with_more(origin: Origin, extra: int) -> Origin:
     return replace(origin, added_bytes=origin.added_bytes + extra)
+
+
+def _changes(plan: Plan) -> bool:
+    """Whether a plan does anything."""
+    lost = any(len(choice.kept) < choice.units for choice in plan.groups)
+    return lost or any(choice.action != "keep" for choice in plan.choices)
 
 
 def _is_better(plan: Plan, other: Plan) -> bool:

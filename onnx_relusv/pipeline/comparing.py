@@ -23,9 +23,9 @@ from onnx_relusv.results import Comparison
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.sweeping.folder import MODELS, check_sweep_folder, publish, workplace
 from onnx_relusv.sweeping.judging import judging
-from onnx_relusv.sweeping.methods import ways
+from onnx_relusv.sweeping.methods import out_of_reach, ways
 from onnx_relusv.sweeping.options import DEFAULT_METHODS, DEFAULT_SIZES, SweepOptions
-from onnx_relusv.sweeping.running import Sweeping
+from onnx_relusv.sweeping.running import Sweeping, check_any_reached
 from onnx_relusv.sweeps import Sweep
 from onnx_relusv.temporary_files import remove_leftovers
 
@@ -160,14 +160,17 @@ def sweep(
     check_repeatable(opened)
     planning = selected(opened, PlanOptions(include=include, exclude=exclude))
     judged = judging(opened, test)
+    missed = out_of_reach(methods, asked.ladder, judged.opened, planning)
+    check_any_reached(asked, missed)
+    reaching = [name for name in methods if any((name, size) not in missed for size in sizes)]
     with (
         workplace(report) as place,
-        ways(methods, judged.opened, model, planning, progress) as ready,
+        ways(reaching, judged.opened, model, planning, progress) as ready,
     ):
         models = place / MODELS
         models.mkdir()
         kept = report / MODELS if report is not None and keep else None
-        found = Sweeping(asked, judged, ready, models, kept, command).run(progress)
+        found = Sweeping(asked, judged, ready, missed, models, kept, command).run(progress)
         if report is not None:
             publish(found, report, models, place, force=force)
     return found

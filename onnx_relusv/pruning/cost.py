@@ -91,6 +91,17 @@ class CutCost:
         saved, spared = self.saved_with(counts, 0, counts[:1])
         return float(saved[0]), float(spared[0])
 
+    @property
+    def parts(self) -> int:
+        """How many constants cuts make smaller, each once for every way in which it is read."""
+        return len(self._sizes)
+
+    def most_saved(self, counts: Counts) -> tuple[float, float]:
+        """The same, but no less than a file loses by any cut that keeps so many or more."""
+        after = np.prod(self._fixed + self._slopes @ counts, axis=1)
+        gone = self._before - after
+        return float((self._sizes * ~self._stays) @ gone), float(gone @ self._macs)
+
     def saved_with(self, counts: Counts, place: int, options: Counts) -> tuple[Floats, Floats]:
         """The same with one group at each of some counts, (options,) float64 each.
 

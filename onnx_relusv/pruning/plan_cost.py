@@ -48,7 +48,7 @@ class PlanCost:
         self._cut, self._origin, self._names = cut, origin, names
         self._whole = np.array([len(group.units) for group in channels.groups], np.int64)
         self._sizes = [
-            _Size(item.block, units.get(item.block.key), channels) for item in items.blocks
+            BlockSize(item.block, units.get(item.block.key), channels) for item in items.blocks
         ]
         self._more = cache(self._compared)
 
@@ -145,18 +145,18 @@ class PlanCost:
         layer, block = self._blocks[number].layers[place], self._blocks[number].block
         if layer is None:
             return 0.0, 0.0, False
-        left = _of_size(block, *size)
+        left = block_of_size(block, *size)
         if layer.rank >= forms.largest_rank(layer.form, left.geometry):
             return 0.0, 0.0, False
         cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
-        bytes_more = cost.bytes - _bytes_left(block, left)
+        bytes_more = cost.bytes - bytes_left(block, left)
         macs_more = cost.macs - block_macs(left)
         if bytes_more >= 0 or macs_more > 0:
             return 0.0, 0.0, False
         return float(bytes_more), float(macs_more), True
 
 
-class _Size:
+class BlockSize:
     """How many channels of a block are left, by how many units of every group are."""
 
     def __init__(self, block: Block, units: BlockUnits | None, channels: Channels) -> None:
@@ -180,7 +180,7 @@ class _Size:
         return bool(self._in_slope[place] or self._out_slope[place])
 
 
-def _bytes_left(block: Block, left: Block) -> float:
+def bytes_left(block: Block, left: Block) -> float:
     """What a block takes once channels are gone, and its double layer will not.
 
     The weight loses what it loses; the bias, a normalisation that is folded in and the nodes, all
@@ -194,7 +194,7 @@ def _bytes_left(block: Block, left: Block) -> float:
     return weight_left + outputs * (block.original_bytes - block.surplus_bytes - weight)
 
 
-def _of_size(block: Block, inputs: int, outputs: int) -> Block:
+def block_of_size(block: Block, inputs: int, outputs: int) -> Block:
     """A block with so many channels left; which ones does not count."""
     geometry = block.geometry
     if (inputs * geometry.groups, outputs) == (geometry.in_channels, geometry.out_channels):

@@ -20,6 +20,7 @@ from onnx_relusv.pruning.declared import check_range
 from onnx_relusv.pruning.freedom import nothing_to_remove, shrinking_groups
 from onnx_relusv.pruning.offer import PruningOffer
 from onnx_relusv.pruning.orders import ordered_groups
+from onnx_relusv.pruning.reachable import check_reachable
 from onnx_relusv.pruning.rounding import Rounding
 from onnx_relusv.pruning.units import units_of_blocks
 from onnx_relusv.records import Floats
@@ -43,7 +44,8 @@ def with_channels(opened: Opened, input_range: tuple[float, float] | None = None
     model, shapes = opened.model, _shapes(opened)
     found = find_channels(model, shapes)
     dead = None if input_range is None else dead_units(model, found, shapes, input_range)
-    return replace(opened, channels=replace(found, twins=twins(model, found), dead=dead))
+    channels = replace(found, twins=twins(model, found), dead=dead)
+    return replace(opened, channels=channels, unit_shapes=shapes)
 
 
 def searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
@@ -57,13 +59,22 @@ def searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions
         planning: What plans may do; its method is the one that is meant.
 
     Raises:
-        BudgetError: Units alone may go, and none can.
+        BudgetError: Units alone may go, and none can, or a budget lies below what any plan leaves.
         InputError: A sample lies outside of a declared range.
     """
-    if planning.method == "double-layer":
-        return opened, planning
-    opened = with_channels(opened, planning.input_range)
-    return opened, possible(opened, planning)
+    if planning.method != "double-layer":
+        if opened.channels is None:
+            opened = with_channels(opened, planning.input_range)
+        planning = possible(opened, planning)
+    check_reachable(opened, planning, cut_cost(opened, planning))
+    return opened, planning
+
+
+def cut_cost(opened: Opened, planning: PlanOptions) -> CutCost | None:
+    """What cuts save; None where no units go."""
+    if planning.method == "double-layer" or opened.channels is None:
+        return None
+    return CutCost(opened.model, opened.channels, opened.unit_shapes or _shapes(opened))
 
 
 def possible(opened: Opened, planning: PlanOptions) -> PlanOptions:
@@ -96,8 +107,9 @@ def pruning_offer(
         planning: What plans may do.
         progress: Told of the groups, and of the tries.
     """
-    channels = opened.channels
+    channels, cut = opened.channels, cut_cost(opened, planning)
     assert channels is not None  # with_channels has looked
+    assert cut is not None  # units may go
     ordered = ordered_groups(opened, channels, moments, planning, progress)
     origin = replace(
         origin_of(opened, measured, planning),
@@ -111,7 +123,7 @@ def pruning_offer(
         ordered=ordered,
         damages=None,
         candidates={},
-        cut=CutCost(opened.model, channels, _shapes(opened)),
+        cut=cut,
         rounding=Rounding(planning.round_to, planning.keep_at_least),
         origin=origin,
         refit=lambda plan: with_refits(plan, opened, planning),

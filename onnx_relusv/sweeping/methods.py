@@ -15,7 +15,7 @@ from onnx_relusv.options import Method as MethodName
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.planning import decide, divided, offered
 from onnx_relusv.progress import Progress
-from onnx_relusv.pruning.planning import possible, pruning_offer, with_channels
+from onnx_relusv.pruning.planning import possible, pruning_offer, searched, with_channels
 from onnx_relusv.rewriting import fit_plan
 from onnx_relusv.rows import Measured, measure_blocks
 
@@ -168,6 +168,34 @@ METHODS: Mapping[str, Method] = {
         _by_level,
     ),
 }
+
+
+def out_of_reach(
+    names: Sequence[str], sizes: Sequence[float], opened: Opened, planning: PlanOptions
+) -> dict[tuple[str, float], BudgetError]:
+    """Methods and sizes for which there is no plan, as shapes tell, with the reason.
+
+    Args:
+        names: Of the methods.
+        sizes: Shares of the model's bytes.
+        opened: The model.
+        planning: Which blocks may change.
+    """
+    found: dict[tuple[str, float], BudgetError] = {}
+    for name in names:
+        way = METHODS[name]
+        for size in sizes:
+            asked = replace(
+                planning,
+                method=way.way,
+                allocation=way.allocation,
+                budgets=Budgets(size=size),
+            )
+            try:
+                opened, _ = searched(opened, asked)
+            except BudgetError as error:
+                found[name, size] = error
+    return found
 
 
 @contextmanager

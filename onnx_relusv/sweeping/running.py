@@ -32,7 +32,8 @@ class Sweeping:
     Attributes:
         asked: What it is asked for.
         judging: What judges the files.
-        ways: The methods, ready, by name.
+        ways: The methods that reach any size, ready, by name.
+        out_of_reach: Methods and sizes that are known to have no plan, with the reason.
         folder: Where files are made.
         kept: Where they are found afterwards; None where they are not kept.
         command: Goes into the provenance.
@@ -41,6 +42,7 @@ class Sweeping:
     asked: SweepOptions
     judging: Judging
     ways: Mapping[str, Way]
+    out_of_reach: Mapping[tuple[str, float], BudgetError]
     folder: Path
     kept: Path | None
     command: str
@@ -54,10 +56,13 @@ class Sweeping:
         """
         points: list[SweepPoint] = []
         missed: list[MissedPoint] = []
-        pairs = [(name, size) for name in self.ways for size in self.asked.ladder]
+        methods = self.asked.methods
+        pairs = [(name, size) for name in methods for size in self.asked.ladder]
         with progress.stage("Sweep", len(pairs)) as advance:
             for name, size in pairs:
                 try:
+                    if (name, size) in self.out_of_reach:
+                        raise self.out_of_reach[name, size]
                     points.append(self._point(name, size, progress))
                 except (BudgetError, ValidationError) as error:
                     failed = isinstance(error, ValidationError)
@@ -67,15 +72,15 @@ class Sweeping:
                 advance(1)
         _check_any(points, missed)
         opened, judges = self.judging.opened, self.judging.judges
-        if not any(METHODS[name].on_samples for name in self.ways):
+        if not any(METHODS[name].on_samples for name in methods):
             judges = replace(judges, fit_samples=0, select_samples=0)
         return Sweep(
             model=opened.facts,
             judged_by=self.judging.judged_by,
             judges=judges,
-            meanings={name: METHODS[name].meaning for name in self.ways},
+            meanings={name: METHODS[name].meaning for name in methods},
             points=tuple(points),
-            knees={name: _knee([p for p in points if p.method == name]) for name in self.ways},
+            knees={name: _knee([p for p in points if p.method == name]) for name in methods},
             missed=tuple(missed),
             kept=self.kept is not None,
             provenance=provenance(
@@ -123,7 +128,24 @@ def _knee(curve: Sequence[SweepPoint]) -> float | None:
     return None if place is None else finite[place].size
 
 
-def _check_any(points: Sequence[SweepPoint], missed: Sequence[MissedPoint]) -> None:
+def check_any_reached(asked: SweepOptions, missed: Mapping[tuple[str, float], Exception]) -> None:
+    """Checks before any work that there is something to do.
+
+    Raises:
+        BudgetError: No method reaches any of the sizes.
+    """
+    pairs = [(name, size) for name in asked.methods for size in asked.ladder]
+    _check_any(
+        [pair for pair in pairs if pair not in missed],
+        [
+            MissedPoint(method=name, size=size, failed=False, reason=str(missed[name, size]))
+            for name, size in pairs
+            if (name, size) in missed
+        ],
+    )
+
+
+def _check_any(points: Sequence[object], missed: Sequence[MissedPoint]) -> None:
     if points:
         return
     failures = [one for one in missed if one.failed]
