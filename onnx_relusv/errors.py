@@ -1,5 +1,7 @@
 """The exceptions of the package; each carries the exit code that the command line returns."""
 
+from onnx_relusv.coverage_records import Coverage
+
 
 class ReluSvError(Exception):
     """Base of all errors that the package raises on purpose."""
@@ -20,9 +22,17 @@ class InputError(ReluSvError):
 
 
 class BudgetError(ReluSvError):
-    """The budget cannot be reached; the message says how far it got."""
+    """The budget cannot be reached; the message says how far it got.
+
+    Attributes:
+        coverage: Where the model's bytes lie; None where that does not explain it.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, coverage: Coverage | None = None) -> None:
+        super().__init__(message)
+        self.coverage = coverage
 
 
 class ValidationError(ReluSvError):

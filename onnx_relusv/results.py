@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from onnx_relusv.coverage_records import Coverage
 from onnx_relusv.decisions import Allocation, Budgets, Choice, Cost, GroupChoice
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange
@@ -263,13 +264,17 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inspection:
-    """What `inspect` found; the warnings are sentences for the user."""
+    """What `inspect` found; the warnings are sentences for the user.
+
+    Where the model's bytes lie is None where that was not looked into.
+    """
 
     model: ModelFacts
     rows: tuple[BlockRow, ...]
     refusals: tuple[Refusal, ...]
     provenance: Provenance
     warnings: tuple[str, ...] = ()
+    coverage: Coverage | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

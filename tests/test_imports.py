@@ -13,7 +13,8 @@ ROOT = Path(onnx_relusv.__file__).parent
 
 # A part is a module of the package, or a folder with all that is in it. Ground first.
 ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
+    "coverage_records": set(),
+    "errors": {"coverage_records"},
     "cache": {"errors", "temporary_files"},
     "interrupts": set(),
     "finite": set(),
@@ -30,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "output_variation": {"output_values"},
     "output_differences": {"output_change", "output_values", "output_variation", "records"},
     "results": {
+        "coverage_records",
         "decisions",
         "measures",
         "metric_results",
@@ -80,6 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     "multiplier": {"allocation", "decisions", "errors", "knapsack", "limits", "records"},
     # These two do not know each other.
     "graph": {
+        "coverage_records",
         "decisions",
         "errors",
         "finite",
@@ -90,6 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         "records",
         "results",
         "selection",
+        "temporary_files",
     },
     "runtime": {"errors", "records"},
     "spectra": {
@@ -164,6 +168,7 @@ ALLOWED: dict[str, set[str]] = {
         "samples",
     },
     "report": {
+        "coverage_records",
         "decisions",
         "errors",
         "json_text",
@@ -183,6 +188,7 @@ ALLOWED: dict[str, set[str]] = {
 GROUND = {
     "input_files",
     "arguments",
+    "coverage_records",
     "records",
     "measures",
     "decisions",
@@ -235,6 +241,7 @@ STAGES = {
     "latency",
     "opened",
     "origins",
+    "model_coverage",
     "planned_size",
     "planning",
     "probing",

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from onnx_relusv.cli.config import config_option
 from onnx_relusv.cli.streams import Streams, standard_streams
-from onnx_relusv.errors import ReluSvError, UsageError
+from onnx_relusv.errors import BudgetError, ReluSvError, UsageError
 from onnx_relusv.interrupts import Terminated, termination_raised
 from onnx_relusv.publishing import written_files
 from onnx_relusv.report.formatting import printable
+from onnx_relusv.report.table import coverage_parts
 
 _UNEXPECTED = 1
 # Added to a signal's number, as shells do.
@@ -69,6 +71,9 @@ class Commands(click.Group):
         except click.ClickException as error:
             error.show()
             return error.exit_code
+        except BudgetError as error:
+            _show_coverage(error)
+            return _failed(str(error), error.exit_code)
         except ReluSvError as error:
             return _failed(str(error), error.exit_code)
         except (click.Abort, KeyboardInterrupt) as error:
@@ -91,6 +96,13 @@ class Commands(click.Group):
                 _UNEXPECTED,
             )
         return 0
+
+
+def _show_coverage(error: BudgetError) -> None:
+    """Where the bytes are that keep a budget from being reached, above the message."""
+    console = Console(stderr=True)
+    for part in coverage_parts(error.coverage):
+        console.print(part, markup=False, highlight=False)
 
 
 def _outcome(written: Sequence[Path]) -> str:

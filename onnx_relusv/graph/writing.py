@@ -8,7 +8,6 @@ old model keeps its data until the new one is in place.
 import glob
 import hashlib
 import re
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +24,7 @@ from onnx_relusv.graph.model import (
 from onnx_relusv.graph.protos import copy_fields
 from onnx_relusv.interrupts import uninterrupted
 from onnx_relusv.publishing import Publication, is_equal, not_written
+from onnx_relusv.temporary_files import temporary_folder
 
 # Initializers below this stay in the model file, where runtimes can read shapes from them.
 _SMALLEST_EXTERNAL = 1024
@@ -64,9 +64,9 @@ def written_bytes(proto: ModelProto, source: Model) -> int:
     """Bytes of the files that `write_staged` makes; of external data, up to the length of names."""
     if not source.has_external_data:
         return _with_own_data(proto, source).ByteSize()
-    with tempfile.TemporaryDirectory(prefix="onnx-relusv-") as folder:
-        write_staged(proto, source, Path(folder), _LONG_NAME)
-        return sum(file.stat().st_size for file in Path(folder).iterdir())
+    with temporary_folder() as folder:
+        write_staged(proto, source, folder, _LONG_NAME)
+        return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def publish(staged_model: Path, target: Path, publication: Publication) -> None:

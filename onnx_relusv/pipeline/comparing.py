@@ -7,6 +7,7 @@ from onnx_relusv.evaluate import evaluate
 from onnx_relusv.graph.model import Model, data_files, read_model
 from onnx_relusv.graph.value_lengths import declared_shape, value_lengths
 from onnx_relusv.metric import Metric
+from onnx_relusv.model_coverage import saying_where_bytes_are
 from onnx_relusv.opened import (
     facts_of,
     open_model,
@@ -161,9 +162,11 @@ def sweep(
     planning = selected(opened, PlanOptions(include=include, exclude=exclude))
     judged = judging(opened, test)
     missed = out_of_reach(methods, asked.ladder, judged.opened, planning)
-    check_any_reached(asked, missed)
+    with saying_where_bytes_are(opened, planning):
+        check_any_reached(asked, missed)
     reaching = [name for name in methods if any((name, size) not in missed for size in sizes)]
     with (
+        saying_where_bytes_are(opened, planning),
         workplace(report) as place,
         ways(reaching, judged.opened, model, planning, progress) as ready,
     ):

@@ -1,6 +1,7 @@
 """What is in a model, and what single inputs do in it."""
 
 from onnx_relusv.arguments import StrPath, as_optional_path, as_path, as_record
+from onnx_relusv.model_coverage import model_coverage
 from onnx_relusv.opened import (
     block_moments,
     open_model,
@@ -48,6 +49,7 @@ def inspect(
         rows=measured.rows,
         refusals=opened.refusals,
         warnings=warnings,
+        coverage=model_coverage(opened),
         provenance=provenance(opened.provider, opened.options, opened.samples, command),
     )
 

@@ -21,6 +21,7 @@ from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.graph.model import data_files
 from onnx_relusv.held_out_metric import metric_change
 from onnx_relusv.latency.final import check_planned_latency
+from onnx_relusv.model_coverage import saying_where_bytes_are
 from onnx_relusv.opened import (
     BlockMoments,
     Opened,
@@ -69,8 +70,9 @@ def plan(
     check_repeatable(opened)
     planning = selected(opened, planning)
     opened = divided(opened)
-    opened, planning = searched(opened, resolved(opened, planning))
-    with _with_samples(opened, planning) as opened:
+    with saying_where_bytes_are(opened, planning):
+        opened, planning = searched(opened, resolved(opened, planning))
+    with saying_where_bytes_are(opened, planning), _with_samples(opened, planning) as opened:
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)
@@ -156,7 +158,11 @@ def apply(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
     judges = test_samples(opened, test)
-    with samples_where_units_go(opened, decided.input_range, go=bool(decided.groups)) as opened:
+    units_go = bool(decided.groups)
+    with (
+        saying_where_bytes_are(opened, PlanOptions()),
+        samples_where_units_go(opened, decided.input_range, go=units_go) as opened,
+    ):
         opened = divided(opened)
         if decided.groups:
             opened = with_channels(opened, decided.input_range)
@@ -227,9 +233,10 @@ def compress(
     judges = test_samples(opened, test)
     planning = selected(opened, planning)
     opened = divided(opened, certifying=budgets.max_drop is not None)
-    opened, planning = searched(opened, resolved(opened, planning))
+    with saying_where_bytes_are(opened, planning):
+        opened, planning = searched(opened, resolved(opened, planning))
     limit = drop_limit(opened, budgets)
-    with _with_samples(opened, planning) as opened:
+    with saying_where_bytes_are(opened, planning), _with_samples(opened, planning) as opened:
         check_measures(opened, planning)
         with planning_moments(opened, progress) as moments:
             measured = measure_blocks(opened, moments, progress)

@@ -83,7 +83,7 @@ def least_cost(opened: Opened, planning: PlanOptions, cut: CutCost | None = None
             for form in forms.available_forms(own.geometry)
             if forms.largest_rank(form, own.geometry) > 1
         ]
-        now = bytes_left(block, own) + headers.of(block)
+        now = bytes_left(block, own) + block.surplus_bytes + headers.of(block)
         bytes_ += min([0.0, *(cost.bytes - now for cost in costs)])
         macs += min([0, *(cost.macs - block_macs(own) for cost in costs)])
     return Cost(bytes=max(0, int(bytes_)), macs=max(0, int(macs)))

@@ -13,6 +13,7 @@ from onnx_relusv.outcomes import Correction
 from onnx_relusv.output_change import OutputChange
 from onnx_relusv.records import Block, Floats, Refusal
 from onnx_relusv.report.certificate_data import certificate_data
+from onnx_relusv.report.coverage_sections import coverage_data
 from onnx_relusv.report.files import write_text
 from onnx_relusv.report.group_data import channel_refusal_data, group_data
 from onnx_relusv.report.latency_data import latency_data
@@ -45,6 +46,7 @@ def inspection_data(inspection: Inspection) -> Data:
         "blocks": [_block_row(row) for row in inspection.rows],
         "refusals": [refusal_data(refusal) for refusal in inspection.refusals],
         "warnings": list(inspection.warnings),
+        "coverage": coverage_data(inspection.coverage),
         "provenance": provenance_data(inspection.provenance),
     }
 

@@ -22,6 +22,7 @@ from onnx_relusv.report.columns import (
     WHY,
     filled,
 )
+from onnx_relusv.report.coverage_sections import coverage_section
 from onnx_relusv.report.formatting import change_text, printable
 from onnx_relusv.report.group_sections import (
     channel_refusals_section,
@@ -65,6 +66,7 @@ def inspection_html(inspection: Inspection) -> str:
                 *spectra_section(rows, None),
                 *ladder_section(rows),
                 *refusals_section(inspection.refusals),
+                *coverage_section(inspection.coverage),
                 models_section(models),
                 provenance_section(inspection.provenance, models),
             ),

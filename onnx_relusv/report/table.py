@@ -6,6 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnx_relusv.coverage_records import Coverage
 from onnx_relusv.decisions import Plan
 from onnx_relusv.report.assessment_sections import assessment_facts, assessment_sections
 from onnx_relusv.report.certificate_sections import certificate_sections
@@ -25,6 +26,7 @@ from onnx_relusv.report.columns import (
     filled,
     saving_columns,
 )
+from onnx_relusv.report.coverage_sections import coverage_section
 from onnx_relusv.report.formatting import printable
 from onnx_relusv.report.group_sections import (
     channel_refusals_section,
@@ -81,6 +83,8 @@ def inspection_table(inspection: Inspection) -> list[RenderableType]:
         *section_parts(refusals_section(inspection.refusals)),
         summary_grid(inspection_facts(inspection)),
         *_warnings(inspection.warnings),
+        "",
+        *coverage_parts(inspection.coverage),
     ]
 
 
@@ -116,6 +120,21 @@ def _costs(found: Assessment) -> tuple[Section, ...]:
     """The outputs one by one where there are several, for a single one is among the facts."""
     outputs, *others = assessment_sections(found)
     return (outputs, *others) if len(found.evaluation.outputs) > 1 else tuple(others)
+
+
+def coverage_parts(coverage: Coverage | None) -> list[RenderableType]:
+    """Where a model's bytes lie, for the terminal."""
+    return [
+        part
+        for section in coverage_section(coverage)
+        if section.table is not None
+        for part in (
+            Text(section.title, style="bold"),
+            Text(section.text),
+            "",
+            TerminalTable(section.table),
+        )
+    ]
 
 
 def plan_table(plan: Plan) -> list[RenderableType]:
