@@ -26,9 +26,11 @@ from onnx_relusv.outcomes import Correction
 from onnx_relusv.planning import Planner
 from onnx_relusv.probing import Try, probe
 from onnx_relusv.progress import Advance, Progress
+from onnx_relusv.pruning.freedom import blocks_by_output
 from onnx_relusv.records import Block, LinearMap
 from onnx_relusv.reduction import reduced_map, whole_map
-from onnx_relusv.rewriting import dense_maps, fit_plan
+from onnx_relusv.rewriting import composed, dense_maps, fit_plan
+from onnx_relusv.whole_runs import whole_damages
 
 # How far a block's ratio may be from the median of all.
 _FURTHEST = 2.0
@@ -120,6 +122,12 @@ def _in_company(
 def _damage(opened: Opened, offer: DamageOffer, fitted: FittedPlan) -> float:
     """The damage of a compressed network on the samples for choosing."""
     dense = dense_maps(opened, fitted)
+    if not dense or not _seen_by_blocks(opened, fitted.plan):
+        assert opened.split is not None  # damages were measured
+        assert opened.split.select is not None
+        changed = [composed(opened, fitted)]
+        select, measure = opened.split.select, offer.damage
+        return whole_damages(opened, select, changed, measure, lambda steps: None)[0]
     # Any of the changed blocks will do to hang the network on: all of them are replaced.
     block = next(block for block in opened.blocks if block.key in dense)
 
@@ -127,6 +135,13 @@ def _damage(opened: Opened, offer: DamageOffer, fitted: FittedPlan) -> float:
         return damage(dense[one.key])
 
     return _probed(opened, offer, [block], dense, examine, lambda steps: None)[block.key]
+
+
+def _seen_by_blocks(opened: Opened, plan: Plan) -> bool:
+    """Whether blocks alone read the units that a plan removes."""
+    outputs = blocks_by_output(opened)
+    lost = (choice for choice in plan.groups if len(choice.kept) < choice.units)
+    return all(name in outputs for choice in lost for name in choice.consumers)
 
 
 def _probed(

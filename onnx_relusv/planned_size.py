@@ -13,11 +13,12 @@ import numpy as np
 
 from onnx_relusv import forms
 from onnx_relusv.allocation import Origin
-from onnx_relusv.decisions import Factors, Plan
+from onnx_relusv.decisions import Budgets, Factors, Plan
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import Change, FittedPlan
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.opened import Opened
+from onnx_relusv.pruning.units import removes_units
 from onnx_relusv.reduction import reduced_geometry
 from onnx_relusv.rewriting import changes_of, rewritten
 from onnx_relusv.rows import Measured
@@ -30,6 +31,8 @@ _NEAR = 1e-3
 
 # Told a plan, says how many bytes its file has.
 SizeOf = Callable[[Plan], int]
+# Makes a plan within budgets by what a file is estimated to gain besides blocks.
+Make = Callable[[Origin, Budgets], Plan]
 
 
 def size_of(opened: Opened, measured: Measured) -> SizeOf | None:
@@ -83,24 +86,43 @@ def _stand_in(change: Change, *, biased: bool) -> Factors:
     )
 
 
-def sized(make: Callable[[Origin], Plan], origin: Origin, size_of: SizeOf | None) -> Plan:
+def sized(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf | None) -> Plan:
     """A plan whose share of the bytes is that of its file, and that uses the budget on them.
 
     Args:
-        make: Makes a plan by what a file is estimated to gain besides blocks.
+        make: Makes a plan.
         origin: What the plan is for.
+        budgets: As asked for. A file has to be smaller than the original in any case.
         size_of: Tells a plan's bytes; None to leave estimates as they are.
 
     Raises:
         BudgetError: The budgets cannot be reached, or the file would be no smaller.
     """
     if size_of is None:
-        return make(origin)
+        return make(origin, budgets)
+    if budgets.size is not None:
+        return _within(make, origin, budgets, size_of)
+    plan, total = make(origin, budgets), origin.total.bytes
+    size = size_of(plan) if _changes(plan) else 0
+    if size < total:
+        return replace(plan, size=size / total) if size else plan
+    smaller = replace(budgets, size=(total - 1) / total)
+    try:
+        return replace(_within(make, origin, smaller, size_of), budgets=budgets)
+    except BudgetError as error:
+        raise BudgetError(
+            f"the file would have {size:,} bytes and the original has {total:,}: the nodes, names "
+            "and entries that it gains take more than is saved. Nothing was written."
+        ) from error
+
+
+def _within(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf) -> Plan:
+    assert budgets.size is not None  # there is something to be within
     best: Plan | None = None
     total, extra = origin.total.bytes, 0
     for _ in range(_MOST_PLANS):
         try:
-            plan = make(_with_more(origin, extra))
+            plan = make(_with_more(origin, extra), budgets)
         except BudgetError:
             # What is set aside for refits may not be needed.
             if best is not None or extra < 0 or not origin.reserved_bytes:
@@ -112,22 +134,23 @@ def sized(make: Callable[[Origin], Plan], origin: Origin, size_of: SizeOf | None
         size = size_of(plan)
         off = size - round(plan.size * total)
         plan = replace(plan, size=size / total)
-        limit = plan.budgets.size
-        if limit is None or size <= limit * total:
+        if size <= budgets.size * total:
             best = plan if best is None or _is_better(plan, best) else best
-            if limit is None or abs(off) <= _NEAR * total:
+            if abs(off) <= _NEAR * total:
                 break
         # Whoever is over the budget by a byte must not come back with the same plan.
         extra += off if off else 1
-    if best is None:
-        return make(_with_more(origin, extra))  # says how far one gets
-    if best.size >= 1:
-        raise BudgetError(
-            f"the file would have {round(best.size * total):,} bytes and the original has "
-            f"{total:,}: the nodes, names and entries that it gains take more than is saved. "
-            "Nothing was written."
-        )
-    return best
+    if best is not None:
+        return best
+    # Where there is no plan, this says how far one gets.
+    plan = make(_with_more(origin, extra), budgets)
+    size = size_of(plan)
+    if size <= budgets.size * total:
+        return replace(plan, size=size / total)
+    raise BudgetError(
+        f"{budgets.size:.4g} of the bytes cannot be reached: the smallest file that was found has "
+        f"{size / total:.4g} of them. Ask for less, or allow more blocks."
+    )
 
 
 def _with_more(origin: Origin, extra: int) -> Origin:
@@ -136,8 +159,7 @@ def _with_more(origin: Origin, extra: int) -> Origin:
 
 def _changes(plan: Plan) -> bool:
     """Whether a plan does anything."""
-    lost = any(len(choice.kept) < choice.units for choice in plan.groups)
-    return lost or any(choice.action != "keep" for choice in plan.choices)
+    return removes_units(plan) or any(choice.action != "keep" for choice in plan.choices)
 
 
 def _is_better(plan: Plan, other: Plan) -> bool:

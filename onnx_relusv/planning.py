@@ -62,13 +62,13 @@ class Offer:
             BudgetError: They cannot be reached.
         """
 
-        def estimated(limits: Budgets, origin: Origin) -> Plan:
+        def estimated(origin: Origin, limits: Budgets) -> Plan:
             plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, origin)
             plan = with_statistics(plan, self.statistics)
             return self.refit(replace(plan, damage_measure=self.damage.words))
 
         def make(limits: Budgets) -> Plan:
-            return sized(lambda origin: estimated(limits, origin), self.origin, self.size_of)
+            return sized(estimated, self.origin, limits, self.size_of)
 
         if self.latency is None:
             return make(budgets)
@@ -90,7 +90,7 @@ class Offer:
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
-        total, saved = self.origin.total.bytes, 0
+        total, saved = self.origin.total.bytes, self.origin.reserved_bytes
         for block in self.blocks:
             offered = [
                 candidate.bytes
@@ -197,12 +197,12 @@ def decide(
     timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
     origin, size = origin_of(opened, measured, planning, timed), size_of(opened, measured)
 
-    def estimated(limits: Budgets, origin: Origin) -> Plan:
+    def estimated(origin: Origin, limits: Budgets) -> Plan:
         found = make_plan(opened.blocks, timed.candidates, limits, origin)
         return with_refits(with_statistics(found, _statistics(measured)), opened, planning)
 
     def make(limits: Budgets) -> Plan:
-        return sized(lambda origin: estimated(limits, origin), origin, size)
+        return sized(estimated, origin, limits, size)
 
     if timed.measure is None:
         return make(planning.budgets)

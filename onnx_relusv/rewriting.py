@@ -19,15 +19,16 @@ from onnx_relusv.graph.channel_records import Channels
 from onnx_relusv.graph.cutting import cut
 from onnx_relusv.graph.dependents import dependents
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.reference import reference
 from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.kept_fits import KeptFits
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.progress import Progress
 from onnx_relusv.provenance_entry import provenance_text
-from onnx_relusv.pruning.units import Mask, removed_units, units_of_blocks
+from onnx_relusv.pruning.units import Mask, removed_units, removes_units, units_of_blocks
 from onnx_relusv.publishing import Publication, staged
-from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.records import Block, LinearMap, Runnable
 from onnx_relusv.reduction import kept_outputs, reduced_block, reduced_geometry, without_dead
 from onnx_relusv.results import Verdict
 from onnx_relusv.scores import fitted_to_scores
@@ -57,7 +58,7 @@ def fit_plan(
         ValidationError: Factors as stored are not what they were fitted to be.
     """
     changed = changes_of(opened, plan)
-    if not changed:
+    if not changed and not removes_units(plan):
         raise BudgetError(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
             "Allow a higher --tolerance or a --size."
@@ -93,6 +94,15 @@ def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
         for block in opened.blocks
         if block.key in fitted.factors
     }
+
+
+def composed(opened: Opened, fitted: FittedPlan) -> Runnable:
+    """The original with its changed blocks' dense maps, and zeros where removed units are read."""
+    base, arrays = opened.model, dict[str, np.ndarray]()
+    if fitted.plan.groups:
+        assert opened.channels is not None  # kept_channels has looked
+        base, arrays = Cut(opened.channels, _removed(opened.channels, fitted.plan)).reference(base)
+    return reference(base, opened.blocks, dense_maps(opened, fitted), (), arrays)
 
 
 def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:

@@ -18,13 +18,12 @@ from onnx_relusv.decisions import Budgets, Choice, Plan
 from onnx_relusv.drop_limit import DropLimit
 from onnx_relusv.errors import BudgetError
 from onnx_relusv.fitted import FittedPlan
-from onnx_relusv.graph.reference import reference
 from onnx_relusv.judging import judge
 from onnx_relusv.loss import Loss
 from onnx_relusv.opened import BlockMoments, Opened
 from onnx_relusv.planning import Planner
 from onnx_relusv.progress import Advance, Progress
-from onnx_relusv.rewriting import dense_maps, fit_plan
+from onnx_relusv.rewriting import composed, fit_plan
 
 _STEPS = 5
 MOST_TRIES = _STEPS + 1
@@ -149,6 +148,5 @@ class _Search:
     def _try(self, plan: Plan) -> Try:
         opened = self._opened
         fitted = fit_plan(opened, plan, self._moments, self._progress)
-        composed = reference(opened.model, opened.blocks, dense_maps(opened, fitted))
-        found = self._loss(composed)
+        found = self._loss(composed(opened, fitted))
         return Try(plan, found, fitted if found.drop <= self._limit.share else None)

@@ -80,11 +80,11 @@ class PruningOffer:
         if not self.ordered and not any(self.candidates.values()):
             what = "removed" if self.damages is None else "removed, and no block be made smaller"
             raise BudgetError(f"no units of this model can be {what}; nothing was written.")
-        return sized(
-            lambda origin: replace(self, origin=origin)._estimated(budgets),
-            self.origin,
-            self.size_of,
-        )
+
+        def estimated(origin: Origin, limits: Budgets) -> Plan:
+            return replace(self, origin=origin)._estimated(limits)
+
+        return sized(estimated, self.origin, budgets, self.size_of)
 
     def _estimated(self, budgets: Budgets) -> Plan:
         """A plan whose bytes are estimated."""
@@ -148,7 +148,8 @@ class PruningOffer:
         joint = Joint([np.zeros(length) for length in items.lengths], costs, np.ones(1))
         fewest = [len(item.counts) - 1 for item in items.groups]
         state = joint.cheapest((*fewest, *[0] * len(items.blocks)))
-        return float(costs.of(state)[0]) / self.origin.total.bytes
+        least = float(costs.of(state)[0]) - self.origin.reserved_bytes
+        return least / self.origin.total.bytes
 
     # By one level.
 

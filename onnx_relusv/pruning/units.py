@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnx_relusv.decisions import GroupChoice, Kept
+from onnx_relusv.decisions import GroupChoice, Kept, Plan
 from onnx_relusv.graph.channel_records import NO_UNIT, Channels, Units
 from onnx_relusv.graph.cutting import staying
 from onnx_relusv.records import Block, ReadOnlyArrays
@@ -93,6 +93,11 @@ def _first_equal(inputs: Units, twins: Units | None) -> Units:
             seen[unit] = run + 1
             found[place] = first.setdefault((int(twins[unit]), run), place)
     return found
+
+
+def removes_units(plan: Plan) -> bool:
+    """Whether any group of a plan loses units."""
+    return any(len(choice.kept) < choice.units for choice in plan.groups)
 
 
 def removed_units(channels: Channels, groups: Sequence[GroupChoice]) -> Mask:
