@@ -123,7 +123,7 @@ def test_with_auto_what_is_left_out_stays(files: Path) -> None:
     why = {choice.key: choice.why for choice in found.choices if choice.action == "keep"}
     assert why["b"] == "left out by --include or --exclude"
     with pytest.raises(BudgetError, match="can"):
-        planned(files, "many", Budgets(size=0.8), "auto", "auto", include=("nothing",))
+        planned(files, "many", Budgets(size=0.8), "auto", "auto", exclude=("*",))
 
 
 @pytest.mark.parametrize("samples", [None, "one"])
@@ -148,7 +148,7 @@ def test_what_is_left_out_is_neither_changed_nor_measured(
     assert found.choices[0].why == "left out by --include or --exclude"
     assert {curve.key for curve in found.curves} <= {"d"}
     with pytest.raises(BudgetError, match="can"):
-        planned(files, "many", roomy, allocation, include=("nothing",))
+        planned(files, "many", roomy, allocation, exclude=("*",))
 
 
 def test_curves_are_those_of_held_out_samples(files: Path) -> None:

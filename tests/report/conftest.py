@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from traced import MODEL as BEFORE
 
+from onnx_relusv.coverage_records import Coverage, CoverageRow
 from onnx_relusv.decisions import Budgets, Choice, Cost
 from onnx_relusv.measures import Spectrum
 from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
@@ -208,6 +209,29 @@ def inspection() -> Inspection:
         refusals=REFUSALS,
         warnings=("All 90 samples are of <b>one</b> group.",),
         provenance=PROVENANCE,
+        coverage=Coverage(
+            rows=(
+                CoverageRow(
+                    operator="Conv",
+                    covered=True,
+                    reason="in blocks",
+                    advice="",
+                    count=2,
+                    bytes=74816,
+                    examples=("conv1_relu", "conv2_relu"),
+                ),
+                CoverageRow(
+                    operator="<i>lookup</i>.Gather",
+                    covered=False,
+                    reason="a table whose rows are looked up",
+                    advice="store it in float16",
+                    count=1,
+                    bytes=20000,
+                    examples=("<b>words</b>",),
+                ),
+            ),
+            total_bytes=BEFORE.bytes,
+        ),
     )
 
 
