@@ -182,7 +182,7 @@ def test_a_model_without_blocks_has_a_page(
 ) -> None:
     empty = inspection_html(replace(inspection, rows=(), refusals=()))
     assert "No block was found." in empty
-    assert Outline(empty).text("h2") == ["Blocks", "Files", "Provenance"]
+    assert Outline(empty).text("h2") == ["Blocks", "Where the bytes are", "Files", "Provenance"]
     assert "No block was found." in compression_html(replace(compression, rows=()))
 
 
