@@ -14,7 +14,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.model import all_tensors, external_tensors, read_model
-from onnx_relusv.graph.writing import staged, write_staged
+from onnx_relusv.graph.writing import write_staged
+from onnx_relusv.publishing import staged
 from onnx_relusv.records import InputSpec
 from onnx_relusv.runtime.session import CPU, Session
 
