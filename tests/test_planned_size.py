@@ -1,0 +1,51 @@
+"""What a plan says of bytes, against the files that are written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import model_proto, normal, saved
+
+from onnx_relusv.decisions import Budgets
+from onnx_relusv.errors import BudgetError
+from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.pipeline import apply, plan
+
+TEXT = """(float[N,40] x) => (float[N,10] y) {
+    a = Gemm(x, u, s) b = Relu(a) c = MatMul(b, v) d = Relu(c) y = Gemm(d, w, t)
+}"""
+ARRAYS = {
+    "u": normal(40, 64),
+    "s": normal(64),
+    "v": normal(64, 64),
+    "w": normal(64, 10),
+    "t": normal(10),
+}
+# Of the largest step that a rank or a unit takes: 128 numbers and a bias, of some 31 kB.
+LARGEST_STEP = 0.02
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize("method", ["double-layer", "harmonic"])
+def test_a_plan_has_the_bytes_of_its_file(method: str, sampled: bool, tmp_path: Path) -> None:
+    model = saved(model_proto(TEXT, ARRAYS), tmp_path).path
+    np.savez(tmp_path / "samples.npz", x=normal(80, 40, seed=1))
+    samples = tmp_path / "samples.npz" if sampled else None
+    planning = PlanOptions(method=method, budgets=Budgets(size=0.6))  # type: ignore[arg-type]
+    found = plan(
+        model, samples=samples, planning=planning, measuring=MeasureOptions(provider="cpu")
+    )
+    apply(model, found, tmp_path / "small.onnx", samples=samples, provider="cpu")
+    total, size = model.stat().st_size, (tmp_path / "small.onnx").stat().st_size
+    assert abs(round(found.size * total) - size) <= 64
+    assert (0.6 - 2 * LARGEST_STEP) * total < size <= 0.6 * total
+
+
+def test_a_file_that_would_grow_is_refused_by_its_plan(tmp_path: Path) -> None:
+    """Nodes, names and the entry on where it comes from outweigh a few numbers."""
+    text = "(float[N,6] x) => (float[N,4] y) { a = Gemm(x, u, s) b = Relu(a) y = MatMul(b, v) }"
+    arrays = {"u": normal(6, 8), "s": normal(8), "v": normal(8, 4)}
+    model = saved(model_proto(text, arrays), tmp_path).path
+    planning = PlanOptions(method="harmonic", budgets=Budgets(macs=0.5))
+    with pytest.raises(BudgetError, match="the file would have"):
+        plan(model, planning=planning, measuring=MeasureOptions(provider="cpu"))
