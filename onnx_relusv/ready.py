@@ -5,14 +5,14 @@ the model runs with no other, whatever its file declares; from there on such a b
 the file fixes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from onnx_relusv.errors import InputError
-from onnx_relusv.feeds import Contents, Feeds, batch_of
+from onnx_relusv.feeds import Feeds, batch_of
 from onnx_relusv.graph.input_axes import axis_rules
 from onnx_relusv.graph.model import Model
 from onnx_relusv.input_shapes import with_requested
@@ -23,6 +23,7 @@ from onnx_relusv.samples import Samples, open_samples, ranked
 from onnx_relusv.split import drawn
 from onnx_relusv.trials import (
     Axes,
+    Trial,
     Trials,
     bytes_of,
     fixed_batches,
@@ -34,6 +35,8 @@ from onnx_relusv.trials import (
 
 # Where the file does not tell an input's number of axes. A matrix is the plainest reading.
 _RANKS = (2, 3, 4, 1, 5)
+# Inputs of more are tried short before two samples of them are run.
+_SHORT_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +134,13 @@ def _two_run(session: Session, axes: Axes, example: Feeds) -> bool:
         else np.repeat(example[spec.name], 2, spec.samples_axis)
         for spec in axes.inputs
     }
-    return trials.runs_several(2, "mixed") or trials.values(twice) is not None
+    short = _is_long(example) and trials.runs_several(2, "mixed")
+    return short or trials.values(twice) is not None
+
+
+def _is_long(example: Feeds) -> bool:
+    """Whether a run may take long; short inputs are no better tried at lengths they never have."""
+    return sum(values.nbytes for values in example.values()) > _SHORT_BYTES
 
 
 def _without_samples(session: Session, model: Model, options: MeasureOptions) -> Ready:
@@ -143,7 +152,7 @@ def _without_samples(session: Session, model: Model, options: MeasureOptions) ->
             trials = Trials(session, axes, np.random.default_rng(options.seed))
             found = trials.first()
             if found is not None:
-                inputs = _with_a_batch(trials, axes, found.lengths, found.contents)
+                inputs = _with_a_batch(trials, axes, found)
                 model = replace(candidate, inputs=inputs)
                 return Ready(model, None, found.feeds, found.values, session)
             tried += [sizes_text(axes.inputs, lengths) for lengths in trials.tried]
@@ -151,18 +160,17 @@ def _without_samples(session: Session, model: Model, options: MeasureOptions) ->
     raise InputError(refusal(model, tried, problem))
 
 
-def _with_a_batch(
-    trials: Trials, axes: Axes, lengths: Mapping[str, int], contents: Contents
-) -> tuple[InputSpec, ...]:
-    """The inputs, their batch fixed where no other one runs than that of some lengths."""
-    batches = {lengths[name] for name in axes.batch}
+def _with_a_batch(trials: Trials, axes: Axes, found: Trial) -> tuple[InputSpec, ...]:
+    """The inputs, their batch fixed where no other one runs than that of a run."""
+    batches = {found.lengths[name] for name in axes.batch}
     if len(batches) != 1:
         return axes.inputs
     batch = batches.pop()
     if batch > 1 or any(spec.samples_axis is None for spec in axes.inputs):
         # One sample alone does not run, or what has no axis of samples is another one in every run.
         return with_batch(axes.inputs, batch)
-    runs = trials.runs_several(2, contents) or trials.runs(2, lengths, contents)
+    short = _is_long(found.feeds) and trials.runs_several(2, found.contents)
+    runs = short or trials.runs(2, found.lengths, found.contents)
     return axes.inputs if runs else with_batch(axes.inputs, 1)
 
 
