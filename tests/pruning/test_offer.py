@@ -57,7 +57,9 @@ def test_what_is_planned_is_what_the_file_has(name: str, method: str, tmp_path: 
             fitted = fit_plan(model, plan, moments, Silent())
             with staged(tmp_path / "small.onnx") as folder:
                 path = write_staged(rewritten(model, fitted), model.model, folder, "small.onnx")
-                facts = facts_of(read_model(path), model.provider, model.example, 0)
+                facts = facts_of(
+                    read_model(path), model.provider, model.example, model.example_batch
+                )
             assert facts.bytes <= plan.size * model.model.bytes
             # Of some ten thousand; the plan rounds to a whole one and gives a share.
             assert facts.macs == pytest.approx(plan.macs * model.facts.macs, abs=1)
