@@ -10,7 +10,8 @@ from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import DamageMeasure, damage_measure
 from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.graph.model import external_tensors
+from onnx_relusv.graph.model import external_location, external_tensors
+from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
 from onnx_relusv.latency.candidates import Measure, Timed, timed_candidates
 from onnx_relusv.latency.limit import plan_within
 from onnx_relusv.multiplier import make_damage_plan
@@ -25,8 +26,8 @@ from onnx_relusv.refits import reserved_bytes, with_refits
 from onnx_relusv.rows import Measured
 from onnx_relusv.split import split
 
-# Where a large tensor begins in external data, and what says where one lies.
-_PAGE_BYTES, _PLACE_BYTES = 4096, 200
+# What says where a tensor lies in external data.
+_PLACE_BYTES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,12 +259,17 @@ def allowed_candidates(
 
 def _padding(opened: Opened) -> int:
     """What beginning on pages adds at most to a file with external data, and naming where."""
-    tensors = sum(1 for _ in external_tensors(opened.model.proto))
-    if not tensors:
+    lengths = [external_location(one).length for one in external_tensors(opened.model.proto)]
+    if not lengths:
         return 0
     # A weight becomes two, of a Conv three; biases are small.
-    further = sum(2 if block.geometry.kind == "conv" else 1 for block in opened.blocks)
-    return _PAGE_BYTES * (tensors + further) + _PLACE_BYTES * 2 * further
+    further = [
+        block.original_bytes
+        for block in opened.blocks
+        for _ in range(2 if block.geometry.kind == "conv" else 1)
+    ]
+    paged = sum(length >= SMALLEST_PAGED for length in (*lengths, *further))
+    return PAGE * paged + _PLACE_BYTES * 2 * len(further)
 
 
 def origin_of(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from graphs import model_proto, normal, saved
 
@@ -39,6 +40,24 @@ def test_a_plan_has_the_bytes_of_its_file(method: str, sampled: bool, tmp_path: 
     total, size = model.stat().st_size, (tmp_path / "small.onnx").stat().st_size
     assert abs(round(found.size * total) - size) <= 64
     assert (0.6 - 2 * LARGEST_STEP) * total < size <= 0.6 * total
+
+
+@pytest.mark.parametrize("method", ["double-layer", "harmonic"])
+def test_small_external_data_takes_no_pages(method: str, tmp_path: Path) -> None:
+    """Were there a page for each tensor that is new, some would take more than they save."""
+    proto = model_proto(TEXT, ARRAYS)
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    total = path.stat().st_size + (tmp_path / "model.data").stat().st_size
+    planning = PlanOptions(method=method, budgets=Budgets(size=0.7))  # type: ignore[arg-type]
+    found = plan(path, planning=planning, measuring=MeasureOptions(provider="cpu"))
+    # Every tensor names its file; as long as names are expected to be at most.
+    target = tmp_path / "out" / f"{'x' * 59}.onnx"
+    target.parent.mkdir()
+    apply(path, found, target, provider="cpu")
+    size = sum(file.stat().st_size for file in target.parent.iterdir())
+    assert round(found.size * total) == size
+    assert (0.7 - 2 * LARGEST_STEP) * total < size <= 0.7 * total
 
 
 def test_a_file_that_would_grow_is_refused_by_its_plan(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from onnx import ModelProto, TensorProto
+import numpy as np
+from onnx import ModelProto, TensorProto, helper
 
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.model import (
@@ -28,9 +29,10 @@ from onnx_relusv.temporary_files import temporary_folder
 
 # Initializers below this stay in the model file, where runtimes can read shapes from them.
 _SMALLEST_EXTERNAL = 1024
-# Large tensors begin on a page, so that they can be mapped; small ones would waste most of it.
-_PAGE = 4096
-_CACHE_LINE = 64
+# Large tensors begin on a page, so that they can be mapped; as in onnx, others lie one behind the
+# other, since a small model would grow by its pages.
+SMALLEST_PAGED = 1 << 20
+PAGE = 4096
 _CHUNK = 1 << 20
 # As long as the name of an output is expected to be at most, where it is not known yet.
 _LONG_NAME = f"{'x' * 59}.onnx"
@@ -65,8 +67,9 @@ def written_bytes(proto: ModelProto, source: Model) -> int:
     if not source.has_external_data:
         return _with_own_data(proto, source).ByteSize()
     with temporary_folder() as folder:
-        write_staged(proto, source, folder, _LONG_NAME)
-        return sum(file.stat().st_size for file in folder.iterdir())
+        path = write_staged(proto, source, folder, _LONG_NAME)
+        # Beside them lies what tells that the folder is in use.
+        return sum(file.stat().st_size for file in folder.glob(f"{path.name}*"))
 
 
 def publish(staged_model: Path, target: Path, publication: Publication) -> None:
@@ -105,10 +108,10 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
     with unnamed.open("wb") as stream:
         for tensor in all_tensors(result.graph):
             if tensor.data_location == TensorProto.EXTERNAL:
-                offset = _start(stream, external_location(tensor).length)
+                offset = _start(stream, tensor, external_location(tensor).length)
                 length = _copy(source, tensor, stream, digest)
             elif tensor.name in added and len(tensor.raw_data) >= _SMALLEST_EXTERNAL:
-                offset = _start(stream, len(tensor.raw_data))
+                offset = _start(stream, tensor, len(tensor.raw_data))
                 length = stream.write(tensor.raw_data)
                 digest.update(tensor.raw_data)
                 tensor.ClearField("raw_data")
@@ -138,9 +141,10 @@ def _with_own_data(proto: ModelProto, source: Model) -> ModelProto:
     return result
 
 
-def _start(stream: BinaryIO, length: int) -> int:
-    """Moves to where a tensor of that many bytes may begin."""
-    unit = _PAGE if length >= _PAGE else _CACHE_LINE
+def _start(stream: BinaryIO, tensor: TensorProto, length: int) -> int:
+    """Moves to where a tensor of that many bytes may begin, at a whole number of its items."""
+    item = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    unit = PAGE if length >= SMALLEST_PAGED else item
     # Nothing is written of an empty tensor, so the file must reach to where it begins.
     return stream.seek(-(-stream.tell() // unit) * unit) if length else stream.tell()
 
