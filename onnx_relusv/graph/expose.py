@@ -6,7 +6,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from onnx_relusv.graph.model import Model, node_tensors
-from onnx_relusv.graph.protos import copy_fields, used_names
+from onnx_relusv.graph.protos import copy_fields, lists_initializers, used_names
 from onnx_relusv.records import Runnable
 
 
@@ -56,15 +56,21 @@ def with_data(
 
 
 def _drop_unused(proto: ModelProto) -> None:
-    """Takes external initializers away that nobody reads.
+    """Takes initializers away that nobody reads and that onnxruntime fails at.
 
-    A session has forgotten them by the time that it is given their values, and fails.
+    A session has forgotten external ones by the time that it is given their values. Before IR
+    version 4 it does not know any that is no input of the graph.
     """
     used = set(used_names(proto.graph.node)) | {output.name for output in proto.graph.output}
+    listed = {value.name for value in proto.graph.input}
     unused = {
         tensor.name
         for tensor in proto.graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL and tensor.name not in used
+        if tensor.name not in used
+        and (
+            tensor.data_location == TensorProto.EXTERNAL
+            or (lists_initializers(proto) and tensor.name not in listed)
+        )
     }
     for entries in (proto.graph.initializer, proto.graph.input):
         for index in reversed(range(len(entries))):

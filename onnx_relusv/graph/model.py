@@ -21,12 +21,11 @@ from onnx_relusv.graph.definitions import Ambiguous, define_once
 from onnx_relusv.graph.file_checks import file_problem, foreign
 from onnx_relusv.graph.ordering import Circular, sort_nodes
 from onnx_relusv.graph.outline import outline
-from onnx_relusv.graph.protos import bodies, copy_fields
+from onnx_relusv.graph.protos import bodies, copy_fields, lists_initializers
 from onnx_relusv.input_files import check_readable
 from onnx_relusv.records import InputSpec
 
 OLDEST_OPSET = 7
-_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
 _CHUNK = 1 << 20
 # Bytes of a file from which on its large weights are left in it.
 _LARGE_FILE = 16 << 20
@@ -98,7 +97,7 @@ class Model:
     @property
     def lists_initializers(self) -> bool:
         """Whether initializers have to be inputs of the graph too, as before IR version 4."""
-        return self.proto.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS
+        return lists_initializers(self.proto)
 
     @property
     def has_external_data(self) -> bool:

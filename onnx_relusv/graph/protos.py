@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Iterator
 from google.protobuf.message import Message
 from onnx import GraphProto, ModelProto, NodeProto
 
+_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
+
 
 def copy_fields(source: Message, target: Message, skipped: Collection[str] = ()) -> None:
     """Copies every field that is set, except the skipped ones."""
@@ -17,6 +19,11 @@ def copy_fields(source: Message, target: Message, skipped: Collection[str] = ())
             getattr(target, field.name).CopyFrom(value)
         else:
             setattr(target, field.name, value)
+
+
+def lists_initializers(proto: ModelProto) -> bool:
+    """Whether initializers have to be inputs of the graph too, as before IR version 4."""
+    return proto.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS
 
 
 def bodies(node: NodeProto) -> Iterator[GraphProto]:

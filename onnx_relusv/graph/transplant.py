@@ -4,9 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from onnx_relusv.graph.protos import copy_fields, initialized, used_names
-
-_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
+from onnx_relusv.graph.protos import copy_fields, initialized, lists_initializers, used_names
 
 
 def transplant(
@@ -41,7 +39,7 @@ def transplant(
     )
     graph.initializer.extend(added)
     graph.input.extend(value for value in old.input if value.name not in dropped)
-    if original.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS:
+    if lists_initializers(original):
         graph.input.extend(
             helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             for tensor in added

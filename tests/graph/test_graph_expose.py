@@ -55,6 +55,32 @@ def test_the_model_is_not_changed(tmp_path: Path) -> None:
     assert model.proto.SerializeToString(deterministic=True) == before
 
 
+@pytest.mark.parametrize("listed", [(), ("w",), ("w", "b")])
+def test_initializers_of_old_files_need_not_be_inputs(
+    listed: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Onnxruntime opens such a file as long as every initializer is read or listed."""
+    proto = model_proto(TEXT, ARRAYS, opset=9, ir_version=3)
+    x = proto.graph.input[0]
+    del proto.graph.input[:]
+    proto.graph.input.append(x)
+    for name in listed:
+        proto.graph.input.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ARRAYS[name].shape)
+        )
+    model = saved(proto, tmp_path)
+    exact = run(model.path, VECTORS)["y"]
+    changed = ModelProto()
+    changed.CopyFrom(proto)
+    changed.graph.node[0].input[1] = "v"
+    changed.graph.initializer.append(numpy_helper.from_array(ARRAYS["w"], "v"))
+    session = Session(runnable(model, changed), CPU, optimized=False)
+    np.testing.assert_array_equal(session.run(VECTORS)["y"], exact)
+    if "w" not in listed:
+        with pytest.raises(Exception, match="Missing: w"):
+            run(changed, VECTORS)
+
+
 @pytest.mark.parametrize("opset", [7, 9, 17])
 def test_external_initializers(opset: int, tmp_path: Path) -> None:
     proto = model_proto(TEXT, ARRAYS, opset=opset)
