@@ -10,10 +10,14 @@ truncating a large layer and saves next to nothing. So a block stays where it wo
 The model mostly shrinks as tau rises, but not always: a block may fall below that average, or
 change to a form that saves MACs and costs bytes. So the smallest tau that keeps all budgets is
 found by going through all levels that occur, from below; each of them changes one block or few.
+
+What that level leaves of the budgets on bytes and MACs goes to the changed blocks, the one with the
+largest level first, step by step as long as anything fits: a block may be better than tau, and is
+never worse.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -170,11 +174,12 @@ class _Allocation:
         """The plan at a level."""
         savings = _Savings(len(self._blocks))
         self._take(savings, (step for step in self._steps if step.level <= level))
-        cost, total = self._cost(savings), self._origin.total
-        chosen = [
+        least = [
             candidate if worthwhile else None
             for candidate, worthwhile in zip(savings.candidates, savings.worthwhile(), strict=True)
         ]
+        chosen, cost = self._filled(least, self._cost(savings))
+        total = self._origin.total
         return Plan(
             model_sha256=self._origin.model_sha256,
             samples_sha256=self._origin.samples_sha256,
@@ -188,9 +193,41 @@ class _Allocation:
             batch=self._origin.batch,
             latency=None if self._budgets.latency is None else cost.latency / total.latency,
             choices=tuple(
-                self._choice(block, candidate, level)
-                for block, candidate in zip(self._blocks, chosen, strict=True)
+                self._choice(block, candidate, level, raised=candidate is not before)
+                for block, candidate, before in zip(self._blocks, chosen, least, strict=True)
             ),
+        )
+
+    def _filled(
+        self, chosen: list[Candidate | None], cost: Cost
+    ) -> tuple[list[Candidate | None], Cost]:
+        """Spends what is left of the budgets, and says what the model then costs.
+
+        A time is not known until it is measured, so what is left of it is left.
+        """
+        if not self._limits or "latency" in self._limits:
+            return chosen, cost
+        offered = [self._candidates.get(block.key, ()) for block in self._blocks]
+        while True:
+            step = next(
+                (
+                    (index, better, reached)
+                    for index, now in _worst_first(chosen)
+                    for better in _better(now, offered[index])
+                    if self._excess(reached := self._moved(cost, index, now, better)) <= 1
+                ),
+                None,
+            )
+            if step is None:
+                return chosen, cost
+            index, better, cost = step
+            chosen = [*chosen[:index], better, *chosen[index + 1 :]]
+
+    def _moved(self, cost: Cost, index: int, now: Candidate, better: Candidate | None) -> Cost:
+        """What the model costs once a block takes another candidate, or its own form."""
+        after = self._now[index] if better is None else better
+        return replace(
+            cost, bytes=cost.bytes + after.bytes - now.bytes, macs=cost.macs + after.macs - now.macs
         )
 
     def _block_steps(self, index: int) -> Iterator[_Step]:
@@ -225,9 +262,13 @@ class _Allocation:
         spent = [getattr(cost, name) / limit for name, limit in self._limits.items() if limit]
         return float(max(spent, default=0.0))
 
-    def _choice(self, block: Block, candidate: Candidate | None, level: float) -> Choice:
+    def _choice(
+        self, block: Block, candidate: Candidate | None, level: float, *, raised: bool
+    ) -> Choice:
         if candidate is not None:
             why = f"smallest rank with level at most {level:.4g}"
+            if raised:
+                why = f"level at most {level:.4g}, and what the budgets leave"
             return Choice(
                 key=block.key,
                 action="double_layer",
@@ -236,6 +277,8 @@ class _Allocation:
                 level=candidate.level,
                 why=why,
             )
+        if raised:
+            return Choice(key=block.key, why="the budgets leave enough for it as it is")
         reason = why_kept(block, self._candidates)
         if reason is not None:
             return Choice(key=block.key, why=reason)
@@ -247,6 +290,18 @@ class _Allocation:
     def _fast_enough(self, block: Block) -> list[Candidate]:
         offered = self._candidates.get(block.key, ())
         return fast_enough(block, offered, self._budgets, self._origin.latencies)
+
+
+def _worst_first(chosen: Sequence[Candidate | None]) -> list[tuple[int, Candidate]]:
+    """The changed blocks with their places, those with the largest level first."""
+    changed = [(index, now) for index, now in enumerate(chosen) if now is not None]
+    return sorted(changed, key=lambda one: -one[1].level)
+
+
+def _better(now: Candidate, offered: Sequence[Candidate]) -> list[Candidate | None]:
+    """What has a lower level, from the fewest bytes on; None, the block's own form, is the last."""
+    lower = (candidate for candidate in offered if candidate.level < now.level)
+    return [*sorted(lower, key=lambda one: (one.bytes, one.level, one.macs)), None]
 
 
 def why_kept(block: Block, candidates: Candidates) -> str | None:

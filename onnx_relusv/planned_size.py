@@ -164,5 +164,5 @@ def _changes(plan: Plan) -> bool:
 
 def _is_better(plan: Plan, other: Plan) -> bool:
     if plan.damage is None or other.damage is None:
-        return plan.level <= other.level
+        return (plan.level, -plan.size) <= (other.level, -other.size)
     return plan.damage <= other.damage

@@ -32,6 +32,10 @@ def decided(plan: Plan) -> dict[str, tuple[str | None, int | None]]:
     return {c.key: (c.form, c.rank) for c in plan.choices if c.action == "double_layer"}
 
 
+def leveled(plan: Plan) -> dict[str, tuple[str | None, int | None, float]]:
+    return {c.key: (c.form, c.rank, c.level) for c in plan.choices if c.action == "double_layer"}
+
+
 @settings(max_examples=200)
 @given(cases_with_budgets())
 def test_the_level_is_the_smallest_that_keeps_all_budgets(
@@ -55,11 +59,21 @@ def test_the_level_is_the_smallest_that_keeps_all_budgets(
         return
     plan = make_plan(blocks, offers, budgets, origin(total))
     assert plan.level == enough[0]
-    taken = at_level(blocks, offers, total, budgets, plan.level)
-    assert decided(plan) == {key: (c.form, c.rank) for key, c in taken.items()}
+    taken = {
+        key: next(c for c in offers[key] if (c.form, c.rank, c.level) == what)
+        for key, what in leveled(plan).items()
+    }
+    least = at_level(blocks, offers, total, budgets, plan.level)
+    assert taken.keys() <= least.keys()
+    assert all(now.level <= least[key].level for key, now in taken.items())
     cost = cost_of(blocks, taken, total)
     assert (plan.size, plan.macs) == (cost.bytes / total.bytes, cost.macs / total.macs)
     assert holds(cost, total, budgets)
+    for key, now in taken.items():
+        others = {other: c for other, c in taken.items() if other != key}
+        better = [{**others, key: c} for c in offers[key] if c.level < now.level]
+        for one in (others, *better):
+            assert not holds(cost_of(blocks, one, total), total, budgets)
     assert [c.key for c in plan.choices] == [item.key for item in blocks]
 
 
@@ -158,6 +172,27 @@ def test_a_budget_is_kept_to_the_byte() -> None:
     assert decided(plan) == {"b0": ("channel", 2)}
     plan = make_plan(blocks, offers, Budgets(size=(needed - 1) / total.bytes), origin(total))
     assert decided(plan) == {"b0": ("channel", 1)}
+
+
+def test_what_a_level_leaves_is_used_by_blocks_that_it_changed() -> None:
+    blocks = [block(gemm(100, 10), key=key, original_bytes=4_000) for key in "ab"]
+    offers = {
+        "a": [candidate(1, 0.4, 1_000, 100), candidate(2, 0.1, 3_000, 200)],
+        "b": [candidate(1, 0.3, 1_000, 100), candidate(2, 0.2, 1_500, 200)],
+    }
+    total = total_of(blocks)
+
+    def made(saved: int, **others: float) -> Plan:
+        budgets = Budgets(size=(total.bytes + ADDED - saved) / total.bytes, **others)
+        return make_plan(blocks, offers, budgets, origin(total))
+
+    # From 0.4 on 6,000 bytes are saved, and below it 4,000: the rest is too little for the first.
+    plan = made(5_000)
+    assert (plan.level, decided(plan)) == (0.4, {"a": ("pair", 1), "b": ("pair", 2)})
+    assert plan.choices[1].why == "level at most 0.4, and what the budgets leave"
+    assert decided(made(5_501)) == {"a": ("pair", 1), "b": ("pair", 1)}
+    # Multiply-accumulates are no more than what was asked for either.
+    assert decided(made(5_000, macs=(total.macs - 1_800) / total.macs))["b"] == ("pair", 1)
 
 
 def test_a_budget_that_is_kept_already_changes_nothing() -> None:

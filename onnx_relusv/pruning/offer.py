@@ -179,7 +179,37 @@ class PruningOffer:
         if low == len(levels):
             nearest = self._at_level(levels[-1]).cost
             raise BudgetError(how_far(nearest, budgets, self.origin.total))
-        return self._at_level(levels[low])
+        return self._filled(self._at_level(levels[low]), within)
+
+    def _filled(self, decision: Decision, within: Mapping[str, float]) -> Decision:
+        """With what a level leaves of the budgets spent, on the group with the largest level first.
+
+        Groups may then be better than the level, and are never worse.
+        """
+        items = AllItems(self._group_items(decision.level), []).complete()
+        costs, most = self._costs(items, list(within)), np.array(list(within.values()))
+        levels = [
+            np.array([one.level(int(count)) for count in item.counts])
+            for one, item in zip(self.ordered, items.groups, strict=True)
+        ]
+        state = tuple(len(own) - 1 for own in levels)
+        while True:
+            worst = sorted(range(len(state)), key=lambda item: -levels[item][state[item]])
+            better = (self._better(costs, state, item, levels[item], most) for item in worst)
+            found = next((one for one in better if one is not None), None)
+            if found is None:
+                break
+            state = found
+        return replace(decision, counts=costs.kept(state), cost=costs.total(state))
+
+    @staticmethod
+    def _better(
+        costs: PlanCost, state: State, item: int, levels: Floats, most: Floats
+    ) -> State | None:
+        """With a group at the next lower level that fits; None where none does."""
+        fits = np.all(costs.options(state, item) <= most, axis=1)
+        places = np.flatnonzero(fits & (levels < levels[state[item]]))
+        return (*state[:item], int(places[-1]), *state[item + 1 :]) if len(places) else None
 
     def _at_level(self, level: float) -> Decision:
         groups = self._group_items(level)

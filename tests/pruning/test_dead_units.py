@@ -153,17 +153,17 @@ def test_they_go_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     onnx.save(model_proto(text, left), other)
     alive = [0, 1, 3, 4, 5, 7]
     levels = {
-        len(one.groups[0].kept): ([alive[unit] for unit in one.groups[0].kept], one.level)
-        for size in (0.55, 0.65, 0.75, 0.85)
-        for one in [plan(other, planning=replace(options, budgets=Budgets(size=size)))]
+        len(group.kept): ([alive[unit] for unit in group.kept], group.level)
+        for size in (0.5, 0.6, 0.7, 0.8, 0.9)
+        for group in plan(other, planning=replace(options, budgets=Budgets(size=size))).groups
     }
     count = len(found.groups[0].kept)
     kept, level = levels[count]
     assert list(found.groups[0].kept) == kept
     # Covariances are shrunk by what columns have on average, dead ones among them: measured 0.007.
-    np.testing.assert_allclose(found.level, level, rtol=0.02)
-    assert levels[count + 1][1] < 0.8 * found.level
-    assert levels[count - 1][1] > 1.2 * found.level
+    np.testing.assert_allclose(found.groups[0].level, level, rtol=0.02)
+    assert levels[count + 1][1] < 0.8 * found.groups[0].level
+    assert levels[count - 1][1] > 1.2 * found.groups[0].level
 
 
 def test_one_unit_stays_where_all_are_dead(tmp_path: Path) -> None:

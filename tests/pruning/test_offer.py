@@ -103,16 +103,21 @@ def test_both_together_promise_no_more_damage_than_each_alone(name: str, tmp_pat
 
 
 def test_one_level_for_all_groups(tmp_path: Path) -> None:
-    """As few units as the level allows in every group, and no lower level keeps the budget."""
+    """No lower level keeps the budget, and of what it leaves no group can keep more."""
     with offered("chain", tmp_path, "harmonic", samples=False) as (_, offer, _):
         assert offer.damages is None
         plan = offer.plan(Budgets(macs=0.5))
         assert plan.allocation == "level"
         assert plan.macs <= 0.5
+        counts = np.array([kept(plan)[group.key] for group in offer.channels.groups])
+        limit = 0.5 * offer.origin.total.macs
+        places = {group.key: place for place, group in enumerate(offer.channels.groups)}
         for one in offer.ordered:
-            left = kept(plan)[one.group.key]
+            more, left = counts.copy(), kept(plan)[one.group.key]
             assert one.level(left) <= plan.level
-            assert left == 1 or one.level(left - 1) > plan.level
+            more[places[one.group.key]] += 1
+            assert offer.origin.total.macs - offer.cut.saved(more)[1] > limit
+        assert any(left > 1 for left in counts)
         lower = offer.plan(Budgets(tolerance=plan.level * (1 - 1e-9)))
         assert lower.macs > 0.5
 
