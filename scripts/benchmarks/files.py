@@ -38,14 +38,14 @@ class Outcome:
 
     Attributes:
         name: Path below the folder of all files.
-        bytes: Of the file.
+        bytes: Of the file and its external data.
         inspect: Exit code; -1 where the time limit ended it.
         compress: Likewise.
         said: Last line that the failing one of the two printed, or an empty text.
         seconds: Wall time of both together.
         share: Bytes of the result over the original's; None where there is no result.
         checks: What `file_checks` found of the result; None where there is none.
-        weights: Bytes of weights by where they are: "in blocks", or the reason why not.
+        weights: Bytes by where they are: "in blocks", or the reason why not.
     """
 
     name: str
@@ -155,12 +155,14 @@ def _command(limit: float, folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def _weights(report: Path) -> dict[str, int]:
-    """Bytes of weights by what becomes of them, as `inspect` reports it."""
+    """Bytes by what becomes of them, as `inspect` reports it."""
     if not report.exists():
         return {}
     found: Counter[str] = Counter()
-    for row in json.loads(report.read_text()).get("coverage", {}).get("rows", []):
-        found["in blocks" if row["in_blocks"] else row["reason"]] += row["bytes"]
+    coverage = json.loads(report.read_text())["coverage"]
+    for row in coverage["rows"]:
+        found["in blocks" if row["covered"] else row["reason"]] += row["bytes"]
+    found["nodes, names, descriptions"] = coverage["other_bytes"]
     return dict(found)
 
 
