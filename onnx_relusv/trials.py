@@ -281,21 +281,39 @@ class Trials:
             batches: Samples in a run, in turn.
             count: How many sizes at most.
         """
-        found = 0
+        found, number = 0, 0
         failed: list[Mapping[str, int]] = []
-        for number, length in enumerate(DYNAMIC_LENGTHS):
-            lengths = self._axes.lengths(batches[number % len(batches)], length)
+        left = list(DYNAMIC_LENGTHS)
+        while left and found < count:
+            lengths = self._axes.lengths(batches[number % len(batches)], left.pop(0))
+            number += 1
             if lengths in failed or (found and self._is_large(lengths)):
                 continue
             running = (feeds for feeds, _ in self.of(lengths) if self.values(feeds) is not None)
             feeds = next(running, None)
             if feeds is None:
+                if not failed:
+                    left = self._long_enough_first(left)
                 failed.append(lengths)
                 continue
             yield feeds
             found += 1
-            if found == count:
-                return
+
+    def _long_enough_first(self, lengths: Sequence[int]) -> list[int]:
+        """Lengths at which no axis is shorter than where the model is known to run come first.
+
+        On inputs that are shorter than a window onnxruntime may end the process, by a division by
+        zero, and not only refuse them.
+        """
+        known = self.first()
+        if known is None:
+            return list(lengths)
+
+        def is_short(length: int) -> bool:
+            own = self._axes.lengths(1, length)
+            return any(own[name] < least for name, least in known.lengths.items())
+
+        return sorted(lengths, key=is_short)
 
 
 def bytes_of(inputs: Sequence[InputSpec], lengths: Mapping[str, int]) -> int:

@@ -67,8 +67,8 @@ def main(arguments: list[str]) -> None:
     if not paths:
         sys.exit(f"{FILES} has no such files: run scripts/zoo files first.")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        outcomes = list(pool.map(outcome, paths))
-    _print(outcomes)
+        outcomes = list(pool.map(outcome, sorted(paths, key=_bytes)))
+    _print(sorted(outcomes, key=lambda one: one.name))
 
 
 def files() -> list[Path]:

@@ -31,7 +31,7 @@ def refused(path: Path, words: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(b"model"), "compressed with gzip; unpack it"),
+        (gzip.compress(b"model", mtime=0), "compressed with gzip; unpack it"),
         (b"PK\x03\x04" + b"\xff" * 40, "ZIP archive, as PyTorch saves models"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html>", "a web page"),
