@@ -29,12 +29,9 @@ def energy(matrix: Floats, metric: Covariance | None) -> Floats:
     if metric is None:
         return matrix @ matrix.T
     if isinstance(metric, FactoredCovariance):
-        found = (matrix * metric.diagonal) @ matrix.T
-        if len(metric.factor):
-            seen = matrix @ metric.factor.T
-            found += seen @ seen.T
-        # The two sides of the first product differ, and so do its halves, by rounding.
-        return np.asarray((found + found.T) / 2)
+        # Of a product with the own transpose BLAS computes one half, so it is symmetric.
+        root = rooted(matrix, metric)
+        return np.asarray(root @ root.T)
     return np.asarray(matrix @ metric @ matrix.T)
 
 
@@ -142,5 +139,10 @@ def rooted(matrix: Floats, metric: Covariance | None) -> Floats:
     if metric is None:
         return matrix
     if isinstance(metric, FactoredCovariance):
-        return np.hstack([matrix @ metric.factor.T, matrix * np.sqrt(metric.diagonal)])
+        terms = len(metric.factor)
+        # Written where they belong: of a large block there is no room for another copy.
+        found = np.empty((len(matrix), terms + matrix.shape[1]))
+        np.matmul(matrix, metric.factor.T, out=found[:, :terms])
+        np.multiply(matrix, np.sqrt(metric.diagonal), out=found[:, terms:])
+        return found
     return np.asarray(matrix @ scipy.linalg.cholesky(metric, lower=True))

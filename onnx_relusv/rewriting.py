@@ -10,6 +10,7 @@ from onnx import ModelProto
 from onnx_relusv import forms
 from onnx_relusv.block_fit import is_reproduced
 from onnx_relusv.claim import Claim, Cut
+from onnx_relusv.composed_maps import ComposedMaps
 from onnx_relusv.decisions import Kept, Plan
 from onnx_relusv.errors import BudgetError, InputError
 from onnx_relusv.factors import as_stored, composed_level
@@ -64,9 +65,19 @@ def fit_plan(
             "Allow a higher --tolerance or a --size."
         )
     kept = KeptFits(opened, changed)
+    reached: dict[str, float] = {}
+
+    def level(block: Block, dense: LinearMap, left: Kept | None) -> float:
+        own, other = (
+            kept_outputs(block.geometry, without_dead(block.geometry, linear, left), left)
+            for linear in (opened.folding(block), dense)
+        )
+        return composed_level(own, other.weight, moments[block.key])
 
     def keep(change: Change, fitted: Fitted) -> None:
-        check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
+        dense = as_stored(change.block, fitted.factors)
+        check_stated_level(change, fitted, dense)
+        reached[change.block.key] = level(change.block, dense, fitted.factors.kept)
         kept.put(change, fitted.factors)
 
     known = kept.known()
@@ -77,23 +88,16 @@ def fit_plan(
     found = fit(opened, changed, moments, progress, keep, known, scores)
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):
-        dense = as_stored(block, found[block.key])
-        left = found[block.key].kept
-        own, other = (
-            kept_outputs(block.geometry, without_dead(block.geometry, linear, left), left)
-            for linear in (opened.folding(block), dense)
-        )
-        levels[block.key] = composed_level(own, other.weight, moments[block.key])
+        if block.key not in reached:
+            factors = found[block.key]
+            reached[block.key] = level(block, as_stored(block, factors), factors.kept)
+        levels[block.key] = reached[block.key]
     return FittedPlan(plan, {key: found[key] for key in levels}, levels)
 
 
 def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
     """By key, the one linear map that each double layer composes to, as it is stored."""
-    return {
-        block.key: as_stored(block, fitted.factors[block.key])
-        for block in opened.blocks
-        if block.key in fitted.factors
-    }
+    return dict(ComposedMaps(opened.blocks, fitted.factors))
 
 
 def composed(opened: Opened, fitted: FittedPlan) -> Runnable:
@@ -166,6 +170,7 @@ def write_fitted(
                 opened.samples,
                 provider=opened.provider,
                 rng=np.random.default_rng(opened.options.seed),
+                lean=opened.lean,
             )
             advance(1)
         written = read_model(path)
@@ -176,7 +181,9 @@ def write_fitted(
 
 
 def _claim(opened: Opened, fitted: FittedPlan) -> Claim:
-    claim = Claim(opened.blocks, dense_maps(opened, fitted), fitted.levels)
+    maps = ComposedMaps(opened.blocks, fitted.factors)
+    # Composed anew for each use where all together would be too large, else once.
+    claim = Claim(opened.blocks, maps if opened.lean else dict(maps), fitted.levels)
     if not fitted.plan.groups:
         return claim
     assert opened.channels is not None  # kept_channels has looked

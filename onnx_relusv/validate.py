@@ -53,16 +53,28 @@ def validate(
     *,
     provider: str,
     rng: np.random.Generator,
+    lean: bool = False,
 ) -> Verdict:
     """Runs all checks on a staged file.
+
+    Args:
+        original: The original.
+        staged: The file, alone with its data in a folder.
+        claim: What it claims to be.
+        samples: Some of them are run; None where there are none.
+        provider: The execution provider.
+        rng: Draws inputs, and moves weights.
+        lean: Whether weights are so large that they are read where they lie, one model at a time.
 
     Raises:
         ValidationError: A check failed; the message names it.
     """
     written = read_model(staged)
-    feeds = list(_feeds(original, samples, provider, rng, _batch(claim.blocks)))
+    feeds = list(_feeds(original, samples, provider, rng, _batch(claim.blocks), lean=lean))
     checks = [_checker(original, staged), _operands(written), _signature(original, written)]
-    runs = run_checks(original, staged, written, claim, feeds, provider=provider, rng=rng)
+    runs = run_checks(
+        original, staged, written, claim, feeds, provider=provider, rng=rng, lean=lean
+    )
     try:
         checks.extend(runs.levels())
         same, errors = runs.reference(first_alone=samples is not None)
@@ -122,11 +134,13 @@ def _feeds(
     provider: str,
     rng: np.random.Generator,
     length: int,
+    *,
+    lean: bool,
 ) -> Iterator[Feeds]:
     """Samples, and random inputs of two sizes where axes are dynamic."""
     if samples is not None:
         yield next(iter(samples.batches(length, limit=length))).feeds
-    session = Session(runnable(original), provider)
+    session = Session(runnable(original), provider, packed=not lean)
     found = 0
     for feeds in further_feeds(session, original, rng, _SIZES):
         yield feeds

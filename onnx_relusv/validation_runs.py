@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from onnx_relusv.claim import Claim
+from onnx_relusv.composed_maps import MovedMaps
 from onnx_relusv.deciding import deciding_outputs
 from onnx_relusv.errors import InputError, ValidationError
 from onnx_relusv.graph.discrete import Steps, steps_behind
@@ -32,16 +32,16 @@ from onnx_relusv.graph.squashing import squashed, with_moved_answers
 from onnx_relusv.graph.value_lengths import shape_known
 from onnx_relusv.output_errors import (
     change_of,
-    epsilon,
     gap_between,
     identical,
     norm_of,
     rounding_of,
 )
 from onnx_relusv.output_values import output_value
-from onnx_relusv.records import Block, LinearMap, Runnable
+from onnx_relusv.records import LinearMap, Runnable
 from onnx_relusv.results import Check
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.turns import Turn
 
 # The reference is compared with itself under weights perturbed by one rounding; the rewritten file
 # sums in another order and rounds its inner channels once more, which is a few such roundings.
@@ -56,6 +56,7 @@ _FAR = 100.0
 _RESOLUTION = float(np.finfo(np.float32).eps)
 
 Feeds = Mapping[str, np.ndarray]
+Opened = Session | Turn
 Values = dict[str, Any]
 
 
@@ -74,6 +75,7 @@ class RunChecks:
         deciding: The outputs, or the float tensors that decide them.
         squashed: Those of them that are squashed into a range, and what of.
         steps: The steps that are given to the reference.
+        lean: Whether weights are so large that sessions take turns, and read them where they lie.
     """
 
     original: Model
@@ -86,6 +88,7 @@ class RunChecks:
     deciding: tuple[str, ...]
     squashed: Mapping[str, str]
     steps: Steps
+    lean: bool = False
 
     def levels(self) -> Iterator[Check]:
         """Whether optimisation changes the file by no more than rounding, and runs repeat.
@@ -93,7 +96,7 @@ class RunChecks:
         Raises:
             ValidationError: It does, or they do not.
         """
-        files = [self._file(self.staged, level) for level in (False, True)]
+        files = [self._session(self.staged, optimized=level) for level in (False, True)]
         pairs = _LevelPair(self, self.written, files), _LevelPair(self, self.original, None)
         largest = 0.0
         for number, feed in enumerate(self.feeds):
@@ -174,11 +177,10 @@ class RunChecks:
         """The L2 norm of as many resolutions as a squashed output has entries."""
         return _RESOLUTION * float(np.sqrt(value.size)) if name in self.squashed else 0.0
 
-    def _file(self, path: Path, optimized: bool) -> Session:
-        return Session(path, self.provider, optimized=optimized)
-
-    def _session(self, source: Runnable) -> Session:
-        return Session(source, self.provider, optimized=False)
+    def _session(self, source: Runnable | Path, *, optimized: bool = False) -> Opened:
+        if self.lean:
+            return Turn(source, self.provider, optimized=optimized)
+        return Session(source, self.provider, optimized=optimized)
 
 
 def run_checks(
@@ -190,13 +192,14 @@ def run_checks(
     *,
     provider: str,
     rng: np.random.Generator,
+    lean: bool = False,
 ) -> RunChecks:
     """Looks what of a file is to be compared.
 
     Raises:
         InputError: onnxruntime cannot open the original.
     """
-    session = Session(runnable(original), provider, optimized=False)
+    session = Session(runnable(original), provider, optimized=False, packed=not lean)
     deciding = deciding_outputs(original, session)
     steps = steps_behind(original, claim.blocks)
     if claim.cut is not None and not claim.cut.whole((*steps.tensors, *steps.deciders)):
@@ -214,20 +217,21 @@ def run_checks(
         deciding=deciding,
         squashed=squashed(original.proto, deciding),
         steps=steps,
+        lean=lean,
     )
 
 
 class _LevelPair:
     """A model without and with optimisation, both with the same steps."""
 
-    def __init__(self, checks: RunChecks, model: Model, files: Sequence[Session] | None) -> None:
+    def __init__(self, checks: RunChecks, model: Model, files: Sequence[Opened] | None) -> None:
         self._checks, self._model = checks, model
         self._plain = checks.deciding == model.output_names and not checks.steps.tensors
         if self._plain:
             self._levels = (
                 list(files)
                 if files is not None
-                else [checks._file(model.path, level) for level in (False, True)]
+                else [checks._session(model.path, optimized=level) for level in (False, True)]
             )
             return
         names = (*checks.deciding, *checks.steps.tensors)
@@ -250,9 +254,7 @@ class _LevelPair:
             reads |= {name: found[name] for name in checks.steps.tensors}
         if not self._levels:
             part = _given(self._model, reads, checks.deciding, bool(checks.steps.tensors))
-            self._levels = [
-                Session(part, checks.provider, optimized=level) for level in (False, True)
-            ]
+            self._levels = [checks._session(part, optimized=level) for level in (False, True)]
         return _run(self._levels[0], reads, checks.deciding), _run(
             self._levels[1], reads, checks.deciding
         )
@@ -264,7 +266,7 @@ def _given(model: Model, reads: Values, names: Sequence[str], forced: bool) -> R
     return segment(model, model.proto, reads, names)
 
 
-def _run(session: Session, values: Mapping[str, Any], names: Sequence[str]) -> Values:
+def _run(session: Opened, values: Mapping[str, Any], names: Sequence[str]) -> Values:
     if not names:
         return {}
     taken = {name: values[name] for name in session.input_names}
@@ -286,8 +288,8 @@ class _Noise:
         # Blocks first, in their order, so that a failure names the first tensor that is wrong.
         wanted = dict.fromkeys((*keys, *inner, *checks.deciding))
         self.names = [name for name in wanted if name in made and name not in checks.steps.tensors]
-        self._result: Session | None = None
-        self._sessions: dict[str, Session] = {}
+        self._result: Opened | None = None
+        self._sessions: dict[str, Opened] = {}
         self._found: dict[int, tuple[Values, Values, Values]] = {}
         self._noise: dict[tuple[int, str], float] = {}
         self._drawn: dict[int, int] = {}
@@ -345,11 +347,7 @@ class _Noise:
         reads = {**checks.feeds[number], **{one: result[one] for one in checks.steps.tensors}}
         session = None if kept is None else self._sessions.get(kept)
         if session is None:
-            moved = {
-                block.key: _moved(block, checks.claim.dense[block.key], checks.rng)
-                for block in checks.claim.blocks
-                if block.key in checks.claim.dense
-            }
+            moved = MovedMaps(checks.claim.blocks, checks.claim.dense, checks.rng)
             session = self._opened(moved, reads, moved=True)
             if kept is not None:
                 self._sessions[kept] = session
@@ -360,9 +358,10 @@ class _Noise:
             self._noise[place] = max(self._noise.get(place, 0.0), gap)
         self._drawn[number] = self._drawn.get(number, 0) + 1
 
-    def _opened(self, dense: Mapping[str, LinearMap], reads: Values, *, moved: bool) -> Session:
+    def _opened(self, dense: Mapping[str, LinearMap], reads: Values, *, moved: bool) -> Opened:
         checks = self._checks
-        proto, own = with_dense(self._base, checks.claim.blocks, dense)
+        lean = checks.lean
+        proto, own = with_dense(self._base, checks.claim.blocks, dense, mapped=lean)
         arrays = {**self._arrays, **own}
         kinds = {block.element_type for block in checks.claim.blocks}
         protos = [proto]
@@ -375,7 +374,7 @@ class _Noise:
                 continue  # some of what is squashed is of another type
         return self._part(proto, reads, arrays)
 
-    def _part(self, proto: Any, reads: Values, arrays: Mapping[str, np.ndarray]) -> Session:
+    def _part(self, proto: Any, reads: Values, arrays: Mapping[str, np.ndarray]) -> Opened:
         checks = self._checks
         if checks.steps.tensors:
             return checks._session(segment(self._base, proto, reads, self.names, arrays))
@@ -405,7 +404,7 @@ class _Replay:
         ]
         if cut is not None and not cut.whole(self._reads):
             self._names = []
-        self._session: Session | None = None
+        self._session: Opened | None = None
 
     def check(self, feed: Feeds, result: Values) -> None:
         """Makes steps and outputs that are no float tensors anew.
@@ -444,10 +443,3 @@ def _near(first: np.ndarray, second: np.ndarray) -> bool:
     if first.dtype.kind not in "fV" or first.shape != second.shape:
         return False
     return gap_between(first, second) <= ROUNDINGS * rounding_of(first) * (norm_of(second) or 1.0)
-
-
-def _moved(block: Block, dense: LinearMap, rng: np.random.Generator) -> LinearMap:
-    """A linear map with every weight one rounding of its type larger or smaller."""
-    dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
-    step = epsilon(dtype) * rng.choice((-1.0, 1.0), dense.weight.shape)
-    return LinearMap(dense.weight * (1 + step), dense.bias)

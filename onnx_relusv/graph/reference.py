@@ -14,6 +14,7 @@ from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.expose import external_stub, runnable
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.protos import FreshNames, copy_fields
+from onnx_relusv.mapped_arrays import on_disk
 from onnx_relusv.records import Block, Floats, LinearMap, Runnable
 
 
@@ -39,12 +40,23 @@ def reference(
 
 
 def with_dense(
-    model: Model, blocks: Iterable[Block], dense: Mapping[str, LinearMap]
+    model: Model,
+    blocks: Iterable[Block],
+    dense: Mapping[str, LinearMap],
+    *,
+    mapped: bool = False,
 ) -> tuple[ModelProto, dict[str, np.ndarray]]:
-    """The reference as a model, and the values of those of its initializers that are stubs."""
+    """The reference as a model, and the values of those of its initializers that are stubs.
+
+    Args:
+        model: The original.
+        blocks: Its blocks.
+        dense: By block key, as for `reference`; each is asked for once, in the blocks' order.
+        mapped: Whether weights lie in temporary files, of which sessions read what they need.
+    """
     result = ModelProto()
     copy_fields(model.proto, result)
-    editor = _Editor(model, result)
+    editor = _Editor(model, result, mapped=mapped)
     for block in blocks:
         if block.key in dense:
             editor.replace(block, dense[block.key])
@@ -53,7 +65,8 @@ def with_dense(
 
 
 class _Editor:
-    def __init__(self, model: Model, result: ModelProto) -> None:
+    def __init__(self, model: Model, result: ModelProto, *, mapped: bool) -> None:
+        self._mapped = mapped
         self._constants = Constants(model)
         self._graph = result.graph
         self._names = FreshNames(result.graph)
@@ -139,6 +152,6 @@ class _Editor:
     def _store_outside(self, values: np.ndarray) -> str:
         """Stores a weight beside the model, so that large ones never meet protobuf's limit."""
         name = self._names("relusv_reference")
-        self.arrays[name] = np.ascontiguousarray(values)
+        self.arrays[name] = on_disk(values) if self._mapped else np.ascontiguousarray(values)
         self._graph.initializer.append(external_stub(name, self.arrays[name]))
         return name

@@ -121,6 +121,7 @@ class Session:
         threads: Threads of one operator; 0 lets onnxruntime choose.
         lean: Whether weights are read where they are and never copied: nothing is rewritten, as
             with `optimized` False, and nothing is packed for the processor. Such runs are slower.
+        packed: Whether weights may be copied and packed for the processor; `lean` excludes it.
         alone: Whether its threads may wait busily for work, which is fastest for a session that
             runs by itself; sessions that take turns would keep each other off the processor.
 
@@ -137,6 +138,7 @@ class Session:
         optimized: bool = True,
         threads: int = 0,
         lean: bool = False,
+        packed: bool = True,
         alone: bool = True,
     ) -> None:
         _check_installed()
@@ -149,7 +151,7 @@ class Session:
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimized and not lean else levels.ORT_DISABLE_ALL
         )
-        if lean:
+        if lean or not packed:
             options.add_session_config_entry("session.disable_prepacking", "1")
         if not alone:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")

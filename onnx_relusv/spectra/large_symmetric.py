@@ -17,8 +17,12 @@ from onnx_relusv.temporary_files import nameless_file
 
 # Reductions that are kept; each has a file of n^2 float64.
 _MOST_KEPT = 8
+_MOST_NORMS = 64
 _CHUNK = 64 << 20
+# Rows that are read at a time: of a transposed view, single ones would be read with large steps.
+_ROWS = 64
 _KEPT: "OrderedDict[bytes, Reduction]" = OrderedDict()
+_NORMS: OrderedDict[bytes, float] = OrderedDict()
 
 
 class Reduction:
@@ -54,14 +58,26 @@ class Reduction:
             self._diagonal, self._beside, select="i", select_range=(n - count, n - 1)
         )
         found = np.asfortranarray(turned[:, ::-1])
-        reflectors = np.memmap(self._file, np.float64, "r", shape=self._shape).T
-        # The first row and column are not turned.
-        # Copies, for LAPACK writes into both.
-        own, below = (np.array(part, order="F") for part in (reflectors[1:, :-1], found[1:]))
+        # The first row and column are not turned. Copies, for LAPACK writes into both.
+        own, below = self._reflectors(), np.array(found[1:], order="F")
         lwork = int(lapack.dormqr("L", "N", own, self._scales, below, -1)[1][0])
         found[1:], _, problem = lapack.dormqr("L", "N", own, self._scales, below, lwork)
         assert not problem  # likewise
         return np.ascontiguousarray(found)
+
+    def _reflectors(self) -> Floats:
+        """What was kept, without the first row and the last column, as LAPACK takes it.
+
+        Read and not mapped: beside the copy, the whole file would count as resident memory.
+        """
+        n = self._shape[0]
+        found = np.empty((n - 1, n - 1), order="F")
+        self._file.seek(0)
+        for start in range(0, n - 1, _ROWS):
+            count = min(_ROWS, n - 1 - start)
+            read = np.fromfile(self._file, np.float64, count * n).reshape(count, n)
+            found[:, start : start + count] = read[:, 1:].T
+        return found
 
     def close(self) -> None:
         """Lets the file go."""
@@ -81,6 +97,19 @@ def keep_reduction(key: bytes, reduction: Reduction) -> Reduction:
     return reduction
 
 
+def kept_norm(key: bytes) -> float | None:
+    """The norm that was kept under a key."""
+    return _NORMS.get(key)
+
+
+def keep_norm(key: bytes, norm: float) -> float:
+    """Keeps a norm, which a level is stated and checked by; the oldest of very many goes."""
+    _NORMS[key] = norm
+    while len(_NORMS) > _MOST_NORMS:
+        _NORMS.popitem(last=False)
+    return norm
+
+
 def content_key(matrix: Floats, metric: Covariance | None) -> bytes:
     """What tells a matrix in its metric from any other."""
     digest = blake2b(repr(matrix.shape).encode())
@@ -90,6 +119,6 @@ def content_key(matrix: Floats, metric: Covariance | None) -> bytes:
     elif metric is not None:
         parts.append(metric)
     for part in parts:
-        for row in part.reshape(len(part), -1):
-            digest.update(np.ascontiguousarray(row).tobytes())
+        for start in range(0, len(part), _ROWS):
+            digest.update(np.ascontiguousarray(part[start : start + _ROWS]).data)
     return digest.digest()

@@ -16,7 +16,9 @@ from onnx_relusv.records import Covariance, FactoredCovariance, Floats
 from onnx_relusv.spectra.large_symmetric import (
     Reduction,
     content_key,
+    keep_norm,
     keep_reduction,
+    kept_norm,
     kept_reduction,
 )
 
@@ -141,9 +143,15 @@ def _reduction(matrix: Floats, metric: Covariance | None) -> Reduction:
 
 
 def metric_norm(matrix: Floats, metric: Covariance | None) -> float:
-    """|M C^(1/2)|_2; of a very large matrix without a product of two such."""
+    """|M C^(1/2)|_2; of a very large matrix without a product of two such, and once."""
     if not is_large(matrix):
         return spectral_norm(energy(matrix, metric))
+    key = content_key(matrix, metric)
+    known, reduction = kept_norm(key), kept_reduction(key)
+    if known is not None:
+        return known
+    if reduction is not None:
+        return keep_norm(key, float(np.sqrt(max(reduction.values()[0], 0.0))))
 
     def applied(v: Floats) -> Floats:
         return np.asarray(matrix @ weighed(metric, matrix.T @ v))
@@ -153,7 +161,7 @@ def metric_norm(matrix: Floats, metric: Covariance | None) -> float:
     found = scipy.sparse.linalg.eigsh(
         operator, k=1, which="LA", v0=start, tol=_LARGE_TOLERANCE, return_eigenvectors=False
     )
-    return float(np.sqrt(max(found[0], 0.0)))
+    return keep_norm(key, float(np.sqrt(max(found[0], 0.0))))
 
 
 def _root(matrix: Floats, metric: Covariance | None) -> Floats:

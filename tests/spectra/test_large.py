@@ -22,6 +22,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     while large_symmetric._KEPT:
         large_symmetric._KEPT.popitem()[1].close()
+    large_symmetric._NORMS.clear()
 
 
 @pytest.mark.parametrize("n", [2, 30])

@@ -1,0 +1,32 @@
+"""Arrays in temporary files, of which memory holds what is read."""
+
+import numpy as np
+
+from onnx_relusv.errors import UsageError
+from onnx_relusv.temporary_files import nameless_file
+
+# Bytes that are written at a time.
+_CHUNK = 64 << 20
+
+
+def on_disk(values: np.ndarray) -> np.ndarray:
+    """An array's copy in a temporary file, mapped and read-only; gone when nobody holds it.
+
+    Raises:
+        UsageError: There can be no temporary file, or there is no room for it.
+    """
+    if not values.size:
+        return values
+    with nameless_file() as file:
+        content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        try:
+            while content:
+                content = content[file.write(content[:_CHUNK]) :]
+        except OSError as error:
+            raise UsageError(
+                f"no temporary file of {values.nbytes} bytes can be written ({error.strerror}). "
+                "Let TMPDIR name a folder with more room."
+            ) from error
+        # The map keeps the file when it is closed.
+        mapped = np.memmap(file, np.uint8, "r")
+    return np.asarray(mapped).view(values.dtype).reshape(values.shape)
