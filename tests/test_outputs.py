@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onnx_relusv import compare
 from onnx_relusv.errors import InputError, UsageError
 from onnx_relusv.outputs import check_outputs, check_utf8
 
@@ -152,6 +153,10 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
         check("a\0b")
     with pytest.raises(InputError, match="whose path is UTF-8"):
         check_utf8(tmp_path / os.fsdecode(b"\xff"), InputError)
+    odd, plain = tmp_path / os.fsdecode(b"\xff.onnx"), tmp_path / "plain.onnx"
+    for pair in ((odd, plain), (plain, odd)):
+        with pytest.raises(InputError, match="whose path is UTF-8"):
+            compare(*pair, samples=tmp_path / "samples.npz")
     check_utf8(tmp_path / "caf\N{LATIN SMALL LETTER E WITH ACUTE}", InputError)
     with pytest.raises(UsageError, match="create it first"):
         check("missing/x")

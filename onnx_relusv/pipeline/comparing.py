@@ -60,6 +60,8 @@ def compare(
     )
     check_type("metric", metric, (Metric, type(None)), "a Metric, or None")
     progress = progress or Silent()
+    for path in (before, after):
+        check_utf8(path, InputError)
     provider = choose_provider(options.provider)
     first, second = read_model(before), read_model(after)
     _check_alike(first, second)
