@@ -105,8 +105,10 @@ def _write(
         for number, (name, values) in enumerate(example.items()):
             rng = np.random.default_rng([*drawing.stream, number])
             drawn = drawing.draw(values.shape[1:], count, rng)
+            # Files of numpy do not know bfloat16, which is cut out of float32.
+            stored = np.dtype(np.float32) if values.dtype.kind == "V" else values.dtype
             header = {
-                "descr": np.lib.format.dtype_to_descr(values.dtype),
+                "descr": np.lib.format.dtype_to_descr(stored),
                 "fortran_order": False,
                 "shape": (count, *values.shape[1:]),
             }
@@ -117,7 +119,7 @@ def _write(
                 np.lib.format.write_array_header_1_0(file, header)
                 for sample in drawn:
                     raw = _raw(sample, normalisations[name], input_range)
-                    file.write(np.ascontiguousarray(raw, values.dtype).tobytes())
+                    file.write(np.ascontiguousarray(raw, stored).tobytes())
 
 
 def _noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Iterator[Floats]:

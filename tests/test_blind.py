@@ -246,6 +246,23 @@ def test_units_are_removed_by_what_synthetic_inputs_show(files: Path, tmp_path: 
     assert entry["samples_sha256"] is None
 
 
+def test_synthetic_bfloat16_inputs(tmp_path: Path) -> None:
+    """Files of samples do not know the type; the model does."""
+    text = (
+        "(bfloat16[N,24] x) => (float[N,4] y) {"
+        " z = Cast<to=1>(x) h = Gemm(z, w, b) r = Relu(h) k = MatMul(r, v) q = Relu(k)"
+        " y = MatMul(q, u) }"
+    )
+    weights = {"w": normal(24, 32), "b": normal(32), "v": normal(32, 16), "u": normal(16, 4)}
+    onnx.save(model_proto(text, weights), tmp_path / "model.onnx")
+    planning = PlanOptions(budgets=Budgets(size=0.8), method="harmonic")
+    done = compress(
+        tmp_path / "model.onnx", tmp_path / "small.onnx", planning=planning, measuring=CPU
+    )
+    assert {row.statistics for row in done.rows} == {"synthetic"}
+    assert done.after.bytes <= 0.8 * done.before.bytes
+
+
 def test_a_plan_without_samples_is_carried_out_as_compress_does(
     files: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,8 @@
 """Opens models in onnxruntime on a chosen execution provider."""
 
+import ctypes
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 from onnx_relusv.errors import InputError, MissingRuntimeError, UsageError
 from onnx_relusv.records import Runnable
@@ -25,6 +27,13 @@ CUDA = "CUDAExecutionProvider"
 # Anything but a fatal error reaches the user as an exception of ours.
 _ONLY_FATAL = 4
 _ERRORS = 3
+_BFLOAT16 = "tensor(bfloat16)"
+# A kind of error, or a place in onnxruntime's source with the function's signature behind it.
+_SOURCE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "
+    r"|/(?:[^\s:]*/)?onnxruntime_src/\S+?:\d+ "
+    r"(?:[^()\n]*\((?:[^()\n]|\([^()\n]*\))*\)(?: const)?(?: \[with [^]\n]*\])? )?"
+)
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 # Arrays, or OrtValues that an earlier run left on the device.
@@ -191,7 +200,21 @@ class Session:
         names = list(self.output_names if outputs is None else outputs)
         try:
             ready = {name: _fed(value) for name, value in feeds.items()}
-            return dict(zip(names, self._session.run(names, ready), strict=True))
+            types = {name: self.output_types[name] for name in names if name in self.output_types}
+            if _BFLOAT16 not in types.values():
+                return dict(zip(names, self._session.run(names, ready), strict=True))
+            # Of bfloat16 onnxruntime makes no arrays, and of what is no tensor no OrtValues.
+            others = [name for name, kind in types.items() if not kind.startswith("tensor(")]
+            tensors = [name for name in names if name not in others]
+            values = {
+                name: as_value(value) if isinstance(value, np.ndarray) else value
+                for name, value in ready.items()
+            }
+            found = self._session.run_with_ort_values(tensors, values)
+            arrays = dict(zip(tensors, map(as_array, found), strict=True))
+            if others:
+                arrays.update(zip(others, self._session.run(others, ready), strict=True))
+            return {name: arrays[name] for name in names}
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
 
@@ -228,7 +251,9 @@ class Session:
                 if into is not None and name in into:
                     binding.bind_ortvalue_output(name, into[name])
                 else:
-                    binding.bind_output(name, self._device)
+                    # Of another device's bfloat16 there is no way back.
+                    is_bfloat16 = self.output_types.get(name) == _BFLOAT16
+                    binding.bind_output(name, "cpu" if is_bfloat16 else self._device)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
@@ -242,8 +267,15 @@ def _fed(value: Any) -> Any:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """An array as it is, or an OrtValue copied off its device."""
-    return value if isinstance(value, np.ndarray) else np.array(value.numpy())
+    """An array as it is, or an OrtValue copied off its device; bfloat16 on the CPU included."""
+    if isinstance(value, np.ndarray):
+        return value
+    if value.data_type() != _BFLOAT16:
+        return np.array(value.numpy())
+    size = value.tensor_size_in_bytes()
+    content = ctypes.string_at(value.data_ptr(), size) if size else b""
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+    return np.frombuffer(bytearray(content), dtype).reshape(value.shape())
 
 
 def on_device(array: np.ndarray, provider: str) -> Any:
@@ -262,4 +294,6 @@ def as_value(array: np.ndarray) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What onnxruntime says, without where in its own source."""
+    lines = (" ".join(_SOURCE.sub(" ", line).split()) for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)

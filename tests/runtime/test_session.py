@@ -262,3 +262,64 @@ def test_feeds_that_numpy_has_no_type_of_its_own_for(kind: int, on_device: bool)
     else:
         found = session.run(feeds)["y"]
     assert found.tolist() == [[1, 2.5]]
+
+
+def test_bfloat16_that_a_run_hands_back() -> None:
+    """Beside a sequence and text, of which onnxruntime makes no OrtValues; empty, and the rest."""
+    graph = helper.make_graph(
+        [
+            node("Cast", ["x"], "low", to=TensorProto.BFLOAT16),
+            node("Cast", ["x"], "text", to=TensorProto.STRING),
+            node("SequenceConstruct", ["x", "x"], "twice"),
+            node("Identity", ["x"], "same"),
+        ],
+        "several",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [
+            helper.make_tensor_sequence_value_info("twice", TensorProto.FLOAT, None),
+            helper.make_tensor_value_info("low", TensorProto.BFLOAT16, ["n", 2]),
+            helper.make_tensor_value_info("text", TensorProto.STRING, ["n", 2]),
+            helper.make_tensor_value_info("same", TensorProto.FLOAT, ["n", 2]),
+        ],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = Session(Runnable(proto.SerializeToString(), {}), CPU)
+    x = np.array([[1, 1 + 2**-9], [-3.5, 1e30]], np.float32)
+    found = session.run({"x": x})
+    assert list(found) == ["twice", "low", "text", "same"]
+    low = x.astype(ml_dtypes.bfloat16)
+    assert found["low"].dtype == low.dtype
+    np.testing.assert_array_equal(found["low"], low)
+    assert found["low"].tolist() != x.tolist()  # rounded, as no float32 is
+    np.testing.assert_array_equal(found["same"], x)
+    np.testing.assert_array_equal(found["twice"], [x, x])
+    assert found["text"][0, 0] == "1"
+    np.testing.assert_array_equal(as_array(session.run_on_device({"x": x}, ["low"])["low"]), low)
+    empty = session.run({"x": x[:0]}, ["low"])["low"]
+    assert (empty.shape, empty.dtype) == ((0, 2), low.dtype)
+
+
+def test_what_onnxruntime_says_is_told_without_places_in_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "later.onnx"
+    graph = helper.make_graph(
+        [node("Reshape", ["x", "s"], "y")],
+        "reshape",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"]),
+            helper.make_tensor_value_info("s", TensorProto.INT64, [1]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(proto, path)
+    feeds = {"x": np.ones(2, np.float32), "s": np.array([3])}
+    with pytest.raises(Exception, match=r"onnxruntime_src/.*ReshapeHelper\("):  # by itself
+        onnxruntime.InferenceSession(path).run(None, feeds)
+    with pytest.raises(InputError, match="cannot be reshaped to the requested shape") as run:
+        Session(path, CPU).run(feeds)
+    proto.graph.node[0].op_type = "Nonsense"
+    onnx.save(proto, path)
+    with pytest.raises(InputError, match=r"cannot open the model: .*Nonsense") as opened:
+        Session(path, CPU)
+    for found in (run, opened):
+        assert not any(one in str(found.value) for one in ("_src/", "::", "ONNXRuntimeError"))
