@@ -78,6 +78,8 @@ def fit(
             plain = _plain(opened, change, moments[key] if parts is None else None)
             keep(change, plain)
             found[key] = plain.factors
+            # It holds a whole weight, and the next block of a large model needs the room.
+            del plain
     if all(change.block.key in known for change in waiting):
         return found | {change.block.key: known[change.block.key] for change in waiting}
     assert parts is not None  # otherwise none waits

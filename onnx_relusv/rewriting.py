@@ -65,19 +65,9 @@ def fit_plan(
             "Allow a higher --tolerance or a --size."
         )
     kept = KeptFits(opened, changed)
-    reached: dict[str, float] = {}
-
-    def level(block: Block, dense: LinearMap, left: Kept | None) -> float:
-        own, other = (
-            kept_outputs(block.geometry, without_dead(block.geometry, linear, left), left)
-            for linear in (opened.folding(block), dense)
-        )
-        return composed_level(own, other.weight, moments[block.key])
 
     def keep(change: Change, fitted: Fitted) -> None:
-        dense = as_stored(change.block, fitted.factors)
-        check_stated_level(change, fitted, dense)
-        reached[change.block.key] = level(change.block, dense, fitted.factors.kept)
+        check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
         kept.put(change, fitted.factors)
 
     known = kept.known()
@@ -88,10 +78,13 @@ def fit_plan(
     found = fit(opened, changed, moments, progress, keep, known, scores)
     levels: dict[str, float] = {}
     for block in (change.block for change in changed):
-        if block.key not in reached:
-            factors = found[block.key]
-            reached[block.key] = level(block, as_stored(block, factors), factors.kept)
-        levels[block.key] = reached[block.key]
+        dense = as_stored(block, found[block.key])
+        left = found[block.key].kept
+        own, other = (
+            kept_outputs(block.geometry, without_dead(block.geometry, linear, left), left)
+            for linear in (opened.folding(block), dense)
+        )
+        levels[block.key] = composed_level(own, other.weight, moments[block.key])
     return FittedPlan(plan, {key: found[key] for key in levels}, levels)
 
 

@@ -54,8 +54,13 @@ class Reduction:
     def vectors(self, count: int) -> Floats:
         """(n, count) eigenvectors of the largest eigenvalues, these descending."""
         n = self._shape[0]
+        # The default would orthogonalise all that are near each other one by one.
         _, turned = scipy.linalg.eigh_tridiagonal(
-            self._diagonal, self._beside, select="i", select_range=(n - count, n - 1)
+            self._diagonal,
+            self._beside,
+            select="i",
+            select_range=(n - count, n - 1),
+            lapack_driver="stemr",
         )
         found = np.asfortranarray(turned[:, ::-1])
         # The first row and column are not turned. Copies, for LAPACK writes into both.
