@@ -19,6 +19,7 @@ never worse.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,11 @@ class Origin:
 
 
 def make_plan(
-    blocks: Sequence[Block], candidates: Candidates, budgets: Budgets, origin: Origin
+    blocks: Sequence[Block],
+    candidates: Candidates,
+    budgets: Budgets,
+    origin: Origin,
+    finer: Candidates = MappingProxyType({}),
 ) -> Plan:
     """The plan with the smallest common level that keeps the size, MACs and latency budgets.
 
@@ -82,13 +87,14 @@ def make_plan(
         candidates: By block key; blocks without any stay.
         budgets: As asked for.
         origin: What the plan is for.
+        finer: By block key, what else may use what the level leaves of the budgets.
 
     Raises:
         BudgetError: No block can shrink, or no level that is allowed shrinks them enough.
     """
     if not any(candidates.get(block.key) for block in blocks):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
-    allocation = _Allocation(blocks, candidates, budgets, origin)
+    allocation = _Allocation(blocks, candidates, budgets, origin, finer)
     if not limits(budgets, origin.total):
         level = _default_tolerance(origin) if budgets.tolerance is None else budgets.tolerance
     else:
@@ -142,12 +148,18 @@ class _Savings:
 
 class _Allocation:
     def __init__(
-        self, blocks: Sequence[Block], candidates: Candidates, budgets: Budgets, origin: Origin
+        self,
+        blocks: Sequence[Block],
+        candidates: Candidates,
+        budgets: Budgets,
+        origin: Origin,
+        finer: Candidates,
     ) -> None:
         self._blocks = blocks
         self._candidates = candidates
         self._budgets = budgets
         self._origin = origin
+        self._finer = finer
         self._limits = limits(budgets, origin.total)
         self._now = [cost_now(block, origin.latencies) for block in blocks]
         steps = [step for index in range(len(blocks)) for step in self._block_steps(index)]
@@ -207,7 +219,10 @@ class _Allocation:
         """
         if not self._limits or "latency" in self._limits:
             return chosen, cost
-        offered = [self._candidates.get(block.key, ()) for block in self._blocks]
+        offered = [
+            [*self._candidates.get(block.key, ()), *self._finer.get(block.key, ())]
+            for block in self._blocks
+        ]
         while True:
             step = next(
                 (

@@ -1,6 +1,9 @@
 """The candidates of a block: every form at many ranks, with their level and cost."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import ceil
 
 import numpy as np
 from onnx import helper
@@ -65,6 +68,50 @@ def candidate_at(
 def _candidate(block: Block, form: Form, rank: int, level: float, *, biased: bool) -> Candidate:
     cost = candidate_cost(block, form, rank, item_size(block), biased=biased)
     return Candidate(form=form, rank=rank, level=level, bytes=cost.bytes, macs=cost.macs)
+
+
+def between_rungs(
+    block: Block, offered: Sequence[Candidate], finest: float
+) -> tuple[Candidate, ...]:
+    """What lies between a block's candidates, where these are a ladder of ranks.
+
+    Levels and damages are interpolated between those of the two rungs, along straight lines in
+    their logarithms; no rank is better than the rung above it, or worse than the one below.
+
+    Args:
+        block: The block.
+        offered: Its candidates; by form, ranks increasing.
+        finest: Bytes; rungs that are no further apart have nothing between them.
+    """
+    found: list[Candidate] = []
+    for low, high in pairwise(offered):
+        steps = ceil((high.bytes - low.bytes) / finest)
+        if low.form != high.form or steps < 2 or high.rank - low.rank < 2:
+            continue
+        whole = candidate_cost(block, low.form, low.rank, item_size(block))
+        last = low
+        for rank in np.unique(np.linspace(low.rank, high.rank, steps + 1).round())[1:-1]:
+            share = float((rank - low.rank) / (high.rank - low.rank))
+            one = replace(
+                _candidate(
+                    block,
+                    low.form,
+                    int(rank),
+                    _between(low.level, high.level, share),
+                    biased=whole.bytes == low.bytes,
+                ),
+                damage=_between(low.damage, high.damage, share),
+            )
+            if (last.bytes, last.macs) != (one.bytes, one.macs) != (high.bytes, high.macs):
+                found.append(one)
+                last = one
+    return tuple(found)
+
+
+def _between(low: float, high: float, share: float) -> float:
+    if low <= 0 or high <= 0:
+        return low + share * (high - low)
+    return min(max(float(low ** (1 - share) * high**share), high), low)
 
 
 def item_size(block: Block) -> int:

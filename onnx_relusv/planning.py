@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from onnx_relusv.allocation import Origin, make_plan
+from onnx_relusv.candidates import between_rungs
 from onnx_relusv.cost import block_cost
 from onnx_relusv.damage import damage_curves, with_damage
 from onnx_relusv.damage_measure import DamageMeasure, damage_measure
@@ -28,6 +29,8 @@ from onnx_relusv.split import split
 
 # What says where a tensor lies in external data.
 _PLACE_BYTES = 200
+# Of the original's bytes: smaller steps between the ranks of a block are not worth a candidate.
+_FINEST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +200,10 @@ def decide(
         return offer.plan(planning.budgets)
     timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
     origin, size = origin_of(opened, measured, planning, timed), size_of(opened, measured)
+    finer = {} if timed.measure else finer_candidates(opened, timed.candidates)
 
     def estimated(origin: Origin, limits: Budgets) -> Plan:
-        found = make_plan(opened.blocks, timed.candidates, limits, origin)
+        found = make_plan(opened.blocks, timed.candidates, limits, origin, finer)
         return with_refits(with_statistics(found, _statistics(measured)), opened, planning)
 
     def make(limits: Budgets) -> Plan:
@@ -224,11 +228,13 @@ def offered(
     timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
     damage = damage_measure(opened, parts.select, planning)
     curves = damage_curves(opened, parts.select, timed.candidates, moments, progress, damage)
+    candidates = {
+        key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
+    }
+    finer = {} if timed.measure else finer_candidates(opened, candidates)
     return Offer(
         blocks=opened.blocks,
-        candidates={
-            key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
-        },
+        candidates={key: [*found, *finer.get(key, ())] for key, found in candidates.items()},
         curves=tuple(curve for own in curves.values() for curve in own),
         origin=origin_of(opened, measured, planning, timed),
         statistics=_statistics(measured),
@@ -255,6 +261,20 @@ def allowed_candidates(
 ) -> dict[str, tuple[Candidate, ...]]:
     """By key, the candidates of the blocks that may change."""
     return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
+
+
+def finer_candidates(
+    opened: Opened, candidates: Mapping[str, Sequence[Candidate]]
+) -> dict[str, tuple[Candidate, ...]]:
+    """By key, what lies between the rungs of candidates, so that budgets can be used.
+
+    Args:
+        opened: The model.
+        candidates: By key, with their damages where these were measured.
+    """
+    finest = _FINEST * opened.model.bytes
+    blocks = (block for block in opened.blocks if block.key in candidates)
+    return {block.key: between_rungs(block, candidates[block.key], finest) for block in blocks}
 
 
 def _padding(opened: Opened) -> int:

@@ -1,5 +1,7 @@
 """Candidates against every form and rank there is."""
 
+from itertools import pairwise
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from examples import block, conv, gemm, linear_map, matmul, moments
 from onnx import TensorProto
 
 from onnx_relusv import forms
-from onnx_relusv.candidates import block_candidates, candidate_at, item_size
+from onnx_relusv.candidates import between_rungs, block_candidates, candidate_at, item_size
 from onnx_relusv.cost import block_cost, candidate_cost
 from onnx_relusv.decisions import Candidate
 from onnx_relusv.factors import decompose_block
@@ -108,6 +110,28 @@ def test_one_by_itself_is_the_same(name: str, with_moments: bool) -> None:
         expected = min([alone.level, *smaller]) if candidate.form == "tucker" else alone.level
         # Two orders of the same float64 sums; the squares are compared before the root.
         assert candidate.level == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_lies_between_rungs_has_its_own_bytes_and_nearly_its_own_level() -> None:
+    item, linear, seen = made("conv", with_moments=True)
+    offered = found(item, linear, seen)
+    finer = between_rungs(item, offered, 1)
+    ladder = {one.form: {c.rank for c in offered if c.form == one.form} for one in finer}
+    assert ladder.keys() == {"spatial", "tucker"}
+    for form, rungs in ladder.items():
+        between = {one.rank for one in finer if one.form == form}
+        assert not between & rungs
+        assert min(rungs) < min(between) < max(between) < max(rungs)
+    assert {c.rank for c in finer if c.form == "spatial"} | ladder["spatial"] == set(
+        range(1, max(ladder["spatial"]) + 1)
+    )
+    for one in finer:
+        exact = candidate_at(item, linear, seen, one.form, one.rank)
+        assert (one.bytes, one.macs) == (exact.bytes, exact.macs)
+        # Measured: 0.037 for spatial, 0.112 for tucker, whose inner widths go in steps.
+        assert abs(one.level - exact.level) <= 0.15 * exact.level
+    widest = max(b.bytes - a.bytes for a, b in pairwise(offered) if a.form == b.form)
+    assert between_rungs(item, offered, widest) == ()
 
 
 def test_one_that_makes_the_block_larger_can_be_asked_for() -> None:

@@ -12,7 +12,7 @@ from onnx_relusv.graph.twins import twins
 from onnx_relusv.opened import BlockMoments, Opened, shapes_of
 from onnx_relusv.options import PlanOptions
 from onnx_relusv.planned_size import size_of
-from onnx_relusv.planning import allowed_candidates, by_damage, origin_of
+from onnx_relusv.planning import allowed_candidates, by_damage, finer_candidates, origin_of
 from onnx_relusv.progress import Progress
 from onnx_relusv.pruning.cost import CutCost
 from onnx_relusv.pruning.curves import damages, group_curves
@@ -144,6 +144,8 @@ def pruning_offer(
         offered = allowed_candidates(measured, planning)
         curves = damage_curves(opened, parts.select, offered, moments, progress, measure)
         candidates = {key: with_damage(own, curves.get(key, ())) for key, own in offered.items()}
+        for key, finer in finer_candidates(opened, candidates).items():
+            candidates[key] += finer
         layers = tuple(curve for own in curves.values() for curve in own)
     found: dict[str, Floats] = {
         one.group.key: damages(cuts.get(one.group.key), one.elimination, len(one.group.units))
