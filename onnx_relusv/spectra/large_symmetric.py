@@ -54,7 +54,7 @@ class Reduction:
     def vectors(self, count: int) -> Floats:
         """(n, count) eigenvectors of the largest eigenvalues, these descending."""
         n = self._shape[0]
-        # The default would orthogonalise all that are near each other one by one.
+        # The default orthogonalises vectors of near eigenvalues one by one.
         _, turned = scipy.linalg.eigh_tridiagonal(
             self._diagonal,
             self._beside,
