@@ -1,5 +1,8 @@
 """Arrays in temporary files, of which memory holds what is read."""
 
+import mmap
+from collections.abc import Iterable
+
 import numpy as np
 
 from onnx_relusv.errors import UsageError
@@ -30,3 +33,13 @@ def on_disk(values: np.ndarray) -> np.ndarray:
         # The map keeps the file when it is closed.
         mapped = np.memmap(file, np.uint8, "r")
     return np.asarray(mapped).view(values.dtype).reshape(values.shape)
+
+
+def release(arrays: Iterable[np.ndarray]) -> None:
+    """Lets what was read of arrays of `on_disk` leave the memory; it is read again when needed."""
+    for array in arrays:
+        base: object = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)

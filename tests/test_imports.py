@@ -97,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
         "selection",
         "temporary_files",
     },
-    "runtime": {"errors", "records"},
+    "runtime": {"errors", "mapped_arrays", "records"},
     "spectra": {
         "cache",
         "covariance",

@@ -16,7 +16,7 @@ from onnx_relusv.decisions import Factors
 from onnx_relusv.errors import ValidationError
 from onnx_relusv.factors import as_stored
 from onnx_relusv.graph.reference import with_dense
-from onnx_relusv.mapped_arrays import on_disk
+from onnx_relusv.mapped_arrays import on_disk, release
 from onnx_relusv.records import LinearMap
 from onnx_relusv.runtime import turns
 from onnx_relusv.runtime.session import Session
@@ -137,6 +137,8 @@ def test_arrays_on_disk(dtype: type, shape: tuple[int, ...]) -> None:
     for one in (values, values.T):
         found = on_disk(one)
         assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, one)
+        release([found])  # and it is read again
         np.testing.assert_array_equal(found, one)
 
 

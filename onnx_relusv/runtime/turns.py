@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_relusv.mapped_arrays import release
 from onnx_relusv.records import Runnable
 from onnx_relusv.runtime.session import Session
 
@@ -25,7 +26,8 @@ class Turn:
     """
 
     def __init__(self, source: Runnable | Path, provider: str, *, optimized: bool) -> None:
-        self._opened = partial(Session, source, provider, optimized=optimized, packed=False)
+        self._new = partial(Session, source, provider, optimized=optimized, packed=False)
+        self._arrays = list(source.arrays.values()) if isinstance(source, Runnable) else []
         session = self._opened()
         self.input_names = session.input_names
         self.output_names = session.output_names
@@ -39,3 +41,9 @@ class Turn:
             InputError: onnxruntime refuses the feeds or fails.
         """
         return self._opened().run(feeds, outputs)
+
+    def _opened(self) -> Session:
+        session = self._new()
+        # It has copied them.
+        release(self._arrays)
+        return session
