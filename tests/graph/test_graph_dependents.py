@@ -26,7 +26,7 @@ def test_what_is_behind_and_nothing_else(tmp_path: Path) -> None:
 
 def test_an_output_that_is_left_out_leads_nowhere(tmp_path: Path) -> None:
     """Unnamed outputs and inputs have one and the same empty name, which is no tensor."""
-    text = "(float[N,4] x) => (float[N,4] y) { a = Relu(x) y = Clip(x, , high) }"
+    text = "(float[N,4] x) => (float[N,4] y) { a = Dropout(x) y = Clip(x, , high) }"
     proto = model_proto(text, {"high": normal()})
     proto.graph.node[0].output.append("")
     model = saved(proto, tmp_path)

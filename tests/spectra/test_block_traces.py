@@ -17,7 +17,7 @@ def recorder(item: Block, samples: int = 6) -> BlockRecorder:
 
 def add(one: BlockRecorder, shape: tuple[int, ...], size: int, start: int = 0) -> str | None:
     values = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    batch = Batch({"x": np.zeros((size, 1))}, count=size, start=start)
+    batch = Batch({"x": np.zeros((size, 1))}, count=size, start=start, size=size)
     return one.add(as_value(values), batch)
 
 
