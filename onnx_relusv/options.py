@@ -139,7 +139,6 @@ class PlanOptions:
             share = getattr(self.budgets, name)
             if share is not None and not 0 < share < 1:
                 raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
-        self._check_patterns()
         self._check_drop()
         self._check_divergence()
         if self.allocation == "damage" and not self.has_budget:
@@ -172,12 +171,6 @@ class PlanOptions:
             )
         if self.method == "double-layer":
             raise UsageError("--input-range is for units that are removed: use --method harmonic.")
-
-    def _check_patterns(self) -> None:
-        for name in ("include", "exclude"):
-            patterns = getattr(self, name)
-            if isinstance(patterns, str) or not all(isinstance(each, str) for each in patterns):
-                raise TypeError(f"{name} {patterns!r}: use a tuple of texts.")
 
     @property
     def has_budget(self) -> bool:

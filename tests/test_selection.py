@@ -113,7 +113,14 @@ def test_an_excluded_depthwise_convolution_keeps_its_units(opened: Opened) -> No
     assert cut("deep") == cut("d") == ["e"]
 
 
-@pytest.mark.parametrize("value", ["first", [1], (Path("y"),)])
-def test_patterns_are_texts(value: object) -> None:
-    with pytest.raises(TypeError, match=r"include .*use a tuple of texts"):
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("first", "include is str: give a tuple of texts"),
+        ([1], "an entry of include is int: give a text"),
+        ((Path("y"),), "an entry of include is PosixPath: give a text"),
+    ],
+)
+def test_patterns_are_texts(value: object, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
         PlanOptions(include=value)  # type: ignore[arg-type]
