@@ -78,7 +78,7 @@ memory_option = click.option(
     metavar="MIB",
     help="What measuring may hold besides the model itself and what its largest block needs. With "
     "less, samples run through the model more often and fewer blocks are measured at once; a block "
-    "whose covariance alone exceeds it is measured without samples.",
+    "whose covariance alone exceeds it is measured by a factored one.",
 )
 cache_option = click.option(
     "--cache",
