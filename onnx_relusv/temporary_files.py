@@ -111,7 +111,7 @@ def file_in(parent: Path) -> Iterator[tuple[BinaryIO, Path]]:
 def remove_leftovers(*folders: Path) -> None:
     """Removes what killed runs left in some folders and in the one for temporary files.
 
-    That is what bears our mark, belongs to this user, and is locked by nobody.
+    That is what bears our mark, belongs to this user, and is not locked.
     """
     for folder in dict.fromkeys((*folders, Path(tempfile.gettempdir()))):
         with suppress(OSError), os.scandir(folder) as entries:

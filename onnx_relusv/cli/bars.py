@@ -47,7 +47,7 @@ class Bars:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """A bar of its own for every stage; lines at its start and end where nobody sees bars.
+        """A bar of its own for every stage; lines at its start and end in a log.
 
         One that comes again takes the place of the last. The steps that are told first, those of
         an earlier run, do not count for the time left: rich takes a pace from what follows its

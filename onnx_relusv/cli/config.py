@@ -19,7 +19,7 @@ from onnx_relusv.outputs import kind_of
 
 Options = Mapping[str, click.Option]
 _FILE = "onnx_relusv.config"
-# Bytes; nobody writes so many options.
+# Bytes; no configuration has so many options.
 _LARGEST = 1 << 20
 # What is about the command line itself.
 _NOT_IN_FILES = ("config", "help")
