@@ -110,10 +110,7 @@ def in_parallel(
         threads = max(1, cores // chosen)
         numbers = [number for number in numbers if number not in results]
         with _blas_limited(threads) as limit:
-            if chosen == 1:
-                for number in numbers:
-                    done(number, do(items[number], threads))
-                return
+            # One job too has a thread of its own: signals are heard while it is in LAPACK.
             crew = _Crew(lambda number: do(items[number], threads), chosen, limit, done)
             crew.run({number: loads[number].memory for number in numbers}, memory)
 

@@ -1,5 +1,6 @@
 """Jobs in threads: their order, and limits of threads and memory that are really in force."""
 
+import signal
 import threading
 from pathlib import Path
 
@@ -141,6 +142,31 @@ def test_blas_is_limited_inside_and_free_again_afterwards(workers: int) -> None:
     assert [(threads, inside) for threads, inside, _ in found] == [
         (2 // workers, {2 // workers})
     ] * 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a system without timers")
+def test_a_signal_is_heard_while_a_single_job_is_in_lapack() -> None:
+    matrix = np.random.default_rng(0).standard_normal((2500, 2500))
+    ended, heard = threading.Event(), list[bool]()
+
+    def interrupted(number: int, frame: object) -> None:
+        heard.append(not ended.is_set())
+        raise KeyboardInterrupt
+
+    def do(item: int, threads: int) -> None:
+        scipy.linalg.svdvals(matrix)  # seconds, in which Python does nothing
+        ended.set()
+
+    before = signal.signal(signal.SIGALRM, interrupted)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            run([(1.0, 1)], do, workers=1)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert heard == [True]
+    # It was not the job that was interrupted.
+    assert ended.wait(PATIENCE)
 
 
 def test_results_do_not_depend_on_the_number_of_workers() -> None:

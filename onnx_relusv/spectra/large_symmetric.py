@@ -19,8 +19,10 @@ from onnx_relusv.temporary_files import nameless_file
 _MOST_KEPT = 8
 _MOST_NORMS = 64
 _CHUNK = 64 << 20
-# Rows that are read at a time: of a transposed view, single ones would be read with large steps.
+# Rows that are hashed at a time.
 _ROWS = 64
+# Reflections that are applied at a time.
+_TURNED = 256
 _KEPT: "OrderedDict[bytes, Reduction]" = OrderedDict()
 _NORMS: OrderedDict[bytes, float] = OrderedDict()
 
@@ -62,27 +64,31 @@ class Reduction:
             select_range=(n - count, n - 1),
             lapack_driver="stemr",
         )
-        found = np.asfortranarray(turned[:, ::-1])
-        # The first row and column are not turned. Copies, for LAPACK writes into both.
-        own, below = self._reflectors(), np.array(found[1:], order="F")
-        lwork = int(lapack.dormqr("L", "N", own, self._scales, below, -1)[1][0])
-        found[1:], _, problem = lapack.dormqr("L", "N", own, self._scales, below, lwork)
-        assert not problem  # likewise
-        return np.ascontiguousarray(found)
-
-    def _reflectors(self) -> Floats:
-        """What was kept, without the first row and the last column, as LAPACK takes it.
-
-        Read and not mapped: beside the copy, the whole file would count as resident memory.
-        """
-        n = self._shape[0]
-        found = np.empty((n - 1, n - 1), order="F")
-        self._file.seek(0)
-        for start in range(0, n - 1, _ROWS):
-            count = min(_ROWS, n - 1 - start)
-            read = np.fromfile(self._file, np.float64, count * n).reshape(count, n)
-            found[:, start : start + count] = read[:, 1:].T
+        found = np.ascontiguousarray(turned[:, ::-1])
+        for start in reversed(range(0, n - 1, _TURNED)):
+            self._turn(found, start, min(start + _TURNED, n - 1))
         return found
+
+    def _turn(self, vectors: Floats, start: int, stop: int) -> None:
+        """Applies the reflections of a range of columns to vectors, in place.
+
+        Together they are I - V T V', with T upper triangular and strictly above its diagonal
+        T^-1 = V' V (Schreiber, Van Loan, 1989). LAPACK's ormqr takes 32 columns at a time, which
+        for few vectors is several times slower. What is read is no more than these columns.
+        """
+        n, count = self._shape[0], stop - start
+        self._file.seek(start * n * np.dtype(np.float64).itemsize)
+        read = np.fromfile(self._file, np.float64, count * n).reshape(count, n)
+        # A reflector begins below the diagonal with a one that is not stored.
+        reflectors = np.triu(read[:, start + 1 :], 1)
+        scales = self._scales[start:stop]
+        used = scales != 0
+        reflectors[np.arange(count), np.arange(count)] = 1
+        reflectors *= used[:, None]
+        inverse = np.triu(reflectors @ reflectors.T, 1)
+        inverse[np.diag_indices(count)] = 1 / np.where(used, scales, 1)
+        below = vectors[start + 1 :]
+        below -= reflectors.T @ scipy.linalg.solve_triangular(inverse, reflectors @ below)
 
     def close(self) -> None:
         """Lets the file go."""

@@ -25,10 +25,17 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     large_symmetric._NORMS.clear()
 
 
-@pytest.mark.parametrize("n", [2, 30])
-def test_a_reduction_has_the_eigenpairs(n: int) -> None:
-    half = np.random.default_rng(0).standard_normal((n, n + 3))
+# Reflections are applied 256 at a time.
+@pytest.mark.parametrize("n", [2, 30, 257, 258, 700])
+@pytest.mark.parametrize("kind", ["full", "of low rank", "nearly diagonal"])
+def test_a_reduction_has_the_eigenpairs(n: int, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((n, n + 3 if kind == "full" else 1)) / np.sqrt(n)
     matrix = half @ half.T
+    if kind == "nearly diagonal":  # most reflections are identities
+        matrix[1:, :-1] = matrix[:-1, 1:] = 0
+        matrix = np.diag(np.diag(matrix) + np.arange(n)) + 0.1 * np.diag(np.ones(n - 1), 1)
+        matrix = (matrix + matrix.T) / 2
     reduction = Reduction(matrix.copy())
     np.testing.assert_allclose(reduction.values(), np.linalg.eigvalsh(matrix)[::-1], **CLOSE)
     vectors = reduction.vectors(min(n, 4))
