@@ -64,7 +64,7 @@ class Reduction:
             select_range=(n - count, n - 1),
             lapack_driver="stemr",
         )
-        found = np.ascontiguousarray(turned[:, ::-1])
+        found = np.ascontiguousarray(turned[:, ::-1], np.float64)
         for start in reversed(range(0, n - 1, _TURNED)):
             self._turn(found, start, min(start + _TURNED, n - 1))
         return found

@@ -231,15 +231,22 @@ def _feeds(session: onnxruntime.InferenceSession, model: onnx.ModelProto) -> Ite
             feed = _feed(inputs, lengths, kind)
             if feed is None:
                 return
-            try:
-                session.run(None, feed)
-            except Exception:
+            if not _is_run(session, feed):
                 continue
             yield feed
             other = _feed(inputs, lengths, "bytes")
-            if kind == "random" and other is not None:
+            # Larger whole numbers may be no indices.
+            if kind == "random" and other is not None and _is_run(session, other):
                 yield other
             return
+
+
+def _is_run(session: onnxruntime.InferenceSession, feed: Feed) -> bool:
+    try:
+        session.run(None, feed)
+    except Exception:  # onnxruntime's errors have no common base
+        return False
+    return True
 
 
 def _hints(model: onnx.ModelProto) -> list[int]:
