@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_relusv.cost import block_macs
 from onnx_relusv.covariance import shrunk, variances
 from onnx_relusv.errors import InputError
 from onnx_relusv.graph.normalisation import normalisation
@@ -29,7 +30,7 @@ from onnx_relusv.spectra.moments import LEAST_VARIANCE
 from onnx_relusv.spectra.moments_key import moments_key
 from onnx_relusv.spectra.rectified import activated_gaussian
 from onnx_relusv.spectra.stored_moments import moments_on_disk
-from onnx_relusv.synthetic import write_synthetic
+from onnx_relusv.synthetic import affordable_count, write_synthetic
 from onnx_relusv.synthetic_samples import synthetic_example
 from onnx_relusv.temporary_files import temporary_folder
 
@@ -230,5 +231,6 @@ def _on_synthetic(
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
     with temporary_folder() as folder:
         path = folder / "synthetic.npz"
-        write_synthetic(path, example, normalised, opened.options.seed)
+        count = affordable_count(sum(map(block_macs, opened.blocks)))
+        write_synthetic(path, example, normalised, opened.options.seed, count)
         yield replace(opened, samples=open_samples(path, opened.model.inputs), blind=False)

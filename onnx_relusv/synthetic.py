@@ -22,6 +22,9 @@ from onnx_relusv.records import Floats
 
 # Beyond it, moments that are shrunk halfway to the identity change no more than by the seed.
 SYNTHETIC_COUNT = 256
+# Fewer of them where they take long: as many as have so many multiply-accumulates, a minute or two
+# on a few cores. Where one takes so many, each has very many positions to measure.
+_MOST_MACS, _FEWEST = 4 << 40, 16
 _STREAM = 11
 _STREAM_VARIED = 12
 # Fewer where an input is large; a Conv sees many positions of each.
@@ -34,21 +37,35 @@ _IMAGE_AXES = 4
 _MOST_CHANNELS = 4
 
 
+def affordable_count(macs: int) -> int:
+    """How many samples to take statistics of.
+
+    Args:
+        macs: Multiply-accumulates that one of them takes.
+
+    Returns:
+        `SYNTHETIC_COUNT`, or as many as are run in bearable time.
+    """
+    return max(_FEWEST, min(SYNTHETIC_COUNT, _MOST_MACS // max(macs, 1)))
+
+
 def write_synthetic(
     path: Path,
     example: Mapping[str, np.ndarray],
     normalisations: Mapping[str, Normalisation],
     seed: int,
+    count: int = SYNTHETIC_COUNT,
 ) -> None:
-    """Writes `SYNTHETIC_COUNT` samples to take statistics of, as an .npz.
+    """Writes samples to take statistics of, as an .npz.
 
     Args:
         path: The file.
         example: A feed, whose shapes and types the samples take.
         normalisations: By input name.
         seed: Draws them.
+        count: How many.
     """
-    drawing = _Drawing(_noise, SYNTHETIC_COUNT, (seed, _STREAM))
+    drawing = _Drawing(_noise, count, (seed, _STREAM))
     _write(path, example, normalisations, None, drawing)
 
 

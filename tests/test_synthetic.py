@@ -10,6 +10,7 @@ from onnx_relusv.graph.normalisation import NOTHING, Normalisation, normalisatio
 from onnx_relusv.graph.view import view
 from onnx_relusv.synthetic import (
     SYNTHETIC_COUNT,
+    affordable_count,
     image_axes,
     smooth,
     varied_count,
@@ -148,3 +149,15 @@ def test_as_many_are_fitted_to_as_there_is_room_for() -> None:
     # A fixed batch is one sample a row, and all inputs count.
     assert varied_count({"x": np.zeros((8, 3, 224, 224), np.float32)}) == 445
     assert varied_count(dict.fromkeys("xy", np.zeros(image, np.float32))) == 222
+
+
+def test_fewer_samples_are_drawn_where_each_takes_long(tmp_path: Path) -> None:
+    # A network as large as VGG-16 still gets all of them; those that enlarge images do not.
+    assert affordable_count(0) == affordable_count(16_000_000_000) == SYNTHETIC_COUNT
+    assert affordable_count(100_000_000_000) == 43
+    assert affordable_count(10**13) == 16
+    write_synthetic(
+        tmp_path / "few.npz", {"x": np.zeros((1, 3), np.float32)}, {"x": NOTHING}, 0, 43
+    )
+    with np.load(tmp_path / "few.npz") as arrays:
+        assert arrays["x"].shape == (43, 3)
