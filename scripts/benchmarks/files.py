@@ -132,8 +132,14 @@ def _run(path: Path, name: str) -> Outcome:
 
 
 def _bytes(path: Path) -> int:
-    beside = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    """Bytes of a file and of the files that hold its external data."""
+    places = {
+        entry.value
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sum(file.stat().st_size for file in (path, *(path.parent / one for one in places)))
 
 
 def _command(limit: float, folder: Path, *arguments: str) -> tuple[int, str]:
