@@ -142,9 +142,9 @@ def double_layers(
     for rank in ranks:
         groups = [group.at(rank) for group in nested]
         matrices = balanced(*(np.stack(each) for each in zip(*groups, strict=True)))
-        composed = forms.compose(form, geometry, *matrices)
         bias = linear.bias
         if moments is not None:
+            composed = forms.compose(form, geometry, *matrices)
             shift = np.einsum("grc,gc->gr", linear.weight - composed, moments.mean)
             bias = bias + shift.reshape(-1)
         yield Factors(

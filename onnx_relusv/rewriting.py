@@ -65,9 +65,13 @@ def fit_plan(
             "Allow a higher --tolerance or a --size."
         )
     kept = KeptFits(opened, changed)
+    levels: dict[str, float] = {}
 
     def keep(change: Change, fitted: Fitted) -> None:
-        check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
+        reached = check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
+        # What is fitted to no samples stands for the block itself, in the very moments.
+        if reached is not None and opened.split is None and change.kept is None:
+            levels[change.block.key] = reached
         kept.put(change, fitted.factors)
 
     known = kept.known()
@@ -76,8 +80,9 @@ def fit_plan(
         known |= {key: earlier.factors[key] for key in same}
     scores = fitted_to_scores(opened, plan)
     found = fit(opened, changed, moments, progress, keep, known, scores)
-    levels: dict[str, float] = {}
     for block in (change.block for change in changed):
+        if block.key in levels:
+            continue
         dense = as_stored(block, found[block.key])
         left = found[block.key].kept
         own, other = (
@@ -85,7 +90,8 @@ def fit_plan(
             for linear in (opened.folding(block), dense)
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
-    return FittedPlan(plan, {key: found[key] for key in levels}, levels)
+    keys = [change.block.key for change in changed]
+    return FittedPlan(plan, {key: found[key] for key in keys}, {key: levels[key] for key in keys})
 
 
 def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:

@@ -154,8 +154,11 @@ def _stated(claim: Claim) -> Check:
     return Check("stated level", f"every block keeps the level stated for it, {worst:.4g} at most")
 
 
-def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None:
+def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> float | None:
     """Checks that a composed kernel as stored is as near to its target as the form promises.
+
+    Returns:
+        The level that it reaches of its target; None where the form promises none.
 
     Args:
         change: What was asked for.
@@ -174,7 +177,7 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None
     if fitted.refined or change.form == "dense":
         # Its factors were moved on purpose, or have every rank that there is; the level is
         # reported as reached, not checked.
-        return
+        return None
     stated = candidate_at(
         change.reduced, fitted.target, fitted.moments, change.form, change.rank
     ).level
@@ -186,3 +189,4 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> None
             f"block {block.key}: the factors reach a level of {reached:.4g}, "
             f"but {stated:.4g} was stated."
         )
+    return reached

@@ -106,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
         "finite",
         "measures",
         "options",
+        "parallel",
         "patches",
         "records",
         "runtime",

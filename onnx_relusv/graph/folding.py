@@ -59,7 +59,9 @@ class Folding:
             return weight.reshape(geometry.out_channels, -1), bias
         if node.op_type == "MatMul" or not _attribute(node, "transB", 0):
             weight = weight.T
-        return self._alpha(node) * weight, bias
+        alpha = self._alpha(node)
+        # Of a large weight a copy is no small thing.
+        return weight if alpha == 1 else alpha * weight, bias
 
     def _bias(self, node: NodeProto, geometry: Geometry) -> Floats:
         """What a linear operator adds by itself, (out,)."""

@@ -6,12 +6,15 @@ known its eigenvectors need no second reduction: those of the tridiagonal matrix
 """
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
+from onnx_relusv.parallel import available_cores
 from onnx_relusv.records import Covariance, FactoredCovariance, Floats
 from onnx_relusv.temporary_files import nameless_file
 
@@ -20,7 +23,7 @@ _MOST_KEPT = 8
 _MOST_NORMS = 64
 _CHUNK = 64 << 20
 # Rows that are hashed at a time.
-_ROWS = 64
+_ROWS = 256
 # Reflections that are applied at a time.
 _TURNED = 256
 _KEPT: "OrderedDict[bytes, Reduction]" = OrderedDict()
@@ -48,10 +51,13 @@ class Reduction:
             content = content[self._file.write(content[:_CHUNK]) :]
         self._shape = (n, n)
 
+    @cached_property
+    def _values(self) -> Floats:
+        return np.asarray(scipy.linalg.eigvalsh_tridiagonal(self._diagonal, self._beside)[::-1])
+
     def values(self) -> Floats:
         """The eigenvalues, descending."""
-        found = scipy.linalg.eigvalsh_tridiagonal(self._diagonal, self._beside)
-        return np.asarray(found[::-1])
+        return self._values
 
     def vectors(self, count: int) -> Floats:
         """(n, count) eigenvectors of the largest eigenvalues, these descending."""
@@ -129,7 +135,18 @@ def content_key(matrix: Floats, metric: Covariance | None) -> bytes:
         parts += [metric.factor, metric.diagonal]
     elif metric is not None:
         parts.append(metric)
-    for part in parts:
-        for start in range(0, len(part), _ROWS):
-            digest.update(np.ascontiguousarray(part[start : start + _ROWS]).data)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for part in parts:
+            # Rows of a view that is transposed would be gathered one number at a time.
+            along = part.T if part.flags.f_contiguous else part
+            digest.update(repr(part.flags.f_contiguous).encode())
+            starts = range(0, len(along), _ROWS)
+            for found in pool.map(
+                lambda start, of=along: _digest(of[start : start + _ROWS]), starts
+            ):
+                digest.update(found)
     return digest.digest()
+
+
+def _digest(rows: Floats) -> bytes:
+    return blake2b(np.ascontiguousarray(rows).data).digest()
