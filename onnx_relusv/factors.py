@@ -145,8 +145,9 @@ def double_layers(
         bias = linear.bias
         if moments is not None:
             composed = forms.compose(form, geometry, *matrices)
-            shift = np.einsum("grc,gc->gr", linear.weight - composed, moments.mean)
-            bias = bias + shift.reshape(-1)
+            mean = moments.mean[:, :, None]
+            # Not of their difference, which is as large as the weight.
+            bias = bias + (linear.weight @ mean - composed @ mean).reshape(-1)
         yield Factors(
             form=form,
             rank=rank,

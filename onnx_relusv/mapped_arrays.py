@@ -9,7 +9,7 @@ from onnx_relusv.errors import UsageError
 from onnx_relusv.temporary_files import nameless_file
 
 # Bytes that are written at a time.
-_CHUNK = 64 << 20
+_CHUNK = 8 << 20
 
 
 def on_disk(values: np.ndarray) -> np.ndarray:
@@ -21,10 +21,15 @@ def on_disk(values: np.ndarray) -> np.ndarray:
     if not values.size:
         return values
     with nameless_file() as file:
-        content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+        count = max(1, _CHUNK // max(rows[0].nbytes, 1))
         try:
-            while content:
-                content = content[file.write(content[:_CHUNK]) :]
+            for start in range(0, len(rows), count):
+                # A view that is transposed is put in order a few rows at a time.
+                content = np.ascontiguousarray(rows[start : start + count]).reshape(-1)
+                left = content.view(np.uint8).data
+                while left:
+                    left = left[file.write(left) :]
         except OSError as error:
             raise UsageError(
                 f"no temporary file of {values.nbytes} bytes can be written ({error.strerror}). "
