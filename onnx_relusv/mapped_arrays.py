@@ -1,7 +1,9 @@
 """Arrays in temporary files, of which memory holds what is read."""
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from onnx_relusv.temporary_files import nameless_file
 
 # Bytes that are written at a time.
 _CHUNK = 8 << 20
+# Seconds in which a session copies some tens of megabytes.
+_MOMENT = 0.01
 
 
 def on_disk(values: np.ndarray) -> np.ndarray:
@@ -48,3 +52,28 @@ def release(arrays: Iterable[np.ndarray]) -> None:
             base = base.base
         if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             base.madvise(mmap.MADV_DONTNEED)
+
+
+@contextmanager
+def released_while_read(arrays: Collection[np.ndarray]) -> Iterator[None]:
+    """Lets what somebody else reads of arrays of `on_disk` leave the memory at once.
+
+    A session that copies weights would otherwise hold the files beside the copies.
+    """
+    if not arrays:
+        yield
+        return
+    done = Event()
+
+    def work() -> None:
+        while not done.wait(_MOMENT):
+            release(arrays)
+
+    thread = Thread(target=work, name="release", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        release(arrays)

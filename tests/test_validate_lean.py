@@ -1,8 +1,10 @@
 """Models too large for copies of their weights are validated as others are, one at a time."""
 
+import mmap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from onnx_relusv.decisions import Factors
 from onnx_relusv.errors import ValidationError
 from onnx_relusv.factors import as_stored
 from onnx_relusv.graph.reference import with_dense
-from onnx_relusv.mapped_arrays import on_disk, release
+from onnx_relusv.mapped_arrays import on_disk, release, released_while_read
 from onnx_relusv.records import LinearMap
 from onnx_relusv.runtime import turns
 from onnx_relusv.runtime.session import Session
@@ -140,6 +142,28 @@ def test_arrays_on_disk(dtype: type, shape: tuple[int, ...]) -> None:
         np.testing.assert_array_equal(found, one)
         release([found])  # and it is read again
         np.testing.assert_array_equal(found, one)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="a system without /proc")
+def test_what_a_session_copies_of_arrays_on_disk_is_not_held_twice() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    values = np.arange(1 << 23, dtype=np.float32)  # 32 MiB
+    found = on_disk(values)
+    release([found])
+    before = resident()
+    with released_while_read([found]):
+        copied = found.copy()
+        # As long as the session is busy with the next one.
+        deadline = monotonic() + 20
+        while resident() - before > 1.5 * copied.nbytes and monotonic() < deadline:
+            sleep(0.01)
+        assert resident() - before <= 1.5 * copied.nbytes
+    np.testing.assert_array_equal(copied, values)
+    np.testing.assert_array_equal(found, values)
+    # Otherwise both are there.
+    assert resident() - before > 1.5 * copied.nbytes
 
 
 def test_a_map_that_is_composed_late_fails_where_it_is_wrong(

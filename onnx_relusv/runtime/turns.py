@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.mapped_arrays import release
+from onnx_relusv.mapped_arrays import released_while_read
 from onnx_relusv.records import Runnable
 from onnx_relusv.runtime.session import Session
 
@@ -43,7 +43,6 @@ class Turn:
         return self._opened().run(feeds, outputs)
 
     def _opened(self) -> Session:
-        session = self._new()
-        # It has copied them.
-        release(self._arrays)
-        return session
+        # It copies them.
+        with released_while_read(self._arrays):
+            return self._new()
