@@ -46,7 +46,7 @@ class Way:
             return f"{self.units:.0%} of the units gone"
         if self.macs is not None:
             return f"`--macs {self.macs:.4g}`"
-        return f"`--size {self.size:.4g}`"
+        return "the default level" if self.size is None else f"`--size {self.size:.4g}`"
 
     @property
     def name(self) -> str:
