@@ -11,15 +11,19 @@ in which the command line wants to hear signals already.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import onnx_relusv.blas  # noqa: F401 - before numpy
+import onnx_relusv.work.blas  # noqa: F401 - before numpy
 
 if TYPE_CHECKING:
-    from onnx_relusv.comparison_limits import ComparisonLimits, check_limits
-    from onnx_relusv.decisions import Budgets
-    from onnx_relusv.errors import ReluSvError
-    from onnx_relusv.metric import Metric
-    from onnx_relusv.options import MeasureOptions, PlanOptions
-    from onnx_relusv.pipeline import apply, compare, compress, inspect, plan, sweep, trace
+    from onnx_relusv.checking.limits import ComparisonLimits, check_limits
+    from onnx_relusv.commands.compare import compare
+    from onnx_relusv.commands.compress import apply, compress, plan
+    from onnx_relusv.commands.inspect import inspect
+    from onnx_relusv.commands.sweep import sweep
+    from onnx_relusv.commands.trace import trace
+    from onnx_relusv.core.errors import ReluSvError
+    from onnx_relusv.core.metric import Metric
+    from onnx_relusv.core.options import MeasureOptions, PlanOptions
+    from onnx_relusv.core.plans import Budgets
 
 __all__ = [
     "Budgets",
@@ -39,20 +43,20 @@ __all__ = [
 ]
 
 _PLACES = {
-    "ComparisonLimits": "onnx_relusv.comparison_limits",
-    "check_limits": "onnx_relusv.comparison_limits",
-    "Budgets": "onnx_relusv.decisions",
-    "ReluSvError": "onnx_relusv.errors",
-    "Metric": "onnx_relusv.metric",
-    "MeasureOptions": "onnx_relusv.options",
-    "PlanOptions": "onnx_relusv.options",
-    "apply": "onnx_relusv.pipeline",
-    "compare": "onnx_relusv.pipeline",
-    "compress": "onnx_relusv.pipeline",
-    "inspect": "onnx_relusv.pipeline",
-    "plan": "onnx_relusv.pipeline",
-    "sweep": "onnx_relusv.pipeline",
-    "trace": "onnx_relusv.pipeline",
+    "ComparisonLimits": "onnx_relusv.checking.limits",
+    "check_limits": "onnx_relusv.checking.limits",
+    "Budgets": "onnx_relusv.core.plans",
+    "ReluSvError": "onnx_relusv.core.errors",
+    "Metric": "onnx_relusv.core.metric",
+    "MeasureOptions": "onnx_relusv.core.options",
+    "PlanOptions": "onnx_relusv.core.options",
+    "apply": "onnx_relusv.commands.compress",
+    "compare": "onnx_relusv.commands.compare",
+    "compress": "onnx_relusv.commands.compress",
+    "inspect": "onnx_relusv.commands.inspect",
+    "plan": "onnx_relusv.commands.compress",
+    "sweep": "onnx_relusv.commands.sweep",
+    "trace": "onnx_relusv.commands.trace",
 }
 
 

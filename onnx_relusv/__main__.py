@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from onnx_relusv.interrupts import Terminated, termination_raised, uninterrupted
+from onnx_relusv.work.interrupts import Terminated, termination_raised, uninterrupted
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     with termination_raised():
         try:
             with uninterrupted():
-                from onnx_relusv.cli import PROGRAM, cli
+                from onnx_relusv.cli.commands import cli
+                from onnx_relusv.cli.terminal import PROGRAM
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Terminated) else signal.SIGINT
             print("error: interrupted; nothing was written.", file=sys.stderr)

@@ -6,8 +6,8 @@ import numpy as np
 from enumeration import phi
 from gaps import unit_columns
 
-from onnx_relusv.records import Activation, Floats
-from onnx_relusv.runtime.ascents import Ascent
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.runtime.kernels.ascents import Ascent
 from onnx_relusv.runtime.session import CPU
 
 # As in the graphs: steps get shorter along a cosine over four fifths of them.

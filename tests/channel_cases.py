@@ -7,7 +7,7 @@ import numpy as np
 from channel_graphs import check_cut, images
 from graphs import normal
 
-from onnx_relusv.graph.channel_records import ChannelGroup
+from onnx_relusv.graph.channels.walk import ChannelGroup
 
 HEAD = "a = Conv<pads=[1,1,1,1]>(x, k1, b1)"
 TAIL = "y = Conv<pads=[1,1,1,1]>(h, k2, b2)"

@@ -9,12 +9,12 @@ import onnx
 from graphs import Feeds, model_proto, normal, run, saved
 from onnx import ModelProto
 
-from onnx_relusv.graph.channel_records import ChannelGroup, Channels
-from onnx_relusv.graph.channels import channel_tensors, find_channels
+from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
+from onnx_relusv.graph.channels.walk import ChannelGroup, Channels
 from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
-from onnx_relusv.graph.cutting import Mask, cut, staying, zeroed
-from onnx_relusv.graph.expose import runnable
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.rewrites.prune.cutting import Mask, cut, staying, zeroed
 from onnx_relusv.runtime.session import CPU, Session
 
 # A sum of a few hundred float32 products in another order, some layers deep; a channel that is

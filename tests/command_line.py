@@ -2,7 +2,7 @@
 
 from click.testing import CliRunner, Result
 
-from onnx_relusv.cli import cli
+from onnx_relusv.cli.commands import cli
 
 
 def run(*arguments: object) -> Result:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from onnx_relusv.errors import UsageError
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.runtime.session import choose_provider
 
 # The same examples in every run; no deadline, because a busy machine is slow, not wrong.

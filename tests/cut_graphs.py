@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from graphs import Searched, model_proto, normal, normalization, positive, run, search
 
-from onnx_relusv.graph.channel_records import ChannelGroup, Channels
-from onnx_relusv.graph.channels import channel_tensors, find_channels
+from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
+from onnx_relusv.graph.channels.walk import ChannelGroup, Channels
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.operators import Shape
+from onnx_relusv.graph.nodes import Shape
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,15 @@ from cut_graphs import CutGraph, shapes_of
 from graphs import model_proto, normal
 from probed import opened
 
-from onnx_relusv.decisions import Budgets, Choice, Form, GroupChoice, Plan
-from onnx_relusv.fitted import FittedPlan
-from onnx_relusv.graph.channels import find_channels
-from onnx_relusv.opened import Opened, block_moments, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.units import removed_units, units_of_blocks
-from onnx_relusv.reduction import reduced_block
-from onnx_relusv.rewriting import fit_plan
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.plans import Budgets, Choice, Form, GroupChoice, Plan
+from onnx_relusv.core.reduction import FittedPlan, reduced_block
+from onnx_relusv.fitting.plan import fit_plan
+from onnx_relusv.graph.channels.groups import find_channels
+from onnx_relusv.measuring.case import Opened, block_moments, open_model
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.rewrites.prune.units import removed_units, units_of_blocks
+from onnx_relusv.work.executors import Silent
 
 COUNT = 60
 

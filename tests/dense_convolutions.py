@@ -11,7 +11,7 @@ import numpy as np
 import onnx_graphs
 from examples import conv
 
-from onnx_relusv.records import Floats, Geometry
+from onnx_relusv.core.blocks import Floats, Geometry
 
 
 def whole_numbers(*shape: int, seed: int = 0) -> Floats:

@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
 
 
 def exact_s0(W: Floats, slopes: Floats | float = 0.0, *, any_eigenvector: bool = False) -> float:

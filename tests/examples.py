@@ -3,10 +3,10 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from onnx_relusv import forms
-from onnx_relusv.decisions import Form
-from onnx_relusv.patches import output_lengths
-from onnx_relusv.records import Activation, Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.blocks import Activation, Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.plans import Form
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.spectra.convolution import output_lengths
 
 RELU = Activation(kind="relu", slopes=np.zeros(1))
 LINEAR = Activation(kind="none", slopes=np.ones(1))

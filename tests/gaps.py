@@ -5,9 +5,8 @@ from enumeration import phi
 from examples import RELU
 from hypothesis import strategies as st
 
-from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra.layer import Layer
-from onnx_relusv.spectra.layers import layer_of
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.spectra.layers import Layer, layer_of
 
 # Small whole numbers give many ties, zeros and repeated rows, where bounds are tight.
 integer_weights = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(

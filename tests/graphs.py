@@ -16,16 +16,16 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper, parser
 
-from onnx_relusv.decisions import Factors, Form
-from onnx_relusv.factors import double_layer
-from onnx_relusv.forms import available_forms, compose, largest_rank
+from onnx_relusv.core.blocks import Block, Floats, LinearMap, Refusal
+from onnx_relusv.core.plans import Factors, Form
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
-from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.graph.surgery import rewrite
+from onnx_relusv.graph.nodes import Folding
 from onnx_relusv.graph.view import view
-from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
-from onnx_relusv.records import Block, Floats, LinearMap, Refusal
+from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import available_forms, compose, largest_rank
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
+from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
 
 Feeds = Mapping[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]

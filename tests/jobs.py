@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from onnx_relusv.parallel import Load, in_parallel
+from onnx_relusv.work.executors import Load, in_parallel
 
 
 def loads(*pairs: tuple[float, int]) -> Callable[[int], Load]:

@@ -1,8 +1,8 @@
 """Blocks of tests, measured as the package measures them."""
 
-from onnx_relusv.factors import decompose_block
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.records import Block, LinearMap, Moments
+from onnx_relusv.core.blocks import Block, LinearMap, Moments
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.measure import measure
 

@@ -7,7 +7,7 @@ import onnx
 from classified import TEXT, inputs, weights
 from graphs import model_proto, run
 
-from onnx_relusv.metric import Metric
+from onnx_relusv.core.metric import Metric
 
 # The three groups of samples need these many, of which 300 are set aside.
 ENOUGH = 760

@@ -6,10 +6,10 @@ from dataclasses import replace
 from examples import block, gemm
 from hypothesis import strategies as st
 
-from onnx_relusv.allocation import LEAST_SAVING, Origin
-from onnx_relusv.cost import block_cost
-from onnx_relusv.decisions import Budgets, Candidate, Cost
-from onnx_relusv.records import Block
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.plans import Budgets, Candidate, Cost
+from onnx_relusv.planning.level import LEAST_SAVING, Origin
+from onnx_relusv.rewrites.low_rank.candidates import block_cost
 
 ADDED = 50
 Offers = dict[str, list[Candidate]]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.records import Geometry, Runnable
+from onnx_relusv.core.blocks import Geometry, Runnable
 from onnx_relusv.runtime.session import CPU, Session
 
 OPSET = 17

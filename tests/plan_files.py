@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from onnx_relusv.decisions import (
-    Budgets,
-    Choice,
-    DamageCurve,
-    GroupChoice,
-    GroupCurve,
-    Plan,
-)
-from onnx_relusv.errors import InputError
-from onnx_relusv.plan_file import read_plan
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.plans import Budgets, Choice, DamageCurve, GroupChoice, GroupCurve, Plan
+from onnx_relusv.planning.plan_file import read_plan
 
 PLAN = Plan(
     model_sha256="ab" * 32,

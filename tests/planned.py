@@ -1,7 +1,7 @@
 """Plans of double layers, by hand."""
 
-from onnx_relusv.decisions import Budgets, Choice, Form, Plan
-from onnx_relusv.opened import Opened
+from onnx_relusv.core.plans import Budgets, Choice, Form, Plan
+from onnx_relusv.measuring.case import Opened
 
 
 def plan(model: Opened, **changed: tuple[Form, int]) -> Plan:

@@ -8,11 +8,11 @@ import onnx
 import scipy.special
 from graphs import model_proto, normal, normalization, run
 
-from onnx_relusv.decisions import Factors
-from onnx_relusv.graph.surgery import rewrite
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.planning import divided
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.plans import Factors
+from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 # A residual connection, a normalisation, grouped channels, and a MatMul without bias.
 CLASSIFIER = (

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from onnx_relusv.decisions import Choice, Cost, GroupChoice
-from onnx_relusv.results import ChannelRefusal, Compression, GroupRow
+from onnx_relusv.core.plans import Choice, Cost, GroupChoice
+from onnx_relusv.core.results import ChannelRefusal, Compression, GroupRow
 
 REMOVED = (0, 1, 2, 3, 7, 12, 13, 14, 15)
 KEPT = tuple(unit for unit in range(64) if unit not in REMOVED)

@@ -7,12 +7,12 @@ import numpy as np
 from graphs import run, saved
 from onnx import ModelProto
 
-from onnx_relusv.graph.channel_records import Channels
-from onnx_relusv.graph.channels import channel_tensors, find_channels
-from onnx_relusv.graph.dead import dead_units
+from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
+from onnx_relusv.graph.channels.intervals import Interval
+from onnx_relusv.graph.channels.ranges import tensor_ranges
+from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.ranges import tensor_ranges
-from onnx_relusv.graph.ranges_interval import Interval
+from onnx_relusv.rewrites.prune.units import dead_units
 
 Range = tuple[float, float]
 

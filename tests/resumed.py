@@ -7,8 +7,8 @@ import onnx
 from graphs import model_proto, normal, normalization
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
-from onnx_relusv.progress import Progress
-from onnx_relusv.results import Compression
+from onnx_relusv.core.results import Compression
+from onnx_relusv.work.executors import Progress
 
 TEXT = (
     "(float[N,3,8,8] x) => (float[N,10] y) {"

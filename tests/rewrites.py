@@ -8,16 +8,16 @@ import numpy as np
 from graphs import Searched, factors_of, model_proto, normal, normalization, search
 from onnx import ModelProto, helper
 
-from onnx_relusv.claim import Claim
-from onnx_relusv.decisions import Form
-from onnx_relusv.factors import as_stored
-from onnx_relusv.forms import available_forms
-from onnx_relusv.graph.surgery import rewrite
+from onnx_relusv.checking.validate import validate
+from onnx_relusv.core.plans import Form
+from onnx_relusv.core.results import Verdict
 from onnx_relusv.graph.writing import write_staged
-from onnx_relusv.publishing import staged
-from onnx_relusv.results import Verdict
+from onnx_relusv.rewrites.apply import Claim
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import available_forms
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.validate import validate
+from onnx_relusv.work.publishing import staged
 
 IMAGES = {"x": normal(1, 3, 8, 8)}
 # Large enough that three ranks are smaller than the dense weights, names and nodes included.

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.records import InputSpec
-from onnx_relusv.samples import Samples, open_samples
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.samples.samples import Samples, open_samples
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((10, 3, 4)).astype(np.float32)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from traced import MODEL, PROVENANCE
 
-from onnx_relusv.outcomes import Latency
-from onnx_relusv.output_change import OutputChange
-from onnx_relusv.results import Evaluation
-from onnx_relusv.sweeps import Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
+from onnx_relusv.core.outcomes import Latency, OutputChange
+from onnx_relusv.core.results import Evaluation
+from onnx_relusv.core.sweeps import Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
 
 SIZES = (0.5, 0.25, 0.125, 0.0625)
 # Points that each method loses; the level's lie on a line over the sizes.

@@ -18,14 +18,14 @@ from offers import (
     total_of,
 )
 
-from onnx_relusv.allocation import (
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.plans import Budgets, Cost, Plan
+from onnx_relusv.planning.level import (
     DEFAULT_TOLERANCE,
     DEFAULT_TOLERANCE_WITHOUT_SAMPLES,
     make_plan,
 )
-from onnx_relusv.decisions import Budgets, Cost, Plan
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.records import Block
 
 
 def decided(plan: Plan) -> dict[str, tuple[str | None, int | None]]:

@@ -9,9 +9,9 @@ from graphs import model_proto, normal
 
 import onnx_relusv
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions
-from onnx_relusv.arguments import as_path
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.sweeping.options import SweepOptions
+from onnx_relusv.commands.sweep import SweepOptions
+from onnx_relusv.core.arguments import as_path
+from onnx_relusv.core.errors import InputError, UsageError
 
 CPU = MeasureOptions(provider="cpu")
 WRONG = [b"model.onnx", 3, 1.5, True, ["model.onnx"], object()]

@@ -15,12 +15,12 @@ from graphs import run as run_model
 from sample_arrays import archive
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
-from onnx_relusv.errors import UsageError
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.results import Compression
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.report.data import compression_data
-from onnx_relusv.results import Compression
-from onnx_relusv.samples import open_samples
-from onnx_relusv.split import split
+from onnx_relusv.samples.samples import open_samples
+from onnx_relusv.samples.split import split
 
 CPU = MeasureOptions(provider="cpu")
 LEVEL = PlanOptions(budgets=Budgets(size=0.6), allocation="level")

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from onnx_relusv import auroc as module
-from onnx_relusv.auroc import auroc, resampled_aurocs
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.measuring import separation as module
+from onnx_relusv.measuring.separation import auroc, resampled_aurocs
 
 # Few different values, so that most of them are tied, and both infinities.
 VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0, np.inf])

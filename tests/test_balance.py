@@ -6,10 +6,10 @@ from examples import conv, factor_shapes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv import forms
-from onnx_relusv.balance import balanced
-from onnx_relusv.decisions import Form
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.plans import Form
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.tucker import balanced
 
 GEOMETRY = conv(6, 8, (3, 2), groups=2)
 FORMS: list[Form] = ["channel", "spatial", "tucker"]

@@ -11,20 +11,20 @@ from examples import block, conv, gemm, moments
 from graphs import model_proto, normal, run
 
 from onnx_relusv import Budgets, PlanOptions, apply, compress, inspect, plan
-from onnx_relusv.blind import (
+from onnx_relusv.core.blocks import Moments
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.graph.channels.statistics import ChannelStatistics
+from onnx_relusv.measuring.case import block_moments, open_model
+from onnx_relusv.measuring.without_samples import (
     SHRINKAGE,
     assumed_moments,
     planning_moments,
+    samples_where_units_go,
 )
-from onnx_relusv.errors import UsageError
-from onnx_relusv.graph.statistics import ChannelStatistics
-from onnx_relusv.opened import block_moments, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Silent
-from onnx_relusv.records import Moments
-from onnx_relusv.synthetic_samples import samples_where_units_go
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.planning.plan_file import plan_text, read_plan
+from onnx_relusv.work.executors import Silent
 
 CPU = MeasureOptions(provider="cpu", seed=2)
 NETWORK = (

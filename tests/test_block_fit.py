@@ -8,20 +8,20 @@ import pytest
 from graphs import evaluated
 from residual_networks import residual_network, with_a_broadcast_shortcut, with_positions
 
-from onnx_relusv import fit as fit_module
-from onnx_relusv.block_fit import BlockFit
-from onnx_relusv.decisions import Form
-from onnx_relusv.factors import as_stored, double_layer
-from onnx_relusv.fit import fit
-from onnx_relusv.fitted import Change, Fitted
+from onnx_relusv.core.blocks import Floats, LinearMap
+from onnx_relusv.core.plans import Form
+from onnx_relusv.core.reduction import Change, Fitted
+from onnx_relusv.fitting import fit as fit_module
+from onnx_relusv.fitting.block_fit import BlockFit
+from onnx_relusv.fitting.fit import fit
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.opened import Opened, block_moments
-from onnx_relusv.progress import Silent
-from onnx_relusv.records import Floats, LinearMap
+from onnx_relusv.measuring.case import Opened, block_moments
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.samples import Samples
-from onnx_relusv.spectra.target_moments import Seen
-from onnx_relusv.split import Split
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.samples.split import Split
+from onnx_relusv.spectra.targets import Seen
+from onnx_relusv.work.executors import Silent
 
 KINDS = ("shortcut first", "shortcut last", "identity")
 # All blocks but the classifier, much smaller; the shortcut's map most of all.

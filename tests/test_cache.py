@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from onnx_relusv import cache as cache_module
-from onnx_relusv.cache import NO_CACHE, Cache, code_digest
-from onnx_relusv.errors import UsageError
-from onnx_relusv.temporary_files import file_in
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.work import cache as cache_module
+from onnx_relusv.work.cache import NO_CACHE, Cache, code_digest
+from onnx_relusv.work.temporary_files import file_in
 
 FIELDS = {"model": "ab", "seed": 3, "ranks": [["pair", [1, 2]]], "nothing": None}
 ARRAYS = {

@@ -9,12 +9,18 @@ import scipy.linalg
 from examples import block, conv, gemm, linear_map, matmul, moments
 from onnx import TensorProto
 
-from onnx_relusv import forms
-from onnx_relusv.candidates import between_rungs, block_candidates, candidate_at, item_size
-from onnx_relusv.cost import block_cost, candidate_cost
-from onnx_relusv.decisions import Candidate
-from onnx_relusv.factors import decompose_block
-from onnx_relusv.records import Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.blocks import Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.plans import Candidate
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import (
+    between_rungs,
+    block_candidates,
+    block_cost,
+    candidate_at,
+    candidate_cost,
+    item_size,
+)
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
 
 CASES = {
     "gemm": (gemm(40, 60), ()),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import gammaln, xlogy
 from scipy.stats import binom, binomtest, norm
 
-from onnx_relusv.certify import Discordance, lower_end, samples_needed, upper_end
+from onnx_relusv.measuring.bounds import Discordance, lower_end, samples_needed, upper_end
 
 ERRORS = (0.05, 0.2)
 Bound = Callable[[int, int, int, float], float]

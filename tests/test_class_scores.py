@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sample_arrays import IMAGE, IMAGES, LABELS, archive
 
-from onnx_relusv.class_scores import check_labels, class_scores, real_rows
-from onnx_relusv.errors import InputError
-from onnx_relusv.samples import open_samples
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
+from onnx_relusv.samples.samples import open_samples
 
 
 def test_the_first_output_of_one_row_a_sample_and_two_classes_or_more() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from graphs import model_proto, normal, run, saved
 
-from onnx_relusv import collected as module
-from onnx_relusv.collected import CollectedOutputs, collected, picked
-from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.runtime import outputs as module
+from onnx_relusv.runtime.outputs import CollectedOutputs, collected, picked
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.samples import open_samples
+from onnx_relusv.samples.samples import open_samples
 
 COUNT = 131
 

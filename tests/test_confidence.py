@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from onnx_relusv.confidence import Confidence, ConfidenceReader
+from onnx_relusv.checking.evaluate import Confidence, ConfidenceReader
 
 LOGITS = 3 * np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
 SHARES = scipy.special.softmax(LOGITS.astype(np.float64), axis=1)

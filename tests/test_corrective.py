@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from probed import answers, divergence_of_logits, rewritten, selected
 from residual_networks import BRANCHES, residual_network
 
-from onnx_relusv import corrective
-from onnx_relusv.corrective import fitted_by_damage, ratios_in_company
-from onnx_relusv.decisions import Budgets, Factors
-from onnx_relusv.factors import as_stored
-from onnx_relusv.fit import fit, fitted_alike
-from onnx_relusv.fitted import Change, FittedPlan
+from onnx_relusv.checking import corrective
+from onnx_relusv.checking.corrective import fitted_by_damage, ratios_in_company
+from onnx_relusv.core.blocks import LinearMap
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.outcomes import Correction
+from onnx_relusv.core.plans import Budgets, Factors
+from onnx_relusv.core.reduction import Change, FittedPlan
+from onnx_relusv.fitting.fit import fit, fitted_alike
+from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.opened import BlockMoments, Opened, block_moments
-from onnx_relusv.options import PlanOptions
-from onnx_relusv.outcomes import Correction
-from onnx_relusv.planning import Offer, offered
-from onnx_relusv.progress import Silent
-from onnx_relusv.records import LinearMap
-from onnx_relusv.rewriting import fit_plan
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
+from onnx_relusv.planning.offer import Offer, offered
+from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.runtime.session import CPU, Session
+from onnx_relusv.work.executors import Silent
 
 BUDGETS = Budgets(size=0.6)
 # Another way through the network, in float32 too.

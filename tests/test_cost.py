@@ -10,15 +10,21 @@ from examples import block, conv, gemm, matmul
 from onnx import GraphProto, helper
 from onnx_graphs import conv_node, node, runnable
 
-from onnx_relusv import forms
-from onnx_relusv.cost import block_cost, block_macs, block_numbers, candidate_cost, reduced_cost
-from onnx_relusv.decisions import Form, Kept
-from onnx_relusv.factors import double_layer
-from onnx_relusv.graph.surgery import rewrite
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.records import Geometry
-from onnx_relusv.reduction import reduced_block
+from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.plans import Form, Kept
+from onnx_relusv.core.reduction import reduced_block
+from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import (
+    block_cost,
+    block_macs,
+    block_numbers,
+    candidate_cost,
+    reduced_cost,
+)
+from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 
 def test_macs_of_a_conv_by_loops() -> None:

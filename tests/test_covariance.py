@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from onnx_relusv.covariance import (
+from onnx_relusv.core.blocks import FactoredCovariance, Floats
+from onnx_relusv.core.linear_algebra import (
     dense,
     energy,
     identity,
@@ -16,9 +17,8 @@ from onnx_relusv.covariance import (
     square_sum,
     variances,
 )
-from onnx_relusv.records import FactoredCovariance, Floats
-from onnx_relusv.spectra.covariance_sketch import CovarianceSketch
 from onnx_relusv.spectra.moments import oracle_shrinkage, shrunk_moments, sketched_moments
+from onnx_relusv.spectra.product_sums import CovarianceSketch
 from onnx_relusv.spectra.singular import decompose, left_basis, singular_values
 
 # Sums in another order, of numbers of the size of 1.

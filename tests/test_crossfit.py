@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from onnx_relusv.auroc import auroc
-from onnx_relusv.crossfit import cross_fitted, stratified_folds
-from onnx_relusv.logistic import fit_logistic
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.measuring.crossfit import cross_fitted, fit_logistic, stratified_folds
+from onnx_relusv.measuring.separation import auroc
 
 
 def answers(rights: int, wrongs: int) -> np.ndarray:

@@ -13,16 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probed import answers, classifier, divergence_of_logits, rewritten, selected
 
-from onnx_relusv import factors as layers
-from onnx_relusv.candidates import block_candidates
-from onnx_relusv.damage import MOST_MEASURED, damage_curves, ranks_to_measure, with_damage
-from onnx_relusv.decisions import Candidate, DamageCurve, Form
-from onnx_relusv.dominance import undominated
-from onnx_relusv.factors import decompose_block, double_layer
-from onnx_relusv.forms import available_forms, largest_rank
-from onnx_relusv.opened import BlockMoments, Opened, block_moments
-from onnx_relusv.progress import Advance, Silent
-from onnx_relusv.records import Moments
+from onnx_relusv.core.blocks import Moments
+from onnx_relusv.core.plans import Candidate, DamageCurve, Form
+from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
+from onnx_relusv.planning.damage import MOST_RANKS, damage_curves, ranks_to_measure, with_damage
+from onnx_relusv.rewrites.low_rank import factors as layers
+from onnx_relusv.rewrites.low_rank.candidates import block_candidates, undominated
+from onnx_relusv.rewrites.low_rank.factors import decompose_block, double_layer
+from onnx_relusv.rewrites.low_rank.forms import available_forms, largest_rank
+from onnx_relusv.work.executors import Advance, Silent
 
 # Of a divergence: outputs are equal to about 1e-6.
 EQUAL = 1e-4
@@ -214,10 +213,10 @@ def ranks_of(shares: list[float]) -> list[int]:
 def test_a_few_ranks_are_measured_over_the_sizes_worth_having() -> None:
     shares = list(np.linspace(0.005, 0.995, 199))
     ranks = ranks_of(shares)
-    assert len(ranks) == MOST_MEASURED
+    assert len(ranks) == MOST_RANKS
     reached = [shares[rank - 1] for rank in ranks]
     # From 2 % to 70 % of the bytes, at equal ratios; the ladder's steps are of half a percent.
-    assert reached == pytest.approx(list(np.geomspace(0.02, 0.7, MOST_MEASURED)), abs=0.0026)
+    assert reached == pytest.approx(list(np.geomspace(0.02, 0.7, MOST_RANKS)), abs=0.0026)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ from metrics import FIT, minus_error, regressor, targets
 from probed import answers, classifier, opened, rewritten, selected
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, plan
-from onnx_relusv.damage_measure import check_measures, damage_measure
-from onnx_relusv.decisions import Factors, Plan
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.factors import as_stored, double_layer
-from onnx_relusv.metric import Metric
-from onnx_relusv.opened import Opened
-from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.probing import Try, probe
-from onnx_relusv.records import Block
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.metric import Metric
+from onnx_relusv.core.plans import Factors, Plan
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning.objective import check_measures, damage_measure
+from onnx_relusv.planning.plan_file import plan_text, read_plan
+from onnx_relusv.planning.probe import Try, probe
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
 
 SIZE = Budgets(size=0.6)
 MEASURING = MeasureOptions(provider="cpu", seed=3)

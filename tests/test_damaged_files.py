@@ -10,10 +10,10 @@ from graphs import model_proto, normal
 from plan_files import PLAN
 from sample_arrays import spec
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.samples import open_samples
+from onnx_relusv.planning.plan_file import plan_text, read_plan
+from onnx_relusv.samples.samples import open_samples
 
 TRIES = 120
 INPUTS = [spec("x", np.float32, None, 6)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnx_relusv.dead_leaves import dead_leaves
+from onnx_relusv.samples.synthetic import dead_leaves
 
 
 def test_a_seed_repeats_a_picture() -> None:

@@ -8,9 +8,9 @@ from graphs import model_proto, normal, saved
 from sample_arrays import archive
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
-from onnx_relusv.deciding import deciding_outputs
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.opened import open_model
+from onnx_relusv.measuring.answers import deciding_outputs
+from onnx_relusv.measuring.case import open_model
 from onnx_relusv.runtime.session import CPU, Session
 
 ML = {"ai.onnx.ml": 3}

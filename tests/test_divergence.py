@@ -7,8 +7,8 @@ import pytest
 import scipy.special
 from graphs import model_proto, normal, run, saved
 
-from onnx_relusv.divergence import WORST, Answers, Divergence, answers_of
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.measuring.answers import WORST, Answers, Divergence, answers_of
 
 LOGITS = Answers(outputs=("y",), scores="y", probabilities=False)
 PROBABILITIES = Answers(outputs=("y",), scores="y", probabilities=True)

@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.decisions import Candidate, Form
-from onnx_relusv.dominance import undominated
+from onnx_relusv.core.plans import Candidate, Form
+from onnx_relusv.rewrites.low_rank.candidates import undominated
 
 
 def candidate(form: Form, size: int, level: float, macs: int = 10) -> Candidate:

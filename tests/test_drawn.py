@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sample_arrays import archive, everything, spec
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.samples import Samples, open_samples
-from onnx_relusv.split import drawn
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.planning.plan_file import plan_text, read_plan
+from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.samples.split import drawn
 
 NUMBER = [spec("x", np.float32, None)]
 

@@ -7,15 +7,24 @@ import numpy as np
 import pytest
 from examples import block, conv, gemm, linear_map, moments
 
-from onnx_relusv.candidates import block_candidates
-from onnx_relusv.decisions import Candidate, DamageCurve, Form
-from onnx_relusv.entries.curves import curves_arrays, curves_of
-from onnx_relusv.entries.factors import factors_arrays, factors_of
-from onnx_relusv.entries.groups import group_curve_of, is_order, seconds_of
-from onnx_relusv.entries.measures import measures_arrays, measures_of
-from onnx_relusv.entries.moments import are_sound, moments_arrays, moments_of
-from onnx_relusv.factors import decompose_block, double_layer
-from onnx_relusv.records import Geometry
+from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.core.plans import Candidate, DamageCurve, Form
+from onnx_relusv.core.serial import (
+    are_sound,
+    curves_arrays,
+    curves_of,
+    factors_arrays,
+    factors_of,
+    group_curve_of,
+    is_order,
+    measures_arrays,
+    measures_of,
+    moments_arrays,
+    moments_of,
+    seconds_of,
+)
+from onnx_relusv.rewrites.low_rank.candidates import block_candidates
+from onnx_relusv.rewrites.low_rank.factors import decompose_block, double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.measure import measure
 

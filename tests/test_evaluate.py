@@ -10,11 +10,11 @@ from graphs import model_proto, normal, saved
 from sample_arrays import archive
 
 from onnx_relusv import ComparisonLimits, ReluSvError, check_limits, compare
-from onnx_relusv.errors import InputError, LimitExceededError, UsageError
-from onnx_relusv.evaluate import evaluate
-from onnx_relusv.graph.value_lengths import value_lengths
-from onnx_relusv.output_change import OutputChange
-from onnx_relusv.results import Comparison, Evaluation
+from onnx_relusv.checking.evaluate import evaluate
+from onnx_relusv.core.errors import InputError, LimitExceededError, UsageError
+from onnx_relusv.core.outcomes import OutputChange
+from onnx_relusv.core.results import Comparison, Evaluation
+from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.runtime.session import CPU, Session
 
 COUNT = 70

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from onnx_relusv import forms
-from onnx_relusv.decisions import Factors, Form
-from onnx_relusv.factors import (
+from onnx_relusv.core.blocks import Floats, Geometry, LinearMap, Moments
+from onnx_relusv.core.plans import Factors, Form
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import (
     as_stored,
     composed_level,
     decompose_block,
     double_layer,
     levels,
 )
-from onnx_relusv.records import Floats, Geometry, LinearMap, Moments
 
 GEOMETRIES = {
     "wide": gemm(30, 12),

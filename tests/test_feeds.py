@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from onnx_relusv.feeds import Contents, batch_of, synthetic_feeds
-from onnx_relusv.records import InputSpec
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.samples.feeds import Contents, batch_of, synthetic_feeds
 
 
 def spec(

@@ -11,9 +11,9 @@ from graphs import model_proto, normal, normalization, run
 from onnx import numpy_helper
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress, inspect, trace
-from onnx_relusv.errors import InputError
-from onnx_relusv.finite import LARGEST, problem_of, problems
-from onnx_relusv.results import Compression
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.linear_algebra import LARGEST, problem_of, problems
+from onnx_relusv.core.results import Compression
 
 CPU = MeasureOptions(provider="cpu")
 SAMPLES = 60

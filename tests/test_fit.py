@@ -7,16 +7,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_relusv.factors import as_stored, double_layer
-from onnx_relusv.fit import fit
-from onnx_relusv.fitted import Change, Fitted
-from onnx_relusv.opened import Opened, block_moments, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Silent
-from onnx_relusv.records import Floats, LinearMap
-from onnx_relusv.samples import Samples
-from onnx_relusv.validate import check_stated_level
+from onnx_relusv.core.blocks import Floats, LinearMap
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.reduction import Change, Fitted
+from onnx_relusv.fitting.fit import fit
+from onnx_relusv.fitting.plan import check_stated_level
+from onnx_relusv.measuring.case import Opened, block_moments, open_model
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.work.executors import Silent
 
 FEATURES, HIDDEN, CLASSES, SAMPLES = 12, 10, 6, 400
 

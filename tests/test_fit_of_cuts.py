@@ -11,16 +11,14 @@ from cut_plans import fitted, opened_graph, plan
 from graphs import run
 from probed import selected
 
-from onnx_relusv import block_fit
-from onnx_relusv.decisions import Factors
-from onnx_relusv.objectives import Objective
-from onnx_relusv.opened import Opened
-from onnx_relusv.output_errors import relative_error
-from onnx_relusv.own_answers import OwnAnswers
-from onnx_relusv.refinement import refined
-from onnx_relusv.reproduction import Reproduction
-from onnx_relusv.rewriting import rewritten
-from onnx_relusv.spectra.target_rows import Rows
+from onnx_relusv.core.plans import Factors
+from onnx_relusv.fitting import block_fit
+from onnx_relusv.fitting.objectives import Objective, OwnAnswers, Reproduction
+from onnx_relusv.fitting.refinement import refined
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.runtime.differences import relative_error
+from onnx_relusv.spectra.targets import Rows
 
 GONE = {"a": [2], "d": [0, 1, 7]}
 

@@ -8,12 +8,12 @@ import pytest
 from graphs import model_proto
 from onnx import ModelProto
 
-from onnx_relusv.certify import Discordance
-from onnx_relusv.class_scores import AnswerOutput
-from onnx_relusv.held_out import HeldOut, answers_output
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.records import Runnable
+from onnx_relusv.core.blocks import Runnable
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.measuring.bounds import Discordance
+from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.measuring.held_out import HeldOut, answers_output
+from onnx_relusv.runtime.outputs import AnswerOutput
 
 COUNT = 131
 RNG = np.random.default_rng(0)

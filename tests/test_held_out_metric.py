@@ -9,16 +9,14 @@ from graphs import model_proto
 from metrics import ACCURACY, share_right
 from onnx import ModelProto
 
-from onnx_relusv.drop_limit import DropLimit
-from onnx_relusv.errors import InputError
-from onnx_relusv.held_out import HeldOut
-from onnx_relusv.held_out_metric import HeldOutMetric
-from onnx_relusv.jackknife import GROUPS, MetricLoss
-from onnx_relusv.judging import judge
-from onnx_relusv.metric import Metric
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.records import Runnable
+from onnx_relusv.checking.search import DropLimit, judge
+from onnx_relusv.core.blocks import Runnable
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.metric import Metric
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.measuring.bounds import GROUPS, MetricLoss
+from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric
 
 COUNT = 331
 RNG = np.random.default_rng(0)

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from sample_arrays import refused, spec
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.sample_files import MOST_SAMPLES
-from onnx_relusv.samples import open_samples
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.samples.files import MOST_SAMPLES
+from onnx_relusv.samples.samples import open_samples
 
 X = spec("x", np.float32, None, 32)
 VALUES = np.arange(320, dtype=np.float32).reshape(10, 32)

@@ -1,7 +1,7 @@
 import numpy as np
 
-from onnx_relusv.importance import consumers_gram, importance_root
-from onnx_relusv.records import Activation, LinearMap
+from onnx_relusv.core.blocks import Activation, LinearMap
+from onnx_relusv.fitting.regression import consumers_gram, importance_root
 
 RELU = Activation(kind="relu", slopes=np.zeros(1))
 LINEAR = Activation(kind="none", slopes=np.ones(1))

@@ -9,9 +9,9 @@ from command_line import run, words
 from graphs import model_proto, normal
 
 from onnx_relusv import MeasureOptions, inspect
-from onnx_relusv.errors import UsageError
-from onnx_relusv.input_shapes import parsed_shape, with_requested
-from onnx_relusv.records import InputSpec
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.options import parsed_shape, with_requested
 
 FLOAT = np.dtype(np.float32)
 INPUTS = (

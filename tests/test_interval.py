@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, multinomial
 
-from onnx_relusv.certify import Discordance
+from onnx_relusv.measuring.bounds import Discordance
 
 SAMPLES, ERROR = 20, 0.2
 GRID = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm, t
 
-from onnx_relusv.jackknife import GROUPS, MetricLoss, groups_of, standard_error
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.measuring.bounds import GROUPS, MetricLoss, groups_of, standard_error
 
 Statistic = Callable[[Floats], float]
 

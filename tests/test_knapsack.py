@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from onnx_relusv import knapsack as module
-from onnx_relusv.knapsack import Knapsack
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.planning import knapsack as module
+from onnx_relusv.planning.knapsack import Knapsack
 
 
 def knapsack(

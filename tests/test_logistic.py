@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from onnx_relusv.logistic import fit_logistic, leave_one_out_loss
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.measuring.crossfit import fit_logistic, leave_one_out_loss
 
 
 def example(samples: int, features: int, seed: int) -> tuple[Floats, np.ndarray, Floats]:

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from graphs import model_proto, normal
 
 from onnx_relusv import MeasureOptions, inspect
-from onnx_relusv.cli import cli
-from onnx_relusv.errors import UsageError
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.opened import block_moments, open_model
-from onnx_relusv.options import DEFAULT_MEMORY, LEAST_MEMORY
-from onnx_relusv.progress import Advance, Silent
-from onnx_relusv.results import Inspection
+from onnx_relusv.cli.commands import cli
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.core.options import DEFAULT_MEMORY, LEAST_MEMORY
+from onnx_relusv.core.results import Inspection
+from onnx_relusv.measuring.case import block_moments, open_model
+from onnx_relusv.work.executors import Advance, Silent
 
 # Four branches that read tensors of their own: with the least memory the second moments of two of
 # them, 1,500 numbers squared, fill it.
@@ -115,7 +115,9 @@ def test_the_number_of_cores_gives_the_same_numbers(
 ) -> None:
     found = []
     for cores in (1, 3):
-        monkeypatch.setattr("onnx_relusv.rows.available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(
+            "onnx_relusv.measuring.blocks.available_cores", lambda cores=cores: cores
+        )
         found.append(inspected(*wide, DEFAULT_MEMORY)[0])
     for first, second in zip(found[0].rows, found[1].rows, strict=True):
         assert_equal(first.spectrum, second.spectrum)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from metrics import FILE, metric_file
 
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.metric import Metric
-from onnx_relusv.metric_file import load_metric
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.metric import Metric
+from onnx_relusv.work.metric_file import load_metric
 
 OUTPUTS = [np.eye(3, dtype=np.float32)]
 LABELS = np.array([0, 1, 0])

@@ -13,13 +13,13 @@ from metrics import ACCURACY, ENOUGH, FIT, minus_error, regressor, targets
 from scipy.stats import t
 
 from onnx_relusv import Budgets, MeasureOptions, Metric, PlanOptions, compare, compress
-from onnx_relusv.drop_limit import drop_limit
-from onnx_relusv.errors import BudgetError, InputError, UsageError
-from onnx_relusv.graph.surgery import PROVENANCE_KEY
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.planning import divided
-from onnx_relusv.results import Compression
-from onnx_relusv.samples import Samples
+from onnx_relusv.checking.search import drop_limit
+from onnx_relusv.core.errors import BudgetError, InputError, UsageError
+from onnx_relusv.core.results import Compression
+from onnx_relusv.graph.checks import PROVENANCE_KEY
+from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.samples.samples import Samples
 
 SEED = 3
 MEASURING = MeasureOptions(provider="cpu", seed=SEED)

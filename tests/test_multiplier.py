@@ -19,11 +19,11 @@ from offers import (
     origin,
 )
 
-from onnx_relusv.cost import block_cost
-from onnx_relusv.decisions import Budgets, Candidate, Cost, DamageCurve, Plan
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.multiplier import make_damage_plan
-from onnx_relusv.records import Block
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
+from onnx_relusv.planning.knapsack import make_damage_plan
+from onnx_relusv.rewrites.low_rank.candidates import block_cost
 
 # Of sums of a few damages.
 ROUNDING = 1e-12

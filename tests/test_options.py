@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.errors import UsageError
-from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets
 
 
 @pytest.mark.parametrize("provider", ["auto", "cuda", "cpu"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from onnx_relusv import compare
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.outputs import check_outputs, check_utf8
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.work.files import check_outputs, check_utf8
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
 

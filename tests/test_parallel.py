@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import run
 
-from onnx_relusv import parallel
-from onnx_relusv.parallel import available_cores
+from onnx_relusv.work import executors
+from onnx_relusv.work.executors import available_cores
 
 # Seconds after which something will never come.
 PATIENCE = 20.0
@@ -184,15 +184,15 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
 
 
 def test_cores_follow_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_QUOTAS", ())
+    monkeypatch.setattr(executors, "_QUOTAS", ())
     assert available_cores() >= 1
-    if hasattr(parallel.os, "sched_getaffinity"):
-        monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(6)))
+    if hasattr(executors.os, "sched_getaffinity"):
+        monkeypatch.setattr(executors.os, "sched_getaffinity", lambda _: set(range(6)))
     else:
-        monkeypatch.setattr(parallel.os, "cpu_count", lambda: 6)
+        monkeypatch.setattr(executors.os, "cpu_count", lambda: 6)
     assert available_cores() == 6
     first, quota, period = (tmp_path / name for name in ("max", "quota", "period"))
-    monkeypatch.setattr(parallel, "_QUOTAS", ((str(first),), (str(quota), str(period))))
+    monkeypatch.setattr(executors, "_QUOTAS", ((str(first),), (str(quota), str(period))))
     for text, cores in (
         ("max 100000\n", 6),
         ("250000 100000\n", 2),

@@ -10,8 +10,8 @@ import pytest
 from interrupts import hear_sigint
 from jobs import run
 
-from onnx_relusv import parallel
-from onnx_relusv.parallel import Load, in_parallel
+from onnx_relusv.work import executors
+from onnx_relusv.work.executors import Load, in_parallel
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -55,7 +55,7 @@ def test_an_error_of_the_caller_ends_it_too() -> None:
 
 
 def test_nobody_waits_long_for_what_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_PATIENCE", 0.05)
+    monkeypatch.setattr(executors, "_PATIENCE", 0.05)
     go = threading.Event()
 
     def do(item: int, threads: int) -> None:
@@ -76,10 +76,10 @@ def test_nobody_waits_long_for_what_does_not_end(monkeypatch: pytest.MonkeyPatch
 
 INTERRUPTED = """
 import os, sys, time
-from onnx_relusv import parallel
-from onnx_relusv.parallel import Load, in_parallel
+from onnx_relusv.work import executors
+from onnx_relusv.work.executors import Load, in_parallel
 
-parallel._PATIENCE = 0.1
+executors._PATIENCE = 0.1
 
 def do(item, threads):
     os.write(1, b"begun\\n")

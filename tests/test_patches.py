@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from onnx_relusv.patches import explicit_pads, output_lengths, patch_index
-from onnx_relusv.records import Geometry
+from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
 
 
 @st.composite

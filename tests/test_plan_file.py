@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from plan_files import PLAN, plans, refused, written
 
-from onnx_relusv.decisions import Budgets, Choice, Plan
-from onnx_relusv.errors import InputError
-from onnx_relusv.plan_file import plan_text, read_plan
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.plans import Budgets, Choice, Plan
+from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 
 @pytest.fixture

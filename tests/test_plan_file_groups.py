@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from plan_files import GROUPED, refused, written
 
-from onnx_relusv.plan_file import plan_text, read_plan
+from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import onnx
 import pytest
 from graphs import model_proto, normal, saved
 
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.options import MeasureOptions, PlanOptions
-from onnx_relusv.pipeline import apply, plan
+from onnx_relusv.commands.compress import apply, plan
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets
 
 TEXT = """(float[N,40] x) => (float[N,10] y) {
     a = Gemm(x, u, s) b = Relu(a) c = MatMul(b, v) d = Relu(c) y = Gemm(d, w, t)

@@ -11,13 +11,13 @@ from graphs import model_proto, normal
 from probed import answers, divergence_of_logits, opened, rewritten, selected
 
 from onnx_relusv import PlanOptions, plan
-from onnx_relusv.decisions import Budgets, Plan
-from onnx_relusv.errors import BudgetError, UsageError
-from onnx_relusv.factors import double_layer
-from onnx_relusv.opened import block_moments
-from onnx_relusv.options import AllocationName, MeasureOptions, Method
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Silent
+from onnx_relusv.core.errors import BudgetError, UsageError
+from onnx_relusv.core.options import AllocationName, MeasureOptions, Method
+from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.measuring.case import block_moments
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.work.executors import Silent
 
 TEXT = (
     "(float[N,40] x) => (float[N,10] y) {"

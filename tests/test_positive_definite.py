@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.positive_definite import solved
+from onnx_relusv.core.linear_algebra import solved
 
 
 @given(st.integers(0, 12), st.integers(0, 5), st.integers(0, 2**32))

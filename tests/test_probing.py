@@ -8,13 +8,13 @@ import pytest
 from graphs import model_proto, normal, run
 from probed import answers, classifier, divergence_of_logits, opened, rewritten, selected
 
-from onnx_relusv import probing
-from onnx_relusv.decisions import Factors
-from onnx_relusv.factors import as_stored, double_layer
-from onnx_relusv.forms import available_forms
-from onnx_relusv.opened import Opened
-from onnx_relusv.probing import Try, probe
-from onnx_relusv.records import Block, LinearMap
+from onnx_relusv.core.blocks import Block, LinearMap
+from onnx_relusv.core.plans import Factors
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning import probe as probe_module
+from onnx_relusv.planning.probe import Try, probe
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.forms import available_forms
 
 # Outputs are equal to about 1e-6, and a divergence goes with the square of a difference of 0.1
 # to 1 between them.
@@ -117,7 +117,7 @@ def test_only_the_blocks_that_are_asked_for(tmp_path: Path) -> None:
 def test_many_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = classifier(tmp_path)
     one = tried(model)
-    monkeypatch.setattr(probing, "batch_length", lambda blocks, memory: 3)
+    monkeypatch.setattr(probe_module, "batch_length", lambda blocks, memory: 3)
     for key, values in tried(model).items():
         for form, value in values.items():
             assert value == pytest.approx(one[key][form], rel=EQUAL)

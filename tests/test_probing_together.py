@@ -9,13 +9,13 @@ from graphs import model_proto, normal, run
 from probed import answers, classifier, divergence_of_logits, opened, selected
 from residual_networks import residual_network
 
-from onnx_relusv import probing
-from onnx_relusv.decisions import Factors
-from onnx_relusv.factors import as_stored, double_layer
+from onnx_relusv.core.blocks import LinearMap
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.opened import Opened
-from onnx_relusv.probing import Opening, TryTogether, probe_together
-from onnx_relusv.records import LinearMap
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning import probe
+from onnx_relusv.planning.probe import Opening, TryTogether, probe_together
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
 from onnx_relusv.runtime.session import CPU, Session
 
 # Outputs are equal to about 1e-6, and a divergence goes with the square of a difference of 0.1
@@ -81,7 +81,7 @@ def test_tries_of_several_blocks(
     """Neighbours, blocks far apart, overlapping openings, and one block alone."""
     model = classifier(tmp_path)
     if length is not None:
-        monkeypatch.setattr(probing, "batch_length", lambda blocks, memory: length)
+        monkeypatch.setattr(probe, "batch_length", lambda blocks, memory: length)
     keys, told = ("d", "c d", "c y", "d j", "c d j y"), list[int]()
     found = probed(model, *keys, told=told)
     assert set(found) == set(keys)

@@ -10,10 +10,10 @@ from graphs import model_proto, normal
 from onnx import ModelProto, TensorProto
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress, inspect
-from onnx_relusv.errors import InputError
-from onnx_relusv.graph.expose import runnable
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.ready import Ready, made_ready
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.measuring.ready import Ready, made_ready
 from onnx_relusv.runtime.session import CPU, Session
 
 # A layer behind which only one sample runs: its rows are said to be one.

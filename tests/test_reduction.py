@@ -7,9 +7,9 @@ import pytest
 from examples import RELU, block, conv, gemm, linear_map, matmul, moments, prelu
 from graphs import evaluated, normal
 
-from onnx_relusv.decisions import Kept
-from onnx_relusv.records import Floats, Geometry, LinearMap, Moments
-from onnx_relusv.reduction import (
+from onnx_relusv.core.blocks import Floats, Geometry, LinearMap, Moments
+from onnx_relusv.core.plans import Kept
+from onnx_relusv.core.reduction import (
     kept_outputs,
     left_of,
     of_inputs,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from examples import conv, gemm, linear_map, moments
 
-from onnx_relusv.decisions import Kept
-from onnx_relusv.records import Geometry
-from onnx_relusv.reduction import reduced_map, whole_map
+from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.core.plans import Kept
+from onnx_relusv.core.reduction import reduced_map, whole_map
 
 # Float64 through one solve with a condition of some thousands.
 EXACT = 1e-10

@@ -8,16 +8,16 @@ import scipy.special
 from examples import LINEAR, conv, gemm
 from probed import divergence_of_logits
 
-from onnx_relusv import forms
-from onnx_relusv.common_shift import levelled
-from onnx_relusv.decisions import Factors, Form
-from onnx_relusv.factors import double_layer
-from onnx_relusv.own_answers import OwnAnswers
-from onnx_relusv.records import Floats, Geometry, LinearMap
-from onnx_relusv.refinement import LOOKS, refined
+from onnx_relusv.core.blocks import Floats, Geometry, LinearMap
+from onnx_relusv.core.plans import Factors, Form
+from onnx_relusv.fitting.objectives import OwnAnswers
+from onnx_relusv.fitting.refinement import LOOKS, refined
+from onnx_relusv.fitting.regression import levelled
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
-from onnx_relusv.spectra.target_rows import Rows
+from onnx_relusv.spectra.targets import Rows
 
 # Float32 sums of hundreds of numbers around 1.
 ROUNDING = 2e-5

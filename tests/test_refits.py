@@ -11,15 +11,17 @@ from planned import plan
 from probed import answers, classifier, divergence_of_logits, opened, selected
 from residual_networks import decaying
 
-from onnx_relusv.decisions import Budgets, Plan
-from onnx_relusv.fitted import FittedPlan
+from onnx_relusv.commands.apply import write_fitted
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.opened import Opened, block_moments, open_model
-from onnx_relusv.options import MeasureOptions, PlanOptions
-from onnx_relusv.progress import Silent
-from onnx_relusv.refits import refittable, reserved_bytes, with_refits
-from onnx_relusv.rewriting import dense_maps, fit_plan, rewritten, write_fitted
+from onnx_relusv.measuring.case import Opened, block_moments, open_model
+from onnx_relusv.planning.probe import refittable, reserved_bytes, with_refits
+from onnx_relusv.rewrites.apply import dense_maps, rewritten
 from onnx_relusv.runtime.session import CPU, Session
+from onnx_relusv.work.executors import Silent
 
 EVERYTHING = PlanOptions(budgets=Budgets(size=0.9))
 

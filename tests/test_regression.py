@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from examples import block, conv, gemm, linear_map
 
-from onnx_relusv import forms
-from onnx_relusv.decisions import Form
-from onnx_relusv.factors import double_layer
-from onnx_relusv.fitted import Change, Fitted
-from onnx_relusv.records import Floats, Geometry, LinearMap
-from onnx_relusv.regression import in_metric, regression
+from onnx_relusv.core.blocks import Floats, Geometry, LinearMap
+from onnx_relusv.core.plans import Form
+from onnx_relusv.core.reduction import Change, Fitted
+from onnx_relusv.fitting.regression import in_metric, regression
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import double_layer
 from onnx_relusv.spectra.moments import shrunk_moments
-from onnx_relusv.spectra.target_moments import TargetMoments
+from onnx_relusv.spectra.targets import TargetMoments
 
 ROWS = 5000
 # So many samples that nothing is shrunk.

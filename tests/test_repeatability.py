@@ -8,13 +8,14 @@ import pytest
 from graphs import model_proto, normal, run
 from onnx import ModelProto, helper, parser
 
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.errors import InputError
-from onnx_relusv.graph.random_nodes import random_node
-from onnx_relusv.opened import open_model
-from onnx_relusv.options import MeasureOptions, PlanOptions
-from onnx_relusv.pipeline import compress, inspect, plan
-from onnx_relusv.repeatability import check_repeatable
+from onnx_relusv.commands.compress import compress, plan
+from onnx_relusv.commands.inspect import inspect
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.graph.segments import random_node
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.measuring.sample_warnings import check_repeatable
 
 HEAD = "(float[N,6] x) => (float[N,6] y)"
 ENDS = "h = MatMul(x, w) r = Relu(h)"
@@ -111,7 +112,7 @@ def test_commands_say_it_before_they_work(tmp_path: Path) -> None:
 
 def test_two_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if nodes told nothing: the runs do.
-    monkeypatch.setattr("onnx_relusv.repeatability.random_node", lambda _: None)
+    monkeypatch.setattr("onnx_relusv.measuring.sample_warnings.random_node", lambda _: None)
     opened = open_model(written(RANDOM["noise"], tmp_path), None, MeasureOptions(provider="cpu"))
     with pytest.raises(InputError, match="two runs of the model on the same input"):
         check_repeatable(opened)

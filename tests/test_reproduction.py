@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from examples import LINEAR, RELU, clip, conv, gemm, prelu
 
-from onnx_relusv import forms
-from onnx_relusv.decisions import Factors, Form, Kept
-from onnx_relusv.factors import double_layer
-from onnx_relusv.records import Activation, Floats, Geometry, LinearMap
-from onnx_relusv.reduction import reduced_activation, reduced_geometry
-from onnx_relusv.refinement import refined
-from onnx_relusv.reproduction import Reproduction
+from onnx_relusv.core.blocks import Activation, Floats, Geometry, LinearMap
+from onnx_relusv.core.plans import Factors, Form, Kept
+from onnx_relusv.core.reduction import reduced_activation, reduced_geometry
+from onnx_relusv.fitting.objectives import Reproduction
+from onnx_relusv.fitting.refinement import refined
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import double_layer
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra.target_rows import Rows
+from onnx_relusv.spectra.targets import Rows
 
 # Float32 sums of thousands of squares, relative to numbers around 1.
 ROUNDING = 2e-5

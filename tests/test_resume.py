@@ -21,13 +21,13 @@ from graphs import model_proto, normal, normalization
 from resumed import ARRAYS, KINDS, SIZE, TEXT, compressed, entries, saved
 
 from onnx_relusv import MeasureOptions, PlanOptions, apply, inspect, plan
-from onnx_relusv.cache import Arrays, Cache, Fields
-from onnx_relusv.cli import cli
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.errors import UsageError
-from onnx_relusv.opened import open_model
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Advance
+from onnx_relusv.cli.commands import cli
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.work.cache import Arrays, Cache, Fields
+from onnx_relusv.work.executors import Advance
 
 STAGES = {
     "Moments of the blocks' inputs",
@@ -99,7 +99,7 @@ def test_a_run_that_is_interrupted_after_every_entry(
     output, cache = tmp_path / "small.onnx", tmp_path / "cache"
     put = Cache.put
     # One thread, so that no other block is finished meanwhile.
-    for module in ("rows", "pruning.orders"):
+    for module in ("measuring.blocks", "rewrites.prune.orders"):
         monkeypatch.setattr(f"onnx_relusv.{module}.available_cores", lambda: 1)
 
     def put_and_interrupt(self: Cache, kind: str, fields: Fields, arrays: Arrays) -> None:

@@ -11,20 +11,21 @@ import pytest
 from graphs import evaluated, gap, model_proto, normal, run
 from onnx import helper
 
-from onnx_relusv.candidates import candidate_at
-from onnx_relusv.decisions import Budgets, Choice, Form, Plan
-from onnx_relusv.errors import BudgetError, InputError, ValidationError
-from onnx_relusv.factors import as_stored, double_layer
-from onnx_relusv.fitted import FittedPlan
+from onnx_relusv.commands.apply import write_fitted
+from onnx_relusv.core.errors import BudgetError, InputError, ValidationError
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.plans import Budgets, Choice, Form, Plan
+from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.core.results import Verdict
+from onnx_relusv.fitting.plan import fit_plan
+from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.graph.surgery import PROVENANCE_KEY
-from onnx_relusv.opened import Opened, block_moments, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Silent
-from onnx_relusv.publishing import Publication
-from onnx_relusv.results import Verdict
-from onnx_relusv.rewriting import fit_plan, write_fitted
+from onnx_relusv.measuring.case import Opened, block_moments, open_model
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.rewrites.low_rank.candidates import candidate_at
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.work.executors import Silent
+from onnx_relusv.work.publishing import Publication
 
 TEXT = (
     "(float[N,4,8,8] x) => (float[N,10] y) {"

@@ -19,8 +19,8 @@ from sample_arrays import (
     spec,
 )
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.samples import open_samples
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.samples.samples import open_samples
 
 
 @pytest.mark.parametrize("compressed", [False, True])

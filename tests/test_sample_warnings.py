@@ -12,9 +12,9 @@ from graphs import model_proto
 from sample_arrays import archive, spec
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, inspect, plan
-from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.sample_facts import sample_facts
-from onnx_relusv.samples import open_samples
+from onnx_relusv.measuring.sample_warnings import sample_facts
+from onnx_relusv.planning.plan_file import plan_text, read_plan
+from onnx_relusv.samples.samples import open_samples
 
 RNG = np.random.default_rng(0)
 CPU = MeasureOptions(provider="cpu")

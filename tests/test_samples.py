@@ -20,8 +20,8 @@ from sample_arrays import (
     spec,
 )
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.samples import open_samples
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.samples.samples import open_samples
 
 
 @pytest.mark.parametrize("wanted", [1, 3, 5, 10, 64])

@@ -10,9 +10,9 @@ from graphs import model_proto, normal, run
 from planned import plan
 from probed import divergence_of_logits, opened
 
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.scores import fitted_to_scores, scores_block
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.measuring.answers import fitted_to_scores, scores_block
+from onnx_relusv.measuring.case import Opened, open_model
 
 HEAD = "(float[N,6] x) => (float[N,M] y) { a = Gemm(x, w, b) r = Relu(a) "
 ARRAYS = {"w": normal(6, 8), "b": normal(8), "v": normal(8, 5, scale=0.5), "c": normal(5)}

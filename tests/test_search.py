@@ -14,20 +14,19 @@ from graphs import model_proto, run
 from scipy.stats import binomtest
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
-from onnx_relusv.certification import certified
-from onnx_relusv.drop_limit import DropLimit, drop_limit
-from onnx_relusv.errors import BudgetError, InputError, UsageError
-from onnx_relusv.graph.expose import runnable
-from onnx_relusv.graph.surgery import PROVENANCE_KEY
-from onnx_relusv.held_out import HeldOut
-from onnx_relusv.opened import Opened, block_moments, open_model
-from onnx_relusv.plan_file import plan_text
-from onnx_relusv.planning import Offer, divided, offered
-from onnx_relusv.progress import Advance, Silent
-from onnx_relusv.results import Compression
-from onnx_relusv.rewriting import fit_plan, rewritten
-from onnx_relusv.rows import measure_blocks
-from onnx_relusv.search import MOST_TRIES, Try, search
+from onnx_relusv.checking.search import MOST_TRIES, DropLimit, Try, certified, drop_limit, search
+from onnx_relusv.core.errors import BudgetError, InputError, UsageError
+from onnx_relusv.core.results import Compression
+from onnx_relusv.fitting.plan import fit_plan
+from onnx_relusv.graph.checks import PROVENANCE_KEY
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import Opened, block_moments, open_model
+from onnx_relusv.measuring.held_out import HeldOut
+from onnx_relusv.planning.offer import Offer, divided, offered
+from onnx_relusv.planning.plan_file import plan_text
+from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.work.executors import Advance, Silent
 
 SEED = 3
 MEASURING = MeasureOptions(provider="cpu", seed=SEED)

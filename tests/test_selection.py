@@ -8,10 +8,10 @@ import onnx.parser
 import pytest
 
 from onnx_relusv import Budgets, PlanOptions, plan
-from onnx_relusv.errors import UsageError
-from onnx_relusv.opened import Opened, open_model, selected
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.selection import Target, select
+from onnx_relusv.core.arguments import Target, select
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.measuring.case import Opened, open_model, selected
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 13]>

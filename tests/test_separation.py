@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 from traced import block_trace, difficult, trace_of
 
-from onnx_relusv import separation
-from onnx_relusv.errors import InputError
-from onnx_relusv.records import Floats
-from onnx_relusv.separation import RESAMPLES, separate
-from onnx_relusv.traces import Interval, Separation, Truths
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.traces import Interval, Separation, Truths
+from onnx_relusv.measuring import separation
+from onnx_relusv.measuring.separation import RESAMPLES, separate
 
 
 def separated(*values: Floats, max_softmax: Floats, correct: Truths, seed: int = 0) -> Separation:

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_arrays import BOTH, IMAGE, IMAGES, LABELS, TOKENS, archive, data_sets, everything, spec
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.records import InputSpec
-from onnx_relusv.samples import Samples, open_samples
-from onnx_relusv.split import CERTIFY_SHARE, SELECT_SHARE, Split, samples_for, split
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.samples.split import CERTIFY_SHARE, SELECT_SHARE, Split, samples_for, split
 
 NUMBER = [spec("x", np.float32, None)]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from graphs import model_proto, normal, saved
 
-from onnx_relusv.graph.normalisation import NOTHING, Normalisation, normalisation
+from onnx_relusv.graph.channels.statistics import NOTHING, Normalisation, normalisation
 from onnx_relusv.graph.view import view
-from onnx_relusv.synthetic import (
+from onnx_relusv.samples.synthetic import (
     SYNTHETIC_COUNT,
     affordable_count,
     image_axes,

@@ -9,12 +9,16 @@ import pytest
 from graphs import model_proto, normal, run
 
 from onnx_relusv import Budgets, PlanOptions, compress
+from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.graph.view import view
-from onnx_relusv.opened import Opened, open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.synthetic import smooth, write_varied
-from onnx_relusv.synthetic_samples import samples_where_units_go
-from onnx_relusv.synthetic_scale import CONVENTIONS, Normalisations, input_normalisations
+from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.measuring.without_samples import (
+    CONVENTIONS,
+    Normalisations,
+    input_normalisations,
+    samples_where_units_go,
+)
+from onnx_relusv.samples.synthetic import smooth, write_varied
 
 CPU = MeasureOptions(provider="cpu", seed=2)
 BODY = (

@@ -7,14 +7,13 @@ import pytest
 from examples import block, conv, gemm, linear_map, matmul
 from graphs import evaluated
 
-from onnx_relusv.decisions import Kept
-from onnx_relusv.records import Block, Floats, LinearMap
-from onnx_relusv.reduction import kept_columns, kept_rows
+from onnx_relusv.core.blocks import Block, Floats, LinearMap
+from onnx_relusv.core.plans import Kept
+from onnx_relusv.core.reduction import kept_columns, kept_rows
+from onnx_relusv.fitting.block_fit import TargetPatches
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.product_sums import ProductSums
-from onnx_relusv.spectra.target_moments import Seen, TargetMoments, target_moments
-from onnx_relusv.spectra.target_rows import CollectedRows, Rows
-from onnx_relusv.target_patches import TargetPatches
+from onnx_relusv.spectra.targets import CollectedRows, Rows, Seen, TargetMoments, target_moments
 
 BLOCKS = {
     "gemm": block(gemm(6, 4)),

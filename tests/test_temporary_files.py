@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from onnx_relusv import temporary_files
-from onnx_relusv.errors import UsageError
-from onnx_relusv.temporary_files import file_in, folder_in, remove_leftovers, temporary_folder
+import onnx_relusv
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.work import temporary_files
+from onnx_relusv.work.temporary_files import file_in, folder_in, remove_leftovers, temporary_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="nothing is swept without flock")
 
@@ -22,8 +23,8 @@ from pathlib import Path
 # Without all that the package itself imports, which takes seconds.
 package = sys.modules["onnx_relusv"] = types.ModuleType("onnx_relusv")
 package.__path__ = [sys.argv[2]]
-from onnx_relusv.interrupts import termination_raised
-from onnx_relusv.temporary_files import file_in, folder_in, temporary_folder
+from onnx_relusv.work.interrupts import termination_raised
+from onnx_relusv.work.temporary_files import file_in, folder_in, temporary_folder
 here = Path(sys.argv[1])
 with termination_raised(), temporary_folder() as one, folder_in(here, hidden=True) as two:
     (one / "deep").mkdir()
@@ -50,7 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ended(folder: Path, number: int) -> None:
     """Runs what waits, in a process of its own, until it has made its files, and ends it."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, str(folder), str(Path(temporary_files.__file__).parent)],
+        [sys.executable, "-c", WAITING, str(folder), str(Path(onnx_relusv.__file__).parent)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(folder)},

@@ -9,10 +9,8 @@ import pytest
 from enumeration import phi
 from examples import RELU, clip, prelu
 
-from onnx_relusv.records import Floats
-from onnx_relusv.spectra.brackets import bracket
-from onnx_relusv.spectra.certificates import least_on_subspace
-from onnx_relusv.spectra.exact import exact_largest
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.spectra.bounds import bracket, exact_largest, least_on_subspace
 from onnx_relusv.spectra.relu_values import relu_singular_values
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -23,7 +23,7 @@ from traced_layers import (
 )
 
 from onnx_relusv import MeasureOptions, trace
-from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.mean_widths import width_of
 
 SLOPES = np.array([0.3, -0.2, 0.0, 1.2, 0.5, -1.0], np.float32)
 
@@ -183,7 +183,7 @@ def test_a_block_whose_rows_cannot_be_told_apart_is_refused(name: str, tmp_path:
 def test_a_block_with_too_many_units_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_relusv.tracing.LARGEST_UNITS", 5)
+    monkeypatch.setattr("onnx_relusv.commands.trace.LARGEST_UNITS", 5)
     found = traced(tmp_path, NETWORK, ARRAYS, {"x": normal(40, 5)})
     assert found.blocks == ()
     assert {"r": "it has 6 units; up to 5 are traced"}.items() <= {
@@ -204,7 +204,7 @@ def test_the_length_of_batches_changes_nothing(
 ) -> None:
     whole = traced(tmp_path, MANY.text, MANY.arrays, {"x": IMAGES})
     # One sample at a time.
-    monkeypatch.setattr("onnx_relusv.tracing._LARGEST_BATCH", 1)
+    monkeypatch.setattr("onnx_relusv.commands.trace._LARGEST_BATCH", 1)
     single = traced(tmp_path, MANY.text, MANY.arrays, {"x": IMAGES})
     for name in ("active", "width_lower", "width_upper", "largest", "margin"):
         one, other = (getattr(block_of(found), name) for found in (whole, single))

@@ -15,7 +15,7 @@ from traced_layers import (
     traced,
 )
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 
 
 @pytest.mark.parametrize("outputs", ["z, s", "s, z"])

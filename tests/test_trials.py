@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from graphs import model_proto, normal, saved
 
+from onnx_relusv.measuring.trials import Trials, further_feeds, input_axes
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.trials import Trials, further_feeds, input_axes
 
 
 def test_sizes_that_run_are_found_behind_some_that_are_refused(tmp_path: Path) -> None:

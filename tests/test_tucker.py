@@ -9,10 +9,16 @@ import pytest
 from examples import block, conv, linear_map, moments
 from onnx import TensorProto
 
-from onnx_relusv import forms
-from onnx_relusv.decisions import Factors
-from onnx_relusv.factors import as_stored, decompose_block, double_layer, double_layers, levels
-from onnx_relusv.records import Floats, Geometry, LinearMap, Moments
+from onnx_relusv.core.blocks import Floats, Geometry, LinearMap, Moments
+from onnx_relusv.core.plans import Factors
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import (
+    as_stored,
+    decompose_block,
+    double_layer,
+    double_layers,
+    levels,
+)
 
 GEOMETRIES = {
     "conv": conv(6, 10, (3, 3)),

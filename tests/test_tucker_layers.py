@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx_graphs import conv_node, run, runnable
 
-from onnx_relusv import forms
-from onnx_relusv.factors import double_layer
-from onnx_relusv.patches import output_lengths
-from onnx_relusv.records import Floats, Geometry
+from onnx_relusv.core.blocks import Floats, Geometry
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.spectra.convolution import output_lengths
 
 CONVS = {
     "plain": conv(3, 4, (3, 3)),

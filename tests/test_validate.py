@@ -11,14 +11,14 @@ from graphs import change_initializer, factors_of, normal, run, search
 from onnx import ModelProto, helper, numpy_helper
 from rewrites import IMAGES, Rewritten, compressed_network, rewritten
 
-from onnx_relusv.decisions import Form
-from onnx_relusv.errors import ValidationError
-from onnx_relusv.factors import as_stored, double_layer
-from onnx_relusv.fit import Change, Fitted
+from onnx_relusv.core.blocks import LinearMap, Moments
+from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.core.plans import Form
+from onnx_relusv.core.reduction import Change, Fitted
+from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.graph.checks import checker_problem
-from onnx_relusv.output_errors import relative_error
-from onnx_relusv.records import LinearMap, Moments
-from onnx_relusv.validate import check_stated_level
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.runtime.differences import relative_error
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from graphs import change_initializer, model_proto, normal, run, search
 from onnx import ModelProto
 from rewrites import IMAGES, Rewritten, compressed_network, rewritten
 
-from onnx_relusv.errors import InputError, ValidationError
+from onnx_relusv.core.errors import InputError, ValidationError
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.output_errors import relative_error
-from onnx_relusv.samples import open_samples
+from onnx_relusv.runtime.differences import relative_error
+from onnx_relusv.samples.samples import open_samples
 
 
 @pytest.fixture(scope="module")

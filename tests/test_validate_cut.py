@@ -13,21 +13,23 @@ from graphs import change_initializer, run
 from onnx import ModelProto, numpy_helper
 from probed import selected
 
-from onnx_relusv.errors import ValidationError
-from onnx_relusv.factors import as_stored
-from onnx_relusv.fitted import Change, Fitted, FittedPlan
-from onnx_relusv.graph.cutting import cut
+from onnx_relusv.checking.validate import validate
+from onnx_relusv.commands.apply import _claim, write_fitted
+from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.core.reduction import Change, Fitted, FittedPlan, reduced_map
+from onnx_relusv.core.results import Verdict
+from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.graph.writing import write_staged
-from onnx_relusv.opened import Opened
-from onnx_relusv.output_errors import relative_error
-from onnx_relusv.progress import Silent
-from onnx_relusv.publishing import staged
-from onnx_relusv.reduction import reduced_map
-from onnx_relusv.results import Verdict
-from onnx_relusv.rewriting import _claim, _removed, dense_maps, rewritten, write_fitted
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.rewrites.apply import dense_maps, rewritten
+from onnx_relusv.rewrites.changes import removed_mask
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.prune.cutting import cut
+from onnx_relusv.runtime.differences import relative_error
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.validate import check_stated_level, validate
+from onnx_relusv.work.executors import Silent
+from onnx_relusv.work.publishing import staged
 
 # One unit of a small group and some of a large one, so that every axis is cut.
 GONE = {
@@ -134,7 +136,7 @@ def test_a_file_without_other_units(tmp_path: Path) -> None:
     found = fitted(model, plan(model, {"a": [2]}))
     other = plan(model, {"a": [3]})
     assert model.channels is not None
-    proto = cut(model.model, model.channels, _removed(model.channels, other))
+    proto = cut(model.model, model.channels, removed_mask(model.channels, other))
     with pytest.raises(ValidationError, match="c differs from the reference"):
         validated(model, found, proto, tmp_path)
 
@@ -151,7 +153,7 @@ def test_without_any_fit_the_cut_is_the_zeroed_original(name: str, tmp_path: Pat
     """What is cut is exact: only sums of zeros are left out."""
     model = opened_graph(GRAPHS[name], tmp_path, samples=False)
     assert model.channels is not None
-    removed = _removed(model.channels, plan(model, random_units(model, 0.5)))
+    removed = removed_mask(model.channels, plan(model, random_units(model, 0.5)))
     result = cut(model.model, model.channels, removed)
     zeros = ModelProto()
     zeros.CopyFrom(model.model.proto)
@@ -193,7 +195,7 @@ def test_the_fit_mends_what_the_removal_broke(layered: bool, tmp_path: Path) -> 
     exact = run(model.model.path, x)["y"]
     found = fitted(model, wanted)
     assert model.channels is not None
-    plain = cut(model.model, model.channels, _removed(model.channels, wanted))
+    plain = cut(model.model, model.channels, removed_mask(model.channels, wanted))
     reached = relative_error(run(rewritten(model, found), x)["y"], exact)
     assert reached < 0.7 * relative_error(run(plain, x)["y"], exact)
     # And the file is what the reference is with the composed maps in the whole blocks' places.

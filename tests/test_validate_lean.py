@@ -13,15 +13,15 @@ from ml_dtypes import bfloat16
 from onnx import ModelProto
 from rewrites import Rewritten, compressed_network, rewritten
 
-from onnx_relusv.composed_maps import ComposedMaps, MovedMaps
-from onnx_relusv.decisions import Factors
-from onnx_relusv.errors import ValidationError
-from onnx_relusv.factors import as_stored
+from onnx_relusv.core.blocks import LinearMap
+from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.reference import with_dense
-from onnx_relusv.mapped_arrays import on_disk, release, released_while_read
-from onnx_relusv.records import LinearMap
-from onnx_relusv.runtime import turns
+from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps, MovedMaps
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.runtime import session
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.work.temporary_files import on_disk, release, released_while_read
 
 STEPS = (
     "(int64[N,T] ids) => (float[N,T,60] y, int64[N,T] best) {"
@@ -62,7 +62,7 @@ def test_the_verdict_is_the_same(
         def __del__(self) -> None:
             Counted.count -= 1
 
-    monkeypatch.setattr(turns, "Session", Counted)
+    monkeypatch.setattr(session, "Session", Counted)
     lean = model.validated(tmp_path, lean=True)
     assert [check.name for check in lean.checks] == [check.name for check in usual.checks]
     # Weights that are not packed are summed in another order.
@@ -110,7 +110,7 @@ def test_every_weight_is_moved_by_one_rounding(
     # In pieces the draws are those of the whole.
     whole = MovedMaps(blocks, dense, np.random.default_rng(3))
     found = {key: whole[key].weight for key in whole}
-    monkeypatch.setattr("onnx_relusv.composed_maps._DRAWN", 7)
+    monkeypatch.setattr("onnx_relusv.rewrites.low_rank.composed_maps._DRAWN", 7)
     pieces = MovedMaps(blocks, dense, np.random.default_rng(3))
     assert list(found) == list(pieces) == list(dense)
     for key, weight in found.items():

@@ -9,8 +9,8 @@ from graphs import change_initializer, model_proto, normal, run, search
 from onnx import ModelProto
 from rewrites import Rewritten, rewritten
 
-from onnx_relusv.errors import ValidationError
-from onnx_relusv.output_errors import gap_between, norm_of
+from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.runtime.differences import gap_between, norm_of
 
 SIZES = {"x": normal(1, 3, 12, 12)}
 BODY = (

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from onnx_relusv.graph.normalisation import Normalisation
-from onnx_relusv.output_values import output_value
-from onnx_relusv.output_variation import OutputVariation
-from onnx_relusv.records import InputSpec
-from onnx_relusv.varied_feeds import Drawing, repeatable, varied_feeds
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.graph.channels.statistics import Normalisation
+from onnx_relusv.runtime.differences import OutputVariation
+from onnx_relusv.runtime.outputs import output_value
+from onnx_relusv.samples.feeds import Drawing, repeatable, varied_feeds
 
 X = InputSpec("x", np.dtype(np.float32), (None, 3, 8, 8))
 LOW, HIGH = (InputSpec(name, np.dtype(np.float32), (), samples_axis=None) for name in ("low", "up"))

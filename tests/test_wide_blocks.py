@@ -9,11 +9,11 @@ import pytest
 from graphs import model_proto, normal
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress, inspect
-from onnx_relusv.covariance import dense
-from onnx_relusv.opened import block_moments, open_model
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning import elimination
+from onnx_relusv.core.linear_algebra import dense
+from onnx_relusv.measuring.case import block_moments, open_model
+from onnx_relusv.rewrites.prune import elimination
 from onnx_relusv.spectra import passes
+from onnx_relusv.work.executors import Silent
 
 # The second Conv has 36 columns and the Gemm 48, the first Conv 9.
 NETWORK = (

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from onnx_relusv.candidates import block_candidates
-from onnx_relusv.factors import decompose_block
-from onnx_relusv.parallel import Load
-from onnx_relusv.records import Block, Geometry
+from onnx_relusv.core.blocks import Block, Geometry
+from onnx_relusv.measuring.blocks import MOST_ROWS, measuring_load, rows_within
+from onnx_relusv.rewrites.low_rank.candidates import block_candidates
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra import certificates
+from onnx_relusv.spectra import bounds
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.workload import MOST_ROWS, measuring_load, rows_within
+from onnx_relusv.work.executors import Load
 
 TINY = block(gemm(1, 1))
 
@@ -59,7 +59,7 @@ def test_no_more_is_allocated_than_estimated(name: str, in_data_metric: bool) ->
 
 def test_millions_of_values_at_a_time_would_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
     # Shows that the test above can fail.
-    monkeypatch.setattr(certificates, "_CHUNK_VALUES", 1 << 40)
+    monkeypatch.setattr(bounds, "_CHUNK_VALUES", 1 << 40)
     item = BLOCKS["gemm, branch and bound"]
     load = measuring_load(item, in_data_metric=True)
     assert allocated(item, in_data_metric=True) > load.memory

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.records import Floats, Refusal
-from onnx_relusv.results import ModelFacts, Provenance
-from onnx_relusv.separation import separate
-from onnx_relusv.traces import BlockTrace, Trace, Truths
+from onnx_relusv.core.blocks import Floats, Refusal
+from onnx_relusv.core.results import ModelFacts, Provenance
+from onnx_relusv.core.traces import BlockTrace, Trace, Truths
+from onnx_relusv.measuring.separation import separate
 
 MODEL = ModelFacts(
     path=Path("models/net.onnx"),

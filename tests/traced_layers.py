@@ -10,8 +10,8 @@ from graphs import model_proto, normal, run
 from numpy.lib.stride_tricks import sliding_window_view
 
 from onnx_relusv import MeasureOptions, trace
-from onnx_relusv.records import Floats
-from onnx_relusv.traces import BlockTrace, Trace
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.traces import BlockTrace, Trace
 
 
 def traced(

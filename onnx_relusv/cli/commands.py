@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from onnx_relusv import pipeline
-from onnx_relusv.cli.bars import progress_bars
-from onnx_relusv.cli.group import Commands
+from onnx_relusv.checking.limits import ComparisonLimits, check_limits
+from onnx_relusv.cli.group import Commands, progress_bars
 from onnx_relusv.cli.options import (
     FILE,
     cache_option,
@@ -29,7 +28,7 @@ from onnx_relusv.cli.options import (
     test_option,
     together,
 )
-from onnx_relusv.cli.sweep import sweep
+from onnx_relusv.cli.sweep import sweep, trace
 from onnx_relusv.cli.terminal import (
     check_config,
     check_places,
@@ -39,19 +38,22 @@ from onnx_relusv.cli.terminal import (
     json_file,
     show,
 )
-from onnx_relusv.cli.trace import trace
-from onnx_relusv.comparison_limits import ComparisonLimits, check_limits
-from onnx_relusv.options import ProviderName
-from onnx_relusv.plan_file import plan_text
+from onnx_relusv.commands.compare import compare as run_compare
+from onnx_relusv.commands.compress import apply as run_apply
+from onnx_relusv.commands.compress import compress as run_compress
+from onnx_relusv.commands.compress import plan as run_plan
+from onnx_relusv.commands.inspect import inspect as run_inspect
+from onnx_relusv.core.options import ProviderName
+from onnx_relusv.planning.plan_file import plan_text
 from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
-from onnx_relusv.report.files import write_text
-from onnx_relusv.report.folder import write_comparison, write_inspection
-from onnx_relusv.report.table import (
+from onnx_relusv.report.html import write_comparison, write_inspection
+from onnx_relusv.report.tables import (
     comparison_table,
     compression_table,
     inspection_table,
     plan_table,
 )
+from onnx_relusv.work.publishing import write_text
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,7 +104,7 @@ def inspect(
         force=force,
     )
     with progress_bars() as progress:
-        found = pipeline.inspect(
+        found = run_inspect(
             model,
             samples=samples,
             measuring=measuring(provider, seed, memory, cache, max_samples, input_shape),
@@ -153,7 +155,7 @@ def plan(
         force=force,
     )
     with progress_bars() as progress:
-        decided = pipeline.plan(
+        decided = run_plan(
             model,
             samples=samples,
             planning=options,
@@ -212,7 +214,7 @@ def apply(
     """Carry PLAN out on MODEL, the one it was made for, and write the smaller model."""
     check_config(output, json_file(json_path), report=report)
     with progress_bars() as progress:
-        done = pipeline.apply(
+        done = run_apply(
             model,
             plan_path,
             output,
@@ -275,7 +277,7 @@ def compress(
     """
     check_config(output, json_file(json_path), report=report)
     with progress_bars() as progress:
-        done = pipeline.compress(
+        done = run_compress(
             model,
             output,
             samples=samples,
@@ -364,7 +366,7 @@ def compare(
         force=force,
     )
     with progress_bars() as progress:
-        found = pipeline.compare(
+        found = run_compare(
             before,
             after,
             samples,

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from onnx_relusv.cli.options import FILE
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.outputs import kind_of
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.work.files import kind_of
 
 Options = Mapping[str, click.Option]
 _FILE = "onnx_relusv.config"

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from onnx_relusv.arguments import as_path
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.metric import Metric
-from onnx_relusv.metric_file import load_metric
-from onnx_relusv.options import DEFAULT_MEMORY, LEAST_MEMORY, MeasureOptions, PlanOptions
+from onnx_relusv.core.arguments import as_path
+from onnx_relusv.core.metric import Metric
+from onnx_relusv.core.options import DEFAULT_MEMORY, LEAST_MEMORY, MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.work.metric_file import load_metric
 
 Command = Callable[..., Any]
 

@@ -4,25 +4,35 @@
 
 Every tensor inside a block has one user. What looks like a block and is not fully understood
 becomes a `Refusal` with its reason.
+
+What depends on some tensors of a graph.
+
+The block whose answers are a graph's class scores, but for a Softmax and for their shape.
+
+Residual sums: where a linear block's answer is added to what comes over a shortcut.
+
+What --include and --exclude can name in a model: its blocks, and what was refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
-from onnx_relusv.finite import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
+from onnx_relusv.core.arguments import Target
+from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
+from onnx_relusv.core.linear_algebra import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
 from onnx_relusv.graph.constant_nodes import item_bytes
 from onnx_relusv.graph.constants import Constants, constant_names
-from onnx_relusv.graph.folding import Folding
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.operators import (
+from onnx_relusv.graph.nodes import (
     FLOAT_TYPES,
     LINEAR_OPERATORS,
     OTHER_WEIGHTED_OPERATORS,
+    Folding,
     Refused,
     Shape,
     added_bias,
@@ -31,9 +41,9 @@ from onnx_relusv.graph.operators import (
     linear_geometry,
     read_activation,
 )
-from onnx_relusv.graph.protos import first_output
+from onnx_relusv.graph.protos import bodies, first_output, used_names
+from onnx_relusv.graph.segments import static_names
 from onnx_relusv.graph.view import View
-from onnx_relusv.records import Activation, Block, Geometry, Refusal
 
 _LINEAR = Activation(kind="none", slopes=np.ones(1))
 
@@ -248,3 +258,134 @@ def _name(node: gs.Node) -> str:
     """The first output that a node has, for optional ones may be left out; else its own name."""
     given = (output.name for output in node.outputs if not output.is_empty())
     return str(next(given, node.name))
+
+
+def dependents(model: Model, names: Iterable[str]) -> set[str]:
+    """The tensors whose values depend on some others, with these themselves.
+
+    Nodes that read them inside their bodies count too.
+    """
+    found = set(names)
+    # Nodes of a graph are in topological order.
+    for node in model.proto.graph.node:
+        if not found.isdisjoint(used_names([node])):
+            found.update(name for name in node.output if name)
+    return found
+
+
+# They change the shape of scores, or their type, or shift all scores of a sample alike.
+_LEADING = {
+    "Cast",
+    "Flatten",
+    "Identity",
+    "LogSoftmax",
+    "Reshape",
+    "Softmax",
+    "Squeeze",
+    "Unsqueeze",
+}
+
+
+def block_of_scores(model: Model, blocks: Iterable[Block], output: str) -> Block | None:
+    """The linear block that gives one vector a sample, which leads to an output.
+
+    Args:
+        model: The model.
+        blocks: Its blocks.
+        output: Name of the output, whose rows are class scores.
+
+    Returns:
+        None where something else lies between, or where the block gives several vectors a sample.
+    """
+    makers = {name: node for node in model.proto.graph.node for name in node.output}
+    by_key = {block.key: block for block in blocks}
+    name = output
+    while name not in by_key:
+        node = makers.get(name)
+        if node is None or node.op_type not in _LEADING or not is_standard(node):
+            return None
+        name = node.input[0]
+    block = by_key[name]
+    geometry = block.geometry
+    positions = prod(block.output_shape) // geometry.out_channels
+    simple = block.activation.kind == "none" and geometry.groups == 1 and positions == 1
+    return block if simple else None
+
+
+@dataclass(frozen=True)
+class ResidualSum:
+    """An Add behind a block without an activation.
+
+    Attributes:
+        shortcut: The tensor that is added to the block's answer; its shape may be another.
+        rectified: Whether a Relu follows, and nothing else reads the sum.
+    """
+
+    shortcut: str
+    rectified: bool
+
+
+def residual_sum(model: Model, block: Block) -> ResidualSum | None:
+    """The sum that alone reads a linear block's answer; None where there is none.
+
+    What depends on no input of the graph is no shortcut: it brings no error.
+    """
+    graph = model.proto.graph
+    outputs = {value.name for value in graph.output}
+    if block.activation.kind != "none" or block.key in outputs:
+        return None
+    readers = [node for node in graph.node if block.key in set(used_names([node]))]
+    if len(readers) != 1 or readers[0].op_type != "Add" or len(set(readers[0].input)) != 2:
+        return None
+    add = readers[0]
+    (shortcut,) = (name for name in add.input if name != block.key)
+    if shortcut in static_names(model.proto):
+        return None
+    behind = [node for node in graph.node if add.output[0] in set(used_names([node]))]
+    rectified = [node.op_type for node in behind] == ["Relu"] and add.output[0] not in outputs
+    return ResidualSum(shortcut, rectified)
+
+
+def targets(
+    proto: ModelProto, blocks: Sequence[Block], refusals: Iterable[Refusal]
+) -> tuple[Target, ...]:
+    """All that a pattern can name, blocks first.
+
+    Args:
+        proto: The model.
+        blocks: Its blocks.
+        refusals: What was refused, by a tensor that its node writes.
+    """
+    writers = {name: node for node in _nodes(proto) for name in node.output if name}
+    found = [_block(proto, block, writers.get(block.key)) for block in blocks]
+    for refusal in refusals:
+        writer = writers.get(refusal.key)
+        names, operator = ((), "") if writer is None else (_names(writer), writer.op_type)
+        found.append(Target(refusal.key, names, operator, refusal.reason))
+    return tuple(found)
+
+
+def _block(proto: ModelProto, block: Block, activation: NodeProto | None) -> Target:
+    nodes = [proto.graph.node[index] for index in block.nodes]
+    names = dict.fromkeys(name for node in nodes for name in (*_names(node), *node.output[:1]))
+    names |= dict.fromkeys(() if activation is None else _names(activation))
+    names.pop(block.key, None)
+    return Target(block.key, tuple(names), nodes[0].op_type)
+
+
+def _names(node: NodeProto) -> tuple[str, ...]:
+    return (node.name,) if node.name else ()
+
+
+def _nodes(proto: ModelProto) -> Iterator[NodeProto]:
+    """All nodes, those of functions and of bodies first: what is outside wins."""
+    for function in proto.functions:
+        yield from _with_bodies(function.node)
+    yield from _with_bodies(proto.graph.node)
+
+
+def _with_bodies(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    for node in nodes:
+        for body in bodies(node):
+            yield from _with_bodies(body.node)
+        yield node

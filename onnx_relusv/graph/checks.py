@@ -7,7 +7,8 @@ import onnx
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.surgery import PROVENANCE_KEY
+
+PROVENANCE_KEY = "onnx_relusv"
 
 Dims = tuple[int | None, ...]
 

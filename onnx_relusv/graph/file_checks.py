@@ -116,7 +116,7 @@ def _unknown_names(graph: GraphProto) -> Iterator[str]:
 
 def _graph_problems(graph: GraphProto, opset: int, functions: set[str]) -> Iterator[str]:
     for node in graph.node:
-        yield from _node_problems(node, opset, functions)
+        yield from _damage_of_node(node, opset, functions)
         for body in bodies(node):
             yield from _graph_problems(body, opset, functions)
         for attribute in node.attribute:
@@ -131,7 +131,7 @@ def _graph_problems(graph: GraphProto, opset: int, functions: set[str]) -> Itera
         yield from tensor_problems(sparse.indices, f"indices of tensor {sparse.values.name}")
 
 
-def _node_problems(node: NodeProto, opset: int, functions: set[str]) -> Iterator[str]:
+def _damage_of_node(node: NodeProto, opset: int, functions: set[str]) -> Iterator[str]:
     # Protobuf hands on as bytes what should be text and is none.
     names = (node.op_type, *node.input, *node.output, *(each.name for each in node.attribute))
     if not all(isinstance(name, str) for name in names):

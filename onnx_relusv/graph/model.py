@@ -16,14 +16,20 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.graph.definitions import Ambiguous, define_once
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.file_checks import file_problem, foreign
-from onnx_relusv.graph.ordering import Circular, sort_nodes
-from onnx_relusv.graph.outline import outline
-from onnx_relusv.graph.protos import bodies, copy_fields, lists_initializers
-from onnx_relusv.input_files import check_readable
-from onnx_relusv.records import InputSpec
+from onnx_relusv.graph.protos import (
+    Ambiguous,
+    Circular,
+    bodies,
+    copy_fields,
+    define_once,
+    lists_initializers,
+    outline,
+    sort_nodes,
+)
+from onnx_relusv.work.files import check_readable
 
 OLDEST_OPSET = 7
 _CHUNK = 1 << 20

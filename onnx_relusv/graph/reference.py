@@ -3,19 +3,169 @@
 The rewritten file has to equal it to float rounding. Unlike the rewritten file it keeps every node
 of the original; only constants change. A BatchNormalization that was folded into the composed
 kernel becomes the identity: scale 1, shift 0, mean 0, variance 1 - epsilon.
+
+Counts what a model holds and does: parameters, and multiply-accumulates for one sample.
+
+Makes models that onnxruntime can open: with inner tensors as outputs, or dense references.
 """
 
 from collections.abc import Iterable, Mapping
+from math import prod
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
+from onnx_relusv.core.results import ModelFacts
 from onnx_relusv.graph.constants import Constants
-from onnx_relusv.graph.expose import external_stub, runnable
-from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import FreshNames, copy_fields
-from onnx_relusv.mapped_arrays import on_disk
-from onnx_relusv.records import Block, Floats, LinearMap, Runnable
+from onnx_relusv.graph.model import Model, all_tensors, node_tensors
+from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, is_standard
+from onnx_relusv.graph.protos import FreshNames, copy_fields, lists_initializers, used_names
+from onnx_relusv.work.temporary_files import on_disk
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def parameters(proto: ModelProto) -> int:
+    """Floating-point numbers in initializers and in tensors of Constant nodes."""
+    return sum(
+        prod(tensor.dims) for tensor in all_tensors(proto.graph) if tensor.data_type in FLOAT_TYPES
+    )
+
+
+def macs(proto: ModelProto, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates of the Conv, ConvTranspose, Gemm and MatMul nodes of the main graph.
+
+    Args:
+        proto: The model.
+        shapes: Shapes for one sample of the tensors around these nodes; initializers excepted.
+            Nodes without shapes count nothing.
+    """
+    known = dict(shapes)
+    for tensor in proto.graph.initializer:
+        known[tensor.name] = tuple(tensor.dims)
+    return sum(node_macs(node, known) for node in proto.graph.node)
+
+
+def computed_shapes(model: Model) -> dict[str, Shape]:
+    """Shapes of the weights that nodes compute of constants."""
+    constants, found = Constants(model), dict[str, Shape]()
+    for node in model.proto.graph.node:
+        if node.op_type in _WEIGHTED and is_standard(node):
+            tensor = constants.tensor(node.input[1])
+            if tensor is not None:
+                found[node.input[1]] = tuple(tensor.dims)
+    return found
+
+
+def node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates of one node; arguments as of `macs`, with shapes of initializers too."""
+    if node.op_type not in _WEIGHTED or not is_standard(node):
+        return 0
+    names = (node.input[0], node.input[1], node.output[0])
+    if any(name not in shapes for name in names):
+        return 0
+    source, weight, output = (shapes[name] for name in names)
+    if node.op_type == "Conv":
+        return prod(output) * prod(weight[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(source) * prod(weight[1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return prod(output) * source[0 if transposed else 1]
+    return prod(output) * source[-1]
+
+
+def model_facts(model: Model, shapes: Mapping[str, Shape]) -> ModelFacts:
+    """The facts of a model for reports."""
+    return ModelFacts(
+        path=model.path,
+        bytes=model.bytes,
+        parameters=parameters(model.proto),
+        macs=macs(model.proto, {**shapes, **computed_shapes(model)}),
+        sha256=model.sha256,
+        opset=model.opset,
+    )
+
+
+def runnable(
+    model: Model,
+    proto: ModelProto | None = None,
+    exposed: Iterable[str] = (),
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Runnable:
+    """A model, or one derived from it, with some of its tensors as further outputs.
+
+    Args:
+        model: The original, which knows where external data lies.
+        proto: The derived model; the original itself if None.
+        exposed: Names of tensors that become outputs behind the graph's own.
+        arrays: Values of the derived model's initializers that are stubs.
+    """
+    source = model.proto if proto is None else proto
+    opened = ModelProto()
+    copy_fields(source, opened)
+    present = {output.name for output in opened.graph.output}
+    for name in dict.fromkeys(exposed):
+        if name not in present:
+            opened.graph.output.append(ValueInfoProto(name=name))
+    return with_data(model, opened, arrays)
+
+
+def with_data(
+    model: Model, proto: ModelProto, arrays: Mapping[str, np.ndarray] | None = None
+) -> Runnable:
+    """A model that can be opened wherever the original's external data lies; `proto` is changed.
+
+    Args:
+        model: The original.
+        proto: A copy of it, or of a part, or what was derived from it.
+        arrays: Values of those of its initializers that are stubs.
+    """
+    _drop_unused(proto)
+    # A session maps the main graph's initializers only.
+    for node in proto.graph.node:
+        for tensor in node_tensors(node):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                tensor.CopyFrom(model.loaded(tensor))
+    present = {tensor.name for tensor in proto.graph.initializer}
+    given = {name: values for name, values in (arrays or {}).items() if name in present}
+    return Runnable(proto.SerializeToString(), given, model.folder.absolute())
+
+
+def _drop_unused(proto: ModelProto) -> None:
+    """Takes initializers away that nobody reads and that onnxruntime fails at.
+
+    A session has forgotten external ones by the time that it is given their values. Before IR
+    version 4 it does not know any that is no input of the graph.
+    """
+    used = set(used_names(proto.graph.node)) | {output.name for output in proto.graph.output}
+    listed = {value.name for value in proto.graph.input}
+    unused = {
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.name not in used
+        and (
+            tensor.data_location == TensorProto.EXTERNAL
+            or (lists_initializers(proto) and tensor.name not in listed)
+        )
+    }
+    for entries in (proto.graph.initializer, proto.graph.input):
+        for index in reversed(range(len(entries))):
+            if entries[index].name in unused:
+                del entries[index]
+
+
+def external_stub(name: str, values: np.ndarray) -> TensorProto:
+    """An initializer without data, whose values are handed to the session as an array."""
+    stub = TensorProto(
+        name=name,
+        dims=values.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(values.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    stub.external_data.add(key="location", value="given-to-the-session")
+    return stub
 
 
 def reference(

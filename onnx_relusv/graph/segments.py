@@ -3,20 +3,138 @@
 A cut lies behind all nodes that a block's source, and the sources before it, depend on, and before
 all others; what these still read is live there. Between two cuts only the nodes run that lead from
 the live tensors of the one to those of the other.
+
+Nodes that draw random numbers: a model that has one answers one input differently in every run.
+
+A seed among their attributes does not change that: onnxruntime draws on from run to run.
+
+Tails of a model: from what is alive before some blocks to the outputs, their kernels inputs.
+
+Whatever takes a block's place is tried by feeding its composed dense kernel; nothing is rewritten,
+and no session is opened anew.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+from onnx import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
-from onnx_relusv.graph.expose import with_data
+from onnx_relusv.core.blocks import Block, Geometry, LinearMap, ReadOnlyArrays, Runnable
+from onnx_relusv.graph.constant_nodes import held
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import copy_fields, initialized, used_names
-from onnx_relusv.graph.random_nodes import draws
-from onnx_relusv.records import Runnable
+from onnx_relusv.graph.protos import bodies, copy_fields, initialized, node_label, used_names
+from onnx_relusv.graph.reference import with_data, with_dense
+
+# Besides all whose name begins so, whatever their domain.
+_PREFIX = "Random"
+_DRAWING = ("Bernoulli", "Multinomial", "Sampling")
+# Where the share that they drop stands among their inputs; whether they are training is the next.
+_DROPPING = {"Dropout": 1, "BitmaskDropout": 1, "BiasDropout": 3, "BitmaskBiasDropout": 3}
+_DEFAULT_RATIO = 0.5
+# What comes behind them depends on shapes alone.
+_ONLY_SHAPES = ("Shape", "Size")
+
+_Functions = Mapping[tuple[str, str], FunctionProto]
+_Scalars = Mapping[str, float]
+
+
+def random_node(proto: ModelProto) -> str | None:
+    """What the node is called that draws random numbers on which an output of the model depends.
+
+    Nodes inside bodies and functions count; None where there is no such node.
+    """
+    functions = {(function.domain, function.name): function for function in proto.functions}
+    outputs = [value.name for value in proto.graph.output]
+    found = _drawing(proto.graph.node, outputs, _scalars(proto.graph), functions)
+    return None if found is None else node_label(found)
+
+
+def draws(node: NodeProto, scalars: _Scalars | None = None) -> bool:
+    """Whether a node itself draws random numbers.
+
+    Args:
+        node: The node.
+        scalars: What constants of one number hold, which tell whether a Dropout is training; of
+            one that may be told so by a caller, nothing is assumed.
+    """
+    if node.op_type.startswith(_PREFIX) or node.op_type in _DRAWING:
+        return True
+    if node.op_type not in _DROPPING:
+        return False
+    slot, known = _DROPPING[node.op_type], scalars or {}
+    given = [*node.input, *[""] * (slot + 2)]
+    ratio = known.get(given[slot], 1.0) if given[slot] else _DEFAULT_RATIO
+    return bool(known.get(given[slot + 1], 0.0) and ratio)
+
+
+def _drawing(
+    nodes: Iterable[NodeProto], outputs: Iterable[str], scalars: _Scalars, functions: _Functions
+) -> NodeProto | None:
+    makers = {name: node for node in nodes for name in node.output if name}
+    pending, seen = list(outputs), set[str]()
+    while pending:
+        name = pending.pop()
+        node = makers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.update(node.output)
+        if _draws_inside(node, scalars, functions):
+            return node
+        if node.op_type not in _ONLY_SHAPES:
+            pending.extend(used_names([node]))
+    return None
+
+
+def _draws_inside(node: NodeProto, scalars: _Scalars, functions: _Functions) -> bool:
+    """Whether a node draws, or one inside its bodies, or of the function that it calls."""
+    function = functions.get((node.domain, node.op_type))
+    if function is not None:
+        # None calls itself.
+        others = {key: value for key, value in functions.items() if value is not function}
+        own = _scalars(function)
+        return _drawing(function.node, function.output, own, others) is not None
+    if draws(node, scalars):
+        return True
+    return any(
+        _drawing(
+            body.node,
+            [value.name for value in body.output],
+            {**scalars, **_scalars(body)},
+            functions,
+        )
+        is not None
+        for body in bodies(node)
+    )
+
+
+def _scalars(graph: GraphProto | FunctionProto) -> dict[str, float]:
+    """What the constants of one number hold that a graph defines."""
+    tensors: dict[str, TensorProto | None] = {}
+    if isinstance(graph, GraphProto):
+        tensors.update((tensor.name, tensor) for tensor in graph.initializer)
+    for node in graph.node:
+        if node.op_type == "Constant" and len(node.attribute) == 1:
+            tensors[node.output[0]] = held(node)
+    return {
+        name: float(numpy_helper.to_array(tensor).reshape(()))
+        for name, tensor in tensors.items()
+        if tensor is not None
+        and tensor.data_location != TensorProto.EXTERNAL
+        and tensor.data_type != TensorProto.STRING
+        and prod(tensor.dims) == 1
+    }
 
 
 @dataclass(frozen=True)
@@ -142,3 +260,107 @@ def static_names(proto: ModelProto) -> set[str]:
         if not draws(node) and set(used_names([node])) <= static:
             static.update(node.output)
     return static
+
+
+@dataclass(frozen=True, eq=False)
+class Tail(ReadOnlyArrays):
+    """A part of a model with some blocks' constants as further inputs.
+
+    Attributes:
+        runnable: The part.
+        model: The original.
+        blocks: The blocks.
+        examples: Their constants as inputs, of some linear maps.
+        names: By block key, under which names the part has the constants that the block has when
+            it alone is replaced.
+    """
+
+    runnable: Runnable
+    model: Model
+    blocks: tuple[Block, ...]
+    examples: Mapping[str, np.ndarray]
+    names: Mapping[str, Mapping[str, str]]
+
+    def feeds(self, dense: Mapping[str, LinearMap]) -> dict[str, np.ndarray]:
+        """The inputs that stand for linear maps in the blocks' places, by their keys.
+
+        Raises:
+            KeyError: One of the blocks has none.
+        """
+        # One by one: a bias of zeros has no node of its own, and the next block's constants would
+        # get other names.
+        found = {
+            self.names[block.key][name]: values
+            for block in self.blocks
+            for name, values in _constants(
+                self.model, [block], {block.key: dense[block.key]}
+            ).items()
+        }
+        # Or it has another shape.
+        return {
+            name: np.ascontiguousarray(np.broadcast_to(found.get(name, 0), example.shape)).astype(
+                example.dtype
+            )
+            for name, example in self.examples.items()
+        }
+
+
+def tail(
+    model: Model,
+    opening: Sequence[Block],
+    others: Mapping[str, LinearMap],
+    blocks: Iterable[Block],
+    reads: Mapping[str, np.ndarray],
+    writes: Iterable[str],
+) -> Tail:
+    """The part of a model behind a cut, where some blocks are open and others may be replaced.
+
+    Args:
+        model: The original.
+        opening: The blocks that are open.
+        others: Dense linear maps of other blocks by key; those without stay as they are.
+        blocks: All blocks.
+        reads: What is alive at the cut, with an example of each.
+        writes: The tensors to compute.
+    """
+    ones = {block.key: _ones(block.geometry) for block in opening}
+    examples = _constants(model, opening, ones)
+    # Constants come in the order of their blocks, and in each of them the same.
+    together = iter(examples)
+    names = {
+        block.key: {alone: next(together) for alone in _constants(model, [block], ones)}
+        for block in opening
+    }
+    replaced = {**others, **ones}
+    # The open blocks come first, so that their constants have the names that they have alone.
+    ordered = [*opening, *(other for other in blocks if other.key not in ones)]
+    proto, arrays = with_dense(model, ordered, replaced)
+    _open(proto, set(examples))
+    kept = {name: values for name, values in arrays.items() if name not in examples}
+    part = segment(model, proto, {**reads, **examples}, writes, kept)
+    return Tail(part, model, tuple(opening), examples, names)
+
+
+def _ones(geometry: Geometry) -> LinearMap:
+    shape = (geometry.groups, geometry.rows, geometry.columns)
+    return LinearMap(np.ones(shape), np.ones(geometry.out_channels))
+
+
+def _constants(
+    model: Model, blocks: Iterable[Block], dense: Mapping[str, LinearMap]
+) -> dict[str, np.ndarray]:
+    """What linear maps become in the graph, by the names that their constants get."""
+    before = {tensor.name for tensor in model.proto.graph.initializer}
+    proto, arrays = with_dense(model, blocks, dense)
+    return {
+        tensor.name: arrays[tensor.name] if tensor.name in arrays else numpy_helper.to_array(tensor)
+        for tensor in proto.graph.initializer
+        if tensor.name not in before
+    }
+
+
+def _open(proto: ModelProto, names: set[str]) -> None:
+    initializers = proto.graph.initializer
+    for index in reversed(range(len(initializers))):
+        if initializers[index].name in names:
+            del initializers[index]

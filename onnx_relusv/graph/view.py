@@ -9,7 +9,7 @@ from onnx import NodeProto
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import Model, all_tensors
 
 # Its notes on colours and default opsets are no news to our users; its errors are raised.

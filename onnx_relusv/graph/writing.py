@@ -3,18 +3,26 @@
 Everything is first written into a hidden folder beside the target. Once it has been checked there,
 the external data is renamed first, under a name that contains its hash, and the model last; so the
 old model keeps its data until the new one is in place.
+
+How many bytes protobuf takes for the parts of an ONNX file; exact, without making them.
+
+A message is a row of fields: a tag, for texts and messages a length, and a value. Field numbers up
+to 15 have tags of one byte.
+
+Puts edited nodes and new constants into a copy of everything else that a file has.
 """
 
 import glob
 import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import (
     Model,
     all_tensors,
@@ -22,10 +30,142 @@ from onnx_relusv.graph.model import (
     external_tensors,
     read_model,
 )
-from onnx_relusv.graph.protos import copy_fields
-from onnx_relusv.interrupts import uninterrupted
-from onnx_relusv.publishing import Publication, is_equal, not_written
-from onnx_relusv.temporary_files import temporary_folder
+from onnx_relusv.graph.protos import copy_fields, initialized, lists_initializers, used_names
+from onnx_relusv.work.interrupts import uninterrupted
+from onnx_relusv.work.publishing import Publication, is_equal, not_written
+from onnx_relusv.work.temporary_files import temporary_folder
+
+Attribute = int | str | Sequence[int]
+
+
+def number(value: int) -> int:
+    """Bytes of a number from 0 on, seven bits in each."""
+    return max(1, -(-value.bit_length() // 7))
+
+
+def entry(length: int) -> int:
+    """Bytes of a text, of raw data or of a message of a length, as a field of what holds it."""
+    return 1 + number(length) + length
+
+
+def text(value: str) -> int:
+    """Bytes of a text as a field."""
+    return entry(len(value.encode()))
+
+
+def tensor(name: str, dims: Iterable[int], item_size: int) -> int:
+    """Bytes of an initializer with its data, as a field of its graph.
+
+    Args:
+        name: Its name.
+        dims: Its shape.
+        item_size: Bytes of one number.
+    """
+    data, shape = item_size, 0
+    for length in dims:
+        data *= length
+        shape += 1 + number(length)
+    return entry(shape + 2 + text(name) + entry(data))
+
+
+def listed(name: str, dims: Iterable[int]) -> int:
+    """Bytes of a tensor's name, type and shape, as an input of its graph."""
+    shape = sum(entry(1 + number(length)) for length in dims)
+    return entry(text(name) + entry(entry(2 + entry(shape))))
+
+
+def node(
+    operator: str,
+    names: Iterable[str],
+    attributes: Mapping[str, Attribute] | None = None,
+) -> int:
+    """Bytes of a node, as a field of its graph.
+
+    Args:
+        operator: Of the default domain.
+        names: Its own and those of its inputs and outputs.
+        attributes: By name.
+    """
+    found = sum(_attribute(*one) for one in (attributes or {}).items())
+    return entry(text(operator) + sum(map(text, names)) + found)
+
+
+def _attribute(name: str, value: Attribute) -> int:
+    if isinstance(value, str):
+        own = text(value)
+    elif isinstance(value, int):
+        own = 1 + number(value)
+    else:
+        own = sum(1 + number(each) for each in value)
+    # The kind's tag has two bytes.
+    return entry(text(name) + own + 3)
+
+
+def transplant(
+    original: ModelProto, nodes: Sequence[NodeProto], constants: Iterable[TensorProto]
+) -> ModelProto:
+    """A model with other nodes; what nobody reads any more goes, nodes and initializers.
+
+    Args:
+        original: It is not changed.
+        nodes: All of the result, in topological order.
+        constants: New initializers.
+    """
+    result = ModelProto()
+    copy_fields(original, result, skipped={"graph"})
+    old, graph = original.graph, result.graph
+    replaced = {"node", "initializer", "sparse_initializer", "input", "value_info"}
+    copy_fields(old, graph, skipped=replaced)
+
+    outputs = {output.name for output in old.output}
+    used_before = set(used_names(old.node)) | outputs
+    left, used = _without_idle(nodes, used_before, outputs)
+    graph.node.extend(left)
+
+    def stays(name: str) -> bool:
+        return name in used or name not in used_before
+
+    added = list(constants)
+    dropped = {name for name in initialized(old) if not stays(name)}
+    graph.initializer.extend(t for t in old.initializer if t.name not in dropped)
+    graph.sparse_initializer.extend(
+        t for t in old.sparse_initializer if t.values.name not in dropped
+    )
+    graph.initializer.extend(added)
+    graph.input.extend(value for value in old.input if value.name not in dropped)
+    if lists_initializers(original):
+        graph.input.extend(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in added
+        )
+    known = {name for node in graph.node for name in node.output}
+    known.update(value.name for value in graph.input)
+    known.update(initialized(graph))
+    graph.value_info.extend(value for value in old.value_info if value.name in known)
+    return result
+
+
+def _without_idle(
+    nodes: Sequence[NodeProto], used_before: set[str], outputs: set[str]
+) -> tuple[list[NodeProto], set[str]]:
+    """Drops the nodes whose only readers are gone, and lists what is read.
+
+    So go those that computed a weight, or a shape, which now is another constant. What nobody read
+    in the original either is none of our business and stays.
+    """
+    left = list(nodes)
+    while True:
+        used = set(used_names(left)) | outputs
+        kept = [
+            node
+            for node in left
+            if not any(node.output)
+            or any(name and (name in used or name not in used_before) for name in node.output)
+        ]
+        if len(kept) == len(left):
+            return left, used
+        left = kept
+
 
 # Initializers below this stay in the model file, where runtimes can read shapes from them.
 _SMALLEST_EXTERNAL = 1024

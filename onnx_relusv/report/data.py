@@ -1,4 +1,11 @@
-"""Reports as JSON-ready dictionaries; docs/report-schema.md describes every field."""
+"""Reports as JSON-ready dictionaries; docs/report-schema.md describes every field.
+
+What is certified of the written file, as JSON-ready data.
+
+Groups of units as JSON-ready data.
+
+What came of a budget on latency, as JSON-ready data.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,35 +13,95 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from onnx_relusv.decisions import Choice, Cost
-from onnx_relusv.json_text import json_text
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.outcomes import Correction
-from onnx_relusv.output_change import OutputChange
-from onnx_relusv.records import Block, Floats, Refusal
-from onnx_relusv.report.certificate_data import certificate_data
-from onnx_relusv.report.coverage_sections import coverage_data
-from onnx_relusv.report.files import write_text
-from onnx_relusv.report.group_data import channel_refusal_data, group_data
-from onnx_relusv.report.latency_data import latency_data
-from onnx_relusv.report.metric_data import estimate_data, metric_data
-from onnx_relusv.report.settings_text import settings_text
-from onnx_relusv.results import (
+from onnx_relusv.core.blocks import Block, Floats, Refusal
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.core.outcomes import Certificate, Correction, LatencyOutcome, OutputChange, Trial
+from onnx_relusv.core.plans import Choice, Cost
+from onnx_relusv.core.results import (
     Assessment,
     BlockRow,
+    ChannelRefusal,
     Comparison,
     Compression,
     Evaluation,
+    GroupRow,
     Inspection,
     ModelFacts,
     Provenance,
     RankSaving,
     Verdict,
 )
-
-SCHEMA_VERSION = 1
+from onnx_relusv.core.serial import json_text
+from onnx_relusv.report.details import coverage_data
+from onnx_relusv.report.sections import estimate_data, metric_data
+from onnx_relusv.report.words import settings_text
+from onnx_relusv.work.publishing import write_text
 
 Data = dict[str, Any]
+
+
+def certificate_data(certificate: Certificate | None) -> Data | None:
+    """A certificate as JSON-ready data; None where there is none."""
+    if certificate is None:
+        return None
+    return {
+        "max_drop": certificate.max_drop,
+        "confidence": certificate.confidence,
+        "labelled": certificate.labelled,
+        "fit_samples": certificate.fit_samples,
+        "select_samples": certificate.select_samples,
+        "certify_samples": certificate.certify_samples,
+        "lost": certificate.lost,
+        "gained": certificate.gained,
+        "drop": certificate.drop,
+        "bound": certificate.bound,
+        "select_drop": certificate.select_drop,
+        "trials": [_trial(trial) for trial in certificate.trials],
+    }
+
+
+def _trial(trial: Trial) -> Data:
+    return {"size": trial.size, "select_drop": trial.select_drop, "bound": trial.bound}
+
+
+def group_data(row: GroupRow) -> dict[str, Any]:
+    """What became of a group; its numbers are finite."""
+    choice = row.choice
+    return {
+        "key": choice.key,
+        "producers": list(choice.producers),
+        "consumers": list(choice.consumers),
+        "operators": list(row.operators),
+        "units": choice.units,
+        "kept": list(choice.kept),
+        "planned_level": choice.level,
+        "planned_damage": choice.damage,
+        "why": choice.why,
+    }
+
+
+def channel_refusal_data(refusal: ChannelRefusal) -> dict[str, Any]:
+    """Whose channels stay, and why."""
+    return {"key": refusal.key, "operator": refusal.operator, "reason": refusal.reason}
+
+
+def latency_data(outcome: LatencyOutcome | None) -> Data | None:
+    """An outcome as JSON-ready data; None where there is none."""
+    if outcome is None:
+        return None
+    return {
+        "asked": outcome.asked,
+        "planned": outcome.planned,
+        "measured": outcome.share,
+        "before": outcome.measured.before,
+        "after": outcome.measured.after,
+        "batch": outcome.measured.batch,
+        "provider": outcome.provider,
+        "threads": outcome.threads,
+    }
+
+
+SCHEMA_VERSION = 1
 
 
 def inspection_data(inspection: Inspection) -> Data:

@@ -1,11 +1,27 @@
-"""Reports as HTML pages, each of them one file that loads nothing from anywhere."""
+"""Reports as HTML pages, each of them one file that loads nothing from anywhere.
+
+A report as a folder: report.json for machines and report.html for people.
+
+Pages are imported where one is made: matplotlib takes a third of a second to load, and most runs
+draw nothing.
+
+The report of a sweep as an HTML page.
+
+The report of a trace as an HTML page.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from onnx_relusv.report.assessment_sections import assessment_facts, assessment_sections
-from onnx_relusv.report.certificate_sections import certificate_sections
-from onnx_relusv.report.colours import COLOURS
-from onnx_relusv.report.columns import (
+from onnx_relusv.core.results import Comparison, Compression, Inspection, ModelFacts
+from onnx_relusv.core.serial import json_text
+from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.core.traces import Trace
+from onnx_relusv.report.assessment import assessment_facts, assessment_sections
+from onnx_relusv.report.blocks import (
     ACTIVATION,
     BYTES,
     BYTES_CHANGE,
@@ -21,21 +37,32 @@ from onnx_relusv.report.columns import (
     SHAPE,
     WHY,
     filled,
+    ladder_section,
 )
-from onnx_relusv.report.coverage_sections import coverage_section
-from onnx_relusv.report.formatting import change_text, printable
-from onnx_relusv.report.group_sections import (
+from onnx_relusv.report.data import Data, comparison_data, compression_data, inspection_data
+from onnx_relusv.report.details import (
     channel_refusals_section,
+    coverage_section,
     groups_facts,
     groups_sections,
+    outputs_sections,
 )
-from onnx_relusv.report.latency_sections import latency_column, latency_facts, latency_section
-from onnx_relusv.report.metric_sections import estimate_sections
-from onnx_relusv.report.output_sections import outputs_sections
+from onnx_relusv.report.facts import (
+    bytes_section,
+    comparison_facts,
+    compression_facts,
+    inspection_facts,
+    latency_column,
+    latency_facts,
+    latency_section,
+    spectra_section,
+)
 from onnx_relusv.report.page import Page
-from onnx_relusv.report.picture_sections import bytes_section, spectra_section
+from onnx_relusv.report.plots import COLOURS
 from onnx_relusv.report.sections import (
     blocks_section,
+    certificate_sections,
+    estimate_sections,
     latencies_section,
     measures_section,
     models_section,
@@ -44,9 +71,128 @@ from onnx_relusv.report.sections import (
     savings_section,
     verdict_section,
 )
-from onnx_relusv.report.spectrum_columns import ladder_section
-from onnx_relusv.report.summary import comparison_facts, compression_facts, inspection_facts
-from onnx_relusv.results import Comparison, Compression, Inspection, ModelFacts
+from onnx_relusv.report.sweep import (
+    commands_section,
+    curves_section,
+    missed_section,
+    points_section,
+    sweep_data,
+    sweep_facts,
+)
+from onnx_relusv.report.trace import (
+    REFUSED,
+    areas_picture_section,
+    areas_section,
+    conclusions_section,
+    distributions_section,
+    medians_section,
+    scores_section,
+    trace_facts,
+)
+from onnx_relusv.report.trace_plots import trace_data
+from onnx_relusv.report.words import change_text, printable
+from onnx_relusv.work.files import REPORT_FILES
+from onnx_relusv.work.publishing import Publication, make_text, not_written, staged
+
+
+def write_inspection(
+    inspection: Inspection, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes the report of an inspection and its figures, all or nothing.
+
+    Args:
+        inspection: What it is of.
+        folder: Place of the report; a folder that is there keeps all other files. None for none.
+        json_path: Place of the figures alone; None for none.
+        force: Whether files that are there may be replaced.
+
+    Raises:
+        UsageError: Something cannot be written, or may not be replaced.
+    """
+
+    def page() -> str:
+
+        return inspection_html(inspection)
+
+    _write(inspection_data(inspection), page, folder, json_path, force=force)
+
+
+def write_comparison(
+    comparison: Comparison, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes the report of a comparison; arguments and errors as of `write_inspection`."""
+
+    def page() -> str:
+
+        return comparison_html(comparison)
+
+    _write(comparison_data(comparison), page, folder, json_path, force=force)
+
+
+def write_trace(
+    trace: Trace, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes the report of a trace; arguments and errors as of `write_inspection`."""
+
+    def page() -> str:
+
+        return trace_html(trace)
+
+    _write(trace_data(trace), page, folder, json_path, force=force)
+
+
+def make_compression(compression: Compression, made: Path, folder: Path) -> None:
+    """Makes the report of a compression where nobody sees it yet, to be published with the model.
+
+    Args:
+        compression: What it is of.
+        made: A folder that is made for it.
+        folder: Its place later on, which an error names.
+
+    Raises:
+        UsageError: There is no room for it.
+    """
+    _make(compression_data(compression), compression_html(compression), made, folder)
+
+
+def make_figures(compression: Compression, made: Path, file: Path) -> None:
+    """Makes the figures of a compression alone; arguments and errors as of `make_compression`."""
+    make_text(json_text(compression_data(compression)) + "\n", made, file)
+
+
+def make_sweep(sweep: Sweep, made: Path, folder: Path) -> None:
+    """Makes the report of a sweep; arguments and errors as of `make_compression`."""
+    _make(sweep_data(sweep), sweep_html(sweep), made, folder)
+
+
+def _write(
+    data: Data,
+    page: Callable[[], str],
+    folder: Path | None,
+    json_path: Path | None,
+    *,
+    force: bool,
+) -> None:
+    publication = Publication(force=force)
+    with ExitStack() as stack:
+        if folder is not None:
+            made = stack.enter_context(staged(folder)) / "report"
+            _make(data, page(), made, folder)
+            publication.add(made, folder)
+        if json_path is not None:
+            made = stack.enter_context(staged(json_path)) / "figures"
+            make_text(json_text(data) + "\n", made, json_path)
+            publication.add(made, json_path)
+        publication.commit()
+
+
+def _make(data: Data, page: str, made: Path, folder: Path) -> None:
+    try:
+        made.mkdir()
+    except OSError as error:
+        raise not_written(folder, error) from error
+    for name, text in zip(REPORT_FILES, (json_text(data) + "\n", page), strict=True):
+        make_text(text, made / name, folder / name)
 
 
 def inspection_html(inspection: Inspection) -> str:
@@ -160,3 +306,49 @@ def render(page: Page) -> str:
 
 def _path(facts: ModelFacts) -> str:
     return printable(str(facts.path))
+
+
+def sweep_html(sweep: Sweep) -> str:
+    """What `sweep` found, as a page."""
+    models = {"original": sweep.model}
+    return render(
+        Page(
+            title="Sweep",
+            subject=printable(str(sweep.model.path)),
+            facts=sweep_facts(sweep),
+            sections=(
+                curves_section(sweep),
+                points_section(sweep),
+                commands_section(sweep),
+                *missed_section(sweep),
+                models_section(models),
+                provenance_section(sweep.provenance, models),
+            ),
+            command=printable(sweep.provenance.command),
+        )
+    )
+
+
+def trace_html(trace: Trace) -> str:
+    """What `trace` found, as a page."""
+    models = {"model": trace.model}
+    return render(
+        Page(
+            title="Trace",
+            subject=printable(str(trace.model.path)),
+            facts=trace_facts(trace),
+            warnings=tuple(printable(warning) for warning in trace.warnings),
+            sections=(
+                conclusions_section(trace),
+                *scores_section(trace.separation),
+                *areas_picture_section(trace.separation),
+                *areas_section(trace.separation),
+                *medians_section(trace),
+                *distributions_section(trace),
+                *refusals_section(trace.refusals, REFUSED),
+                models_section(models),
+                provenance_section(trace.provenance, models),
+            ),
+            command=printable(trace.provenance.command),
+        )
+    )

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from onnx_relusv.report.summary import Fact
+
+@dataclass(frozen=True)
+class Fact:
+    """A quantity, its value, and what puts it into perspective."""
+
+    name: str
+    value: str
+    note: str = ""
+
 
 # Up to here pictures are open; a longer grid would push the rest of the page out of reach.
 MOST_OPEN = 24

@@ -1,22 +1,209 @@
-"""The plots of a report: the spectrum of a block, and the bytes of all blocks."""
+"""The plots of a report: the spectrum of a block, and the bytes of all blocks.
 
-from collections.abc import Sequence
+The colours of the plots, on a light and on a dark page.
+
+A group of units as a strip: one place a unit, kept or removed.
+
+Turns a matplotlib figure into SVG that can stand in a page beside others.
+
+As matplotlib writes it, an SVG carries identifiers that are random or the same in every SVG, a
+style for the whole page, and fixed colours. Here identifiers are numbered under the plot's own
+name, the style stays inside, and colours become the page's variables, so that a dark page has a
+dark plot.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from html import escape
+from xml.dom import minidom
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from onnx_relusv.report.colours import light
-from onnx_relusv.report.formatting import (
-    bytes_text,
-    decision_text,
-    middle_cut,
-    number_text,
-    printable,
-)
-from onnx_relusv.report.svg import inline_svg, plot_settings
-from onnx_relusv.results import BlockRow
+from onnx_relusv.core.results import BlockRow
+from onnx_relusv.report.words import bytes_text, decision_text, middle_cut, number_text, printable
+
+
+@dataclass(frozen=True)
+class Colour:
+    """One role's colour on both kinds of page, as hexadecimal RGB in lower case.
+
+    The light values differ from one another: plots are drawn in them, and the page tells roles
+    apart by them.
+    """
+
+    light: str
+    dark: str
+
+
+COLOURS = {
+    "ink": Colour("#3c4654", "#b9c2cf"),
+    "grid": Colour("#dfe3e9", "#343c48"),
+    "sigma": Colour("#1f5fa8", "#7fb4ee"),
+    "band": Colour("#a9c8e8", "#31557c"),
+    "estimate": Colour("#b4530a", "#f0a35e"),
+    "untrained": Colour("#8a94a3", "#7d8896"),
+    "chosen": Colour("#0f7b4f", "#5fcf9d"),
+    "level": Colour("#b3261e", "#f2857c"),
+    "before": Colour("#c3cad4", "#4b5563"),
+    "after": Colour("#20609f", "#7fb3ea"),
+    "every": Colour("#a3adbb", "#5d6979"),
+    "right": Colour("#a8c6e4", "#35587d"),
+    "wrong": Colour("#c0372b", "#f48f84"),
+    "active": Colour("#7b4fa3", "#c5a3e6"),
+    "width": Colour("#0b6cb5", "#76b7f2"),
+    "largest": Colour("#0c7a63", "#58cbb0"),
+    "margin": Colour("#a65a00", "#eda85a"),
+}
+
+
+def light(role: str) -> str:
+    """A role's colour on a light page."""
+    return COLOURS[role].light
+
+
+_HEIGHT = 10
+
+
+def strip_svg(units: int, kept: Sequence[int], label: str) -> str:
+    """The SVG element of a strip, as wide as there is room, in the page's colours.
+
+    Args:
+        units: How many there are.
+        kept: Increasing: those that stay.
+        label: What the picture shows, for those who do not see it.
+    """
+    path = "".join(f"M{first} 0h{length}v{_HEIGHT}h-{length}z" for first, length in _runs(kept))
+    # Stretched to the room: with more units than points of the screen, shades tell how many stay.
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {units} {_HEIGHT}" '
+        f'preserveAspectRatio="none" style="width: 100%; height: 1.1rem" role="img" '
+        f'aria-label="{escape(label)}">'
+        f'<rect width="{units}" height="{_HEIGHT}" style="fill: {_variable("before")}"/>'
+        f'<path d="{path}" style="fill: {_variable("after")}"/></svg>'
+    )
+
+
+def _runs(kept: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First unit and length of every run of kept units."""
+    first = length = 0
+    for unit in kept:
+        if length and unit == first + length:
+            length += 1
+            continue
+        if length:
+            yield first, length
+        first, length = unit, 1
+    if length:
+        yield first, length
+
+
+def _variable(role: str) -> str:
+    return f"var(--plot-{role}, {light(role)})"
+
+
+_SETTINGS = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
+    "text.parse_math": False,  # a dollar sign in a tensor's name is a dollar sign
+    "font.size": 8,
+    "font.family": ["DejaVu Sans"],
+    "text.color": light("ink"),
+    "axes.edgecolor": light("ink"),
+    "axes.labelcolor": light("ink"),
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 8,
+    "grid.color": light("grid"),
+    "grid.linewidth": 0.6,
+    "xtick.color": light("ink"),
+    "ytick.color": light("ink"),
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_REFERRING = ("xlink:href", "clip-path")
+_REFERENCE = re.compile(r"#([^)]+)")
+_COLOUR = re.compile("|".join(colour.light for colour in COLOURS.values()))
+_VARIABLES = {
+    colour.light: f"var(--plot-{role}, {colour.light})" for role, colour in COLOURS.items()
+}
+
+
+def plot_settings() -> AbstractContextManager[None]:
+    """The defaults of matplotlib and our own settings, whatever the user has configured.
+
+    What was in force before comes back at the end. matplotlib has settings for the whole process
+    only, so two threads cannot draw at the same time.
+    """
+    return style.context(["default", _SETTINGS])
+
+
+def inline_svg(figure: Figure, *, name: str, label: str) -> str:
+    """The SVG element of a figure; call it within `plot_settings`.
+
+    Args:
+        figure: The figure, in the light colours of `COLOURS`.
+        name: Prefix of all its identifiers; differs among the plots of a page.
+        label: What the picture shows, for those who do not see it.
+    """
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata=_NO_METADATA)
+    root = minidom.parseString(stream.getvalue()).documentElement
+    assert root is not None  # a document that was parsed has one
+    for element in root.getElementsByTagName("style"):
+        # It would hold for every element of the page; what the root passes on does not.
+        if element.parentNode is not None:
+            element.parentNode.removeChild(element)
+    root.setAttribute("style", "stroke-linejoin: round; stroke-linecap: butt")
+    root.setAttribute("role", "img")
+    root.setAttribute("aria-label", label)
+    _rename_identifiers(root, name)
+    for element in _elements(root):
+        if element.hasAttribute("style"):
+            element.setAttribute("style", _with_variables(element.getAttribute("style")))
+    return str(root.toxml())
+
+
+def _rename_identifiers(root: minidom.Element, name: str) -> None:
+    """Numbers the identifiers that something refers to, and drops the others."""
+    wanted: dict[str, str] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        return "#" + wanted.setdefault(match.group(1), f"{name}-{len(wanted)}")
+
+    for element in _elements(root):
+        for attribute in _REFERRING:
+            if element.hasAttribute(attribute):
+                value = _REFERENCE.sub(renamed, element.getAttribute(attribute))
+                element.setAttribute(attribute, value)
+    for element in _elements(root):
+        if element.hasAttribute("id"):
+            new = wanted.get(element.getAttribute("id"))
+            if new is None:
+                element.removeAttribute("id")
+            else:
+                element.setAttribute("id", new)
+
+
+def _elements(root: minidom.Element) -> Iterator[minidom.Element]:
+    yield root
+    yield from root.getElementsByTagName("*")
+
+
+def _with_variables(text: str) -> str:
+    return _COLOUR.sub(lambda match: _VARIABLES[match.group()], text)
+
 
 MOST_BARS = 60
 # More points than a plot of three inches can show only make the page heavy.

@@ -1,39 +1,247 @@
-"""The tables of a report; one with nothing to say is left out."""
+"""The tables of a report; one with nothing to say is left out.
+
+How much the written file loses at most, and the sizes that were tried to find it.
+
+What a metric says of two models, as JSON-ready data.
+
+How much of a metric is lost at most, and the sizes that were tried for that.
+
+The bound is estimated and certifies nothing, which stands wherever it does.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from onnx_relusv.records import Refusal
-from onnx_relusv.report.columns import (
+from onnx_relusv.core.blocks import Refusal
+from onnx_relusv.core.outcomes import Certificate
+from onnx_relusv.core.results import (
+    BlockRow,
+    DropEstimate,
+    Evaluation,
+    MetricChange,
+    MetricTrial,
+    ModelFacts,
+    Provenance,
+    Verdict,
+)
+from onnx_relusv.report.blocks import (
+    CONVERGED,
+    ESTIMATES,
     KEY,
     LAYER,
     MEAN_WIDTH,
+    OPERATOR_NORM,
     PARAMETERS,
     RELU_MEAN_WIDTH,
+    RELU_WIDTH,
     S_0,
+    SPECTRUM,
     STABLE_RANK,
     STATISTICS,
+    UNTRAINED,
     Column,
     saving_columns,
 )
-from onnx_relusv.report.formatting import (
+from onnx_relusv.report.page import Heading, Section, Table
+from onnx_relusv.report.words import (
     NOTHING,
     bytes_text,
+    confidence_text,
     count_text,
     number_text,
+    percent_text,
+    points_text,
     printable,
     seconds_text,
+    settings_text,
 )
-from onnx_relusv.report.page import Heading, Section, Table
-from onnx_relusv.report.settings_text import settings_text
-from onnx_relusv.report.spectrum_columns import (
-    CONVERGED,
-    ESTIMATES,
-    OPERATOR_NORM,
-    RELU_WIDTH,
-    SPECTRUM,
-    UNTRAINED,
-)
-from onnx_relusv.results import BlockRow, Evaluation, ModelFacts, Provenance, Verdict
+
+
+def certificate_sections(certificate: Certificate | None) -> tuple[Section, ...]:
+    """The certificate and the tries, where a largest drop was asked for."""
+    if certificate is None:
+        return ()
+    return (_certified(certificate), _tried(certificate))
+
+
+def what_is_lost(certificate: Certificate) -> str:
+    """What the points are points of."""
+    return "accuracy" if certificate.labelled else "changed answers"
+
+
+def _certified(certificate: Certificate) -> Section:
+    lost, gained = str(certificate.lost), certificate.gained
+    counts = (
+        (("answers that changed", lost),)
+        if gained is None
+        else (
+            ("right in the original alone", lost),
+            ("right in the result alone", str(gained)),
+        )
+    )
+    rows = (
+        ("largest drop asked for", points_text(certificate.max_drop)),
+        ("confidence", confidence_text(certificate.confidence)),
+        ("samples for fitting", str(certificate.fit_samples)),
+        ("samples for choosing", str(certificate.select_samples)),
+        ("samples for certifying", str(certificate.certify_samples)),
+        *((f"of these, {name}", count) for name, count in counts),
+        ("drop on these", points_text(certificate.drop)),
+        ("upper bound", points_text(certificate.bound)),
+        ("drop on the samples for choosing", points_text(certificate.select_drop)),
+    )
+    text = (
+        f"Points of {what_is_lost(certificate)}. Certified: on samples like these the result loses "
+        f"{points_text(certificate.max_drop)} at most, with a confidence of "
+        f"{confidence_text(certificate.confidence)}. The samples for certifying were set aside by "
+        "the seed; nothing was fitted to them or chosen on them."
+    )
+    return Section(
+        title="Certificate",
+        text=text,
+        table=Table((Heading("what"), Heading("value", "", True)), rows),
+    )
+
+
+def _tried(certificate: Certificate) -> Section:
+    headings = (
+        Heading("size", "Planned share of the original's bytes, an upper bound.", True),
+        Heading("drop", "In points, on the samples for choosing.", True),
+        Heading(
+            "bound", "In points, from the samples for certifying; a dash: not looked at.", True
+        ),
+        Heading("what became of it"),
+    )
+    taken = [
+        trial.bound is not None and trial.bound <= certificate.max_drop
+        for trial in certificate.trials
+    ]
+    last = max(index for index, passed in enumerate(taken) if passed)
+    rows = tuple(
+        (
+            percent_text(trial.size),
+            number_text(trial.select_drop),
+            NOTHING if trial.bound is None else number_text(trial.bound),
+            "written" if index == last else _fate(trial.bound, passed=taken[index]),
+        )
+        for index, trial in enumerate(certificate.trials)
+    )
+    text = "Certified from the largest file down; the first that fails ends it."
+    return Section(title="Sizes tried", text=text, table=Table(headings, rows))
+
+
+def _fate(bound: float | None, *, passed: bool) -> str:
+    if bound is None:
+        return "not looked at"
+    return "certified" if passed else "not certified"
+
+
+Data = dict[str, Any]
+
+
+def metric_data(change: MetricChange | None) -> Data | None:
+    """A metric of two models as JSON-ready data; None where there is none."""
+    if change is None:
+        return None
+    return {
+        "name": change.name,
+        "samples": change.samples,
+        "part": change.part,
+        "before": change.before,
+        "after": change.after,
+        "loss": change.loss,
+    }
+
+
+def estimate_data(estimate: DropEstimate | None) -> Data | None:
+    """An estimate as JSON-ready data; None where there is none."""
+    if estimate is None:
+        return None
+    return {
+        "max_drop": estimate.max_drop,
+        "confidence": estimate.confidence,
+        "fit_samples": estimate.fit_samples,
+        "select_samples": estimate.select_samples,
+        "certify_samples": estimate.change.samples,
+        "groups": estimate.groups,
+        "drop": estimate.change.loss,
+        "standard_error": estimate.standard_error,
+        "bound": estimate.bound,
+        "select_drop": estimate.select_drop,
+        "trials": [_trial(trial) for trial in estimate.trials],
+    }
+
+
+def _trial(trial: MetricTrial) -> Data:
+    return {"size": trial.size, "select_drop": trial.select_drop, "bound": trial.bound}
+
+
+def estimate_sections(estimate: DropEstimate | None) -> tuple[Section, ...]:
+    """The estimate and the tries, where a largest drop of a metric was asked for."""
+    if estimate is None:
+        return ()
+    return (_estimated(estimate), _metric_tried(estimate))
+
+
+def _estimated(estimate: DropEstimate) -> Section:
+    change = estimate.change
+    rows = (
+        ("metric", printable(change.name)),
+        ("largest drop asked for", number_text(estimate.max_drop)),
+        ("confidence, estimated", confidence_text(estimate.confidence)),
+        ("samples for fitting", str(estimate.fit_samples)),
+        ("samples for choosing", str(estimate.select_samples)),
+        ("samples set aside", str(change.samples)),
+        ("groups of these", str(estimate.groups)),
+        ("before, on these", f"{change.before:.5g}"),
+        ("after, on these", f"{change.after:.5g}"),
+        ("drop on these", number_text(change.loss)),
+        ("standard error, estimated", number_text(estimate.standard_error)),
+        ("upper bound, estimated, not exact", number_text(estimate.bound)),
+        ("drop on the samples for choosing", number_text(estimate.select_drop)),
+    )
+    text = (
+        "In the metric's own units. Estimated, not exact: on samples like these the result loses "
+        f"{number_text(estimate.max_drop)} at most, with a confidence of about "
+        f"{confidence_text(estimate.confidence)}, by a jackknife over groups of samples that were "
+        "set aside by the seed; nothing was fitted to them or chosen on them. Nothing is "
+        "certified: what befalls very few samples may not be seen."
+    )
+    return Section(
+        title="Estimate, not exact",
+        text=text,
+        table=Table((Heading("what"), Heading("value", "", True)), rows),
+    )
+
+
+def _metric_tried(estimate: DropEstimate) -> Section:
+    headings = (
+        Heading("size", "Planned share of the original's bytes, an upper bound.", True),
+        Heading("drop", "In the metric's units, on the samples for choosing.", True),
+        Heading("bound", "Estimated, from the samples set aside; a dash: not looked at.", True),
+        Heading("what became of it"),
+    )
+    kept = [
+        trial.bound is not None and trial.bound <= estimate.max_drop for trial in estimate.trials
+    ]
+    last = max(index for index, passed in enumerate(kept) if passed)
+    rows = tuple(
+        (
+            percent_text(trial.size),
+            number_text(trial.select_drop),
+            NOTHING if trial.bound is None else number_text(trial.bound),
+            "written" if index == last else _metric_fate(trial.bound, passed=kept[index]),
+        )
+        for index, trial in enumerate(estimate.trials)
+    )
+    text = "Estimated from the largest file down; the first over the limit ends it."
+    return Section(title="Sizes tried", text=text, table=Table(headings, rows))
+
+
+def _metric_fate(bound: float | None, *, passed: bool) -> str:
+    if bound is None:
+        return "not looked at"
+    return "estimated to keep it" if passed else "not estimated to keep it"
 
 
 def blocks_section(columns: Sequence[Column], rows: Sequence[BlockRow]) -> tuple[Section, ...]:

@@ -1,4 +1,11 @@
-"""Opens models in onnxruntime on a chosen execution provider."""
+"""Opens models in onnxruntime on a chosen execution provider.
+
+The shapes of tensors for one sample, read off a run of the model.
+
+How many threads onnxruntime gives a session that leaves the number to it.
+
+Sessions that take turns: a model's weights are in memory only while it runs.
+"""
 
 import ctypes
 import io
@@ -6,16 +13,17 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
 
-from onnx_relusv.errors import InputError, MissingRuntimeError, UsageError
-from onnx_relusv.records import Runnable
+from onnx_relusv.core.blocks import Runnable
+from onnx_relusv.core.errors import InputError, MissingRuntimeError, UsageError
 from onnx_relusv.runtime.cuda_trouble import GPU_INSTALL, captured_errors, cuda_trouble
+from onnx_relusv.work.temporary_files import released_while_read
 
 try:
     import onnxruntime
@@ -297,3 +305,102 @@ def _first_line(error: Exception) -> str:
     """What onnxruntime says, without where in its own source."""
     lines = (" ".join(_SOURCE.sub(" ", line).split()) for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
+
+
+Shape = tuple[int, ...]
+
+
+def shapes_for_one(
+    values: Mapping[str, object], feeds: Mapping[str, object], batch: int
+) -> dict[str, Shape]:
+    """The shapes of a run's tensors, had it been of one sample.
+
+    Args:
+        values: What the model made of the feeds.
+        feeds: What it ran on.
+        batch: How many samples that were.
+
+    Returns:
+        Of feeds and values, with the batch divided out of axis 0. What is no tensor is left out.
+    """
+    shapes = {
+        name: np.shape(value)
+        for name, value in {**values, **feeds}.items()
+        if isinstance(value, np.ndarray | np.generic)
+    }
+    return {name: _of_one(shape, batch) for name, shape in shapes.items()}
+
+
+def _of_one(shape: Shape, batch: int) -> Shape:
+    if shape and shape[0] % batch == 0:
+        return (shape[0] // batch, *shape[1:])
+    return shape
+
+
+# One entry a thread of this process, where the operating system is Linux.
+_OWN_THREADS = Path("/proc/self/task")
+
+
+@cache
+def default_threads() -> int | None:
+    """Threads that work on one operator; None where the operating system does not list them.
+
+    onnxruntime does not say, so they are counted: a session starts all but the one that calls it.
+    Call it where no other thread starts or ends meanwhile.
+    """
+    if not _OWN_THREADS.is_dir():
+        return None
+    before = _count()
+    session = _smallest()
+    started = _count() - before
+    session.run({"x": np.zeros(1, np.float32)})
+    return max(started, 0) + 1
+
+
+def _count() -> int:
+    return sum(1 for _ in _OWN_THREADS.iterdir())
+
+
+def _smallest() -> Session:
+    value = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    node = helper.make_node("Relu", ["x"], ["y"])
+    graph = helper.make_graph([node], "smallest", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return Session(Runnable(model.SerializeToString(), {}), CPU)
+
+
+class Turn:
+    """A model that is opened for every run and closed behind it; its weights are not copied.
+
+    Opening it takes little where they are mapped, and what is mapped counts as memory in use.
+
+    Args:
+        source: A model, or the path of one.
+        provider: The execution provider.
+        optimized: Whether onnxruntime may rewrite the graph.
+
+    Raises:
+        InputError: onnxruntime cannot open it.
+    """
+
+    def __init__(self, source: Runnable | Path, provider: str, *, optimized: bool) -> None:
+        self._new = partial(Session, source, provider, optimized=optimized, packed=False)
+        self._arrays = list(source.arrays.values()) if isinstance(source, Runnable) else []
+        session = self._opened()
+        self.input_names = session.input_names
+        self.output_names = session.output_names
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Opens the model, runs it, and closes it.
+
+        Raises:
+            InputError: onnxruntime refuses the feeds or fails.
+        """
+        return self._opened().run(feeds, outputs)
+
+    def _opened(self) -> Session:
+        # It copies them.
+        with released_while_read(self._arrays):
+            return self._new()

@@ -5,13 +5,14 @@ Values for ReLU Layers", IEEE TNNLS 31(9), 2020. docs/theory.md has the definiti
 """
 
 from onnx_relusv.spectra.activated import activated_mean_width
-from onnx_relusv.spectra.approximation import best_approximation
+from onnx_relusv.spectra.bounds import exact_largest
 from onnx_relusv.spectra.convolution import convolution_singular_values
-from onnx_relusv.spectra.exact import exact_largest
-from onnx_relusv.spectra.mean_width import mean_width
-from onnx_relusv.spectra.relu_values import relu_singular_values
-from onnx_relusv.spectra.relu_width import relu_mean_width
-from onnx_relusv.spectra.singular_values import singular_values
+from onnx_relusv.spectra.mean_widths import mean_width, relu_mean_width
+from onnx_relusv.spectra.relu_values import (
+    best_approximation,
+    relu_singular_values,
+    singular_values,
+)
 
 __all__ = [
     "activated_mean_width",

@@ -6,18 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_relusv.measures import Spectrum, Width
-from onnx_relusv.records import Activation, Block, Floats, LinearMap, Moments
+from onnx_relusv.core.blocks import Activation, Block, Floats, LinearMap, Moments
+from onnx_relusv.core.measures import Spectrum, Width
 from onnx_relusv.spectra.ascent import Climb, climb
-from onnx_relusv.spectra.bounds import improved_lower, improved_upper
-from onnx_relusv.spectra.brackets import bracket
+from onnx_relusv.spectra.bounds import bracket, improved_lower, improved_upper
 from onnx_relusv.spectra.convolution import operator_norm
-from onnx_relusv.spectra.layer import Effort, Layer
-from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.layers import Effort, Layer
+from onnx_relusv.spectra.mean_widths import sampled_width, width_bracket, width_of
 from onnx_relusv.spectra.relu_values import rank_ladder
-from onnx_relusv.spectra.relu_width import sampled_width, width_bracket
-from onnx_relusv.spectra.singular import Decomposition
-from onnx_relusv.spectra.untrained import untrained_singular_values
+from onnx_relusv.spectra.singular import Decomposition, untrained_singular_values
 
 ITERATIONS = 30
 STARTS = 8

@@ -2,25 +2,163 @@
 
 Samples run through the original model; for every block input the products of a batch's patches are
 added up. Of a wide block, whose square array of columns would not fit into memory, a sketch is kept
-instead (covariance_sketch).
+instead (`product_sums`).
+
+What tells the moments of one block's input from those of another's.
+
+Which patches of a batch are taken: all, or seeded positions where there are many.
+
+Where a Conv has many more output positions than its moments need, positions are drawn anew for
+every batch: `ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
 """
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
-from onnx_relusv.covariance import shrunk, square_sum, variances
-from onnx_relusv.finite import UnusableValuesError, problem_of, problems
-from onnx_relusv.records import Block, Floats, Moments
-from onnx_relusv.runtime.moment_kernels import patches_kernel
+from onnx_relusv.core.blocks import Block, Floats, Geometry, Moments, ReadOnlyArrays
+from onnx_relusv.core.linear_algebra import (
+    UnusableValuesError,
+    problem_of,
+    problems,
+    shrunk,
+    square_sum,
+    variances,
+)
+from onnx_relusv.runtime.kernels.moments import patches_kernel
 from onnx_relusv.runtime.session import Session, as_array
-from onnx_relusv.samples import Batch, Samples
-from onnx_relusv.spectra.covariance_sketch import ROWS_A_TERM, CovarianceSketch
-from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
-from onnx_relusv.spectra.product_sums import ProductSums
-from onnx_relusv.spectra.sampling import Sampling
+from onnx_relusv.samples.samples import Batch, Samples
+from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
+from onnx_relusv.spectra.product_sums import ROWS_A_TERM, CovarianceSketch, ProductSums
+
+
+@dataclass(frozen=True)
+class MomentsKey:
+    """What two blocks share when their moments are the same: the tensor and its patches."""
+
+    source: str
+    groups: int
+    columns: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    auto_pad: str
+
+
+def moments_key(block: Block) -> MomentsKey:
+    """The key of a block's moments."""
+    g = block.geometry
+    return MomentsKey(
+        block.source, g.groups, g.columns, g.kernel, g.strides, g.dilations, g.pads, g.auto_pad
+    )
+
+
+ROWS_PER_COLUMN = 16
+FEWEST_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Draw(ReadOnlyArrays):
+    """The patches that are taken of a batch.
+
+    Attributes:
+        feeds: A kernel's geometry inputs for the whole block.
+        rows: How many patches they take.
+        places: Conv: output positions, the same of every sample; otherwise rows of the input
+            flattened to (rows, columns).
+    """
+
+    feeds: dict[str, np.ndarray]
+    rows: int
+    places: np.ndarray
+
+
+class Sampling:
+    """Draws what a kernel of `runtime/kernels/moments` takes of a block's input.
+
+    Args:
+        block: The block.
+        samples: How many samples there are in all.
+        most: How many rows are enough; by default as many as moments need.
+
+    Attributes:
+        rows_per_sample: How many rows are taken of a sample, if it has as many.
+    """
+
+    def __init__(self, block: Block, samples: int, most: int | None = None) -> None:
+        self._geometry = block.geometry
+        wanted = max(FEWEST_ROWS, ROWS_PER_COLUMN * block.geometry.columns)
+        self.rows_per_sample = ceil(min(wanted, most or wanted) / samples)
+
+    def draw(self, shape: tuple[int, ...], real: int, size: int, rng: np.random.Generator) -> Draw:
+        """Draws the patches of a batch of the input.
+
+        Args:
+            shape: Of the block's input.
+            real: How many samples of the batch count; the rest pads a fixed batch.
+            size: How many samples the batch has.
+            rng: Draws positions.
+        """
+        geometry = self._geometry
+        if geometry.kind == "conv":
+            available = prod(output_lengths(geometry, shape[2:]))
+            count = min(available, self.rows_per_sample)
+            rows = count * real
+        else:
+            available = prod(shape[:-1]) * real // size
+            rows = count = min(available, real * self.rows_per_sample)
+        places = np.sort(rng.choice(available, count, replace=False))
+        return Draw(patch_feeds(geometry, shape, real, places), rows, places)
+
+    def answers(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
+        """What a tensor of the shape of the block's answer holds for the patches of a draw.
+
+        Args:
+            values: The tensor, of a batch.
+            draw: The patches.
+            real: How many samples of the batch count.
+
+        Returns:
+            (groups, patches, rows), in the order of the kernels.
+        """
+        geometry = self._geometry
+        if geometry.kind != "conv":
+            return np.asarray(values.reshape(-1, geometry.out_channels)[draw.places][None])
+        flat = values[:real].reshape(real, geometry.groups, geometry.rows, -1)
+        picked = flat[..., draw.places]
+        return np.asarray(picked.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, geometry.rows))
+
+
+def patch_feeds(
+    geometry: Geometry, shape: tuple[int, ...], real: int, places: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A kernel's geometry inputs.
+
+    Args:
+        geometry: Of the block.
+        shape: Of its input, of a batch.
+        real: How many samples of the batch count.
+        places: As of a `Draw`.
+    """
+    if geometry.kind != "conv":
+        return {"index": places, "shape": np.array([1, -1, geometry.columns])}
+    lengths = shape[2:]
+    axes = len(lengths)
+    pads = explicit_pads(geometry, lengths)
+    channels, taps = geometry.in_channels // geometry.groups, prod(geometry.kernel)
+    return {
+        "count": np.array([real]),
+        "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
+        "index": patch_index(geometry, lengths, places).T.reshape(-1),
+        "split": np.array([0, geometry.groups, channels, len(places), taps]),
+        "shape": np.array([geometry.groups, -1, geometry.columns]),
+    }
+
 
 # Of the mean square: above the rounding of float64 sums, below anything that matters.
 LEAST_VARIANCE = 1e-9

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 
-from onnx_relusv.records import Block, Geometry
-from onnx_relusv.samples import Samples
-from onnx_relusv.spectra.covariance_sketch import ROWS_A_TERM
-from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
-from onnx_relusv.spectra.sampling import Sampling
+from onnx_relusv.core.blocks import Block, Geometry
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.spectra.moments import MomentsKey, Sampling, moments_key
+from onnx_relusv.spectra.product_sums import ROWS_A_TERM
 
 LARGEST_BATCH = 128
 _FLOAT32, _FLOAT64 = 4, 8

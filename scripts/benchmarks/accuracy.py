@@ -13,7 +13,7 @@ from draws import fashion_draws, zoo_draws
 from machine import machine_line
 from outcomes import Outcome, Way, is_of_zoo, outcome
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,9 @@ import math
 import numpy as np
 from timing import medians, readable
 
-from onnx_relusv.spectra import (
-    exact_largest,
-    relu_singular_values,
-    singular_values,
-)
-from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.bounds import exact_largest
+from onnx_relusv.spectra.mean_widths import width_of
+from onnx_relusv.spectra.relu_values import relu_singular_values, singular_values
 
 DRAWS = 1_000_000
 _CHUNK = 10_000

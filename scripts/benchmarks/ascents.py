@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from timing import medians, readable
 
-from onnx_relusv.runtime.ascents import Ascent
-from onnx_relusv.runtime.kernels import gap_kernel
+from onnx_relusv.runtime.kernels.ascents import Ascent, gap_kernel
 from onnx_relusv.runtime.session import CPU, CUDA
 
 ITERATIONS = 50

@@ -7,8 +7,8 @@ import scipy.linalg
 from timing import medians, readable
 
 from onnx_relusv import inspect
-from onnx_relusv.opened import open_model
-from onnx_relusv.options import MeasureOptions
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.measuring.case import open_model
 from onnx_relusv.spectra.singular import singular_values
 
 ROUNDS = 5

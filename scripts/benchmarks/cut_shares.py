@@ -14,11 +14,11 @@ from pathlib import Path
 from onnx import NodeProto
 
 from onnx_relusv import MeasureOptions
-from onnx_relusv.graph.channel_weights import WEIGHTED
+from onnx_relusv.graph.channels.weights import WEIGHTED
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.opened import open_model
-from onnx_relusv.pruning.planning import with_channels
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.planning.units import with_channels
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 
 sys.path.append("scripts/make_models")
 from data import DEFAULT_FOLDER, read_fashion_mnist

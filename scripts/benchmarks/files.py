@@ -22,7 +22,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from machine import machine_line
 
-from onnx_relusv.cache import code_digest
+from onnx_relusv.work.cache import code_digest
 
 FILES = Path("zoo/files")
 FOLDER = Path("build/files")

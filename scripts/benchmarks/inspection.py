@@ -8,9 +8,9 @@ import numpy as np
 from machine import machine_line
 
 from onnx_relusv import inspect
-from onnx_relusv.graph.folding import Folding
-from onnx_relusv.opened import open_model
-from onnx_relusv.options import MeasureOptions
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.graph.nodes import Folding
+from onnx_relusv.measuring.case import open_model
 
 MODEL = Path("models/fashion_vgg.onnx")
 ROUNDS = 9

@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply
-from onnx_relusv.blind import planning_moments
-from onnx_relusv.decisions import Cost, Plan
-from onnx_relusv.opened import open_model
-from onnx_relusv.planning import divided
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.choices import Decision, plan_of
-from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.planning import pruning_offer, with_channels
-from onnx_relusv.pruning.units import units_of_blocks
-from onnx_relusv.results import Compression
-from onnx_relusv.rows import measure_blocks
-from onnx_relusv.synthetic_samples import samples_where_units_go
+from onnx_relusv.core.plans import Cost, Plan
+from onnx_relusv.core.results import Compression
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
+from onnx_relusv.planning.offer import divided
+from onnx_relusv.planning.search import Decision, plan_of
+from onnx_relusv.planning.unit_offer import PruningOffer
+from onnx_relusv.planning.units import pruning_offer, with_channels
+from onnx_relusv.rewrites.prune.units import units_of_blocks
+from onnx_relusv.work.executors import Silent
 
 
 def without_share(

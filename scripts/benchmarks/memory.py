@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from onnx_relusv import inspect
-from onnx_relusv.options import MeasureOptions
+from onnx_relusv.core.options import MeasureOptions
 
 # Linux counts in kibibytes, macOS in bytes.
 _UNIT = 1 if sys.platform == "darwin" else 1024

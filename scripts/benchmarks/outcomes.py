@@ -15,9 +15,9 @@ from layer_shares import without_share
 from peers import right_answers
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
-from onnx_relusv.cache import code_digest
-from onnx_relusv.options import Method
-from onnx_relusv.results import Compression
+from onnx_relusv.core.options import Method
+from onnx_relusv.core.results import Compression
+from onnx_relusv.work.cache import code_digest
 
 MODELS, ZOO = Path("models"), Path("zoo")
 FOLDER = Path("build/outcomes")

@@ -22,7 +22,7 @@ from machine import machine_line
 from paired import difference
 
 from onnx_relusv import Budgets, PlanOptions, compress
-from onnx_relusv.errors import BudgetError
+from onnx_relusv.core.errors import BudgetError
 
 KEPT = Path("build/peers")
 # Ours, and their options but for the budget.

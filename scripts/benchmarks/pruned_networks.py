@@ -15,8 +15,8 @@ from photographs import NAMES, crops_of, write_samples
 from PIL import Image
 
 from onnx_relusv import Budgets, PlanOptions, compare, compress
-from onnx_relusv.cache import code_digest
-from onnx_relusv.errors import ReluSvError
+from onnx_relusv.core.errors import ReluSvError
+from onnx_relusv.work.cache import code_digest
 
 PICTURES = Path("zoo/skimage/data")
 SIZE = 0.7

@@ -19,7 +19,7 @@ from paired import difference
 from peers import right_answers
 from pruned_networks import print_networks
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 
 
 @dataclass(frozen=True)

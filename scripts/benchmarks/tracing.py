@@ -6,7 +6,7 @@ import numpy as np
 from timing import medians, readable
 
 from onnx_relusv import trace
-from onnx_relusv.options import MeasureOptions
+from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.runtime.session import CPU, Session
 
 MODEL = Path("models/fashion_vgg.onnx")

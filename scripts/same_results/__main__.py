@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,26 +92,27 @@ def _run(case: Case, code: Path, folder: Path) -> Path:
         return done
     begun = perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as text:
-        place = Path(text) / case.name
-        place.mkdir()
-        (place / "models").symlink_to(_MODELS)
-        for number, command in enumerate(case.commands):
-            ended = subprocess.run(
-                [sys.executable, "-m", "onnx_relusv", *command, "--provider", "cpu"],
-                cwd=place,
-                env={**os.environ, "PYTHONPATH": str(code), "COLUMNS": "200"},
-                capture_output=True,
-                text=True,
-                timeout=_LIMIT_SECONDS,
-            )
-            errors = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
-            lines = [f"exit code {ended.returncode}", *errors]
-            (place / f"command_{number}.txt").write_text("\n".join(lines) + "\n")
-            if ended.returncode:
-                break
-        (place / "models").unlink()
-        place.rename(done)
+    # One place for all revisions: what is written names it.
+    place = KEPT / "at_work" / case.name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    (place / "models").symlink_to(_MODELS)
+    for number, command in enumerate(case.commands):
+        ended = subprocess.run(
+            [sys.executable, "-m", "onnx_relusv", *command, "--provider", "cpu"],
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(code), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_SECONDS,
+        )
+        errors = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+        lines = [f"exit code {ended.returncode}", *errors]
+        (place / f"command_{number}.txt").write_text("\n".join(lines) + "\n")
+        if ended.returncode:
+            break
+    (place / "models").unlink()
+    place.rename(done)
     print(f"{perf_counter() - begun:6.1f} s {case.name}", file=sys.stderr, flush=True)
     return done
 

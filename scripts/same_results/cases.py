@@ -28,18 +28,17 @@ class Case:
 
 def quick() -> Iterator[Case]:
     """Runs of a few minutes: every command, method and kind of budget, on small networks."""
-    few = (*_SAMPLES, "--max-samples", "1000")
+    few = (*_SAMPLES, "--max-samples", "500")
     for method in METHODS:
-        yield _compress("fashion_mlp", method, ("--size", _SIZE), few)
-    yield _compress("fashion_mlp", "auto", ("--max-drop", "2", "--confidence", "0.8"), few)
+        yield _compress("lenet_300_100", method, ("--size", _SIZE), few)
+        yield _compress("lenet_300_100", method, ("--size", _SIZE), ())
+    yield _compress("lenet_300_100", "auto", ("--max-drop", "5", "--confidence", "0.8"), few)
     yield _compress("fashion_mlp", "double-layer", ("--tolerance", "0.2"), few)
-    yield _compress("lenet_300_100", "auto", ("--size", "0.25"), ())
-    yield _compress("lenet_300_100", "harmonic", ("--macs", _MACS), ())
-    yield _compress("fashion_resnet", "auto", ("--macs", _MACS, "--allocation", "level"), few)
-    yield _planned("fashion_mlp", "auto", few)
-    yield _swept("fashion_mlp", ("--sizes", "0.5,0.25"), few)
+    yield _compress("fashion_resnet", "double-layer", ("--macs", _MACS), few)
+    yield _planned("lenet_300_100", "auto", few)
+    yield _swept("lenet_300_100", ("--sizes", "0.5,0.25"), few)
     yield _looked("fashion_mlp", few)
-    yield _traced("fashion_mlp", ("--max-samples", "1000"))
+    yield _traced("lenet_300_100", ("--max-samples", "1000"))
 
 
 def whole() -> Iterator[Case]:

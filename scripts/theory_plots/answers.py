@@ -4,7 +4,7 @@ from bundled import FOLDER, MEASURING, MODELS
 from page import markdown_table
 
 from onnx_relusv import trace
-from onnx_relusv.traces import Interval, Score
+from onnx_relusv.core.traces import Interval, Score
 
 _HEADS = (
     "model",

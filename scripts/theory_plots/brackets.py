@@ -10,8 +10,7 @@ from matplotlib.patches import Patch
 from page import markdown_table
 from picture import explain, new_figure
 
-from onnx_relusv.report.colours import light
-from onnx_relusv.report.svg import plot_settings
+from onnx_relusv.report.plots import light, plot_settings
 
 _BAR_HEIGHT, _ABOVE, _BELOW = 0.17, 0.5, 0.25
 _LEFT = 0.23

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv.factors import decompose_block
-from onnx_relusv.measures import ReluSingularValues, Spectrum
-from onnx_relusv.opened import open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.records import Block, LinearMap
-from onnx_relusv.spectra import relu_singular_values
+from onnx_relusv.core.blocks import Block, LinearMap
+from onnx_relusv.core.measures import ReluSingularValues, Spectrum
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.spectra.measure import measure
+from onnx_relusv.spectra.relu_values import relu_singular_values
 
 MODELS = ("lenet_300_100", "fashion_mlp", "fashion_vgg", "fashion_resnet")
 FOLDER = Path("models")

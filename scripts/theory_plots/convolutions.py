@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from page import markdown_table
 from picture import new_figure
 
-from onnx_relusv.report.colours import light
-from onnx_relusv.report.svg import plot_settings
+from onnx_relusv.report.plots import light, plot_settings
 
 _BAR_HEIGHT, _ABOVE, _BELOW = 0.17, 0.06, 0.4
 

@@ -8,7 +8,7 @@ from xml.dom import minidom
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from onnx_relusv.report.svg import inline_svg, plot_settings
+from onnx_relusv.report.plots import inline_svg, plot_settings
 
 WIDTH = 7.6
 _VARIABLE = re.compile(r"var\(--[\w-]+, (#\w+)\)")

@@ -12,8 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from picture import explain, new_figure
 
-from onnx_relusv.report.colours import light
-from onnx_relusv.report.svg import plot_settings
+from onnx_relusv.report.plots import light, plot_settings
 from onnx_relusv.spectra.relu_values import rank_ladder
 
 _COLUMNS = 4

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bundled import MeasuredBlock
 from page import markdown_table
 
-from onnx_relusv.measures import Spectrum
+from onnx_relusv.core.measures import Spectrum
 
 _HEADS = (
     "block",

@@ -8,7 +8,7 @@ from bundled import MeasuredBlock
 from page import markdown_table
 from scipy.special import ellipe, gammaln
 
-from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.mean_widths import width_of
 
 _SIZES = (1, 2, 3, 10, 100, 1000, 5000)
 _RATIOS = (1.0, 0.9, 0.1, 1e-3, 1e-6)

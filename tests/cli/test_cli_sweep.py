@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from onnx_relusv.cli import cli
+from onnx_relusv.cli.commands import cli
 
 
 def run(*arguments: object) -> Result:

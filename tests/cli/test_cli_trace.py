@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from graphs import model_proto, normal
 
-from onnx_relusv.cli import cli
-from onnx_relusv.confidence import ConfidenceReader
+from onnx_relusv.checking.evaluate import ConfidenceReader
+from onnx_relusv.cli.commands import cli
 
 MODELS = Path(__file__).parents[2] / "models"
 LENET = MODELS / "lenet_300_100.onnx"

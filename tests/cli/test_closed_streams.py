@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from onnx_relusv.cli.group import Commands
-from onnx_relusv.report.files import write_text
+from onnx_relusv.work.publishing import write_text
 
 Step = Callable[[], None]
 
@@ -216,7 +216,8 @@ def test_errors_tell_what_was_written(
 def test_a_signal_is_heard_while_libraries_are_loaded() -> None:
     """Loading them takes a second or more, and what they make of an interrupt is anything."""
     telling = (
-        "import os, signal, sys; from onnx_relusv import __main__, interrupts;"
+        "import os, signal, sys; from onnx_relusv import __main__;"
+        "from onnx_relusv.work import interrupts;"
         "sys.addaudithook(lambda event, given: event == 'import' and given[0] == 'click'"
         " and os.kill(os.getpid(), signal.SIGTERM)); __main__.main()"
     )

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from graphs import model_proto, normal
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
-from onnx_relusv.cli import cli
+from onnx_relusv.cli.commands import cli
 
 TEXT = (
     "(float[N,30] x) => (float[N,10] y) {"

@@ -13,8 +13,8 @@ from graphs import model_proto, normal
 from plan_files import GROUPED, refused, written
 
 from onnx_relusv import PlanOptions
-from onnx_relusv.errors import UsageError
-from onnx_relusv.plan_file import plan_text, read_plan
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 TEXT = "(float[N,100] x) => (float[N,4] y) { h = Gemm(x, w, b) r = Relu(h) y = MatMul(r, v) }"
 HARMONIC = "--method harmonic --tolerance 1e-6"

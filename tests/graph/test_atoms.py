@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_relusv.graph.atoms import Atoms
-from onnx_relusv.graph.channel_records import NO_UNIT
+from onnx_relusv.graph.channels.walk import NO_UNIT, Atoms
 
 COUNT = 8
 PAIRS = st.lists(st.tuples(st.integers(0, COUNT - 1), st.integers(0, COUNT - 1)), max_size=12)

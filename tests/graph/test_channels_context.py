@@ -8,7 +8,7 @@ from channel_graphs import follow, images
 from graphs import model_proto, normal, normalization, saved
 from onnx import TensorProto, helper
 
-from onnx_relusv.graph.channels import find_channels
+from onnx_relusv.graph.channels.groups import find_channels
 
 HEAD = "a = Conv<pads=[1,1,1,1]>(x, k, b)"
 ENDS = {"k": normal(6, 3, 3, 3), "b": normal(6)}

@@ -13,8 +13,8 @@ import pytest
 from channel_graphs import Followed, check_cut, distance, images
 from graphs import normal, normalization
 
-from onnx_relusv.graph.count import parameters
-from onnx_relusv.graph.cutting import cut
+from onnx_relusv.graph.reference import parameters
+from onnx_relusv.rewrites.prune.cutting import cut
 
 CHANNELS = 14
 HEAD = "a = Conv<pads=[1,1,1,1]>(x, k1, b1)"

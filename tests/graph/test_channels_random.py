@@ -9,10 +9,10 @@ from channel_graphs import ROUNDING, Followed, distance, follow
 from graphs import normal
 from random_channels import random_model
 
-from onnx_relusv.graph.channel_records import Channels
+from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.checks import operand_problems
-from onnx_relusv.graph.count import parameters
-from onnx_relusv.graph.cutting import Mask, cut, staying
+from onnx_relusv.graph.reference import parameters
+from onnx_relusv.rewrites.prune.cutting import Mask, cut, staying
 
 GRAPHS = 500
 FEEDS = {"x": normal(3, 3, 4, 4, seed=1)}

@@ -11,7 +11,7 @@ from graphs import model_proto, normal, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_relusv.graph.channel_sizes import Reshaping, Run, destination, fixed_lengths
+from onnx_relusv.graph.channels.sizes import Reshaping, Run, destination, fixed_lengths
 
 ENDS = {"k": normal(6, 3, 3, 3), "b": normal(6)}
 HEAD = "a = Conv<pads=[1,1,1,1]>(x, k, b)"

@@ -10,8 +10,8 @@ from graphs import Searched, full_rank, gap, model_proto, normal, run, saved, se
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.graph.constants import Constants, constant_names
-from onnx_relusv.graph.cutting import cut, zeroed
-from onnx_relusv.graph.expose import runnable
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.rewrites.prune.cutting import cut, zeroed
 from onnx_relusv.runtime.session import CPU, Session
 
 W = normal(6, 5)

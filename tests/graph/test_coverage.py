@@ -8,10 +8,10 @@ import pytest
 from graphs import model_proto, normal, saved
 from onnx import ModelProto, helper, numpy_helper
 
-from onnx_relusv.coverage_records import Coverage
-from onnx_relusv.model_coverage import model_coverage
-from onnx_relusv.opened import open_model
-from onnx_relusv.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.errors import Coverage
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.planning.reachable import model_coverage
 
 W = normal(24, 24)
 ROWS = "(float[N,24] x) => (float[N,24] y)"

@@ -10,7 +10,7 @@ from channel_graphs import Followed, check_cut, distance, follow, images
 from graphs import bytes_of, model_proto, normal, normalization
 from onnx import ModelProto, helper, numpy_helper
 
-from onnx_relusv.graph.cutting import cut, staying, zeroed
+from onnx_relusv.rewrites.prune.cutting import cut, staying, zeroed
 
 X = {"x": normal(3, 3, 6, 6)}
 # Two Convs with equal biases, which an exporter stores once: one is read through an Identity.

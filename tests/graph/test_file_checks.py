@@ -11,7 +11,7 @@ import pytest
 from graphs import model_proto, normal
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.file_checks import file_problem, tensor_problems
 from onnx_relusv.graph.model import read_model
 

@@ -20,8 +20,8 @@ from graphs import (
 from onnx import ModelProto, helper, numpy_helper
 from patterns import PATTERNS, Pattern
 
+from onnx_relusv.core.blocks import Activation, Block, Floats, Geometry
 from onnx_relusv.graph.blocks import measured_tensors
-from onnx_relusv.records import Activation, Block, Floats, Geometry
 
 GEMM_RELU = "(float[N,6] x) => (float[N,5] y) { h = Gemm(x, w, b) y = Relu(h) }"
 GEMM_ARRAYS = {"w": normal(6, 5), "b": normal(5)}

@@ -10,8 +10,12 @@ from graphs import model_proto, normal, normalization, saved
 from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 from patterns import PATTERNS
 
-from onnx_relusv.graph.checks import checker_problem, operand_problems, signature_differences
-from onnx_relusv.graph.surgery import PROVENANCE_KEY
+from onnx_relusv.graph.checks import (
+    PROVENANCE_KEY,
+    checker_problem,
+    operand_problems,
+    signature_differences,
+)
 
 VECTORS = "(float[N,6] x) => (float[N,5] y)"
 IMAGES = "(float[N,4,8,8] x) => (float[N,6,I,J] y)"

@@ -8,11 +8,11 @@ from graphs import factors_of, model_proto, normal, run, saved, search
 from onnx import ModelProto
 from patterns import PATTERNS
 
-from onnx_relusv import forms
-from onnx_relusv.cost import block_macs
 from onnx_relusv.graph.blocks import measured_tensors
-from onnx_relusv.graph.count import macs, model_facts, parameters
-from onnx_relusv.graph.surgery import rewrite
+from onnx_relusv.graph.reference import macs, model_facts, parameters
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import block_macs
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 W = normal(6, 5)
 

@@ -8,13 +8,13 @@ import pytest
 from graphs import Searched, evaluated, gap, model_proto, normal, normalization, run, search
 from patterns import PATTERNS
 
-from onnx_relusv.cost import refit_bytes
-from onnx_relusv.decisions import Factors
-from onnx_relusv.factors import as_stored
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.checks import checker_problem, operand_problems
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.graph.surgery import rewrite
-from onnx_relusv.records import Block
+from onnx_relusv.rewrites.low_rank.candidates import refit_bytes
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 from onnx_relusv.runtime.session import CPU, Session
 
 # Float32 sums of at most 100 products.

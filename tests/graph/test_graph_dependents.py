@@ -4,7 +4,7 @@ from pathlib import Path
 
 from graphs import model_proto, normal, saved
 
-from onnx_relusv.graph.dependents import dependents
+from onnx_relusv.graph.blocks import dependents
 
 BRANCHED = (
     "(float[N,4] x, bool q) => (float[N,4] y, float[N,4] z) {"

@@ -9,8 +9,8 @@ import pytest
 from graphs import model_proto, newest_opset, normal, run, saved
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.graph.expose import external_stub, runnable
 from onnx_relusv.graph.model import Model, all_tensors, read_model
+from onnx_relusv.graph.reference import external_stub, runnable
 from onnx_relusv.runtime.session import CPU, Session
 
 VECTORS = {"x": normal(3, 6)}

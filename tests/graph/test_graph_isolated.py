@@ -7,8 +7,8 @@ import onnx
 import pytest
 from graphs import factors_of, gap, model_proto, normal, normalization, positive, search
 
-from onnx_relusv.forms import available_forms, largest_rank
-from onnx_relusv.graph.isolated import isolated
+from onnx_relusv.rewrites.low_rank.forms import available_forms, largest_rank
+from onnx_relusv.rewrites.low_rank.surgery import isolated
 from onnx_relusv.runtime.session import CPU, Session
 
 # Every kind of block: normalised, clipped, with slopes, grouped, linear, with an added bias.

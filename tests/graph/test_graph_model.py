@@ -11,13 +11,13 @@ import pytest
 from graphs import model_proto, normal, run, saved
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.graph.expose import runnable
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import all_tensors, external_tensors, read_model
+from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.writing import write_staged
-from onnx_relusv.publishing import staged
-from onnx_relusv.records import InputSpec
 from onnx_relusv.runtime.session import CPU, Session
+from onnx_relusv.work.publishing import staged
 
 TEXT = "(float[N,6] x) => (float[N,5] y) { h = Gemm(x, w, b) y = Relu(h) }"
 ARRAYS = {"w": normal(6, 5), "b": normal(5)}
@@ -335,7 +335,7 @@ def test_a_link_to_a_large_file_is_followed(
 ) -> None:
     # As if it were large, so that its weights stay in it, where the link leads.
     monkeypatch.setattr("onnx_relusv.graph.model._LARGE_FILE", 1)
-    monkeypatch.setattr("onnx_relusv.graph.outline._SMALLEST_LEFT", 1)
+    monkeypatch.setattr("onnx_relusv.graph.protos._SMALLEST_LEFT", 1)
     (tmp_path / "elsewhere").mkdir()
     onnx.save(proto(), tmp_path / "elsewhere" / "blob")
     (tmp_path / "model.onnx").symlink_to("elsewhere/blob")

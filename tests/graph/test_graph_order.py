@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, helper, numpy_helper
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.graph.ordering import Circular, sort_nodes
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.graph.protos import Circular, sort_nodes
 
 TEXT = (
     "(float[N,6] x, bool c) => (float[N,5] y, float[N,5] z) { h = Gemm(x, w) r = Relu(h)"

@@ -6,10 +6,10 @@ import pytest
 from external_models import VECTORS, contents, external, proto, published
 from graphs import gap, run, saved
 
-from onnx_relusv.errors import UsageError
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.graph.writing import publish, write_staged
-from onnx_relusv.publishing import Publication, staged
+from onnx_relusv.work.publishing import Publication, staged
 
 
 def test_data_gets_its_name_before_the_model(tmp_path: Path) -> None:

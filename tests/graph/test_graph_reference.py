@@ -20,9 +20,9 @@ from graphs import (
 )
 from patterns import PATTERNS
 
-from onnx_relusv.forms import available_forms
+from onnx_relusv.core.blocks import Geometry, LinearMap
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.records import Geometry, LinearMap
+from onnx_relusv.rewrites.low_rank.forms import available_forms
 from onnx_relusv.runtime.session import CPU, Session
 
 # Float32 sums of at most 100 products; the original adds and normalises in several steps.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graphs import model_proto, normal, normalization, search
 
-from onnx_relusv.graph.scores import block_of_scores
+from onnx_relusv.graph.blocks import block_of_scores
 
 FEATURES = "(float[N,6] x) => (y) { h = Gemm(x, w) r = Relu(h) "
 IMAGES = "(float[N,3,4,4] x) => (y) { h = Conv(x, k) r = Relu(h) g = GlobalAveragePool(r) "

@@ -19,8 +19,8 @@ from graphs import (
 )
 from onnx import numpy_helper
 
-from onnx_relusv.decisions import Form
-from onnx_relusv.graph.surgery import rewrite
+from onnx_relusv.core.plans import Form
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 # Float32 sums of at most 100 products; the careless numbers are off by a hundredth or more.
 ROUNDING, CARELESS = 1e-6, 1e-2

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from graphs import model_proto, normal, normalization, saved
 
-from onnx_relusv.graph.statistics import ChannelStatistics, channel_statistics
+from onnx_relusv.core.blocks import Activation
+from onnx_relusv.graph.channels.statistics import ChannelStatistics, channel_statistics
 from onnx_relusv.graph.view import view
-from onnx_relusv.records import Activation
-from onnx_relusv.spectra.rectified import activated_gaussian
+from onnx_relusv.spectra.mean_widths import activated_gaussian
 
 VECTORS = normalization(3)
 MEAN = VECTORS["beta"].astype(np.float64)

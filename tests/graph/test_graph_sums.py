@@ -7,7 +7,7 @@ import pytest
 from graphs import Searched, model_proto, normal, search
 from onnx import helper, numpy_helper
 
-from onnx_relusv.graph.sums import ResidualSum, residual_sum
+from onnx_relusv.graph.blocks import ResidualSum, residual_sum
 
 ARRAYS = {"w": normal(6, 6), "v": normal(6, 6, seed=1), "c": normal(4, 3, 6), "d": normal(6)}
 HEAD = "(float[N,6] x) => (float[N,6] y)"

@@ -25,9 +25,10 @@ from onnx import ModelProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from patterns import PATTERNS
 
-from onnx_relusv.decisions import Form
-from onnx_relusv.forms import available_forms, largest_rank
-from onnx_relusv.graph.surgery import PROVENANCE_KEY, rewrite, stored_weights
+from onnx_relusv.core.plans import Form
+from onnx_relusv.graph.checks import PROVENANCE_KEY
+from onnx_relusv.rewrites.low_rank.forms import available_forms, largest_rank
+from onnx_relusv.rewrites.low_rank.surgery import rewrite, stored_weights
 
 # Float32 sums of at most 100 products, twice, and factors that are rounded to float32.
 ROUNDING = 5e-6

@@ -11,11 +11,10 @@ from graphs import Searched, gap, model_proto, normal, normalization, run, searc
 from patterns import PATTERNS
 from rewrites import IMAGES, KERNELS, NETWORK
 
+from onnx_relusv.core.blocks import Block, Geometry, LinearMap
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.graph.segments import cuts
-from onnx_relusv.graph.tails import Tail, tail
-from onnx_relusv.records import Block, Geometry, LinearMap
+from onnx_relusv.graph.segments import Tail, cuts, tail
 from onnx_relusv.runtime.session import CPU, Session
 
 # Float32 sums of at most 100 products; a folded map normalises in other steps.

@@ -9,9 +9,10 @@ import pytest
 from graphs import bytes_of, full_rank, gap, model_proto, normal, run, search
 from onnx import ModelProto, TensorAnnotation, helper, parser
 
-from onnx_relusv.factors import double_layer
-from onnx_relusv.graph.surgery import PROVENANCE_KEY, rewrite
-from onnx_relusv.records import LinearMap
+from onnx_relusv.core.blocks import LinearMap
+from onnx_relusv.graph.checks import PROVENANCE_KEY
+from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 ROUNDING = 5e-6  # float32 sums of a few products, twice
 VECTORS = {"x": normal(3, 6)}

@@ -9,7 +9,7 @@ from graphs import model_proto, node, normal, saved
 from onnx import AttributeProto, ModelProto, NodeProto, helper
 from patterns import PATTERNS
 
-from onnx_relusv.errors import InputError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.view import same_node, view
 
 

@@ -10,7 +10,7 @@ from external_models import VECTORS, contents, external, proto, published, put_o
 from graphs import factors_of, gap, model_proto, normal, run, saved, search
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from onnx_relusv.errors import InputError, UsageError
+from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.graph.model import (
     Model,
     all_tensors,
@@ -18,10 +18,10 @@ from onnx_relusv.graph.model import (
     external_tensors,
     read_model,
 )
-from onnx_relusv.graph.surgery import rewrite
 from onnx_relusv.graph.writing import publish, write_staged
-from onnx_relusv.publishing import Publication, staged
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 from onnx_relusv.runtime.session import CPU, Session
+from onnx_relusv.work.publishing import Publication, staged
 
 
 def rewritten(model: Model, folder: Path) -> ModelProto:

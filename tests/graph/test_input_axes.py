@@ -8,11 +8,11 @@ import pytest
 from graphs import model_proto, normal
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.errors import InputError
-from onnx_relusv.graph.input_axes import axis_rules
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.graph.lengths.input_axes import axis_rules
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.measuring.trials import input_axes
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.trials import input_axes
 
 # Of each: the graph, its weights, and the only length that its axis k runs at.
 GRAPHS = {

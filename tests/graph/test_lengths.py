@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.graph.lengths import (
+from onnx_relusv.graph.lengths.lengths import (
     LONGEST,
     Length,
     Rule,

@@ -8,9 +8,9 @@ import pytest
 from channel_graphs import Followed, images
 from graphs import gap, model_proto, normal, run, saved
 
-from onnx_relusv.graph.channel_sizes import inferred_lengths
-from onnx_relusv.graph.cutting import cut, zeroed
-from onnx_relusv.graph.expose import runnable
+from onnx_relusv.graph.channels.sizes import inferred_lengths
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.rewrites.prune.cutting import cut, zeroed
 from onnx_relusv.runtime.session import CPU, Session
 
 ENDS = {"k": normal(6, 3, 3, 3), "b": normal(6), "w": normal(216, 5), "k2": normal(4, 6, 1, 1)}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from cut_graphs import GRAPHS, CutGraph, found_in
 
-from onnx_relusv.graph.twins import twins
+from onnx_relusv.rewrites.prune.units import twins
 
 
 def found(name: str, folder: Path, **changed: np.ndarray) -> dict[str, list[int]]:

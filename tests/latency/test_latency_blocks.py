@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from offers import candidate
 from probed import classifier
 
-from onnx_relusv.decisions import Candidate, Form
-from onnx_relusv.latency import blocks as module
-from onnx_relusv.latency.blocks import (
+from onnx_relusv.core.plans import Candidate, Form
+from onnx_relusv.planning import latency as module
+from onnx_relusv.planning.latency import (
     MOST_TIMED,
     block_seconds,
     layers_to_time,
+    scale_of,
     with_latency,
 )
-from onnx_relusv.latency.candidates import scale_of
-from onnx_relusv.latency.timings import Timings
+from onnx_relusv.planning.latency_models import Timings
 from onnx_relusv.runtime.session import Session
 
 CONV, GEMM = block(conv(64, 64, (3, 3)), (8, 8)), block(gemm(100, 100))

@@ -2,9 +2,10 @@
 
 import pytest
 
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.latency.final import MARGIN, SLOWER, check_latency, slower_blocks
-from onnx_relusv.outcomes import Latency
+from onnx_relusv.checking.latency import SLOWER, check_latency, slower_blocks
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.outcomes import Latency
+from onnx_relusv.planning.latency import MARGIN
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6, 0.6 * (1 + MARGIN) - 1e-9])

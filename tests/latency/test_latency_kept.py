@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from probed import classifier
 
-from onnx_relusv.cache import Cache
-from onnx_relusv.latency import kept as module
-from onnx_relusv.latency.kept import KeptTimings
-from onnx_relusv.latency.timings import TimingKey
-from onnx_relusv.opened import Opened
-from onnx_relusv.records import Geometry
+from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning import latency_models as module
+from onnx_relusv.planning.latency_models import KeptTimings, TimingKey
+from onnx_relusv.work.cache import Cache
 
 KEY = TimingKey(
     geometry=Geometry(kind="gemm", in_channels=3, out_channels=2),

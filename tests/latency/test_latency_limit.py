@@ -5,9 +5,9 @@ from math import sqrt
 
 import pytest
 
-from onnx_relusv.decisions import Budgets, Choice, Plan
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.latency.limit import MOST_MEASURED, plan_within
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.plans import Budgets, Choice, Plan
+from onnx_relusv.planning.latency import MOST_PLANS, plan_within
 
 BUDGETS = Budgets(size=0.5, latency=0.6)
 
@@ -75,7 +75,7 @@ def test_a_wrong_estimate_is_corrected_in_proportion(factor: float) -> None:
     # Nothing is faster than asked for without need, unless there is nothing to lose.
     assert factor * plan.latency <= 0.6
     assert factor * plan.latency >= 0.57 or plan.latency == 1.0
-    assert len(world.measured) <= MOST_MEASURED
+    assert len(world.measured) <= MOST_PLANS
     if factor == 1.3:
         assert world.limits[1] == pytest.approx(0.6 * 0.98 * 0.6 / world.measured[0])
 
@@ -85,7 +85,7 @@ def test_what_does_not_shrink_with_the_estimate_takes_several_rounds() -> None:
     plan = world.settled()
     assert plan.latency is not None
     assert 0.57 <= 0.3 + 0.7 * plan.latency <= 0.6
-    assert 2 < len(world.measured) <= MOST_MEASURED
+    assert 2 < len(world.measured) <= MOST_PLANS
 
 
 def test_the_best_within_the_budget_is_taken() -> None:
@@ -120,7 +120,7 @@ def test_an_error_says_how_far_one_got() -> None:
     world = World(lambda estimate: max(0.7, estimate))
     with pytest.raises(BudgetError, match=r"0\.6 of the latency .* measured is 0\.7\."):
         world.settled()
-    assert len(world.measured) <= MOST_MEASURED
+    assert len(world.measured) <= MOST_PLANS
 
 
 def test_budgets_that_no_plan_keeps() -> None:
@@ -134,4 +134,4 @@ def test_noise_cannot_go_on_for_ever() -> None:
     times = iter([0.9, 0.1, 0.9, 0.1, 0.9, 0.1, 0.9])
     world = World(lambda estimate: next(times))
     world.settled()
-    assert len(world.measured) <= MOST_MEASURED
+    assert len(world.measured) <= MOST_PLANS

@@ -12,18 +12,18 @@ from graphs import model_proto, normalization
 from planned import plan
 from probed import CLASSIFIER, COUNT, WEIGHTS, classifier
 
-from onnx_relusv.decisions import Budgets, Candidate
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.fitted import Change
-from onnx_relusv.latency import models as module
-from onnx_relusv.latency.candidates import check_reachable, fastest
-from onnx_relusv.latency.final import check_planned_latency
-from onnx_relusv.latency.models import Race, length
-from onnx_relusv.opened import open_model
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.pipeline import apply
-from onnx_relusv.progress import Advance, Silent, unseen
+from onnx_relusv.checking.latency import check_planned_latency
+from onnx_relusv.commands.compress import apply
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.plans import Budgets, Candidate
+from onnx_relusv.core.reduction import Change
+from onnx_relusv.measuring.case import open_model
+from onnx_relusv.planning import latency_models as module
+from onnx_relusv.planning.latency import check_reachable, fastest
+from onnx_relusv.planning.latency_models import Race, length
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.work.executors import Advance, Silent, unseen
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import pytest
 from examples import block, gemm
 from offers import Offers, candidate, convex, origin, total_of
 
-from onnx_relusv.allocation import Origin, make_plan
-from onnx_relusv.cost import block_cost
-from onnx_relusv.decisions import Budgets, Candidate, Cost, Plan
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.limits import TIMING_NOISE
-from onnx_relusv.multiplier import make_damage_plan
-from onnx_relusv.records import Block
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.plans import Budgets, Candidate, Cost, Plan
+from onnx_relusv.planning.knapsack import make_damage_plan
+from onnx_relusv.planning.level import TIMING_NOISE, Origin, make_plan
+from onnx_relusv.rewrites.low_rank.candidates import block_cost
 
 Make = Callable[[Sequence[Block], Mapping[str, Sequence[Candidate]], Budgets, Origin], Plan]
 

@@ -4,9 +4,9 @@ from examples import conv, gemm, linear_map
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.forms import available_forms, compose, first_shape, second_shape
-from onnx_relusv.latency.stand_ins import stand_in
-from onnx_relusv.records import Geometry, LinearMap
+from onnx_relusv.core.blocks import Geometry, LinearMap
+from onnx_relusv.rewrites.low_rank.forms import available_forms, compose, first_shape, second_shape
+from onnx_relusv.rewrites.low_rank.surgery import stand_in
 
 
 @pytest.mark.parametrize(

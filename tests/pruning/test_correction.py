@@ -10,19 +10,20 @@ from cut_plans import opened_graph
 from graphs import normal, run
 from probed import divergence_of_logits, selected
 
-from onnx_relusv import corrective, forms
-from onnx_relusv.blind import planning_moments
-from onnx_relusv.corrective import fitted_by_damage
-from onnx_relusv.decisions import Budgets, Factors, Plan
-from onnx_relusv.fitted import FittedPlan
-from onnx_relusv.opened import BlockMoments, Opened
-from onnx_relusv.options import PlanOptions
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.planning import pruning_offer
-from onnx_relusv.reduction import reduced_map
-from onnx_relusv.rewriting import fit_plan, rewritten
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.checking import corrective
+from onnx_relusv.checking.corrective import fitted_by_damage
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Budgets, Factors, Plan
+from onnx_relusv.core.reduction import FittedPlan, reduced_map
+from onnx_relusv.fitting.plan import fit_plan
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.without_samples import planning_moments
+from onnx_relusv.planning.unit_offer import PruningOffer
+from onnx_relusv.planning.units import pruning_offer
+from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.work.executors import Silent
 
 BUDGETS = Budgets(size=0.5)
 # The same network in float32 by another way, and a difference of two damages.

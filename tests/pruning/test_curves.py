@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probed import answers, selected
 
-from onnx_relusv.blind import planning_moments
-from onnx_relusv.decisions import Budgets, GroupCurve
-from onnx_relusv.graph.cutting import cut
-from onnx_relusv.opened import Opened
-from onnx_relusv.options import PlanOptions
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.curves import counts_to_measure, damages
-from onnx_relusv.pruning.elimination import Elimination
-from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.planning import pruning_offer
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Budgets, GroupCurve
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.without_samples import planning_moments
+from onnx_relusv.planning.damage import counts_to_measure, damages
+from onnx_relusv.planning.unit_offer import PruningOffer
+from onnx_relusv.planning.units import pruning_offer
+from onnx_relusv.rewrites.prune.cutting import cut
+from onnx_relusv.rewrites.prune.elimination import Elimination
+from onnx_relusv.work.executors import Silent
 
 PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence="l2")
 

@@ -9,10 +9,10 @@ from cut_graphs import GRAPHS, CutGraph, Found, found_in, shapes_of
 from graphs import normal, normalization
 from onnx import ModelProto, numpy_helper
 
-from onnx_relusv.graph.channel_records import Channels
-from onnx_relusv.graph.count import macs
-from onnx_relusv.graph.cutting import cut
-from onnx_relusv.pruning.cost import CutCost
+from onnx_relusv.graph.channels.walk import Channels
+from onnx_relusv.graph.reference import macs
+from onnx_relusv.rewrites.prune.cost import CutCost
+from onnx_relusv.rewrites.prune.cutting import cut
 
 
 def numbers(proto: ModelProto) -> int:

@@ -10,11 +10,11 @@ from graphs import model_proto, normal, normalization, positive, run
 from onnx import numpy_helper
 
 from onnx_relusv import Budgets, PlanOptions, compress
-from onnx_relusv.decisions import Plan
-from onnx_relusv.errors import InputError
-from onnx_relusv.pipeline import apply, plan
-from onnx_relusv.plan_file import plan_text, read_plan
-from onnx_relusv.spectra import sampling
+from onnx_relusv.commands.compress import apply, plan
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.plans import Plan
+from onnx_relusv.planning.plan_file import plan_text, read_plan
+from onnx_relusv.spectra import moments
 
 # Sums of a hundred float32 products, and the largest entries of the outputs are about 10.
 ROUNDING = 2e-5
@@ -136,7 +136,7 @@ def test_nothing_stands_in_for_them_without_samples(name: str, tmp_path: Path) -
 def test_they_go_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the budget takes more, and nothing is made of them."""
     # All positions are measured: of a Conv with other columns, others would be drawn.
-    monkeypatch.setattr(sampling, "FEWEST_ROWS", 10**9)
+    monkeypatch.setattr(moments, "FEWEST_ROWS", 10**9)
     _, path, _ = written("images", tmp_path, with_samples=False)
     options = replace(FREE, budgets=Budgets(size=0.6), allocation="level")
     found = plan(path, planning=options)

@@ -8,9 +8,10 @@ import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.pruning.elimination import NO_UNIT, Elimination, Reading, eliminate
-from onnx_relusv.records import Floats
-from onnx_relusv.spectra.mean_width import mean_width
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.rewrites.prune.elimination import Elimination, Reading, eliminate
+from onnx_relusv.rewrites.prune.wide_elimination import NONE_LEFT
+from onnx_relusv.spectra.mean_widths import mean_width
 
 # Float64 through some hundred updates of matrices with a condition of a thousand.
 ROUNDING = 1e-8
@@ -68,7 +69,7 @@ def assert_greedy(readings: Sequence[Reading], found: Elimination, count: int) -
 CASES = {
     "one column a unit": [[0, 1, 2, 3, 4, 5, 6]],
     "runs of columns": [np.repeat(np.arange(5), 3).tolist()],
-    "columns of others": [[NO_UNIT, 0, 0, 1, NO_UNIT, 2, 2, 2, 3]],
+    "columns of others": [[NONE_LEFT, 0, 0, 1, NONE_LEFT, 2, 2, 2, 3]],
     "two consumers of different kinds": [[0, 1, 2, 3], np.repeat([2, 0, 3, 1], 4).tolist()],
     "a unit that is not read": [[0, 0, 2, 2, 3, 3]],
 }
@@ -131,7 +132,7 @@ def test_many_units_go_through_several_rounds() -> None:
     """More columns than are waited for: the matrices are made up on the way, several times."""
     rng = np.random.default_rng(2)
     units = np.repeat(np.arange(100), 3).tolist()
-    one = reading([*units, NO_UNIT], rng, rows=40)
+    one = reading([*units, NONE_LEFT], rng, rows=40)
     found = eliminate([one], 100)
     order = found.order
     for step in (0, 31, 33, 60, 98):

@@ -9,8 +9,8 @@ import pytest
 from graphs import model_proto, normal, normalization, run
 
 from onnx_relusv import Budgets, PlanOptions, compress
-from onnx_relusv.decisions import Plan
-from onnx_relusv.pipeline import plan
+from onnx_relusv.commands.compress import plan
+from onnx_relusv.core.plans import Plan
 
 # Sums of a hundred float32 products, and the largest entries of the outputs are about 10.
 ROUNDING = 2e-5

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from graphs import model_proto, normal, saved
 
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.options import MeasureOptions, PlanOptions
-from onnx_relusv.pipeline import compress, plan, sweep
-from onnx_relusv.sweeps import Sweep
+from onnx_relusv.commands.compress import compress, plan
+from onnx_relusv.commands.sweep import sweep
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.core.sweeps import Sweep
 
 ONE = "(float[N,48] x) => (float[N,40] y) { p = MatMul(x, w) y = Relu(p) }"
 NONE = "(float[N,48] x) => (float[N,48] y) { y = Sigmoid(x) }"
@@ -81,7 +82,7 @@ def test_harmonic_says_why_before_anything_is_measured(
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
-    monkeypatch.setattr("onnx_relusv.pipeline.shrinking.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.compress.planning_moments", measured)
     model, samples = written(tmp_path, text)
     planning = PlanOptions(method="harmonic", budgets=Budgets(size=0.7), **options)  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=reason):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.pruning.joint import Joint, State
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.planning.search import Joint, State
 
 
 class Priced:

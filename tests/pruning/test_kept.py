@@ -7,15 +7,16 @@ import pytest
 from cut_graphs import GRAPHS
 from cut_plans import opened_graph
 
-from onnx_relusv.blind import planning_moments
-from onnx_relusv.cache import Cache
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.opened import Opened
-from onnx_relusv.options import PlanOptions
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning import curves, orders, planning
-from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.without_samples import planning_moments
+from onnx_relusv.planning import damage, units
+from onnx_relusv.planning.unit_offer import PruningOffer
+from onnx_relusv.rewrites.prune import orders
+from onnx_relusv.work.cache import Cache
+from onnx_relusv.work.executors import Silent
 
 PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence="l2")
 
@@ -23,7 +24,7 @@ PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence=
 def offered(model: Opened) -> PruningOffer:
     with planning_moments(model, Silent()) as moments:
         measured = measure_blocks(model, moments, Silent())
-        return planning.pruning_offer(model, measured, moments, PLANNING, Silent())
+        return units.pruning_offer(model, measured, moments, PLANNING, Silent())
 
 
 def refuse(*arguments: object, **others: object) -> None:
@@ -36,7 +37,7 @@ def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.M
     first = offered(model)
     assert first.group_curves
     monkeypatch.setattr(orders, "eliminate", refuse)
-    monkeypatch.setattr(curves, "_without", refuse)
+    monkeypatch.setattr(damage, "_without", refuse)
     second = offered(model)
     assert second.group_curves == first.group_curves
     for one, other in zip(first.ordered, second.ordered, strict=True):

@@ -13,20 +13,21 @@ from cut_plans import opened_graph
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.blind import planning_moments
-from onnx_relusv.decisions import Budgets, Plan
-from onnx_relusv.errors import BudgetError
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.graph.writing import write_staged
-from onnx_relusv.opened import BlockMoments, Opened, facts_of
-from onnx_relusv.options import PlanOptions
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.offer import PruningOffer
-from onnx_relusv.pruning.planning import pruning_offer
-from onnx_relusv.pruning.rounding import Rounding, ladder
-from onnx_relusv.publishing import staged
-from onnx_relusv.rewriting import fit_plan, rewritten
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.case import BlockMoments, Opened, facts_of
+from onnx_relusv.measuring.without_samples import planning_moments
+from onnx_relusv.planning.unit_offer import PruningOffer
+from onnx_relusv.planning.units import pruning_offer
+from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.rewrites.prune.units import Rounding, ladder
+from onnx_relusv.work.executors import Silent
+from onnx_relusv.work.publishing import staged
 
 
 @contextmanager

@@ -7,15 +7,15 @@ import pytest
 from cut_graphs import GRAPHS, found_in
 from graphs import Searched
 
-from onnx_relusv import forms
-from onnx_relusv.allocation import Origin
-from onnx_relusv.cost import block_cost, block_macs, candidate_cost
-from onnx_relusv.decisions import Candidate, Cost
-from onnx_relusv.pruning.cost import CutCost
-from onnx_relusv.pruning.items import AllItems, BlockItem, GroupItem
-from onnx_relusv.pruning.plan_cost import PlanCost
-from onnx_relusv.pruning.units import units_of_blocks
-from onnx_relusv.records import Block
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.plans import Candidate, Cost
+from onnx_relusv.planning.cost import PlanCost
+from onnx_relusv.planning.level import Origin
+from onnx_relusv.planning.search import AllItems, BlockItem, GroupItem
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import block_cost, block_macs, candidate_cost
+from onnx_relusv.rewrites.prune.cost import CutCost
+from onnx_relusv.rewrites.prune.units import units_of_blocks
 
 TOTAL, ADDED = Cost(bytes=100_000, macs=1_000_000), 700
 

@@ -8,16 +8,17 @@ from cut_graphs import GRAPHS
 from cut_plans import opened_graph
 from graphs import model_proto, normal, saved
 
-from onnx_relusv.blind import planning_moments
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.errors import BudgetError
-from onnx_relusv.options import MeasureOptions, PlanOptions
-from onnx_relusv.pipeline import compress, sweep
-from onnx_relusv.planning import offered
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.planning import cut_cost, pruning_offer, searched
-from onnx_relusv.pruning.reachable import least_cost
-from onnx_relusv.rows import measure_blocks
+from onnx_relusv.commands.compress import compress
+from onnx_relusv.commands.sweep import sweep
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.without_samples import planning_moments
+from onnx_relusv.planning.offer import offered
+from onnx_relusv.planning.reachable import least_cost
+from onnx_relusv.planning.units import cut_cost, pruning_offer, searched
+from onnx_relusv.work.executors import Silent
 
 TWO = """(float[N,48] x) => (float[N,40] y) {
     a = Gemm(x, v, c)
@@ -81,7 +82,7 @@ def test_budgets_below_it_are_refused_before_anything_is_measured(
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
-    monkeypatch.setattr("onnx_relusv.pipeline.shrinking.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.compress.planning_moments", measured)
     model, samples = written(tmp_path)
     planning = PlanOptions(method=method, budgets=budgets)  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=r"cannot be reached: .* of the bytes and .* are left"):
@@ -109,7 +110,7 @@ def test_a_sweep_without_a_size_to_reach_measures_nothing(
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
-    monkeypatch.setattr("onnx_relusv.sweeping.methods.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.sweep_points.planning_moments", measured)
     model, samples = written(tmp_path)
     with pytest.raises(BudgetError, match=r"no point is left.*cannot be reached"):
         sweep(model, samples=samples, sizes=(0.001, 0.002), measuring=MEASURING)

@@ -10,13 +10,13 @@ from cut_graphs import GRAPHS, CutGraph, shapes_of
 from graphs import model_proto, normal
 from probed import opened
 
-from onnx_relusv.graph.channel_records import NO_UNIT, Channels
-from onnx_relusv.graph.channels import find_channels
-from onnx_relusv.opened import BlockMoments, Opened, block_moments
-from onnx_relusv.progress import Silent
-from onnx_relusv.pruning.elimination import Reading
-from onnx_relusv.pruning.readings import group_readings
-from onnx_relusv.records import Block, Floats
+from onnx_relusv.core.blocks import Block, Floats
+from onnx_relusv.graph.channels.groups import find_channels
+from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
+from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
+from onnx_relusv.rewrites.prune.elimination import Reading
+from onnx_relusv.rewrites.prune.orders import group_readings
+from onnx_relusv.work.executors import Silent
 
 COUNT = 40
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from cut_graphs import GRAPHS, Found, found_in
 
-from onnx_relusv.decisions import GroupChoice
-from onnx_relusv.graph.channel_records import NO_UNIT
-from onnx_relusv.pruning.units import BlockUnits, removed_units, units_of_blocks
+from onnx_relusv.core.plans import GroupChoice
+from onnx_relusv.graph.channels.walk import NO_UNIT
+from onnx_relusv.rewrites.prune.units import BlockUnits, removed_units, units_of_blocks
 
 
 def choice(key: str, units: int, kept: tuple[int, ...]) -> GroupChoice:

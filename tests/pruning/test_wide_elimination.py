@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from onnx_relusv.covariance import dense
-from onnx_relusv.pruning.elimination import NO_UNIT, Reading, eliminate
-from onnx_relusv.pruning.separable import separable
-from onnx_relusv.records import FactoredCovariance
+from onnx_relusv.core.blocks import FactoredCovariance
+from onnx_relusv.core.linear_algebra import dense
+from onnx_relusv.rewrites.prune.elimination import Reading, eliminate, separable
+from onnx_relusv.rewrites.prune.wide_elimination import NONE_LEFT
 
 
 def reading(units: np.ndarray, rows: int, seed: int, terms: int = 6) -> Reading:
@@ -28,7 +28,7 @@ def squared(one: Reading) -> Reading:
 def test_with_all_units_in_the_pool_the_order_is_the_dense_one(size: int, rows: int) -> None:
     """Units of more columns than there are terms too, and columns that stay, and two readings."""
     units = np.repeat(np.arange(12), size)
-    units[units == 5] = NO_UNIT
+    units[units == 5] = NONE_LEFT
     ones = [reading(units, rows, 1), reading(np.arange(12)[::-1].copy(), 3, 2)]
     first = [7, 2]
     found = eliminate(ones, 12, first)

@@ -8,29 +8,31 @@ import numpy as np
 import pytest
 from traced import MODEL as BEFORE
 
-from onnx_relusv.coverage_records import Coverage, CoverageRow
-from onnx_relusv.decisions import Budgets, Choice, Cost
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.metric_results import DropEstimate, MetricChange, MetricTrial
-from onnx_relusv.outcomes import (
+from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
+from onnx_relusv.core.errors import Coverage, CoverageRow
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.core.outcomes import (
     Certificate,
     Correction,
     FeedChange,
     Latency,
     LatencyOutcome,
+    OutputChange,
     SampleCounts,
     Trial,
 )
-from onnx_relusv.output_change import OutputChange
-from onnx_relusv.records import Activation, Block, Geometry, Refusal
-from onnx_relusv.results import (
+from onnx_relusv.core.plans import Budgets, Choice, Cost
+from onnx_relusv.core.results import (
     Assessment,
     BlockRow,
     Check,
     Comparison,
     Compression,
+    DropEstimate,
     Evaluation,
     Inspection,
+    MetricChange,
+    MetricTrial,
     Provenance,
     RankSaving,
     Verdict,

@@ -6,18 +6,19 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from onnx_relusv.outcomes import FeedChange, Latency, SampleCounts
-from onnx_relusv.output_change import NotFinite, OutputChange
-from onnx_relusv.report.assessment_sections import (
+from onnx_relusv.core.outcomes import FeedChange, Latency, NotFinite, OutputChange, SampleCounts
+from onnx_relusv.core.results import Assessment, Compression, Evaluation
+from onnx_relusv.report.assessment import (
+    alarms,
     assessment_facts,
     assessment_sections,
+    conclusion,
     samples_fact,
+    share_words,
 )
-from onnx_relusv.report.assessment_words import alarms, conclusion, share_words
 from onnx_relusv.report.html import compression_html
-from onnx_relusv.report.summary import Fact
-from onnx_relusv.report.table import compression_table
-from onnx_relusv.results import Assessment, Compression, Evaluation
+from onnx_relusv.report.page import Fact
+from onnx_relusv.report.tables import compression_table
 
 FASTER = Latency(batch=1, before=0.001, after=0.0006)
 

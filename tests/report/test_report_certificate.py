@@ -7,14 +7,15 @@ import pytest
 from page_outline import Outline
 from rich.console import Console
 
-from onnx_relusv.outcomes import Certificate
-from onnx_relusv.report.certificate_sections import certificate_sections
+from onnx_relusv.core.outcomes import Certificate
+from onnx_relusv.core.results import Compression
 from onnx_relusv.report.data import compression_data
-from onnx_relusv.report.formatting import confidence_text
+from onnx_relusv.report.facts import compression_facts
 from onnx_relusv.report.html import compression_html
-from onnx_relusv.report.summary import Fact, compression_facts
-from onnx_relusv.report.table import compression_table
-from onnx_relusv.results import Compression
+from onnx_relusv.report.page import Fact
+from onnx_relusv.report.sections import certificate_sections
+from onnx_relusv.report.tables import compression_table
+from onnx_relusv.report.words import confidence_text
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import re
 
-from onnx_relusv.report.colours import COLOURS, light
+from onnx_relusv.report.plots import COLOURS, light
 
 
 def test_light_colours_tell_roles_apart() -> None:

@@ -1,6 +1,7 @@
 from pruned_records import pruned
 
-from onnx_relusv.report.columns import (
+from onnx_relusv.core.results import Compression, Inspection
+from onnx_relusv.report.blocks import (
     ACTIVATION,
     BYTES,
     BYTES_CHANGE,
@@ -23,7 +24,6 @@ from onnx_relusv.report.columns import (
     filled,
     saving_columns,
 )
-from onnx_relusv.results import Compression, Inspection
 
 
 def test_what_a_block_is(inspection: Inspection) -> None:

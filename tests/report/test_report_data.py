@@ -6,13 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_relusv.report.data import (
-    comparison_data,
-    compression_data,
-    inspection_data,
-    write_json,
-)
-from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.core.results import Comparison, Compression, Inspection
+from onnx_relusv.report.data import comparison_data, compression_data, inspection_data, write_json
 
 
 def refuse(constant: str) -> None:

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from onnx_relusv.records import Activation, Geometry
-from onnx_relusv.report.formatting import (
+from onnx_relusv.core.blocks import Activation, Geometry
+from onnx_relusv.report.words import (
     activation_text,
     bracket_text,
     bytes_text,

@@ -10,15 +10,15 @@ from page_outline import Outline
 from pruned_records import GROUPS, KEPT, REMOVED, pruned
 from rich.console import Console
 
-from onnx_relusv.decisions import Plan
+from onnx_relusv.core.plans import Plan
+from onnx_relusv.core.results import Compression
 from onnx_relusv.report.data import compression_data
-from onnx_relusv.report.formatting import ranges_text
-from onnx_relusv.report.group_sections import groups_facts
+from onnx_relusv.report.details import groups_facts
 from onnx_relusv.report.html import compression_html
-from onnx_relusv.report.strips import strip_svg
-from onnx_relusv.report.summary import Fact
-from onnx_relusv.report.table import compression_table, plan_table
-from onnx_relusv.results import Compression
+from onnx_relusv.report.page import Fact
+from onnx_relusv.report.plots import strip_svg
+from onnx_relusv.report.tables import compression_table, plan_table
+from onnx_relusv.report.words import ranges_text
 
 RANGES = "0-3, 7, 12-15"
 

@@ -9,18 +9,18 @@ from page_outline import Outline
 from swept import swept
 from traced import trace_of
 
-from onnx_relusv.report import picture_sections
-from onnx_relusv.report.folder import write_inspection
+from onnx_relusv.core.results import Comparison, Compression, Inspection
+from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.core.traces import Trace
+from onnx_relusv.report import facts
 from onnx_relusv.report.html import (
     comparison_html,
     compression_html,
     inspection_html,
+    sweep_html,
+    trace_html,
+    write_inspection,
 )
-from onnx_relusv.report.sweep_html import sweep_html
-from onnx_relusv.report.trace_html import trace_html
-from onnx_relusv.results import Comparison, Compression, Inspection
-from onnx_relusv.sweeps import Sweep
-from onnx_relusv.traces import Trace
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_numbers_are_marked_and_columns_explained(inspection: Inspection) -> Non
 
 
 def test_many_spectra_are_folded(compression: Compression, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_sections, "MOST_OPEN", 2)
+    monkeypatch.setattr(facts, "MOST_OPEN", 2)
     row = compression.rows[2]
     assert "Show all" not in compression_html(replace(compression, rows=(row, row)))
     many = compression_html(replace(compression, rows=(row, row, row)))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from onnx_relusv.core.results import Compression
 from onnx_relusv.report.data import compression_data
+from onnx_relusv.report.facts import latency_facts, latency_section
 from onnx_relusv.report.html import compression_html
-from onnx_relusv.report.latency_sections import latency_facts, latency_section
-from onnx_relusv.report.table import compression_table
-from onnx_relusv.results import Compression
+from onnx_relusv.report.tables import compression_table
 
 
 def terminal(compression: Compression) -> str:

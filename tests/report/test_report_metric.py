@@ -7,13 +7,13 @@ import pytest
 from page_outline import Outline
 from rich.console import Console, RenderableType
 
-from onnx_relusv.metric_results import MetricChange
+from onnx_relusv.core.results import Comparison, Compression, MetricChange
 from onnx_relusv.report.data import comparison_data, compression_data
+from onnx_relusv.report.facts import comparison_facts, compression_facts
 from onnx_relusv.report.html import comparison_html, compression_html
-from onnx_relusv.report.metric_sections import estimate_sections
-from onnx_relusv.report.summary import Fact, comparison_facts, compression_facts
-from onnx_relusv.report.table import comparison_table, compression_table
-from onnx_relusv.results import Comparison, Compression
+from onnx_relusv.report.page import Fact
+from onnx_relusv.report.sections import estimate_sections
+from onnx_relusv.report.tables import comparison_table, compression_table
 
 
 def printed(parts: list[RenderableType]) -> str:

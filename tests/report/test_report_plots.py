@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pruned_records import pruned
 
-from onnx_relusv.decisions import Cost
+from onnx_relusv.core.plans import Cost
+from onnx_relusv.core.results import BlockRow, Compression, Inspection
 from onnx_relusv.report.plots import MOST_BARS, bytes_svg, spectrum_svg
-from onnx_relusv.results import BlockRow, Compression, Inspection
 
 
 def strokes(svg: str, role: str) -> list[str]:

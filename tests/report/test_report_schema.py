@@ -10,10 +10,10 @@ from pruned_records import pruned
 from swept import swept
 from traced import trace_of
 
+from onnx_relusv.core.results import BlockRow, Comparison, Compression, Inspection
 from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
-from onnx_relusv.report.sweep_data import sweep_data
-from onnx_relusv.report.trace_data import trace_data
-from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
+from onnx_relusv.report.sweep import sweep_data
+from onnx_relusv.report.trace_plots import trace_data
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report-schema.md"
 SCALARS: dict[str, type | tuple[type, ...]] = {

@@ -2,14 +2,10 @@ from dataclasses import replace
 
 from pruned_records import pruned
 
-from onnx_relusv.decisions import Budgets
-from onnx_relusv.report.summary import (
-    Fact,
-    comparison_facts,
-    compression_facts,
-    inspection_facts,
-)
-from onnx_relusv.results import BlockRow, Comparison, Compression, Inspection
+from onnx_relusv.core.plans import Budgets
+from onnx_relusv.core.results import BlockRow, Comparison, Compression, Inspection
+from onnx_relusv.report.facts import comparison_facts, compression_facts, inspection_facts
+from onnx_relusv.report.page import Fact
 
 
 def on_the_ball(rows: tuple[BlockRow, ...]) -> tuple[BlockRow, ...]:

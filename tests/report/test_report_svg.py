@@ -5,8 +5,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from onnx_relusv.report.colours import light
-from onnx_relusv.report.svg import inline_svg, plot_settings
+from onnx_relusv.report.plots import inline_svg, light, plot_settings
 
 
 def drawn(name: str = "plot", label: str = "A line") -> str:

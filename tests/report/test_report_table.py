@@ -3,8 +3,8 @@ from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
-from onnx_relusv.report.table import comparison_table, compression_table, inspection_table
-from onnx_relusv.results import Comparison, Compression, Inspection
+from onnx_relusv.core.results import Comparison, Compression, Inspection
+from onnx_relusv.report.tables import comparison_table, compression_table, inspection_table
 
 
 def shown(parts: list[RenderableType], width: int = 160) -> str:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions
-from onnx_relusv.report.settings_text import settings_text
-from onnx_relusv.settings import settings_of
+from onnx_relusv.core.options import settings_of
+from onnx_relusv.report.words import settings_text
 
 # Anything but halves of characters, which TOML cannot hold.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

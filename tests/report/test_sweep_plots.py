@@ -9,9 +9,9 @@ import pytest
 from svg_paths import paths
 from swept import LOSSES, SIZES, swept, without_scores
 
-from onnx_relusv.output_change import OutputChange
-from onnx_relusv.report.sweep_plots import sweep_svg
-from onnx_relusv.sweeps import Sweep
+from onnx_relusv.core.outcomes import OutputChange
+from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.report.sweep import sweep_svg
 
 
 def drawn(sweep: Sweep, *, logarithmic: bool = True) -> str:

@@ -10,12 +10,11 @@ from page_outline import Outline
 from rich.console import Console
 from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 
-from onnx_relusv.output_change import OutputChange
-from onnx_relusv.report.folder import make_sweep
-from onnx_relusv.report.sweep_data import sweep_data
-from onnx_relusv.report.sweep_html import sweep_html
-from onnx_relusv.report.sweep_table import sweep_table
-from onnx_relusv.sweeps import Sweep
+from onnx_relusv.core.outcomes import OutputChange
+from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.report.html import make_sweep, sweep_html
+from onnx_relusv.report.sweep import sweep_data
+from onnx_relusv.report.tables import sweep_table
 
 
 def printed(sweep: Sweep, width: int = 160) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from traced import trace_of
 
-from onnx_relusv.report.trace_data import trace_data
+from onnx_relusv.report.trace_plots import trace_data
 
 
 def refuse(constant: str) -> None:

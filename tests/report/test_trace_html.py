@@ -6,13 +6,12 @@ import pytest
 from page_outline import Outline
 from traced import trace_of
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.report import trace_pictures
-from onnx_relusv.report.folder import write_trace
-from onnx_relusv.report.trace_data import trace_data
-from onnx_relusv.report.trace_html import trace_html
-from onnx_relusv.report.trace_summary import conclusions
-from onnx_relusv.traces import Trace
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.traces import Trace
+from onnx_relusv.report import trace as trace_module
+from onnx_relusv.report.html import trace_html, write_trace
+from onnx_relusv.report.trace import conclusions
+from onnx_relusv.report.trace_plots import trace_data
 
 
 def unlabelled(trace: Trace) -> Trace:
@@ -92,9 +91,9 @@ def test_names_from_files_are_text_and_nothing_else() -> None:
 
 def test_many_blocks_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = trace_of(("conv1", "fc1"))
-    monkeypatch.setattr(trace_pictures, "MOST_OPEN", 2)
+    monkeypatch.setattr(trace_module, "MOST_OPEN", 2)
     assert "Show all" not in trace_html(trace)
-    monkeypatch.setattr(trace_pictures, "MOST_OPEN", 1)
+    monkeypatch.setattr(trace_module, "MOST_OPEN", 1)
     assert "<summary>Show all 2</summary>" in trace_html(trace)
 
 

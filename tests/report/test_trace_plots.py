@@ -8,10 +8,10 @@ import pytest
 from svg_paths import paths
 from traced import trace_of
 
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.traces import Separation, Truths
 from onnx_relusv.report import trace_plots
 from onnx_relusv.report.trace_plots import areas_svg, distribution_svg
-from onnx_relusv.traces import Separation, Truths
 
 
 def drawn(values: Floats, correct: Truths | None = None, *, step: float = 0.0) -> str:

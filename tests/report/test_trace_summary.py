@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from traced import trace_of
 
-from onnx_relusv.report.trace_summary import (
-    best_score,
-    conclusions,
-    interval_text,
-    score_name,
-    trace_facts,
-)
-from onnx_relusv.traces import Interval, Score, Separation, Trace
+from onnx_relusv.core.traces import Interval, Score, Separation, Trace
+from onnx_relusv.report.trace import best_score, conclusions, interval_text, score_name, trace_facts
 
 
 def score(gain: tuple[float, float, float], *, block: str | None = None) -> Score:

@@ -5,8 +5,8 @@ import numpy as np
 from rich.console import Console
 from traced import block_trace, trace_of
 
-from onnx_relusv.report.trace_table import trace_table
-from onnx_relusv.traces import Trace
+from onnx_relusv.core.traces import Trace
+from onnx_relusv.report.tables import trace_table
 
 HOSTILE = "<script>[bold]x\x1b[31m\u202e"
 

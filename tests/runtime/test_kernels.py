@@ -8,9 +8,8 @@ import onnx
 import pytest
 from ascent_steps import gap, gap_case, gap_gradient, steps_by_numpy, width_case
 
-from onnx_relusv.records import Floats
-from onnx_relusv.runtime.ascents import Ascent
-from onnx_relusv.runtime.kernels import gap_kernel, width_kernel
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.runtime.kernels.ascents import Ascent, gap_kernel, width_kernel
 from onnx_relusv.runtime.session import CPU, CUDA
 
 # Sums of some tens of float32 products, four steps deep.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from onnx_relusv.runtime.refine_kernels import score_error_kernel, score_slope_kernel
+from onnx_relusv.runtime.kernels.refinement import score_error_kernel, score_slope_kernel
 from onnx_relusv.runtime.session import CPU
 
 # Float32 sums of hundreds of numbers around 1.

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_graphs import node, runnable
 
-from onnx_relusv.errors import InputError, UsageError
-from onnx_relusv.records import Runnable
+from onnx_relusv.core.blocks import Runnable
+from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.runtime.session import (
     CPU,
     CUDA,
@@ -197,8 +197,8 @@ def test_cuda_where_there_is_one() -> None:
 WITHOUT_ONNXRUNTIME = """
 import sys
 sys.modules["onnxruntime"] = None
-from onnx_relusv.errors import MissingRuntimeError
-from onnx_relusv.records import (Runnable)
+from onnx_relusv.core.errors import MissingRuntimeError
+from onnx_relusv.core.blocks import (Runnable)
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version
 for call in (
     runtime_version,

@@ -5,7 +5,7 @@ import pytest
 from examples import conv
 from onnx_graphs import conv_node, run, runnable
 
-from onnx_relusv.runtime.shapes import shapes_for_one
+from onnx_relusv.runtime.session import shapes_for_one
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto, helper
 
-from onnx_relusv.records import Runnable
+from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.runtime.streams import Stream
 

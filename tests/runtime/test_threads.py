@@ -1,13 +1,12 @@
 import onnxruntime
 import pytest
 
-from onnx_relusv.runtime import threads
-from onnx_relusv.runtime.session import Session
-from onnx_relusv.runtime.threads import default_threads
+from onnx_relusv.runtime import session
+from onnx_relusv.runtime.session import Session, default_threads
 
 
 def test_threads_are_counted_as_onnxruntime_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not threads._OWN_THREADS.is_dir():
+    if not session._OWN_THREADS.is_dir():
         pytest.skip("this operating system does not list threads")
     original = Session.__init__
 
@@ -29,6 +28,6 @@ def test_where_nobody_lists_them_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     default_threads.cache_clear()
-    monkeypatch.setattr(threads, "_OWN_THREADS", tmp_path_factory.mktemp("a") / "missing")
+    monkeypatch.setattr(session, "_OWN_THREADS", tmp_path_factory.mktemp("a") / "missing")
     assert default_threads() is None
     default_threads.cache_clear()

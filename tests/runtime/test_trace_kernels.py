@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from onnx_relusv.records import Floats
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.runtime.kernels.traces import FIGURES, OPEN, STEPS, trace_kernel
 from onnx_relusv.runtime.session import CPU, CUDA, as_value
-from onnx_relusv.runtime.trace_kernels import FIGURES, OPEN, STEPS, trace_kernel
 
 NO_CEILING = np.float32(np.finfo(np.float32).max)
 POSITIONS = np.array([0, 3, 4])

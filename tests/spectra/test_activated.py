@@ -9,13 +9,12 @@ from examples import LINEAR, RELU, clip, prelu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.measures import ActivatedWidths
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.measures import ActivatedWidths
 from onnx_relusv.spectra import activated
-from onnx_relusv.spectra.activated import activated_mean_width
-from onnx_relusv.spectra.activated_operators import width_bracket
-from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.activated import activated_mean_width, width_bracket
+from onnx_relusv.spectra.mean_widths import width_of
 
 ACTIVATIONS = {
     "relu": RELU,

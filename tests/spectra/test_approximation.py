@@ -5,11 +5,11 @@ import pytest
 from examples import LINEAR, RELU, clip, prelu
 from gaps import circle, gaps, truncated
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.measures import Approximation
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.measures import Approximation
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra import best_approximation, relu_singular_values
+from onnx_relusv.spectra.relu_values import best_approximation, relu_singular_values
 
 AVERAGING = np.full((2, 2), 0.5)
 

@@ -6,7 +6,7 @@ from enumeration import exact_s0, phi
 from examples import LINEAR, RELU, clip, prelu
 from gaps import circle, gaps, layer, truncated, unit_columns
 
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.ascent import (
     climb,
@@ -14,10 +14,10 @@ from onnx_relusv.spectra.ascent import (
     climb_largest,
     climb_truncations,
     climb_width,
+    polished,
     starting_points,
 )
-from onnx_relusv.spectra.layer import Effort, Layer
-from onnx_relusv.spectra.polishing import polished
+from onnx_relusv.spectra.layers import Effort, Layer
 
 # Float32 sums of a dozen products, squared, added and rooted: a few units of 6e-8.
 FLOAT32 = 1e-6

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from examples import block, conv, gemm, linear_map, matmul
 
-from onnx_relusv.records import Block
+from onnx_relusv.core.blocks import Block
 from onnx_relusv.runtime.session import CPU, as_value
-from onnx_relusv.samples import Batch
-from onnx_relusv.spectra.block_traces import BlockRecorder
+from onnx_relusv.samples.samples import Batch
+from onnx_relusv.spectra.activated import BlockRecorder
 
 
 def recorder(item: Block, samples: int = 6) -> BlockRecorder:

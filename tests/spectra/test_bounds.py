@@ -7,14 +7,14 @@ from examples import LINEAR, RELU, clip, prelu
 from gaps import directions, integer_weights, layer
 from hypothesis import given
 
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.spectra.bounds import (
     improved_lower,
     improved_upper,
+    least_on_subspace,
     nested_lower,
     nested_upper,
 )
-from onnx_relusv.spectra.certificates import least_on_subspace
 
 W = np.random.default_rng(0).standard_normal((8, 6))
 SIGMA = np.linalg.svd(W, compute_uv=False)

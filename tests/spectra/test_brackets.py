@@ -10,8 +10,8 @@ from gaps import any_of_rank, blind, circle, directions, gaps, integer_weights, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra.brackets import bracket
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.spectra.bounds import bracket
 
 ROOT = math.sqrt(0.5)
 SIGMA = np.array([3.0, 2.0, 0.5])

@@ -10,8 +10,8 @@ from gaps import any_of_rank, blind, circle, directions, gaps, integer_weights, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra.certificates import (
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.spectra.bounds import (
     largest_upper_bound,
     least_on_subspace,
     truncation_upper_bound,

@@ -8,8 +8,8 @@ from dense_convolutions import circular_matrix, whole_numbers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.spectra import convolution_singular_values
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.spectra.convolution import convolution_singular_values
 
 # Of a float64 SVD of some hundred rows, and of the phases of a Fourier transform.
 ROUNDING = 1e-10

@@ -9,9 +9,9 @@ from enumeration import exact_s0
 from gaps import circle, integer_weights
 from hypothesis import given
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.records import Floats
-from onnx_relusv.spectra import exact_largest
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.spectra.bounds import exact_largest
 
 BY_HAND = [
     ([[1]], 1),

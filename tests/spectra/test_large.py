@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from examples import block, gemm, linear_map
 
-from onnx_relusv.factors import composed_level, decompose_block, double_layer
-from onnx_relusv.records import FactoredCovariance, LinearMap, Moments
-from onnx_relusv.spectra import large_symmetric, singular
-from onnx_relusv.spectra.large_symmetric import Reduction
+from onnx_relusv.core.blocks import FactoredCovariance, LinearMap, Moments
+from onnx_relusv.rewrites.low_rank.factors import composed_level, decompose_block, double_layer
+from onnx_relusv.spectra import singular
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.spectra.singular import decompose, left_basis, measured, metric_norm
+from onnx_relusv.spectra.singular import Reduction, decompose, left_basis, measured, metric_norm
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -20,9 +19,9 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(singular, "LARGEST_DECOMPOSED", 10)
     yield
-    while large_symmetric._KEPT:
-        large_symmetric._KEPT.popitem()[1].close()
-    large_symmetric._NORMS.clear()
+    while singular._KEPT:
+        singular._KEPT.popitem()[1].close()
+    singular._NORMS.clear()
 
 
 # Reflections are applied 256 at a time.
@@ -61,7 +60,7 @@ def test_values_bases_and_norms_are_the_same(
     found, basis, norm = measured(W, C), left_basis(W, C, 3)[:, :3], metric_norm(W, C)
     assert not found.aligned
     again = left_basis(W, C, 5)  # from the reduction that is kept
-    assert len(large_symmetric._KEPT) == 1
+    assert len(singular._KEPT) == 1
     monkeypatch.undo()
     wanted, other = decompose(W, C), left_basis(W, C)[:, :3]
     np.testing.assert_allclose(found.sigma, wanted.sigma, **CLOSE)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import ellipe, gammaln
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.measures import Width
-from onnx_relusv.records import Floats
-from onnx_relusv.spectra import mean_width as by_weight
-from onnx_relusv.spectra.mean_width import mean_width, width_of
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.measures import Width
+from onnx_relusv.spectra.mean_widths import mean_width, width_of
+from onnx_relusv.spectra.mean_widths import mean_width as by_weight
 
 # The promise of the quadrature; the closed forms are better.
 PROMISE = 1e-11
@@ -206,7 +206,7 @@ def test_what_is_too_small_or_too_large_is_refused(value: float) -> None:
 
 def test_too_few_points_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     # Steps of 4 and 8 instead of 1/4 and 1/2. The package has the function by the module's name.
-    monkeypatch.setattr(sys.modules["onnx_relusv.spectra.mean_width"], "_POINTS", 33)
+    monkeypatch.setattr(sys.modules["onnx_relusv.spectra.mean_widths"], "_POINTS", 33)
     found = mean_width(np.eye(5))
     assert not found.converged
     assert found.iterations == 33

@@ -8,13 +8,12 @@ from dense_convolutions import largest_of_patches, padded_matrix
 from examples import LINEAR, RELU, block, clip, conv, gemm, linear_map, matmul, moments, prelu
 from measured import spectrum_of
 
-from onnx_relusv.factors import decompose_block
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.records import Activation, Geometry, LinearMap
+from onnx_relusv.core.blocks import Activation, Geometry, LinearMap
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra.brackets import bracket
-from onnx_relusv.spectra.exact import exact_largest
-from onnx_relusv.spectra.mean_width import width_of
+from onnx_relusv.spectra.bounds import bracket, exact_largest
+from onnx_relusv.spectra.mean_widths import width_of
 from onnx_relusv.spectra.measure import ITERATIONS, STARTS
 from onnx_relusv.spectra.relu_values import rank_ladder
 

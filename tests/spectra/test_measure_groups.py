@@ -7,8 +7,8 @@ import pytest
 from examples import RELU, block, clip, conv, gemm, linear_map, moments, prelu
 from measured import spectrum_of
 
-from onnx_relusv.measures import Spectrum
-from onnx_relusv.records import Activation, LinearMap
+from onnx_relusv.core.blocks import Activation, LinearMap
+from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.runtime.session import CPU, CUDA
 
 

@@ -9,14 +9,13 @@ from examples import block, conv, gemm, linear_map, matmul
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx_graphs import node, runnable
 
-from onnx_relusv import forms
-from onnx_relusv.factors import composed_level, double_layer
-from onnx_relusv.records import Block, Floats, Geometry, InputSpec, Moments
+from onnx_relusv.core.blocks import Block, Floats, Geometry, InputSpec, Moments
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import composed_level, double_layer
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.samples import open_samples
-from onnx_relusv.spectra import moments, sampling
-from onnx_relusv.spectra.moments import measure_moments, oracle_shrinkage
-from onnx_relusv.spectra.moments_key import moments_key
+from onnx_relusv.samples.samples import open_samples
+from onnx_relusv.spectra import moments
+from onnx_relusv.spectra.moments import measure_moments, moments_key, oracle_shrinkage
 
 # Float64 sums of some hundreds of products of numbers around 1.
 ROUNDING = 1e-12
@@ -207,8 +206,8 @@ def test_drawn_positions_are_unbiased_and_repeatable(
     _, item, values = made(name, 16)
     monkeypatch.setattr(moments, "oracle_shrinkage", lambda covariance, samples: 0.0)
     everywhere = measured(item, values, tmp_path)
-    monkeypatch.setattr(sampling, "FEWEST_ROWS", 30)
-    monkeypatch.setattr(sampling, "ROWS_PER_COLUMN", 1)
+    monkeypatch.setattr(moments, "FEWEST_ROWS", 30)
+    monkeypatch.setattr(moments, "ROWS_PER_COLUMN", 1)
     draws = [measured(item, values, tmp_path, seed=seed) for seed in range(150)]
     # Two positions of each of 16 samples.
     assert draws[0].rows == 32 < everywhere.rows
@@ -230,8 +229,8 @@ def test_drawn_positions_are_unbiased_and_repeatable(
 
 def test_fewer_rows_of_a_gemm_than_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # At least one row a sample, however few are wanted.
-    monkeypatch.setattr(sampling, "FEWEST_ROWS", 2)
-    monkeypatch.setattr(sampling, "ROWS_PER_COLUMN", 0)
+    monkeypatch.setattr(moments, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(moments, "ROWS_PER_COLUMN", 0)
     _, item, values = made("matmul", 12)
     assert measured(item, values, tmp_path).rows == 12
 

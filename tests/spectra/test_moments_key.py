@@ -3,8 +3,8 @@
 import pytest
 from examples import LINEAR, block, conv, gemm, matmul
 
-from onnx_relusv.records import Block, Geometry
-from onnx_relusv.spectra.moments_key import moments_key
+from onnx_relusv.core.blocks import Block, Geometry
+from onnx_relusv.spectra.moments import moments_key
 
 
 def of(geometry: Geometry, *, source: str = "x") -> Block:

@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx_graphs import node, runnable
 
-from onnx_relusv.records import Block, InputSpec, Moments
+from onnx_relusv.core.blocks import Block, InputSpec, Moments
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.samples import Samples, open_samples
-from onnx_relusv.spectra import sampling
-from onnx_relusv.spectra.moments import measure_moments
-from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
+from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.spectra import moments as moments_module
+from onnx_relusv.spectra.moments import MomentsKey, measure_moments, moments_key
 from onnx_relusv.spectra.passes import LARGEST_BATCH, Passes, batch_length, plan_passes
 
 SHAPE = (3, 6, 5)
@@ -102,8 +101,8 @@ def test_these_budgets_do_lead_to_several_passes(tmp_path: Path) -> None:
 def test_positions_are_drawn_alike_in_every_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "FEWEST_ROWS", 600)
-    monkeypatch.setattr(sampling, "ROWS_PER_COLUMN", 1)
+    monkeypatch.setattr(moments_module, "FEWEST_ROWS", 600)
+    monkeypatch.setattr(moments_module, "ROWS_PER_COLUMN", 1)
     samples = samples_of(tmp_path, 150)
     whole = plan_passes(BLOCKS, samples, PLENTY)
     alone = Passes(whole.length, tuple((item,) for item in whole.groups[0]))

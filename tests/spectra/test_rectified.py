@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from onnx_relusv.records import Activation
-from onnx_relusv.spectra.rectified import activated_gaussian
+from onnx_relusv.core.blocks import Activation
+from onnx_relusv.spectra.mean_widths import activated_gaussian
 
 ACTIVATIONS = {"relu": RELU, "leaky": prelu(0.1), "clip": clip(1.5), "steep": prelu(-2.0)}
 

@@ -11,12 +11,11 @@ from gaps import any_of_rank, circle, gaps, integer_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_relusv.measures import ReluSingularValues
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.core.measures import ReluSingularValues
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra import exact_largest, relu_singular_values
-from onnx_relusv.spectra.brackets import bracket
-from onnx_relusv.spectra.relu_values import rank_ladder
+from onnx_relusv.spectra.bounds import bracket, exact_largest
+from onnx_relusv.spectra.relu_values import rank_ladder, relu_singular_values
 
 
 def measured(weight: Floats, bias: Floats | None = None, **changes: object) -> ReluSingularValues:

@@ -10,10 +10,10 @@ from gaps import circle, gaps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.measures import ReluSingularValues
-from onnx_relusv.records import Activation, Floats
-from onnx_relusv.spectra import relu_singular_values
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.measures import ReluSingularValues
+from onnx_relusv.spectra.relu_values import relu_singular_values
 
 RADII = np.linspace(0, 1, 101)
 DISC = np.hstack([circle(), *(radius * circle(1001) for radius in RADII)])

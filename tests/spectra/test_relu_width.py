@@ -8,11 +8,11 @@ from enumeration import phi
 from examples import LINEAR, RELU, clip, prelu
 from gaps import circle
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.measures import Width
-from onnx_relusv.records import Activation, Floats
+from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.measures import Width
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra import mean_width, relu_mean_width
+from onnx_relusv.spectra.mean_widths import mean_width, relu_mean_width
 
 
 def width(W: Floats, bias: Floats | None = None, **changes: object) -> Width:

@@ -6,11 +6,11 @@ from examples import block, conv, gemm, linear_map, matmul
 from graphs import evaluated
 from onnx import TensorProto
 
-from onnx_relusv.records import Block, Floats
-from onnx_relusv.runtime.moment_kernels import patches_kernel
+from onnx_relusv.core.blocks import Block, Floats
+from onnx_relusv.runtime.kernels.moments import patches_kernel
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra import sampling
-from onnx_relusv.spectra.sampling import Draw, Sampling
+from onnx_relusv.spectra import moments
+from onnx_relusv.spectra.moments import Draw, Sampling
 
 SAMPLES = 5
 BLOCKS = {
@@ -64,9 +64,9 @@ def test_answers_are_those_of_the_kernel_s_patches(name: str, real: int, most: i
 @pytest.mark.parametrize("groups", [1, 2])
 def test_of_an_identity_they_are_the_patches(groups: int, most: int | None) -> None:
     item = block(conv(4, 4, (1, 1), groups=groups), (5, 3))
-    x, sampling = inputs(item), Sampling(item, SAMPLES, most)
-    draw = sampling.draw(x.shape, 4, SAMPLES, np.random.default_rng(2))
-    np.testing.assert_array_equal(sampling.answers(x, draw, 4), patches(item, x, draw))
+    x, moments = inputs(item), Sampling(item, SAMPLES, most)
+    draw = moments.draw(x.shape, 4, SAMPLES, np.random.default_rng(2))
+    np.testing.assert_array_equal(moments.answers(x, draw, 4), patches(item, x, draw))
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -82,12 +82,12 @@ def test_all_patches_where_there_are_few(name: str) -> None:
 def test_how_many_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     item = BLOCKS["conv"]
     everything = Sampling(item, 100)
-    assert everything.rows_per_sample == sampling.FEWEST_ROWS // 100
+    assert everything.rows_per_sample == moments.FEWEST_ROWS // 100
     assert Sampling(item, 100, 250).rows_per_sample == 3
     assert Sampling(item, 100, 1).rows_per_sample == 1
     # More than moments need are never taken.
     assert Sampling(item, 100, 10**9).rows_per_sample == everything.rows_per_sample
-    monkeypatch.setattr(sampling, "FEWEST_ROWS", 0)
+    monkeypatch.setattr(moments, "FEWEST_ROWS", 0)
     assert Sampling(item, 100).rows_per_sample == 3  # 16 rows for each of 18 columns
 
 
@@ -96,12 +96,12 @@ def test_padding_is_never_drawn() -> None:
         item = BLOCKS[name]
         x = inputs(item)
         x[3:] = np.nan
-        sampling = Sampling(item, 3)
-        draw = sampling.draw(x.shape, 3, SAMPLES, np.random.default_rng(0))
+        moments = Sampling(item, 3)
+        draw = moments.draw(x.shape, 3, SAMPLES, np.random.default_rng(0))
         assert np.isfinite(patches(item, x, draw)).all()
         answers = np.zeros((SAMPLES, *item.output_shape[1:]))
         answers[3:] = np.nan
-        assert np.isfinite(sampling.answers(answers, draw, 3)).all()
+        assert np.isfinite(moments.answers(answers, draw, 3)).all()
 
 
 def test_the_generator_decides() -> None:

@@ -6,9 +6,9 @@ import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.records import Floats
-from onnx_relusv.spectra import singular_values
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.spectra.relu_values import singular_values
 from onnx_relusv.spectra.singular import decompose, left_basis, spectral_norm
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (20, 20), (20, 50), (50, 20), (90, 70)]

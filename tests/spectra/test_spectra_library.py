@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onnx_relusv import spectra
-from onnx_relusv.errors import UsageError
+from onnx_relusv.core.errors import UsageError
 
 # What README.md and docs/theory.md call by name, and the plain singular values of both kinds.
 NAMES = {

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from examples import block, conv, gemm, moments
 
-from onnx_relusv.errors import UsageError
-from onnx_relusv.records import Moments
+from onnx_relusv.core.blocks import Moments
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.spectra import stored_moments
-from onnx_relusv.spectra.moments_key import MomentsKey, moments_key
+from onnx_relusv.spectra.moments import MomentsKey, moments_key
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 
 # A page is 4096 bytes at least: less than one, more than one, and several groups.

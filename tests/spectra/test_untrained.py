@@ -7,8 +7,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.records import Floats
-from onnx_relusv.spectra.untrained import untrained_singular_values
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.spectra.singular import untrained_singular_values
 
 DRAWS = 1500
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.sweeping.knee import LEAST_BEND, knee
+from onnx_relusv.commands.sweep_folder import LEAST_BEND, knee
 
 SIZES = (0.1, 0.2, 0.3, 0.5, 0.9)
 

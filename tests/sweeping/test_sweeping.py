@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 from graphs import model_proto, normal
 
-from onnx_relusv.cli import cli
-from onnx_relusv.errors import BudgetError, InputError, UsageError, ValidationError
-from onnx_relusv.evaluate import evaluate
-from onnx_relusv.options import MeasureOptions
-from onnx_relusv.pipeline import sweep
-from onnx_relusv.sweeping.methods import METHODS
-from onnx_relusv.sweeps import Sweep
-from onnx_relusv.validate import validate
+from onnx_relusv.checking.evaluate import evaluate
+from onnx_relusv.checking.validate import validate
+from onnx_relusv.cli.commands import cli
+from onnx_relusv.commands.sweep import sweep
+from onnx_relusv.commands.sweep_points import METHODS
+from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.sweeps import Sweep
 
 SIZES = (0.35, 0.7, 0.5)
 REGRESSION = "(float[N,20] x) => (float[N,1] y) { a = Gemm(x, w, b) c = Relu(a) y = Gemm(c, u, g) }"
@@ -240,7 +240,7 @@ def test_a_file_that_fails_is_reported_and_not_kept(
             raise ValidationError("the output is off")
         return validate(original, path, *others, **options)
 
-    monkeypatch.setattr("onnx_relusv.rewriting.validate", strict)
+    monkeypatch.setattr("onnx_relusv.commands.apply.validate", strict)
     report = tmp_path / "report"
     found = small(place, sizes=(0.6, 0.5), report=report, keep=True)
     assert [one.size for one in found.points] == [0.6]
@@ -268,7 +268,7 @@ def test_an_interrupted_sweep_leaves_nothing_behind(
             raise KeyboardInterrupt
         return evaluate(*given, **options)
 
-    monkeypatch.setattr("onnx_relusv.sweeping.judging.evaluate", interrupted)
+    monkeypatch.setattr("onnx_relusv.commands.sweep_points.evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small(place, sizes=(0.7, 0.6), report=report, keep=True, force=True)
     assert {path: sha256(path) for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -322,7 +322,7 @@ def test_test_inputs_that_do_not_fit_are_refused_before_any_work(
     def measured(*given: Any, **options: Any) -> Any:
         raise AssertionError("something was measured")
 
-    monkeypatch.setattr("onnx_relusv.sweeping.methods.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.sweep_points.planning_moments", measured)
     test = tmp_path / "test.npz"
     x = normal(3, 19 if problem == "shape" else 20)
     if problem != "missing":

@@ -1,0 +1,121 @@
+"""What a written file takes: the whole of it under a budget, and every block that changed."""
+
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.outcomes import Latency, LatencyOutcome
+from onnx_relusv.core.plans import Plan
+from onnx_relusv.graph.model import Model
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning.latency import MARGIN, MOST_MEASURED, block_seconds
+from onnx_relusv.planning.latency_models import Race, Timings, length
+from onnx_relusv.report.words import seconds_text
+from onnx_relusv.rewrites.changes import changes_of
+from onnx_relusv.runtime.session import default_threads
+from onnx_relusv.work.executors import Progress
+
+# A block that takes longer by more than this share is called slower.
+SLOWER = 0.1
+
+# By key, seconds of a block by itself, before and after.
+BlockTimes = dict[str, tuple[float, float]]
+
+
+def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome | None:
+    """Measures a file that is about to get its name; None without a budget on latency.
+
+    A file that seems to be over the budget is measured again, since a machine that is busy with
+    something else does not hit both models alike.
+
+    Raises:
+        BudgetError: It is over its budget by more than `MARGIN` of it.
+    """
+    asked = plan.budgets.latency
+    if asked is None:
+        return None
+    race = Race(opened, plan.batch)
+    found: list[LatencyOutcome] = []
+    while len(found) < MOST_MEASURED and not any(one.share <= asked for one in found):
+        found.append(
+            LatencyOutcome(
+                asked=asked,
+                planned=plan.latency,
+                measured=race.against(written.path),
+                provider=opened.provider,
+                threads=default_threads(),
+            )
+        )
+    least = min(found, key=lambda one: one.share)
+    check_latency(least.asked, least.measured)
+    return least
+
+
+def check_planned_latency(opened: Opened, plan: Plan) -> None:
+    """Holds a plan that was read against its budget on latency, before anything is fitted.
+
+    Stand-ins take the place of factors, since time does not depend on the weights' values. A plan
+    that removes units is timed when its file is there.
+
+    Raises:
+        BudgetError: It is over its budget by more than `MARGIN` of it, whenever it is measured.
+    """
+    asked = plan.budgets.latency
+    changes = changes_of(opened, plan)
+    if asked is None or plan.groups or not changes:
+        return
+    race = Race(opened, plan.batch)
+    shares: list[float] = []
+    while len(shares) < MOST_MEASURED:
+        found = race.against_plan(changes)
+        shares.append(found.after / found.before)
+        if shares[-1] <= asked * (1 + MARGIN):
+            return
+    raise BudgetError(
+        f"the plan takes {min(shares):.4g} of the time at batch {race.batch}, over its budget of "
+        f"{asked:.4g}; nothing was fitted. It may have been made on another machine, or this one "
+        "is busy: make a plan here, or set its latency budget to null."
+    )
+
+
+def check_latency(asked: float, measured: Latency) -> None:
+    """Holds a measured time against a budget.
+
+    Raises:
+        BudgetError: It is over the budget by more than `MARGIN` of it.
+    """
+    share = measured.after / measured.before
+    if share > asked * (1 + MARGIN):
+        raise BudgetError(
+            f"the file takes {share:.4g} of the time at batch {measured.batch}, over the budget of "
+            f"{asked:.4g}; nothing was written. Is the machine busy? Try again, or ask for less."
+        )
+
+
+def block_times(opened: Opened, plan: Plan, progress: Progress) -> BlockTimes:
+    """Times every block that changes by itself, before and after; equal ones once."""
+    changes = [
+        change for change in changes_of(opened, plan) if change.form != "dense" and not change.kept
+    ]
+    timings: Timings = {}
+    batch = length(opened, plan.batch)
+    found: BlockTimes = {}
+    with progress.stage("Latency of the changed blocks", len(changes)) as advance:
+        for change in changes:
+            layers = [(change.form, change.rank)]
+            before, after = block_seconds(opened, change.block, batch, layers, timings)
+            found[change.block.key] = before, after[0]
+            advance(1)
+    return found
+
+
+def slower_blocks(times: BlockTimes, batch: int) -> tuple[str, ...]:
+    """A warning that names the blocks that their rewrite makes slower; empty without any."""
+    named = [
+        f"{key} ({seconds_text(before)} -> {seconds_text(after)})"
+        for key, (before, after) in times.items()
+        if after > before * (1 + SLOWER)
+    ]
+    if not named:
+        return ()
+    return (
+        f"Smaller, but slower by themselves at batch {batch}: {', '.join(named)}. "
+        "--exclude keeps them as they are.",
+    )

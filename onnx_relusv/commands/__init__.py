@@ -1,0 +1,1 @@
+"""The seven functions of the package, each with its stages in order."""

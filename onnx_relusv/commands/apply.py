@@ -1,0 +1,304 @@
+"""From a fitted plan to the written file and what is reported of it.
+
+What is reported of the groups of units: all of a model, with what a plan does with each.
+
+From a plan to a checked file: factors, surgery, validation, and only then the name.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.checking.assess import assess, sample_counts
+from onnx_relusv.checking.latency import BlockTimes, block_times, final_latency, slower_blocks
+from onnx_relusv.checking.validate import validate
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.options import Settings
+from onnx_relusv.core.outcomes import Certificate, Correction
+from onnx_relusv.core.plans import Action, Choice, GroupChoice, Kept, Plan
+from onnx_relusv.core.reduction import FittedPlan, reduced_block
+from onnx_relusv.core.results import (
+    BlockRow,
+    ChannelRefusal,
+    Compression,
+    DropEstimate,
+    GroupRow,
+    MetricChange,
+    Verdict,
+)
+from onnx_relusv.graph.channels.walk import ChannelGroup
+from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.writing import publish, write_staged
+from onnx_relusv.measuring.blocks import Measured
+from onnx_relusv.measuring.case import Opened, facts_of, provenance
+from onnx_relusv.planning.latency_models import length
+from onnx_relusv.report.assessment import alarms, conclusion
+from onnx_relusv.report.html import make_compression, make_figures
+from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
+from onnx_relusv.rewrites.changes import kept_channels, removed_mask
+from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, reduced_cost
+from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.work.executors import Progress
+from onnx_relusv.work.files import Targets
+from onnx_relusv.work.publishing import Publication, staged
+
+NOT_IN_PLAN = "not in the plan"
+
+
+def group_rows(
+    opened: Opened, plan: Plan
+) -> tuple[tuple[GroupRow, ...], tuple[ChannelRefusal, ...]]:
+    """The groups in topological order, and whose channels stay; both empty where no units go."""
+    channels = opened.channels
+    if channels is None:
+        return (), ()
+    planned = {choice.key: choice for choice in plan.groups}
+    writes = {name: node.op_type for node in opened.model.proto.graph.node for name in node.output}
+    return (
+        tuple(
+            GroupRow(choice=planned.get(group.key) or _kept(group), operators=group.operators)
+            for group in channels.groups
+        ),
+        tuple(
+            ChannelRefusal(key=one.key, operator=writes[one.key], reason=one.reason)
+            for one in channels.refusals
+        ),
+    )
+
+
+def _kept(group: ChannelGroup) -> GroupChoice:
+    """What becomes of a group that a plan does not name."""
+    return GroupChoice(
+        key=group.key,
+        units=len(group.units),
+        kept=tuple(range(len(group.units))),
+        level=0.0,
+        producers=group.producers,
+        consumers=group.consumers,
+        why=NOT_IN_PLAN,
+    )
+
+
+def write_fitted(
+    opened: Opened,
+    fitted: FittedPlan,
+    output: Path,
+    progress: Progress,
+    before_publishing: Callable[[Model, Verdict, Publication], None],
+    *,
+    force: bool = False,
+) -> None:
+    """Writes a plan that was fitted.
+
+    Args:
+        opened: The model.
+        fitted: The plan and its factors.
+        output: Where the file goes, once it has passed all checks.
+        progress: Told of the validation.
+        before_publishing: Called with the staged model, its verdict, and what is published with
+            it, in front of it: all of that or none. An error leaves no model behind.
+        force: Whether files that are there may be replaced.
+
+    Raises:
+        BudgetError: The file is over its size budget.
+        ValidationError: A check failed.
+        UsageError: Something cannot be written, or may not be replaced.
+    """
+    with staged(output) as folder:
+        path = write_staged(rewritten(opened, fitted), opened.model, folder, output.name)
+        with progress.stage("Validation", 1) as advance:
+            verdict = validate(
+                opened.model,
+                path,
+                _claim(opened, fitted),
+                opened.samples,
+                provider=opened.provider,
+                rng=np.random.default_rng(opened.options.seed),
+                lean=opened.lean,
+            )
+            advance(1)
+        written = read_model(path)
+        _check_size(opened, fitted.plan, written)
+        publication = Publication(force=force)
+        before_publishing(written, verdict, publication)
+        publish(path, output, publication)
+
+
+def _claim(opened: Opened, fitted: FittedPlan) -> Claim:
+    maps = ComposedMaps(opened.blocks, fitted.factors)
+    # Composed anew for each use where all together would be too large, else once.
+    claim = Claim(opened.blocks, maps if opened.lean else dict(maps), fitted.levels)
+    if not fitted.plan.groups:
+        return claim
+    assert opened.channels is not None  # kept_channels has looked
+    return replace(claim, cut=Cut(opened.channels, removed_mask(opened.channels, fitted.plan)))
+
+
+def _check_size(opened: Opened, plan: Plan, written: Model) -> None:
+    limit = plan.budgets.size
+    if limit is not None and written.bytes > limit * opened.model.bytes:
+        raise BudgetError(
+            f"the file has {written.bytes / opened.model.bytes:.4g} of the bytes, "
+            f"over the budget of {limit:.4g}; nothing was written."
+        )
+
+
+# Where an edited plan says otherwise than its groups do.
+_WHY = {
+    "keep": "none of its channels goes",
+    "refit": "fitted to what changed blocks deliver",
+    "prune": "its channels go with their groups",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What the report says besides the fitted plan that is written, and what it is judged on."""
+
+    opened: Opened
+    measured: Measured
+    command: str
+    warnings: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+    correction: Correction | None = None
+    settings: Settings = field(default_factory=dict)
+    metric: MetricChange | None = None
+    estimate: DropEstimate | None = None
+    test: Samples | None = None
+
+    def within(self, limit: Certificate | DropEstimate) -> "Job":
+        """With what is known of how much is lost at most."""
+        if isinstance(limit, Certificate):
+            return replace(self, certificate=limit)
+        return replace(self, estimate=limit, metric=limit.change)
+
+
+def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress) -> Compression:
+    """Writes the smaller model and what is reported of it, all or nothing.
+
+    Raises:
+        BudgetError: The file is over its size or latency budget.
+        ValidationError: The result failed a check and was not written.
+        UsageError: Something cannot be written, or may not be replaced.
+    """
+    done: list[Compression] = []
+    output, report = targets.model, targets.report
+    with ExitStack() as stack:
+
+        def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
+            done.append(_compression(job, fitted, written, output, verdict, progress))
+            if report is not None:
+                made = stack.enter_context(staged(report)) / "report"
+                make_compression(done[0], made, report)
+                with_it.add(made, report)
+            if targets.json is not None:
+                made = stack.enter_context(staged(targets.json)) / "figures"
+                make_figures(done[0], made, targets.json)
+                with_it.add(made, targets.json)
+
+        write_fitted(job.opened, fitted, output, progress, before_publishing, force=targets.force)
+    return done[0]
+
+
+def _compression(
+    job: Job,
+    fitted: FittedPlan,
+    written: Model,
+    output: Path,
+    verdict: Verdict,
+    progress: Progress,
+) -> Compression:
+    opened, plan, levels = job.opened, fitted.plan, fitted.levels
+    latency = final_latency(opened, plan, written)
+    times = block_times(opened, plan, progress)
+    batch = length(opened, plan.batch)
+    choices = {choice.key: choice for choice in plan.choices}
+    left = kept_channels(opened, plan)
+    groups, channel_refusals = group_rows(opened, plan)
+    after = replace(
+        facts_of(written, opened.provider, opened.example, opened.example_batch), path=output
+    )
+    timed = None if latency is None else latency.measured
+    found, warnings = assess(opened, fitted, written, job.test, timed, progress)
+    assessment = replace(
+        found, alarms=alarms(found), conclusion=conclusion(found, opened.facts, after)
+    )
+    return Compression(
+        before=opened.facts,
+        after=after,
+        budgets=plan.budgets,
+        method=plan.method,
+        allocation=plan.allocation,
+        level=plan.level,
+        damage=plan.damage,
+        damage_measure=plan.damage_measure,
+        rows=tuple(
+            _timed(
+                _decided(row, choices.get(row.block.key), levels, left.get(row.block.key)), times
+            )
+            for row in job.measured.rows
+        ),
+        refusals=opened.refusals,
+        groups=groups,
+        channel_refusals=channel_refusals,
+        verdict=verdict,
+        certificate=job.certificate,
+        correction=job.correction,
+        metric=found.evaluation.metric or job.metric,
+        estimate=job.estimate,
+        batch=batch,
+        latency=latency,
+        assessment=assessment,
+        samples=sample_counts(opened, job.test),
+        warnings=(
+            *assessment.alarms,
+            *job.warnings,
+            *warnings,
+            *slower_blocks(times, batch),
+        ),
+        provenance=provenance(
+            opened.provider, opened.options, opened.given, job.command, job.settings
+        ),
+    )
+
+
+def _decided(
+    row: BlockRow, choice: Choice | None, levels: Mapping[str, float], kept: Kept | None
+) -> BlockRow:
+    """A block's row with what became of it."""
+    choice = choice or Choice(key=row.block.key, why=NOT_IN_PLAN)
+    left = reduced_block(row.block, kept)
+    choice = _done(choice, row.block, left, fitted=row.block.key in levels)
+    level = levels.get(row.block.key, 0.0)
+    if choice.action != "double_layer" or choice.form is None or choice.rank is None:
+        return replace(row, choice=choice, level=level, cost_after=reduced_cost(row.block, left))
+    cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
+    return replace(row, choice=choice, level=level, cost_after=cost)
+
+
+def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
+    """A choice as it was carried out: channels go as the groups say, however a plan was edited."""
+    before, after = block.geometry, left.geometry
+    inputs = None if after.in_channels == before.in_channels else after.in_channels
+    outputs = None if after.out_channels == before.out_channels else after.out_channels
+    choice = replace(choice, inputs=inputs, outputs=outputs)
+    if choice.action == "double_layer":
+        return choice
+    action: Action = "refit" if fitted else "keep"
+    if inputs is not None or outputs is not None:
+        action = "prune"
+    why = choice.why if action == choice.action else _WHY[action]
+    if action == "keep":
+        return replace(choice, action=action, form=None, rank=None, why=why)
+    return replace(choice, action=action, form="dense", rank=after.largest_rank, why=why)
+
+
+def _timed(row: BlockRow, times: BlockTimes) -> BlockRow:
+    """A block's row with what it takes by itself, where it changed."""
+    before, after = times.get(row.block.key, (None, None))
+    return replace(row, latency_before=before, latency_after=after)

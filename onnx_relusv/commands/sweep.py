@@ -1,0 +1,352 @@
+"""Makes a model smaller at many sizes by several methods, and judges every file.
+
+What plans rest on is measured once. Each point is fitted, rewritten and validated as a file of
+`compress` is; a size that cannot be reached is passed over, and a file that fails is reported.
+
+What a sweep is asked for, checked when it is made, and the command that repeats each point.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
+
+from onnx_relusv.commands.apply import write_fitted
+from onnx_relusv.commands.sweep_folder import MODELS, check_sweep_folder, knee, publish, workplace
+from onnx_relusv.commands.sweep_points import METHODS, Judging, Way, judging, out_of_reach, ways
+from onnx_relusv.core.arguments import (
+    StrPath,
+    as_numbers,
+    as_optional_path,
+    as_path,
+    as_record,
+    as_texts,
+    put,
+)
+from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
+from onnx_relusv.core.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, Settings
+from onnx_relusv.core.results import ModelFacts, Verdict
+from onnx_relusv.core.sweeps import MissedPoint, Sweep, SweepPoint
+from onnx_relusv.graph.model import Model, data_files
+from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected
+from onnx_relusv.measuring.sample_warnings import check_repeatable
+from onnx_relusv.planning.reachable import saying_where_bytes_are
+from onnx_relusv.work.executors import Progress, Silent
+from onnx_relusv.work.files import check_utf8
+from onnx_relusv.work.publishing import Publication, leftover_places
+from onnx_relusv.work.temporary_files import folder_in, remove_leftovers
+
+# A geometric ladder, rounded to what is easily read.
+DEFAULT_SIZES = (0.75, 0.525, 0.37, 0.26, 0.18, 0.125, 0.09, 0.0625)
+DEFAULT_METHODS = ("auto", "harmonic", "damage", "blind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What a sweep does.
+
+    Attributes:
+        model: The original.
+        samples: What is measured and fitted on.
+        test: What files are judged on; None to set a part of the samples aside.
+        sizes: Shares of the original's bytes.
+        methods: Names of methods.
+        include: Patterns of the blocks that may change, as in `PlanOptions`; all if empty.
+        exclude: Patterns of what is kept.
+        measuring: Provider, seed and memory.
+    """
+
+    model: Path
+    samples: Path
+    test: Path | None = None
+    sizes: tuple[float, ...] = DEFAULT_SIZES
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    measuring: MeasureOptions = field(default_factory=MeasureOptions)
+
+    def __post_init__(self) -> None:
+        put(self, "sizes", as_numbers("sizes", self.sizes))
+        for name in ("methods", "include", "exclude"):
+            put(self, name, as_texts(name, getattr(self, name)))
+        for size in self.sizes:
+            if not 0 < size < 1:
+                raise UsageError(f"--sizes {size:g}: use numbers above 0 and below 1.")
+        known = ", ".join(METHODS)
+        for method in self.methods:
+            if method not in METHODS:
+                raise UsageError(f"--methods {method}: use some of {known}.")
+        for name, values in (("--sizes", self.sizes), ("--methods", self.methods)):
+            if not values:
+                raise UsageError(f"{name}: give one at least.")
+            if len(set(values)) < len(values):
+                raise UsageError(f"{name}: one of them is given twice.")
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that repeat the sweep, but for those of measuring."""
+        found = {"sizes": ",".join(map(repr, self.sizes)), "methods": ",".join(self.methods)}
+        test = {} if self.test is None else {"test": str(self.test.absolute())}
+        globs = {"include": list(self.include), "exclude": list(self.exclude)}
+        return {**found, **test, **{name: value for name, value in globs.items() if value}}
+
+    @property
+    def ladder(self) -> list[float]:
+        """The sizes, the largest first."""
+        return sorted(self.sizes, reverse=True)
+
+    def name(self, method: str, size: float) -> str:
+        """What tells a point's file from the others, without an ending."""
+        return f"{self.model.stem}-{method}-{size!r}"
+
+    def command(self, method: str, size: float) -> str:
+        """The command line that makes a point's file again.
+
+        That is `compress`; but where files are judged on a part of the samples, other parts are
+        fitted to than there, and it takes a sweep of this one point. With external data the file
+        has to have the same name to be the same.
+        """
+        way, name = METHODS[method], self.name(method, size)
+        if self.test is None and way.on_samples:
+            asked = ["sweep", str(self.model), "--samples", str(self.samples)]
+            asked += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
+        else:
+            asked = ["compress", str(self.model), "--output", f"{name}.onnx"]
+            asked += ["--size", repr(size), "--method", way.way, "--allocation", way.allocation]
+            asked += ["--samples", str(self.samples)] if way.on_samples else []
+        return shlex.join(["onnx-relusv", *asked, *self._shared_options()])
+
+    def _shared_options(self) -> list[str]:
+        measuring = self.measuring
+        found = ["--seed", str(measuring.seed)]
+        if measuring.provider != "auto":
+            found += ["--provider", measuring.provider]
+        if measuring.memory != DEFAULT_MEMORY:
+            found += ["--memory", str(measuring.memory)]
+        if measuring.max_samples is not None:
+            found += ["--max-samples", str(measuring.max_samples)]
+        for text in measuring.input_shape:
+            found += ["--input-shape", text]
+        for option, globs in (("--include", self.include), ("--exclude", self.exclude)):
+            for glob in globs:
+                found += [option, glob]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Sweeping:
+    """What a sweep goes through, and where its files go.
+
+    Attributes:
+        asked: What it is asked for.
+        judging: What judges the files.
+        ways: The methods that reach any size, ready, by name.
+        out_of_reach: Methods and sizes that are known to have no plan, with the reason.
+        folder: Where files are made.
+        kept: Where they are found afterwards; None where they are not kept.
+        command: Goes into the provenance.
+    """
+
+    asked: SweepOptions
+    judging: Judging
+    ways: Mapping[str, Way]
+    out_of_reach: Mapping[tuple[str, float], BudgetError]
+    folder: Path
+    kept: Path | None
+    command: str
+
+    def run(self, progress: Progress) -> Sweep:
+        """Goes through all methods and sizes.
+
+        Raises:
+            BudgetError: No method reaches any of the sizes.
+            ValidationError: None does, and a file failed its validation.
+        """
+        points: list[SweepPoint] = []
+        missed: list[MissedPoint] = []
+        methods = self.asked.methods
+        pairs = [(name, size) for name in methods for size in self.asked.ladder]
+        with progress.stage("Sweep", len(pairs)) as advance:
+            for name, size in pairs:
+                try:
+                    if (name, size) in self.out_of_reach:
+                        raise self.out_of_reach[name, size]
+                    points.append(self._point(name, size, progress))
+                except (BudgetError, ValidationError) as error:
+                    failed = isinstance(error, ValidationError)
+                    missed.append(
+                        MissedPoint(method=name, size=size, failed=failed, reason=str(error))
+                    )
+                advance(1)
+        _check_any(points, missed)
+        opened, judges = self.judging.opened, self.judging.judges
+        if not any(METHODS[name].on_samples for name in methods):
+            judges = replace(judges, fit_samples=0, select_samples=0)
+        return Sweep(
+            model=opened.facts,
+            judged_by=self.judging.judged_by,
+            judges=judges,
+            meanings={name: METHODS[name].meaning for name in methods},
+            points=tuple(points),
+            knees={name: _knee([p for p in points if p.method == name]) for name in methods},
+            missed=tuple(missed),
+            kept=self.kept is not None,
+            provenance=provenance(
+                opened.provider, opened.options, opened.samples, self.command, self.asked.settings
+            ),
+        )
+
+    def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:
+        opened, way = self.judging.opened, self.ways[method]
+        name = f"{self.asked.name(method, size)}.onnx"
+        fitted = way.fitted(size, progress)
+        facts: list[ModelFacts] = []
+
+        def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
+            facts.append(facts_of(written, opened.provider, opened.example, opened.example_batch))
+
+        with self._place() as place:
+            file = place / name
+            write_fitted(way.ground.opened, fitted, file, progress, before_publishing)
+            evaluation, drop = self.judging.judge(file, progress)
+        before, (after,) = opened.facts, facts
+        return SweepPoint(
+            method=method,
+            size=size,
+            after=replace(after, path=(self.kept or Path()) / name),
+            bytes_share=after.bytes / before.bytes,
+            macs_share=after.macs / before.macs if before.macs else 1.0,
+            level=fitted.plan.level,
+            damage=fitted.plan.damage,
+            evaluation=evaluation,
+            drop=drop,
+            command=self.asked.command(method, size),
+        )
+
+    def _place(self) -> AbstractContextManager[Path]:
+        """Where a file is made; it is gone at once unless files are kept."""
+        if self.kept is None:
+            return folder_in(self.folder)
+        return nullcontext(self.folder)
+
+
+def _knee(curve: Sequence[SweepPoint]) -> float | None:
+    finite = [point for point in curve if isfinite(point.loss)]
+    place = knee([point.bytes_share for point in finite], [point.loss for point in finite])
+    return None if place is None else finite[place].size
+
+
+def check_any_reached(asked: SweepOptions, missed: Mapping[tuple[str, float], Exception]) -> None:
+    """Checks before any work that there is something to do.
+
+    Raises:
+        BudgetError: No method reaches any of the sizes.
+    """
+    pairs = [(name, size) for name in asked.methods for size in asked.ladder]
+    _check_any(
+        [pair for pair in pairs if pair not in missed],
+        [
+            MissedPoint(method=name, size=size, failed=False, reason=str(missed[name, size]))
+            for name, size in pairs
+            if (name, size) in missed
+        ],
+    )
+
+
+def _check_any(points: Sequence[object], missed: Sequence[MissedPoint]) -> None:
+    if points:
+        return
+    failures = [one for one in missed if one.failed]
+    worst = (failures or list(missed))[0]
+    message = (
+        f"no point is left. The first reason, {worst.method} at {worst.size:g}: {worst.reason}"
+    )
+    raise ValidationError(message) if failures else BudgetError(message)
+
+
+def sweep(
+    model: StrPath,
+    *,
+    samples: StrPath,
+    test: StrPath | None = None,
+    sizes: tuple[float, ...] = DEFAULT_SIZES,
+    methods: tuple[str, ...] = DEFAULT_METHODS,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    measuring: MeasureOptions | None = None,
+    report: StrPath | None = None,
+    keep: bool = False,
+    force: bool = False,
+    command: str = "onnx_relusv.sweep",
+    progress: Progress | None = None,
+) -> Sweep:
+    """Makes a model smaller at many sizes by several methods and judges every file.
+
+    What plans rest on is measured once, for all of them.
+
+    Args:
+        model: An ONNX file.
+        samples: What is measured and fitted on.
+        test: What files are judged on; if None, a part of the samples that is set aside for it.
+        sizes: Shares of the model's bytes.
+        methods: Some of damage, level and blind.
+        include: Patterns of the blocks that may change, as in `PlanOptions`; all if empty.
+        exclude: Patterns of what is kept.
+        measuring: Provider, seed and memory.
+        report: Folder for report.json and report.html.
+        keep: Whether the files stay, in the report's folder `models`.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        UsageError: A setting is out of range, or an output exists or cannot be written.
+        InputError: Something cannot be read or does not fit.
+        BudgetError: No method reaches any of the sizes.
+        ValidationError: None does, and a file failed its validation.
+    """
+    model, samples = as_path("model", model), as_path("samples", samples)
+    test, report = as_optional_path("test", test), as_optional_path("report", report)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    asked = SweepOptions(
+        model=model,
+        samples=samples,
+        test=test,
+        sizes=sizes,
+        methods=methods,
+        include=include,
+        exclude=exclude,
+        measuring=measuring,
+    )
+    check_utf8(model, InputError)
+    check_utf8(report or model, UsageError)
+    check_sweep_folder(
+        report,
+        keep=keep,
+        force=force,
+        inputs=[model, *data_files(model), samples, *([] if test is None else [test])],
+        cache=measuring.cache,
+    )
+    remove_leftovers(*leftover_places(report))
+    opened = open_model(model, samples, measuring)
+    check_repeatable(opened)
+    planning = selected(opened, PlanOptions(include=include, exclude=exclude))
+    judged = judging(opened, test)
+    missed = out_of_reach(methods, asked.ladder, judged.opened, planning)
+    with saying_where_bytes_are(opened, planning):
+        check_any_reached(asked, missed)
+    reaching = [name for name in methods if any((name, size) not in missed for size in sizes)]
+    with (
+        saying_where_bytes_are(opened, planning),
+        workplace(report) as place,
+        ways(reaching, judged.opened, model, planning, progress) as ready,
+    ):
+        models = place / MODELS
+        models.mkdir()
+        kept = report / MODELS if report is not None and keep else None
+        found = Sweeping(asked, judged, ready, missed, models, kept, command).run(progress)
+        if report is not None:
+            publish(found, report, models, place, force=force)
+    return found

@@ -1,0 +1,243 @@
+"""What single inputs do in a model: one run of the samples, measured block by block on the way."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+
+import numpy as np
+
+from onnx_relusv.checking.evaluate import Confidence, ConfidenceReader
+from onnx_relusv.core.arguments import StrPath, as_path, as_record
+from onnx_relusv.core.blocks import Block, Refusal
+from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
+from onnx_relusv.core.options import MeasureOptions
+from onnx_relusv.core.traces import BlockTrace, Trace, Truths
+from onnx_relusv.measuring.case import Opened, open_model, provenance
+from onnx_relusv.measuring.separation import separate
+from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
+from onnx_relusv.runtime.session import as_array
+from onnx_relusv.samples.samples import Batch, Samples
+from onnx_relusv.spectra.activated import BlockRecorder
+from onnx_relusv.work.executors import Progress, Silent
+
+# Every block's G lies on the device in float32; of more units it would be over half a gigabyte.
+LARGEST_UNITS = 11_000
+_LARGEST_BATCH = 64
+# What can be read off the device, and whose softmax means something.
+_SCORE_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
+# The share of memory that a batch may take; about as much leads to it, and is made of it.
+_BATCH_SHARE = 4
+
+
+def trace_samples(opened: Opened, *, exact: bool, command: str, progress: Progress) -> Trace:
+    """Runs all samples once and measures the activated operators of every block.
+
+    Args:
+        opened: The model, opened with samples.
+        exact: Whether mean widths are computed, and not only bounded.
+        command: Goes into the provenance.
+        progress: Shown the run.
+
+    Raises:
+        InputError: The model does not run, a label is no class, or what was measured is not a
+            number for some input.
+    """
+    samples = opened.samples
+    assert samples is not None  # the pipeline opened it with samples
+    traced = [block for block in opened.blocks if _reason(block) is None]
+    run = _Run(opened, samples, traced, exact)
+    with progress.stage("Activated operators of the inputs", samples.count) as advance:
+        for batch in samples.batches(_batch_length(traced, opened.free_bytes)):
+            run.add(batch)
+            advance(batch.count)
+    blocks, confidence = run.blocks(), run.confidence()
+    correct = None
+    if confidence is not None and samples.labels is not None:
+        correct = confidence.top == samples.labels
+    separation = None
+    if confidence is not None and correct is not None:
+        separation = separate(
+            blocks,
+            confidence.max_softmax,
+            confidence.entropy,
+            correct,
+            seed=opened.options.seed,
+        )
+    return Trace(
+        model=opened.facts,
+        blocks=blocks,
+        refusals=(*opened.refusals, *_refusals(opened.blocks), *run.refusals),
+        max_softmax=None if confidence is None else confidence.max_softmax,
+        entropy=None if confidence is None else confidence.entropy,
+        correct=correct,
+        separation=separation,
+        warnings=tuple(_warnings(blocks, confidence, samples, correct)),
+        provenance=provenance(opened.provider, opened.options, samples, command, {"exact": exact}),
+    )
+
+
+class _Run:
+    """The samples on their way through the model, whose blocks and answers are recorded.
+
+    Args:
+        opened: The model.
+        samples: The samples.
+        traced: The blocks to measure.
+        exact: Whether mean widths are computed.
+
+    Attributes:
+        refusals: Blocks whose pre-activation turned out to be unreadable.
+    """
+
+    def __init__(
+        self, opened: Opened, samples: Samples, traced: Iterable[Block], exact: bool
+    ) -> None:
+        self.refusals: list[Refusal] = []
+        self._opened = opened
+        self._samples = samples
+        self._recorders = [
+            BlockRecorder(
+                block,
+                opened.folding(block),
+                samples.count,
+                provider=opened.provider,
+                seed=opened.options.seed,
+                exact=exact,
+            )
+            for block in traced
+        ]
+        exposed = [recorder.block.pre_activation for recorder in self._recorders]
+        self._session = opened.session(exposed)
+        # Those that may hold class scores; after the first batch only the one that does.
+        self._outputs = [
+            name
+            for name in opened.model.output_names
+            if self._session.output_types[name] in _SCORE_TYPES
+        ]
+        self._scores: str | None = None
+        self._reader = ConfidenceReader()
+
+    def add(self, batch: Batch) -> None:
+        """Runs a batch and records it.
+
+        Raises:
+            InputError: The model does not run, a label is no class, or a pre-activation holds
+                numbers that cannot be worked with.
+        """
+        tensors = [recorder.block.pre_activation for recorder in self._recorders]
+        names = list(dict.fromkeys([*tensors, *self._outputs]))
+        values = self._session.run_on_device(batch.feeds, names) if names else {}
+        self._read({name: as_array(values[name]) for name in self._outputs}, batch)
+        for recorder in self._recorders:
+            name = recorder.block.pre_activation
+            try:
+                check_usable(name, as_array(values[name]), batch.start, batch.count, batch.size)
+            except UnusableValuesError as error:
+                raise self._opened.explained(error, self._samples) from error
+        for recorder in list(self._recorders):
+            reason = recorder.add(values[recorder.block.pre_activation], batch)
+            if reason is not None:
+                self.refusals.append(Refusal(recorder.block.key, reason))
+                self._recorders.remove(recorder)
+
+    def _read(self, outputs: dict[str, np.ndarray], batch: Batch) -> None:
+        real = real_rows(outputs, batch.count, batch.size)
+        if batch.start == 0:
+            self._scores = class_scores(real, batch.count)
+            self._outputs = [] if self._scores is None else [self._scores]
+        if self._scores is None:
+            return
+        scores = real[self._scores]
+        if self._samples.labels is not None:
+            check_labels(self._samples, scores.shape[1])
+        self._reader.add(scores)
+
+    def blocks(self) -> tuple[BlockTrace, ...]:
+        """What was recorded of the blocks."""
+        return tuple(recorder.trace() for recorder in self._recorders)
+
+    def confidence(self) -> Confidence | None:
+        """What was read off the class scores; None without any."""
+        return None if self._scores is None else self._reader.result()
+
+
+def _refusals(blocks: Iterable[Block]) -> Iterator[Refusal]:
+    for block in blocks:
+        reason = _reason(block)
+        if reason is not None:
+            yield Refusal(block.key, reason)
+
+
+def _reason(block: Block) -> str | None:
+    """Why a block is not traced; None if it is."""
+    if block.activation.kind == "none":
+        return "it has no activation, so its operator is the same for all inputs"
+    if block.geometry.rows > LARGEST_UNITS:
+        return f"it has {block.geometry.rows} units; up to {LARGEST_UNITS} are traced"
+    return None
+
+
+def _batch_length(blocks: Iterable[Block], memory: int) -> int:
+    """Samples a batch, so that the pre-activations of these blocks take their share of memory.
+
+    Args:
+        blocks: The blocks.
+        memory: Bytes that there are.
+    """
+    bytes_per_sample = sum(4 * prod(block.output_shape) for block in blocks)
+    fitting = memory // (_BATCH_SHARE * max(bytes_per_sample, 1))
+    return max(1, min(_LARGEST_BATCH, fitting))
+
+
+def _warnings(
+    blocks: Sequence[BlockTrace],
+    confidence: Confidence | None,
+    samples: Samples,
+    correct: Truths | None,
+) -> Iterator[str]:
+    if not blocks:
+        yield "No block was traced; the refusals say why."
+    if confidence is None:
+        yield (
+            "No output has class scores, one row an input, so nothing is said of how sure or how "
+            "right the answers are."
+        )
+    if samples.labels is None:
+        yield "The samples have no labels, so nothing is said of right and wrong answers."
+    if correct is None:
+        return
+    for name, count in (("right", int(correct.sum())), ("wrong", int((~correct).sum()))):
+        if count < 2:
+            yield (
+                f"{count} of {len(correct)} answers are {name}; scores are compared from 1 on, "
+                "and combined from 2 on."
+            )
+
+
+def trace(
+    model: StrPath,
+    *,
+    samples: StrPath,
+    exact: bool = False,
+    measuring: MeasureOptions | None = None,
+    command: str = "onnx_relusv.trace",
+    progress: Progress | None = None,
+) -> Trace:
+    """Measures what every input does in every block, and how well that tells wrong answers.
+
+    Args:
+        model: An ONNX file.
+        samples: The inputs; with `labels`, right and wrong answers are compared.
+        exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
+            output position, and not only bounded.
+        measuring: Provider and seed.
+        command: Goes into the provenance.
+        progress: Shown the stages.
+
+    Raises:
+        InputError: The model or the samples cannot be read or do not fit.
+        UsageError: The provider does not work.
+    """
+    model, samples = as_path("model", model), as_path("samples", samples)
+    measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    opened = open_model(model, samples, measuring)
+    return trace_samples(opened, exact=exact, command=command, progress=progress)

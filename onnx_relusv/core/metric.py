@@ -1,0 +1,142 @@
+"""A measure of a model's answers that the user brings, in place of top-1; higher is better."""
+
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.core.arguments import as_optional_path, check_type, put
+from onnx_relusv.core.errors import InputError
+
+# Told all outputs of a model, in the graph's order, each (samples, ...), and the labels.
+MetricFunction = Callable[[list[np.ndarray], np.ndarray | None], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """What a model's answers to samples are worth.
+
+    Attributes:
+        name: What reports call it.
+        function: Told a model's outputs and the labels, or None without; arrays are read-only.
+        path: The file that it comes from, which no output may overwrite; None where there is none.
+    """
+
+    name: str
+    function: MetricFunction
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_type("name", self.name, str, "a text")
+        if not callable(self.function):
+            raise TypeError(f"function is {type(self.function).__name__}: give a function.")
+        put(self, "path", as_optional_path("path", self.path))
+
+    @property
+    def option(self) -> str:
+        """The metric as the command line takes it; its name where it comes from no file."""
+        function = self.name.rpartition(":")[2]
+        return self.name if self.path is None else f"{self.path.absolute()}:{function}"
+
+    def value(self, outputs: list[np.ndarray], labels: np.ndarray | None) -> float:
+        """The metric of some samples.
+
+        Args:
+            outputs: All outputs of a model in the graph's order, (samples, ...) each.
+            labels: (samples, ...), or None.
+
+        Raises:
+            InputError: The function raises something, or returns no finite number.
+        """
+        given = None
+        if labels is not None:
+            given = labels.view()
+            given.flags.writeable = False
+        try:
+            with apart():
+                found = self.function(list(outputs), given)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # somebody else's code may raise anything, or exit
+            raise InputError(
+                f"--metric {self.name}: {what_went_wrong(error, self.path)}"
+            ) from error
+        value = _number(found)
+        if value is None:
+            raise InputError(
+                f"--metric {self.name}: it returned {_kind(found)}; let it return a float."
+            )
+        if not math.isfinite(value):
+            raise InputError(
+                f"--metric {self.name}: it returned {value} for {len(outputs[0])} samples; "
+                "let it return a finite number for any outputs."
+            )
+        return value
+
+
+def _number(found: object) -> float | None:
+    """What a metric returned as a float; None where it is no single real number."""
+    if isinstance(found, np.ndarray) and found.ndim == 0:
+        found = found[()]
+    # True and False are numbers to Python, and numpy's are not.
+    if not isinstance(found, Real | np.bool_):
+        return None
+    try:
+        return float(found)
+    except OverflowError:  # whole numbers of Python have no end
+        return math.inf
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, np.ndarray):
+        return f"an array of shape {found.shape}"
+    return "None" if found is None else type(found).__name__
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Runs somebody else's code so that what it sets for the whole process is set back.
+
+    That are the working folder, from which relative paths of outputs start, numpy's handling of
+    errors, and filters of warnings. What it prints goes to standard error: standard output may be
+    a report.
+    """
+    folder = None
+    with suppress(OSError):  # it may be gone
+        folder = os.getcwd()
+    try:
+        with redirect_stdout(sys.stderr), np.errstate(), warnings.catch_warnings():
+            yield
+    finally:
+        if folder is not None:
+            with suppress(OSError):
+                os.chdir(folder)
+
+
+def what_went_wrong(error: BaseException, path: Path | None) -> str:
+    """An error of somebody else's code in one line: where it was raised, its type and its text.
+
+    Args:
+        error: As it was caught.
+        path: The file whose line is of interest; if it is not on the way, the last line is.
+    """
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # their own errors may have no text
+        text = ""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        place = f"line {error.lineno} of {error.filename}" if error.lineno else error.filename
+        return f"{place}: {type(error).__name__}: {error.msg}"
+    # The first one is ours, which called.
+    frames = list(traceback.extract_tb(error.__traceback__))[1:]
+    own = [frame for frame in frames if path is not None and frame.filename == str(path)]
+    where = "".join(f"line {frame.lineno} of {frame.filename}: " for frame in (own or frames)[-1:])
+    return f"{where}{type(error).__name__}: {text}" if text else f"{where}{type(error).__name__}"

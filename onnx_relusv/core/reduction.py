@@ -1,0 +1,289 @@
+"""A block of which some input and output channels are gone, and how it stands in the whole one.
+
+The removed inputs are reproduced from the kept ones as well as a linear map can: with C the
+covariance of the input, K the kept columns and R the removed ones,
+
+    L = W_K + W_R C_RK C_KK^(-1),    b' = b + W mean - L mean_K,
+
+which has the least |(W - L) C^(1/2)| of all maps of the kept inputs; the bias absorbs the mean. A
+removed input that always equals a kept one needs no covariance: its column is added to that one's.
+One that is always zero needs nothing in its place and tells nothing of others, whatever is assumed
+of its variance. In the whole block's shape the columns of removed inputs are zero, and so are the
+rows and biases of removed outputs, which nobody reads any more.
+
+The frozen records of a fit: what is to be replaced, and what was found for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_relusv.core.blocks import (
+    Activation,
+    Block,
+    FactoredCovariance,
+    Floats,
+    Geometry,
+    LinearMap,
+    Moments,
+)
+from onnx_relusv.core.linear_algebra import of_factored, reproduced
+from onnx_relusv.core.plans import Factors, Form, Kept, Plan
+
+Places = npt.NDArray[np.int64]
+
+
+def reduced_geometry(geometry: Geometry, kept: Kept | None) -> Geometry:
+    """The geometry of what is left."""
+    if kept is None:
+        return geometry
+    return replace(
+        geometry,
+        in_channels=geometry.groups * len(kept.inputs),
+        out_channels=len(kept.outputs),
+    )
+
+
+def reduced_block(block: Block, kept: Kept | None) -> Block:
+    """The block as if the removed channels had never been there; its nodes are the whole one's."""
+    if kept is None:
+        return block
+    geometry = reduced_geometry(block.geometry, kept)
+    axis = 1 if geometry.kind == "conv" else -1
+    return replace(
+        block,
+        geometry=geometry,
+        activation=reduced_activation(block.activation, kept),
+        source_shape=_with_length(block.source_shape, axis, geometry.in_channels),
+        output_shape=_with_length(block.output_shape, axis, geometry.out_channels),
+    )
+
+
+def reduced_activation(activation: Activation, kept: Kept | None) -> Activation:
+    """The activation of the outputs that are left."""
+    if kept is None or len(activation.slopes) == 1:
+        return activation
+    return replace(activation, slopes=activation.slopes[kept.outputs])
+
+
+def kept_columns(geometry: Geometry, kept: Kept) -> Places:
+    """(columns,) of what is left, among the columns of one group of the whole block."""
+    return columns_of(geometry, kept.inputs)
+
+
+def columns_of(geometry: Geometry, inputs: Places) -> Places:
+    """(columns,): where the weight of one group reads some of its input channels."""
+    values = prod(geometry.kernel)
+    found: Places = (inputs[:, None] * values + np.arange(values)).reshape(-1)
+    return found
+
+
+def of_inputs(geometry: Geometry, linear: LinearMap, inputs: Places) -> LinearMap:
+    """A map of some of its input channels alone."""
+    return LinearMap(linear.weight[:, :, columns_of(geometry, inputs)], linear.bias)
+
+
+def left_of(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+    """What is left of a whole map, as it is; the inverse of `whole_map`."""
+    if kept is None:
+        return linear
+    return of_inputs(geometry, kept_outputs(geometry, linear, kept), kept.inputs)
+
+
+def kept_rows(geometry: Geometry, kept: Kept) -> Places:
+    """(groups, rows) of what is left, among the rows of each group of the whole block."""
+    found: Places = kept.outputs.reshape(geometry.groups, -1) % geometry.rows
+    return found
+
+
+def reduced_map(
+    geometry: Geometry, linear: LinearMap, moments: Moments | None, kept: Kept | None
+) -> LinearMap:
+    """The map of the kept inputs that comes nearest to the whole one.
+
+    Args:
+        geometry: The whole block's.
+        linear: Its linear map.
+        moments: Of its input; without any, removed inputs count as independent of the kept ones,
+            with a mean of zero.
+        kept: What is left.
+    """
+    if kept is None:
+        return linear
+    columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
+    into = _equal_inputs(geometry, kept)
+    dead = _dead_columns(geometry, kept)
+    gone = np.flatnonzero((into == np.arange(geometry.columns)) & ~dead)
+    gone, telling = np.setdiff1d(gone, columns), ~dead[columns]
+    told = columns[telling]
+    weights, biases = [], []
+    for group, whole in enumerate(without_dead(geometry, linear, kept).weight):
+        W = _added_up(whole, into)
+        L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
+        if moments is not None and len(gone):
+            C, mean = moments.of_group(group), moments.mean[group]
+            if len(told):
+                L[:, telling] += reproduced(W[:, gone], C, told, gone)
+            bias = bias + W @ mean - L @ mean[columns]
+        weights.append(L[rows[group]])
+        biases.append(bias[rows[group]])
+    return LinearMap(np.stack(weights), np.concatenate(biases))
+
+
+def without_dead(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+    """A whole map that does not read what is always zero."""
+    if kept is None or kept.dead is None or not kept.dead.any():
+        return linear
+    return LinearMap(np.where(_dead_columns(geometry, kept), 0.0, linear.weight), linear.bias)
+
+
+def _dead_columns(geometry: Geometry, kept: Kept) -> npt.NDArray[np.bool_]:
+    """(columns,) bool: which columns of one group read what is always zero."""
+    if kept.dead is None:
+        return np.zeros(geometry.columns, np.bool_)
+    return np.repeat(kept.dead, prod(geometry.kernel))
+
+
+def _equal_inputs(geometry: Geometry, kept: Kept) -> Places:
+    """(columns,): where every column's input is read from: itself, or one that equals it.
+
+    Of equal channels the first that is kept stands for all, or the first if none is.
+    """
+    channels = geometry.in_channels // geometry.groups
+    stands = np.arange(channels)
+    if kept.twins is not None:
+        is_kept = np.zeros(channels, np.bool_)
+        is_kept[kept.inputs] = True
+        # From the last to the first, kept ones last of all, so that these have the last word.
+        for place in sorted(range(channels), key=lambda place: (is_kept[place], -place)):
+            stands[kept.twins[place]] = place
+        stands = np.where(is_kept, np.arange(channels), stands[kept.twins])
+    values = prod(geometry.kernel)
+    found: Places = (stands[:, None] * values + np.arange(values)).reshape(-1)
+    return found
+
+
+def _added_up(weight: Floats, into: Places) -> Floats:
+    """A weight whose columns are moved to those that stand for them; (rows, columns)."""
+    if np.array_equal(into, np.arange(len(into))):
+        return weight
+    found = np.zeros_like(weight)
+    np.add.at(found.T, into, weight.T)
+    return found
+
+
+def reduced_moments(
+    geometry: Geometry, moments: Moments | None, kept: Kept | None
+) -> Moments | None:
+    """The moments of the kept inputs."""
+    if moments is None or kept is None:
+        return moments
+    columns = kept_columns(geometry, kept)
+    return replace(
+        moments,
+        mean=moments.mean[:, columns],
+        covariance=_of_columns(moments, columns),
+    )
+
+
+def _of_columns(moments: Moments, columns: Places) -> Floats | tuple[FactoredCovariance, ...]:
+    covariance = moments.covariance
+    if isinstance(covariance, tuple):
+        return tuple(of_factored(one, columns) for one in covariance)
+    return np.asarray(covariance[:, columns[:, None], columns])
+
+
+def whole_map(geometry: Geometry, reduced: LinearMap, kept: Kept | None) -> LinearMap:
+    """A map of what is left in the shape of the whole block."""
+    if kept is None:
+        return reduced
+    columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
+    weight = np.zeros((geometry.groups, geometry.rows, geometry.columns))
+    for group, (own, matrix) in enumerate(zip(rows, reduced.weight, strict=True)):
+        weight[group][np.ix_(own, columns)] = matrix
+    bias = np.zeros(geometry.out_channels)
+    bias[kept.outputs] = reduced.bias
+    return LinearMap(weight, bias)
+
+
+def kept_outputs(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+    """The rows of a whole map that are left, over all columns."""
+    if kept is None:
+        return linear
+    rows = kept_rows(geometry, kept)
+    weight = np.stack([W[own] for W, own in zip(linear.weight, rows, strict=True)])
+    return LinearMap(weight, linear.bias[kept.outputs])
+
+
+def _with_length(shape: tuple[int, ...], axis: int, length: int) -> tuple[int, ...]:
+    place = axis % len(shape)
+    return (*shape[:place], length, *shape[place + 1 :])
+
+
+@dataclass(frozen=True)
+class Change:
+    """A block that is to be replaced, and by what.
+
+    Attributes:
+        block: The whole block.
+        form: Of what takes its place.
+        rank: Its inner width, per group.
+        kept: What is left of its channels; None where all are.
+    """
+
+    block: Block
+    form: Form
+    rank: int
+    kept: Kept | None = None
+
+    @property
+    def reduced(self) -> Block:
+        """The block with the channels that are left."""
+        return reduced_block(self.block, self.kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Factors, and the linear map and moments that they were made from.
+
+    Attributes:
+        factors: The double layer.
+        target: The map it stands for: the block's own, or the regression M.
+        moments: Of the input in whose metric it does; None without samples.
+        root: (out, out), what outputs were weighted with; None where all count alike.
+        refined: Whether steps behind the activation moved the factors away from the best
+            approximation of the target.
+    """
+
+    factors: Factors
+    target: LinearMap
+    moments: Moments | None
+    root: Floats | None = None
+    refined: bool = False
+
+    def weighted(self, dense: LinearMap) -> LinearMap:
+        """A dense map as the fit saw it: its outputs weighted by what the consumers feel."""
+        return dense if self.root is None else weighted(self.root, dense)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPlan:
+    """A plan in numbers, ready to be written.
+
+    Attributes:
+        plan: The plan.
+        factors: By key, of every block that changes.
+        levels: The level that each of them reaches as stored.
+    """
+
+    plan: Plan
+    factors: Mapping[str, Factors]
+    levels: Mapping[str, float]
+
+
+def weighted(root: Floats, dense: LinearMap) -> LinearMap:
+    """A linear map of one group with its outputs multiplied by a matrix."""
+    return LinearMap((root @ dense.weight[0])[None], root @ dense.bias)

@@ -1,0 +1,419 @@
+"""The frozen records of what came out: checks, facts, evaluations, and the report made of them.
+
+The frozen records of what a metric says of two models.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
+from onnx_relusv.core.errors import Coverage
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.core.options import Settings
+from onnx_relusv.core.outcomes import (
+    Certificate,
+    Correction,
+    FeedChange,
+    Latency,
+    LatencyOutcome,
+    OutputChange,
+    SampleCounts,
+)
+from onnx_relusv.core.plans import Allocation, Budgets, Choice, Cost, GroupChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricChange:
+    """A metric of two models on the same samples.
+
+    Attributes:
+        name: The metric's.
+        samples: How many.
+        part: Which: all, those for choosing, on which factors, forms and ranks were chosen too,
+            or those for certifying and those of a test file, which nothing was fitted to or
+            chosen on.
+        before: The first model's; higher is better.
+        after: The second's.
+    """
+
+    name: str
+    samples: int
+    part: Literal["all", "choosing", "certifying", "test"]
+    before: float
+    after: float
+
+    @property
+    def loss(self) -> float:
+        """What is lost, in the metric's units; negative where something is gained."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricTrial:
+    """A size that the search for the smallest file tried; losses are in the metric's units.
+
+    Attributes:
+        size: Planned share of the original's bytes, an upper bound.
+        select_drop: The loss on the samples for choosing.
+        bound: Estimated upper bound of the loss from the samples for certifying; None where they
+            were not looked at.
+    """
+
+    size: float
+    select_drop: float
+    bound: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropEstimate:
+    """How much of a metric the written file loses at most, on samples like these; no certificate.
+
+    The bound is a quantile of a jackknife's Student distribution: near enough for many samples and
+    smooth metrics, and proved for none. All losses are in the metric's units.
+
+    Attributes:
+        max_drop: What may be lost.
+        confidence: The probability with which the bound is to hold, near enough.
+        change: The metric before and after, on the samples for certifying.
+        fit_samples: How many samples factors were fitted to.
+        select_samples: How many the search looked at.
+        groups: How many groups the samples for certifying were put into.
+        standard_error: Of the loss on them; estimated.
+        bound: Estimated upper bound of the loss, at most `max_drop`.
+        select_drop: The loss on the samples for choosing.
+        trials: What was tried, the largest first.
+    """
+
+    max_drop: float
+    confidence: float
+    change: MetricChange
+    fit_samples: int
+    select_samples: int
+    groups: int
+    standard_error: float
+    bound: float
+    select_drop: float
+    trials: tuple[MetricTrial, ...]
+
+
+# What a result is judged on; see `Assessment`.
+JudgedPart = Literal["test", "certifying", "choosing", "fitting", "synthetic"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One point of the validation: what was checked, and the figures it was judged by."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of the validation, each of them passed.
+
+    Attributes:
+        checks: In their order.
+        output_error: Relative L2 change of every output on the first samples, or on one batch of
+            random inputs where there were none; an `Assessment` says what a result costs.
+    """
+
+    checks: tuple[Check, ...]
+    output_error: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a model file is, for reports.
+
+    Attributes:
+        path: Where it was read.
+        bytes: Of the file and its external data.
+        parameters: Floating-point numbers in initializers and Constant nodes.
+        macs: Of all Conv, ConvTranspose, Gemm and MatMul nodes for one sample.
+        sha256: Of the file and its external data.
+        opset: Version of the default operator set.
+    """
+
+    path: Path
+    bytes: int
+    parameters: int
+    macs: int
+    sha256: str
+    opset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Two models side by side on samples.
+
+    Attributes:
+        samples: How many.
+        agreement: Share of samples with equal answers, where a NaN among the scores is none; None
+            where no output has answers, one a sample.
+        accuracy_before: Share of right answers of the first model; None without labels, and where
+            a metric is in its place.
+        accuracy_after: Likewise of the second.
+        outputs: How far every output is from the first model's.
+        latencies: One a batch size.
+        provider: The execution provider that ran both.
+        metric: What a metric says of both; it takes the place of the accuracy.
+    """
+
+    samples: int
+    agreement: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+    outputs: tuple[OutputChange, ...]
+    latencies: tuple[Latency, ...]
+    provider: str
+    metric: MetricChange | None = None
+
+    @property
+    def relative_error(self) -> dict[str, float | None]:
+        """Relative L2 difference of every output; None where it is not numbers."""
+        return {one.name: one.relative for one in self.outputs}
+
+    @property
+    def mean_difference(self) -> dict[str, float | None]:
+        """Mean absolute difference of every output; None where it is not numbers."""
+        return {one.name: one.mean for one in self.outputs}
+
+    @property
+    def largest_difference(self) -> dict[str, float | None]:
+        """Largest absolute difference of every output; None where it is not numbers."""
+        return {one.name: one.largest for one in self.outputs}
+
+    @property
+    def change(self) -> float:
+        """That of the output that changes most; see `OutputChange.change`."""
+        return max((one.change for one in self.outputs), default=0.0)
+
+    @property
+    def drop(self) -> float | None:
+        """Lost accuracy in points; None without labels."""
+        if self.accuracy_before is None or self.accuracy_after is None:
+            return None
+        return 100 * (self.accuracy_before - self.accuracy_after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """What a smaller model costs, measured on the written file.
+
+    Attributes:
+        part: What it was measured on: samples of a file of their own, or those that were set aside
+            for certifying, which nothing was fitted to or chosen on; those for choosing, which
+            nothing was fitted to; those for fitting, where there are no others; or synthetic feeds.
+        evaluation: Both models side by side. On synthetic feeds, every output on the feed on which
+            it changes most.
+        feeds: The synthetic feeds one by one; none with samples.
+        withheld: Outputs whose change tells nothing on these inputs, by name, with the reason.
+        latency: Of one run of both models.
+        alarms: Sentences for the user, where so much changes that the result may be of no use.
+        conclusion: What it costs and what to do next, in plain words.
+    """
+
+    part: JudgedPart
+    evaluation: Evaluation
+    feeds: tuple[FeedChange, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    latency: Latency
+    alarms: tuple[str, ...] = ()
+    conclusion: str = ""
+
+    @property
+    def change(self) -> float | None:
+        """That of the output that changes most; None where no output tells anything."""
+        told = [one.change for one in self.evaluation.outputs if one.name not in self.withheld]
+        return max(told, default=None)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RankSaving:
+    """What the cheapest form at a tolerance would save of a block.
+
+    Attributes:
+        tolerance: The level.
+        form: The form, or None where none makes the block smaller at that level.
+        rank: Its rank, or None.
+        saved_bytes: Bytes it saves.
+        saved_macs: Multiply-accumulates it saves for one sample.
+    """
+
+    tolerance: float
+    form: str | None
+    rank: int | None
+    saved_bytes: int
+    saved_macs: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BlockRow:
+    """All that is known of one block.
+
+    Attributes:
+        block: The block.
+        parameters: Numbers in its weight and bias.
+        cost: What it costs as it is.
+        spectrum: Its measures.
+        savings: At a few tolerances.
+        statistics: What it was measured on.
+        choice: What the plan does; None in an inspection.
+        level: The level that the written factors reach; 0 where the block is kept.
+        cost_after: What it costs in the written file, its bytes an upper bound that is off by a
+            few hundred; None in an inspection.
+        latency_before: Seconds that the block takes by itself, as it was; None where it is kept.
+        latency_after: Likewise in the form that it was given.
+    """
+
+    block: Block
+    parameters: int
+    cost: Cost
+    spectrum: Spectrum
+    savings: tuple[RankSaving, ...]
+    statistics: StatisticsSource = "none"
+    choice: Choice | None = None
+    level: float = 0.0
+    cost_after: Cost | None = None
+    latency_before: float | None = None
+    latency_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRow:
+    """What became of a group of units that share channels.
+
+    Attributes:
+        choice: What the plan does with it.
+        operators: What lies between its producers and its consumers, in topological order, each
+            once; none where nobody has looked.
+    """
+
+    choice: GroupChoice
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelRefusal:
+    """A node with a weight whose output channels all stay.
+
+    Attributes:
+        key: The tensor that it writes.
+        operator: Its own.
+        reason: In words.
+    """
+
+    key: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Who made a result, and from what.
+
+    Attributes:
+        versions: Of this package, Python, numpy, onnx, onnxruntime.
+        provider: The execution provider that ran the graphs.
+        seed: In force.
+        command: The command line that repeats the run, or the name of the API call.
+        samples: Path of the samples, or None.
+        samples_sha256: Of the samples, or None.
+        sample_count: How many, 0 without.
+        sample_groups: In how many groups, of which each depends on no other; None where every
+            sample is by itself.
+        settings: All options of measuring and planning in force, and the samples, by long name.
+    """
+
+    versions: dict[str, str]
+    provider: str
+    seed: int
+    command: str
+    samples: str | None
+    samples_sha256: str | None
+    sample_count: int
+    sample_groups: int | None = None
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inspection:
+    """What `inspect` found; the warnings are sentences for the user.
+
+    Where the model's bytes lie is None where that was not looked into.
+    """
+
+    model: ModelFacts
+    rows: tuple[BlockRow, ...]
+    refusals: tuple[Refusal, ...]
+    provenance: Provenance
+    warnings: tuple[str, ...] = ()
+    coverage: Coverage | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compression:
+    """What `compress` and `apply` did.
+
+    Attributes:
+        before: The original.
+        after: The written file.
+        budgets: As asked for.
+        method: double-layer, harmonic, or auto, which is both.
+        allocation: Whether blocks share one level, or one multiplier over their damages.
+        level: The common level tau; by damage, the largest planned level.
+        damage: Expected divergence of the outputs, the sum of the choices'; None by level.
+        damage_measure: What damages are, in words; None by level.
+        rows: One a block.
+        refusals: What was left alone, with reasons.
+        groups: One a group of units, in topological order; none where no units are removed.
+        channel_refusals: Whose output channels stay, with reasons, where units are removed.
+        verdict: The validation.
+        certificate: How much is lost at most; None where that was not asked for.
+        correction: What became of the corrective round; None where there was none.
+        metric: What a metric says of both models; None where none was given.
+        estimate: How much of the metric is lost at most; None where that was not asked for.
+        batch: Samples in a run that blocks were timed with.
+        latency: What came of a budget on latency; None without one.
+        assessment: What it costs.
+        samples: How many there were, and what for; None without.
+        warnings: Sentences for the user, the alarms of the assessment first.
+        provenance: Who made it.
+    """
+
+    before: ModelFacts
+    after: ModelFacts
+    budgets: Budgets
+    method: str = "double-layer"
+    allocation: Allocation
+    level: float
+    damage: float | None
+    damage_measure: str | None = None
+    rows: tuple[BlockRow, ...]
+    refusals: tuple[Refusal, ...]
+    groups: tuple[GroupRow, ...] = ()
+    channel_refusals: tuple[ChannelRefusal, ...] = ()
+    verdict: Verdict
+    certificate: Certificate | None = None
+    correction: Correction | None = None
+    metric: MetricChange | None = None
+    estimate: DropEstimate | None = None
+    batch: int = 1
+    latency: LatencyOutcome | None = None
+    assessment: Assessment
+    samples: SampleCounts | None = None
+    warnings: tuple[str, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """What `compare` found."""
+
+    before: ModelFacts
+    after: ModelFacts
+    evaluation: Evaluation
+    provenance: Provenance

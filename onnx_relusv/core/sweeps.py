@@ -1,0 +1,156 @@
+"""The frozen records of a sweep: the same model at many sizes, by several methods."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance
+
+JudgedBy = Literal["accuracy", "agreement", "error"]
+
+# Medians that were measured in turns differ by some per cent between runs of one and the same file.
+SLOWER = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDrop:
+    """What a file loses against the original on the same samples, in points, with its interval.
+
+    Attributes:
+        lost: Samples that the original alone has right; without labels, whose answers differ.
+        gained: Samples that the smaller file alone has right; None without labels.
+        points: Lost accuracy in points; without labels, answers that change in a hundred.
+        lower: Lower end of a 95 % interval of the points; exact, for one point by itself.
+        upper: Its upper end.
+    """
+
+    lost: int
+    gained: int | None
+    points: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint:
+    """One size by one method, written, validated and judged.
+
+    Attributes:
+        method: Name of the method.
+        size: Share of the original's bytes that was asked for.
+        after: The file.
+        bytes_share: Its bytes, of the original's.
+        macs_share: Its multiply-accumulates, of the original's; 1 where that has none.
+        level: The common level tau; by damage, the largest planned level.
+        damage: Expected divergence of the outputs; None where no damage was measured.
+        evaluation: The original and the file side by side on the samples that judge.
+        drop: None where no output has class scores.
+        command: The command line that makes the same file again, byte by byte.
+    """
+
+    method: str
+    size: float
+    after: ModelFacts
+    bytes_share: float
+    macs_share: float
+    level: float
+    damage: float | None
+    evaluation: Evaluation
+    drop: PairedDrop | None
+    command: str
+
+    @property
+    def error(self) -> float:
+        """Change of the output that changes most, relative L2 of numbers; infinite with a NaN."""
+        return self.evaluation.change
+
+    @property
+    def loss(self) -> float:
+        """What the curve is drawn of: the drop in points, or without class scores the error."""
+        return self.error if self.drop is None else self.drop.points
+
+    @property
+    def ratios(self) -> dict[int, float]:
+        """Time of a run over the original's, by batch size."""
+        return {one.batch: one.after / one.before for one in self.evaluation.latencies}
+
+    @property
+    def slower_at(self) -> tuple[int, ...]:
+        """Batch sizes at which the file is slower than the original, and not by chance alone."""
+        return tuple(batch for batch, ratio in self.ratios.items() if ratio > SLOWER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissedPoint:
+    """A size that a method did not reach, or a file that failed its validation.
+
+    Attributes:
+        method: Name of the method.
+        size: Share of the original's bytes that was asked for.
+        failed: Whether a file was made and failed; otherwise there was none to make.
+        reason: In words.
+    """
+
+    method: str
+    size: float
+    failed: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """The samples that files are judged on; nothing was fitted to them or chosen on them.
+
+    Attributes:
+        path: Where they lie.
+        sha256: Of the file that they are in.
+        count: How many.
+        labelled: Whether they have labels.
+        set_aside: Whether they are a part of the samples for fitting that was set aside.
+        fit_samples: How many other samples factors were fitted to; 0 where no method fits any.
+        select_samples: How many others ranks and factors were chosen on.
+    """
+
+    path: str
+    sha256: str
+    count: int
+    labelled: bool
+    set_aside: bool
+    fit_samples: int
+    select_samples: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sweep:
+    """What `sweep` found.
+
+    Attributes:
+        model: The original.
+        judged_by: What the points' loss is: points of accuracy, of answers that change, or the
+            relative change of the output.
+        judges: What they were judged on.
+        meanings: What every method does, in words, by name.
+        points: Method by method, each from its largest size down.
+        knees: By method, the size that was asked for at its knee; None where it has none.
+        missed: What is not among the points, with reasons.
+        kept: Whether the files were kept.
+        provenance: Who made it.
+    """
+
+    model: ModelFacts
+    judged_by: JudgedBy
+    judges: Judges
+    meanings: Mapping[str, str]
+    points: tuple[SweepPoint, ...]
+    knees: Mapping[str, float | None]
+    missed: tuple[MissedPoint, ...]
+    kept: bool
+    provenance: Provenance
+
+    def curve(self, method: str) -> tuple[SweepPoint, ...]:
+        """The points of a method."""
+        return tuple(point for point in self.points if point.method == method)
+
+    def is_knee(self, point: SweepPoint) -> bool:
+        """Whether a point is its method's knee."""
+        return self.knees[point.method] == point.size

@@ -1,0 +1,310 @@
+"""Reads single nodes: which linear map, bias, normalisation or activation a node is.
+
+Every reader answers None, or raises `Refused`, for what it does not fully understand.
+
+The one linear map that a block's nodes compute: alpha, beta, biases and normalisation folded.
+
+A BatchNormalization is y -> (y - mean) * scale + shift with scale = gamma / sqrt(var + epsilon), so
+a row of the weight is multiplied by its channel's scale and the bias follows suit.
+"""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import NodeProto, TensorProto, helper
+
+from onnx_relusv.core.blocks import Activation, Block, Floats, Geometry, LinearMap
+from onnx_relusv.core.linear_algebra import problem_of
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.model import Model
+
+Shape = tuple[int, ...]
+
+FLOAT_TYPES = (
+    TensorProto.FLOAT,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    TensorProto.DOUBLE,
+)
+# Operators that multiply with a weight and that we either take or refuse by name.
+LINEAR_OPERATORS = ("Conv", "Gemm", "MatMul")
+OTHER_WEIGHTED_OPERATORS = (
+    "ConvTranspose",
+    "ConvInteger",
+    "DeformConv",
+    "Einsum",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "GRU",
+    "LSTM",
+    "MatMulInteger",
+    "MatMulNBits",
+    "QLinearConv",
+    "QLinearMatMul",
+    "RNN",
+)
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer with a reason, not an error
+    """A node looks like a block's linear map but stays as it is; the message is the reason."""
+
+
+def is_standard(node: gs.Node | NodeProto) -> bool:
+    """Whether a node's operator is from the default operator set."""
+    return node.domain in (None, "", "ai.onnx")
+
+
+def linear_geometry(
+    node: gs.Node, weight: np.ndarray, source_rank: int, constants: Constants
+) -> Geometry:
+    """The geometry of a Conv, Gemm or MatMul with a constant weight.
+
+    Raises:
+        Refused: With the reason.
+    """
+    if node.op == "Conv":
+        return _conv_geometry(node, weight, constants)
+    if weight.ndim != 2:
+        raise Refused(f"its weight has {weight.ndim} axes; only matrices are understood")
+    if node.op == "MatMul":
+        if source_rank < 2:
+            raise Refused("its input is a vector")
+        return Geometry(kind="matmul", in_channels=weight.shape[0], out_channels=weight.shape[1])
+    if node.attrs.get("transA", 0):
+        raise Refused("its input is transposed (transA)")
+    outputs, inputs = weight.shape if node.attrs.get("transB", 0) else weight.shape[::-1]
+    _check_bias(node, constants)
+    if has_input(node, 2):
+        bias = constants.array(node.inputs[2].name)
+        if bias is not None and gemm_bias(bias, outputs) is None:
+            raise Refused(f"its bias of shape {bias.shape} depends on the sample")
+    return Geometry(kind="gemm", in_channels=inputs, out_channels=outputs)
+
+
+def _conv_geometry(node: gs.Node, weight: np.ndarray, constants: Constants) -> Geometry:
+    axes = weight.ndim - 2
+    if axes not in (1, 2):
+        raise Refused(f"a Conv with {axes} spatial axes; only 1 and 2 are understood")
+    groups = int(node.attrs.get("group", 1))
+    out_channels, in_channels = weight.shape[0], weight.shape[1] * groups
+    if groups > 1 and weight.shape[1] == 1:
+        raise Refused("depthwise: a kernel of one channel has no rank to lose")
+    _check_bias(node, constants)
+    auto_pad = node.attrs.get("auto_pad", "NOTSET")
+    pads = tuple(node.attrs.get("pads", ())) if auto_pad == "NOTSET" else ()
+    if any(pad < 0 for pad in pads):
+        raise Refused("its pads are negative")
+    return Geometry(
+        kind="conv",
+        in_channels=in_channels,
+        out_channels=out_channels,
+        groups=groups,
+        kernel=tuple(weight.shape[2:]),
+        strides=tuple(node.attrs.get("strides", (1,) * axes)),
+        dilations=tuple(node.attrs.get("dilations", (1,) * axes)),
+        pads=pads or (0,) * (2 * axes),
+        auto_pad=auto_pad,
+    )
+
+
+def _check_bias(node: gs.Node, constants: Constants) -> None:
+    if not has_input(node, 2):
+        return
+    values = constants.array(node.inputs[2].name)
+    if values is None:
+        raise Refused(constants.why_not(node.inputs[2].name, "bias"))
+    if not np.isfinite(values).all():
+        raise Refused("its bias contains NaN or infinite values")
+
+
+def has_input(node: gs.Node, slot: int) -> bool:
+    """Whether an optional input is given."""
+    return len(node.inputs) > slot and not node.inputs[slot].is_empty()
+
+
+def gemm_bias(bias: np.ndarray, out_channels: int) -> np.ndarray | None:
+    """A Gemm's C as (out,), or None where it is not the same for every sample."""
+    if bias.ndim > 2 or (bias.ndim == 2 and bias.shape[0] != 1):
+        return None
+    if bias.size not in (1, out_channels):
+        return None
+    return np.broadcast_to(bias.reshape(-1), (out_channels,))
+
+
+def added_bias(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray | None:
+    """What an Add of a constant adds to every output channel, as (out,), or None if it does not.
+
+    A constant of shape (C,) behind a Conv broadcasts over the last spatial axis, whatever its
+    length: it is no bias of the channels.
+
+    Args:
+        values: The constant.
+        geometry: Of the linear map in front.
+        rank: Axes of the linear map's output.
+    """
+    if values.ndim > rank:
+        return None
+    if values.size == 1:
+        return np.broadcast_to(values.reshape(()), (geometry.out_channels,))
+    return per_channel(values, geometry, rank)
+
+
+def per_channel(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray | None:
+    """A constant that broadcasts along the channel axis alone, as (out,), otherwise None."""
+    channel_axis_from_end = rank - 1 if geometry.kind == "conv" else 1
+    shape = (1,) * (rank - values.ndim) + values.shape
+    wanted = [1] * rank
+    wanted[-channel_axis_from_end] = geometry.out_channels
+    return values.reshape(-1) if list(shape) == wanted else None
+
+
+def foldable_batch_normalization(
+    node: gs.Node, geometry: Geometry, rank: int, constants: Constants
+) -> bool:
+    """Whether a BatchNormalization is a constant scale and shift of the block's channels."""
+    if node.op != "BatchNormalization" or not is_standard(node):
+        return False
+    if node.attrs.get("training_mode", 0) or not node.attrs.get("spatial", 1):
+        return False
+    if len([output for output in node.outputs if not output.is_empty()]) != 1:
+        return False
+    if geometry.kind != "conv" and rank != 2:
+        # It normalises axis 1, which is the feature axis of a matrix only.
+        return False
+    vectors = [constants.array(tensor.name) for tensor in node.inputs[1:5]]
+    for vector in vectors:
+        if vector is None or vector.shape != (geometry.out_channels,):
+            return False
+        if not np.isfinite(vector).all():
+            return False
+    variance = np.asarray(vectors[3], np.float64)
+    return bool(np.all(variance + node.attrs.get("epsilon", 1e-5) > 0))
+
+
+def read_activation(
+    node: gs.Node, geometry: Geometry, rank: int, constants: Constants
+) -> Activation | None:
+    """The activation that a node is, or None if it is none that we understand."""
+    if not is_standard(node):
+        return None
+    if node.op == "Relu":
+        return Activation(kind="relu", slopes=np.zeros(1))
+    if node.op == "LeakyRelu":
+        slope = np.array([float(node.attrs.get("alpha", 0.01))])
+        return Activation(kind="leaky_relu", slopes=slope) if problem_of(slope) is None else None
+    if node.op == "PRelu":
+        slopes = constants.array(node.inputs[1].name)
+        if slopes is None or problem_of(slopes) is not None:
+            return None
+        channels = slopes.reshape(-1) if slopes.size == 1 else per_channel(slopes, geometry, rank)
+        if channels is None:
+            return None
+        return Activation(kind="prelu", slopes=channels.astype(np.float64))
+    if node.op == "Clip":
+        floor, ceiling = _clip_bounds(node, constants)
+        if floor == 0 and ceiling is not None and ceiling > 0:
+            return Activation(kind="clip", slopes=np.zeros(1), ceiling=ceiling)
+    return None
+
+
+def _clip_bounds(node: gs.Node, constants: Constants) -> tuple[float | None, float | None]:
+    """A Clip's bounds, attributes before opset 11 and inputs since; None where not constant."""
+    largest = float(np.finfo(np.float32).max)
+    if "min" in node.attrs or "max" in node.attrs:
+        return float(node.attrs.get("min", -largest)), float(node.attrs.get("max", largest))
+    floor = constants.scalar(node.inputs[1].name) if has_input(node, 1) else -largest
+    ceiling = constants.scalar(node.inputs[2].name) if has_input(node, 2) else largest
+    return floor, ceiling
+
+
+ACTIVATION_OPERATORS = ("Relu", "Clip", "LeakyRelu", "PRelu")
+
+
+class Folding:
+    """Reads the linear maps of a model's blocks, one at a time so that not all are in memory."""
+
+    def __init__(self, model: Model) -> None:
+        self._nodes = model.proto.graph.node
+        self._constants = Constants(model)
+
+    def __call__(self, block: Block) -> LinearMap:
+        """The block's linear map in float64."""
+        nodes = [self._nodes[index] for index in block.nodes]
+        weight, bias = self._linear(nodes[0], block.geometry)
+        for node in nodes[1:]:
+            if node.op_type == "Add":
+                bias = bias + self._added(node, block)
+            elif node.op_type == "BatchNormalization":
+                scale, shift = self._normalization(node)
+                weight, bias = weight * scale[:, None], bias * scale + shift
+        geometry = block.geometry
+        return LinearMap(weight.reshape(geometry.groups, geometry.rows, geometry.columns), bias)
+
+    def largest(self, block: Block) -> float:
+        """An upper bound of what the linear map's numbers reach; infinite or NaN where they do.
+
+        The weight is read for its extremes, and not copied.
+        """
+        nodes = [self._nodes[index] for index in block.nodes]
+        weight = self._array(nodes[0].input[1])
+        scale = self._alpha(nodes[0]) * np.ones(block.geometry.out_channels)
+        bias = self._bias(nodes[0], block.geometry)
+        # What leaves float64 is infinite or NaN, and the bound says so.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for node in nodes[1:]:
+                if node.op_type == "Add":
+                    bias = bias + self._added(node, block)
+                elif node.op_type == "BatchNormalization":
+                    own, shift = self._normalization(node)
+                    scale, bias = scale * own, bias * own + shift
+            ends = max(abs(float(weight.min())), abs(float(weight.max())))
+            return float(np.maximum(ends * np.abs(scale).max(), np.abs(bias).max()))
+
+    def _linear(self, node: NodeProto, geometry: Geometry) -> tuple[Floats, Floats]:
+        weight, bias = self._array(node.input[1]).astype(np.float64), self._bias(node, geometry)
+        if node.op_type == "Conv":
+            return weight.reshape(geometry.out_channels, -1), bias
+        if node.op_type == "MatMul" or not _attribute(node, "transB", 0):
+            weight = weight.T
+        alpha = self._alpha(node)
+        # Of a large weight a copy is no small thing.
+        return weight if alpha == 1 else alpha * weight, bias
+
+    def _bias(self, node: NodeProto, geometry: Geometry) -> Floats:
+        """What a linear operator adds by itself, (out,)."""
+        if node.op_type == "MatMul" or len(node.input) < 3 or not node.input[2]:
+            return np.zeros(geometry.out_channels)
+        values = self._vector(node.input[2])
+        if node.op_type == "Conv":
+            return values
+        constant = gemm_bias(values, geometry.out_channels)
+        assert constant is not None  # the block would have been refused
+        return float(_attribute(node, "beta", 1.0)) * constant
+
+    def _alpha(self, node: NodeProto) -> float:
+        return float(_attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+
+    def _added(self, node: NodeProto, block: Block) -> Floats:
+        # Of an Add's two inputs the constant one is the bias; the other is the chain.
+        name = next(name for name in node.input if self._constants.tensor(name) is not None)
+        values = added_bias(self._vector(name), block.geometry, len(block.output_shape))
+        assert values is not None  # the Add would not be part of the block
+        return values
+
+    def _normalization(self, node: NodeProto) -> tuple[Floats, Floats]:
+        gamma, beta, mean, variance = (self._vector(name) for name in node.input[1:5])
+        scale = gamma / np.sqrt(variance + _attribute(node, "epsilon", 1e-5))
+        return scale, beta - mean * scale
+
+    def _vector(self, name: str) -> Floats:
+        return self._array(name).astype(np.float64)
+
+    def _array(self, name: str) -> np.ndarray:
+        values = self._constants.array(name)
+        assert values is not None  # only constants are folded
+        return values
+
+
+def _attribute(node: NodeProto, name: str, default: float) -> float:
+    found = [helper.get_attribute_value(each) for each in node.attribute if each.name == name]
+    return found[0] if found else default

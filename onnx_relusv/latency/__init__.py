@@ -1,1 +1,0 @@
-"""Measured time: of blocks and their forms by themselves, of whole models, and budgets on it."""

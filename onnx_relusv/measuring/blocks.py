@@ -1,0 +1,189 @@
+"""What is known of every block: as many are measured at a time as cores and memory allow.
+
+What it takes to measure a block, estimated: work, and memory at its peak.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx_relusv.core.blocks import Block, StatisticsSource
+from onnx_relusv.core.measures import Spectrum
+from onnx_relusv.core.plans import Candidate, Cost
+from onnx_relusv.core.results import BlockRow, RankSaving
+from onnx_relusv.core.serial import measures_arrays, measures_of
+from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.runtime.kernels.parts import kernel_threads
+from onnx_relusv.runtime.session import CPU
+from onnx_relusv.spectra.measure import measure
+from onnx_relusv.work.cache import Fields
+from onnx_relusv.work.executors import Load, Progress, available_cores, in_parallel
+
+_FLOAT32, _FLOAT64 = 4, 8
+# Of patches for a fit: enough to tell factors apart, and the share of the memory they may take.
+MOST_ROWS, _ROWS_SHARE = 12_000, 4
+# At the peak, for a singular value decomposition: the weight, its copies and its factors.
+_WEIGHTS = 8
+# Of the shorter side: a Gram matrix and what its eigendecomposition works in.
+_SQUARES = 3
+# Whatever the shape: the ascents and, for a Conv, many frequencies' matrices at a time.
+_CONSTANT = 48 << 20
+_CONSTANT_OF_CONV = 160 << 20
+# In multiplications of matrices: an eigendecomposition, and all that an unfolded kernel needs.
+_EIGEN = 10
+_UNFOLDED = 3
+
+
+def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
+    """What measuring a block takes, the reading of its linear map and its candidates included.
+
+    Args:
+        block: The block.
+        in_data_metric: Whether it is measured with moments, whose covariance counts then.
+    """
+    geometry = block.geometry
+    rows, columns, shorter = geometry.rows, geometry.columns, geometry.largest_rank
+    # The kernel is decomposed as it is, and unfolded where that gives candidates.
+    available, unfolded = forms.available_forms(geometry), 0
+    if "spatial" in available:
+        unfolded = forms.largest_rank("spatial", geometry)
+    numbers = _WEIGHTS * geometry.out_channels * columns + _SQUARES * max(shorter, unfolded) ** 2
+    work = shorter * rows * columns + _EIGEN * shorter**3 + _UNFOLDED * unfolded**3
+    if in_data_metric:
+        # The covariance, and for an unfolded kernel the covariance in another order, and products.
+        numbers += (geometry.groups + (2 if unfolded else 0)) * columns**2
+        work += rows * columns**2 + (columns**3 // (2 * geometry.kernel[1]) if unfolded else 0)
+        if "tucker" in available:
+            # Products with the covariance and the root of what is left of it, where unfolded
+            # copies are gone; at the largest rank they are as large as the covariance.
+            numbers += (1 if unfolded else 3) * columns**2
+            work += columns**3 // 3
+    constant = _CONSTANT_OF_CONV if geometry.kind == "conv" else _CONSTANT
+    return Load(work=float(geometry.groups * work), memory=_FLOAT64 * numbers + constant)
+
+
+def rows_within(block: Block, memory: int) -> int:
+    """How many patches of a block's input, with their targets, are kept for a fit.
+
+    Args:
+        block: The block.
+        memory: Bytes; a part of it is taken.
+    """
+    geometry = block.geometry
+    numbers = geometry.groups * (geometry.columns + 2 * geometry.rows)
+    return max(1, min(MOST_ROWS, memory // (_ROWS_SHARE * _FLOAT32 * numbers)))
+
+
+TOLERANCES = (0.05, 0.1, 0.2)
+_KIND = "measures"
+_Found = tuple[BlockRow, tuple[Candidate, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The rows of all blocks and the candidates of each, by key."""
+
+    rows: tuple[BlockRow, ...]
+    candidates: dict[str, tuple[Candidate, ...]]
+
+
+def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) -> Measured:
+    """Measures every block and lists its candidates, several blocks at a time.
+
+    A GPU is fed by one thread. The blocks under way stay within the memory that there is for
+    measuring; one that takes more is measured while no other is. What the cache knows is not
+    measured again.
+    """
+    cores = available_cores()
+    known: dict[int, _Found] = {}
+    for number, block in enumerate(opened.blocks):
+        measured = _known(opened, block, moments)
+        if measured is not None:
+            known[number] = measured
+    with progress.stage("Spectra of the blocks", len(opened.blocks)) as advance:
+        advance(len(known))
+        found = in_parallel(
+            opened.blocks,
+            lambda block, threads: _measured(opened, block, moments, threads),
+            lambda block: measuring_load(block, in_data_metric=moments[block.key] is not None),
+            memory=opened.options.working_bytes,
+            workers=cores if opened.provider == CPU else 1,
+            cores=cores,
+            advance=advance,
+            known=known,
+        )
+    return Measured(
+        tuple(row for row, _ in found), {row.block.key: candidates for row, candidates in found}
+    )
+
+
+def _measured(opened: Opened, block: Block, moments: BlockMoments, threads: int) -> _Found:
+    linear, seen = opened.folding(block), moments[block.key]
+    with kernel_threads(threads):
+        parts = decompose_block(linear, seen)
+        spectrum = measure(
+            block,
+            linear,
+            seen,
+            parts,
+            seed=opened.options.seed,
+            provider=opened.provider,
+        )
+    candidates = block_candidates(block, linear, seen, parts)
+    opened.cache.put(_KIND, _fields(opened, block), measures_arrays(spectrum, candidates))
+    return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
+
+
+def _known(opened: Opened, block: Block, moments: BlockMoments) -> _Found | None:
+    arrays = opened.cache.get(_KIND, _fields(opened, block))
+    if arrays is None:
+        return None
+    rank, seed = block.geometry.largest_rank, opened.options.seed
+    found = measures_of(arrays, rank=rank, seed=seed, provider=opened.provider)
+    if found is None:
+        return None
+    spectrum, candidates = found
+    return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
+
+
+def _statistics(block: Block, moments: BlockMoments) -> StatisticsSource:
+    found = moments[block.key]
+    return "none" if found is None else found.source
+
+
+def _fields(opened: Opened, block: Block) -> Fields:
+    return {**opened.identity, "block": block.key}
+
+
+def _row(
+    block: Block,
+    spectrum: Spectrum,
+    candidates: Sequence[Candidate],
+    statistics: StatisticsSource,
+) -> BlockRow:
+    geometry, cost = block.geometry, block_cost(block)
+    weights = geometry.groups * geometry.rows * geometry.columns
+    return BlockRow(
+        block=block,
+        parameters=weights + geometry.out_channels,
+        cost=cost,
+        spectrum=spectrum,
+        savings=tuple(_saving(candidates, tolerance, cost) for tolerance in TOLERANCES),
+        statistics=statistics,
+    )
+
+
+def _saving(candidates: Sequence[Candidate], tolerance: float, now: Cost) -> RankSaving:
+    enough = [candidate for candidate in candidates if candidate.level <= tolerance]
+    if not enough:
+        return RankSaving(tolerance=tolerance, form=None, rank=None, saved_bytes=0, saved_macs=0)
+    best = min(enough, key=lambda candidate: candidate.bytes)
+    return RankSaving(
+        tolerance=tolerance,
+        form=best.form,
+        rank=best.rank,
+        saved_bytes=now.bytes - best.bytes,
+        saved_macs=now.macs - best.macs,
+    )

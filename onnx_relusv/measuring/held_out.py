@@ -1,0 +1,151 @@
+"""Counts, on samples that were set aside, the answers that a smaller model changes.
+
+A metric of the original and of smaller models, on samples that were set aside.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.core.blocks import Floats, Runnable
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.metric import Metric
+from onnx_relusv.measuring.bounds import Discordance, MetricLoss, groups_of, standard_error
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.runtime.outputs import (
+    AnswerOutput,
+    answer_output,
+    collected,
+    output_value,
+    picked,
+    real_part,
+)
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples.samples import Samples
+
+_BATCH = 64
+
+
+class HeldOut:
+    """Samples with the original's answers to them.
+
+    Args:
+        opened: The original.
+        samples: A part of its samples.
+        output: Its output with answers, class scores or labels, one a sample.
+    """
+
+    def __init__(self, opened: Opened, samples: Samples, output: str) -> None:
+        self._provider = opened.provider
+        self._samples = samples
+        self._output = output
+        self._before = self._answers(opened.session())
+
+    def discordance(self, smaller: Runnable | Path) -> Discordance:
+        """Runs a smaller model, or its file, and counts where it differs.
+
+        Raises:
+            InputError: It does not give an answer a sample.
+        """
+        before, known = self._before
+        after, also = self._answers(Session(smaller, self._provider, alone=False))
+        labels = self._samples.labels
+        if labels is None:
+            # No answer is the same as no answer, as far as what changes is counted.
+            same = ((before == after) & known & also) | (~known & ~also)
+            return Discordance(len(before), int(np.sum(~same)), None)
+        right, still = known & (before == labels), also & (after == labels)
+        return Discordance(
+            len(before), int(np.sum(right & ~still)), gained=int(np.sum(still & ~right))
+        )
+
+    def _answers(self, session: Session) -> tuple[np.ndarray, np.ndarray]:
+        """(samples,) answers, and whether there is one: argmax would name the first NaN."""
+        found, output = [], None
+        for batch in self._samples.batches(_BATCH):
+            ran = session.run(batch.feeds, [self._output])
+            value = real_part(output_value(ran[self._output]), batch.count, batch.size)
+            output = output or answer_output({self._output: value}, batch.count)
+            if output is None or not output.fits(value, batch.count):
+                raise InputError(
+                    f"output {self._output} does not have an answer for every sample in all "
+                    "batches, so answers cannot be counted."
+                )
+            found.append(output.answers(value))
+        answers, known = zip(*found, strict=True)
+        return np.concatenate(answers), np.concatenate(known)
+
+
+def answers_output(opened: Opened, samples: Samples) -> AnswerOutput | None:
+    """The original's output with answers, one a sample; None without one."""
+    batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
+    values = opened.session().run(batch.feeds)
+    read = {
+        name: real_part(output_value(value), batch.count, batch.size)
+        for name, value in values.items()
+    }
+    return answer_output(read, batch.count)
+
+
+_STREAM = 11
+
+
+class HeldOutMetric:
+    """Samples with the original's metric, on all of them and without each group of them.
+
+    Args:
+        opened: The original.
+        samples: A part of its samples, two at least.
+        metric: What its answers are worth.
+
+    Raises:
+        InputError: The metric fails, or an output's first axis is not that of the samples.
+    """
+
+    def __init__(self, opened: Opened, samples: Samples, metric: Metric) -> None:
+        self._provider = opened.provider
+        self._names = opened.model.output_names
+        self._samples = samples
+        self._metric = metric
+        rng = np.random.default_rng([opened.options.seed, _STREAM])
+        self._group = groups_of(samples.count, rng)
+        self._before = self._values(opened.session())
+
+    def loss(self, smaller: Runnable) -> MetricLoss:
+        """Runs a smaller model.
+
+        Raises:
+            InputError: The metric fails.
+        """
+        before, after = self._before, self._values(Session(smaller, self._provider, alone=False))
+        lost, sizes = before - after, np.bincount(self._group)
+        return MetricLoss(
+            samples=self._samples.count,
+            before=float(before[0]),
+            after=float(after[0]),
+            standard_error=standard_error(float(lost[0]), lost[1:], sizes),
+            groups=len(sizes),
+        )
+
+    def _values(self, session: Session) -> Floats:
+        """(1 + groups,): on all samples, then without each group."""
+        outputs, labels = collected(session, self._samples, self._names), self._samples.labels
+        found = [self._metric.value(outputs, labels)]
+        for group in range(int(self._group.max()) + 1):
+            kept = np.flatnonzero(self._group != group)
+            some = None if labels is None else labels[kept]
+            found.append(self._metric.value(picked(outputs, kept), some))
+        return np.array(found)
+
+
+def original_metric(opened: Opened) -> float | None:
+    """The original's metric on the samples for choosing; None where there is no metric.
+
+    Raises:
+        InputError: The metric fails, or an output's first axis is not that of the samples.
+    """
+    if opened.metric is None or opened.split is None or opened.split.select is None:
+        return None
+    samples = opened.split.select
+    outputs = collected(opened.session(), samples, opened.model.output_names)
+    return opened.metric.value(outputs, samples.labels)

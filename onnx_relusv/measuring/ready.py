@@ -1,0 +1,217 @@
+"""Makes a model ready to be run: what its inputs are, and a first run, with samples or without.
+
+Inputs come out with a number of axes, with the axis of the samples, and with a fixed batch where
+the model runs with no other, whatever its file declares; from there on such a batch is as one that
+the file fixes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.options import MeasureOptions, with_requested
+from onnx_relusv.graph.lengths.input_axes import axis_rules
+from onnx_relusv.graph.model import Model
+from onnx_relusv.measuring.trials import (
+    Axes,
+    Trial,
+    Trials,
+    bytes_of,
+    fixed_batches,
+    input_axes,
+    refusal,
+    sizes_text,
+    with_batch,
+)
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples.feeds import Feeds, batch_of
+from onnx_relusv.samples.samples import Samples, open_samples, ranked
+from onnx_relusv.samples.split import drawn
+
+# Where the file does not tell an input's number of axes. A matrix is the plainest reading.
+_RANKS = (2, 3, 4, 1, 5)
+# Inputs of more are tried short before two samples of them are run.
+_SHORT_BYTES = 128 << 10
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A model that runs.
+
+    Attributes:
+        model: The model, its inputs as they are fed.
+        samples: What it is measured on, or None.
+        example: A feed of one sample, or of one batch where that is fixed; random values without
+            samples.
+        values: What the session gave for it.
+        session: The model, opened.
+    """
+
+    model: Model
+    samples: Samples | None
+    example: Feeds
+    values: dict[str, np.ndarray]
+    session: Session
+
+    @property
+    def batch(self) -> int:
+        """Samples in the example."""
+        return batch_of(self.model.inputs, self.example)
+
+
+def made_ready(
+    model: Model,
+    open_session: Callable[[], Session],
+    samples: Path | None,
+    options: MeasureOptions,
+    *,
+    any_labels: bool = False,
+) -> Ready:
+    """Runs a model once, or until something runs.
+
+    Args:
+        model: The model, as it was read.
+        open_session: Opens it, once the samples are known to fit.
+        samples: A file of samples, or None.
+        options: The seed, the memory, how many samples count, and shapes of inputs.
+        any_labels: As of `open_samples`.
+
+    Raises:
+        InputError: The samples cannot be read or do not fit, or nothing that was tried runs.
+        UsageError: A shape that was asked for does not fit the inputs.
+    """
+    model = replace(model, inputs=with_requested(model.inputs, options.input_shape))
+    if samples is None:
+        return _without_samples(open_session(), model, options)
+    whole, axes = _opened(samples, replace(model, inputs=ranked(samples, model.inputs)), any_labels)
+    part = drawn(whole, options.max_samples, options.seed)
+    return _with_samples(open_session(), model, axes, part)
+
+
+def _opened(path: Path, model: Model, any_labels: bool) -> tuple[Samples, Axes]:
+    """Samples, by the first reading of the model's inputs that they fit."""
+    problem: InputError | None = None
+    for axes in input_axes(model):
+        try:
+            return open_samples(path, axes.inputs, any_labels=any_labels), axes
+        except InputError as error:
+            problem = problem or error
+    assert problem is not None  # there is one reading at least
+    raise problem
+
+
+def _with_samples(session: Session, model: Model, axes: Axes, samples: Samples) -> Ready:
+    problem: InputError | None = None
+    batches = () if samples.fixed_batch is not None else fixed_batches(axes)
+    for batch in (None, *batches):
+        inputs = axes.inputs if batch is None else with_batch(axes.inputs, batch)
+        fed = samples.as_fed(inputs)
+        example = fed.first()
+        try:
+            values = session.run(example)
+        except InputError as error:
+            problem = problem or error
+            continue
+        if fed.fixed_batch is None and not _two_run(session, axes, example):
+            inputs = with_batch(inputs, 1)
+        return Ready(
+            replace(model, inputs=inputs), samples.as_fed(inputs), example, values, session
+        )
+    raise InputError(f"{samples.path}: the model does not run on its first sample. {problem}")
+
+
+def _two_run(session: Session, axes: Axes, example: Feeds) -> bool:
+    """Whether a model runs on two samples at a time: short random ones, or the first one twice."""
+    trials = Trials(session, axes, np.random.default_rng(0))
+    twice = {
+        spec.name: example[spec.name]
+        if spec.samples_axis is None
+        else np.repeat(example[spec.name], 2, spec.samples_axis)
+        for spec in axes.inputs
+    }
+    short = _is_long(example) and trials.runs_several(2, "mixed")
+    return short or trials.values(twice) is not None
+
+
+def _is_long(example: Feeds) -> bool:
+    """Whether a run may take long; short inputs are no better tried at lengths they never have."""
+    return sum(values.nbytes for values in example.values()) > _SHORT_BYTES
+
+
+def _without_samples(session: Session, model: Model, options: MeasureOptions) -> Ready:
+    tried: list[str] = []
+    problem: InputError | None = None
+    for candidate in _with_ranks(model):
+        for axes in input_axes(candidate):
+            _check_bytes(candidate, axes, options.working_bytes)
+            trials = Trials(session, axes, np.random.default_rng(options.seed))
+            found = trials.first()
+            if found is not None:
+                inputs = _with_a_batch(trials, axes, found)
+                model = replace(candidate, inputs=inputs)
+                return Ready(model, None, found.feeds, found.values, session)
+            tried += [sizes_text(axes.inputs, lengths) for lengths in trials.tried]
+            problem = problem or trials.problem
+    raise InputError(refusal(model, tried, problem))
+
+
+def _with_a_batch(trials: Trials, axes: Axes, found: Trial) -> tuple[InputSpec, ...]:
+    """The inputs, their batch fixed where no other one runs than that of a run."""
+    batches = {found.lengths[name] for name in axes.batch}
+    if len(batches) != 1:
+        return axes.inputs
+    batch = batches.pop()
+    if batch > 1 or any(spec.samples_axis is None for spec in axes.inputs):
+        # One sample alone does not run, or what has no axis of samples is another one in every run.
+        return with_batch(axes.inputs, batch)
+    short = _is_long(found.feeds) and trials.runs_several(2, found.contents)
+    runs = short or trials.runs(2, found.lengths, found.contents)
+    return axes.inputs if runs else with_batch(axes.inputs, 1)
+
+
+def _with_ranks(model: Model) -> Iterator[Model]:
+    """The model with every number of axes of its inputs that its nodes leave open.
+
+    Raises:
+        InputError: Nothing tells it.
+    """
+    inputs = tuple(
+        spec if spec.has_rank or spec.requested is None else _of_rank(spec, len(spec.requested))
+        for spec in model.inputs
+    )
+    unknown = [spec for spec in inputs if not spec.has_rank and spec.requested is None]
+    if not unknown:
+        yield replace(model, inputs=inputs)
+        return
+    told = False
+    for rank in _RANKS:
+        guessed = tuple(_of_rank(spec, rank) if spec in unknown else spec for spec in inputs)
+        rules = axis_rules(model, guessed)
+        if rules.fits and rules.reads:
+            told = True
+            yield replace(model, inputs=guessed)
+    if not told:
+        names = ", ".join(spec.name for spec in unknown)
+        raise InputError(
+            f"{model.path}: the file does not say how many axes its input {names} has, and "
+            "neither does what reads it. Give inputs with --samples, or a shape with "
+            f"--input-shape {unknown[0].name}=1x3x224x224."
+        )
+
+
+def _of_rank(spec: InputSpec, rank: int) -> InputSpec:
+    return replace(spec, shape=(None,) * rank, named=())
+
+
+def _check_bytes(model: Model, axes: Axes, most_bytes: int) -> None:
+    least = axes.lengths(1, 1)
+    taken = bytes_of(axes.inputs, least)
+    if taken > most_bytes:
+        raise InputError(
+            f"{model.path}: its inputs ({sizes_text(axes.inputs, least)}) take "
+            f"{taken / 2**30:.1f} GiB for a single run, more than --memory leaves."
+        )

@@ -1,0 +1,259 @@
+"""How well what inputs do in a model tells right from wrong answers.
+
+Every score is one number an input. Each is judged by its AUROC, with a bootstrap interval, and by
+its paired gain over the plain max softmax on the same resamples.
+
+The side of max softmax (lower is wrong), entropy (higher is wrong) and the combined scores (higher
+is wrong) is fixed. That of a block's quantity is decided on the same inputs, so that its AUROC is
+at least 0.5; this favours it slightly, by at most the standard error of a score that tells nothing.
+Picking the best of many quantities by these figures favours the pick further. The combined scores
+are free of both. Their intervals, though, are for the scores as they are: fits are not repeated on
+resamples.
+
+The area under the ROC curve, and the same area on bootstrap resamples.
+
+It is the probability that a wrong answer scores above a right one, ties counting half: the
+Mann-Whitney statistic over the number of pairs, hence a matter of ranks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.traces import BlockTrace, Interval, Score, Separation, Truths
+from onnx_relusv.measuring.crossfit import cross_fitted, stratified_folds
+
+# Of inputs times resamples, drawn at one time: 8 MB, which a cache can hold.
+_MOST_COUNTS = 2**20
+
+
+def auroc(scores: Floats, wrong: Truths) -> float:
+    """The area under the ROC curve of one score.
+
+    Args:
+        scores: (samples,) without NaN; infinities are ranked like any other value.
+        wrong: (samples,) what is to be told; at least one of either kind.
+
+    Returns:
+        Probability that a wrong answer scores above a right one, ties counting half.
+    """
+    # It takes as long to load as all the rest, and only traces need it.
+    from scipy import stats
+
+    wrongs = int(wrong.sum())
+    ranks = stats.rankdata(scores)[wrong]
+    return float((ranks.sum() - wrongs * (wrongs + 1) / 2) / (wrongs * (len(wrong) - wrongs)))
+
+
+def resampled_aurocs(
+    columns: Floats, wrong: Truths, *, resamples: int, rng: np.random.Generator
+) -> Floats:
+    """The areas of many scores on the same bootstrap resamples.
+
+    A resample draws as many right answers from the right ones, and wrong ones from the wrong ones,
+    as there are, with replacement. It is never carried out: every score is sorted once, and a
+    resample is how often each answer was drawn.
+
+    Args:
+        columns: (scores, samples) without NaN.
+        wrong: (samples,) what is to be told; at least one of either kind.
+        resamples: How many.
+        rng: Draws them.
+
+    Returns:
+        (scores, resamples) areas, as of `auroc`.
+    """
+    right_columns, wrong_columns = columns[:, ~wrong], columns[:, wrong]
+    orders = [_Order.of(*pair) for pair in zip(right_columns, wrong_columns, strict=True)]
+    areas = np.empty((len(columns), resamples))
+    step = max(1, _MOST_COUNTS // len(wrong))
+    for start in range(0, resamples, step):
+        part = slice(start, min(start + step, resamples))
+        size = part.stop - part.start
+        right_counts = _draw_counts(right_columns.shape[1], size, rng)
+        wrong_counts = _draw_counts(wrong_columns.shape[1], size, rng)
+        for number, order in enumerate(orders):
+            areas[number, part] = order.areas(right_counts, wrong_counts)
+    return areas
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """How right answers lie among the sorted wrong ones, for one score.
+
+    Attributes:
+        sorting: (wrong,) indices that sort the wrong answers.
+        places: (wrong + 1, right) sparse; in a right answer's column one half at the number of
+            wrong answers below it, and one half at the number of those below or equal.
+    """
+
+    sorting: npt.NDArray[np.intp]
+    places: sparse.csr_array
+
+    @classmethod
+    def of(cls, right: Floats, wrong: Floats) -> "_Order":
+        sorting = np.argsort(wrong)
+        places = [np.searchsorted(wrong[sorting], right, side) for side in ("left", "right")]
+        columns = np.tile(np.arange(len(right)), 2)
+        halves = np.full(2 * len(right), 0.5)
+        shape = (len(wrong) + 1, len(right))
+        return cls(sorting, sparse.csr_array((halves, (np.concatenate(places), columns)), shape))
+
+    def areas(self, right_counts: Floats, wrong_counts: Floats) -> Floats:
+        """(resamples,) areas, given how often every answer was drawn, (answers, resamples)."""
+        below = np.zeros((len(self.sorting) + 1, wrong_counts.shape[1]))
+        np.cumsum(wrong_counts[self.sorting], axis=0, out=below[1:])
+        pairs_below = np.einsum("pr,pr->r", below, self.places @ right_counts)
+        areas: Floats = 1 - pairs_below / (len(self.sorting) * len(right_counts))
+        return areas
+
+
+def _draw_counts(answers: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """(answers, resamples) float64 how often each answer is drawn."""
+    drawn = rng.integers(answers, size=(resamples, answers))
+    drawn += answers * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=answers * resamples)
+    return np.ascontiguousarray(counts.reshape(resamples, answers).T, dtype=np.float64)
+
+
+RESAMPLES = 1000
+FOLDS = 5
+MAX_SOFTMAX = "max softmax"
+
+
+def separate(
+    blocks: Sequence[BlockTrace],
+    max_softmax: Floats,
+    entropy: Floats,
+    correct: Truths,
+    *,
+    seed: int,
+) -> Separation | None:
+    """Judges every quantity of every block, the output's own scores, and all of them combined.
+
+    Args:
+        blocks: The traced blocks, over the same inputs.
+        max_softmax: (samples,) largest class probability.
+        entropy: (samples,) of the class probabilities.
+        correct: (samples,) whether top-1 is the label.
+        seed: Draws resamples and folds.
+
+    Returns:
+        The scores, without NaN; None where all answers are right or all are wrong.
+
+    Raises:
+        InputError: A score is not a number for some input.
+    """
+    wrong = ~correct
+    wrongs, rights = int(wrong.sum()), int(correct.sum())
+    if not wrongs or not rights:
+        return None
+    of_blocks = [
+        _Candidate(block.key, quantity, values)
+        for block in blocks
+        for quantity, values in block.quantities.items()
+    ]
+    of_output = [
+        _Candidate(None, MAX_SOFTMAX, max_softmax, higher_is_wrong=False),
+        _Candidate(None, "entropy", entropy, higher_is_wrong=True),
+    ]
+    _refuse_missing([*of_output, *of_blocks])
+    resampling, folding = np.random.default_rng(seed).spawn(2)
+    folds = min(FOLDS, wrongs, rights)
+    fitted = []
+    # With fewer than two of a kind, some fit would see none of it.
+    if folds > 1:
+        assigned = stratified_folds(wrong, folds, folding)
+        inner = [one.values for one in of_blocks]
+        sets = [("combined", inner)] if inner else []
+        sets.append(("combined with output", [*inner, _logit(max_softmax), entropy]))
+        for name, features in sets:
+            scores = cross_fitted(np.column_stack(features), wrong, assigned)
+            fitted.append(_Candidate(None, name, scores, higher_is_wrong=True))
+    judged = _judge([*of_output, *of_blocks, *fitted], wrong, resampling)
+    combined = {score.quantity: score for score in judged[len(judged) - len(fitted) :]}
+    return Separation(
+        right=rights,
+        wrong=wrongs,
+        scores=tuple(judged[len(of_output) : len(of_output) + len(of_blocks)]),
+        baselines=tuple(judged[: len(of_output)]),
+        combined=combined.get("combined"),
+        combined_with_output=combined.get("combined with output"),
+        resamples=RESAMPLES,
+        folds=folds if fitted else 0,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A score before it is judged.
+
+    Attributes:
+        block: As of a `Score`.
+        quantity: Likewise.
+        values: (samples,).
+        higher_is_wrong: The wrong answers' side; None where these inputs are to decide.
+    """
+
+    block: str | None
+    quantity: str
+    values: Floats
+    higher_is_wrong: bool | None = None
+
+
+def _refuse_missing(candidates: Sequence[_Candidate]) -> None:
+    for one in candidates:
+        missing = int(np.isnan(one.values).sum())
+        if missing:
+            where = "the output" if one.block is None else f"block {one.block}"
+            raise InputError(
+                f"{one.quantity} of {where} is not a number for {missing} of {len(one.values)} "
+                "inputs, so right and wrong answers cannot be compared. Leave out the samples "
+                "that the model does not compute, or the block."
+            )
+
+
+def _judge(
+    candidates: Sequence[_Candidate], wrong: Truths, rng: np.random.Generator
+) -> list[Score]:
+    """Scores of all candidates on the same resamples; the first of them is max softmax."""
+    columns = np.stack([one.values for one in candidates])
+    areas = resampled_aurocs(columns, wrong, resamples=RESAMPLES, rng=rng)
+    values = np.array([auroc(column, wrong) for column in columns])
+    sides = [
+        bool(value >= 0.5) if one.higher_is_wrong is None else one.higher_is_wrong
+        for one, value in zip(candidates, values, strict=True)
+    ]
+    lower = ~np.array(sides)
+    values[lower] = 1 - values[lower]
+    areas[lower] = 1 - areas[lower]
+    return [
+        Score(
+            block=one.block,
+            quantity=one.quantity,
+            auroc=_interval(values[number], areas[number]),
+            higher_is_wrong=sides[number],
+            gain=_interval(values[number] - values[0], areas[number] - areas[0])
+            if number
+            else None,
+        )
+        for number, one in enumerate(candidates)
+    ]
+
+
+def _interval(value: float, resampled: Floats) -> Interval:
+    lower, upper = np.quantile(resampled, (0.025, 0.975))
+    return Interval(value=float(value), lower=float(lower), upper=float(upper))
+
+
+def _logit(probability: Floats) -> Floats:
+    """Log-odds; infinite for a probability of 1."""
+    with np.errstate(divide="ignore"):
+        odds: Floats = np.log(probability) - np.log1p(-probability)
+    return odds

@@ -1,0 +1,1 @@
+"""Which block or group changes by how much, within the budgets."""

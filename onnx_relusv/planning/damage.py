@@ -1,0 +1,396 @@
+"""Damage curves: what each form of each block, by itself, does to the network's outputs.
+
+A few ranks of every form are measured on held-out samples; between them damage follows the level,
+which is known at every rank, along straight lines in logarithms. Beyond them it goes with the
+square of the level, as small errors do.
+
+What choices of a plan are offered for, and what their damages are in a compressed network.
+
+Damage curves of groups: what the removal of units, by itself, does to the network's outputs.
+
+A few counts of every group are tried on held-out samples, with consumers that reproduce what is
+gone from what is kept; between them damage follows the level, as that of double layers does.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
+from onnx_relusv.core.plans import Candidate, Choice, DamageCurve, Form, GroupCurve
+from onnx_relusv.core.reduction import reduced_map, whole_map
+from onnx_relusv.core.serial import curves_arrays, curves_of, group_curve_arrays, group_curve_of
+from onnx_relusv.graph.channels.walk import NO_UNIT
+from onnx_relusv.graph.reference import reference
+from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.planning.objective import DamageMeasure
+from onnx_relusv.planning.probe import (
+    Opening,
+    Try,
+    TryTogether,
+    probe,
+    probe_together,
+    whole_damages,
+)
+from onnx_relusv.rewrites.low_rank.candidates import undominated
+from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layers
+from onnx_relusv.rewrites.prune.cutting import zeroed
+from onnx_relusv.rewrites.prune.elimination import Elimination
+from onnx_relusv.rewrites.prune.orders import Ordered
+from onnx_relusv.rewrites.prune.units import BlockUnits, Mask
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.work.cache import NO_CACHE, Fields
+from onnx_relusv.work.executors import Progress
+
+MOST_RANKS = 4
+# Of a block's bytes: what lies outside is not worth a measurement.
+_LEAST_RANKS, _MOST_RANKS = 0.02, 0.7
+_SMALLEST = 1e-12
+# What all tries together may cost, in passes of all samples through the model; and how few samples
+# still tell damages apart.
+_MOST_PASSES, _FEWEST = 2, 100
+
+Candidates = Mapping[str, Sequence[Candidate]]
+_KIND = "damage"
+
+
+def damage_curves(
+    opened: Opened,
+    samples: Samples,
+    candidates: Candidates,
+    moments: BlockMoments,
+    progress: Progress,
+    measure: DamageMeasure | None = None,
+) -> dict[str, tuple[DamageCurve, ...]]:
+    """Measures the damage curves of all blocks that have candidates.
+
+    Args:
+        opened: The model.
+        samples: Held out from what the moments are of.
+        candidates: By block key.
+        moments: Of the blocks' inputs, in whose metric the tried factors are best.
+        progress: Told of the batches.
+        measure: What damage is; the divergence that fits the outputs if None.
+
+    Returns:
+        By block key, one curve a form, of those that no other form beats.
+    """
+    blocks = [block for block in opened.blocks if candidates.get(block.key)]
+    measured = {
+        block.key: ranks_to_measure(block, _worth_measuring(block, candidates[block.key]))
+        for block in blocks
+    }
+    tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
+    few = thinned(opened, samples, tries)
+    # Nobody knows what somebody else's code depends on.
+    kept = opened.cache if measure is None or measure.metric is None else NO_CACHE
+
+    def fields(key: str) -> Fields:
+        # Which other blocks are examined decides how the model is cut, and so how it rounds.
+        return {
+            **opened.identity,
+            "count": few.count,
+            "measure": None if measure is None else measure.words,
+            "blocks": list(measured),
+            "block": key,
+            "ranks": list(measured[key].items()),
+        }
+
+    def examine(block: Block, divergence: Try) -> tuple[DamageCurve, ...]:
+        linear, seen = opened.folding(block), moments[block.key]
+        curves = []
+        for form, ranks in measured[block.key].items():
+            factors = double_layers(form, block.geometry, linear, seen, ranks)
+            damages = tuple(divergence(as_stored(block, one)) for one in factors)
+            curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
+        kept.put(_KIND, fields(block.key), curves_arrays(curves))
+        return tuple(curves)
+
+    known = {
+        key: curves
+        for key, ranks in measured.items()
+        if (arrays := kept.get(_KIND, fields(key))) is not None
+        and (curves := curves_of(arrays, key, ranks)) is not None
+    }
+    with progress.stage("Damage of the blocks' forms", tries) as advance:
+        advance(sum(len(curve.ranks) for curves in known.values() for curve in curves))
+        return probe(opened, few, blocks, {}, examine, advance, known=known, measure=measure)
+
+
+def thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
+    """As many samples as tries may cost, evenly taken: a try is half a pass, on average."""
+    assert opened.samples is not None  # these are a part of them
+    affordable = int(2 * _MOST_PASSES * opened.samples.count / max(tries, 1))
+    count = min(samples.count, max(_FEWEST, affordable))
+    return samples.part(np.linspace(0, samples.count - 1, count).round().astype(int))
+
+
+def _worth_measuring(block: Block, offered: Sequence[Candidate]) -> list[Candidate]:
+    least, most = (share * block.original_bytes for share in (_LEAST_RANKS, _MOST_RANKS))
+    return undominated(offered, least, most)
+
+
+def ranks_to_measure(block: Block, offered: Sequence[Candidate]) -> dict[Form, tuple[int, ...]]:
+    """Of every form, increasing: a geometric ladder over the sizes worth having."""
+    found: dict[Form, tuple[int, ...]] = {}
+    for form in dict.fromkeys(candidate.form for candidate in offered):
+        own = [candidate for candidate in offered if candidate.form == form]
+        shares = np.array([candidate.bytes for candidate in own]) / block.original_bytes
+        wanted = np.geomspace(
+            max(_LEAST_RANKS, shares.min()), min(_MOST_RANKS, shares.max()), MOST_RANKS
+        )
+        places = {int(np.argmin(np.abs(np.log(shares / share)))) for share in wanted}
+        found[form] = tuple(sorted(own[place].rank for place in places))
+    return found
+
+
+def with_damage(offered: Sequence[Candidate], curves: Sequence[DamageCurve]) -> list[Candidate]:
+    """A block's candidates, of the forms that have a curve, with their damages."""
+    found: list[Candidate] = []
+    for curve in curves:
+        own = [candidate for candidate in offered if candidate.form == curve.form]
+        damages = _interpolated(curve, own)
+        found.extend(
+            replace(candidate, damage=float(damage))
+            for candidate, damage in zip(own, damages, strict=True)
+        )
+    return found
+
+
+def _interpolated(curve: DamageCurve, own: Sequence[Candidate]) -> Floats:
+    by_rank = {candidate.rank: candidate.level for candidate in own}
+    known = np.log(np.maximum([by_rank[rank] for rank in curve.ranks], _SMALLEST))[::-1]
+    # More ranks never hurt; what says otherwise is noise of the samples.
+    damages = np.minimum.accumulate(np.maximum(curve.damages, _SMALLEST))[::-1]
+    logarithms = np.log(damages)
+    levels = np.log(np.maximum([candidate.level for candidate in own], _SMALLEST))
+    inside = np.interp(levels, known, logarithms)
+    below = np.minimum(levels - known[0], 0)
+    above = np.maximum(levels - known[-1], 0)
+    return np.asarray(np.exp(inside + 2 * (below + above)))
+
+
+Offered = Mapping[str, Sequence[Candidate]]
+
+
+def priced(choices: Iterable[Choice], offered: Offered) -> tuple[Choice, ...]:
+    """Choices with the damages that their double layers are offered for.
+
+    Args:
+        choices: Made by whatever damages.
+        offered: Double layers with their damages, by block key.
+    """
+    return tuple(
+        _priced(choice, offered[choice.key]) if choice.action == "double_layer" else choice
+        for choice in choices
+    )
+
+
+def _priced(choice: Choice, offered: Sequence[Candidate]) -> Choice:
+    wanted = (choice.form, choice.rank)
+    damage = next(one.damage for one in offered if (one.form, one.rank) == wanted)
+    if damage == choice.damage:
+        return choice
+    why = f"least damage in company for the bytes, {damage:.3g} by itself"
+    return replace(choice, damage=damage, why=why)
+
+
+def in_company(
+    offered: Offered, layers: Mapping[str, float], others: float
+) -> dict[str, list[Candidate]]:
+    """Double layers with scaled damages.
+
+    Args:
+        offered: By block key.
+        layers: By block key, what their damages are multiplied by.
+        others: The same of the blocks that are not named.
+    """
+    return {
+        key: [replace(one, damage=one.damage * layers.get(key, others)) for one in own]
+        for key, own in offered.items()
+    }
+
+
+_CURVE = "cuts"
+
+
+class KeptCurves:
+    """The damage curves of a model's groups, examined together.
+
+    Args:
+        opened: The model and its samples, split.
+        measure: What damage is; nobody knows what somebody else's code depends on, so that of a
+            metric is not kept.
+        counts: Of every group by its key, those that are measured.
+    """
+
+    def __init__(
+        self, opened: Opened, measure: DamageMeasure, counts: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self._opened, self._measure, self._counts = opened, measure, counts
+        self._cache = opened.cache if measure.metric is None else NO_CACHE
+
+    def get(self, key: str, elimination: Elimination) -> GroupCurve | None:
+        """What was measured before."""
+        arrays = self._cache.get(_CURVE, self._fields(key, elimination))
+        return None if arrays is None else group_curve_of(arrays, key, self._counts[key])
+
+    def put(self, curve: GroupCurve, elimination: Elimination) -> None:
+        """Keeps a curve.
+
+        Raises:
+            UsageError: There is no room for it.
+        """
+        fields = self._fields(curve.key, elimination)
+        self._cache.put(_CURVE, fields, group_curve_arrays(curve))
+
+    def _fields(self, key: str, elimination: Elimination) -> Fields:
+        return {
+            **self._opened.identity,
+            "measure": self._measure.words,
+            # Which groups are examined decides how the model is cut, and so how it rounds.
+            "groups": list(self._counts),
+            "group": key,
+            "counts": list(self._counts[key]),
+            "order": hashlib.sha256(elimination.order.tobytes()).hexdigest(),
+        }
+
+
+MOST_CUTS = 5
+# Of a group's units: what lies outside is not worth a measurement.
+_LEAST_CUT, _MOST_CUT = 0.08, 0.85
+
+
+def counts_to_measure(units: int) -> tuple[int, ...]:
+    """Increasing: a geometric ladder of units that are kept."""
+    shares = np.geomspace(_LEAST_CUT, _MOST_CUT, MOST_CUTS)
+    found = np.unique(np.clip(np.round(units * shares), 1, units - 1).astype(int))
+    return tuple(int(count) for count in found)
+
+
+def group_curves(
+    opened: Opened,
+    samples: Samples,
+    ordered: Sequence[Ordered],
+    units: Mapping[str, BlockUnits],
+    total: int,
+    moments: BlockMoments,
+    progress: Progress,
+    measure: DamageMeasure,
+) -> dict[str, GroupCurve]:
+    """Measures the damage curves of all groups that anything reads.
+
+    What is no block, a ConvTranspose, gets nothing back: it is tried with zeros for what is gone.
+
+    Args:
+        opened: The model.
+        samples: Held out from what the moments are of.
+        ordered: The groups.
+        units: Of the blocks' channels, by key.
+        total: How many units the model has.
+        moments: Of the blocks' inputs.
+        progress: Told of the tries.
+        measure: What damage is.
+
+    Returns:
+        By group key. A group that nothing reads does no damage.
+    """
+    read = {one.group.key: one for one in ordered if one.group.consumers and one.units > 1}
+    counts = {key: counts_to_measure(one.units) for key, one in read.items()}
+    tries = sum(map(len, counts.values()))
+    few = thinned(opened, samples, tries)
+    kept = KeptCurves(opened, measure, counts)
+    known = {
+        key: curve
+        for key, one in read.items()
+        if (curve := kept.get(key, one.elimination)) is not None
+    }
+
+    def examine(opening: Opening, divergence: TryTogether) -> GroupCurve:
+        one = read[opening.key]
+        damages = tuple(
+            divergence(_without(opened, one, units, one.removed(total, count), moments))
+            for count in counts[opening.key]
+        )
+        return made(one, damages)
+
+    def run_whole(one: Ordered) -> GroupCurve:
+        cuts = (one.removed(total, count) for count in counts[one.group.key])
+        names = measure.answers.outputs
+        changed = (_zeroed(opened, one, units, removed, moments, names) for removed in cuts)
+        damages = whole_damages(opened, few, changed, measure, advance)
+        return made(one, damages)
+
+    def made(one: Ordered, damages: tuple[float, ...]) -> GroupCurve:
+        key = one.group.key
+        curve = GroupCurve(key=key, counts=counts[key], damages=damages)
+        kept.put(curve, one.elimination)
+        return curve
+
+    fitted = {key: one for key, one in read.items() if one.is_read_by_blocks}
+    openings = [Opening(key, one.consumers) for key, one in fitted.items()]
+    with progress.stage("Damage of the groups' cuts", tries) as advance:
+        advance(sum(len(curve.counts) for curve in known.values()))
+        found = probe_together(opened, few, openings, {}, examine, advance, measure, known)
+        others = {key: one for key, one in read.items() if key not in found}
+        found |= {key: run_whole(one) for key, one in others.items()}
+        return {key: found[key] for key in read}
+
+
+def _zeroed(
+    opened: Opened,
+    one: Ordered,
+    units: Mapping[str, BlockUnits],
+    removed: Mask,
+    moments: BlockMoments,
+    exposed: tuple[str, ...],
+) -> Runnable:
+    """The model with zeros for what is gone, and blocks that make do without it."""
+    assert opened.channels is not None  # whoever has an order has looked
+    proto, arrays = zeroed(opened.model, opened.channels, removed)
+    dense = _without(opened, one, units, removed, moments)
+    return reference(replace(opened.model, proto=proto), opened.blocks, dense, exposed, arrays)
+
+
+def _without(
+    opened: Opened,
+    one: Ordered,
+    units: Mapping[str, BlockUnits],
+    removed: Mask,
+    moments: BlockMoments,
+) -> dict[str, LinearMap]:
+    """The consumers' maps that make do without some units, in the whole blocks' shapes."""
+    found: dict[str, LinearMap] = {}
+    for block in one.consumers:
+        own = units[block.key]
+        # The rows of a consumer that is a producer of the same group stay: they are not seen.
+        kept = replace(own, outputs=np.full_like(own.outputs, NO_UNIT)).kept(removed)
+        linear = opened.folding(block)
+        reduced = reduced_map(block.geometry, linear, moments[block.key], kept)
+        found[block.key] = whole_map(block.geometry, reduced, kept)
+    return found
+
+
+def damages(curve: GroupCurve | None, elimination: Elimination, units: int) -> Floats:
+    """(units + 1,) float64: the damage with so many units gone.
+
+    Args:
+        curve: What was measured; None where nothing reads the units.
+        elimination: The group's order.
+        units: How many it has.
+    """
+    if curve is None:
+        return np.zeros(units + 1)
+    levels = np.log(np.maximum(elimination.levels, _SMALLEST))
+    gone = units - np.array(curve.counts[::-1])
+    # More units never hurt; what says otherwise is noise of the samples.
+    measured = np.maximum.accumulate(np.maximum(curve.damages[::-1], _SMALLEST))
+    known, increasing = np.unique(levels[gone], return_index=True)
+    logarithms = np.log(measured[increasing])
+    inside = np.interp(levels, known, logarithms)
+    below, above = np.minimum(levels - known[0], 0), np.maximum(levels - known[-1], 0)
+    found = np.exp(inside + 2 * (below + above))
+    found[elimination.levels <= _SMALLEST] = 0.0
+    return np.asarray(np.maximum.accumulate(found))

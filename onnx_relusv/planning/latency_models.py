@@ -1,0 +1,166 @@
+"""What whole models take: the original and a rewritten one in turn, on the same inputs.
+
+What the time of a block by itself depends on, and where such times are kept.
+
+Times of blocks by themselves in the cache, for the machine that they were measured on.
+"""
+
+import json
+import platform
+from collections import UserDict
+from collections.abc import MutableMapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnx_relusv.core.blocks import ActivationKind, Geometry, Runnable
+from onnx_relusv.core.outcomes import Latency
+from onnx_relusv.core.plans import Form
+from onnx_relusv.core.reduction import Change
+from onnx_relusv.core.serial import seconds_of
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.trials import batch_feeds
+from onnx_relusv.rewrites.low_rank.surgery import rewrite, stand_in
+from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples.samples import fixed_batch
+from onnx_relusv.work.cache import Fields
+from onnx_relusv.work.executors import available_cores
+
+
+class Race:
+    """An original, open to be timed against smaller models.
+
+    Args:
+        opened: The original; its first samples are what runs, or synthetic inputs without samples.
+        batch: Samples in a run, where the model leaves it open.
+    """
+
+    def __init__(self, opened: Opened, batch: int) -> None:
+        self._opened = opened
+        self._original = Session(runnable(opened.model), opened.provider)
+        self._feeds = _feeds(opened, self._original, batch)
+        self.batch = length(opened, batch)
+
+    def original(self) -> float:
+        """Undisturbed seconds of one run of the original."""
+        return undisturbed_latencies([self._original], self._feeds)[0]
+
+    def against(self, smaller: Runnable | Path) -> Latency:
+        """Median seconds of both, in turn."""
+        session = Session(smaller, self._opened.provider)
+        before, after = interleaved_latency(self._original, session, self._feeds)
+        return Latency(batch=self.batch, before=before, after=after)
+
+    def against_plan(self, changes: Sequence[Change]) -> Latency:
+        """The same for a plan that has no factors yet; values do not count for its time."""
+        opened = self._opened
+        rng = np.random.default_rng(opened.options.seed)
+        factors = {
+            change.block.key: stand_in(
+                change.form, change.block.geometry, opened.folding(change.block), change.rank, rng
+            )
+            for change in changes
+        }
+        proto = rewrite(opened.model, opened.blocks, factors, "")
+        return self.against(runnable(opened.model, proto))
+
+
+def length(opened: Opened, batch: int) -> int:
+    """Samples in a run: the model's own batch where it is fixed, otherwise the wanted one."""
+    return fixed_batch(opened.model.inputs) or batch
+
+
+def _feeds(opened: Opened, session: Session, batch: int) -> dict[str, np.ndarray]:
+    wanted = length(opened, batch)
+    if opened.samples is None:
+        rng = np.random.default_rng(opened.options.seed)
+        return batch_feeds(session, opened.model, rng, wanted)
+    given = next(iter(opened.samples.batches(wanted, limit=wanted))).feeds
+    return {
+        spec.name: _repeated(given[spec.name], spec.samples_axis, wanted)
+        for spec in opened.model.inputs
+    }
+
+
+def _repeated(values: np.ndarray, axis: int | None, count: int) -> np.ndarray:
+    """Samples, as many as are wanted; fewer are run again and again."""
+    if axis is None:
+        return values
+    places = np.arange(count) % values.shape[axis]
+    repeated: np.ndarray = np.take(values, places, axis=axis)
+    return repeated
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingKey:
+    """What the time of a block depends on, on one machine with one version of onnxruntime.
+
+    Attributes:
+        geometry: The block's.
+        operators: Of its nodes.
+        activation: What follows.
+        element_type: ONNX element type of its weight.
+        source_shape: Of its input, with the batch that is timed.
+        provider: The execution provider.
+        form: Of the double layer; None for the block as it is.
+        rank: Of the double layer, or None.
+    """
+
+    geometry: Geometry
+    operators: tuple[str, ...]
+    activation: ActivationKind
+    element_type: int
+    source_shape: tuple[int, ...]
+    provider: str
+    form: Form | None = None
+    rank: int | None = None
+
+
+# Seconds of one run. Times that are compared with one another are put there together.
+Timings = MutableMapping[TimingKey, float]
+
+_KIND = "timing"
+
+
+class KeptTimings(UserDict[TimingKey, float]):
+    """Times as `Timings`; those that an earlier run measured on this machine are there.
+
+    Args:
+        opened: The model.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__()
+        self._opened = opened
+
+    def __missing__(self, key: TimingKey) -> float:
+        arrays = self._opened.cache.get(_KIND, self._fields(key))
+        seconds = None if arrays is None else seconds_of(arrays)
+        if seconds is None:
+            raise KeyError(key)
+        self.data[key] = seconds
+        return seconds
+
+    def __contains__(self, key: object) -> bool:
+        # `get` looks here first.
+        if not isinstance(key, TimingKey):
+            return False
+        try:
+            self[key]
+        except KeyError:
+            return False
+        return True
+
+    def __setitem__(self, key: TimingKey, seconds: float) -> None:
+        super().__setitem__(key, seconds)
+        self._opened.cache.put(_KIND, self._fields(key), {"seconds": np.asarray(seconds)})
+
+    def _fields(self, key: TimingKey) -> Fields:
+        return {
+            **self._opened.identity,
+            "machine": [platform.node(), platform.machine(), available_cores()],
+            "timing": json.loads(json.dumps(asdict(key))),
+        }

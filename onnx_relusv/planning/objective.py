@@ -1,0 +1,130 @@
+"""What a change's damage is: a divergence of the outputs, or what a metric loses by it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.metric import Metric
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.measuring.answers import Answers, Divergence, judged_answers
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.held_out import original_metric
+from onnx_relusv.runtime.outputs import CollectedOutputs
+from onnx_relusv.samples.samples import Samples
+
+_BATCH = 64
+
+Values = Mapping[str, np.ndarray]
+
+
+class Distance(Protocol):
+    """How far a changed network's outputs are from the original's, batch by batch."""
+
+    def add(self, before: Values, after: Values, count: int, size: int) -> None:
+        """Adds a batch of `size` samples, of which `count` are real."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """The damage, from 0 on, once all batches are there."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DamageMeasure:
+    """What damage is.
+
+    Attributes:
+        answers: What of the outputs is compared, and how.
+        metric: If given, damage is what it loses, and nothing is compared.
+    """
+
+    answers: Answers
+    metric: Metric | None = None
+
+    @property
+    def words(self) -> str:
+        """What damages are, for reports."""
+        return self.answers.words if self.metric is None else f"loss of {self.metric.name}"
+
+    def distances(
+        self, samples: Samples, exact: Iterable[Values], sizes: Sequence[tuple[int, int]]
+    ) -> Callable[[], Distance]:
+        """A function that begins to measure one change, with nothing added yet.
+
+        Args:
+            samples: What everything is measured on.
+            exact: The original's outputs, batch by batch.
+            sizes: Of every batch, how many of its samples are real, and how many it has.
+
+        Raises:
+            InputError: The metric fails on the original's outputs.
+        """
+        if self.metric is None:
+            return lambda: Divergence(self.answers)
+        metric, names = self.metric, self.answers.outputs
+        outputs = CollectedOutputs(names)
+        for values, (count, size) in zip(exact, sizes, strict=True):
+            outputs.add(values, count, size)
+        before = metric.value(outputs.arrays(), samples.labels)
+        return lambda: _MetricLoss(metric, names, samples.labels, before)
+
+
+class _MetricLoss:
+    """What a metric loses; where it gains, nothing is damaged."""
+
+    def __init__(
+        self, metric: Metric, names: Sequence[str], labels: np.ndarray | None, before: float
+    ) -> None:
+        self._metric = metric
+        self._labels = labels
+        self._before = before
+        self._outputs = CollectedOutputs(names)
+
+    def add(self, before: Values, after: Values, count: int, size: int) -> None:
+        self._outputs.add(after, count, size)
+
+    @property
+    def value(self) -> float:
+        after = self._metric.value(self._outputs.arrays(), self._labels)
+        return max(self._before - after, 0.0)
+
+
+def damage_measure(opened: Opened, samples: Samples, planning: PlanOptions) -> DamageMeasure:
+    """Decides what damage is, from a batch of the original's outputs and its graph.
+
+    Args:
+        opened: The model.
+        samples: What damage is measured on.
+        planning: What was asked for.
+
+    Raises:
+        InputError: The divergence of class scores was asked for, and there are none.
+    """
+    wanted = planning.divergence
+    batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
+    if wanted == "metric":
+        # A metric is told the outputs themselves, whatever they are.
+        return DamageMeasure(Answers(opened.model.output_names, None, False), opened.metric)
+    return DamageMeasure(judged_answers(opened, batch, wanted))
+
+
+def check_measures(opened: Opened, planning: PlanOptions) -> None:
+    """Looks before anything is measured whether what was asked for can be.
+
+    Raises:
+        UsageError: A metric or a divergence was asked for without samples to choose by.
+        InputError: The metric fails on the original, or there are no class scores to compare.
+    """
+    asked = "--metric" if planning.metric is not None else f"--divergence {planning.divergence}"
+    if planning.metric is None and planning.divergence == "auto":
+        return
+    select = None if opened.split is None else opened.split.select
+    if select is None:
+        raise UsageError(f"{asked} needs --samples, two at least.")
+    original_metric(opened)
+    if planning.divergence == "kl":
+        damage_measure(opened, select, planning)

@@ -1,0 +1,318 @@
+"""From measured blocks to a plan: by one level, or by the damage that is measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from onnx_relusv.core.blocks import Block, StatisticsSource
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
+from onnx_relusv.graph.model import external_location, external_tensors
+from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
+from onnx_relusv.measuring.blocks import Measured
+from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.planning.cost import SizeOf, size_of, sized
+from onnx_relusv.planning.damage import damage_curves, in_company, priced, with_damage
+from onnx_relusv.planning.knapsack import make_damage_plan
+from onnx_relusv.planning.latency import Measure, Timed, plan_within, timed_candidates
+from onnx_relusv.planning.level import Origin, make_plan
+from onnx_relusv.planning.objective import DamageMeasure, damage_measure
+from onnx_relusv.planning.probe import reserved_bytes, with_refits
+from onnx_relusv.rewrites.apply import provenance_bytes
+from onnx_relusv.rewrites.low_rank.candidates import between_rungs, block_cost
+from onnx_relusv.samples.split import split
+from onnx_relusv.work.executors import Progress
+
+# What says where a tensor lies in external data.
+_PLACE_BYTES = 200
+# Of the original's bytes: smaller steps between the ranks of a block are not worth a candidate.
+_FINEST = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """All that a plan by damage is made of; measured once, for any number of plans.
+
+    Attributes:
+        blocks: In topological order.
+        candidates: With their damages, by key of the blocks that may change.
+        curves: What the damages come from.
+        origin: What plans are for.
+        statistics: What blocks were measured on, by key.
+        damage: What damages are.
+        refit: Lets the blocks that a plan keeps be fitted to what it changes.
+        latency: Measures a plan's latency; None without a budget on it.
+        size_of: Tells the bytes of a plan's file; None where estimates will do.
+    """
+
+    blocks: tuple[Block, ...]
+    candidates: Mapping[str, Sequence[Candidate]]
+    curves: tuple[DamageCurve, ...]
+    origin: Origin
+    statistics: Mapping[str, StatisticsSource]
+    damage: DamageMeasure
+    refit: Callable[[Plan], Plan]
+    latency: Measure | None = None
+    size_of: SizeOf | None = None
+
+    def plan(self, budgets: Budgets) -> Plan:
+        """The plan with the least expected damage within the budgets.
+
+        Raises:
+            BudgetError: They cannot be reached.
+        """
+
+        def estimated(origin: Origin, limits: Budgets) -> Plan:
+            plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, origin)
+            plan = with_statistics(plan, self.statistics)
+            return self.refit(replace(plan, damage_measure=self.damage.words))
+
+        def make(limits: Budgets) -> Plan:
+            return sized(estimated, self.origin, limits, self.size_of)
+
+        if self.latency is None:
+            return make(budgets)
+        return plan_within(make, budgets, self.latency)
+
+    def priced(self, plan: Plan) -> Plan:
+        """A plan with the damages that are offered here, whatever it was made by."""
+        choices = priced(plan.choices, self.candidates)
+        return replace(plan, choices=choices, damage=sum(one.damage or 0.0 for one in choices))
+
+    def in_company(self, layers: Mapping[str, float], others: float) -> "Offer":
+        """With scaled damages.
+
+        Args:
+            layers: What those of a block's double layers are multiplied by, by its key.
+            others: The same of all other blocks.
+        """
+        return replace(self, candidates=in_company(self.candidates, layers, others))
+
+    def least_size(self, tolerance: float | None) -> float:
+        """The smallest share of the bytes that there is a plan for, whatever the damage."""
+        total, saved = self.origin.total.bytes, self.origin.reserved_bytes
+        for block in self.blocks:
+            offered = [
+                candidate.bytes
+                for candidate in self.candidates.get(block.key, ())
+                if tolerance is None or candidate.level <= tolerance
+            ]
+            now = block_cost(block).bytes
+            saved += now - min([now, *offered])
+        return (total + self.origin.added_bytes - saved) / total
+
+
+class Planner(Protocol):
+    """Whatever makes plans within budgets."""
+
+    def plan(self, budgets: Budgets) -> Plan:
+        """The plan within the budgets.
+
+        Raises:
+            BudgetError: They cannot be reached.
+        """
+        ...
+
+    def least_size(self, tolerance: float | None) -> float:
+        """The smallest share of the bytes that there is a plan for, whatever the damage."""
+        ...
+
+
+def divided(opened: Opened, *, certifying: bool = False) -> Opened:
+    """With the samples split into their parts; without any, blocks are measured blind.
+
+    Args:
+        opened: The model.
+        certifying: Whether a part is set aside for certifying.
+
+    Raises:
+        InputError: What the model makes of the samples cannot be worked with.
+    """
+    if opened.unusable is not None and opened.given is not None:
+        raise InputError(
+            f"{opened.model.path}: on {opened.given.path} {opened.unusable}. Mend the model, or "
+            "scale the samples as it expects them."
+        )
+    if opened.samples is None:
+        return replace(opened, blind=True)
+    parts = split(opened.samples, opened.options.seed, certifying=certifying)
+    return replace(opened, split=parts)
+
+
+def by_damage(opened: Opened, planning: PlanOptions) -> bool:
+    """Whether a plan goes by measured damage, and not by one common level.
+
+    Raises:
+        UsageError: Damage was asked for without samples.
+    """
+    select = None if opened.split is None else opened.split.select
+    if planning.allocation == "damage" and select is None:
+        raise UsageError("--allocation damage needs --samples, two at least.")
+    return planning.allocation != "level" and select is not None and planning.has_budget
+
+
+def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
+    """With the method that is meant: both kinds of change are weighed by measured damage alone.
+
+    Raises:
+        UsageError: Damage was asked for without samples, or a number of channels where no units are
+            removed.
+    """
+    if planning.method != "auto":
+        return planning
+    if by_damage(opened, planning) and planning.budgets.latency is None:
+        return planning
+    try:
+        return replace(planning, method="double-layer")
+    except UsageError as error:
+        raise UsageError(
+            f"{error} --method auto removes units only where damage is measured, which takes "
+            "--samples and a --size, --macs or --max-drop, and no --latency."
+        ) from error
+
+
+def decide(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Plan:
+    """The plan for a model that was measured.
+
+    Args:
+        opened: The model, its samples split.
+        measured: Its blocks' candidates.
+        moments: Of the blocks' inputs.
+        planning: What the plan may do.
+        progress: Told of the batches that damage is measured on.
+
+    Raises:
+        BudgetError: The budgets cannot be reached.
+        UsageError: Damage was asked for without samples.
+    """
+    if by_damage(opened, planning):
+        offer = offered(opened, measured, moments, planning, progress)
+        return offer.plan(planning.budgets)
+    timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
+    origin, size = origin_of(opened, measured, planning, timed), size_of(opened, measured)
+    finer = {} if timed.measure else finer_candidates(opened, timed.candidates)
+
+    def estimated(origin: Origin, limits: Budgets) -> Plan:
+        found = make_plan(opened.blocks, timed.candidates, limits, origin, finer)
+        return with_refits(with_statistics(found, _statistics(measured)), opened, planning)
+
+    def make(limits: Budgets) -> Plan:
+        return sized(estimated, origin, limits, size)
+
+    if timed.measure is None:
+        return make(planning.budgets)
+    return plan_within(make, planning.budgets, timed.measure)
+
+
+def offered(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Offer:
+    """Measures the damage of what may be done, and its time; arguments as of `decide`."""
+    parts = opened.split
+    assert parts is not None  # whoever plans by damage has looked
+    assert parts.select is not None
+    timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
+    damage = damage_measure(opened, parts.select, planning)
+    curves = damage_curves(opened, parts.select, timed.candidates, moments, progress, damage)
+    candidates = {
+        key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
+    }
+    finer = {} if timed.measure else finer_candidates(opened, candidates)
+    return Offer(
+        blocks=opened.blocks,
+        candidates={key: [*found, *finer.get(key, ())] for key, found in candidates.items()},
+        curves=tuple(curve for own in curves.values() for curve in own),
+        origin=origin_of(opened, measured, planning, timed),
+        statistics=_statistics(measured),
+        damage=damage,
+        refit=lambda plan: with_refits(plan, opened, planning),
+        latency=timed.measure,
+        size_of=size_of(opened, measured),
+    )
+
+
+def _statistics(measured: Measured) -> dict[str, StatisticsSource]:
+    """What every block was measured on, by key."""
+    return {row.block.key: row.statistics for row in measured.rows}
+
+
+def with_statistics(plan: Plan, sources: Mapping[str, StatisticsSource]) -> Plan:
+    """A plan that says what its blocks were measured on."""
+    choices = (replace(choice, statistics=sources[choice.key]) for choice in plan.choices)
+    return replace(plan, choices=tuple(choices))
+
+
+def allowed_candidates(
+    measured: Measured, planning: PlanOptions
+) -> dict[str, tuple[Candidate, ...]]:
+    """By key, the candidates of the blocks that may change."""
+    return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
+
+
+def finer_candidates(
+    opened: Opened, candidates: Mapping[str, Sequence[Candidate]]
+) -> dict[str, tuple[Candidate, ...]]:
+    """By key, what lies between the rungs of candidates, so that budgets can be used.
+
+    Args:
+        opened: The model.
+        candidates: By key, with their damages where these were measured.
+    """
+    finest = _FINEST * opened.model.bytes
+    blocks = (block for block in opened.blocks if block.key in candidates)
+    return {block.key: between_rungs(block, candidates[block.key], finest) for block in blocks}
+
+
+def _padding(opened: Opened) -> int:
+    """What beginning on pages adds at most to a file with external data, and naming where."""
+    lengths = [external_location(one).length for one in external_tensors(opened.model.proto)]
+    if not lengths:
+        return 0
+    # A weight becomes two, of a Conv three; biases are small.
+    further = [
+        block.original_bytes
+        for block in opened.blocks
+        for _ in range(2 if block.geometry.kind == "conv" else 1)
+    ]
+    paged = sum(length >= SMALLEST_PAGED for length in (*lengths, *further))
+    return PAGE * paged + _PLACE_BYTES * 2 * len(further)
+
+
+def origin_of(
+    opened: Opened, measured: Measured, planning: PlanOptions, timed: Timed | None = None
+) -> Origin:
+    """What plans are for.
+
+    Args:
+        opened: The model.
+        measured: Its blocks' candidates.
+        planning: What plans may do.
+        timed: What was timed; None where nothing was.
+    """
+    reserved = reserved_bytes(opened, planning) + _padding(opened)
+    origin = Origin(
+        model_sha256=opened.model.sha256,
+        samples_sha256=None if opened.given is None else opened.given.sha256,
+        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+        added_bytes=reserved
+        + provenance_bytes(opened, planning.method, planning.budgets, planning.input_range),
+        reserved_bytes=reserved,
+        seed=opened.options.seed,
+        method="double-layer",
+        assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),
+    )
+    if timed is None:
+        return origin
+    total = replace(origin.total, latency=timed.whole)
+    return replace(origin, total=total, batch=timed.batch, latencies=timed.blocks)

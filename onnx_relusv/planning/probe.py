@@ -1,0 +1,298 @@
+"""Tries linear maps in a block's place and says what becomes of the network's outputs.
+
+Samples flow through the model once, from cut to cut. At every block's source the tail behind it
+is run for each map that is tried; nothing before the block runs again, and nothing is rewritten.
+
+Blocks that keep their form and get other values, since blocks before them change.
+
+What a changed block no longer delivers, the next ones can mend in part without a byte more: they
+are fitted to what they get, as double layers are, in their own form.
+
+Sessions that take a stream of samples from one cut of a model to the next.
+
+Damage of changes that no block's place can hold, by running whole models.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from onnx_relusv.core.blocks import Block, LinearMap, Runnable
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Choice, Plan
+from onnx_relusv.graph.blocks import dependents
+from onnx_relusv.graph.reference import runnable, with_dense
+from onnx_relusv.graph.segments import cuts, segment, tail
+from onnx_relusv.measuring.answers import judged_answers
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning.objective import DamageMeasure
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes, weight_numbers
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.streams import Stream
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.spectra.passes import batch_length
+from onnx_relusv.work.executors import Advance
+from onnx_relusv.work.temporary_files import temporary_folder
+
+# How much more than a block takes, with all that goes with it, its weight may take by itself.
+_LARGER = 1.5
+
+
+def refittable(opened: Opened, planning: PlanOptions) -> tuple[Block, ...]:
+    """The blocks that may get other values: none without samples to fit them on and to judge.
+
+    Nor those whose numbers the file has in so much less that others would make it larger.
+    """
+    if opened.split is None or opened.split.select is None:
+        return ()
+    return tuple(
+        block
+        for block in opened.blocks
+        if planning.allows(block.key)
+        and item_size(block) * weight_numbers(block) <= _LARGER * block.original_bytes
+    )
+
+
+def reserved_bytes(opened: Opened, planning: PlanOptions) -> int:
+    """What all refits together add to a file at most."""
+    nodes = opened.model.proto.graph.node
+    return sum(
+        refit_bytes(block, nodes, item_size(block)) for block in refittable(opened, planning)
+    )
+
+
+def with_refits(plan: Plan, opened: Opened, planning: PlanOptions) -> Plan:
+    """A plan in which the blocks behind a change that would be kept are fitted anew."""
+    changed = [choice.key for choice in plan.choices if choice.action != "keep"]
+    behind = dependents(opened.model, changed)
+    blocks = {block.key: block for block in refittable(opened, planning) if block.source in behind}
+    choices = (
+        _refit(choice, blocks[choice.key])
+        if choice.action == "keep" and choice.key in blocks
+        else choice
+        for choice in plan.choices
+    )
+    return replace(plan, choices=tuple(choices))
+
+
+def _refit(choice: Choice, block: Block) -> Choice:
+    why = f"fitted to what changed blocks deliver; not smaller: {choice.why}"
+    rank = forms.largest_rank("dense", block.geometry)
+    return replace(choice, action="refit", form="dense", rank=rank, why=why)
+
+
+def segment_session(
+    opened: Opened, stream: Stream, live: tuple[str, ...], dense: Mapping[str, LinearMap]
+) -> Session | None:
+    """The part of a model from where a stream is to a cut behind it.
+
+    Args:
+        opened: The model.
+        stream: What is alive now.
+        live: What is alive at the cut.
+        dense: Linear maps that stand in blocks' places, by key; the others stay as they are.
+
+    Returns:
+        None where all of it is there already.
+    """
+    example = next(iter(stream))
+    if all(name in example for name in live):
+        return None
+    proto, arrays = with_dense(opened.model, opened.blocks, dense)
+    part = segment(opened.model, proto, example, live, arrays)
+    return Session(part, opened.provider, alone=False)
+
+
+Found = TypeVar("Found")
+# Told a linear map, says the damage to the outputs with it in the block's place.
+Try = Callable[[LinearMap], float]
+# The same of several blocks at once, by their keys.
+TryTogether = Callable[[Mapping[str, LinearMap]], float]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Blocks for which linear maps are tried together.
+
+    Attributes:
+        key: What its findings are kept under.
+        blocks: In topological order.
+    """
+
+    key: str
+    blocks: tuple[Block, ...]
+
+
+def probe(
+    opened: Opened,
+    samples: Samples,
+    blocks: Sequence[Block],
+    others: Mapping[str, LinearMap],
+    examine: Callable[[Block, Try], Found],
+    advance: Advance,
+    measure: DamageMeasure | None = None,
+    known: Mapping[str, Found] | None = None,
+) -> dict[str, Found]:
+    """Examines blocks one by one, in topological order.
+
+    Args:
+        opened: The model.
+        samples: What runs through it.
+        blocks: The blocks to examine.
+        others: Linear maps that stand in other blocks' places all the while, by key.
+        examine: Told a block and a function that tries linear maps in its place; its result is
+            kept.
+        advance: Told of every try.
+        measure: What damage is; the divergence that fits the outputs if None.
+        known: What was found by an earlier run; these blocks are not examined again, and nothing
+            runs behind the last of the others.
+
+    Returns:
+        What `examine` found, by block key.
+    """
+
+    def alone(opening: Opening, divergence: TryTogether) -> Found:
+        (block,) = opening.blocks
+        return examine(block, lambda dense: divergence({block.key: dense}))
+
+    openings = [Opening(block.key, (block,)) for block in blocks]
+    return probe_together(opened, samples, openings, others, alone, advance, measure, known)
+
+
+def probe_together(
+    opened: Opened,
+    samples: Samples,
+    openings: Sequence[Opening],
+    others: Mapping[str, LinearMap],
+    examine: Callable[[Opening, TryTogether], Found],
+    advance: Advance,
+    measure: DamageMeasure | None = None,
+    known: Mapping[str, Found] | None = None,
+) -> dict[str, Found]:
+    """The same for blocks that are examined several at a time; arguments as of `probe`."""
+    found = dict(known or {})
+    if all(opening.key in found for opening in openings):
+        return found
+    with temporary_folder() as folder:
+        probing = _Probing(opened, samples, others, advance, folder, measure)
+        return probing.run(openings, examine, found)
+
+
+class _Probing:
+    def __init__(
+        self,
+        opened: Opened,
+        samples: Samples,
+        others: Mapping[str, LinearMap],
+        advance: Advance,
+        folder: Path,
+        measure: DamageMeasure | None,
+    ) -> None:
+        self._opened = opened
+        self._samples = samples
+        self._others = others
+        self._advance = advance
+        self._length = batch_length(opened.blocks, opened.options.working_bytes)
+        self._sizes: list[tuple[int, int]] = []
+        if measure is None:
+            measure = DamageMeasure(judged_answers(opened, next(samples.batches(self._length))))
+        self._names = measure.answers.outputs
+        self._stream = Stream(folder, self._feeds())
+        original = Session(
+            runnable(opened.model, exposed=self._names), opened.provider, alone=False
+        )
+        self._exact = self._stream.advanced(original, self._names, lambda steps: None)
+        self._begin = measure.distances(samples, self._exact, self._sizes)
+
+    def run(
+        self,
+        openings: Sequence[Opening],
+        examine: Callable[[Opening, TryTogether], Found],
+        found: dict[str, Found],
+    ) -> dict[str, Found]:
+        stream = self._stream
+        model = self._opened.model
+        sources = [opening.blocks[0].source for opening in openings]
+        # Outputs that are made before a block are compared too, and other blocks may change them.
+        for place in cuts(model, sources, self._names):
+            session = segment_session(self._opened, stream, place.live, self._others)
+            moved = stream.advanced(session, place.live, lambda steps: None)
+            stream.drop()
+            stream = moved
+            for opening in openings:
+                if opening.blocks[0].source in place.sources and opening.key not in found:
+                    found[opening.key] = examine(opening, self._trying(opening, stream))
+            if all(opening.key in found for opening in openings):
+                break
+        return found
+
+    def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
+        for batch in self._samples.batches(self._length):
+            self._sizes.append((batch.count, batch.size))
+            yield batch.feeds
+
+    def _trying(self, opening: Opening, stream: Stream) -> TryTogether:
+        opened, example = self._opened, next(iter(stream))
+        # An output that does not depend on the block may be alive at the cut, even all may be.
+        behind = [name for name in self._names if name not in example]
+        made = tail(opened.model, opening.blocks, self._others, opened.blocks, example, behind)
+        session = Session(made.runnable, opened.provider, alone=False) if behind else None
+        # A block that leads to no output is not in its tail, nor are its constants.
+        taken = [] if session is None else session.input_names
+        own = [name for name in taken if name not in made.examples]
+
+        def divergence(dense: Mapping[str, LinearMap]) -> float:
+            fed = made.feeds(dense)
+            constants = {name: values for name, values in fed.items() if name in taken}
+            found = self._begin()
+            for sizes, values, exact in zip(self._sizes, stream, self._exact, strict=True):
+                outputs: dict[str, np.ndarray] = {}
+                if session is not None:
+                    outputs = session.run({**constants, **{name: values[name] for name in own}})
+                found.add(exact, {**values, **outputs}, *sizes)
+            self._advance(1)
+            return found.value
+
+        return divergence
+
+
+def whole_damages(
+    opened: Opened,
+    samples: Samples,
+    changed: Iterable[Runnable],
+    measure: DamageMeasure,
+    advance: Advance,
+) -> tuple[float, ...]:
+    """What changed models do to the outputs, one after the other; each takes a pass.
+
+    Args:
+        opened: The original.
+        samples: What runs through it and through them.
+        changed: Models with the outputs that the measure compares.
+        measure: What damage is.
+        advance: Told of every model.
+    """
+    names, sizes = measure.answers.outputs, list[tuple[int, int]]()
+
+    def feeds() -> Iterator[dict[str, np.ndarray]]:
+        for batch in samples.batches(batch_length(opened.blocks, opened.options.working_bytes)):
+            sizes.append((batch.count, batch.size))
+            yield batch.feeds
+
+    found = []
+    with temporary_folder() as folder:
+        stream = Stream(folder, feeds())
+        original = Session(runnable(opened.model, exposed=names), opened.provider, alone=False)
+        exact = stream.advanced(original, names, lambda steps: None)
+        begin = measure.distances(samples, exact, sizes)
+        for source in changed:
+            session, distance = Session(source, opened.provider, alone=False), begin()
+            for size, values, right in zip(sizes, stream, exact, strict=True):
+                distance.add(right, session.run(values, names) if names else {}, *size)
+            found.append(distance.value)
+            advance(1)
+    return tuple(found)

@@ -1,0 +1,201 @@
+"""The least that budgets can be, known from shapes before anything is measured.
+
+Every block that may change has rank one in its cheapest form, every group that may lose units has
+its fewest, whatever that does to the answers. Bytes are bounded from below: names and headers that
+a change adds are left out, and those that may go are taken to be gone. So a budget below the bound
+cannot be kept by any plan; one above it may still turn out to be out of reach.
+
+Where the bytes of an opened model lie, and budget errors that say so.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import BudgetError, Coverage
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Budgets, Cost
+from onnx_relusv.graph import writing
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.coverage import coverage
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.candidates import (
+    block_macs,
+    candidate_cost,
+    item_size,
+    useful_ranks,
+)
+from onnx_relusv.rewrites.prune.cost import Counts, CutCost
+from onnx_relusv.rewrites.prune.units import Rounding, shrinking_groups, units_of_blocks
+
+
+def model_coverage(opened: Opened, planning: PlanOptions | None = None) -> Coverage:
+    """Says of all constants whether blocks hold them.
+
+    Args:
+        opened: The model.
+        planning: What plans may do; anything if None.
+    """
+    staying: dict[str, str] = {}
+    with_units = set[str]()
+    if opened.channels is not None:
+        with_units = set(units_of_blocks(opened.channels, opened.blocks))
+    for block in opened.blocks:
+        if planning is not None and not planning.allows(block.key):
+            staying[block.key] = "left out by --include or --exclude"
+        elif not _has_smaller_form(block) and block.key not in with_units:
+            staying[block.key] = "no double layer makes them smaller"
+    return coverage(opened.model, opened.blocks, opened.refusals, staying)
+
+
+@contextmanager
+def saying_where_bytes_are(opened: Opened, planning: PlanOptions) -> Iterator[None]:
+    """Lets budget errors that come out of it say where the model's bytes lie.
+
+    Not those on what may be lost, which bytes do not explain.
+    """
+    try:
+        yield
+    except BudgetError as error:
+        budgets = planning.budgets
+        explains = budgets.max_drop is None or budgets.size is not None or budgets.macs is not None
+        if error.coverage is None and explains:
+            error.coverage = model_coverage(opened, planning)
+        raise
+
+
+def _has_smaller_form(block: Block) -> bool:
+    return any(
+        useful_ranks(block, form, biased=False) for form in forms.available_forms(block.geometry)
+    )
+
+
+# Tags and lengths of a field in front of its message, at most; what a node takes that makes a
+# constant, beside the constant and names.
+_TAGS, _NODE = 12, 64
+
+
+def check_reachable(opened: Opened, planning: PlanOptions, cut: CutCost | None = None) -> None:
+    """Refuses budgets that no plan can keep.
+
+    Args:
+        opened: The model, with its channels where units may go.
+        planning: What plans may do; its method is the one that is meant.
+        cut: What cuts save; None where no units go.
+
+    Raises:
+        BudgetError: Nothing can be made smaller, or not by as much.
+    """
+    if cut is None and not any(_can_shrink(block) for block in _allowed(opened, planning)):
+        raise BudgetError("no block of this model can be made smaller; nothing was written.")
+    problem = unreachable(planning.budgets, opened, least_cost(opened, planning, cut))
+    if problem is not None:
+        raise problem
+
+
+def unreachable(budgets: Budgets, opened: Opened, least: Cost) -> BudgetError | None:
+    """The error where budgets lie below the least; None where they do not."""
+    total = opened.facts
+    size, macs = least.bytes / total.bytes, least.macs / max(total.macs, 1)
+    asked = [
+        f"{share:.4g} of the {name}"
+        for share, limit, name in ((budgets.size, size, "bytes"), (budgets.macs, macs, "MACs"))
+        if share is not None and share < limit
+    ]
+    if not asked:
+        return None
+    return BudgetError(
+        f"{' and '.join(asked)} cannot be reached: with all that may change at its smallest, "
+        f"{size:.4g} of the bytes and {macs:.4g} of the MACs are left. Nothing was written. "
+        "Ask for less, or allow more blocks."
+    )
+
+
+def least_cost(opened: Opened, planning: PlanOptions, cut: CutCost | None = None) -> Cost:
+    """A lower bound of what any plan leaves; arguments as of `check_reachable`."""
+    layered = planning.method != "harmonic"
+    blocks = _allowed(opened, planning) if layered else []
+    bytes_, macs = float(opened.model.bytes), float(opened.facts.macs)
+    left, headers = list(blocks), _Headers(opened)
+    if cut is not None:
+        counts = _fewest(opened, planning)
+        saved, spared = cut.most_saved(counts)
+        bytes_, macs = bytes_ - saved - _TAGS * cut.parts, macs - spared
+        left = _left(opened, blocks, counts)
+    for block, own in zip(blocks, left, strict=True):
+        costs = [
+            candidate_cost(own, form, 1, item_size(block), biased=False)
+            for form in forms.available_forms(own.geometry)
+            if forms.largest_rank(form, own.geometry) > 1
+        ]
+        now = bytes_left(block, own) + block.surplus_bytes + headers.of(block)
+        bytes_ += min([0.0, *(cost.bytes - now for cost in costs)])
+        macs += min([0, *(cost.macs - block_macs(own) for cost in costs)])
+    return Cost(bytes=max(0, int(bytes_)), macs=max(0, int(macs)))
+
+
+def _allowed(opened: Opened, planning: PlanOptions) -> list[Block]:
+    return [block for block in opened.blocks if planning.allows(block.key)]
+
+
+def _can_shrink(block: Block) -> bool:
+    return any(
+        useful_ranks(block, form, biased=False) for form in forms.available_forms(block.geometry)
+    )
+
+
+def _fewest(opened: Opened, planning: PlanOptions) -> Counts:
+    """(groups,) int64: how many units stay at least."""
+    assert opened.channels is not None  # there is what cuts save
+    rounding = Rounding(planning.round_to, planning.keep_at_least)
+    free = {group.key for group in shrinking_groups(opened, planning)}
+    return np.array(
+        [
+            rounding.counts(len(group.units))[-1] if group.key in free else len(group.units)
+            for group in opened.channels.groups
+        ],
+        np.int64,
+    )
+
+
+def _left(opened: Opened, blocks: Sequence[Block], counts: Counts) -> list[Block]:
+    """The blocks with as many channels as are left of them."""
+    assert opened.channels is not None  # there is what cuts save
+    units = units_of_blocks(opened.channels, opened.blocks)
+    sizes = [BlockSize(block, units.get(block.key), opened.channels) for block in blocks]
+    return [
+        block_of_size(block, *size.at(counts)) for block, size in zip(blocks, sizes, strict=True)
+    ]
+
+
+class _Headers:
+    """What may go with a block besides the numbers and nodes that it is said to cost, at most."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._model = opened.model
+        graph = opened.model.proto.graph
+        self._constants = Constants(opened.model)
+        self._initializers = {tensor.name for tensor in graph.initializer}
+        self._described = {value.name: value.ByteSize() for value in graph.value_info}
+
+    def of(self, block: Block) -> int:
+        nodes = [self._model.proto.graph.node[index] for index in block.nodes]
+        constants = {name for node in nodes for name in node.input if name}
+        tensors = {name for node in nodes for name in node.output}
+        described = sum(writing.entry(self._described.get(name, 0)) for name in tensors)
+        return sum(map(self._of_constant, constants)) + described + _TAGS * len(nodes)
+
+    def _of_constant(self, name: str) -> int:
+        tensor = self._constants.tensor(name)
+        if tensor is None:
+            return 0
+        found = writing.tensor(name, tensor.dims, 0) + _TAGS
+        if self._model.lists_initializers:
+            found += writing.listed(name, tensor.dims)
+        # One that a node makes is gone with it, and so are Identity nodes between them.
+        made = 0 if name in self._initializers else len(list(self._constants.path(name)))
+        return found + made * (_NODE + 3 * len(name.encode()))

@@ -1,0 +1,163 @@
+"""From a measured model to what plans of removed units are made of."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Candidate, Cost, DamageCurve
+from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
+from onnx_relusv.measuring.blocks import Measured
+from onnx_relusv.measuring.case import BlockMoments, Opened, shapes_of
+from onnx_relusv.planning.cost import size_of
+from onnx_relusv.planning.damage import damage_curves, damages, group_curves, with_damage
+from onnx_relusv.planning.objective import damage_measure
+from onnx_relusv.planning.offer import allowed_candidates, by_damage, finer_candidates, origin_of
+from onnx_relusv.planning.probe import with_refits
+from onnx_relusv.planning.reachable import check_reachable
+from onnx_relusv.planning.unit_offer import PruningOffer
+from onnx_relusv.rewrites.prune.cost import CutCost
+from onnx_relusv.rewrites.prune.orders import ordered_groups
+from onnx_relusv.rewrites.prune.units import (
+    Rounding,
+    check_range,
+    dead_units,
+    nothing_to_remove,
+    shrinking_groups,
+    twins,
+    units_of_blocks,
+)
+from onnx_relusv.work.executors import Progress
+
+
+def with_channels(opened: Opened, input_range: tuple[float, float] | None = None) -> Opened:
+    """A model with its groups of units looked into, which takes one run with all tensors shown.
+
+    Args:
+        opened: The model.
+        input_range: Between which numbers all inputs lie, so that dead units can be told; None
+            where nobody knows.
+
+    Raises:
+        InputError: A sample lies outside of them.
+    """
+    if input_range is not None and opened.given is not None:
+        check_range(opened.given, input_range)
+    model, shapes = opened.model, _shapes(opened)
+    found = find_channels(model, shapes)
+    dead = None if input_range is None else dead_units(model, found, shapes, input_range)
+    channels = replace(found, twins=twins(model, found), dead=dead)
+    return replace(opened, channels=channels, unit_shapes=shapes)
+
+
+def searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
+    """A model with its groups of units where these may go, and the method that is left.
+
+    Where no unit can go, ``auto`` makes double layers as ``double-layer`` does; limits on what is
+    left of groups then hold of themselves.
+
+    Args:
+        opened: The model, its samples split.
+        planning: What plans may do; its method is the one that is meant.
+
+    Raises:
+        BudgetError: Units alone may go, and none can, or a budget lies below what any plan leaves.
+        InputError: A sample lies outside of a declared range.
+    """
+    if planning.method != "double-layer":
+        if opened.channels is None:
+            opened = with_channels(opened, planning.input_range)
+        planning = possible(opened, planning)
+    check_reachable(opened, planning, cut_cost(opened, planning))
+    return opened, planning
+
+
+def cut_cost(opened: Opened, planning: PlanOptions) -> CutCost | None:
+    """What cuts save; None where no units go."""
+    if planning.method == "double-layer" or opened.channels is None:
+        return None
+    return CutCost(opened.model, opened.channels, opened.unit_shapes or _shapes(opened))
+
+
+def possible(opened: Opened, planning: PlanOptions) -> PlanOptions:
+    """What plans of a model whose groups were looked into may do; errors as of `searched`."""
+    if shrinking_groups(opened, planning):
+        return planning
+    if planning.method == "harmonic":
+        raise nothing_to_remove(opened, planning)
+    return replace(planning, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
+
+
+def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
+    tensors = channel_tensors(opened.model.proto)
+    return shapes_of(opened.model, tensors, opened.provider, opened.example, opened.example_batch)
+
+
+def pruning_offer(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> PruningOffer:
+    """Orders the units of all groups, and measures what their removal does where plans go by it.
+
+    Args:
+        opened: The model with its channels, its samples split.
+        measured: Its blocks' candidates.
+        moments: Of the blocks' inputs.
+        planning: What plans may do.
+        progress: Told of the groups, and of the tries.
+    """
+    channels, cut = opened.channels, cut_cost(opened, planning)
+    assert channels is not None  # with_channels has looked
+    assert cut is not None  # units may go
+    ordered = ordered_groups(opened, channels, moments, planning, progress)
+    origin = replace(
+        origin_of(opened, measured, planning),
+        method=planning.method,
+        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+        input_range=planning.input_range,
+    )
+    offer = PruningOffer(
+        blocks=opened.blocks,
+        channels=channels,
+        ordered=ordered,
+        damages=None,
+        candidates={},
+        cut=cut,
+        rounding=Rounding(planning.round_to, planning.keep_at_least),
+        origin=origin,
+        refit=lambda plan: with_refits(plan, opened, planning),
+        left_out=frozenset(b.key for b in opened.blocks if not planning.allows(b.key)),
+        size_of=size_of(opened, measured),
+    )
+    parts = opened.split
+    if not by_damage(opened, planning) or parts is None or parts.select is None:
+        return offer
+    measure = damage_measure(opened, parts.select, planning)
+    units = units_of_blocks(channels, opened.blocks)
+    cuts = group_curves(
+        opened, parts.select, ordered, units, channels.count, moments, progress, measure
+    )
+    candidates: dict[str, list[Candidate]] = {}
+    layers: tuple[DamageCurve, ...] = ()
+    if planning.method == "auto":
+        offered = allowed_candidates(measured, planning)
+        curves = damage_curves(opened, parts.select, offered, moments, progress, measure)
+        candidates = {key: with_damage(own, curves.get(key, ())) for key, own in offered.items()}
+        for key, finer in finer_candidates(opened, candidates).items():
+            candidates[key] += finer
+        layers = tuple(curve for own in curves.values() for curve in own)
+    found: dict[str, Floats] = {
+        one.group.key: damages(cuts.get(one.group.key), one.elimination, len(one.group.units))
+        for one in ordered
+    }
+    return replace(
+        offer,
+        damages=found,
+        candidates=candidates,
+        curves=layers,
+        group_curves=tuple(cuts.values()),
+        measure=measure,
+    )

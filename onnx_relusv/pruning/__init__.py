@@ -1,1 +1,0 @@
-"""Harmonic pruning: which units go, in balance over all groups, and what the others then carry."""

@@ -1,0 +1,264 @@
+"""Numbers and names as people read them, the same in the page and in the terminal.
+
+Three significant digits throughout; whoever needs more reads the JSON.
+
+Settings as the text of a file that --config reads.
+
+A row of numbers as a row of small bars, in text.
+
+What a sweep's figures are called: in the page, in its plots and in the terminal.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+
+from onnx_relusv.core.blocks import Activation, Floats, Geometry
+from onnx_relusv.core.options import Setting, Settings
+from onnx_relusv.core.plans import Choice
+from onnx_relusv.core.sweeps import JudgedBy, Sweep, SweepPoint
+
+NOTHING = "-"
+_BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
+_COUNT_UNITS = ("", "k", "M", "G", "T")
+
+
+def bytes_text(count: float) -> str:
+    """Bytes in decimal units: 1234 is 1.23 kB."""
+    return _scaled(count, _BYTE_UNITS)
+
+
+def count_text(count: float) -> str:
+    """A count in decimal units: 1234567 is 1.23 M."""
+    return _scaled(count, _COUNT_UNITS)
+
+
+def number_text(value: float | None) -> str:
+    """A number with three significant digits; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:.3g}"
+
+
+def percent_text(share: float | None) -> str:
+    """A share from 0 to 1 in per cent; a dash where there is none."""
+    return NOTHING if share is None else f"{100 * share:.1f} %"
+
+
+def confidence_text(confidence: float) -> str:
+    """A probability near 1 in per cent, with all the nines that matter."""
+    return f"{100 * confidence:.6g} %"
+
+
+def share_text(part: float, whole: float) -> str:
+    """A part of a whole in per cent; a dash where the whole is zero."""
+    return percent_text(part / whole if whole else None)
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds as milliseconds."""
+    return f"{number_text(1000 * seconds)} ms"
+
+
+def bracket_text(lower: float, upper: float) -> str:
+    """Both ends of a bracket; a dash where neither is known."""
+    if math.isnan(lower) and math.isnan(upper):
+        return NOTHING
+    return f"[{number_text(lower)}, {number_text(upper)}]"
+
+
+def change_text(before: str, after: str) -> str:
+    """From one text to another; once where both are the same."""
+    return before if before == after else f"{before} -> {after}"
+
+
+def geometry_text(geometry: Geometry) -> str:
+    """Operator and weight matrix: ``conv 64x288 (3x3)``, per group where there are several."""
+    text = f"{geometry.kind} {geometry.rows}x{geometry.columns}"
+    if geometry.kernel:
+        text += f" ({'x'.join(map(str, geometry.kernel))})"
+    if geometry.groups > 1:
+        text += f" in {geometry.groups} groups"
+    return text
+
+
+def activation_text(activation: Activation) -> str:
+    """The activation with its ceiling or slopes."""
+    if activation.kind == "clip":
+        return f"clip at {number_text(activation.ceiling)}"
+    if activation.kind in ("leaky_relu", "prelu"):
+        least, most = float(activation.slopes.min()), float(activation.slopes.max())
+        slopes = number_text(least)
+        if least != most:
+            slopes += f" to {number_text(most)}"
+        return f"{activation.kind} {slopes}"
+    return activation.kind
+
+
+def decision_text(choice: Choice | None) -> str:
+    """What becomes of a block; of a double layer its form and rank."""
+    if choice is None or choice.action == "keep":
+        return "kept"
+    if choice.action == "double_layer":
+        return f"double layer: {choice.form}, rank {choice.rank}"
+    return {"refit": "refitted", "prune": "pruned"}[choice.action]
+
+
+def printable(text: str) -> str:
+    """Text from a file with everything invisible spelled out as escapes.
+
+    Names in a model may hold terminal control sequences or marks that reverse the direction of
+    writing; both would let a file forge what a reader sees.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in text
+    )
+
+
+def ranges_text(numbers: Sequence[int], longest: int | None = None) -> str:
+    """Increasing whole numbers with their runs drawn together: ``0-3, 7, 12-15``.
+
+    Args:
+        numbers: The numbers; a dash where there are none.
+        longest: Characters beyond which the rest is left out; None for no limit.
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    text = ", ".join(texts)
+    if longest is None or len(text) <= longest:
+        return text or NOTHING
+    # A comma and a space behind them belong to no number.
+    shown = text[: longest + 2].rpartition(", ")[0]
+    return f"{shown}, ..." if shown else "..."
+
+
+def middle_cut(text: str, length: int) -> str:
+    """Text without its middle where it is too long: names differ at their ends."""
+    if len(text) <= length:
+        return text
+    kept = length - 3
+    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    scaled, *larger = units
+    # 999.5 already rounds to 1000 with three digits.
+    while abs(value) >= 999.5 and larger:
+        value /= 1000
+        scaled, *larger = larger
+    digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+    return f"{digits} {scaled}".rstrip()
+
+
+def points_text(value: float) -> str:
+    """Points of accuracy, three digits."""
+    number = number_text(value)
+    return f"{number} point" if number == "1" else f"{number} points"
+
+
+_DELETE = "\x7f"
+
+
+def settings_text(settings: Settings) -> str:
+    """Settings as TOML, one a line; empty without any.
+
+    Args:
+        settings: By the options' long names. A path that is not UTF-8 gives a text that is no TOML,
+            which has no way to say it.
+    """
+    return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
+
+
+def _value(value: Setting) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_value(each) for each in value)}]"
+    if isinstance(value, str):
+        # All escapes of JSON are TOML's; TOML wants one more.
+        return json.dumps(value, ensure_ascii=False).replace(_DELETE, "\\u007f")
+    # Numbers, and true and false, are written alike.
+    return json.dumps(value)
+
+
+BARS = "▁▂▃▄▅▆▇█"
+# A bar of full height is sigma_1, the lowest one a hundredth of it or less.
+_DECADES = 2
+
+
+def sparkline(values: Floats, largest: float) -> str:
+    """Values from a hundredth of the largest one up to it, as bars of eight heights.
+
+    Args:
+        values: (n,) non-negative; NaN is left blank.
+        largest: What a full bar stands for.
+    """
+    if not largest > 0:
+        return BARS[0] * len(values)
+    return "".join(_bar(float(value) / largest) for value in values)
+
+
+def _bar(share: float) -> str:
+    if math.isnan(share):
+        return " "
+    if share <= 0:
+        return BARS[0]
+    height = 1 + math.log10(share) / _DECADES
+    return BARS[min(max(math.ceil(height * len(BARS)) - 1, 0), len(BARS) - 1)]
+
+
+# The loss, as an axis and a column have it.
+LOSS_NAMES: dict[JudgedBy, str] = {
+    "accuracy": "accuracy lost, points",
+    "agreement": "answers changed, points",
+    "error": "relative output error",
+}
+KNEE = "knee"
+
+
+def point_name(point: SweepPoint) -> str:
+    """A point's method and the size that was asked for."""
+    return f"{point.method} {number_text(point.size)}"
+
+
+def marks_text(point: SweepPoint, sweep: Sweep) -> str:
+    """What is to be noted of a point."""
+    marks = [KNEE] if sweep.is_knee(point) else []
+    if point.slower_at:
+        marks.append(f"slower at batch {' and '.join(map(str, point.slower_at))}")
+    return ", ".join(marks)
+
+
+def loss_text(point: SweepPoint) -> str:
+    """The loss, with its interval where there is one."""
+    drop = point.drop
+    if drop is None:
+        return number_text(point.error)
+    # Zero is added because what rounds to zero from below would keep its sign.
+    value, lower, upper = (
+        f"{round(one, 2) + 0.0:.2f}" for one in (drop.points, drop.lower, drop.upper)
+    )
+    return f"{value} [{lower}, {upper}]"
+
+
+def answers_text(point: SweepPoint) -> str:
+    """The accuracy of the file, or without labels the share of equal answers."""
+    after = point.evaluation.accuracy_after
+    return percent_text(point.evaluation.agreement if after is None else after)
+
+
+def ratio_text(point: SweepPoint, batch: int) -> str:
+    """Time of a run over the original's."""
+    ratio = point.ratios.get(batch)
+    return NOTHING if ratio is None else f"{ratio:.2f}"
+
+
+def batches(sweep: Sweep) -> list[int]:
+    """The batch sizes at which files were timed."""
+    return sorted({batch for point in sweep.points for batch in point.ratios})

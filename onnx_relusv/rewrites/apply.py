@@ -1,0 +1,162 @@
+"""What a written file says about where it comes from, in one entry of its metadata.
+
+What a rewritten file claims to be, which validation holds it to.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+from onnx import ModelProto
+
+from onnx_relusv.core.blocks import Block, LinearMap, ReadOnlyArrays, Runnable
+from onnx_relusv.core.plans import Budgets, Kept, Plan
+from onnx_relusv.core.reduction import FittedPlan, reduced_block
+from onnx_relusv.graph import writing
+from onnx_relusv.graph.channels.walk import Channels
+from onnx_relusv.graph.checks import PROVENANCE_KEY
+from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.reference import reference
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.rewrites.changes import kept_channels, removed_mask
+from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
+from onnx_relusv.rewrites.prune.cutting import cut, staying, zeroed
+from onnx_relusv.rewrites.prune.units import Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Cut(ReadOnlyArrays):
+    """Units that were removed.
+
+    Attributes:
+        channels: The original's units.
+        removed: (units,) bool.
+    """
+
+    channels: Channels
+    removed: Mask
+
+    def reference(self, model: Model) -> tuple[Model, dict[str, np.ndarray]]:
+        """The model with consumers' entries of removed units zeroed, and arrays of its stubs."""
+        proto, arrays = zeroed(model, self.channels, self.removed)
+        return replace(model, proto=proto), arrays
+
+    def whole(self, names: Iterable[str]) -> bool:
+        """Whether nothing is cut of some of the original's tensors."""
+        found = (self.channels.tensors.get(name) for name in names)
+        return all(axis is None or staying(axis.units, self.removed).all() for axis in found)
+
+    def left(self, name: str, values: np.ndarray) -> np.ndarray:
+        """What is left of a tensor of the original."""
+        axis = self.channels.tensors.get(name)
+        if axis is None:
+            return values
+        return np.compress(staying(axis.units, self.removed), values, axis=axis.axis)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the rewritten file claims to be.
+
+    Attributes:
+        blocks: The original's blocks.
+        dense: By key of every changed block, its composed kernel and bias as stored.
+        levels: By key, the level that was stated for it.
+        cut: What was removed of the graph; None where all units stay.
+    """
+
+    blocks: Sequence[Block]
+    dense: Mapping[str, LinearMap]
+    levels: Mapping[str, float]
+    cut: Cut | None = None
+
+
+# A level of as many digits as one has.
+_LONGEST = 0.00012345678901234567
+
+
+def provenance_text(opened: Opened, plan: Plan) -> str:
+    """The entry's value for a plan's file."""
+    return _text(opened, plan.method, plan.level, plan.budgets, plan.input_range)
+
+
+def provenance_bytes(
+    opened: Opened, method: str, budgets: Budgets, input_range: tuple[float, float] | None
+) -> int:
+    """What the entry adds to a file at most; an older one that it replaces counts against it."""
+    longest = _text(opened, method, _LONGEST, budgets, input_range)
+    replaced = sum(
+        writing.entry(entry.ByteSize())
+        for entry in opened.model.proto.metadata_props
+        if entry.key == PROVENANCE_KEY
+    )
+    return writing.entry(writing.text(PROVENANCE_KEY) + writing.text(longest)) - replaced
+
+
+def _text(
+    opened: Opened,
+    method: str,
+    level: float,
+    budgets: Budgets,
+    input_range: tuple[float, float] | None,
+) -> str:
+    return json.dumps(
+        {
+            "version": version("onnx-relusv"),
+            "original_sha256": opened.model.sha256,
+            "samples_sha256": None if opened.given is None else opened.given.sha256,
+            "method": method,
+            "level": level,
+            "budgets": asdict(budgets),
+            "seed": opened.options.seed,
+            # Outside of it the file may compute something else.
+            **({} if input_range is None else {"input_range": input_range}),
+            # What max_drop is of, where it is not top-1.
+            **({} if opened.metric is None else {"metric": opened.metric.name}),
+        }
+    )
+
+
+def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
+    """By key, the one linear map that each double layer composes to, as it is stored."""
+    return dict(ComposedMaps(opened.blocks, fitted.factors))
+
+
+def composed(opened: Opened, fitted: FittedPlan) -> Runnable:
+    """The original with its changed blocks' dense maps, and zeros where removed units are read."""
+    base, arrays = opened.model, dict[str, np.ndarray]()
+    if fitted.plan.groups:
+        assert opened.channels is not None  # kept_channels has looked
+        base, arrays = Cut(opened.channels, removed_mask(opened.channels, fitted.plan)).reference(
+            base
+        )
+    return reference(base, opened.blocks, dense_maps(opened, fitted), (), arrays)
+
+
+def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:
+    """The smaller model, unchecked."""
+    story, plan = provenance_text(opened, fitted.plan), fitted.plan
+    model, blocks = opened.model, opened.blocks
+    if plan.groups:
+        assert opened.channels is not None  # kept_channels has looked
+        proto = cut(model, opened.channels, removed_mask(opened.channels, plan))
+        model = replace(model, proto=proto)
+        blocks = _relocated(opened, proto, kept_channels(opened, plan))
+    return rewrite(model, blocks, fitted.factors, story)
+
+
+def _relocated(opened: Opened, proto: ModelProto, left: Mapping[str, Kept]) -> tuple[Block, ...]:
+    """The blocks with what is left of them, their nodes numbered as in a cut model."""
+    nodes = proto.graph.node
+    places = {name: index for index, node in enumerate(nodes) for name in node.output}
+    before = opened.model.proto.graph.node
+    return tuple(
+        replace(
+            reduced_block(block, left.get(block.key)),
+            nodes=tuple(places[before[index].output[0]] for index in block.nodes),
+        )
+        for block in opened.blocks
+    )

@@ -1,0 +1,119 @@
+"""What a plan changes: blocks with their forms, ranks and the channels that they keep."""
+
+from collections.abc import Collection, Iterable
+
+from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.plans import Kept, Plan
+from onnx_relusv.core.reduction import Change, reduced_geometry
+from onnx_relusv.graph.blocks import dependents
+from onnx_relusv.graph.channels.walk import Channels
+from onnx_relusv.measuring.case import Opened
+from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.prune.units import Mask, removed_units, units_of_blocks
+
+
+def direct_consumers(block: Block, blocks: Iterable[Block]) -> list[Block]:
+    """The blocks that read a block's output; empty unless they are all that reads it."""
+    readers = [other for other in blocks if other.source == block.key]
+    simple = block.geometry.groups == 1 and all(r.geometry.groups == 1 for r in readers)
+    return readers if simple and len(readers) == len(block.consumers) else []
+
+
+def is_reproduced(opened: Opened, block: Block, kept: Kept | None) -> bool:
+    """Whether what is left of a block is fitted to tell its consumers what all of it told them.
+
+    That needs units that are gone, and consumers that are blocks, and nothing else, which are then
+    fitted to what is left; and samples to choose by.
+
+    Args:
+        opened: The model and its samples, split.
+        block: The block.
+        kept: What is left of its channels; None where all are.
+    """
+    if kept is None or len(kept.outputs) == block.geometry.out_channels:
+        return False
+    if opened.split is None or opened.split.select is None:
+        return False
+    consumers = direct_consumers(block, opened.blocks)
+    return any(opened.folding(consumer).weight.any() for consumer in consumers)
+
+
+def changes_of(opened: Opened, plan: Plan) -> list[Change]:
+    """What a plan changes, checked against the model, in topological order.
+
+    Raises:
+        InputError: The plan names blocks or ranks that the model does not have.
+    """
+    choices = {choice.key: choice for choice in plan.choices if choice.action != "keep"}
+    unknown = set(choices) - {block.key for block in opened.blocks}
+    if unknown:
+        raise InputError(f"the plan changes {min(unknown)}, which is no block of this model.")
+    changed: list[Change] = []
+    left = kept_channels(opened, plan)
+    behind = dependents(opened.model, {*choices, *left})
+    for block in opened.blocks:
+        choice, kept = choices.get(block.key), left.get(block.key)
+        if choice is None and kept is None:
+            continue
+        layer = choice is not None and choice.action == "double_layer"
+        cut_alone = not layer and kept is not None and _gets_all(block, kept, behind)
+        if cut_alone and not is_reproduced(opened, block, kept):
+            # Its rows are cut, and no more is to be done.
+            continue
+        geometry = reduced_geometry(block.geometry, kept)
+        if choice is None or choice.form is None or choice.rank is None or not layer:
+            # What it loses follows from the groups, however a plan was edited.
+            rank = forms.largest_rank("dense", geometry)
+            changed.append(Change(block, "dense", rank, kept))
+            continue
+        form, rank = choice.form, choice.rank
+        if form not in forms.available_forms(block.geometry):
+            raise InputError(f"the plan gives {block.key} the form {form}, which it lacks.")
+        largest = forms.largest_rank(form, geometry)
+        if not 1 <= rank <= largest:
+            raise InputError(
+                f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."
+            )
+        changed.append(Change(block, form, rank, kept))
+    return changed
+
+
+def kept_channels(opened: Opened, plan: Plan) -> dict[str, Kept]:
+    """By key, what a plan leaves of the blocks that lose channels.
+
+    Raises:
+        InputError: The plan removes units that the model does not have.
+    """
+    if not plan.groups:
+        return {}
+    assert opened.channels is not None  # whoever has a plan with groups has looked
+    removed = removed_mask(opened.channels, plan)
+    units = units_of_blocks(opened.channels, opened.blocks)
+    found = {key: own.kept(removed) for key, own in units.items()}
+    return {key: kept for key, kept in found.items() if kept is not None}
+
+
+def removed_mask(channels: Channels, plan: Plan) -> Mask:
+    """Which units a plan removes.
+
+    Raises:
+        InputError: The plan is not one of this model.
+    """
+    known = {group.key: group for group in channels.groups}
+    for choice in plan.groups:
+        group = known.get(choice.key)
+        if group is None:
+            raise InputError(f"the plan cuts {choice.key}, which is no group of this model.")
+        if choice.units != len(group.units) or not choice.kept or choice.kept[-1] >= choice.units:
+            raise InputError(
+                f"the plan keeps units of {choice.key} up to {max(choice.kept, default=-1)} of "
+                f"{choice.units}, but it has {len(group.units)}. One at least has to stay."
+            )
+    return removed_units(channels, plan.groups)
+
+
+def _gets_all(block: Block, kept: Kept, behind: Collection[str]) -> bool:
+    """Whether a block gets what it got before; `behind` is what depends on changed blocks."""
+    whole = len(kept.inputs) * block.geometry.groups == block.geometry.in_channels
+    return whole and block.source not in behind

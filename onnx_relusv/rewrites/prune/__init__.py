@@ -1,0 +1,1 @@
+"""Harmonic pruning: which units go, and what the others then carry."""

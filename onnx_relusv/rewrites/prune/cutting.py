@@ -1,0 +1,238 @@
+"""Removes units from a graph, and makes the reference that the cut graph has to equal.
+
+No constant is written into: every use that loses entries reads a new initializer, so that others
+keep theirs, also where several nodes read one, directly or through an Identity. Uses of one
+constant that are cut alike share the new one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, Units, given, whole, wholes
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import FreshNames, copy_fields
+from onnx_relusv.graph.reference import external_stub
+from onnx_relusv.graph.writing import transplant
+
+Mask = npt.NDArray[np.bool_]
+
+_FIRST_OPSET_WITH_LENGTHS_AS_INPUT = 13
+
+
+def cut(model: Model, channels: Channels, removed: Mask) -> ModelProto:
+    """A model without some of its units.
+
+    Args:
+        model: The original; it is not changed.
+        channels: Its units.
+        removed: (units,) bool; of every group one unit at least stays.
+
+    Raises:
+        ValueError: Nothing would be left of an axis.
+    """
+    editor = _Editor(model, channels, removed)
+    nodes = list(model.proto.graph.node)
+    for index in sorted(editor.touched):
+        nodes[index] = editor.edited(index)
+    # All they read are initializers.
+    nodes = [*editor.casts.values(), *nodes]
+    result = transplant(model.proto, nodes, editor.added.values())
+    for value in result.graph.value_info:
+        axis = channels.tensors.get(value.name)
+        dims = value.type.tensor_type.shape.dim
+        if axis is not None and len(dims) > axis.axis and dims[axis.axis].HasField("dim_value"):
+            dims[axis.axis].dim_value = int(staying(axis.units, removed).sum())
+    return result
+
+
+def zeroed(
+    model: Model, channels: Channels, removed: Mask
+) -> tuple[ModelProto, dict[str, np.ndarray]]:
+    """The original with the entries zeroed by which consumers read removed units.
+
+    Returns:
+        The model, and the values of those of its initializers that are stubs.
+    """
+    result = ModelProto()
+    copy_fields(model.proto, result)
+    names, constants = FreshNames(result.graph), Constants(model)
+    arrays: dict[str, np.ndarray] = {}
+    for axis in channels.consumed:
+        left = staying(axis.units, removed)
+        if left.all():
+            continue
+        node = result.graph.node[axis.node]
+        values = constants.array(node.input[axis.slot])
+        assert values is not None  # what is cut is constant
+        zeros = np.array(values, order="C")
+        np.moveaxis(zeros, axis.axis, 0)[~left] = 0
+        name = names("relusv_zeroed")
+        arrays[name] = zeros
+        result.graph.initializer.append(external_stub(name, zeros))
+        node.input[axis.slot] = name
+    return result, arrays
+
+
+def staying(units: Units, removed: Mask) -> Mask:
+    """(length,) bool: which indices of an axis stay."""
+    found = np.ones(len(units), np.bool_)
+    known = units != NO_UNIT
+    found[known] = ~removed[units[known]]
+    return found
+
+
+class _Editor:
+    def __init__(self, model: Model, channels: Channels, removed: Mask) -> None:
+        self._model = model
+        self._nodes = model.proto.graph.node
+        self._opset = model.opset
+        self._tensors = channels.tensors
+        self._vectors = channels.vectors
+        self._removed = removed
+        self._constants = Constants(model)
+        self._names = FreshNames(model.proto.graph)
+        self._cuts: dict[int, dict[int, dict[int, Mask]]] = {}
+        for axis in (*channels.produced, *channels.consumed, *channels.carried):
+            left = staying(axis.units, removed)
+            if left.all():
+                continue
+            if not left.any():
+                raise ValueError(f"nothing would be left of {self._nodes[axis.node].output[0]}")
+            self._cuts.setdefault(axis.node, {}).setdefault(axis.slot, {})[axis.axis] = left
+        # By what is cut of what, the new initializer.
+        self.added: dict[tuple[object, ...], TensorProto] = {}
+        # Casts behind those that are stored in half precision, as the original's are.
+        self.casts: dict[tuple[object, ...], NodeProto] = {}
+        self.touched = set(self._cuts) | {
+            index
+            for index, node in enumerate(self._nodes)
+            if node.op_type in _SETTINGS and any(map(self._is_cut, (*node.input, *node.output)))
+        }
+
+    def _is_cut(self, name: str) -> bool:
+        axis = self._tensors.get(name)
+        return axis is not None and not staying(axis.units, self._removed).all()
+
+    def edited(self, index: int) -> NodeProto:
+        """A node that reads what is left."""
+        node = NodeProto()
+        node.CopyFrom(self._nodes[index])
+        for slot, axes in self._cuts.get(index, {}).items():
+            node.input[slot] = self._cut_constant(node.input[slot], axes)
+        edit = _SETTINGS.get(node.op_type)
+        if edit is not None:
+            edit(self, node)
+        return node
+
+    def _cut_constant(self, name: str, axes: Mapping[int, Mask]) -> str:
+        root = self._constants.root(name)
+        key = (root, *((axis, mask.tobytes()) for axis, mask in sorted(axes.items())))
+        if key not in self.added:
+            values = self._constants.array(name)
+            assert values is not None  # what is cut is constant
+            for axis, mask in axes.items():
+                values = np.compress(mask, values, axis=axis)
+            stored = self._constants.stored_type(root)
+            self.added[key] = self._new(root, _as(stored, values))
+            read = helper.np_dtype_to_tensor_dtype(values.dtype)
+            if stored != read:
+                name = self._names(f"{self.added[key].name}_read")
+                cast = helper.make_node("Cast", [self.added[key].name], [name], to=read)
+                self.casts[key] = cast
+        return self.casts[key].output[0] if key in self.casts else self.added[key].name
+
+    def _new(self, name: str, values: np.ndarray) -> TensorProto:
+        return numpy_helper.from_array(np.ascontiguousarray(values), self._names(f"{name}_kept"))
+
+    def _length(self, name: str) -> int | None:
+        """How many channels are left of a tensor; None where none are cut."""
+        if not self._is_cut(name):
+            return None
+        return int(staying(self._tensors[name].units, self._removed).sum())
+
+    # Attributes and constants that say how many channels there are.
+
+    def convolution(self, node: NodeProto) -> None:
+        """A depthwise one has as many groups as input channels."""
+        left = self._length(node.input[0])
+        groups = whole(node, "group", 1)
+        if left is None or groups == 1 or groups != len(self._tensors[node.input[0]].units):
+            return
+        for attribute in node.attribute:
+            if attribute.name == "group":
+                attribute.i = left
+
+    def split(self, node: NodeProto) -> None:
+        """Its parts."""
+        axis = self._tensors[node.input[0]]
+        if whole(node, "axis", 0) % axis.rank != axis.axis:
+            return
+        start, sizes = 0, []
+        for length in self._parts(node, len(axis.units)):
+            units = axis.units[start : start + length]
+            sizes.append(int(staying(units, self._removed).sum()))
+            start += length
+        kept = [each for each in node.attribute if each.name not in ("split", "num_outputs")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        if self._opset < _FIRST_OPSET_WITH_LENGTHS_AS_INPUT:
+            node.attribute.append(helper.make_attribute("split", sizes))
+            return
+        del node.input[1:]
+        node.input.append(self._vector(node, sizes))
+
+    def _parts(self, node: NodeProto, total: int) -> list[int]:
+        """Their lengths before."""
+        named = self._numbers(node, 1) or wholes(node, "split")
+        if named is not None:
+            return named
+        count = len(node.output)
+        each = -(-total // count)
+        return [min(each, total - place * each) for place in range(count)]
+
+    def reshape(self, node: NodeProto) -> None:
+        """The length of the channels' axis, where it is named."""
+        axis = self._tensors[node.output[0]]
+        self._rename_length(node, 1, axis.axis)
+
+    def resize(self, node: NodeProto) -> None:
+        """Likewise, in the sizes."""
+        axis = self._tensors[node.output[0]]
+        axes = [each % axis.rank for each in wholes(node, "axes") or range(axis.rank)]
+        if axis.axis in axes:
+            self._rename_length(node, 3, axes.index(axis.axis))
+
+    def _rename_length(self, node: NodeProto, slot: int, place: int) -> None:
+        left, numbers = self._length(node.output[0]), self._numbers(node, slot)
+        if left is not None and numbers and numbers[place] > 0:
+            numbers[place] = left
+            node.input[slot] = self._vector(node, numbers)
+
+    def _numbers(self, node: NodeProto, slot: int) -> list[int] | None:
+        values = self._constants.array(node.input[slot]) if given(node, slot) else None
+        if values is not None:
+            return [int(value) for value in values]
+        vector = self._vectors.get(node.output[0]) if node.op_type == "Reshape" else None
+        return None if vector is None else list(vector)
+
+    def _vector(self, node: NodeProto, numbers: Sequence[int]) -> str:
+        key = ("lengths", node.output[0])
+        self.added[key] = self._new(f"{node.output[0]}_lengths", np.array(numbers, np.int64))
+        return self.added[key].name
+
+
+def _as(element_type: int, values: np.ndarray) -> np.ndarray:
+    return values.astype(helper.tensor_dtype_to_np_dtype(element_type))
+
+
+_SETTINGS = {
+    "Conv": _Editor.convolution,
+    "ConvTranspose": _Editor.convolution,
+    "Split": _Editor.split,
+    "Reshape": _Editor.reshape,
+    "Resize": _Editor.resize,
+}

@@ -1,0 +1,1 @@
+"""Small graphs that onnxruntime runs: ascents, moments, refinement, traces."""

@@ -1,0 +1,367 @@
+"""All outputs of a model over samples, joined along the samples' axis, in temporary files.
+
+They are mapped into memory to be read, so they need not fit into it; the files have no name and go
+with the arrays.
+
+What a run gives for an output, as arrays: a tensor, a sequence, a map, text, or nothing.
+
+onnxruntime gives arrays for tensors, lists for sequences, dictionaries for maps, lists of these for
+sequences of maps, such as a ZipMap makes, and None for an optional value that is not there.
+
+Which of a model's outputs holds its answers, one a sample, and whether labels fit them.
+"""
+
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import IO, Any
+
+import numpy as np
+
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.outcomes import OutputForm
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.samples.samples import Samples
+from onnx_relusv.work.temporary_files import nameless_file
+
+_BATCH = 64
+# Bytes of rows that are copied at a time.
+_CHUNK = 16 << 20
+
+
+class CollectedOutputs:
+    """Takes a model's outputs up batch by batch.
+
+    Args:
+        names: Of the outputs, in the order that is wanted.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._rows: dict[str, _Rows | None] = dict.fromkeys(names)
+
+    def add(self, values: Mapping[str, np.ndarray], count: int, size: int) -> None:
+        """Adds the outputs of a batch of `size` samples, of which `count` are real.
+
+        Raises:
+            InputError: An output's first axis is not that of the samples, or its other axes have
+                other lengths than in the batches before.
+            UsageError: There is no room for them.
+        """
+        for name, known in self._rows.items():
+            value = values[name]
+            if not isinstance(value, np.ndarray) or not value.ndim or len(value) != size:
+                shape = getattr(value, "shape", type(value).__name__)
+                raise InputError(
+                    f"output {name} is {shape} for {size} samples: its first axis is not that of "
+                    "the samples, so no --metric can be given it for all of them. Take it out of "
+                    "the model's outputs."
+                )
+            rows = known or _Rows(value)
+            self._rows[name] = rows
+            if value.shape[1:] != rows.shape:
+                raise InputError(
+                    f"output {name} is {rows.shape} for some samples and {value.shape[1:]} for "
+                    "others, so no --metric can be given it for all of them. Pad it to one shape "
+                    "in the model, or take it out of the outputs."
+                )
+            rows.add(value[:count])
+
+    def arrays(self) -> list[np.ndarray]:
+        """All of them, (samples, ...) each, read-only; nothing may be added afterwards."""
+        return [rows.array() for rows in self._rows.values() if rows is not None]
+
+
+def collected(session: Session, samples: Samples, names: Sequence[str]) -> list[np.ndarray]:
+    """Runs a model on all samples.
+
+    Args:
+        session: The model.
+        samples: Its inputs.
+        names: The outputs that are wanted.
+
+    Returns:
+        Of every output, (samples, ...), read-only.
+
+    Raises:
+        InputError: An output's first axis is not that of the samples.
+        UsageError: There is no room for the outputs.
+    """
+    taken = CollectedOutputs(names)
+    for batch in samples.batches(_BATCH):
+        taken.add(session.run(batch.feeds, names), batch.count, batch.size)
+    return taken.arrays()
+
+
+def picked(arrays: Sequence[np.ndarray], positions: np.ndarray) -> list[np.ndarray]:
+    """The rows of all arrays at some positions, in temporary files as well."""
+    return [_picked(values, positions) for values in arrays]
+
+
+def _picked(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    rows = _Rows(values)
+    for part in _chunks(positions, max(1, prod(values.shape[1:]) * values.dtype.itemsize)):
+        rows.add(values[part])
+    return rows.array()
+
+
+def _chunks(positions: np.ndarray, row_bytes: int) -> Iterator[np.ndarray]:
+    length = max(1, _CHUNK // row_bytes)
+    for start in range(0, len(positions), length):
+        yield positions[start : start + length]
+
+
+class _Rows:
+    """Rows of one shape and type; text stays in memory, for it cannot be mapped."""
+
+    def __init__(self, example: np.ndarray) -> None:
+        self.shape = example.shape[1:]
+        self._dtype = example.dtype
+        self._count = 0
+        self._kept: list[np.ndarray] = []
+        self._file: IO[bytes] | None = None
+        if not example.dtype.hasobject:
+            self._file = nameless_file()
+            # After an error nobody asks for the rows, and the file still has to be closed.
+            weakref.finalize(self, self._file.close)
+
+    def add(self, rows: np.ndarray) -> None:
+        self._count += len(rows)
+        if self._file is None:
+            self._kept.append(rows)
+            return
+        content = memoryview(rows.tobytes())
+        while content:
+            try:
+                content = content[self._file.write(content) :]
+            except OSError as error:
+                raise UsageError(
+                    f"a model's outputs cannot be stored in {tempfile.gettempdir()} "
+                    f"({error.strerror}). Make room there, or let TMPDIR name another folder."
+                ) from error
+
+    def array(self) -> np.ndarray:
+        shape = (self._count, *self.shape)
+        if self._file is None:
+            values = np.concatenate(self._kept)
+        elif not prod(shape):  # nothing cannot be mapped
+            values = np.zeros(shape, self._dtype)
+        else:
+            # What is mapped stays when the file is closed.
+            with self._file as file:
+                values = np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
+        values.flags.writeable = False
+        return values
+
+
+Key = int | str
+
+
+@dataclass(frozen=True, eq=False)
+class OutputValue:
+    """One output of one run.
+
+    Attributes:
+        form: What it is.
+        arrays: A tensor's own; of a sequence one a member; of maps one, (maps, keys), or (keys,) of
+            a single one.
+        keys: Of maps, in the order of the last axis.
+    """
+
+    form: OutputForm
+    arrays: tuple[np.ndarray, ...]
+    keys: tuple[Key, ...] = ()
+
+
+def output_value(found: Any) -> OutputValue:
+    """Reads what a run gave for an output."""
+    if found is None:
+        return OutputValue("nothing", ())
+    if isinstance(found, Mapping):
+        keys = _in_order(found)
+        return OutputValue("map", (np.asarray([found[key] for key in keys]),), keys)
+    if isinstance(found, list | tuple):
+        if found and all(isinstance(one, Mapping) for one in found):
+            return _maps(found)
+        return OutputValue("sequence", tuple(_array(one) for one in found))
+    return OutputValue("tensor", (_array(found),))
+
+
+def real_part(value: OutputValue, count: int, size: int) -> OutputValue:
+    """An output without what belongs to samples that only pad a fixed batch.
+
+    Args:
+        value: Of a batch.
+        count: How many samples of the batch are real.
+        size: How many it has.
+    """
+    if count == size:
+        return value
+    arrays = value.arrays
+    if value.form == "sequence" and len(arrays) == size:
+        arrays = arrays[:count]
+    else:
+        arrays = tuple(one[:count] if one.ndim and len(one) == size else one for one in arrays)
+    return OutputValue(value.form, arrays, value.keys)
+
+
+def aligned(first: OutputValue, second: OutputValue) -> tuple[OutputValue, OutputValue]:
+    """Two maps with the keys of both in the same order, zero where one has no such key."""
+    if first.keys == second.keys or "map" not in (first.form, second.form):
+        return first, second
+    keys = _in_order({**dict.fromkeys(first.keys), **dict.fromkeys(second.keys)})
+    return _with_keys(first, keys), _with_keys(second, keys)
+
+
+def _with_keys(value: OutputValue, keys: tuple[Key, ...]) -> OutputValue:
+    if value.form != "map":
+        return value
+    (array,) = value.arrays
+    places = {key: place for place, key in enumerate(value.keys)}
+    spread = np.zeros((*array.shape[:-1], len(keys)), array.dtype)
+    for place, key in enumerate(keys):
+        if key in places:
+            spread[..., place] = array[..., places[key]]
+    return OutputValue("map", (spread,), keys)
+
+
+def _maps(found: Sequence[Mapping[Key, Any]]) -> OutputValue:
+    keys = _in_order({key: None for one in found for key in one})
+    rows = [[one.get(key, 0) for key in keys] for one in found]
+    return OutputValue("map", (np.asarray(rows).reshape(len(rows), len(keys)),), keys)
+
+
+def _in_order(keys: Mapping[Key, Any]) -> tuple[Key, ...]:
+    return tuple(sorted(keys, key=lambda key: (isinstance(key, str), key)))
+
+
+def _array(found: Any) -> np.ndarray:
+    if isinstance(found, np.ndarray | np.generic):
+        return np.asarray(found)
+    # A text by itself, or a member that is no array.
+    return np.asarray(found, dtype=object if isinstance(found, str | list) else None)
+
+
+def real_rows(values: Mapping[str, Any], count: int, size: int) -> dict[str, np.ndarray]:
+    """Outputs without those of the samples that only pad a fixed batch.
+
+    Args:
+        values: A batch's outputs.
+        count: How many samples of the batch are real.
+        size: How many it has.
+
+    Returns:
+        The tensors among them, and of maps, one a sample, their values, (samples, keys).
+    """
+    read = {name: real_part(output_value(value), count, size) for name, value in values.items()}
+    return {
+        name: value.arrays[0] for name, value in read.items() if value.form in ("tensor", "map")
+    }
+
+
+def class_scores(values: Mapping[str, np.ndarray], count: int) -> str | None:
+    """The first output of shape (samples, classes), with two classes or more; None without."""
+    for name, value in values.items():
+        if _has_scores(value, count):
+            return name
+    return None
+
+
+def _has_scores(value: np.ndarray, count: int) -> bool:
+    # Whole numbers are places or classes themselves. Kind V is bfloat16.
+    numbers = value.dtype.kind in "fV"
+    return numbers and value.ndim == 2 and value.shape[0] == count and value.shape[1] > 1
+
+
+@dataclass(frozen=True)
+class AnswerOutput:
+    """The output that holds a model's answers, one a sample.
+
+    Attributes:
+        name: The output's.
+        scores: Whether it holds class scores, of which the largest is the answer; otherwise it
+            holds the answers themselves, whole numbers, truth values or text.
+        classes: How many classes it has scores of; None where it holds no scores.
+        keys: Of scores in maps, the classes.
+        text: Whether the answers are text, which no label equals.
+    """
+
+    name: str
+    scores: bool
+    classes: int | None = None
+    keys: tuple[Key, ...] = ()
+    text: bool = False
+
+    def fits(self, value: OutputValue, count: int) -> bool:
+        """Whether a batch's output is like that of the first one."""
+        found = _answer_output(self.name, value, count)
+        return found is not None and (found.scores, found.classes) == (self.scores, self.classes)
+
+    def answers(self, value: OutputValue) -> tuple[np.ndarray, np.ndarray]:
+        """A batch's answers, (samples,), and which of them there are, (samples,) bool.
+
+        The answer is missing where a score is NaN: the largest of others would pass for right.
+        Classes are numbered from 0 on, but for those of maps with whole numbers as keys.
+        """
+        (array,) = value.arrays
+        if not self.scores:
+            answers = array.reshape(len(array))
+            return answers, np.ones(len(answers), bool)
+        scores = np.asarray(array, np.float64)
+        places = scores.argmax(axis=1)
+        if self.keys and all(isinstance(key, int) for key in self.keys):
+            places = np.asarray(self.keys)[places]
+        return places, np.asarray(~np.isnan(scores).any(axis=1))
+
+    def check_labels(self, samples: Samples) -> bool:
+        """Whether samples have labels that answers can be compared with.
+
+        Raises:
+            InputError: A label is none of the classes.
+        """
+        if samples.labels is None or self.text:
+            return False
+        if self.classes is None or (self.keys and isinstance(self.keys[0], int)):
+            return True
+        check_labels(samples, self.classes)
+        return True
+
+
+def answer_output(values: Mapping[str, OutputValue], count: int) -> AnswerOutput | None:
+    """The first output with class scores, one row a sample, else the first with answers themselves.
+
+    Args:
+        values: A batch's outputs, without what pads it.
+        count: How many samples it has.
+    """
+    found = [_answer_output(name, value, count) for name, value in values.items()]
+    known = [one for one in found if one is not None]
+    return next((one for one in known if one.scores), known[0] if known else None)
+
+
+def _answer_output(name: str, value: OutputValue, count: int) -> AnswerOutput | None:
+    if value.form not in ("tensor", "map"):
+        return None
+    (array,) = value.arrays
+    if _has_scores(array, count):
+        return AnswerOutput(name, True, array.shape[1], value.keys)
+    alone = array.ndim > 0 and len(array) == count == array.size
+    if value.form == "tensor" and alone and array.dtype.kind in "iubOUS":
+        return AnswerOutput(name, False, text=array.dtype.kind in "OUS")
+    return None
+
+
+def check_labels(samples: Samples, classes: int) -> None:
+    """Checks the labels, which the samples must have.
+
+    Raises:
+        InputError: One of them is no class.
+    """
+    labels = samples.labels
+    assert labels is not None  # the caller looked
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(
+            f"{samples.path}: labels go from {labels.min()} to {labels.max()}, but the model has "
+            f"{classes} classes, 0 to {classes - 1}."
+        )

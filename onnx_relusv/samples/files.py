@@ -1,0 +1,264 @@
+"""The files that samples come in, each read from the front in pieces.
+
+.npz    its members are streamed from the archive.
+.npy    mapped into memory.
+folder  of ONNX test data sets, `test_data_set_*/input_*.pb`.
+"""
+
+import lzma
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.work.files import check_readable, reason_of
+
+# RuntimeError: an archive that is encrypted or compressed in a way that Python does not know.
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    DecodeError,
+)
+_VERSIONS = ((1, 0), (2, 0), (3, 0))
+# How many bytes a compressed one becomes at most: of deflate as zlib documents it; of the others
+# what equal bytes reach.
+_LARGEST_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+_LARGEST_OTHER_RATIO = 1_000_000
+# Every sample has eight bytes in memory that say whether it is taken.
+MOST_SAMPLES = 50_000_000
+
+
+class Column(Protocol):
+    """One input's values, or the labels."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        """All values, `size` samples at a time."""
+        ...
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong with a file into an InputError that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: cannot be read as samples ({reason_of(error)}). "
+            "Give an .npz, an .npy or a folder of test_data_set_*."
+        ) from error
+
+
+def open_columns(path: Path, inputs: Sequence[InputSpec]) -> dict[str, Column]:
+    """Opens the arrays of a file or folder, by name.
+
+    Raises:
+        InputError: They cannot be read, or an .npy is given to a model with several inputs.
+    """
+    if not path.is_dir():
+        check_readable(path)
+    with reading(path):
+        if path.is_dir():
+            return dict(_test_data_columns(path, inputs))
+        if path.suffix == ".npy":
+            return {_only_input(path, inputs): _Mapped(path)}
+        return {name: _Member(path, name) for name in _member_names(path)}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What an array's header says of it, as far as that can be."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[np.generic]
+
+    @property
+    def bytes(self) -> int:
+        """Of all values."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def _header(name: str, stream: IO[bytes], available: int) -> _Header:
+    """Reads the header of an array and leaves the stream at its values.
+
+    Args:
+        name: What messages call the array.
+        stream: At the array's first byte.
+        available: How many bytes the stream has at most, header included.
+
+    Raises:
+        ValueError: It is none, is of Python objects, or claims what cannot be there.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version in _VERSIONS:
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            with warnings.catch_warnings():
+                # That Python 2 wrote the file is no news to a user.
+                warnings.simplefilter("ignore", UserWarning)
+                header = _Header(*read(stream))
+    except Exception as error:  # a header is read as Python's literals, which may fail in any way
+        raise ValueError(f"{name} does not begin as a NumPy array does") from error
+    if version not in _VERSIONS:
+        raise ValueError(f"{name} is of version {version[0]}.{version[1]}, which is not known")
+    if any(isinstance(length, bool) or length < 0 for length in header.shape):
+        raise ValueError(f"{name} claims the shape {header.shape}")
+    if header.dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never unpacked; save numbers")
+    # Of values that take no bytes there may be any number.
+    if max(header.bytes, *header.shape[:1], 0) > available:
+        raise ValueError(
+            f"{name} claims the shape {header.shape} of {header.dtype}, {header.bytes} bytes, "
+            f"but {available} are there"
+        )
+    return header
+
+
+class _Mapped:
+    """An .npy file, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            header = _header(path.name, stream, path.stat().st_size)
+            offset = stream.tell()
+        self.shape, self.dtype = header.shape, header.dtype
+        # Nothing cannot be mapped.
+        self._array = (
+            np.memmap(
+                path,
+                header.dtype,
+                "r",
+                offset,
+                header.shape,
+                "F" if header.fortran_order else "C",
+            )
+            if header.bytes
+            else np.zeros(header.shape, header.dtype)
+        )
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        for start in range(0, self.shape[0], size):
+            yield self._array[start : start + size]
+
+
+class _Member:
+    """A member of an .npz file, streamed from the archive."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        with zipfile.ZipFile(path) as archive:
+            self._available = _available(path, archive.getinfo(f"{name}.npy"))
+            with archive.open(f"{name}.npy") as stream:
+                header = _header(name, stream, self._available)
+        if header.fortran_order and len(header.shape) > 1:
+            raise ValueError(f"{name} is in Fortran order; save np.ascontiguousarray of it")
+        self.shape, self.dtype = header.shape, header.dtype
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        with zipfile.ZipFile(self._path) as archive, archive.open(f"{self._name}.npy") as stream:
+            _header(self._name, stream, self._available)
+            row_shape = self.shape[1:]
+            row_bytes = prod(row_shape) * self.dtype.itemsize
+            for start in range(0, self.shape[0], size):
+                count = min(size, self.shape[0] - start)
+                data = stream.read(count * row_bytes)
+                if len(data) < count * row_bytes:
+                    raise EOFError(f"{self._name} ends before its {self.shape[0]} samples")
+                yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
+
+
+class _Stacked:
+    """Arrays of several test data sets, one behind the other."""
+
+    def __init__(self, files: list[Path], arrays: list[np.ndarray]) -> None:
+        if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
+            raise ValueError(f"the sets differ in shape or type, from {files[0]} on")
+        self._array = np.concatenate(arrays)
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        for start in range(0, self.shape[0], size):
+            yield self._array[start : start + size]
+
+
+def _available(path: Path, member: zipfile.ZipInfo) -> int:
+    """How many bytes a member can have at most, whatever the archive claims."""
+    ratio = _LARGEST_RATIO.get(member.compress_type, _LARGEST_OTHER_RATIO)
+    stored = min(member.compress_size, path.stat().st_size)
+    return min(member.file_size, ratio * stored)
+
+
+def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Column]]:
+    folders = sorted(path.glob("test_data_set_*"))
+    if not folders:
+        raise ValueError("the folder has no test_data_set_* in it")
+    for number, spec in enumerate(inputs):
+        files = [folder / f"input_{number}.pb" for folder in folders]
+        yield spec.name, _Stacked(files, [_samples_first(_tensor(file), spec) for file in files])
+
+
+def _samples_first(array: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """An input of a test data set, as the model takes it, with the axis of samples first."""
+    if not array.ndim or spec.samples_axis is None:
+        return array[None]
+    return np.moveaxis(array, min(spec.samples_axis, array.ndim - 1), 0)
+
+
+def _tensor(file: Path) -> np.ndarray:
+    """The tensor of a file of a test data set.
+
+    Raises:
+        InputError: There is no such file.
+        ValueError: It is no tensor, or its values are elsewhere.
+    """
+    check_readable(file)
+    tensor = onnx.TensorProto()
+    try:
+        tensor.ParseFromString(file.read_bytes())
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and min(tensor.dims, default=0) >= 0:
+            return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:  # of protobuf, onnx or numpy, whatever its content leads them to
+        raise ValueError(f"{file} holds no tensor, or a damaged one") from error
+    raise ValueError(f"{file} does not hold the values of its tensor itself")
+
+
+def _only_input(path: Path, inputs: Sequence[InputSpec]) -> str:
+    if len(inputs) != 1:
+        raise InputError(
+            f"{path}: an .npy file holds one input, but the model has {len(inputs)}: "
+            f"{', '.join(spec.name for spec in inputs)}. Give an .npz with these keys."
+        )
+    return inputs[0].name
+
+
+def _member_names(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]} is in it twice")
+    return found

@@ -1,0 +1,368 @@
+"""Samples: inputs that a model is measured, fitted and compared on, and their labels.
+
+    .npz    keys are the model's input names, first axis the samples; optionally `labels`, and
+            `groups`, one whole number a sample: samples of the same photograph, recording or
+            patient have the same one, and stay together where samples are split.
+    .npy    for a model with one input.
+    folder  of ONNX test data sets, `test_data_set_*/input_*.pb`, one behind the other.
+
+They are read in batches; an .npz or .npy is never in memory as a whole.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.samples.files import MOST_SAMPLES, Column, open_columns, reading
+
+LABELS = "labels"
+GROUPS = "groups"
+_CHUNK = 1 << 20
+_LARGEST_LABELS = 2 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One run's worth of samples.
+
+    Attributes:
+        feeds: By input name, in the model's types; padded where the model's batch is fixed.
+        count: How many of the samples are real; the rest repeat the last one.
+        start: Index of the first one.
+        size: Samples in the feeds, padding included.
+    """
+
+    feeds: dict[str, np.ndarray]
+    count: int
+    start: int
+    size: int
+
+
+class Samples:
+    """Samples that fit a model's inputs; made by `open_samples`."""
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[InputSpec],
+        columns: dict[str, Column],
+        labels: np.ndarray | None,
+        groups: np.ndarray | None,
+    ) -> None:
+        self.path = path
+        self.labels = labels
+        self.groups = groups
+        self.sha256 = _digest(path)
+        # How many the file holds, whichever of them these are.
+        self.given = self.count = next(iter(columns.values())).shape[0]
+        self.fixed_batch = fixed_batch(inputs)
+        self._inputs = {spec.name: spec for spec in inputs}
+        self._columns = columns
+        self._positions = np.arange(self.count)
+
+    def part(self, positions: np.ndarray) -> "Samples":
+        """Some of the samples, as samples of their own.
+
+        Args:
+            positions: Which of these, increasing, one at least.
+        """
+        part = copy(self)
+        part._positions = self._positions[positions]
+        part.count = len(positions)
+        part.labels = None if self.labels is None else self.labels[positions]
+        part.groups = None if self.groups is None else self.groups[positions]
+        return part
+
+    def number(self, position: int) -> int:
+        """The number that the sample at a position has in the file, from 0 on."""
+        return int(self._positions[position])
+
+    def without_labels(self) -> "Samples":
+        """The same samples as if they had no labels."""
+        part = copy(self)
+        part.labels = None
+        return part
+
+    @property
+    def independent(self) -> int:
+        """How many do not depend on each other: groups, where there are some."""
+        return self.count if self.groups is None else len(np.unique(self.groups))
+
+    def batch_size(self, wanted: int) -> int:
+        """The model's own batch where it is fixed, otherwise the wanted one."""
+        return self.fixed_batch or min(wanted, self.count)
+
+    def batches(self, wanted: int, limit: int | None = None) -> Iterator[Batch]:
+        """All samples, or the first `limit` of them, in batches.
+
+        Raises:
+            InputError: The file is damaged, or a value is NaN, infinite or out of range.
+        """
+        size = self.batch_size(wanted)
+        left = self.count if limit is None else min(limit, self.count)
+        start = 0
+        readers = {
+            name: _picked(column.rows(size), self._positions, size)
+            for name, column in self._columns.items()
+        }
+        while left:
+            with reading(self.path):
+                pieces = {name: next(reader) for name, reader in readers.items()}
+            count = min(left, len(next(iter(pieces.values()))))
+            feeds = {
+                name: self._ready(name, piece[:count], start) for name, piece in pieces.items()
+            }
+            yield Batch(feeds, count, start, max(count, self.fixed_batch or 0))
+            start, left = start + count, left - count
+
+    def first(self) -> dict[str, np.ndarray]:
+        """The feeds of the first sample, or of the first batch where its size is fixed."""
+        return next(iter(self.batches(1, limit=1))).feeds
+
+    def rows(self, batch: Batch) -> dict[str, np.ndarray]:
+        """A batch's feeds with the axis of samples first, without what only pads it.
+
+        Args:
+            batch: One of these samples'.
+        """
+        found = {}
+        for name, values in batch.feeds.items():
+            place = self._inputs[name].samples_axis
+            moved = values[None] if place is None else np.moveaxis(values, place, 0)
+            found[name] = moved[: batch.count]
+        return found
+
+    def as_fed(self, inputs: Sequence[InputSpec]) -> "Samples":
+        """The same samples for inputs whose batch is another one.
+
+        Args:
+            inputs: The model's inputs.
+        """
+        other = copy(self)
+        other._inputs = {spec.name: spec for spec in inputs}
+        other.fixed_batch = fixed_batch(inputs)
+        return other
+
+    def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
+        spec = self._inputs[name]
+        first, last = self._positions[[start, start + len(values) - 1]]
+        where = f"the samples from {first} to {last}"
+        # What overflows is infinite, and refused; so is a NaN, or a number that is another now.
+        with np.errstate(over="ignore", invalid="ignore"):
+            ready = np.ascontiguousarray(values, dtype=spec.dtype)
+        if spec.dtype.kind not in "biuO" and not np.isfinite(ready).all():
+            raise InputError(self._not_finite(name, values, ready, start))
+        if spec.dtype.kind in "biu" and not np.array_equal(ready, values):
+            raise InputError(
+                f"{self.path}: input {name} has numbers in {where} that do not become the model's "
+                f"{spec.dtype} without loss."
+            )
+        if spec.samples_axis is None:
+            return np.array(ready[0], spec.dtype)
+        missing = (self.fixed_batch or 0) - len(ready)
+        if missing > 0:
+            ready = np.concatenate([ready, np.repeat(ready[-1:], missing, 0)])
+        if not spec.samples_axis:
+            return ready
+        return np.ascontiguousarray(np.moveaxis(ready, 0, spec.samples_axis))
+
+    def _not_finite(self, name: str, values: np.ndarray, ready: np.ndarray, start: int) -> str:
+        """That a batch of an input, as it is in the file and in the model's type, is not finite."""
+        each = np.isfinite(ready.reshape(len(ready), -1)).all(axis=1)
+        place = int(np.argmin(each))
+        where = f"{self.path}: input {name}, sample {self.number(start + place)},"
+        with np.errstate(over="ignore", invalid="ignore"):
+            given = np.asarray(values[place], np.float64)
+        if np.isfinite(given).all():
+            return (
+                f"{where} holds numbers up to {np.abs(given).max():.2g}, which are infinite in the "
+                f"model's {ready.dtype}. Scale them as the model expects, or leave the sample out."
+            )
+        return f"{where} holds NaN or infinite values. Leave the sample out, or mend it."
+
+
+def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = False) -> Samples:
+    """Opens samples and checks that they fit a model.
+
+    Args:
+        path: An .npz or .npy file, or a folder of test data sets.
+        inputs: The model's inputs.
+        any_labels: Whether labels may be any array whose first axis is the samples, numbers or
+            text, for a metric to make sense of; otherwise they are one whole number a sample.
+
+    Raises:
+        InputError: They cannot be read, or names, shapes, types or counts do not fit.
+    """
+    columns, names = open_columns(path, inputs), {spec.name for spec in inputs}
+    beside = {
+        name: columns.pop(name) for name in (LABELS, GROUPS) if name in columns.keys() - names
+    }
+    # Before anything is read, so that no array is longer than the samples are many.
+    _check(path, inputs, columns, beside)
+    labels = _read_labels(path, beside.get(LABELS), any_labels)
+    groups = _read_numbers(path, GROUPS, beside.get(GROUPS))
+    return Samples(path, inputs, columns, labels, groups)
+
+
+def ranked(path: Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """Inputs of which the file of the model tells no number of axes, with that of the samples.
+
+    Args:
+        path: As of `open_samples`.
+        inputs: The model's inputs.
+
+    Raises:
+        InputError: The samples cannot be read.
+    """
+    if all(spec.has_rank for spec in inputs):
+        return tuple(inputs)
+    if not path.exists():
+        raise InputError(f"{path}: there are no such samples.")
+    columns = open_columns(path, inputs)
+    ranks = {name: len(column.shape) for name, column in columns.items()}
+    return tuple(
+        spec if spec.has_rank else replace(spec, shape=(None,) * ranks.get(spec.name, 1))
+        for spec in inputs
+    )
+
+
+def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The rows at some positions, `size` at a time, of an array that comes in pieces."""
+    waiting: list[np.ndarray] = []
+    count = start = 0
+    for piece in pieces:
+        first, behind = np.searchsorted(positions, [start, start + len(piece)])
+        rows = positions[first:behind] - start
+        start += len(piece)
+        waiting.append(piece if len(rows) == len(piece) else piece[rows])
+        count += len(rows)
+        while count >= size:
+            together = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            yield together[:size]
+            waiting, count = [together[size:]], count - size
+        if start > positions[-1]:
+            break
+    if count:
+        yield np.concatenate(waiting)
+
+
+def _read_labels(path: Path, column: Column | None, any_labels: bool) -> np.ndarray | None:
+    if column is not None and any_labels and column.shape:
+        size = prod(column.shape) * column.dtype.itemsize
+        if size > _LARGEST_LABELS:
+            raise InputError(
+                f"{path}: the labels take {size >> 30} GiB, and {_LARGEST_LABELS >> 30} at most "
+                "are read into memory. Give fewer, or smaller ones."
+            )
+        with reading(path):
+            pieces = [*column.rows(max(column.shape[0], 1))]
+            return np.concatenate(pieces) if pieces else np.zeros(column.shape, column.dtype)
+    return _read_numbers(path, LABELS, column)
+
+
+def _read_numbers(path: Path, name: str, column: Column | None) -> np.ndarray | None:
+    """(samples,) int64, or None where there is no such array."""
+    if column is None:
+        return None
+    if len(column.shape) != 1 or column.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: {name} are {column.dtype} of shape {column.shape}; "
+            "they have to be one whole number a sample."
+        )
+    with reading(path):
+        pieces = [*column.rows(max(column.shape[0], 1))]
+    largest = max(int(piece.max()) for piece in pieces)
+    if largest > np.iinfo(np.int64).max:
+        raise InputError(f"{path}: {name} go up to {largest}, which is no number of 64 bits.")
+    return np.concatenate([piece.astype(np.int64) for piece in pieces])
+
+
+def _check(
+    path: Path,
+    inputs: Sequence[InputSpec],
+    columns: dict[str, Column],
+    beside: dict[str, Column],
+) -> None:
+    wanted, given = [spec.name for spec in inputs], list(columns)
+    if set(wanted) != set(given):
+        raise InputError(
+            f"{path}: holds {', '.join(given) or 'nothing'}, but the model's inputs are "
+            f"{', '.join(wanted)}. Name the arrays after the inputs."
+        )
+    for spec in inputs:
+        _check_column(path, spec, columns[spec.name])
+    # What has no axis at all is refused where it is read.
+    arrays = {**columns, **{name: one for name, one in beside.items() if one.shape}}
+    counts = {name: column.shape[0] for name, column in arrays.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(f"{path}: the numbers of samples differ: {listed}.")
+    if not min(counts.values()):
+        raise InputError(f"{path}: there are no samples in it; at least one is needed.")
+    if max(counts.values()) > MOST_SAMPLES:
+        raise InputError(
+            f"{path}: claims {max(counts.values())} samples; up to {MOST_SAMPLES} are read. "
+            "Give a part of them."
+        )
+
+
+def _check_column(path: Path, spec: InputSpec, column: Column) -> None:
+    wanted, axes = spec.sample_shape, column.shape[1:]
+    fits = len(column.shape) == 1 + len(wanted) and all(
+        known is None or known == length for known, length in zip(wanted, axes, strict=False)
+    )
+    if not fits:
+        shown = ", ".join("any" if length is None else str(length) for length in wanted)
+        raise InputError(
+            f"{path}: {spec.name} has shape {column.shape}, but the model takes "
+            f"({', '.join(['samples', *([shown] if shown else [])])})."
+        )
+    kinds = "UO" if spec.dtype.kind == "O" else "biu" if spec.dtype.kind in "biu" else "biuf"
+    if column.dtype.kind not in kinds:
+        held = "text" if spec.dtype.kind == "O" else str(spec.dtype)
+        raise InputError(
+            f"{path}: {spec.name} is {column.dtype}, which does not become the model's "
+            f"{held} without loss."
+        )
+
+
+def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
+    """The only number of samples that run at once; None where it is open.
+
+    Raises:
+        InputError: Inputs have different ones.
+    """
+    lengths = {
+        spec.shape[spec.samples_axis]
+        for spec in inputs
+        if spec.samples_axis is not None and spec.samples_axis < len(spec.shape)
+    }
+    fixed = sorted(length for length in lengths if length is not None)
+    if len(fixed) > 1:
+        raise InputError(f"the inputs' batch axes have different fixed lengths {fixed}.")
+    if fixed:
+        return fixed[0]
+    # What has no axis of samples is another one for every sample: they run one by one.
+    return 1 if any(spec.samples_axis is None for spec in inputs) else None
+
+
+def _digest(path: Path) -> str:
+    files = sorted(path.glob("test_data_set_*/input_*.pb")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            _feed(digest, stream)
+    return digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", stream: BinaryIO) -> None:
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)

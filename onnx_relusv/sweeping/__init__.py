@@ -1,1 +1,0 @@
-"""The whole curve: many sizes by several methods, each file made and judged."""

@@ -1,0 +1,1 @@
+"""Long work: the cache, jobs on several cores, signals, temporary and finished files."""

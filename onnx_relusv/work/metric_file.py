@@ -1,0 +1,69 @@
+"""Reads a metric from a Python file, whose code is run for that."""
+
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+from onnx_relusv.core.arguments import as_path
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.metric import Metric, apart, what_went_wrong
+from onnx_relusv.work.files import check_readable
+
+# No module that somebody imports has such a name.
+_MODULE = "_onnx_relusv_metric"
+
+
+def load_metric(text: str) -> Metric:
+    """Reads a metric.
+
+    The file is run as a module of its own, under a name that nobody else uses and that is gone
+    afterwards. No bytecode is left beside it, and none is read: it would hide an edit.
+
+    Args:
+        text: ``FILE.py:function``.
+
+    Raises:
+        UsageError: The text is of another form.
+        InputError: There is no such file, its code fails, or it has no such function.
+    """
+    file, colon, function = text.rpartition(":")
+    if not colon or not file or not function.isidentifier():
+        raise UsageError(f"--metric {text!r}: write FILE.py:function.")
+    path = as_path("--metric", file)
+    name = f"{path.name}:{function}"
+    check_readable(path, f"--metric {name}:", folder="Name the file in it.")
+    try:
+        found = getattr(_module(path, name), function, None)
+    except InputError:
+        raise
+    except Exception as error:  # a module may look its names up itself
+        raise InputError(f"--metric {name}: {what_went_wrong(error, path)}") from error
+    if found is None:
+        raise InputError(f"--metric {name}: {path} has no {function}. Define it there.")
+    if not callable(found):
+        raise InputError(
+            f"--metric {name}: {function} in {path} is {type(found).__name__}, not a function."
+        )
+    return Metric(name, found, path)
+
+
+def _module(path: Path, name: str) -> ModuleType:
+    loader = SourceFileLoader(_MODULE, str(path))
+    spec = spec_from_loader(_MODULE, loader)
+    assert spec is not None  # a loader was given
+    module = module_from_spec(spec)
+    # Dataclasses look their module up while it runs.
+    sys.modules[_MODULE] = module
+    try:
+        code = loader.source_to_code(loader.get_data(str(path)), str(path))
+        with apart():
+            exec(code, module.__dict__)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # somebody else's code may raise anything, or exit
+        raise InputError(f"--metric {name}: {what_went_wrong(error, path)}") from error
+    finally:
+        del sys.modules[_MODULE]
+    return module

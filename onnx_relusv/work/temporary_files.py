@@ -1,0 +1,339 @@
+"""Temporary files and folders that nobody has to clear away.
+
+A folder is gone when its block is left, at the latest when the program ends. After a kill that
+cannot be heard, it is swept by a later run: its lock file, locked for as long as its process lives,
+tells that it is ours and that nobody uses it any more.
+
+Arrays in temporary files, of which memory holds what is read.
+"""
+
+import atexit
+import mmap
+import os
+import re
+import shutil
+import stat
+import tempfile
+import threading
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import IO, BinaryIO
+
+import numpy as np
+
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.work.interrupts import uninterrupted
+
+try:
+    import fcntl
+except ImportError:  # no POSIX: nothing is proved, and nothing swept
+    fcntl = None  # type: ignore[assignment]
+
+_PREFIX = "onnx-relusv-"
+_LOCK = ".onnx-relusv.lock"
+# Written once the lock is held: a file that lacks it is somebody else's or not yet locked.
+_MARK = b"A temporary folder of onnx-relusv; unused when nobody holds a lock on this file.\n"
+_FOLDER = re.compile(rf"\.?{_PREFIX}[A-Za-z0-9_]{{8}}")
+_FILE = re.compile(rf"\.{_PREFIX}[0-9a-f]{{32}}\.tmp")
+# How often a folder is emptied into which another thread still writes.
+_TRIES = 3
+
+
+def nameless_file() -> IO[bytes]:
+    """A temporary file without buffers; where the system allows it, it never has a name.
+
+    Raises:
+        UsageError: There can be no temporary file.
+    """
+    try:
+        return tempfile.TemporaryFile(prefix=_PREFIX, buffering=0)
+    except OSError as error:
+        raise UsageError(
+            f"no temporary file can be made ({error.strerror}). Let TMPDIR name a folder."
+        ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what is needed on the way; gone afterwards.
+
+    Raises:
+        UsageError: There can be none.
+    """
+    made = False
+    try:
+        with folder_in(Path(tempfile.gettempdir())) as folder:
+            made = True
+            yield folder
+    except OSError as error:
+        if made:
+            raise
+        raise UsageError(
+            f"no temporary folder can be made ({error.strerror}). Let TMPDIR name a folder."
+        ) from error
+
+
+@contextmanager
+def folder_in(parent: Path, *, hidden: bool = False) -> Iterator[Path]:
+    """A folder of a unique name in another one; gone afterwards.
+
+    Raises:
+        OSError: There can be none.
+    """
+    folder: Path | None = None
+    try:
+        # An interrupt comes before the folder is there or when it is known here.
+        with uninterrupted():
+            folder = _LIVING.made_folder(parent, "." * hidden + _PREFIX)
+        yield folder
+    finally:
+        if folder is not None:
+            with uninterrupted():
+                _LIVING.remove(folder)
+
+
+@contextmanager
+def file_in(parent: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A file of a unique hidden name, to be renamed; gone afterwards where it was not.
+
+    Raises:
+        OSError: There can be none.
+    """
+    found: tuple[BinaryIO, Path] | None = None
+    try:
+        with uninterrupted():
+            found = _LIVING.made_file(parent)
+        yield found
+    finally:
+        if found is not None:
+            with uninterrupted():
+                found[0].close()
+                _LIVING.remove(found[1])
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Removes what killed runs left in some folders and in the one for temporary files.
+
+    That is what bears our mark, belongs to this user, and is not locked.
+    """
+    for folder in dict.fromkeys((*folders, Path(tempfile.gettempdir()))):
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if _FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    _remove_dead_folder(folder / entry.name)
+
+
+def remove_left_files(folder: Path) -> None:
+    """Removes files of `file_in` that killed runs left in a folder, of which nobody holds one.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _FILE.fullmatch(entry.name)]
+    for name in names:
+        with _locked(folder / name) as file:
+            if file is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(folder / name)
+
+
+class _Living:
+    """The temporary files and folders of this process, by path, with their locks."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, int | None] = {}
+        self._guard = threading.RLock()
+        self._ended = False
+        self._process = os.getpid()
+        atexit.register(self._end)
+
+    def made_folder(self, parent: Path, prefix: str) -> Path:
+        with self._guard:
+            self._check()
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            self._held[folder] = None
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+                file = self._held[folder] = os.open(folder / _LOCK, flags, 0o600)
+                if _lock(file, wait=True):
+                    os.write(file, _MARK)
+            except BaseException:
+                self.remove(folder)
+                raise
+            return folder
+
+    def made_file(self, parent: Path) -> tuple[BinaryIO, Path]:
+        with self._guard:
+            self._check()
+            while True:
+                path = parent / f".{_PREFIX}{uuid.uuid4().hex}.tmp"
+                file = path.open("xb")
+                self._held[path] = None
+                # Somebody may have seen it before it was locked, and taken it for a dead one.
+                if not _lock(file.fileno(), wait=True) or _is_same(path, file.fileno()):
+                    return file, path
+                file.close()
+                self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        with self._guard:
+            lock = self._held.pop(path, None)
+        if path.is_dir() and not path.is_symlink():
+            _empty(path)
+        else:
+            with suppress(OSError):
+                path.unlink()
+        if lock is not None:
+            os.close(lock)
+
+    def _check(self) -> None:
+        if self._ended:  # a thread that outlives the program: nobody would clear up behind it
+            raise OSError(0, "the program ends")
+
+    def _end(self) -> None:
+        if os.getpid() != self._process:  # a copy of it, which owns nothing
+            return
+        with self._guard:
+            self._ended = True
+            for path in list(self._held):
+                self.remove(path)
+
+
+_LIVING = _Living()
+
+
+def _lock(file: int, *, wait: bool) -> bool:
+    """Locks a file for this process; whether that worked."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # somebody holds it, or the file system knows no locks
+        return False
+    return True
+
+
+def _is_same(path: Path, file: int) -> bool:
+    """Whether a path still leads to an open file."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return os.path.samestat(found, os.fstat(file))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int | None]:
+    """A regular file of this user that nobody else had locked; None for any other."""
+    try:
+        # Neither follows a link nor waits for the other end of a pipe.
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield None
+        return
+    try:
+        state = os.fstat(file)
+        ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
+        yield file if ours and _lock(file, wait=False) and _is_same(path, file) else None
+    finally:
+        os.close(file)
+
+
+def _remove_dead_folder(folder: Path) -> None:
+    with _locked(folder / _LOCK) as file:
+        if file is None or os.lstat(folder).st_uid != os.geteuid():
+            return
+        if os.read(file, len(_MARK) + 1) == _MARK:
+            _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Removes a folder, its lock file last: whatever stays is known by it."""
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            for entry in list(os.scandir(folder)):
+                if entry.name == _LOCK:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with suppress(OSError):
+                        os.unlink(entry.path)
+            if set(os.listdir(folder)) <= {_LOCK}:
+                with suppress(FileNotFoundError):
+                    os.unlink(folder / _LOCK)
+                os.rmdir(folder)
+                return
+
+
+# Bytes that are written at a time.
+_CHUNK = 8 << 20
+# Seconds in which a session copies some tens of megabytes.
+_MOMENT = 0.01
+
+
+def on_disk(values: np.ndarray) -> np.ndarray:
+    """An array's copy in a temporary file, mapped and read-only; gone when nobody holds it.
+
+    Raises:
+        UsageError: There can be no temporary file, or there is no room for it.
+    """
+    if not values.size:
+        return values
+    with nameless_file() as file:
+        rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+        count = max(1, _CHUNK // max(rows[0].nbytes, 1))
+        try:
+            for start in range(0, len(rows), count):
+                # A view that is transposed is put in order a few rows at a time.
+                content = np.ascontiguousarray(rows[start : start + count]).reshape(-1)
+                left = content.view(np.uint8).data
+                while left:
+                    left = left[file.write(left) :]
+        except OSError as error:
+            raise UsageError(
+                f"no temporary file of {values.nbytes} bytes can be written ({error.strerror}). "
+                "Let TMPDIR name a folder with more room."
+            ) from error
+        # The map keeps the file when it is closed.
+        mapped = np.memmap(file, np.uint8, "r")
+    return np.asarray(mapped).view(values.dtype).reshape(values.shape)
+
+
+def release(arrays: Iterable[np.ndarray]) -> None:
+    """Lets what was read of arrays of `on_disk` leave the memory; it is read again when needed."""
+    for array in arrays:
+        base: object = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)
+
+
+@contextmanager
+def released_while_read(arrays: Collection[np.ndarray]) -> Iterator[None]:
+    """Lets what somebody else reads of arrays of `on_disk` leave the memory at once.
+
+    A session that copies weights would otherwise hold the files beside the copies.
+    """
+    if not arrays:
+        yield
+        return
+    done = Event()
+
+    def work() -> None:
+        while not done.wait(_MOMENT):
+            release(arrays)
+
+    thread = Thread(target=work, name="release", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        release(arrays)
