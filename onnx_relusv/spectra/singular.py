@@ -13,6 +13,7 @@ known its eigenvectors need no second reduction: those of the tridiagonal matrix
 The singular values that a layer of the same shape has before it is trained.
 """
 
+import ctypes
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from hashlib import blake2b
 import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
-from scipy.linalg import lapack
+from scipy.linalg import cython_lapack, lapack
 
 from onnx_relusv.core.blocks import Covariance, FactoredCovariance, Floats
 from onnx_relusv.core.linear_algebra import dense, energy, rooted, weighed
@@ -50,14 +51,11 @@ class Reduction:
 
     def __init__(self, matrix: Floats) -> None:
         n = len(matrix)
-        lwork = int(lapack.dsytrd_lwork(n, lower=1)[0])
         # Seen column by column, as LAPACK does, a symmetric matrix is itself.
-        reflectors, self._diagonal, self._beside, self._scales, problem = lapack.dsytrd(
-            matrix.T, lower=1, lwork=lwork, overwrite_a=1
-        )
-        assert not problem  # only arguments can be wrong
+        reflectors = np.ascontiguousarray(matrix, np.float64)
+        self._diagonal, self._beside, self._scales = _tridiagonal(reflectors)
         self._file = nameless_file()
-        content = np.ascontiguousarray(reflectors.T).reshape(-1).view(np.uint8).data
+        content = reflectors.reshape(-1).view(np.uint8).data
         while content:
             content = content[self._file.write(content[:_CHUNK]) :]
         self._shape = (n, n)
@@ -110,6 +108,41 @@ class Reduction:
     def close(self) -> None:
         """Lets the file go."""
         self._file.close()
+
+
+def _tridiagonal(matrix: Floats) -> tuple[Floats, Floats, Floats]:
+    """LAPACK's dsytrd of the lower triangle, column by column, in place.
+
+    `scipy.linalg.lapack.dsytrd` is the same, but nothing else in Python runs meanwhile: for
+    minutes no signal would be heard and no progress told. So scipy's pointer for Cython is called.
+
+    Returns:
+        (n,) diagonal, (n - 1,) what is beside it, (n - 1,) the reflectors' scales.
+    """
+    n = len(matrix)
+    diagonal, beside, scales = np.empty(n), np.empty(n - 1), np.empty(n - 1)
+    work = np.empty(int(lapack.dsytrd_lwork(n, lower=1)[0]))
+    order, size, problem = (ctypes.c_int(value) for value in (n, len(work), 0))
+    arrays = (one.ctypes.data for one in (matrix, diagonal, beside, scales, work))
+    a, d, e, tau, w = (ctypes.c_void_p(place) for place in arrays)
+    where = ctypes.byref
+    _DSYTRD(b"L", where(order), a, where(order), d, e, tau, w, where(size), where(problem))
+    assert problem.value == 0  # only arguments can be wrong
+    return diagonal, beside, scales
+
+
+def _pointer(capsule: object) -> int:
+    """Where a function lies that is handed on for Cython."""
+    named = ctypes.pythonapi.PyCapsule_GetName
+    named.restype, named.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    found = ctypes.pythonapi.PyCapsule_GetPointer
+    found.restype, found.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return int(found(capsule, named(capsule)))
+
+
+_DSYTRD = ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_void_p] * 9)(
+    _pointer(cython_lapack.__pyx_capi__["dsytrd"])
+)
 
 
 def kept_reduction(key: bytes) -> Reduction | None:

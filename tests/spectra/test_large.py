@@ -1,5 +1,7 @@
 """Blocks too large to be decomposed, with a small threshold, against their decomposition."""
 
+import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,6 +44,26 @@ def test_a_reduction_has_the_eigenpairs(n: int, kind: str) -> None:
     wanted = vectors * reduction.values()[: min(n, 4)]
     np.testing.assert_allclose(matrix @ vectors, wanted, **CLOSE)
     reduction.close()
+
+
+def test_others_run_while_a_matrix_is_reduced() -> None:
+    """So that signals are heard and progress is told in the minutes that a large one takes."""
+    half = np.random.default_rng(0).standard_normal((2000, 2000))
+    matrix, begun, ended, seen = half @ half.T, threading.Event(), threading.Event(), list[bool]()
+
+    def other() -> None:
+        begun.wait()
+        time.sleep(0.02)
+        seen.append(ended.is_set())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.set()
+    reduction = Reduction(matrix)
+    ended.set()
+    thread.join()
+    reduction.close()
+    assert seen == [False]
 
 
 def metric_of(columns: int) -> FactoredCovariance:
