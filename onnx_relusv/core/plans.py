@@ -25,7 +25,7 @@ class Candidate:
         form: The double layer's form.
         rank: Its inner width, per group; of a tucker, that behind the core.
         level: |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 with L its composed kernel; interpolated at ranks
-            that no level was computed at (candidates.between_rungs).
+            that no level was computed at (`between_rungs`).
         bytes: What the new initializers and nodes occupy, an upper bound.
         macs: Multiply-accumulates for one sample.
         damage: Divergence of the network's outputs with this block alone changed; NaN where it

@@ -2,7 +2,7 @@
 
 A regression minimises the error of Lz + b' against Wx + b. What the next layers see is behind the
 activation, where an error on an inactive unit is nothing, and where the consumers of a unit decide
-how much the rest counts. Objectives say how much (own_answers; reproduction, where units are
+how much the rest counts. Objectives say how much (`OwnAnswers`; `Reproduction`, where units are
 removed); they are descended by Adam (Kingma, Ba, 2015) on the factors and the bias, over rows that
 are drawn from all batches. From time to time rows that no step saw are looked at, and the factors
 that are best on them are kept; the start is among them.

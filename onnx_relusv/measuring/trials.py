@@ -1,9 +1,9 @@
 """What a model is run on without samples: sizes solved from the file, then tried by running.
 
 What tells the length of a dynamic axis, in this order: `--input-shape`; the weights that read it,
-as far as a walk through the graph finds them (graph/lengths/input_axes); the name that it shares with
-another one; for the axis of samples, one sample; and for all others a few lengths that models of
-many kinds run at, one after the other.
+as far as a walk through the graph finds them (graph/lengths/input_axes); the name that it shares
+with another one; for the axis of samples, one sample; and for all others a few lengths that models
+of many kinds run at, one after the other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

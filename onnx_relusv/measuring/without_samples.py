@@ -3,7 +3,8 @@
 Synthetic samples run through the model, and their moments are taken as those of real ones would be.
 They tell how the channels and positions of a block's input hang together because of the layers in
 front. How large each is on real inputs the file may tell: behind a BatchNormalization, means and
-variances are its own (graph/channels/statistics), and the synthetic ones only say how they correlate.
+variances are its own (graph/channels/statistics), and the synthetic ones only say how they
+correlate.
 
 Half of what is between the columns is then taken away: nobody knows whether real inputs
 correlate so. Without either, the covariance stays the identity.
