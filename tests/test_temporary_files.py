@@ -30,12 +30,15 @@ with termination_raised(), temporary_folder() as one, folder_in(here, hidden=Tru
     (one / "deep").mkdir()
     (one / "deep" / "x").write_bytes(bytes(1000))
     (two / "small.onnx").touch()
+    begun = threading.Event()
     def keep_writing():
         with file_in(here) as (file, _):
             while True:
                 file.write(b"x")
+                begun.set()
                 time.sleep(0.01)
     threading.Thread(target=keep_writing, daemon=True).start()
+    begun.wait()
     print("made", flush=True)
     time.sleep(60)
 """
