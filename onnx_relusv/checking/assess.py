@@ -300,7 +300,7 @@ def assess(
         written: The file.
         test: Samples to judge on, or None.
         timed: What both models take, where that was measured.
-        progress: Told of the samples.
+        progress: Shows the samples.
 
     Returns:
         What it costs, not yet in words, and warnings.

@@ -77,7 +77,7 @@ def fitted_by_damage(
         offer: What plans are made of.
         budgets: As asked for.
         moments: Of the blocks' inputs.
-        progress: Told of the fits.
+        progress: Shows the fits.
 
     Raises:
         BudgetError: The budgets cannot be reached, or the plan changes nothing.

@@ -218,7 +218,7 @@ def search(
         moments: Of the blocks' inputs.
         budgets: As asked for; every plan keeps all of them.
         limit: What may be lost.
-        progress: Told of the tries.
+        progress: Shows the tries.
 
     Returns:
         All tries, the largest first.
@@ -317,7 +317,7 @@ def certified(
         opened: The model, its samples split for certifying.
         tries: The largest first.
         limit: What may be lost.
-        progress: Told of the looks.
+        progress: Shows the looks.
 
     Raises:
         BudgetError: None can.

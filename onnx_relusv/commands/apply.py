@@ -99,7 +99,7 @@ def write_fitted(
         opened: The model.
         fitted: The plan and its factors.
         output: Where the file goes, once it has passed all checks.
-        progress: Told of the validation.
+        progress: Shows the validation.
         before_publishing: Called with the staged model, its verdict, and what is published with
             it, in front of it: all of that or none. An error leaves no model behind.
         force: Whether files that are there may be replaced.

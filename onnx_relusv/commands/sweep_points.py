@@ -319,7 +319,7 @@ def ways(
         opened: The model, its samples split.
         model: Its path; methods without samples open it as `compress` does without any.
         planning: Which blocks may change.
-        progress: Told of the stages.
+        progress: Shows the stages.
     """
     with ExitStack() as stack:
         grounds: dict[bool, Ground] = {}

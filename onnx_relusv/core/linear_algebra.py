@@ -29,7 +29,7 @@ INFINITE = "infinite values"
 
 
 class UnusableValuesError(Exception):
-    """A tensor holds numbers that cannot be worked with; told to the user with where they are from.
+    """A tensor holds numbers that cannot be worked with; the user is shown where they come from.
 
     Attributes:
         tensor: Its name.

@@ -62,7 +62,7 @@ def has_numbers(values: np.ndarray, least: float = -np.inf) -> bool:
 
 
 def curves_arrays(curves: Sequence[DamageCurve]) -> dict[str, np.ndarray]:
-    """The damages of one curve after the other; whoever asks knows the forms and ranks."""
+    """The damages of one curve after the other; the caller knows the forms and ranks."""
     damages = [damage for curve in curves for damage in curve.damages]
     return {"damages": np.array(damages, np.float64)}
 
@@ -90,7 +90,7 @@ def curves_of(
 
 
 def factors_arrays(factors: Factors) -> dict[str, np.ndarray]:
-    """The arrays of factors; form, rank and kept channels are known to whoever asks."""
+    """The arrays of factors; form, rank and kept channels are known to the caller."""
     return {
         **{_name(place): matrix for place, matrix in enumerate(factors.matrices)},
         "bias": factors.bias,
@@ -127,7 +127,7 @@ def _name(place: int) -> str:
 
 
 def group_curve_arrays(curve: GroupCurve) -> dict[str, np.ndarray]:
-    """The damages; whoever asks knows the counts."""
+    """The damages; the caller knows the counts."""
     return {"damages": np.array(curve.damages, np.float64)}
 
 

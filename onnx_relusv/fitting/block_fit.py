@@ -141,7 +141,7 @@ class BlockFit:
         opened: The model.
         change: What is wanted.
         residual: Where the block's answer is added to a shortcut; None where it is not.
-        advance: Told of the `STEPS`.
+        advance: Called after each of the `STEPS`.
         scores: Whether the block's answers are the network's class scores.
     """
 

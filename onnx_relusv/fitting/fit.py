@@ -70,8 +70,8 @@ def fit(
         opened: The model and its samples, split.
         changes: In topological order.
         moments: Of the original's inputs; blocks without are fitted plainly.
-        progress: Told of the batches, and of the steps of every block.
-        keep: Told of every fit that was made; the moments it rests on are let go afterwards.
+        progress: Shows the batches, and of the steps of every block.
+        keep: Called with every fit that was made; the moments it rests on are let go afterwards.
         known: What an earlier run found for these very changes; the samples go through it, but it
             is not fitted again.
         scores: Key of the block whose answers are class scores; None where there is none.

@@ -79,7 +79,7 @@ def fit_plan(
         opened: The model.
         plan: For this model.
         moments: Of the blocks' inputs.
-        progress: Told of the fit.
+        progress: Shows the fit.
         earlier: Another plan of this model; what its fit found for blocks that nothing before has
             changed for is taken from it.
 

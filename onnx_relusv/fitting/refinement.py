@@ -49,7 +49,7 @@ def refined(
         fitting: Rows that steps are taken on.
         selecting: Rows that decide at which look the factors are kept.
         rng: Shuffles.
-        advance: Told of every look.
+        advance: Called after every look.
     """
     # Steps of one length then do as much to every factor.
     even = start.with_matrices(balanced(*start.matrices))

@@ -290,7 +290,7 @@ def block_moments(
 
     Args:
         opened: The model.
-        progress: Told of the samples.
+        progress: Shows the samples.
         lenient: Whether blocks have none whose input holds numbers that cannot be worked with.
 
     Raises:

@@ -180,7 +180,7 @@ def sample_warnings(opened: Opened, moments: BlockMoments, progress: Progress) -
     Args:
         opened: The model with its samples.
         moments: Of the blocks' inputs.
-        progress: Told of the samples.
+        progress: Shows the samples.
     """
     samples = opened.given
     if samples is None:

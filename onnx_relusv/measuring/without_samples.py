@@ -242,7 +242,7 @@ def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoment
 
     Args:
         opened: The model; blind where its samples are synthetic or there are none.
-        progress: Told of the samples.
+        progress: Shows the samples.
     """
     if opened.samples is not None:
         with block_moments(opened, progress) as moments:

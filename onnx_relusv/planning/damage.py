@@ -71,7 +71,7 @@ def damage_curves(
         samples: Held out from what the moments are of.
         candidates: By block key.
         moments: Of the blocks' inputs, in whose metric the tried factors are best.
-        progress: Told of the batches.
+        progress: Shows the batches.
         measure: What damage is; the divergence that fits the outputs if None.
 
     Returns:
@@ -291,7 +291,7 @@ def group_curves(
         units: Of the blocks' channels, by key.
         total: How many units the model has.
         moments: Of the blocks' inputs.
-        progress: Told of the tries.
+        progress: Shows the tries.
         measure: What damage is.
 
     Returns:
@@ -348,7 +348,7 @@ def _zeroed(
     exposed: tuple[str, ...],
 ) -> Runnable:
     """The model with zeros for what is gone, and blocks that make do without it."""
-    assert opened.channels is not None  # whoever has an order has looked
+    assert opened.channels is not None  # an order was made of them
     proto, arrays = zeroed(opened.model, opened.channels, removed)
     dense = _without(opened, one, units, removed, moments)
     return reference(replace(opened.model, proto=proto), opened.blocks, dense, exposed, arrays)

@@ -181,7 +181,7 @@ def timed_candidates(
         opened: The model.
         candidates: By block key; other blocks are not timed.
         planning: The budgets and the batch.
-        progress: Told of the blocks.
+        progress: Shows the blocks.
         timings: Times that are known, which others are added to; those of the cache if None.
     """
     if planning.budgets.latency is None:
@@ -306,7 +306,7 @@ def plan_within(
         BudgetError: No plan keeps the budgets.
     """
     wanted = budgets.latency
-    assert wanted is not None  # nobody calls it without
+    assert wanted is not None  # the caller asks for one
     low, high, limit = 0.0, _HIGHEST, wanted
     shares: dict[tuple[Choice, ...], float] = {}
     best: Plan | None = None

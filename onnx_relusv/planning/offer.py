@@ -186,7 +186,7 @@ def decide(
         measured: Its blocks' candidates.
         moments: Of the blocks' inputs.
         planning: What the plan may do.
-        progress: Told of the batches that damage is measured on.
+        progress: Shows the batches that damage is measured on.
 
     Raises:
         BudgetError: The budgets cannot be reached.
@@ -220,7 +220,7 @@ def offered(
 ) -> Offer:
     """Measures the damage of what may be done, and its time; arguments as of `decide`."""
     parts = opened.split
-    assert parts is not None  # whoever plans by damage has looked
+    assert parts is not None  # planning by damage has checked it
     assert parts.select is not None
     timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
     damage = damage_measure(opened, parts.select, planning)

@@ -144,9 +144,9 @@ def probe(
         samples: What runs through it.
         blocks: The blocks to examine.
         others: Linear maps that stand in other blocks' places all the while, by key.
-        examine: Told a block and a function that tries linear maps in its place; its result is
-            kept.
-        advance: Told of every try.
+        examine: Called with a block and a function that tries linear maps in its place; its result
+            is kept.
+        advance: Called after every try.
         measure: What damage is; the divergence that fits the outputs if None.
         known: What was found by an earlier run; these blocks are not examined again, and nothing
             runs behind the last of the others.
@@ -274,7 +274,7 @@ def whole_damages(
         samples: What runs through it and through them.
         changed: Models with the outputs that the measure compares.
         measure: What damage is.
-        advance: Told of every model.
+        advance: Called after every model.
     """
     names, sizes = measure.answers.outputs, list[tuple[int, int]]()
 

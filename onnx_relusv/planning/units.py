@@ -107,7 +107,7 @@ def pruning_offer(
         measured: Its blocks' candidates.
         moments: Of the blocks' inputs.
         planning: What plans may do.
-        progress: Told of the groups, and of the tries.
+        progress: Shows the groups, and of the tries.
     """
     channels, cut = opened.channels, cut_cost(opened, planning)
     assert channels is not None  # with_channels has looked

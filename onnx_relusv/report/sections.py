@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnx_relusv.core.blocks import Refusal
-from onnx_relusv.core.outcomes import Certificate
+from onnx_relusv.core.outcomes import Certificate, Trial
 from onnx_relusv.core.results import (
     BlockRow,
     DropEstimate,
@@ -56,12 +56,24 @@ from onnx_relusv.report.words import (
     settings_text,
 )
 
+Data = dict[str, Any]
+
 
 def certificate_sections(certificate: Certificate | None) -> tuple[Section, ...]:
     """The certificate and the tries, where a largest drop was asked for."""
     if certificate is None:
         return ()
-    return (_certified(certificate), _tried(certificate))
+    return (
+        _certified(certificate),
+        _sizes_tried(
+            certificate.trials,
+            certificate.max_drop,
+            drop="In points, on the samples for choosing.",
+            bound="In points, from the samples for certifying; a dash: not looked at.",
+            fates=("certified", "not certified"),
+            text="Certified from the largest file down; the first that fails ends it.",
+        ),
+    )
 
 
 def what_is_lost(certificate: Certificate) -> str:
@@ -103,40 +115,49 @@ def _certified(certificate: Certificate) -> Section:
     )
 
 
-def _tried(certificate: Certificate) -> Section:
+def _sizes_tried(
+    trials: Sequence[Trial | MetricTrial],
+    limit: float,
+    *,
+    drop: str,
+    bound: str,
+    fates: tuple[str, str],
+    text: str,
+) -> Section:
+    """The sizes that a search tried, the last that keeps the limit being the one that was written.
+
+    Args:
+        trials: The largest size first.
+        limit: What a bound has to keep.
+        drop: Explains the losses.
+        bound: Explains their bounds.
+        fates: What is said where the limit is kept, and where it is not.
+        text: Stands above the table.
+    """
+    kept = [trial.bound is not None and trial.bound <= limit for trial in trials]
+    last = max(index for index, passed in enumerate(kept) if passed)
+
+    def fate(index: int) -> str:
+        if index == last:
+            return "written"
+        return "not looked at" if trials[index].bound is None else fates[0 if kept[index] else 1]
+
     headings = (
         Heading("size", "Planned share of the original's bytes, an upper bound.", True),
-        Heading("drop", "In points, on the samples for choosing.", True),
-        Heading(
-            "bound", "In points, from the samples for certifying; a dash: not looked at.", True
-        ),
+        Heading("drop", drop, True),
+        Heading("bound", bound, True),
         Heading("what became of it"),
     )
-    taken = [
-        trial.bound is not None and trial.bound <= certificate.max_drop
-        for trial in certificate.trials
-    ]
-    last = max(index for index, passed in enumerate(taken) if passed)
     rows = tuple(
         (
             percent_text(trial.size),
             number_text(trial.select_drop),
             NOTHING if trial.bound is None else number_text(trial.bound),
-            "written" if index == last else _fate(trial.bound, passed=taken[index]),
+            fate(index),
         )
-        for index, trial in enumerate(certificate.trials)
+        for index, trial in enumerate(trials)
     )
-    text = "Certified from the largest file down; the first that fails ends it."
     return Section(title="Sizes tried", text=text, table=Table(headings, rows))
-
-
-def _fate(bound: float | None, *, passed: bool) -> str:
-    if bound is None:
-        return "not looked at"
-    return "certified" if passed else "not certified"
-
-
-Data = dict[str, Any]
 
 
 def metric_data(change: MetricChange | None) -> Data | None:
@@ -180,7 +201,17 @@ def estimate_sections(estimate: DropEstimate | None) -> tuple[Section, ...]:
     """The estimate and the tries, where a largest drop of a metric was asked for."""
     if estimate is None:
         return ()
-    return (_estimated(estimate), _metric_tried(estimate))
+    return (
+        _estimated(estimate),
+        _sizes_tried(
+            estimate.trials,
+            estimate.max_drop,
+            drop="In the metric's units, on the samples for choosing.",
+            bound="Estimated, from the samples set aside; a dash: not looked at.",
+            fates=("estimated to keep it", "not estimated to keep it"),
+            text="Estimated from the largest file down; the first over the limit ends it.",
+        ),
+    )
 
 
 def _estimated(estimate: DropEstimate) -> Section:
@@ -212,36 +243,6 @@ def _estimated(estimate: DropEstimate) -> Section:
         text=text,
         table=Table((Heading("what"), Heading("value", "", True)), rows),
     )
-
-
-def _metric_tried(estimate: DropEstimate) -> Section:
-    headings = (
-        Heading("size", "Planned share of the original's bytes, an upper bound.", True),
-        Heading("drop", "In the metric's units, on the samples for choosing.", True),
-        Heading("bound", "Estimated, from the samples set aside; a dash: not looked at.", True),
-        Heading("what became of it"),
-    )
-    kept = [
-        trial.bound is not None and trial.bound <= estimate.max_drop for trial in estimate.trials
-    ]
-    last = max(index for index, passed in enumerate(kept) if passed)
-    rows = tuple(
-        (
-            percent_text(trial.size),
-            number_text(trial.select_drop),
-            NOTHING if trial.bound is None else number_text(trial.bound),
-            "written" if index == last else _metric_fate(trial.bound, passed=kept[index]),
-        )
-        for index, trial in enumerate(estimate.trials)
-    )
-    text = "Estimated from the largest file down; the first over the limit ends it."
-    return Section(title="Sizes tried", text=text, table=Table(headings, rows))
-
-
-def _metric_fate(bound: float | None, *, passed: bool) -> str:
-    if bound is None:
-        return "not looked at"
-    return "estimated to keep it" if passed else "not estimated to keep it"
 
 
 def blocks_section(columns: Sequence[Column], rows: Sequence[BlockRow]) -> tuple[Section, ...]:

@@ -1,6 +1,6 @@
 """Numbers and names as people read them, the same in the page and in the terminal.
 
-Three significant digits throughout; whoever needs more reads the JSON.
+Three significant digits throughout; the JSON has all of them.
 
 Settings as the text of a file that --config reads.
 

@@ -87,7 +87,7 @@ def kept_channels(opened: Opened, plan: Plan) -> dict[str, Kept]:
     """
     if not plan.groups:
         return {}
-    assert opened.channels is not None  # whoever has a plan with groups has looked
+    assert opened.channels is not None  # a plan with groups was made of them
     removed = removed_mask(opened.channels, plan)
     units = units_of_blocks(opened.channels, opened.blocks)
     found = {key: own.kept(removed) for key, own in units.items()}

@@ -1,6 +1,6 @@
 """Runs jobs in threads: as many as there are cores for, and no more than there is memory for.
 
-How long work tells somebody that it goes on; silent unless told otherwise.
+How long work shows its progress; silent by default.
 """
 
 import os
@@ -91,7 +91,7 @@ def in_parallel(
         memory: Bytes for what is under way. An item that takes more is done while no other is.
         workers: How many items may be under way at a time.
         cores: How many threads they may have together.
-        advance: Told of every item that is done, in the caller's thread.
+        advance: Called after every item, in the caller's thread.
         known: Results that there are already, by the items' places; their items are not done, but
             the others get as many threads as if they were.
 

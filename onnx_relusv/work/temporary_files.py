@@ -316,7 +316,7 @@ def release(arrays: Iterable[np.ndarray]) -> None:
 
 @contextmanager
 def released_while_read(arrays: Collection[np.ndarray]) -> Iterator[None]:
-    """Lets what somebody else reads of arrays of `on_disk` leave the memory at once.
+    """Lets what a session reads of arrays of `on_disk` leave the memory at once.
 
     A session that copies weights would otherwise hold the files beside the copies.
     """

@@ -306,7 +306,7 @@ def ordered_groups(
         channels: Its groups.
         moments: Of the blocks' inputs.
         planning: What may change.
-        progress: Told of the groups.
+        progress: Shows the groups.
     """
     blocks, free = blocks_by_output(opened), free_groups(opened, planning)
     places = {block.key: place for place, block in enumerate(opened.blocks)}
