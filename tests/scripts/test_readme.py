@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from onnx_relusv.cli.commands import cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from graphs import model_proto
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 RESULT = {
     "version": "0.1.0",
     "assessment": {"conclusion": "97 % stay; it takes 0.96 of the time.", "seconds": 1.5},

@@ -12,7 +12,7 @@ import pytest
 from command_line import run
 from onnx import TensorProto, helper
 
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = Path(__file__).parents[2] / "models"
 LENET = MODELS / "lenet_300_100.onnx"
 CALIBRATION = MODELS / "fashion_calibration.npz"
 TEST = MODELS / "fashion_test.npz"

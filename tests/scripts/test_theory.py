@@ -13,7 +13,7 @@ from onnx_relusv.core.blocks import Floats
 from onnx_relusv.spectra.bounds import bracket, exact_largest, least_on_subspace
 from onnx_relusv.spectra.relu_values import relu_singular_values
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "theory.md").read_text(encoding="utf-8")
 ROOT_HALF = math.sqrt(0.5)
 # float64 sums and roots.

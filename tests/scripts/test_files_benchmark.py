@@ -11,7 +11,7 @@ import pytest
 from graphs import model_proto, normal
 from onnx import ModelProto, helper, numpy_helper
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 NETWORK = """
     (float[N, 3, S, S] x) => (float[N, 6] y, int64[N] label) {
         c = Conv<pads = [1, 1, 1, 1]>(x, W, b)

@@ -33,7 +33,7 @@ NETWORK = (
     " r = Relu(n) c = Conv(r, l) s = Relu(c) f = Flatten(s) y = Gemm(f, w) }"
 )
 SAMPLES = 400
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(scope="module")
