@@ -55,7 +55,6 @@ from onnx_relusv.samples.synthetic import (
     affordable_count,
     varied_count,
     write_synthetic,
-    write_varied,
 )
 from onnx_relusv.spectra.mean_widths import activated_gaussian
 from onnx_relusv.spectra.moments import LEAST_VARIANCE, moments_key
@@ -173,7 +172,15 @@ def samples_where_units_go(
         return
 
     def write(path: Path, normalised: Normalisations, count: int = _TRIED) -> None:
-        write_varied(path, example, normalised, input_range, opened.options.seed, count)
+        write_synthetic(
+            path,
+            example,
+            normalised,
+            opened.options.seed,
+            count,
+            varied=True,
+            input_range=input_range,
+        )
 
     with temporary_folder() as folder:
         seen = view(opened.model)

@@ -1,10 +1,8 @@
-"""Synthetic inputs: what a model is run on where there are no samples, or besides them.
-
-Synthetic inputs of several kinds and scales: what a smaller model changes without samples.
+"""Synthetic feeds: inputs to try a model on, and inputs of several kinds and scales.
 
 How large real inputs are is known where the file normalises them at its front, or where their range
 was declared; elsewhere several scales are tried. An input of one number a sample is a setting, a
-threshold or a rate: it takes a magnitude of its own, since what it masks may be all there is.
+threshold or a rate: it takes a magnitude of its own, since most of the rest may be masked by it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +16,12 @@ from onnx_relusv.graph.channels.statistics import NOTHING, Normalisation
 from onnx_relusv.samples.synthetic import image_axes, smooth
 
 Feeds = dict[str, np.ndarray]
-# Lengths tried for dynamic axes that nothing else tells, until the model runs. Convolutional
+# Lengths tried, until the model runs, for dynamic axes of otherwise unknown length. Convolutional
 # networks need enough pixels to survive their strides, sequence models do with few, and raw audio
 # takes thousands of samples.
 DYNAMIC_LENGTHS = (224, 64, 256, 32, 128, 16, 8, 1, 512, 1024, 4096, 16000)
-# What inputs of whole numbers, truth values and text hold: indices into tables, masks, lengths,
-# rates and flags are told apart by trying.
+# Contents of inputs of whole numbers, truth values and text: whether they are indices into tables,
+# masks, lengths, rates or flags is found by trying.
 Contents = Literal["mixed", "zeros", "ones", "lengths", "compared"]
 _TEXTS = {"mixed": ("1", "2"), "zeros": ("", ""), "ones": ("a", "b")}
 
@@ -35,47 +33,35 @@ def synthetic_feeds(
     contents: Contents = "mixed",
     numbers: Mapping[str, int] | None = None,
 ) -> Feeds:
-    """Random inputs: standard normal floats, and for the rest what is called for.
+    """Random inputs: standard normal floats, and for the rest the requested contents.
 
     Args:
         inputs: The model's inputs.
-        lengths: Of their dynamic axes, by name; those that are not there have a length of 1.
+        lengths: Of their dynamic axes, by name; axes that are missing here have a length of 1.
         rng: Draws the values.
         contents: Of all that is no float: 0 and 1 at random, zeros, ones, the longest length in
-            inputs of one axis or none, or what `numbers` says.
+            inputs of at most one axis, or `numbers`.
         numbers: By input, for ``compared``; other inputs are ``mixed`` there.
     """
     longest = max((length for spec in inputs for length in shape_of(spec, lengths)[1:]), default=1)
-    feeds = {}
-    for spec in inputs:
-        shape = shape_of(spec, lengths)
-        if spec.dtype.kind == "O":
-            # Numbers first: what reads numbers out of text fails on anything else.
+
+    def drawn(spec: InputSpec, shape: tuple[int, ...]) -> np.ndarray:
+        kind = spec.dtype.kind
+        if kind == "O":
+            # Numbers first: a model that parses numbers fails on anything else.
             texts = np.array(_TEXTS.get(contents, _TEXTS["mixed"]), object)
-            values: np.ndarray = texts[rng.integers(0, len(texts), shape)]
-        elif spec.dtype.kind in "iub":
-            values = _whole(spec, shape, rng, contents, longest, numbers or {})
-        else:
-            values = rng.standard_normal(shape)
-        feeds[spec.name] = np.asarray(values).astype(spec.dtype)
-    return feeds
+            return np.asarray(texts[rng.integers(0, len(texts), shape)])
+        if kind not in "iub":
+            return np.asarray(rng.standard_normal(shape))
+        if contents in ("zeros", "ones"):
+            return np.full(shape, int(contents == "ones"))
+        if contents == "lengths" and kind != "b":
+            return np.full(shape, longest if len(shape) < 2 else 1)
+        if contents == "compared" and spec.name in (numbers or {}):
+            return np.full(shape, (numbers or {})[spec.name])
+        return np.asarray(rng.integers(0, 2, shape))
 
-
-def _whole(
-    spec: InputSpec,
-    shape: tuple[int, ...],
-    rng: np.random.Generator,
-    contents: Contents,
-    longest: int,
-    numbers: Mapping[str, int],
-) -> np.ndarray:
-    if contents == "zeros" or contents == "ones":
-        return np.full(shape, int(contents == "ones"))
-    if contents == "lengths" and spec.dtype.kind != "b":
-        return np.full(shape, longest if len(shape) < 2 else 1)
-    if contents == "compared" and spec.name in numbers:
-        return np.full(shape, numbers[spec.name])
-    return rng.integers(0, 2, shape)
+    return {spec.name: drawn(spec, shape_of(spec, lengths)).astype(spec.dtype) for spec in inputs}
 
 
 def shape_of(spec: InputSpec, lengths: Mapping[str, int]) -> tuple[int, ...]:
@@ -119,14 +105,14 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What inputs hold: floats, whole numbers below a bound."""
+    """The contents of inputs: floats of a distribution, whole numbers below a bound."""
 
     words: str
     draw: _Draw
     bound: int
 
 
-# Of inputs whose scale nothing tells.
+# Of inputs of unknown scale.
 _KINDS = (
     _Kind("normal, deviation 1", _normal(1), 2),
     _Kind("from 0 to 1", _between(0, 1), 10),
@@ -134,7 +120,7 @@ _KINDS = (
     _Kind("from 0 to 255", _between(0, 255), 256),
     _Kind("normal, deviation 10", _normal(10), 1000),
 )
-# Of such as are normalised, and of such as lie in a declared range once that is taken to -2 to 2.
+# Of inputs that are normalised, or lie in a declared range once that is mapped to -2 to 2.
 _NORMALISED = (
     _Kind("normal, deviation 1", _normal(1), 2),
     _Kind("from -2 to 2", _between(-2, 2), 10),
@@ -148,7 +134,7 @@ _MAGNITUDES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 
 @dataclass(frozen=True, eq=False)
 class VariedFeed:
-    """A feed, what it is in words, and how many samples it holds."""
+    """A feed, its kind in words, and how many samples it holds."""
 
     words: str
     feeds: Feeds
@@ -157,7 +143,7 @@ class VariedFeed:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Drawing:
-    """What feeds are drawn for.
+    """How feeds are drawn.
 
     Attributes:
         inputs: The model's inputs.
@@ -184,8 +170,8 @@ class Drawing:
     def settings(self) -> list[str]:
         """Those of them that have one number a sample, beside other inputs."""
         batch = batch_of(self.inputs, self.example)
-        found = [name for name in self.floats if self.example[name].size in (1, batch)]
-        return found if len(found) < len(self.example) else []
+        names = [name for name in self.floats if self.example[name].size in (1, batch)]
+        return names if len(names) < len(self.example) else []
 
     @property
     def kinds(self) -> tuple[_Kind, ...]:
@@ -207,8 +193,8 @@ def varied_feeds(
 ) -> Iterator[VariedFeed]:
     """One feed of every kind that runs.
 
-    Whole numbers may be places in a table, of which nobody knows how long it is: where those of a
-    feed do not run, they are as in the example. So is text.
+    Whole numbers may be indices into a table of unknown length: where those of a feed do not run,
+    they are as in the example. So is text.
 
     Args:
         drawing: What feeds are drawn for.
@@ -228,7 +214,7 @@ def varied_feeds(
 
 
 def repeatable(inputs: Sequence[InputSpec]) -> bool:
-    """Whether the model takes as many samples as one likes, by what its file declares."""
+    """Whether the model's file declares that it takes any number of samples."""
     lengths = [
         spec.shape[spec.samples_axis]
         for spec in inputs
@@ -242,21 +228,18 @@ def _values(
 ) -> np.ndarray:
     """An input's values in the feed of a kind."""
     example = drawing.repeated(name)
-    found: np.ndarray
+    values: np.ndarray = example
     if name in drawing.settings:
         place = (number + 2 * drawing.settings.index(name)) % len(_MAGNITUDES)
-        found = np.asarray(_MAGNITUDES[place] * rng.uniform(0.5, 1.5, example.shape))
+        values = np.asarray(_MAGNITUDES[place] * rng.uniform(0.5, 1.5, example.shape))
     elif name in drawing.floats:
         normalised = drawing.normalisations.get(name, NOTHING)
-        found = _raw(kind.draw(example.shape, rng), normalised, drawing.input_range)
-    elif example.dtype.kind == "b":
-        found = rng.integers(0, 2, example.shape)
-    elif example.dtype.kind in "iu":
-        bound = min(kind.bound, np.iinfo(example.dtype).max)
-        found = np.asarray(rng.integers(0, bound, example.shape))
-    else:
-        found = example
-    return np.asarray(found).astype(example.dtype)
+        values = _raw(kind.draw(example.shape, rng), normalised, drawing.input_range)
+    elif example.dtype.kind in "biu":
+        largest = 2 if example.dtype.kind == "b" else np.iinfo(example.dtype).max
+        bound = min(2 if example.dtype.kind == "b" else kind.bound, largest)
+        values = np.asarray(rng.integers(0, bound, example.shape))
+    return np.asarray(values).astype(example.dtype)
 
 
 def _raw(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -37,11 +37,11 @@ _UNREADABLE = (
     DecodeError,
 )
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
-# How many bytes a compressed one becomes at most: of deflate as zlib documents it; of the others
-# what equal bytes reach.
+# How many bytes a compressed byte becomes at most: of deflate as zlib documents it; of the other
+# methods the ratio that equal bytes reach.
 _LARGEST_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _LARGEST_OTHER_RATIO = 1_000_000
-# Every sample has eight bytes in memory that say whether it is taken.
+# Of every sample, an index of eight bytes is in memory.
 MOST_SAMPLES = 50_000_000
 
 
@@ -80,13 +80,13 @@ def open_columns(path: Path, inputs: Sequence[InputSpec]) -> dict[str, Column]:
         if path.is_dir():
             return dict(_test_data_columns(path, inputs))
         if path.suffix == ".npy":
-            return {_only_input(path, inputs): _Mapped(path)}
+            return {_only_input(path, inputs): _mapped(path)}
         return {name: _Member(path, name) for name in _member_names(path)}
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What an array's header says of it, as far as that can be."""
+    """An array's header, as far as it can be true."""
 
     shape: tuple[int, ...]
     fortran_order: bool
@@ -94,7 +94,7 @@ class _Header:
 
     @property
     def bytes(self) -> int:
-        """Of all values."""
+        """The size of all values."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -107,7 +107,7 @@ def _header(name: str, stream: IO[bytes], available: int) -> _Header:
         available: How many bytes the stream has at most, header included.
 
     Raises:
-        ValueError: It is none, is of Python objects, or claims what cannot be there.
+        ValueError: It is no array, is of Python objects, or claims a size that cannot be there.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -129,7 +129,7 @@ def _header(name: str, stream: IO[bytes], available: int) -> _Header:
         raise ValueError(f"{name} claims the shape {header.shape}")
     if header.dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which are never unpacked; save numbers")
-    # Of values that take no bytes there may be any number.
+    # Values of no bytes could be of any number.
     if max(header.bytes, *header.shape[:1], 0) > available:
         raise ValueError(
             f"{name} claims the shape {header.shape} of {header.dtype}, {header.bytes} bytes, "
@@ -138,31 +138,27 @@ def _header(name: str, stream: IO[bytes], available: int) -> _Header:
     return header
 
 
-class _Mapped:
-    """An .npy file, mapped into memory."""
+class _Array:
+    """An array that is in memory, or mapped into it."""
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as stream:
-            header = _header(path.name, stream, path.stat().st_size)
-            offset = stream.tell()
-        self.shape, self.dtype = header.shape, header.dtype
-        # Nothing cannot be mapped.
-        self._array = (
-            np.memmap(
-                path,
-                header.dtype,
-                "r",
-                offset,
-                header.shape,
-                "F" if header.fortran_order else "C",
-            )
-            if header.bytes
-            else np.zeros(header.shape, header.dtype)
-        )
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
 
     def rows(self, size: int) -> Iterator[np.ndarray]:
         for start in range(0, self.shape[0], size):
             yield self._array[start : start + size]
+
+
+def _mapped(path: Path) -> _Array:
+    """An .npy file, mapped into memory."""
+    with path.open("rb") as stream:
+        header = _header(path.name, stream, path.stat().st_size)
+        offset = stream.tell()
+    if not header.bytes:  # an empty file cannot be mapped
+        return _Array(np.zeros(header.shape, header.dtype))
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+    return _Array(np.memmap(path, header.dtype, "r", offset, header.shape, order))
 
 
 class _Member:
@@ -191,18 +187,11 @@ class _Member:
                 yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
 
 
-class _Stacked:
+def _stacked(files: list[Path], arrays: list[np.ndarray]) -> _Array:
     """Arrays of several test data sets, one behind the other."""
-
-    def __init__(self, files: list[Path], arrays: list[np.ndarray]) -> None:
-        if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
-            raise ValueError(f"the sets differ in shape or type, from {files[0]} on")
-        self._array = np.concatenate(arrays)
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-
-    def rows(self, size: int) -> Iterator[np.ndarray]:
-        for start in range(0, self.shape[0], size):
-            yield self._array[start : start + size]
+    if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
+        raise ValueError(f"the sets differ in shape or type, from {files[0]} on")
+    return _Array(np.concatenate(arrays))
 
 
 def _available(path: Path, member: zipfile.ZipInfo) -> int:
@@ -218,7 +207,7 @@ def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tupl
         raise ValueError("the folder has no test_data_set_* in it")
     for number, spec in enumerate(inputs):
         files = [folder / f"input_{number}.pb" for folder in folders]
-        yield spec.name, _Stacked(files, [_samples_first(_tensor(file), spec) for file in files])
+        yield spec.name, _stacked(files, [_samples_first(_tensor(file), spec) for file in files])
 
 
 def _samples_first(array: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -233,7 +222,7 @@ def _tensor(file: Path) -> np.ndarray:
 
     Raises:
         InputError: There is no such file.
-        ValueError: It is no tensor, or its values are elsewhere.
+        ValueError: It holds no tensor, or its values are elsewhere.
     """
     check_readable(file)
     tensor = onnx.TensorProto()

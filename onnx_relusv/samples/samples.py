@@ -15,7 +15,6 @@ from copy import copy
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -61,7 +60,7 @@ class Samples:
         self.labels = labels
         self.groups = groups
         self.sha256 = _digest(path)
-        # How many the file holds, whichever of them these are.
+        # How many the file holds, of which these may be a part.
         self.given = self.count = next(iter(columns.values())).shape[0]
         self.fixed_batch = fixed_batch(inputs)
         self._inputs = {spec.name: spec for spec in inputs}
@@ -96,52 +95,47 @@ class Samples:
         """How many do not depend on each other: groups, where there are some."""
         return self.count if self.groups is None else len(np.unique(self.groups))
 
-    def batch_size(self, wanted: int) -> int:
-        """The model's own batch where it is fixed, otherwise the wanted one."""
-        return self.fixed_batch or min(wanted, self.count)
+    def batch_size(self, length: int) -> int:
+        """The model's own batch where that is fixed, otherwise `length`, or all samples."""
+        return self.fixed_batch or min(length, self.count)
 
-    def batches(self, wanted: int, limit: int | None = None) -> Iterator[Batch]:
-        """All samples, or the first `limit` of them, in batches.
+    def batches(self, length: int, limit: int | None = None) -> Iterator[Batch]:
+        """All samples, or the first `limit` of them, in batches of at most `length`.
 
         Raises:
             InputError: The file is damaged, or a value is NaN, infinite or out of range.
         """
-        size = self.batch_size(wanted)
-        left = self.count if limit is None else min(limit, self.count)
-        start = 0
+        size = self.batch_size(length)
+        start, end = 0, self.count if limit is None else min(limit, self.count)
         readers = {
             name: _picked(column.rows(size), self._positions, size)
             for name, column in self._columns.items()
         }
-        while left:
+        while start < end:
             with reading(self.path):
                 pieces = {name: next(reader) for name, reader in readers.items()}
-            count = min(left, len(next(iter(pieces.values()))))
+            count = min(end - start, len(next(iter(pieces.values()))))
             feeds = {
                 name: self._ready(name, piece[:count], start) for name, piece in pieces.items()
             }
             yield Batch(feeds, count, start, max(count, self.fixed_batch or 0))
-            start, left = start + count, left - count
+            start += count
 
     def first(self) -> dict[str, np.ndarray]:
         """The feeds of the first sample, or of the first batch where its size is fixed."""
         return next(iter(self.batches(1, limit=1))).feeds
 
     def rows(self, batch: Batch) -> dict[str, np.ndarray]:
-        """A batch's feeds with the axis of samples first, without what only pads it.
-
-        Args:
-            batch: One of these samples'.
-        """
-        found = {}
+        """The feeds of one of these samples' batches, samples along axis 0, without padding."""
+        rows = {}
         for name, values in batch.feeds.items():
-            place = self._inputs[name].samples_axis
-            moved = values[None] if place is None else np.moveaxis(values, place, 0)
-            found[name] = moved[: batch.count]
-        return found
+            axis = self._inputs[name].samples_axis
+            moved = values[None] if axis is None else np.moveaxis(values, axis, 0)
+            rows[name] = moved[: batch.count]
+        return rows
 
     def as_fed(self, inputs: Sequence[InputSpec]) -> "Samples":
-        """The same samples for inputs whose batch is another one.
+        """The same samples for inputs with another batch.
 
         Args:
             inputs: The model's inputs.
@@ -155,7 +149,7 @@ class Samples:
         spec = self._inputs[name]
         first, last = self._positions[[start, start + len(values) - 1]]
         where = f"the samples from {first} to {last}"
-        # What overflows is infinite, and refused; so is a NaN, or a number that is another now.
+        # Overflow gives infinities, which are refused; so are NaN and numbers that were changed.
         with np.errstate(over="ignore", invalid="ignore"):
             ready = np.ascontiguousarray(values, dtype=spec.dtype)
         if spec.dtype.kind not in "biuO" and not np.isfinite(ready).all():
@@ -180,11 +174,12 @@ class Samples:
         place = int(np.argmin(each))
         where = f"{self.path}: input {name}, sample {self.number(start + place)},"
         with np.errstate(over="ignore", invalid="ignore"):
-            given = np.asarray(values[place], np.float64)
-        if np.isfinite(given).all():
+            stored = np.asarray(values[place], np.float64)
+        if np.isfinite(stored).all():
             return (
-                f"{where} holds numbers up to {np.abs(given).max():.2g}, which are infinite in the "
-                f"model's {ready.dtype}. Scale them as the model expects, or leave the sample out."
+                f"{where} holds numbers up to {np.abs(stored).max():.2g}, which are infinite in "
+                f"the model's {ready.dtype}. Scale them as the model expects, or leave the "
+                "sample out."
             )
         return f"{where} holds NaN or infinite values. Leave the sample out, or mend it."
 
@@ -196,7 +191,7 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
         path: An .npz or .npy file, or a folder of test data sets.
         inputs: The model's inputs.
         any_labels: Whether labels may be any array whose first axis is the samples, numbers or
-            text, for a metric to make sense of; otherwise they are one whole number a sample.
+            text, which a metric interprets; otherwise they are one whole number a sample.
 
     Raises:
         InputError: They cannot be read, or names, shapes, types or counts do not fit.
@@ -213,7 +208,7 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
 
 
 def ranked(path: Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
-    """Inputs of which the file of the model tells no number of axes, with that of the samples.
+    """The inputs, with the samples' number of axes where the model's file leaves it open.
 
     Args:
         path: As of `open_samples`.
@@ -245,9 +240,9 @@ def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> I
         waiting.append(piece if len(rows) == len(piece) else piece[rows])
         count += len(rows)
         while count >= size:
-            together = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-            yield together[:size]
-            waiting, count = [together[size:]], count - size
+            joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            yield joined[:size]
+            waiting, count = [joined[size:]], count - size
         if start > positions[-1]:
             break
     if count:
@@ -291,16 +286,16 @@ def _check(
     columns: dict[str, Column],
     beside: dict[str, Column],
 ) -> None:
-    wanted, given = [spec.name for spec in inputs], list(columns)
-    if set(wanted) != set(given):
+    names = [spec.name for spec in inputs]
+    if set(names) != set(columns):
         raise InputError(
-            f"{path}: holds {', '.join(given) or 'nothing'}, but the model's inputs are "
-            f"{', '.join(wanted)}. Name the arrays after the inputs."
+            f"{path}: holds {', '.join(columns) or 'nothing'}, but the model's inputs are "
+            f"{', '.join(names)}. Name the arrays after the inputs."
         )
     for spec in inputs:
         _check_column(path, spec, columns[spec.name])
-    # What has no axis at all is refused where it is read.
-    arrays = {**columns, **{name: one for name, one in beside.items() if one.shape}}
+    # Labels and groups without an axis are refused when they are read.
+    arrays = {**columns, **{name: column for name, column in beside.items() if column.shape}}
     counts = {name: column.shape[0] for name, column in arrays.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -315,12 +310,12 @@ def _check(
 
 
 def _check_column(path: Path, spec: InputSpec, column: Column) -> None:
-    wanted, axes = spec.sample_shape, column.shape[1:]
-    fits = len(column.shape) == 1 + len(wanted) and all(
-        known is None or known == length for known, length in zip(wanted, axes, strict=False)
+    expected, axes = spec.sample_shape, column.shape[1:]
+    fits = len(column.shape) == 1 + len(expected) and all(
+        known is None or known == length for known, length in zip(expected, axes, strict=False)
     )
     if not fits:
-        shown = ", ".join("any" if length is None else str(length) for length in wanted)
+        shown = ", ".join("any" if length is None else str(length) for length in expected)
         raise InputError(
             f"{path}: {spec.name} has shape {column.shape}, but the model takes "
             f"({', '.join(['samples', *([shown] if shown else [])])})."
@@ -350,7 +345,7 @@ def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
         raise InputError(f"the inputs' batch axes have different fixed lengths {fixed}.")
     if fixed:
         return fixed[0]
-    # What has no axis of samples is another one for every sample: they run one by one.
+    # An input without an axis of samples differs from sample to sample: they run one by one.
     return 1 if any(spec.samples_axis is None for spec in inputs) else None
 
 
@@ -359,10 +354,6 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
-            _feed(digest, stream)
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
     return digest.hexdigest()
-
-
-def _feed(digest: "hashlib._Hash", stream: BinaryIO) -> None:
-    while chunk := stream.read(_CHUNK):
-        digest.update(chunk)

@@ -4,19 +4,15 @@ For statistics, images are smooth noise, whose power falls with the square of th
 of natural images does, and every other input is white. Both have a variance of 1 behind the
 model's own normalisation.
 
-What factors are fitted to has to be more varied than that, or what is fitted to one kind of input
-goes wrong on any other: half are white noise and half, where they are images, dead leaves, and
-from one to the next the contrast differs.
-
-Dead leaves: pictures of discs that lie on one another, each of one colour.
-
-They have what natural images have and noise has not: surfaces, edges, and things of every size
-(Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001).
+Samples to fit to have to be more varied than that, or a fit to one kind of input goes wrong on any
+other: half are white noise and half, where they are images, dead leaves, pictures of discs that lie
+on one another, each of a single colour. These have what natural images have and noise has not:
+surfaces, edges, and things of every size (Lee, Mumford and Huang, "Occlusion models for natural
+images", IJCV 2001). From one sample to the next the contrast differs.
 """
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +88,11 @@ def write_synthetic(
     normalisations: Mapping[str, Normalisation],
     seed: int,
     count: int = SYNTHETIC_COUNT,
+    *,
+    varied: bool = False,
+    input_range: tuple[float, float] | None = None,
 ) -> None:
-    """Writes samples to take statistics of, as an .npz.
+    """Writes samples as an .npz.
 
     Args:
         path: The file.
@@ -101,64 +100,13 @@ def write_synthetic(
         normalisations: By input name.
         seed: Draws them.
         count: How many.
+        varied: Whether they are to be fitted to; otherwise statistics are taken of them.
+        input_range: The range that samples are clipped to, or None.
     """
-    drawing = _Drawing(_noise, count, (seed, _STREAM))
-    _write(path, example, normalisations, None, drawing)
-
-
-def write_varied(
-    path: Path,
-    example: Mapping[str, np.ndarray],
-    normalisations: Mapping[str, Normalisation],
-    input_range: tuple[float, float] | None,
-    seed: int,
-    count: int,
-) -> None:
-    """Writes samples to fit to, as an .npz.
-
-    Args:
-        path: The file.
-        example: A feed, whose shapes and types the samples take.
-        normalisations: By input name.
-        input_range: What the samples are clipped to, or None.
-        seed: Draws them.
-        count: How many.
-    """
-    drawing = _Drawing(_varied, count, (seed, _STREAM_VARIED))
-    _write(path, example, normalisations, input_range, drawing)
-
-
-def varied_count(example: Mapping[str, np.ndarray]) -> int:
-    """How many samples are fitted to: 5,000, or as many as are `_VARIED_BYTES`, but 64 at least.
-
-    Args:
-        example: A feed; of its first axis, one is what a sample takes.
-    """
-    bytes_each = sum(values[:1].nbytes for values in example.values())
-    return int(np.clip(_VARIED_BYTES // max(bytes_each, 1), _VARIED_LEAST, _VARIED_COUNT))
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """What is drawn, how often, and from which stream of numbers."""
-
-    draw: Callable[[tuple[int, ...], int, np.random.Generator], Iterator[Floats]]
-    count: int
-    stream: tuple[int, int]
-
-
-def _write(
-    path: Path,
-    example: Mapping[str, np.ndarray],
-    normalisations: Mapping[str, Normalisation],
-    input_range: tuple[float, float] | None,
-    drawing: _Drawing,
-) -> None:
-    count = drawing.count
+    draw, stream = (_varied, _STREAM_VARIED) if varied else (_noise, _STREAM)
     with zipfile.ZipFile(path, "w") as archive:
         for number, (name, values) in enumerate(example.items()):
-            rng = np.random.default_rng([*drawing.stream, number])
-            drawn = drawing.draw(values.shape[1:], count, rng)
+            rng = np.random.default_rng([seed, stream, number])
             # Files of numpy do not know bfloat16, which is cut out of float32.
             stored = np.dtype(np.float32) if values.dtype.kind == "V" else values.dtype
             header = {
@@ -171,9 +119,19 @@ def _write(
             # of all archives of numpy: equal samples are equal files.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header)
-                for sample in drawn:
+                for sample in draw(values.shape[1:], count, rng):
                     raw = _raw(sample, normalisations[name], input_range)
                     file.write(np.ascontiguousarray(raw, stored).tobytes())
+
+
+def varied_count(example: Mapping[str, np.ndarray]) -> int:
+    """How many samples are fitted to: 5,000, or as many as are `_VARIED_BYTES`, but 64 at least.
+
+    Args:
+        example: A feed; of its first axis, one is what a sample takes.
+    """
+    bytes_each = sum(values[:1].nbytes for values in example.values())
+    return int(np.clip(_VARIED_BYTES // max(bytes_each, 1), _VARIED_LEAST, _VARIED_COUNT))
 
 
 def _noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> Iterator[Floats]:

@@ -1,12 +1,11 @@
-"""Mean widths and more of the activated operators of a layer given as plain arrays.
-
-Measures of a block's activated operators A_x = diag(phi'(Wx + b)) W at many inputs.
+"""Measures of the activated operators A_x = diag(phi'(Wx + b)) W of a layer at many inputs x.
 
 With Q = sum sigma_i^2 g_i^2, g standard normal and sigma the singular values of A_x, the mean width
 is E Q^(1/2), while E Q = F^2 = |A_x|_F^2 and E Q^2 = F^4 + 2 sum sigma_i^4. Jensen gives w <= F,
 and Hoelder, E Q <= (E Q^(1/2))^(2/3) (E Q^2)^(1/3), gives F^3 / (F^4 + 2 sum sigma_i^4)^(1/2) <= w.
 
-Records what every sample does in one block, batch by batch.
+`activated_mean_width` measures a layer given as plain arrays; `BlockRecorder` records, batch by
+batch, what every sample does in a block of a model.
 """
 
 import math
@@ -44,7 +43,7 @@ class Figures(ReadOnlyArrays):
         active: float64, number of units whose derivative is not zero.
         lower: float64, certified lower bound of the mean width.
         upper: float64, certified upper bound, the Frobenius norm rounded up.
-        width: float64, the mean width to 1e-6 if asked for, otherwise NaN.
+        width: float64, the mean width to 1e-6 if requested, otherwise NaN.
         largest: float64, largest ReLU singular value; estimate from below, up to the rounding of
             float32 products.
         margin: float64, distance of the input to the nearest knee of a unit.
@@ -102,7 +101,7 @@ class ActivatedOperators:
         ceiling = _LARGEST if activation.ceiling is None else activation.ceiling
         arrays = {name: values[:, None] for name, values in of_units.items()}
         arrays |= {"gram": gram, "ceiling": np.array([ceiling])}
-        # Put there once, and read batch after batch.
+        # Copied to the device once, and read with every batch.
         self._constants = {
             name: on_device(np.ascontiguousarray(values, np.float32), provider)
             for name, values in arrays.items()
@@ -131,22 +130,22 @@ class ActivatedOperators:
         kernel = trace_kernel(self._provider, self._is_conv, y.element_type())
         names = FIGURES if self._exact is None else (*FIGURES, OPEN)
         values = kernel.run_on_device(feeds, names)
-        found = {
+        sums = {
             name: as_array(values[name]).astype(np.float64).reshape(samples, len(positions))
             for name in FIGURES
         }
-        lower, upper = width_bracket(found["square"], found["fourth"], groups * rows)
-        climbed, before = np.sqrt(found["climbed"]), np.sqrt(found["before"])
+        lower, upper = width_bracket(sums["square"], sums["fourth"], groups * rows)
+        climbed, before = np.sqrt(sums["climbed"]), np.sqrt(sums["before"])
         width = np.full(lower.shape, np.nan)
         if self._exact is not None:
             width = _widths(as_array(values[OPEN]), *self._exact).reshape(lower.shape)
         return Figures(
-            active=found["active"],
+            active=sums["active"],
             lower=self._scale * lower,
             upper=self._scale * upper,
             width=self._scale * width,
-            largest=self._scale * np.maximum(climbed, np.sqrt(found["single"])),
-            margin=found["margin"] / self._scale,
+            largest=self._scale * np.maximum(climbed, np.sqrt(sums["single"])),
+            margin=sums["margin"] / self._scale,
             converged=climbed - before <= _STILL_GAINING * climbed,
         )
 
@@ -264,25 +263,33 @@ def activated_mean_width(
         y = np.clip(x[start : start + length] @ W.T + b, -_FARTHEST, _FARTHEST)
         parts.append(operators.measure(as_value(y), len(y), np.array([0])))
 
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name)[:, 0] for part in parts])
-
+    joined = {
+        name: np.concatenate([getattr(part, name)[:, 0] for part in parts])
+        for name in (*_RECORDED.values(), "converged")
+    }
     return ActivatedWidths(
-        active=joined("active"),
-        lower=peak * joined("lower"),
-        upper=peak * joined("upper"),
-        value=peak * joined("width"),
-        largest=peak * joined("largest"),
-        margin=joined("margin"),
+        active=joined["active"],
+        lower=peak * joined["lower"],
+        upper=peak * joined["upper"],
+        value=peak * joined["width"],
+        largest=peak * joined["largest"],
+        margin=joined["margin"],
         iterations=STEPS,
-        converged=joined("converged"),
+        converged=joined["converged"],
         seed=seed,
         provider=chosen,
     )
 
 
-# What is recorded of every sample, by the name it has among the figures of operators.
-_RECORDED = ("active", "lower", "upper", "width", "largest", "margin")
+# What is recorded of every sample: names in a block's trace, and those of `Figures`.
+_RECORDED = {
+    "active": "active",
+    "width_lower": "lower",
+    "width_upper": "upper",
+    "width": "width",
+    "largest": "largest",
+    "margin": "margin",
+}
 POSITIONS = 8
 
 
@@ -348,7 +355,7 @@ class BlockRecorder:
         figures = self._operators.measure(values, batch.size, self._positions)
         real = slice(batch.start, batch.start + batch.count)
         for name, recorded in self._recorded.items():
-            recorded[real] = _mean(figures, name)[: batch.count]
+            recorded[real] = getattr(figures, _RECORDED[name]).mean(axis=1)[: batch.count]
         return None
 
     def _problem(self, shape: tuple[int, ...], size: int) -> str | None:
@@ -370,22 +377,10 @@ class BlockRecorder:
 
     def trace(self) -> BlockTrace:
         """What was recorded."""
-        recorded, geometry = self._recorded, self.block.geometry
         assert self._positions is not None  # there is at least one sample
         return BlockTrace(
             key=self.block.key,
-            units=geometry.out_channels,
+            units=self.block.geometry.out_channels,
             positions=len(self._positions),
-            active=recorded["active"],
-            width_lower=recorded["lower"],
-            width_upper=recorded["upper"],
-            width=recorded["width"],
-            largest=recorded["largest"],
-            margin=recorded["margin"],
+            **self._recorded,
         )
-
-
-def _mean(figures: Figures, name: str) -> Floats:
-    values: Floats = getattr(figures, name)
-    mean: Floats = values.mean(axis=1)
-    return mean

@@ -1,9 +1,9 @@
-"""Runs the graphs that ascend, and says how far their answers can be trusted.
+"""Ascents: lower estimates of inner maxima and suprema, and how far they can be trusted.
 
-The last digits of a largest ReLU singular value that an ascent has nearly found.
-
-Where the set of active units no longer changes, an ascent of |phi(Wx)| is a power method for one
-linear map, the activated operator. Its limit is that map's top singular vector.
+The graphs of `runtime/kernels/ascents` climb from many starts in float32. Where the set of active
+units no longer changes, an ascent of |phi(Wx)| is a power method for one linear map, the activated
+operator, whose limit is that map's top singular vector: so the last digits of the largest ReLU
+singular value are found in float64 by going from top vector to top vector (`polished`).
 """
 
 import math
@@ -30,10 +30,10 @@ def polished(reduced: Floats, slopes: Floats, x: Floats, value: float) -> float:
         reduced: (out, r) float64, W.
         slopes: (out,) float64, of phi for negative arguments.
         x: (r,) unit vector.
-        value: What |phi(Wx)| is there, or what is known to be met elsewhere.
+        value: |phi(Wx)| at x, or a value that is reached elsewhere.
 
     Returns:
-        The largest value met, computed in float64 at a unit vector; never less than `value`.
+        The largest value reached, computed in float64 at a unit vector; never less than `value`.
     """
     for _ in range(_MOST_STEPS):
         active = np.where(reduced @ x > 0, 1.0, slopes)[:, None] * reduced
@@ -97,10 +97,9 @@ def climb(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
         elsewhere a lower estimate of the inner maximum at an L that need not be the best.
     """
     sigma = np.linalg.norm(layer.reduced, axis=0)
-    best, yes = sigma[list(ranks)].copy(), np.ones(len(ranks), np.bool_)
+    best, converged = sigma[list(ranks)].copy(), np.ones(len(ranks), np.bool_)
     if not layer.reduced.any() or (layer.activation.kind == "none" and layer.rotation is None):
-        return Climb(best, yes, yes)
-    converged = yes.copy()
+        return Climb(best, converged, converged)
     later = np.array([place for place, k in enumerate(ranks) if k], int)
     if len(later):
         found = climb_truncations(layer, [ranks[place] for place in later], effort)
@@ -169,8 +168,7 @@ def climb_gap(
     scale = np.linalg.norm(layer.reduced - other, 2)
     history, at = _climb(layer, "map", {"other": other}, np.repeat(scale, x.shape[1]), x, effort)
     points = _feasible(at, layer)
-    own = points if layer.rotation is None else layer.rotation @ points
-    answers = activated(other @ own + layer.bias[:, None], layer.activation)
+    answers = activated(other @ layer.principal(points) + layer.bias[:, None], layer.activation)
     values = np.linalg.norm(layer.answers(points) - answers, axis=0)
     return _judged(history, 1), values, points
 
@@ -190,14 +188,13 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
     scaled = layer.reduced / largest
     draws, starts = g.shape[1], effort.starts
     rng = np.random.default_rng([effort.seed, 1])
-    coordinates = layer.reduced.shape[1] if layer.rotation is None else layer.rotation.shape[1]
-    x = rng.standard_normal((coordinates, draws, starts))
+    x = rng.standard_normal((layer.coordinates, draws, starts))
     # One start where the linear layer has its supremum.
     x[:, :, 0] = _uphill(layer, scaled.T @ g)
     feeds = {
         **_common_feeds(layer, largest),
         "g": np.repeat(g, starts, axis=1),
-        "x": _feasible(x.reshape(coordinates, -1), layer),
+        "x": _feasible(x.reshape(layer.coordinates, -1), layer),
     }
     ascent = _ascent(layer, "none", effort)
     outputs = width_kernel(effort.provider, ascent).run(_float32(feeds), ["history"])
@@ -233,7 +230,7 @@ def _climb(
 
 def _common_feeds(layer: Layer, largest: float) -> dict[str, Floats]:
     # With sigma_1 = 1: values grow in proportion to the map, the bias and the ceiling together,
-    # and the squares of a layer's own could leave float32's range.
+    # and squares of the layer's entries could leave float32's range.
     out = len(layer.reduced)
     feeds = {"a": layer.reduced / largest}
     if not layer.is_plain:
@@ -268,15 +265,14 @@ def _largest(layer: Layer) -> float:
 def starting_points(layer: Layer, ranks: Sequence[int], effort: Effort) -> Floats:
     """(coordinates, ranks * starts): a few where a truncation hurts most, the others anywhere."""
     rng = np.random.default_rng([effort.seed, 0])
-    coordinates = layer.reduced.shape[1] if layer.rotation is None else layer.rotation.shape[1]
-    x = rng.standard_normal((coordinates, len(ranks), effort.starts))
+    x = rng.standard_normal((layer.coordinates, len(ranks), effort.starts))
     for row, k in enumerate(ranks):
         direction = np.zeros(layer.reduced.shape[1])
         # With k = r nothing is cut, and no direction is better than another.
         direction[min(k, len(direction) - 1)] = 1
         for start, sign in zip(range(effort.starts), (1, -1), strict=False):
             x[:, row, start] = _uphill(layer, sign * direction)
-    return _feasible(x.reshape(coordinates, -1), layer)
+    return _feasible(x.reshape(layer.coordinates, -1), layer)
 
 
 def _uphill(layer: Layer, direction: Floats) -> Floats:
@@ -291,7 +287,7 @@ def _feasible(x: Floats, layer: Layer) -> Floats:
         x = np.maximum(x, 0)
     norms = np.linalg.norm(x, axis=0, keepdims=True)
     if not layer.homogeneous:
-        # What lies inside of the ball may be best there.
+        # The maximum may lie inside the ball.
         norms = np.maximum(norms, 1)
     return np.asarray(x / np.maximum(norms, _TINY))
 
@@ -305,11 +301,10 @@ def _judged(history: Floats, count: int) -> Climb:
     """The best of every `count` groups of columns of a (iterations, ..., columns) history."""
     values = history.reshape(len(history), count, -1)
     best = values[-1].max(axis=1)
-    # After one step nobody knows what another one would gain.
+    # After a single step it is unknown what another step would gain.
     unknown = np.full_like(values[0], -np.inf)
     then = values[-1 - max(1, len(values) // _SETTLING)] if len(values) > 1 else unknown
-    own = np.argmax(values[-1], axis=1)
-    before = then[np.arange(count), own]
+    before = then[np.arange(count), np.argmax(values[-1], axis=1)]
     settled = best - before <= _STILL_GAINING * np.abs(best)
     agreeing = (values[-1] >= (best - _AGREEING * np.abs(best))[:, None]).sum(axis=1) > 1
     return Climb(best.astype(np.float64), settled, settled & agreeing)

@@ -1,20 +1,16 @@
-"""Puts the better bounds where they hold and are cheap: the bracket's refinement for one layer.
-
-Certified bounds of all ReLU singular values from one singular value decomposition.
+"""Certified bounds of ReLU singular values; proofs are in docs/theory.md.
 
     s_k(W) = min over rank(L) <= k of max over |x| <= 1 of |phi(Wx + b) - phi(Lx + b)|_2
 
-Upper ends: take L as the truncated SVD; phi is Lipschitz coordinate by coordinate. Lower ends: the
-kernel of any L of rank k meets the span of the first k + 1 right singular vectors in a unit x, and
-there L's answer is the same at x and -x, while the block's answers are far apart or far from it.
-Proofs are in docs/theory.md. A radius R is the same as R times the weight.
+`bracket` bounds all s_k from one singular value decomposition. Upper bounds: take L as the
+truncated SVD; phi is Lipschitz coordinate by coordinate. Lower bounds: the kernel of any L of rank
+k meets the span of the first k + 1 right singular vectors in a unit x, and there L's answer is the
+same at x and -x, while the block's answers are far apart or far from it. A radius R is the same as
+R times the weight.
 
-Certified bounds that are better than the bracket's, where they are cheap; plain Relu or Clip.
-
-Proofs are in docs/theory.md; "certified" leaves out the rounding of float64 eigenvalues and sums,
-for which a relative 1e-9 is given away.
-
-The largest ReLU singular value of small matrices, exactly, by enumeration.
+`improved_lower` and `improved_upper` refine the bracket where that is cheap, and `exact_largest` is
+exact for small matrices, by enumeration. "Certified" leaves out the rounding of float64 eigenvalues
+and sums, for which a relative 1e-9 is given away.
 """
 
 import math
@@ -93,24 +89,24 @@ def _with_bias(
     ceiling = activation.ceiling
     if ceiling is not None:
         outside = outside + np.maximum(offset - ceiling, 0)
-    left = np.maximum(sigma - np.linalg.norm(outside), 0)
+    reached = np.maximum(sigma - np.linalg.norm(outside), 0)
     if ceiling is not None:
         if free_bias:
-            return np.minimum(left, ceiling) / 2
-        return np.minimum(left, ceiling / 2) * math.sqrt(0.5)
+            return np.minimum(reached, ceiling) / 2
+        return np.minimum(reached, ceiling / 2) * math.sqrt(0.5)
     if float(np.min(activation.slopes)) < 0:
         return np.zeros_like(sigma)
     # phi stretches every distance by a at least, but never by more than 1 where a > 1.
     flattest = min(1.0, float(np.min(activation.slopes)))
     share = (1 + flattest) / 2 if free_bias else math.sqrt((1 + flattest**2) / 2)
-    return np.maximum(flattest * sigma, share * left)
+    return np.maximum(flattest * sigma, share * reached)
 
 
 _ROUNDING = 1e-9
 # A singular value below this share of the largest may be nothing but rounding.
 _NOTHING = 1e-12
-# Of branch and bound: values at a time, how many of them are in memory, and how fine it gets, since
-# below a thousandth nobody looks.
+# Of branch and bound: values at a time, how many of them are in memory, and the resolution, beyond
+# which finer bounds make no difference.
 _MOST_VALUES = 4_000_000
 _CHUNK_VALUES = 1 << 18
 _FINE = 1e-3
@@ -172,9 +168,8 @@ def _divided(cells: Floats, axes: np.ndarray, half: float) -> tuple[Floats, np.n
     moves = half * np.array(np.meshgrid(*[[-1, 1]] * k, indexing="ij")).reshape(k, -1).T
     parts = []
     for axis in range(k + 1):
-        own = cells[axes == axis]
         shifts = np.insert(moves, axis, 0.0, axis=1)
-        parts.append((own[:, None, :] + shifts).reshape(-1, k + 1))
+        parts.append((cells[axes == axis][:, None, :] + shifts).reshape(-1, k + 1))
     counts = [len(part) for part in parts]
     return np.concatenate(parts), np.repeat(np.arange(k + 1), counts)
 
@@ -189,9 +184,9 @@ def _larger_side(reduced: Floats, cells: Floats, slopes: Floats) -> Floats:
 def _larger_answer(y: Floats, slopes: Floats) -> Floats:
     """max(|phi(y)|, |phi(-y)|) for every row y."""
     positive, negative = np.maximum(y, 0) ** 2, np.minimum(y, 0) ** 2
-    one = (positive + slopes**2 * negative).sum(axis=1)
-    other = (negative + slopes**2 * positive).sum(axis=1)
-    return np.asarray(np.sqrt(np.maximum(one, other)))
+    at_y = (positive + slopes**2 * negative).sum(axis=1)
+    at_minus_y = (negative + slopes**2 * positive).sum(axis=1)
+    return np.asarray(np.sqrt(np.maximum(at_y, at_minus_y)))
 
 
 def largest_upper_bound(gram: Floats, steps: int) -> float:
@@ -256,8 +251,8 @@ def truncation_upper_bound(sigma_next: float, sigma_1: float, largest: float) ->
     """
     if largest >= sigma_next or not sigma_1:
         return sigma_next
-    spared = (sigma_next - largest) * (sigma_next + largest) / sigma_1**2
-    return min(sigma_next, sigma_next / math.sqrt(1 + spared) * (1 + _ROUNDING))
+    gain = (sigma_next - largest) * (sigma_next + largest) / sigma_1**2
+    return min(sigma_next, sigma_next / math.sqrt(1 + gain) * (1 + _ROUNDING))
 
 
 def improved_lower(lower: Floats, layer: Layer) -> Floats:
@@ -271,8 +266,8 @@ def improved_lower(lower: Floats, layer: Layer) -> Floats:
     plain = layer.homogeneous and layer.rotation is None and layer.activation.kind != "none"
     if plain and layer.reduced.any():
         for k in range(1, min(LARGEST_K + 1, len(lower))):
-            found = least_on_subspace(layer.reduced[:, : k + 1], layer.activation.slopes)
-            lower[k] = max(lower[k], found)
+            bound = least_on_subspace(layer.reduced[:, : k + 1], layer.activation.slopes)
+            lower[k] = max(lower[k], bound)
     return nested_lower(lower)
 
 
@@ -293,8 +288,8 @@ def improved_upper(upper: Floats, layer: Layer, ranks: Sequence[int], steps: int
     for k in ranks if steps else ():
         dropped = layer.reduced[:, k:]
         largest = largest_upper_bound(dropped @ dropped.T, steps)
-        found = truncation_upper_bound(sigma[k], sigma[0], largest) if k else largest
-        upper[k] = min(upper[k], found)
+        bound = truncation_upper_bound(sigma[k], sigma[0], largest) if k else largest
+        upper[k] = min(upper[k], bound)
     if layer.rotation is not None:
         # For x >= 0, ReLU(Wx) is at most W's positive part times x, entry by entry.
         positive = np.maximum(layer.reduced @ layer.rotation, 0)
@@ -323,7 +318,7 @@ def exact_largest(weight: npt.ArrayLike) -> float:
     At the maximum u is positive on some set S of rows and there an eigenvector, for its largest
     eigenvalue, of the rows' Gram matrix; so the sets whose top eigenvector can be taken
     non-negative are all that counts. A set with several top eigenvectors needs no care: if one of
-    them is non-negative, one with fewer positive entries is, and that set is looked at as well.
+    them is non-negative, another with fewer positive entries is, and its set is enumerated too.
 
     Args:
         weight: (out, in), at most 14 rows.

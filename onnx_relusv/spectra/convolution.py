@@ -1,8 +1,9 @@
-"""Singular values of a convolution as an operator on whole feature maps, by Fourier transform.
+"""Convolutions as linear maps: where their patches lie, and their singular values on feature maps.
 
-The patch view of a Conv, its kernel as a matrix, is right for ranks and output errors. The
-operator on feature maps is another map with other, larger singular values: at most the root of
-the number of kernel positions times those of the patch view.
+`patch_index` says which input values a Conv multiplies its kernel with: im2col as an index, without
+the copying. This patch view, the kernel as a matrix, is right for ranks and output errors. The
+operator on whole feature maps is another map with other, larger singular values: at most the root
+of the number of kernel positions times those of the patch view.
 
 On a torus the operator falls apart into one small matrix for every frequency, the Fourier
 transform of the kernel (Sedghi, Gupta, Long, "The Singular Values of Convolutional Layers", ICLR
@@ -10,8 +11,6 @@ transform of the kernel (Sedghi, Gupta, Long, "The Singular Values of Convolutio
 matrices stand side by side, divided by the root of s. Zero padding is no torus: the padded
 operator is a part of the operator on a torus that is larger by the padding, so its largest
 singular value is at most that one's, while its other values are not those of the torus.
-
-Which input values a Conv multiplies its kernel with: im2col as an index, without the copying.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""Layers from plain arrays, checked.
-
-A layer in the coordinates in which it is ascended, and how hard an ascent tries.
-"""
+"""Layers phi(Wx + b) from plain arrays, checked, in the coordinates in which they are ascended."""
 
 from dataclasses import dataclass
 
@@ -60,10 +57,18 @@ class Layer(ReadOnlyArrays):
         """Whether phi is a plain Relu and there is no bias."""
         return self.homogeneous and not self.activation.slopes.any()
 
+    @property
+    def coordinates(self) -> int:
+        """How many coordinates an ascent has."""
+        return int((self.reduced if self.rotation is None else self.rotation).shape[1])
+
+    def principal(self, x: Floats) -> Floats:
+        """Columns x, in the coordinates of the ascent, in those of the right singular vectors."""
+        return x if self.rotation is None else self.rotation @ x
+
     def answers(self, x: Floats) -> Floats:
         """phi(Wx + b) for columns x in the coordinates of the ascent, (out, columns) float64."""
-        y = self.reduced @ (x if self.rotation is None else self.rotation @ x)
-        return activated(y + self.bias[:, None], self.activation)
+        return activated(self.reduced @ self.principal(x) + self.bias[:, None], self.activation)
 
 
 def activated(y: Floats, activation: Activation) -> Floats:
@@ -73,7 +78,7 @@ def activated(y: Floats, activation: Activation) -> Floats:
     return rising if activation.ceiling is None else np.minimum(rising, activation.ceiling)
 
 
-# Squares of what lies beyond could leave float64's range, and a bound of 0 would come out.
+# Squares of values beyond these could leave float64's range, and bounds of 0 would result.
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
 
@@ -163,7 +168,7 @@ def check_activation(activation: Activation, out: int) -> None:
 
 
 def checked_effort(*, iterations: int, starts: int, seed: int, provider: ProviderName) -> Effort:
-    """How hard an ascent tries, on the provider that there is."""
+    """How hard an ascent tries, on the provider that is available."""
     return Effort(
         iterations=at_least("iterations", iterations, 1),
         starts=at_least("starts", starts, 1),

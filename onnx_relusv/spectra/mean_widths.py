@@ -1,4 +1,4 @@
-"""Gaussian mean width of the linear image of the unit ball.
+"""Gaussian mean widths of the images of the unit ball under linear maps and under layers.
 
     w(A) = E sup_(|x| <= 1) <g, Ax> = E |A'g| = E sqrt(sum sigma_i^2 g_i^2),   g standard normal.
 
@@ -7,18 +7,16 @@ For a sum Q of independent squares, E sqrt(Q) is one integral over Q's Laplace t
     E sqrt(Q) = 1 / (2 sqrt(pi)) * integral_0^inf (1 - F(t)) t^(-3/2) dt,
     F(t) = prod_i (1 + 2 t sigma_i^2)^(-1/2).
 
-Mean and variance of a Gaussian behind a piecewise linear activation, in closed form.
-
-A number x of N(m, s^2) becomes slope * x below 0, x between 0 and the ceiling, and the ceiling
-above it. Every piece contributes the moments of a Gaussian that is cut off at its ends.
-
-Gaussian mean width behind the activation: E sup over |x| <= 1 of <g, phi(Wx + b)>.
-
-Bounds, without a bias, from w, the width before the activation (proofs in docs/theory.md):
+Behind the activation w_phi = E sup over |x| <= 1 of <g, phi(Wx + b)> is sampled. Its bounds,
+without a bias, follow from w, the width before the activation (proofs in docs/theory.md):
 
 - w_phi <= max(1, |a|) w, since phi is Lipschitz coordinate by coordinate (Sudakov, Fernique); a
   bias changes nothing about it.
 - w_phi >= (1 + min a) / 2 w for slopes a of -1 or more, since phi(y) - phi(-y) = (1 + a) y.
+
+`activated_gaussian` gives mean and variance of a Gaussian behind a piecewise linear activation in
+closed form. A number x of N(m, s^2) becomes slope * x below 0, x between 0 and the ceiling, and the
+ceiling above it; every piece contributes the moments of a Gaussian that is cut off at its ends.
 """
 
 import math
@@ -53,6 +51,8 @@ _SINGULAR_VALUES = 5e-7
 
 # Twice the step is off by about exp(-pi^2 * 2) = 3e-9; more says that something is wrong.
 _COARSE_ERROR = 1e-7
+# The share of draws whose ascent has to have settled.
+_SETTLED_SHARE = 0.9
 
 
 def mean_width(weight: npt.ArrayLike) -> Width:
@@ -161,16 +161,13 @@ def _share(mean: Floats, deviation: Floats, end: float) -> Floats:
 
 def _density(mean: Floats, deviation: Floats, end: float) -> Floats:
     """The density at an end; 0 for a constant."""
-    found = np.zeros(mean.shape)
+    density = np.zeros(mean.shape)
     if np.isinf(end):
-        return found
+        return density
     varies = deviation > 0
     scaled = (end - mean[varies]) / deviation[varies]
-    found[varies] = np.exp(-(scaled**2) / 2) / (np.sqrt(2 * np.pi) * deviation[varies])
-    return found
-
-
-_SETTLED_SHARE = 0.9
+    density[varies] = np.exp(-(scaled**2) / 2) / (np.sqrt(2 * np.pi) * deviation[varies])
+    return density
 
 
 def relu_mean_width(
@@ -200,7 +197,7 @@ def relu_mean_width(
         provider: Where the ascents run.
 
     Returns:
-        The mean over g of suprema that are met from below, and certified bounds.
+        The mean over g of suprema that are approached from below, and certified bounds.
 
     Raises:
         UsageError: An array has another shape or is not finite, or a number is too small.
@@ -220,10 +217,10 @@ def sampled_width(layer: Layer, draws: int, effort: Effort) -> Width:
         value, error, converged = linear, 0.0, True
     else:
         g = np.random.default_rng([effort.seed, 2]).standard_normal((len(layer.reduced), draws))
-        found = climb_width(layer, g, effort)
-        value = float(found.best.mean())
-        error = float(found.best.std(ddof=1)) / math.sqrt(draws)
-        converged = float(found.settled.mean()) >= _SETTLED_SHARE
+        climbed = climb_width(layer, g, effort)
+        value = float(climbed.best.mean())
+        error = float(climbed.best.std(ddof=1)) / math.sqrt(draws)
+        converged = float(climbed.settled.mean()) >= _SETTLED_SHARE
     return Width(
         value=value,
         lower=lower,

@@ -8,19 +8,17 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Activation, Block, Floats, LinearMap, Moments
 from onnx_relusv.core.measures import Spectrum, Width
-from onnx_relusv.spectra.ascent import Climb, climb
-from onnx_relusv.spectra.bounds import bracket, improved_lower, improved_upper
+from onnx_relusv.spectra.bounds import bracket
 from onnx_relusv.spectra.convolution import operator_norm
 from onnx_relusv.spectra.layers import Effort, Layer
 from onnx_relusv.spectra.mean_widths import sampled_width, width_bracket, width_of
-from onnx_relusv.spectra.relu_values import rank_ladder
+from onnx_relusv.spectra.relu_values import CERTIFICATE_STEPS, Estimates, estimate, rank_ladder
 from onnx_relusv.spectra.singular import Decomposition, untrained_singular_values
 
 ITERATIONS = 30
 STARTS = 8
 _DRAWS = 32
-# Eigendecompositions of an (out, out) matrix for the upper bound of s_0, and where they end.
-_CERTIFICATE_STEPS = 20
+# Rows up to which the upper bound of s_0 is improved by duality.
 _LARGEST_CERTIFIED = 256
 # Of blocks that are too large to be decomposed.
 _LARGE_STARTS, _LARGE_STEPS = 8, 10
@@ -48,21 +46,27 @@ def measure(
     effort = Effort(iterations=ITERATIONS, starts=STARTS, seed=seed, provider=provider)
     large = not parts[0].aligned
     ranks = (0,) if large else tuple(rank_ladder(len(parts[0].sigma)))
-    measured = [
-        _measure_large(part, _of_group(block, group), seed)
-        if large
-        else _measure_group(part, _of_group(block, group), ranks, effort)
-        for group, part in enumerate(parts)
-    ]
+    measured = []
+    for group, part in enumerate(parts):
+        layer = Layer(
+            reduced=part.reduced,
+            activation=_of_group(block, group),
+            bias=np.zeros(len(part.reduced)),
+        )
+        measured.append(
+            _measure_large(part.sigma, layer, seed)
+            if large
+            else _measure_group(part.sigma, layer, ranks, effort)
+        )
     # Grouped Conv: the largest of every singular value, and the widths of the widest group.
     widest = max(measured, key=lambda group: group.linear_width)
     return Spectrum(
         sigma=np.max([part.sigma for part in parts], axis=0),
-        lower=np.max([group.lower for group in measured], axis=0),
-        upper=np.max([group.upper for group in measured], axis=0),
-        estimate=np.max([group.estimate for group in measured], axis=0),
+        lower=np.max([group.values.lower for group in measured], axis=0),
+        upper=np.max([group.values.upper for group in measured], axis=0),
+        estimate=np.max([group.values.estimate for group in measured], axis=0),
         ranks=ranks,
-        converged=np.all([group.converged for group in measured], axis=0),
+        converged=np.all([group.values.converged for group in measured], axis=0),
         untrained=_untrained(linear, moments, parts, seed),
         operator_norm=_operator_norm(block, linear),
         mean_width=widest.linear_width,
@@ -80,63 +84,46 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """The measures of one group; all of them are of the block where it has one group."""
+    """The measures of a group; those of the block where it has a single group."""
 
-    lower: Floats
-    upper: Floats
-    estimate: Floats
-    converged: np.ndarray
+    values: Estimates
     linear_width: float
     width: Width
 
 
-def _measure_group(
-    part: Decomposition, activation: Activation, ranks: tuple[int, ...], effort: Effort
-) -> _Group:
-    sigma = part.sigma
-    layer = Layer(reduced=part.reduced, activation=activation, bias=np.zeros(len(part.reduced)))
-    lower, upper = bracket(sigma, activation)
-    found = climb(layer, ranks, effort)
-    # Of k = 0: L = 0 is the only choice, so the ascent's input is a proof.
-    lower = np.concatenate([np.maximum(lower[:1], found.best[:1] * (1 - 1e-12)), lower[1:]])
-    lower = improved_lower(lower, layer)
-    steps = _CERTIFICATE_STEPS if len(part.reduced) <= _LARGEST_CERTIFIED else 0
-    upper = improved_upper(upper, layer, (0,), steps)
+def _measure_group(sigma: Floats, layer: Layer, ranks: tuple[int, ...], effort: Effort) -> _Group:
+    steps = CERTIFICATE_STEPS if len(layer.reduced) <= _LARGEST_CERTIFIED else 0
     return _Group(
-        lower=lower,
-        upper=upper,
-        estimate=_clipped(found, ranks, lower, upper),
-        converged=found.converged,
+        values=estimate(layer, sigma, ranks, effort, certificate_steps=steps),
         linear_width=width_of(sigma),
         width=sampled_width(layer, _DRAWS, effort),
     )
 
 
-def _measure_large(part: Decomposition, activation: Activation, seed: int) -> _Group:
-    """What a group too large to be ascended at truncations is measured by, in a few products.
+def _measure_large(sigma: Floats, layer: Layer, seed: int) -> _Group:
+    """Measures a group too large to be ascended at truncations, by a few products.
 
     s_0 and the width behind the activation are ascended from a few starts, in float64.
     """
-    lower, upper = bracket(part.sigma, activation)
+    activation = layer.activation
+    lower, upper = bracket(sigma, activation)
     rng = np.random.default_rng([seed, 4])
-    slopes = np.broadcast_to(activation.slopes, (len(part.reduced),))[:, None]
-    layer = Layer(reduced=part.reduced, activation=activation, bias=np.zeros(len(part.reduced)))
-    linear = width_of(part.sigma)
-    found, draws = ascended(part.reduced, slopes, _LARGE_STARTS, _LARGE_STEPS, rng)
+    slopes = np.broadcast_to(activation.slopes, (len(layer.reduced),))[:, None]
+    linear = width_of(sigma)
+    largest, draws = ascended(layer.reduced, slopes, _LARGE_STARTS, _LARGE_STEPS, rng)
     if activation.ceiling is None:
-        lower[0] = max(lower[0], found * (1 - 1e-12))
-    estimate = np.full(len(lower), np.nan)
-    estimate[0] = np.clip(found if activation.ceiling is None else lower[0], lower[0], upper[0])
+        lower[0] = max(lower[0], largest * (1 - 1e-12))
+    estimates = np.full(len(lower), np.nan)
+    estimates[0] = np.clip(largest if activation.ceiling is None else lower[0], lower[0], upper[0])
     least, most = width_bracket(linear, layer)
     value, error = linear, 0.0
     if activation.kind != "none":
         value = float(np.clip(draws.mean(), least, most))
         error = float(draws.std(ddof=1)) / math.sqrt(len(draws))
     return _Group(
-        lower=lower,
-        upper=upper,
-        estimate=estimate,
-        converged=np.zeros(1, np.bool_),
+        values=Estimates(
+            lower=lower, upper=upper, estimate=estimates, converged=np.zeros(1, np.bool_)
+        ),
         linear_width=linear,
         width=Width(
             value=value,
@@ -154,7 +141,7 @@ def _measure_large(part: Decomposition, activation: Activation, seed: int) -> _G
 def ascended(
     A: Floats, slopes: Floats, starts: int, steps: int, rng: np.random.Generator
 ) -> tuple[float, Floats]:
-    """The largest |phi(Ax)| that is met, and for random g the largest <g, phi(Ax)>, |x| = 1.
+    """The largest |phi(Ax)| reached, and for random g the largest <g, phi(Ax)>, |x| = 1.
 
     Args:
         A: (out, n).
@@ -164,7 +151,7 @@ def ascended(
         rng: Draws x and g.
 
     Returns:
-        Both are met from below; (starts,) for the second.
+        Both are lower estimates; (starts,) for the second.
     """
     g = rng.standard_normal((len(A), starts))
     x = np.hstack([rng.standard_normal((A.shape[1], starts)), A.T @ g])
@@ -178,13 +165,6 @@ def ascended(
         widths = np.maximum(widths, np.einsum("os,os->s", g, answers[:, starts:]))
         x = A.T @ (slope * np.hstack([answers[:, :starts], g]))
     return largest, widths
-
-
-def _clipped(found: Climb, ranks: tuple[int, ...], lower: Floats, upper: Floats) -> Floats:
-    estimate = np.full(len(lower), np.nan)
-    chosen = list(ranks)
-    estimate[chosen] = np.clip(found.best, lower[chosen], upper[chosen])
-    return estimate
 
 
 def _untrained(

@@ -1,15 +1,10 @@
-"""Second moments of what blocks really see: streamed, in float64, and shrunk.
+"""Second moments of the inputs of blocks: streamed over the samples, in float64, and shrunk.
 
 Samples run through the original model; for every block input the products of a batch's patches are
-added up. Of a wide block, whose square array of columns would not fit into memory, a sketch is kept
-instead (`product_sums`).
-
-What tells the moments of one block's input from those of another's.
-
-Which patches of a batch are taken: all, or seeded positions where there are many.
-
-Where a Conv has many more output positions than its moments need, positions are drawn anew for
-every batch: `ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
+added up. Blocks whose `MomentsKey` is the same share their moments. Of a wide block, whose square
+array of columns would not fit into memory, a sketch is kept instead (`product_sums`). Where a block
+has many more output positions than its moments need, positions are drawn anew for every batch:
+`ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
 """
 
 import zlib
@@ -38,7 +33,7 @@ from onnx_relusv.spectra.product_sums import ROWS_A_TERM, CovarianceSketch, Prod
 
 @dataclass(frozen=True)
 class MomentsKey:
-    """What two blocks share when their moments are the same: the tensor and its patches."""
+    """The tensor and its patches: blocks that share both share their moments."""
 
     source: str
     groups: int
@@ -92,8 +87,8 @@ class Sampling:
 
     def __init__(self, block: Block, samples: int, most: int | None = None) -> None:
         self._geometry = block.geometry
-        wanted = max(FEWEST_ROWS, ROWS_PER_COLUMN * block.geometry.columns)
-        self.rows_per_sample = ceil(min(wanted, most or wanted) / samples)
+        enough = max(FEWEST_ROWS, ROWS_PER_COLUMN * block.geometry.columns)
+        self.rows_per_sample = ceil(min(enough, most or enough) / samples)
 
     def draw(self, shape: tuple[int, ...], real: int, size: int, rng: np.random.Generator) -> Draw:
         """Draws the patches of a batch of the input.
@@ -116,7 +111,7 @@ class Sampling:
         return Draw(patch_feeds(geometry, shape, real, places), rows, places)
 
     def answers(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
-        """What a tensor of the shape of the block's answer holds for the patches of a draw.
+        """The values that a tensor of the shape of the block's answer has for the drawn patches.
 
         Args:
             values: The tensor, of a batch.
@@ -188,13 +183,13 @@ def measure_moments(
         blocks: The blocks; those that share moments are measured once.
         length: Samples a batch.
         seed: Draws the positions.
-        advance: Told after every batch how many samples it had.
-        lenient: Whether inputs with numbers that cannot be worked with are left out.
+        advance: Called after every batch with the number of its samples.
+        lenient: Whether inputs with unusable numbers are left out.
         terms: Of wide blocks, how many directions their sketches keep.
 
     Raises:
-        UnusableValuesError: An input holds NaN, infinite or too large numbers; once all samples
-            have been looked at, with all those that it does for.
+        UnusableValuesError: An input holds NaN, infinite or too large numbers. Raised after the
+            last batch, with all samples for which it does.
     """
     wrong: dict[str, dict[int, str]] = {}
     sums = {
@@ -209,15 +204,15 @@ def measure_moments(
         for key, item in sums.items():
             problem = item.add(values[key.source], batch)
             if problem is not None:
-                places = _wrong_places(values[key.source], batch, problem)
-                wrong.setdefault(key.source, {}).update(places)
+                wrong.setdefault(key.source, {}).update(
+                    _wrong_places(values[key.source], batch, problem)
+                )
         advance(batch.count)
         del values
-    for source, found in wrong.items():
-        if lenient:
-            sums = {key: item for key, item in sums.items() if key.source != source}
-            continue
-        raise UnusableValuesError(source, sorted(found), found[min(found)])
+    for source, places in wrong.items():
+        if not lenient:
+            raise UnusableValuesError(source, sorted(places), places[min(places)])
+        sums = {key: item for key, item in sums.items() if key.source != source}
     for key in list(sums):
         yield key, sums.pop(key).moments(samples.independent)
 
@@ -271,8 +266,8 @@ class _Sum:
 
 def _wrong_places(values: Any, batch: Batch, problem: str) -> dict[int, str]:
     """What is wrong with a block's input, by position of the sample."""
-    found = problems(as_array(values), batch.count, batch.size)
-    return {batch.start + place: each for place, each in found.items()} or {batch.start: problem}
+    places = problems(as_array(values), batch.count, batch.size)
+    return {batch.start + place: each for place, each in places.items()} or {batch.start: problem}
 
 
 def shrunk_moments(mean: Floats, second: Floats, rows: int, samples: int) -> Moments:

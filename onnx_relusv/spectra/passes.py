@@ -1,8 +1,8 @@
-"""How often samples run through a model, so that the moments under way stay within a budget.
+"""How often samples run through a model, so that the moments under way stay within a memory budget.
 
-The moments of a few blocks are added up at a time; for the others the samples run again. What is
-in memory meanwhile: the blocks' running sums, the products of one batch for one of them, the
-columns these are products of, and the values of the blocks' inputs for a batch.
+The moments of a few blocks are added up at a time; for the others the samples run again. In memory
+meanwhile: the blocks' running sums, the products of one batch for one of them, the columns these
+are products of, and the values of the blocks' inputs for a batch.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -71,16 +71,12 @@ def plan_passes(blocks: Iterable[Block], samples: Samples, memory: int) -> Passe
     # The largest first: what is small fills up what they leave.
     groups: list[list[Block]] = []
     for block in sorted(firsts, key=bytes_of, reverse=True):
-        fitting = (
-            group
-            for group in groups
-            if _pass_bytes([*group, block], samples.count, length, wide) <= memory
-        )
-        group = next(fitting, None)
-        if group is None:
-            groups.append([block])
+        for group in groups:
+            if _pass_bytes([*group, block], samples.count, length, wide) <= memory:
+                group.append(block)
+                break
         else:
-            group.append(block)
+            groups.append([block])
     return Passes(length, tuple(tuple(group) for group in groups), wide)
 
 
@@ -103,16 +99,15 @@ def batch_length(blocks: Collection[Block], memory: int) -> int:
 
 
 def _length(bytes_per_sample: int, memory: int) -> int:
-    fitting = memory // (_BATCH_SHARE * max(bytes_per_sample, 1))
-    return max(1, min(LARGEST_BATCH, fitting))
+    return max(1, min(LARGEST_BATCH, memory // (_BATCH_SHARE * max(bytes_per_sample, 1))))
 
 
 def _pass_bytes(
     blocks: Sequence[Block], samples: int, length: int, terms: Mapping[MomentsKey, int]
 ) -> int:
-    squares = [_held(block, terms) for block in blocks]
+    held = [_held(block, terms) for block in blocks]
     batch = _values(blocks) + _largest_columns(blocks, samples, terms)
-    return sum(squares) + max(squares) + length * batch
+    return sum(held) + max(held) + length * batch
 
 
 def _held(block: Block, terms: Mapping[MomentsKey, int]) -> int:

@@ -1,11 +1,10 @@
-"""Sums of products of patches, in float64.
+"""Sums over patches that stream by, in float64: of products, or a sketch of a wide covariance.
 
-A covariance of very many columns from rows that stream by, without a square array of them.
-
-Frequent directions (Liberty 2013; Ghashami, Liberty, Phillips, Woodruff 2016): rows are collected,
-and whenever there are twice as many as `terms`, the collection is replaced by its `terms` leading
+`ProductSums` adds up whole square arrays. `CovarianceSketch` does without one, by frequent
+directions (Liberty 2013; Ghashami, Liberty, Phillips, Woodruff 2016): rows are collected, and
+whenever there are twice as many as `terms`, the collection is replaced by its `terms` leading
 singular directions, each shortened by as much as the next one is long. With X the centred rows and
-F what is left of them,
+F the factor that remains,
 
     0 <= X'X - F'F <= |X - X_k|_F^2 / (terms - k)    for every k < terms,
 
@@ -24,7 +23,7 @@ from onnx_relusv.runtime.kernels.moments import products_kernel
 from onnx_relusv.runtime.kernels.parts import DOUBLE, FLOAT
 from onnx_relusv.runtime.session import CPU, as_array, on_device
 
-# Rows that are enough to tell so many leading directions apart.
+# Rows for every direction that a sketch keeps, which are enough to determine it.
 ROWS_A_TERM = 4
 
 
@@ -71,10 +70,10 @@ class CovarianceSketch:
         squares, vectors = np.linalg.eigh(gathered @ gathered.T)
         squares, vectors = squares[::-1], vectors[:, ::-1]
         kept = squares[: self._terms]
-        left = np.maximum(kept - max(squares[self._terms], 0.0), 0.0)
+        shortened = np.maximum(kept - max(squares[self._terms], 0.0), 0.0)
         # With G = UD^2U', the directions are D^(-1)U'X; a direction of no length is none.
         some = kept > np.finfo(np.float64).eps * squares[0]
-        share = np.sqrt(left[some] / kept[some])
+        share = np.sqrt(shortened[some] / kept[some])
         self._rows.append((vectors[:, : self._terms][:, some] * share).T @ gathered)
         self._collected = len(self._rows[0])
 
@@ -90,8 +89,8 @@ class CovarianceSketch:
 class ProductSums:
     """The running sums of z, zz' and tz' over patches z with targets t.
 
-    On a GPU the products are made and added up where they are. On the CPU it is BLAS that adds
-    them up, in place, of a symmetric product one half, which no graph can.
+    On a GPU the products are made and added up on the device. On the CPU BLAS adds them up in
+    place, of a symmetric product one half, which no graph can.
 
     Args:
         groups: Groups.
@@ -128,10 +127,10 @@ class ProductSums:
         if self._provider != CPU:
             self._add_on_device(z, target)
             return
-        for total, cross, own, wanted in zip(self._total, self._cross, z, target, strict=True):
-            exact = own.astype(np.float64)
+        for total, cross, patches, targets in zip(self._total, self._cross, z, target, strict=True):
+            exact = patches.astype(np.float64)
             scipy.linalg.blas.dsyrk(1.0, exact.T, beta=1.0, c=total.T, lower=1, overwrite_c=1)
-            cross += wanted.astype(np.float64).T @ exact
+            cross += targets.astype(np.float64).T @ exact
 
     def _add_on_device(self, z: np.ndarray, target: np.ndarray) -> None:
         kernel = products_kernel(self._provider, DOUBLE if z.dtype == np.float64 else FLOAT)

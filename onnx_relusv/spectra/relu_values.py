@@ -1,12 +1,11 @@
-"""ReLU singular values of a layer given as plain arrays.
+"""ReLU singular values of layers: bounds, estimates, and an L better than the truncated SVD.
 
-A better L than the truncated SVD: the outer minimum of the ReLU singular values, by steps.
+    s_k = min over rank(L) <= k of max over x of |phi(Wx + b) - phi(Lx + b)|_2
 
-The worst inputs that an ascent finds for L are kept; L steps against the subgradient of the
-largest gap over all of them, and back to rank k by a truncated SVD. Between steps the ascent looks
-for new worst inputs. The value is an estimate: L is not proved best, nor its inputs worst.
-
-Ordinary singular values of a layer given as plain arrays.
+The inner maximum is ascended at truncated SVDs. The outer minimum is approached by steps: the worst
+inputs that an ascent reaches for L are kept; L steps against the subgradient of the largest gap
+over all of them, and back to rank k by a truncated SVD. Between steps the ascent looks for new
+worst inputs. The value is an estimate: L is not proved best, nor its inputs worst.
 """
 
 import math
@@ -52,8 +51,8 @@ class LowRank(ReadOnlyArrays):
 
     Attributes:
         map: (out, r) float64.
-        value: The largest gap that was found at it.
-        truncated: The largest gap that was found, from the same starts, at the truncated SVD;
+        value: The largest gap that was reached at it.
+        truncated: The largest gap that was reached, from the same starts, at the truncated SVD;
             `value` is never larger.
     """
 
@@ -88,7 +87,7 @@ def best_approximation(
         provider: Where ascents run.
 
     Returns:
-        The record; its gaps are found from below and prove nothing.
+        The record; its gaps are lower estimates and prove nothing.
 
     Raises:
         UsageError: An array has another shape or is not finite, or a number does not fit.
@@ -101,13 +100,13 @@ def best_approximation(
     at_least("steps", steps, 0)
     u, sigma, vt = scipy.linalg.svd(W, full_matrices=False)
     layer = Layer(reduced=u * sigma, activation=activation, bias=checked_bias(bias, len(W)))
-    found = best_approximation_of(layer, rank, steps, effort)
-    left, lengths, right = scipy.linalg.svd(found.map, full_matrices=False)
+    best = best_approximation_of(layer, rank, steps, effort)
+    left, lengths, right = scipy.linalg.svd(best.map, full_matrices=False)
     return Approximation(
         left=left[:, :rank] * lengths[:rank],
         right=right[:rank] @ vt,
-        value=found.value,
-        truncated=found.truncated,
+        value=best.value,
+        truncated=best.truncated,
         steps=steps,
         iterations=iterations,
         seed=seed,
@@ -125,7 +124,7 @@ def best_approximation_of(layer: Layer, rank: int, steps: int, effort: Effort) -
         effort: Of every ascent.
 
     Returns:
-        The best L that was met, or the truncated SVD where none was better.
+        The best L that was tried, or the truncated SVD where none was better.
     """
     first = layer.reduced.copy()
     first[:, rank:] = 0
@@ -144,7 +143,7 @@ def best_approximation_of(layer: Layer, rank: int, steps: int, effort: Effort) -
             noise *= _NOISE / np.linalg.norm(noise, 2)
             moved = low_rank - length * (_direction(layer, low_rank, kept) + noise)
             low_rank = _truncated(moved, rank)
-    # Both are judged from all worst inputs that were met, and from starts that neither has seen.
+    # Both are judged from all worst inputs so far, and from starts that neither was fitted to.
     fresh = starting_points(layer, [rank], replace(effort, seed=effort.seed + 1))
     judges = np.hstack([points, kept, fresh])
     at_first, at_chosen = (
@@ -157,7 +156,7 @@ def best_approximation_of(layer: Layer, rank: int, steps: int, effort: Effort) -
 
 def _direction(layer: Layer, low_rank: Floats, points: Floats) -> Floats:
     """The normalised subgradient with respect to L of the largest gap over the points."""
-    y = points if layer.rotation is None else layer.rotation @ points
+    y = layer.principal(points)
     inner = low_rank @ y + layer.bias[:, None]
     gap = activated(inner, layer.activation) - layer.answers(points)
     lengths = np.linalg.norm(gap, axis=0)
@@ -246,44 +245,98 @@ def relu_singular_values(
         raise UsageError(f"ranks {chosen}: use numbers from 0 to {len(sigma) - 1}.")
     effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
     at_least("approximation_steps", approximation_steps, 0)
-    lower, upper = bracket(
-        sigma,
-        activation,
-        bias=b if b.any() else None,
-        free_bias=free_bias,
-        nonnegative=layer.rotation is not None,
-    )
-    climbed = climb(layer, chosen, effort)
-    values = climbed.best.copy()
-    if not free_bias:
-        lower = lower.copy()
-        if 0 in chosen:
-            # L = 0 is the only choice, so every input that was met is a proof.
-            lower[0] = max(lower[0], values[chosen.index(0)] * (1 - _ROUNDING))
-        lower = improved_lower(lower, layer)
     if certificate_steps is None:
         certificate_steps = CERTIFICATE_STEPS if len(W) <= LARGEST_CERTIFIED else 0
     at_least("certificate_steps", certificate_steps, 0)
-    upper = improved_upper(upper, layer, chosen, certificate_steps)
-    if approximation_steps:
-        for place, k in enumerate(chosen):
-            if k:
-                found = best_approximation_of(layer, k, approximation_steps, effort)
-                values[place] = found.value
-    estimate = np.full(len(sigma), np.nan)
-    estimate[list(chosen)] = np.clip(values, lower[list(chosen)], upper[list(chosen)])
+    values = estimate(
+        layer,
+        sigma,
+        chosen,
+        effort,
+        free_bias=free_bias,
+        certified=chosen,
+        certificate_steps=certificate_steps,
+        approximation_steps=approximation_steps,
+    )
     return ReluSingularValues(
         sigma=sigma,
-        lower=lower,
-        estimate=estimate,
-        upper=upper,
+        lower=values.lower,
+        estimate=values.estimate,
+        upper=values.upper,
         ranks=chosen,
-        converged=climbed.converged,
+        converged=values.converged,
         iterations=iterations,
         starts=starts,
         seed=seed,
         provider=effort.provider,
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimates(ReadOnlyArrays):
+    """Bounds and estimates of a layer's ReLU singular values.
+
+    Attributes:
+        lower: (r,) certified lower bounds.
+        upper: (r,) certified upper bounds.
+        estimate: (r,) estimates within the bounds; NaN at ranks that are not estimated.
+        converged: (ranks,) whether the ascent at each rank had converged.
+    """
+
+    lower: Floats
+    upper: Floats
+    estimate: Floats
+    converged: np.ndarray
+
+
+def estimate(
+    layer: Layer,
+    sigma: Floats,
+    ranks: Sequence[int],
+    effort: Effort,
+    *,
+    free_bias: bool = False,
+    certified: Sequence[int] = (0,),
+    certificate_steps: int = 0,
+    approximation_steps: int = 0,
+) -> Estimates:
+    """Bounds all ReLU singular values of a layer on the unit ball and estimates some.
+
+    Args:
+        layer: The layer.
+        sigma: (r,) its singular values, descending.
+        ranks: The k to estimate.
+        effort: Of every ascent.
+        free_bias: Whether L comes with a bias of its own; otherwise it keeps the layer's.
+        certified: The k that get upper bounds by duality.
+        certificate_steps: Eigendecompositions for each of these; 0 for none.
+        approximation_steps: Steps of the outer minimisation over L for each k; 0 stays with the
+            truncated SVD.
+    """
+    ranks = list(ranks)
+    lower, upper = bracket(
+        sigma,
+        layer.activation,
+        bias=layer.bias if layer.bias.any() else None,
+        free_bias=free_bias,
+        nonnegative=layer.rotation is not None,
+    )
+    climbed = climb(layer, ranks, effort)
+    values = climbed.best.copy()
+    if not free_bias:
+        lower = lower.copy()
+        if 0 in ranks:
+            # L = 0 is the only choice, so every input that the ascent reached is a proof.
+            lower[0] = max(lower[0], values[ranks.index(0)] * (1 - _ROUNDING))
+        lower = improved_lower(lower, layer)
+    upper = improved_upper(upper, layer, certified, certificate_steps)
+    if approximation_steps:
+        for place, k in enumerate(ranks):
+            if k:
+                values[place] = best_approximation_of(layer, k, approximation_steps, effort).value
+    estimates = np.full(len(sigma), np.nan)
+    estimates[ranks] = np.clip(values, lower[ranks], upper[ranks])
+    return Estimates(lower=lower, upper=upper, estimate=estimates, converged=climbed.converged)
 
 
 def rank_ladder(count: int, most: int = MOST_RANKS) -> list[int]:

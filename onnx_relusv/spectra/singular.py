@@ -4,21 +4,21 @@ All comes from the symmetric matrix W C W' in float64, on the short side, withou
 eigenvalues are the squared singular values, and with U its leading eigenvectors U U' W is the
 best L of that rank in the norm |(W - L) C^(1/2)|, spectral or Frobenius (Eckart, Young, Mirsky).
 
-Eigenvalues of a very large symmetric matrix, and later the leading eigenvectors.
+A very large one is reduced to tridiagonal form once (LAPACK's sytrd), which is most of the work;
+its eigenvalues cost little more. The reflectors are kept in a temporary file, so that when a rank
+is known its eigenvectors need no second reduction: those of the tridiagonal matrix are turned back.
 
-The matrix is reduced to tridiagonal form once (LAPACK's sytrd), which is most of the work; its
-eigenvalues cost little more. The reflectors are kept in a temporary file, so that when a rank is
-known its eigenvectors need no second reduction: those of the tridiagonal matrix are turned back.
-
-The singular values that a layer of the same shape has before it is trained.
+`untrained_singular_values` draws those that a layer of the same shape has before it is trained.
 """
 
 import ctypes
+import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -30,16 +30,29 @@ from onnx_relusv.core.linear_algebra import dense, energy, rooted, weighed
 from onnx_relusv.work.executors import available_cores
 from onnx_relusv.work.temporary_files import nameless_file
 
-# Reductions that are kept; each has a file of n^2 float64.
-_MOST_KEPT = 8
-_MOST_NORMS = 64
 _CHUNK = 64 << 20
 # Rows that are hashed at a time.
 _ROWS = 256
 # Reflections that are applied at a time.
 _TURNED = 256
-_KEPT: "OrderedDict[bytes, Reduction]" = OrderedDict()
+# Squaring halves the digits: below this share of the largest singular value, eigenvalues of the
+# Gram matrix lose the accuracy that we promise, and a true SVD takes their place.
+GRAM_LIMIT = 1e-5
+# Of the shorter side: beyond it there are eigenvalues, and eigenvectors of a rank, but no
+# decomposition, which would take several times as long and as much memory.
+LARGEST_DECOMPOSED = 6_000
+# Of squared norms of such: levels are checked to a thousandth. Products in float32 are a hundred
+# times as accurate, and take half the time.
+_LARGE_TOLERANCE = 1e-4
+_SMALLEST_FOR_LANCZOS = 64
+# Ten are enough for random matrices of any size; after twenty, all eigenvalues cost no more.
+_LANCZOS_RESTARTS = 20
+# Of large matrices, by content. Each reduction has a file of n^2 float64; by norms relative errors
+# are stated and checked.
+_REDUCTIONS: "OrderedDict[bytes, Reduction]" = OrderedDict()
 _NORMS: OrderedDict[bytes, float] = OrderedDict()
+_MOST_REDUCTIONS, _MOST_NORMS = 8, 64
+_Value = TypeVar("_Value")
 
 
 class Reduction:
@@ -55,18 +68,16 @@ class Reduction:
         reflectors = np.ascontiguousarray(matrix, np.float64)
         self._diagonal, self._beside, self._scales = _tridiagonal(reflectors)
         self._file = nameless_file()
+        weakref.finalize(self, self._file.close)
         content = reflectors.reshape(-1).view(np.uint8).data
         while content:
             content = content[self._file.write(content[:_CHUNK]) :]
         self._shape = (n, n)
 
     @cached_property
-    def _values(self) -> Floats:
-        return np.asarray(scipy.linalg.eigvalsh_tridiagonal(self._diagonal, self._beside)[::-1])
-
     def values(self) -> Floats:
         """The eigenvalues, descending."""
-        return self._values
+        return np.asarray(scipy.linalg.eigvalsh_tridiagonal(self._diagonal, self._beside)[::-1])
 
     def vectors(self, count: int) -> Floats:
         """(n, count) eigenvectors of the largest eigenvalues, these descending."""
@@ -79,10 +90,10 @@ class Reduction:
             select_range=(n - count, n - 1),
             lapack_driver="stemr",
         )
-        found = np.ascontiguousarray(turned[:, ::-1], np.float64)
+        vectors = np.ascontiguousarray(turned[:, ::-1], np.float64)
         for start in reversed(range(0, n - 1, _TURNED)):
-            self._turn(found, start, min(start + _TURNED, n - 1))
-        return found
+            self._turn(vectors, start, min(start + _TURNED, n - 1))
+        return vectors
 
     def _turn(self, vectors: Floats, start: int, stop: int) -> None:
         """Applies the reflections of a range of columns to vectors, in place.
@@ -105,16 +116,12 @@ class Reduction:
         below = vectors[start + 1 :]
         below -= reflectors.T @ scipy.linalg.solve_triangular(inverse, reflectors @ below)
 
-    def close(self) -> None:
-        """Lets the file go."""
-        self._file.close()
-
 
 def _tridiagonal(matrix: Floats) -> tuple[Floats, Floats, Floats]:
     """LAPACK's dsytrd of the lower triangle, column by column, in place.
 
     `scipy.linalg.lapack.dsytrd` is the same, but nothing else in Python runs meanwhile: for
-    minutes no signal would be heard and no progress told. So scipy's pointer for Cython is called.
+    minutes no signal would be heard and no progress shown. So scipy's pointer for Cython is called.
 
     Returns:
         (n,) diagonal, (n - 1,) what is beside it, (n - 1,) the reflectors' scales.
@@ -123,7 +130,7 @@ def _tridiagonal(matrix: Floats) -> tuple[Floats, Floats, Floats]:
     diagonal, beside, scales = np.empty(n), np.empty(n - 1), np.empty(n - 1)
     work = np.empty(int(lapack.dsytrd_lwork(n, lower=1)[0]))
     order, size, problem = (ctypes.c_int(value) for value in (n, len(work), 0))
-    arrays = (one.ctypes.data for one in (matrix, diagonal, beside, scales, work))
+    arrays = (array.ctypes.data for array in (matrix, diagonal, beside, scales, work))
     a, d, e, tau, w = (ctypes.c_void_p(place) for place in arrays)
     where = ctypes.byref
     _DSYTRD(b"L", where(order), a, where(order), d, e, tau, w, where(size), where(problem))
@@ -132,12 +139,12 @@ def _tridiagonal(matrix: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _pointer(capsule: object) -> int:
-    """Where a function lies that is handed on for Cython."""
-    named = ctypes.pythonapi.PyCapsule_GetName
-    named.restype, named.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    found = ctypes.pythonapi.PyCapsule_GetPointer
-    found.restype, found.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return int(found(capsule, named(capsule)))
+    """The address of a function that scipy exports to Cython."""
+    name_of = ctypes.pythonapi.PyCapsule_GetName
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    address_of = ctypes.pythonapi.PyCapsule_GetPointer
+    address_of.restype, address_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return int(address_of(capsule, name_of(capsule)))
 
 
 _DSYTRD = ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_void_p] * 9)(
@@ -145,34 +152,16 @@ _DSYTRD = ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_void_p] * 9)(
 )
 
 
-def kept_reduction(key: bytes) -> Reduction | None:
-    """The reduction that was kept under a key."""
-    return _KEPT.get(key)
-
-
-def keep_reduction(key: bytes, reduction: Reduction) -> Reduction:
-    """Keeps a reduction; the oldest of very many goes."""
-    _KEPT[key] = reduction
-    while len(_KEPT) > _MOST_KEPT:
-        _KEPT.popitem(last=False)[1].close()
-    return reduction
-
-
-def kept_norm(key: bytes) -> float | None:
-    """The norm that was kept under a key."""
-    return _NORMS.get(key)
-
-
-def keep_norm(key: bytes, norm: float) -> float:
-    """Keeps a norm, which a level is stated and checked by; the oldest of very many goes."""
-    _NORMS[key] = norm
-    while len(_NORMS) > _MOST_NORMS:
-        _NORMS.popitem(last=False)
-    return norm
+def _keep(kept: "OrderedDict[bytes, _Value]", key: bytes, value: _Value, most: int) -> _Value:
+    """Keeps a result of a large matrix; the oldest of more than so many goes."""
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
+    return value
 
 
 def content_key(matrix: Floats, metric: Covariance | None) -> bytes:
-    """What tells a matrix in its metric from any other."""
+    """A digest of a matrix and its metric."""
     digest = blake2b(repr(matrix.shape).encode())
     parts = [matrix]
     if isinstance(metric, FactoredCovariance):
@@ -185,29 +174,15 @@ def content_key(matrix: Floats, metric: Covariance | None) -> bytes:
             along = part.T if part.flags.f_contiguous else part
             digest.update(repr(part.flags.f_contiguous).encode())
             starts = range(0, len(along), _ROWS)
-            for found in pool.map(
+            for part_digest in pool.map(
                 lambda start, of=along: _digest(of[start : start + _ROWS]), starts
             ):
-                digest.update(found)
+                digest.update(part_digest)
     return digest.digest()
 
 
 def _digest(rows: Floats) -> bytes:
     return blake2b(np.ascontiguousarray(rows).data).digest()
-
-
-# Squaring halves the digits: below this share of the largest singular value, eigenvalues of the
-# Gram matrix lose the accuracy that we promise, and a true SVD takes their place.
-GRAM_LIMIT = 1e-5
-# Of the shorter side: beyond it there are eigenvalues, and eigenvectors of a rank, but no
-# decomposition, which would take several times as long and as much memory.
-LARGEST_DECOMPOSED = 6_000
-# Of squared norms of such: levels are checked to a thousandth. Products in float32 are a hundred
-# times as accurate, and take half the time.
-_LARGE_TOLERANCE = 1e-4
-_SMALLEST_FOR_LANCZOS = 64
-# Ten are enough for random matrices of any size; after twenty, all eigenvalues are not dearer.
-_LANCZOS_RESTARTS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,15 +216,15 @@ def decompose(matrix: Floats, metric: Covariance | None = None) -> Decomposition
     if rows <= columns:
         squares, left = _eigen(energy(matrix, metric))
         sigma = np.sqrt(np.maximum(squares, 0))
-        found = Decomposition(sigma, left * sigma)
+        decomposition = Decomposition(sigma, left * sigma)
     else:
         root = _root(matrix, metric)
         squares, right = _eigen(root.T @ root)
-        found = Decomposition(np.sqrt(np.maximum(squares, 0)), root @ right)
-    if metric is None and found.sigma[-1] < GRAM_LIMIT * found.sigma[0]:
+        decomposition = Decomposition(np.sqrt(np.maximum(squares, 0)), root @ right)
+    if metric is None and decomposition.sigma[-1] < GRAM_LIMIT * decomposition.sigma[0]:
         left, sigma, _ = scipy.linalg.svd(matrix, full_matrices=False, check_finite=False)
         return Decomposition(sigma, left * sigma)
-    return found
+    return decomposition
 
 
 def is_large(matrix: Floats) -> bool:
@@ -261,7 +236,7 @@ def measured(matrix: Floats, metric: Covariance | None = None) -> Decomposition:
     """The decomposition, or of a large matrix its singular values and the map as it is."""
     if not is_large(matrix):
         return decompose(matrix, metric)
-    sigma = np.sqrt(np.maximum(_reduction(matrix, metric).values(), 0))
+    sigma = np.sqrt(np.maximum(_reduction(matrix, metric).values, 0))
     return Decomposition(sigma, rooted(matrix, metric), aligned=False)
 
 
@@ -276,12 +251,7 @@ def singular_values(matrix: Floats, metric: Covariance | None = None) -> Floats:
         (min(out, in),) float64, descending.
     """
     matrix = np.asarray(matrix, np.float64)
-    rows, columns = matrix.shape
-    if rows <= columns:
-        gram = energy(matrix, metric)
-    else:
-        root = _root(matrix, metric)
-        gram = root.T @ root
+    gram = _gram(matrix, metric)
     values: Floats = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0))
     if metric is None and values[-1] < GRAM_LIMIT * values[0]:
         return np.asarray(scipy.linalg.svdvals(matrix, check_finite=False))
@@ -308,13 +278,17 @@ def left_basis(matrix: Floats, metric: Covariance | None = None, most: int | Non
 def _reduction(matrix: Floats, metric: Covariance | None) -> Reduction:
     """The tridiagonal form of the Gram matrix on the short side, made once."""
     key = content_key(matrix, metric)
-    found = kept_reduction(key)
-    if found is not None:
-        return found
+    if key in _REDUCTIONS:
+        return _REDUCTIONS[key]
+    return _keep(_REDUCTIONS, key, Reduction(_gram(matrix, metric)), _MOST_REDUCTIONS)
+
+
+def _gram(matrix: Floats, metric: Covariance | None) -> Floats:
+    """The Gram matrix on the short side."""
     if matrix.shape[0] <= matrix.shape[1]:
-        return keep_reduction(key, Reduction(energy(matrix, metric)))
+        return energy(matrix, metric)
     root = _root(matrix, metric)
-    return keep_reduction(key, Reduction(root.T @ root))
+    return np.asarray(root.T @ root)
 
 
 def metric_norm(matrix: Floats, metric: Covariance | None) -> float:
@@ -322,12 +296,15 @@ def metric_norm(matrix: Floats, metric: Covariance | None) -> float:
     if not is_large(matrix):
         return spectral_norm(energy(matrix, metric))
     key = content_key(matrix, metric)
-    known, reduction = kept_norm(key), kept_reduction(key)
-    if known is not None:
-        return known
-    if reduction is not None:
-        return keep_norm(key, float(np.sqrt(max(reduction.values()[0], 0.0))))
+    if key not in _NORMS:
+        reduction = _REDUCTIONS.get(key)
+        square = _large_square(matrix, metric) if reduction is None else reduction.values[0]
+        _keep(_NORMS, key, float(np.sqrt(max(square, 0.0))), _MOST_NORMS)
+    return _NORMS[key]
 
+
+def _large_square(matrix: Floats, metric: Covariance | None) -> float:
+    """The largest eigenvalue of M C M', by products in float32."""
     single = matrix.astype(np.float32)
 
     def applied(v: Floats) -> Floats:
@@ -339,11 +316,11 @@ def metric_norm(matrix: Floats, metric: Covariance | None) -> float:
     found = scipy.sparse.linalg.eigsh(
         operator, k=1, which="LA", v0=start, tol=_LARGE_TOLERANCE, return_eigenvectors=False
     )
-    return keep_norm(key, float(np.sqrt(max(found[0], 0.0))))
+    return float(found[0])
 
 
 def _root(matrix: Floats, metric: Covariance | None) -> Floats:
-    """M C^(1/2) of a matrix with more rows than columns, so that a square of these is the less."""
+    """M C^(1/2) of a matrix with more rows than columns."""
     return rooted(matrix, dense(metric) if isinstance(metric, FactoredCovariance) else metric)
 
 

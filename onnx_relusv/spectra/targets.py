@@ -1,7 +1,4 @@
-"""Moments for a regression: of an input z, and of z with a target that the original gives.
-
-Patches of what the compressed network delivers to a block, with the original's answers.
-"""
+"""Moments and patches of a block's inputs in the compressed network, with targets for them."""
 
 from dataclasses import dataclass
 

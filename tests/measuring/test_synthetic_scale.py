@@ -18,7 +18,7 @@ from onnx_relusv.measuring.without_samples import (
     input_normalisations,
     samples_where_units_go,
 )
-from onnx_relusv.samples.synthetic import smooth, write_varied
+from onnx_relusv.samples.synthetic import smooth, write_synthetic
 
 CPU = MeasureOptions(provider="cpu", seed=2)
 BODY = (
@@ -57,7 +57,7 @@ def found(
 
     def write(path: Path, normalised: Normalisations) -> None:
         example = {"x": np.zeros((1, 3, 8, 8), np.float32)}
-        write_varied(path, example, normalised, input_range, 0, 64)
+        write_synthetic(path, example, normalised, 0, 64, varied=True, input_range=input_range)
 
     seen = view(opened.model)
     normalised, told = input_normalisations(opened, seen, input_range, folder, write)

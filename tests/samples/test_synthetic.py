@@ -15,7 +15,6 @@ from onnx_relusv.samples.synthetic import (
     smooth,
     varied_count,
     write_synthetic,
-    write_varied,
 )
 
 
@@ -101,7 +100,15 @@ def varied(
     seed: int = 0,
 ) -> np.ndarray:
     example = {"labels": np.zeros(shape, np.float32)}
-    write_varied(folder / "v.npz", example, {"labels": normalised}, input_range, seed, 400)
+    write_synthetic(
+        folder / "v.npz",
+        example,
+        {"labels": normalised},
+        seed,
+        400,
+        varied=True,
+        input_range=input_range,
+    )
     with np.load(folder / "v.npz") as archive:
         return np.asarray(archive["labels"])
 

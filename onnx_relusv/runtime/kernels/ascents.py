@@ -1,21 +1,18 @@
-"""What graphs ascend, and the parts that such graphs are made of.
-
-Graphs that ascend, for ReLU singular values and mean widths.
+"""Graphs that ascend, for ReLU singular values and mean widths.
 
 Each works for every shape: dimensions arrive as inputs. The loops are ONNX Loops, so no Python runs
 inside an ascent. Many ascents share one product: a column is one ascent.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.runtime.kernels.parts import FLOAT, INT, node, open_kernel, value
+from onnx_relusv.runtime.kernels.parts import FLOAT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
 # What stands in for the map A: nothing but the bias; A with coordinates masked; another map.
@@ -26,13 +23,16 @@ _TINY = 1e-30
 # the sides of a ridge: along a cosine over four fifths of them, then so short that a start which
 # still grows has not arrived.
 _FALLING, _SHORTEST = 0.8, 0.01
-
-OUTPUTS = [value("history", FLOAT, 3), value("at", FLOAT, 2), value("last", FLOAT, 2)]
+_FACTOR = 4.0
+# From a vector to its product with a derivative, diagonal in the units.
+_Pull = Callable[[Tensor], Tensor]
+# From coordinates to the gap between the map and its stand-in, and the gradient of half its square.
+_Compared = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """What a graph ascends; one is built for each that is asked for.
+    """What a graph ascends.
 
     phi(y) = max(y, 0) + slope * min(y, 0), from above cut off at a ceiling where `clipped`.
 
@@ -58,178 +58,6 @@ class Ascent:
     def convex(self) -> bool:
         """Whether the gap is a convex function: that to L = 0, without bias and ceiling."""
         return self.stand_in == "none" and not (self.inside or self.clipped)
-
-
-def coordinates(ascent: Ascent) -> list[NodeProto]:
-    """What A acts on."""
-    if ascent.nonnegative:
-        return [node("MatMul", ["rotation", "x_in"], "y")]
-    return [node("Identity", ["x_in"], "y")]
-
-
-def back(uphill: str, ascent: Ascent) -> list[NodeProto]:
-    """The gradient in the coordinates of x."""
-    if ascent.nonnegative:
-        return [node("MatMul", ["rotation_turned", uphill], "gradient")]
-    return [node("Identity", [uphill], "gradient")]
-
-
-def activation(name: str, ascent: Ascent, *, add_offset: bool = True) -> list[NodeProto]:
-    """The answer phi(NAME + b) as NAME_out, and what `pulled` needs of its derivative."""
-    if ascent.plain:
-        return [
-            node("Relu", [name], f"{name}_out"),
-            node("Greater", [name, "zero"], f"{name}_active"),
-        ]
-    source = f"{name}_shifted" if add_offset else name
-    nodes = [node("Add", [name, "offset"], source)] if add_offset else []
-    slope = f"{name}_rising" if ascent.clipped else f"{name}_slope"
-    output = f"{name}_uncut" if ascent.clipped else f"{name}_out"
-    nodes += [
-        node("Greater", [source, "zero"], f"{name}_active"),
-        node("Where", [f"{name}_active", "one", "slope"], slope),
-        node("Mul", [source, slope], output),
-    ]
-    if ascent.clipped:
-        nodes += [
-            node("Min", [output, "ceiling"], f"{name}_out"),
-            node("Less", [source, "ceiling"], f"{name}_below"),
-            node("Where", [f"{name}_below", slope, "zero"], f"{name}_slope"),
-        ]
-    return nodes
-
-
-def pulled(vector: str, name: str, output: str, ascent: Ascent) -> list[NodeProto]:
-    """A vector times the derivative of phi(NAME + b)."""
-    if ascent.plain:
-        return [node("Where", [f"{name}_active", vector, "zero"], output)]
-    return [node("Mul", [vector, f"{name}_slope"], output)]
-
-
-def compared(ascent: Ascent) -> list[NodeProto]:
-    """The gap between the map and its stand-in."""
-    if ascent.stand_in == "none":
-        if ascent.plain:
-            return [node("Identity", ["whole_out"], "gap")]
-        return [node("Sub", ["whole_out", "offset_out"], "gap")]
-    if ascent.stand_in == "mask":
-        nodes = [node("Mul", ["y", "mask"], "kept"), node("MatMul", ["a", "kept"], "part")]
-    else:
-        nodes = [node("MatMul", ["other", "y"], "part")]
-    return [*nodes, *activation("part", ascent), node("Sub", ["whole_out", "part_out"], "gap")]
-
-
-def downward(ascent: Ascent) -> list[NodeProto]:
-    """The gradient's part that goes through the stand-in."""
-    if ascent.stand_in == "none":
-        return [node("Identity", ["upward"], "uphill")]
-    nodes = pulled("gap", "part", "part_pull", ascent)
-    if ascent.stand_in == "mask":
-        nodes += [
-            node("MatMul", ["a_turned", "part_pull"], "through"),
-            node("Mul", ["through", "mask"], "downward"),
-        ]
-    else:
-        nodes.append(node("MatMul", ["other_turned", "part_pull"], "downward"))
-    return [*nodes, node("Sub", ["upward", "downward"], "uphill")]
-
-
-def kept(reached: str, *, never_descends: bool) -> list[NodeProto]:
-    """The best value so far, and where it was met."""
-    best = node("Max", ["best_in", reached], "best_out")
-    if never_descends:
-        return [best, node("Identity", ["x_in"], "at_out")]
-    return [
-        best,
-        node("Greater", [reached, "best_in"], "better"),
-        node("Where", ["better", "x_in", "at_in"], "at_out"),
-    ]
-
-
-def projected(source: str, output: str, ascent: Ascent) -> list[NodeProto]:
-    """The nearest feasible column, or for the sphere the one in the same direction."""
-    nodes = []
-    if ascent.nonnegative:
-        nodes.append(node("Relu", [source], f"{source}_positive"))
-        source = f"{source}_positive"
-    nodes += length(source, "one" if ascent.inside else "tiny")
-    return [*nodes, node("Div", [source, f"{source}_length"], output)]
-
-
-def length(source: str, least: str) -> list[NodeProto]:
-    """The length of columns, or `least` where that is larger, as SOURCE_length."""
-    return [
-        node("ReduceL2", [source], f"{source}_norm", axes=[0], keepdims=1),
-        node("Max", [f"{source}_norm", least], f"{source}_length"),
-    ]
-
-
-def pace(divisor: str, *, constant: bool) -> list[NodeProto]:
-    """What a step is divided by, as DIVISOR_now: it grows where steps get shorter."""
-    if constant:
-        return [node("Identity", [divisor], f"{divisor}_now")]
-    return [
-        node("Cast", ["step_number"], "number", to=FLOAT),
-        node("Mul", ["number", "turn"], "turned"),
-        node("Min", ["turned", "half_turn"], "angle"),
-        node("Cos", ["angle"], "cosine"),
-        node("Add", ["cosine", "one"], "raised"),
-        node("Div", ["raised", "two"], "falling"),
-        node("Max", ["falling", "shortest"], "pace"),
-        node("Div", [divisor, "pace"], f"{divisor}_now"),
-    ]
-
-
-def loop(body: Sequence[NodeProto], starts: Sequence[str]) -> NodeProto:
-    """A Loop of a fixed number of steps with the state x, best and at; gives the OUTPUTS."""
-    state = ("x", "best", "at")
-    graph = helper.make_graph(
-        [
-            *body,
-            node("Identity", ["going"], "still_going"),
-            node("Identity", ["best_out"], "best_so_far"),
-        ],
-        "step",
-        [
-            helper.make_tensor_value_info("step_number", INT, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            *(value(f"{name}_in", FLOAT, 2) for name in state),
-        ],
-        [
-            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
-            *(value(f"{name}_out", FLOAT, 2) for name in state),
-            value("best_so_far", FLOAT, 2),
-        ],
-    )
-    return helper.make_node(
-        "Loop", ["steps", "always", *starts], ["last", "best", "at", "history"], body=graph
-    )
-
-
-def constants(ascent: Ascent) -> list[TensorProto]:
-    """The numbers that the parts read."""
-    scalars = {
-        "zero": 0.0,
-        "one": 1.0,
-        "two": 2.0,
-        "tiny": _TINY,
-        "turn": math.pi / (_FALLING * ascent.iterations),
-        "half_turn": math.pi,
-        "shortest": _SHORTEST,
-    }
-    return [
-        numpy_helper.from_array(np.array(ascent.iterations), "steps"),
-        numpy_helper.from_array(np.array(True), "always"),
-        *(scalar(value, name) for name, value in scalars.items()),
-    ]
-
-
-def scalar(value: float, name: str) -> TensorProto:
-    """One float32 number."""
-    return numpy_helper.from_array(np.array(value, np.float32), name)
-
-
-_FACTOR = 4.0
 
 
 @lru_cache(maxsize=32)
@@ -259,50 +87,20 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
         at: (coordinates, columns) float32, where each start has met it.
         last: (coordinates, columns) float32, where each start is one step later than the last gap.
     """
-    step = [
-        *coordinates(ascent),
-        node("MatMul", ["a", "y"], "whole"),
-        *activation("whole", ascent),
-        *compared(ascent),
-        node("ReduceSumSquare", ["gap"], "square", axes=[0], keepdims=1),
-        node("Sqrt", ["square"], "length"),
-        *kept("length", never_descends=ascent.convex),
-        *_whole_pull(ascent),
-        node("MatMul", ["a_turned", "whole_pull"], "upward"),
-        *downward(ascent),
-        *back("uphill", ascent),
+    layer = _Layer("gap", ascent)
+    graph = layer.graph
+    scale = graph.input("scale", 2)
+    step_scale = scale / _FACTOR
+    compared = _gap_to_bias(layer) if ascent.stand_in == "none" else _gap_to_map(layer)
+
+    def step(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+        gap, gradient = compared(layer.coordinates(x))
+        square = graph.op("ReduceSumSquare", gap, axes=[0], keepdims=1)
         # A long step: at this scale the gradient outweighs x where the gap is near its limit.
-        *pace("step_scale", constant=ascent.convex),
-        node("Div", ["gradient", "step_scale_now"], "step"),
-        node("Add", ["x_in", "step"], "moved"),
-        *projected("moved", "x_out", ascent),
-    ]
-    outer = [
-        node("Transpose", ["a"], "a_turned", perm=[1, 0]),
-        node("Div", ["scale", "factor"], "step_scale"),
-        node("Mul", ["scale", "zero"], "none"),
-    ]
-    if ascent.nonnegative:
-        outer.append(node("Transpose", ["rotation"], "rotation_turned", perm=[1, 0]))
-    if ascent.stand_in == "none" and not ascent.plain:
-        # phi(b), which is all that is left of the stand-in.
-        outer += [*activation("offset", ascent, add_offset=False)]
-    elif ascent.stand_in == "map":
-        outer.append(node("Transpose", ["other"], "other_turned", perm=[1, 0]))
-    outer.append(loop(step, ["x", "none", "x"]))
-    names = ["a", "scale", "x"] + ([] if ascent.plain else ["slope", "offset"])
-    names += ["ceiling"] * ascent.clipped + ["rotation"] * ascent.nonnegative
-    names += {"none": [], "mask": ["mask"], "map": ["other"]}[ascent.stand_in]
-    return open_kernel(
-        helper.make_graph(
-            outer,
-            "gap",
-            [value(name, FLOAT, 2) for name in names],
-            OUTPUTS,
-            [*constants(ascent), scalar(_FACTOR, "factor")],
-        ),
-        provider,
-    )
+        length = step_scale if ascent.convex else layer.shortened(step_scale, number)
+        return graph.op("Sqrt", square), layer.back(gradient) / length
+
+    return layer.opened(provider, step, scale * 0.0, never_descends=ascent.convex)
 
 
 @lru_cache(maxsize=32)
@@ -324,53 +122,136 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
         at: (coordinates, columns) float32, where each has met it.
         last: (coordinates, columns) float32, where each is one step later than the last value.
     """
-    step = [
-        *coordinates(ascent),
-        node("MatMul", ["a", "y"], "whole"),
-        *activation("whole", ascent),
-        node("Mul", ["g", "whole_out"], "products"),
-        node("ReduceSum", ["products", "rows"], "reached", keepdims=1),
-        *kept("reached", never_descends=False),
-        *pulled("g", "whole", "pull", ascent),
-        node("MatMul", ["a_turned", "pull"], "uphill"),
-        *back("uphill", ascent),
-        *length("gradient", "tiny"),
-        *pace("gradient_length", constant=False),
-        node("Div", ["gradient", "gradient_length_now"], "step"),
-        node("Add", ["x_in", "step"], "moved"),
-        *projected("moved", "x_out", ascent),
-    ]
-    outer = [
-        node("Transpose", ["a"], "a_turned", perm=[1, 0]),
-        node("ReduceSum", ["g", "rows"], "sums", keepdims=1),
-        node("Mul", ["sums", "zero"], "zeros"),
-        node("Sub", ["zeros", "huge"], "none"),
-    ]
-    names = ["a", "g", "x"] + ([] if ascent.plain else ["slope", "offset"])
-    names += ["ceiling"] * ascent.clipped + ["rotation"] * ascent.nonnegative
-    if ascent.nonnegative:
-        outer.append(node("Transpose", ["rotation"], "rotation_turned", perm=[1, 0]))
-    outer.append(loop(step, ["x", "none", "x"]))
-    return open_kernel(
-        helper.make_graph(
-            outer,
-            "width",
-            [value(name, FLOAT, 2) for name in names],
-            OUTPUTS,
-            [
-                *constants(ascent),
-                numpy_helper.from_array(np.array([0]), "rows"),
-                # Below every value that can be met: with a bias, suprema may be negative.
-                scalar(float(np.finfo(np.float32).max), "huge"),
-            ],
-        ),
-        provider,
-    )
+    layer = _Layer("width", ascent)
+    g = layer.graph.input("g", 2)
+
+    def step(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+        answers, pull = layer.activated(layer.a @ layer.coordinates(x))
+        gradient = layer.back(layer.a_turned @ pull(g))
+        length = layer.length(gradient, _TINY)
+        return (g * answers).sum(0), gradient / layer.shortened(length, number)
+
+    # Below every value that can be met: with a bias, suprema may be negative.
+    lowest = g.sum(0) * 0.0 - float(np.finfo(np.float32).max)
+    return layer.opened(provider, step, lowest, never_descends=False)
 
 
-def _whole_pull(ascent: Ascent) -> list[NodeProto]:
-    """The gap times the derivative behind the map."""
-    if ascent.plain and ascent.stand_in == "none":
-        # What a Relu has left is 0 where its derivative is.
-        return [node("Identity", ["gap"], "whole_pull")]
-    return pulled("gap", "whole", "whole_pull", ascent)
+def _gap_to_bias(layer: "_Layer") -> _Compared:
+    rest = None
+    if not layer.ascent.plain:
+        rest, _ = layer.activated(layer.graph.input("offset", 2), add_offset=False)
+
+    def compared(y: Tensor) -> tuple[Tensor, Tensor]:
+        answers, pull = layer.activated(layer.a @ y)
+        gap = answers if rest is None else answers - rest
+        # Where the derivative of a Relu is 0, so is its answer.
+        return gap, layer.a_turned @ (gap if rest is None else pull(gap))
+
+    return compared
+
+
+def _gap_to_map(layer: "_Layer") -> _Compared:
+    a, a_turned = layer.a, layer.a_turned
+    if layer.ascent.stand_in == "mask":
+        mask = layer.graph.input("mask", 2)
+    else:
+        other = layer.graph.input("other", 2)
+        other_turned = other.transposed(1, 0)
+
+    def compared(y: Tensor) -> tuple[Tensor, Tensor]:
+        masked = layer.ascent.stand_in == "mask"
+        answers, pull = layer.activated(a @ y)
+        others, other_pull = layer.activated(a @ (y * mask) if masked else other @ y)
+        gap = answers - others
+        back = other_pull(gap)
+        downward = (a_turned @ back) * mask if masked else other_turned @ back
+        return gap, a_turned @ pull(gap) - downward
+
+    return compared
+
+
+class _Layer:
+    """The layer phi(Ax + b) in a graph that ascends."""
+
+    def __init__(self, name: str, ascent: Ascent) -> None:
+        self.graph = Graph(name)
+        self.a = self.graph.input("a", 2)
+        self.a_turned = self.a.transposed(1, 0)
+        self.ascent = ascent
+        self._rotation = self._rotation_turned = None
+        if ascent.nonnegative:
+            self._rotation = self.graph.input("rotation", 2)
+            self._rotation_turned = self._rotation.transposed(1, 0)
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """What A acts on."""
+        return x if self._rotation is None else self._rotation @ x
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """The gradient in the coordinates of x."""
+        return gradient if self._rotation_turned is None else self._rotation_turned @ gradient
+
+    def activated(self, y: Tensor, *, add_offset: bool = True) -> tuple[Tensor, _Pull]:
+        """phi(y + b), and the product with its derivative."""
+        graph = self.graph
+        if self.ascent.plain:
+            active = y > 0.0
+            return graph.op("Relu", y), lambda vector: graph.op("Where", active, vector, 0.0)
+        slopes, offset = graph.input("slope", 2), graph.input("offset", 2)
+        y = y + offset if add_offset else y
+        slope = graph.op("Where", y > 0.0, 1.0, slopes)
+        answers = y * slope
+        if self.ascent.clipped:
+            ceiling = graph.input("ceiling", 2)
+            answers = graph.op("Min", answers, ceiling)
+            slope = graph.op("Where", y < ceiling, slope, 0.0)
+        return answers, lambda vector: vector * slope
+
+    def length(self, columns: Tensor, least: float) -> Tensor:
+        """The length of columns, or `least` where that is larger."""
+        return self.graph.op("Max", self.graph.op("ReduceL2", columns, axes=[0], keepdims=1), least)
+
+    def shortened(self, divisor: Tensor, number: Tensor) -> Tensor:
+        """What a step is divided by where steps get shorter, at the step of a number."""
+        turn = math.pi / (_FALLING * self.ascent.iterations)
+        angle = self.graph.op("Min", number.cast(FLOAT) * turn, math.pi)
+        falling = (self.graph.op("Cos", angle) + 1.0) / 2.0
+        return divisor / self.graph.op("Max", falling, _SHORTEST)
+
+    def opened(
+        self,
+        provider: str,
+        step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        lowest: Tensor,
+        *,
+        never_descends: bool,
+    ) -> Session:
+        """The kernel that takes steps and keeps the best value.
+
+        Args:
+            provider: The execution provider.
+            step: From x and a step's number to the value at x, (1, columns), and the step.
+            lowest: (1, columns), what is taken for the best value before the first step.
+            never_descends: Whether the last value is the best one.
+        """
+        graph = self.graph
+        start = graph.input("x", 2)
+
+        def body(
+            number: Tensor, x: Tensor, best: Tensor, at: Tensor
+        ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+            reached, moved = step(x, number)
+            best_now = graph.op("Max", best, reached)
+            at_now = x if never_descends else graph.op("Where", reached > best, x, at)
+            return (self._projected(x + moved), best_now, at_now), best_now
+
+        last, _, at, history = graph.loop(self.ascent.iterations, (start, lowest, start), body)
+        for name, tensor, rank in (("history", history, 3), ("at", at, 2), ("last", last, 2)):
+            graph.output(name, tensor, rank)
+        return graph.opened(provider)
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """The nearest feasible columns, or for the sphere those in the same direction."""
+        if self.ascent.nonnegative:
+            x = self.graph.op("Relu", x)
+        return x / self.length(x, 1.0 if self.ascent.inside else _TINY)

@@ -6,9 +6,8 @@ They work for every shape: dimensions arrive as inputs.
 from functools import lru_cache
 
 import numpy as np
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_relusv.runtime.kernels.parts import DOUBLE, FLOAT, INT, node, open_kernel, value
+from onnx_relusv.runtime.kernels.parts import DOUBLE, FLOAT, INT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
 
@@ -29,16 +28,15 @@ def patches_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
         z: (groups, patches, columns), float64 if the element type is, otherwise float32, which
             holds every smaller type exactly.
     """
-    nodes = patch_nodes("x", "z", is_conv, DOUBLE if element_type == DOUBLE else FLOAT)
-    inputs = [helper.make_tensor_value_info("x", element_type, None), *geometry_inputs(is_conv)]
-    outputs = [value("z", DOUBLE if element_type == DOUBLE else FLOAT, 3)]
-    graph = helper.make_graph(nodes, "patches", inputs, outputs, geometry_constants(is_conv))
-    return open_kernel(graph, provider, alone=False)
+    graph = Graph("patches")
+    z_type = DOUBLE if element_type == DOUBLE else FLOAT
+    graph.output("z", _patches(graph, is_conv, element_type).cast(z_type), 3, z_type)
+    return graph.opened(provider, alone=False)
 
 
 @lru_cache(maxsize=16)
 def answers_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
-    """What a linear map makes of patches of a batch.
+    """The outputs of a linear map for patches of a batch.
 
     Inputs, besides those of `patches_kernel`:
         weight: (groups, rows, columns) float32. bias: (groups, 1, rows) float32.
@@ -46,21 +44,11 @@ def answers_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     Outputs:
         answers: (groups, patches, rows) float32.
     """
-    nodes = [
-        *patch_nodes("x", "z", is_conv, FLOAT),
-        node("Transpose", ["weight"], "weight_turned", perm=[0, 2, 1]),
-        node("MatMul", ["z", "weight_turned"], "products"),
-        node("Add", ["products", "bias"], "answers"),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", element_type, None),
-        *geometry_inputs(is_conv),
-        value("weight", FLOAT, 3),
-        value("bias", FLOAT, 3),
-    ]
-    outputs = [value("answers", FLOAT, 3)]
-    graph = helper.make_graph(nodes, "answers", inputs, outputs, geometry_constants(is_conv))
-    return open_kernel(graph, provider, alone=False)
+    graph = Graph("answers")
+    z = _patches(graph, is_conv, element_type).cast(FLOAT)
+    answers = z @ graph.input("weight", 3).transposed(0, 2, 1) + graph.input("bias", 3)
+    graph.output("answers", answers, 3)
+    return graph.opened(provider, alone=False)
 
 
 @lru_cache(maxsize=4)
@@ -76,62 +64,28 @@ def products_kernel(provider: str, element_type: int) -> Session:
         new_total: with the sums of zz' added.
         new_cross: with those of tz'.
     """
-    nodes = [
-        node("Cast", ["z"], "z_exact", to=DOUBLE),
-        node("Cast", ["t"], "t_exact", to=DOUBLE),
-        node("Transpose", ["z_exact"], "z_turned", perm=[0, 2, 1]),
-        node("Transpose", ["t_exact"], "t_turned", perm=[0, 2, 1]),
-        node("MatMul", ["z_turned", "z_exact"], "products"),
-        node("MatMul", ["t_turned", "z_exact"], "cross_products"),
-        node("Add", ["total", "products"], "new_total"),
-        node("Add", ["cross", "cross_products"], "new_cross"),
-    ]
-    sums = [value(name, DOUBLE, 3) for name in ("total", "cross")]
-    inputs = [value("z", element_type, 3), value("t", element_type, 3), *sums]
-    outputs = [value(f"new_{one.name}", DOUBLE, 3) for one in sums]
-    graph = helper.make_graph(nodes, "products", inputs, outputs)
-    return open_kernel(graph, provider, alone=False)
+    graph = Graph("products")
+    z, t = (graph.input(name, 3, element_type).cast(DOUBLE) for name in "zt")
+    for name, left in (("total", z), ("cross", t)):
+        total = graph.input(name, 3, DOUBLE) + left.transposed(0, 2, 1) @ z
+        graph.output(f"new_{name}", total, 3, DOUBLE)
+    return graph.opened(provider, alone=False)
 
 
-def patch_nodes(source: str, output: str, is_conv: bool, element_type: int) -> list[NodeProto]:
-    """Patches of a tensor, (groups, patches, columns), of an element type.
+def _patches(graph: Graph, is_conv: bool, element_type: int) -> Tensor:
+    """Patches of the input x, (groups, patches, columns), of its element type.
 
     Kernel values are gathered last of all, so that whole runs of them move when positions come
     before channels.
     """
-
-    def own(suffix: str) -> str:
-        return f"{output}_{suffix}"
-
-    if is_conv:
-        nodes = [
-            node("Slice", [source, "zeroth", "count", "zeroth"], own("real")),
-            node("Pad", [own("real"), "pads"], own("padded")),
-            node("Reshape", [own("padded"), "flat"], own("flattened")),
-            node("Gather", [own("flattened"), "index"], own("gathered"), axis=2),
-            node("Reshape", [own("gathered"), "split"], own("separated")),
-            node("Transpose", [own("separated")], own("ordered"), perm=[1, 0, 3, 2, 4]),
-            node("Reshape", [own("ordered"), "shape"], own("rows")),
-        ]
-    else:
-        nodes = [
-            node("Reshape", [source, "shape"], own("all_rows")),
-            node("Gather", [own("all_rows"), "index"], own("rows"), axis=1),
-        ]
-    return [*nodes, node("Cast", [own("rows")], output, to=element_type)]
-
-
-def geometry_inputs(is_conv: bool) -> list[ValueInfoProto]:
-    """The inputs that say which patches are taken."""
-    names = ("count", "pads", "index", "split", "shape") if is_conv else ("index", "shape")
-    return [value(name, INT, 1) for name in names]
-
-
-def geometry_constants(is_conv: bool) -> list[TensorProto]:
-    """What `patch_nodes` need."""
+    x = graph.input("x", None, element_type)
+    index, shape = (graph.input(name, 1, INT) for name in ("index", "shape"))
     if not is_conv:
-        return []
-    return [
-        numpy_helper.from_array(np.array([0, 0, -1]), "flat"),
-        numpy_helper.from_array(np.array([0]), "zeroth"),
-    ]
+        return graph.op("Gather", graph.op("Reshape", x, shape), index, axis=1)
+    count, pads, split = (graph.input(name, 1, INT) for name in ("count", "pads", "split"))
+    zero = graph.constant(np.array([0]))
+    padded = graph.op("Pad", graph.op("Slice", x, zero, count, zero), pads)
+    flat = graph.op("Reshape", padded, graph.constant(np.array([0, 0, -1])))
+    gathered = graph.op("Gather", flat, index, axis=2)
+    ordered = graph.op("Reshape", gathered, split).transposed(1, 0, 3, 2, 4)
+    return graph.op("Reshape", ordered, shape)

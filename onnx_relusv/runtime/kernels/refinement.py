@@ -3,13 +3,9 @@
 They work for every shape: dimensions arrive as inputs.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
-from onnx import NodeProto, ValueInfoProto, helper, numpy_helper
-
-from onnx_relusv.runtime.kernels.parts import FLOAT, node, open_kernel, value
+from onnx_relusv.runtime.kernels.parts import FLOAT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
 
@@ -28,12 +24,9 @@ def error_kernel(provider: str, clipped: bool, weighted: bool, shifted: bool) ->
     Outputs:
         loss: () float32, the sum of e'Se over all patches, e = phi(Lz + b' + s) - phi(t).
     """
-    nodes = [
-        *_felt(clipped, weighted, shifted),
-        node("Mul", ["error", "felt"], "parts"),
-        node("ReduceSum", ["parts"], "loss", keepdims=0),
-    ]
-    return _opened(nodes, _names(clipped, weighted, shifted), _LOSS, provider)
+    graph = Graph("error")
+    _, error, weighted_error = _errors(graph, clipped, weighted, shifted)
+    return _with_loss(graph, error * weighted_error, provider)
 
 
 @lru_cache(maxsize=16)
@@ -44,13 +37,10 @@ def slope_kernel(provider: str, clipped: bool, weighted: bool, shifted: bool) ->
         map_slope: (groups, rows, columns) float32, with respect to L.
         bias_slope: (groups, 1, rows) float32, with respect to b'.
     """
-    nodes = [
-        *_felt(clipped, weighted, shifted),
-        *_derivative("own", clipped),
-        node("Mul", ["felt", "own_slope"], "pull"),
-        *_PULLED,
-    ]
-    return _opened(nodes, _names(clipped, weighted, shifted), _SLOPES, provider)
+    graph = Graph("error slope")
+    answers, _, weighted_error = _errors(graph, clipped, weighted, shifted)
+    pull = weighted_error * _derivative(graph, answers, clipped)
+    return _with_slopes(graph, pull, provider)
 
 
 @lru_cache(maxsize=4)
@@ -64,13 +54,9 @@ def score_error_kernel(provider: str) -> Session:
     Outputs:
         loss: () float32, the sum of the Kullback-Leibler divergences, in nats.
     """
-    nodes = [
-        *_shares(),
-        node("Sub", ["target_log", "own_log"], "gaps"),
-        node("Mul", ["target_shares", "gaps"], "parts"),
-        node("ReduceSum", ["parts"], "loss", keepdims=0),
-    ]
-    return _opened(nodes, _names(), _LOSS, provider)
+    graph = Graph("score error")
+    answers, target = _logarithms(graph)
+    return _with_loss(graph, graph.op("Exp", target) * (target - answers), provider)
 
 
 @lru_cache(maxsize=4)
@@ -80,13 +66,9 @@ def score_slope_kernel(provider: str) -> Session:
     Outputs:
         map_slope: (1, rows, columns) float32. bias_slope: (1, 1, rows) float32.
     """
-    nodes = [
-        *_shares(),
-        node("Exp", ["own_log"], "own_shares"),
-        node("Sub", ["own_shares", "target_shares"], "pull"),
-        *_PULLED,
-    ]
-    return _opened(nodes, _names(), _SLOPES, provider)
+    graph = Graph("score slope")
+    answers, target = _logarithms(graph)
+    return _with_slopes(graph, graph.op("Exp", answers) - graph.op("Exp", target), provider)
 
 
 @lru_cache(maxsize=4)
@@ -103,8 +85,11 @@ def activated_kernel(provider: str, clipped: bool) -> Session:
     Outputs:
         own_out: (1, n, kept) float32. target_out: (1, n, units) float32.
     """
-    outputs = (value("own_out", FLOAT, 3), value("target_out", FLOAT, 3))
-    return _opened(_both(clipped), _activated_names(clipped), outputs, provider)
+    graph = Graph("activated")
+    graph.output("own_out", _activated(graph, _answers(graph), clipped), 3)
+    target = _activated(graph, graph.input("target", 3), clipped, "whole_slope")
+    graph.output("target_out", target, 3)
+    return _opened(graph, provider)
 
 
 @lru_cache(maxsize=4)
@@ -118,12 +103,9 @@ def reproduction_error_kernel(provider: str, clipped: bool) -> Session:
     Outputs:
         loss: () float32, the sum of e'Se over all patches.
     """
-    nodes = [
-        *_reproduced(clipped),
-        node("Mul", ["error", "felt"], "parts"),
-        node("ReduceSum", ["parts"], "loss", keepdims=0),
-    ]
-    return _opened(nodes, _reproduction_names(clipped), _LOSS, provider)
+    graph = Graph("reproduction error")
+    _, _, error, weighted_error = _reproduced(graph, clipped)
+    return _with_loss(graph, error * weighted_error, provider)
 
 
 @lru_cache(maxsize=4)
@@ -134,141 +116,73 @@ def reproduction_slope_kernel(provider: str, clipped: bool) -> Session:
         map_slope: (1, kept, columns). bias_slope: (1, 1, kept).
         reading_slope: (1, units, kept). offset_slope: (1, 1, units).
     """
-    nodes = [
-        *_reproduced(clipped),
-        node("Transpose", ["felt"], "felt_turned", perm=[0, 2, 1]),
-        node("MatMul", ["felt_turned", "own_out"], "reading_slope"),
-        node("ReduceSum", ["felt", "middle"], "offset_slope", keepdims=1),
-        node("MatMul", ["felt", "reading"], "felt_by_own"),
-        *_derivative("own", clipped),
-        node("Mul", ["felt_by_own", "own_slope"], "pull"),
-        *_PULLED,
-    ]
-    slopes = (*_SLOPES, value("reading_slope", FLOAT, 3), value("offset_slope", FLOAT, 3))
-    return _opened(nodes, _reproduction_names(clipped), slopes, provider)
+    graph = Graph("reproduction slope")
+    answers, activated, _, weighted_error = _reproduced(graph, clipped)
+    graph.output("reading_slope", weighted_error.transposed(0, 2, 1) @ activated, 3)
+    graph.output("offset_slope", weighted_error.sum(1), 3)
+    pull = weighted_error @ graph.input("reading", 3)
+    return _with_slopes(graph, pull * _derivative(graph, answers, clipped), provider)
 
 
-_LOSS = (value("loss", FLOAT, 0),)
-_SLOPES = (value("map_slope", FLOAT, 3), value("bias_slope", FLOAT, 3))
-# From the slope with respect to Lz + b' to those with respect to L and b'.
-_PULLED = (
-    node("Transpose", ["pull"], "pull_turned", perm=[0, 2, 1]),
-    node("MatMul", ["pull_turned", "z"], "map_slope"),
-    node("ReduceSum", ["pull", "middle"], "bias_slope", keepdims=1),
-)
+def _answers(graph: Graph, *, shifted: bool = False) -> Tensor:
+    """Lz + b' + s."""
+    z, linear, bias = (graph.input(name, 3) for name in ("z", "map", "bias"))
+    answers = z @ linear.transposed(0, 2, 1) + bias
+    return answers + graph.input("shift", 3) if shifted else answers
 
 
-def _names(clipped: bool | None = None, weighted: bool = False, shifted: bool = False) -> list[str]:
-    """The inputs of a kernel; `clipped` is None of class scores, which have no activation."""
-    names = ["z", "target", "map", "bias"] + ["slope"] * (clipped is not None)
-    return names + ["shift"] * shifted + ["ceiling"] * bool(clipped) + ["importance"] * weighted
+def _activated(graph: Graph, y: Tensor, clipped: bool, slope: str = "slope") -> Tensor:
+    """phi(y)."""
+    rising = graph.op("PRelu", y, graph.input(slope, 3))
+    return graph.op("Min", rising, graph.input("ceiling", 3)) if clipped else rising
 
 
-def _activated_names(clipped: bool) -> list[str]:
-    return ["z", "target", "map", "bias", "slope", "whole_slope"] + ["ceiling"] * clipped
+def _derivative(graph: Graph, y: Tensor, clipped: bool) -> Tensor:
+    """phi'(y): that of negative arguments at 0, and 0 at the ceiling."""
+    slope = graph.input("slope", 3)
+    # Faster than a choice between 1 and the slope.
+    rising = (y > 0).cast(FLOAT) * graph.op("Sub", 1, slope) + slope
+    return (y < graph.input("ceiling", 3)).cast(FLOAT) * rising if clipped else rising
 
 
-def _reproduction_names(clipped: bool) -> list[str]:
-    return [*_activated_names(clipped), "reading", "offset", "importance"]
+def _errors(
+    graph: Graph, clipped: bool, weighted: bool, shifted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lz + b' + s, the error e, and Se."""
+    answers = _answers(graph, shifted=shifted)
+    target = _activated(graph, graph.input("target", 3), clipped)
+    error = _activated(graph, answers, clipped) - target
+    return answers, error, error @ graph.input("importance", 3) if weighted else error
 
 
-def _own(shifted: bool) -> list[NodeProto]:
-    """Lz + b' + s as own."""
-    nodes = [
-        node("Transpose", ["map"], "map_turned", perm=[0, 2, 1]),
-        node("MatMul", ["z", "map_turned"], "products"),
-        node("Add", ["products", "bias"], "unshifted" if shifted else "own"),
-    ]
-    return [*nodes, node("Add", ["unshifted", "shift"], "own")] if shifted else nodes
+def _logarithms(graph: Graph) -> tuple[Tensor, Tensor]:
+    """The logarithms of softmax(Lz + b') and of softmax(t)."""
+    answers, target = _answers(graph), graph.input("target", 3)
+    return graph.op("LogSoftmax", answers, axis=2), graph.op("LogSoftmax", target, axis=2)
 
 
-def _shares() -> list[NodeProto]:
-    """The logarithms of both softmaxes, and the target's."""
-    return [
-        *_own(shifted=False),
-        node("LogSoftmax", ["own"], "own_log", axis=2),
-        node("LogSoftmax", ["target"], "target_log", axis=2),
-        node("Exp", ["target_log"], "target_shares"),
-    ]
+def _reproduced(graph: Graph, clipped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lz + b', phi of that, the error e of what is reproduced from it, and Se."""
+    answers = _answers(graph)
+    activated = _activated(graph, answers, clipped)
+    target = _activated(graph, graph.input("target", 3), clipped, "whole_slope")
+    read = activated @ graph.input("reading", 3).transposed(0, 2, 1)
+    error = read + graph.input("offset", 3) - target
+    return answers, activated, error, error @ graph.input("importance", 3)
 
 
-def _felt(clipped: bool, weighted: bool, shifted: bool) -> list[NodeProto]:
-    """The error, and the error with S in front of it, as felt."""
-    return [
-        *_own(shifted),
-        *_activation("own", clipped),
-        *_activation("target", clipped),
-        node("Sub", ["own_out", "target_out"], "error"),
-        node("MatMul", ["error", "importance"], "felt")
-        if weighted
-        else node("Identity", ["error"], "felt"),
-    ]
+def _with_loss(graph: Graph, parts: Tensor, provider: str) -> Session:
+    graph.output("loss", parts.sum(keepdims=False), 0)
+    return _opened(graph, provider)
 
 
-def _both(clipped: bool) -> list[NodeProto]:
-    """What is left of the units and all units, behind their activations."""
-    return [
-        *_own(shifted=False),
-        *_activation("own", clipped),
-        *_activation("target", clipped, "whole_slope"),
-    ]
+def _with_slopes(graph: Graph, pull: Tensor, provider: str) -> Session:
+    """From the slope with respect to Lz + b', (groups, n, rows), to those to L and b'."""
+    graph.output("map_slope", pull.transposed(0, 2, 1) @ graph.input("z", 3), 3)
+    graph.output("bias_slope", pull.sum(1), 3)
+    return _opened(graph, provider)
 
 
-def _reproduced(clipped: bool) -> list[NodeProto]:
-    """The error of what is reproduced, and the error with S in front of it, as felt."""
-    return [
-        *_both(clipped),
-        node("Transpose", ["reading"], "reading_turned", perm=[0, 2, 1]),
-        node("MatMul", ["own_out", "reading_turned"], "read"),
-        node("Add", ["read", "offset"], "made"),
-        node("Sub", ["made", "target_out"], "error"),
-        node("MatMul", ["error", "importance"], "felt"),
-    ]
-
-
-def _activation(name: str, clipped: bool, slope: str = "slope") -> list[NodeProto]:
-    """phi(NAME) as NAME_out."""
-    if not clipped:
-        return [node("PRelu", [name, slope], f"{name}_out")]
-    return [
-        node("PRelu", [name, slope], f"{name}_uncut"),
-        node("Min", [f"{name}_uncut", "ceiling"], f"{name}_out"),
-    ]
-
-
-def _derivative(name: str, clipped: bool) -> list[NodeProto]:
-    """phi'(NAME) as NAME_slope: that of negative arguments at 0, and 0 at the ceiling."""
-    rising = f"{name}_rising" if clipped else f"{name}_slope"
-    nodes = [
-        node("Greater", [name, "zero"], f"{name}_active"),
-        node("Cast", [f"{name}_active"], f"{name}_share", to=FLOAT),
-        # slope + (1 - slope) * share, which is faster than a choice between the two.
-        node("Sub", ["one", "slope"], "steep"),
-        node("Mul", [f"{name}_share", "steep"], f"{name}_more"),
-        node("Add", [f"{name}_more", "slope"], rising),
-    ]
-    if clipped:
-        nodes += [
-            node("Less", [name, "ceiling"], f"{name}_below"),
-            node("Cast", [f"{name}_below"], f"{name}_below_share", to=FLOAT),
-            node("Mul", [f"{name}_below_share", rising], f"{name}_slope"),
-        ]
-    return nodes
-
-
-def _opened(
-    nodes: list[NodeProto], names: list[str], outputs: Sequence[ValueInfoProto], provider: str
-) -> Session:
-    graph = helper.make_graph(
-        nodes,
-        "refinement",
-        [value(name, FLOAT, 3) for name in names],
-        outputs,
-        [
-            numpy_helper.from_array(np.array(0, np.float32), "zero"),
-            numpy_helper.from_array(np.array(1, np.float32), "one"),
-            numpy_helper.from_array(np.array([1]), "middle"),
-        ],
-    )
+def _opened(graph: Graph, provider: str) -> Session:
     # It takes turns with the products of the chain rule.
-    return open_kernel(graph, provider, alone=False)
+    return graph.opened(provider, alone=False)

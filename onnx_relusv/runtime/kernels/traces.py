@@ -6,10 +6,9 @@ alone, and inputs are never looked at.
 
 from functools import lru_cache
 
-import numpy as np
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import TensorProto
 
-from onnx_relusv.runtime.kernels.parts import FLOAT, INT, node, open_kernel, value
+from onnx_relusv.runtime.kernels.parts import FLOAT, INT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
 STEPS = 10
@@ -54,110 +53,65 @@ def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
         margin: (rows,) float32, the least |y - knee| * reciprocal, the knees being 0 and ceiling.
         open: (groups, rows, units) bool, which units lie strictly between the knees.
     """
-    nodes = [
-        *_rows(is_conv),
-        *_derivative(),
-        node("Mul", ["d", "d"], "e"),
-        node("Mul", ["e", "squares"], "parts"),
-        node("ReduceSum", ["parts", "last"], "group_square", keepdims=1),
-        node("ReduceSum", ["group_square", "outer"], "square", keepdims=0),
-        node("Mul", ["gram", "gram"], "gram_squares"),
-        node("MatMul", ["e", "gram_squares"], "spread"),
-        node("Mul", ["e", "spread"], "fourths"),
-        node("ReduceSum", ["fourths", "outer"], "fourth", keepdims=0),
-        *_power(),
-        *_margin(),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("y", element_type, None),
-        *(value(name, INT, 1) for name in ("shape", "index", "split")),
-        *(value(name, FLOAT, 3) for name in _OF_UNITS),
-        value("ceiling", FLOAT, 1),
-    ]
-    graph = helper.make_graph(nodes, "trace", inputs, _outputs(), _constants())
-    return open_kernel(graph, provider, alone=False)
+    graph = Graph("trace")
+    gram = graph.input("gram", 3)
+    squares, slope, reciprocal, least = (
+        graph.input(name, 3) for name in ("squares", "slope", "reciprocal", "least")
+    )
+    ceiling = graph.input("ceiling", 1)
+    rows = _rows(graph, is_conv, element_type)
+    is_open = graph.op("And", rows > 0.0, rows < ceiling)
+    d = graph.op("Where", is_open, 1.0, slope)
+    e = d * d
+    parts = e * squares
+    group_square = parts.sum(2)
+    from_knee = graph.op("Min", graph.op("Abs", rows), graph.op("Abs", rows - ceiling))
+    margin = graph.op("Max", from_knee * reciprocal, least)
+    before, climbed = (
+        _largest(graph, length * group_square)
+        for length in _power_steps(graph, d, gram, group_square)[-2:]
+    )
+    figures = {
+        "active": graph.op("ReduceSumSquare", graph.op("Sign", d), axes=[0, 2], keepdims=0),
+        "square": group_square.sum(0, 2, keepdims=False),
+        "fourth": (e * (e @ (gram * gram))).sum(0, 2, keepdims=False),
+        "climbed": climbed,
+        "before": before,
+        "single": _largest(graph, parts),
+        "margin": graph.op("ReduceMin", margin, axes=[0, 2], keepdims=0),
+    }
+    for name in FIGURES:
+        graph.output(name, figures[name], 1)
+    graph.output(OPEN, is_open, 3, TensorProto.BOOL)
+    return graph.opened(provider, alone=False)
 
 
-_OF_UNITS = ("gram", "squares", "slope", "reciprocal", "least")
-
-
-def _rows(is_conv: bool) -> list[NodeProto]:
-    """The chosen positions as `rows`, (groups, rows, units) float32."""
-    nodes = [node("Reshape", ["y", "shape"], "flat")]
+def _rows(graph: Graph, is_conv: bool, element_type: int) -> Tensor:
+    """The chosen positions, (groups, rows, units) float32."""
+    shape, index, split = (graph.input(name, 1, INT) for name in ("shape", "index", "split"))
+    flat = graph.op("Reshape", graph.input("y", None, element_type), shape)
+    chosen = graph.op("Gather", flat, index, axis=2 if is_conv else 1)
     if is_conv:
-        nodes += [
-            node("Gather", ["flat", "index"], "columns", axis=2),
-            node("Transpose", ["columns"], "chosen", perm=[0, 2, 1]),
-        ]
-    else:
-        nodes.append(node("Gather", ["flat", "index"], "chosen", axis=1))
-    return [
-        *nodes,
-        node("Cast", ["chosen"], "floats", to=FLOAT),
-        node("Reshape", ["floats", "split"], "separated"),
-        node("Transpose", ["separated"], "rows", perm=[1, 0, 2]),
-    ]
+        chosen = chosen.transposed(0, 2, 1)
+    return graph.op("Reshape", chosen.cast(FLOAT), split).transposed(1, 0, 2)
 
 
-def _derivative() -> list[NodeProto]:
-    return [
-        node("Greater", ["rows", "zero"], "above"),
-        node("Less", ["rows", "ceiling"], "below"),
-        node("And", ["above", "below"], OPEN),
-        node("Where", [OPEN, "one", "slope"], "d"),
-        node("Sign", ["d"], "sign"),
-        node("ReduceSumSquare", ["sign"], "active", axes=[0, 2], keepdims=0),
-    ]
+def _power_steps(graph: Graph, d: Tensor, gram: Tensor, group_square: Tensor) -> list[Tensor]:
+    """The value at every step, as a share of F^2.
+
+    The steps are unrolled, and on DGD / F^2, so that no power of it leaves float32's range.
+    """
+    scaled = d / graph.op("Sqrt", graph.op("Max", group_square, _TINY))
+    kept = graph.op("Abs", scaled)
+    lengths: list[Tensor] = []
+    for step in range(STEPS + 1):
+        if step:
+            u = kept / graph.op("Max", lengths[-1], _TINY)
+            kept = graph.op("Relu", (u * scaled) @ gram * scaled)
+        lengths.append(graph.op("ReduceL2", kept, axes=[-1], keepdims=1))
+    return lengths
 
 
-def _power() -> list[NodeProto]:
-    """The power steps, unrolled, on DGD / F^2: so no power of it leaves float32's range."""
-    nodes = [
-        node("Max", ["group_square", "tiny"], "positive_square"),
-        node("Sqrt", ["positive_square"], "norm"),
-        node("Div", ["d", "norm"], "scaled"),
-        node("Abs", ["scaled"], "kept_0"),
-        node("ReduceL2", ["kept_0"], "length_0", axes=[-1], keepdims=1),
-    ]
-    for step in range(1, STEPS + 1):
-        before = step - 1
-        nodes += [
-            node("Max", [f"length_{before}", "tiny"], f"positive_{before}"),
-            node("Div", [f"kept_{before}", f"positive_{before}"], f"u_{before}"),
-            node("Mul", [f"u_{before}", "scaled"], f"weighted_{before}"),
-            node("MatMul", [f"weighted_{before}", "gram"], f"pulled_{step}"),
-            node("Mul", [f"pulled_{step}", "scaled"], f"moved_{step}"),
-            node("Relu", [f"moved_{step}"], f"kept_{step}"),
-            node("ReduceL2", [f"kept_{step}"], f"length_{step}", axes=[-1], keepdims=1),
-        ]
-    for name, step in (("before", STEPS - 1), ("climbed", STEPS)):
-        nodes += [
-            node("Mul", [f"length_{step}", "group_square"], f"{name}_of_group"),
-            node("ReduceMax", [f"{name}_of_group"], name, axes=[0, 2], keepdims=0),
-        ]
-    return [*nodes, node("ReduceMax", ["parts"], "single", axes=[0, 2], keepdims=0)]
-
-
-def _margin() -> list[NodeProto]:
-    return [
-        node("Abs", ["rows"], "from_zero"),
-        node("Sub", ["rows", "ceiling"], "over"),
-        node("Abs", ["over"], "from_ceiling"),
-        node("Min", ["from_zero", "from_ceiling"], "gap"),
-        node("Mul", ["gap", "reciprocal"], "distance"),
-        node("Max", ["distance", "least"], "counted"),
-        node("ReduceMin", ["counted"], "margin", axes=[0, 2], keepdims=0),
-    ]
-
-
-def _outputs() -> list[ValueInfoProto]:
-    return [*(value(name, FLOAT, 1) for name in FIGURES), value(OPEN, TensorProto.BOOL, 3)]
-
-
-def _constants() -> list[TensorProto]:
-    scalars = {"zero": 0, "one": 1, "tiny": _TINY}
-    axes = {"last": [2], "outer": [0, 2]}
-    return [
-        *(numpy_helper.from_array(np.array(x, np.float32), name) for name, x in scalars.items()),
-        *(numpy_helper.from_array(np.array(x), name) for name, x in axes.items()),
-    ]
+def _largest(graph: Graph, values: Tensor) -> Tensor:
+    """(rows,): the largest over groups and units."""
+    return graph.op("ReduceMax", values, axes=[0, 2], keepdims=0)
