@@ -176,8 +176,8 @@ planning_options_group = together(
         type=float,
         nargs=2,
         metavar="LOW HIGH",
-        help="Every value of the model's inputs lies between these; units that are zero for all of "
-        "them go first. Without samples it also tells how large inputs are.",
+        help="Every value of the model's inputs lies between these; samples outside are refused. "
+        "Without samples, the synthetic inputs that units are removed by have this scale.",
     ),
     click.option(
         "--allocation",

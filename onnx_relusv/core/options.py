@@ -187,8 +187,9 @@ class PlanOptions:
         metric: What outputs are judged by in place of top-1.
         round_to: Channels that are left are multiples of it, where some are removed.
         keep_at_least: Channels that are left are no fewer.
-        input_range: Between which numbers all inputs of the model lie, both among them; units that
-            are zero for all of these go first. None where nothing is declared.
+        input_range: Between which numbers all inputs of the model lie, both among them. Synthetic
+            inputs are drawn from it, and samples outside of it are refused. None where nothing is
+            declared.
         batch: Samples in a run that latency is measured at; a model with a fixed batch uses its
             own.
         selection: What the patterns mean in a model, found when it is opened; not for callers.

@@ -239,14 +239,11 @@ class Kept(ReadOnlyArrays):
         outputs: (kept,) int64, increasing: places among all output channels.
         twins: (input channels of one group,) int64, of the whole block: for every input channel
             the first one that it always equals, or itself; None where none does.
-        dead: (input channels of one group,) bool, of the whole block: which are always zero; None
-            where that is not known of any.
     """
 
     inputs: npt.NDArray[np.int64]
     outputs: npt.NDArray[np.int64]
     twins: npt.NDArray[np.int64] | None = None
-    dead: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -115,36 +115,18 @@ def reduced_map(
         return linear
     columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
     into = _equal_inputs(geometry, kept)
-    dead = _dead_columns(geometry, kept)
-    gone = np.flatnonzero((into == np.arange(geometry.columns)) & ~dead)
-    gone, telling = np.setdiff1d(gone, columns), ~dead[columns]
-    told = columns[telling]
+    gone = np.setdiff1d(np.flatnonzero(into == np.arange(geometry.columns)), columns)
     weights, biases = [], []
-    for group, whole in enumerate(without_dead(geometry, linear, kept).weight):
+    for group, whole in enumerate(linear.weight):
         W = _added_up(whole, into)
         L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
         if moments is not None and len(gone):
             C, mean = moments.of_group(group), moments.mean[group]
-            if len(told):
-                L[:, telling] += reproduced(W[:, gone], C, told, gone)
+            L += reproduced(W[:, gone], C, columns, gone)
             bias = bias + W @ mean - L @ mean[columns]
         weights.append(L[rows[group]])
         biases.append(bias[rows[group]])
     return LinearMap(np.stack(weights), np.concatenate(biases))
-
-
-def without_dead(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
-    """A whole map that does not read what is always zero."""
-    if kept is None or kept.dead is None or not kept.dead.any():
-        return linear
-    return LinearMap(np.where(_dead_columns(geometry, kept), 0.0, linear.weight), linear.bias)
-
-
-def _dead_columns(geometry: Geometry, kept: Kept) -> npt.NDArray[np.bool_]:
-    """(columns,) bool: which columns of one group read what is always zero."""
-    if kept.dead is None:
-        return np.zeros(geometry.columns, np.bool_)
-    return np.repeat(kept.dead, prod(geometry.kernel))
 
 
 def _equal_inputs(geometry: Geometry, kept: Kept) -> Places:

@@ -385,6 +385,4 @@ class KeptFits:
 def _places(kept: Kept | None) -> list[list[int]] | None:
     if kept is None:
         return None
-    # Which are dead depends on what the user declared; which are equal, on the model alone.
-    dead = [] if kept.dead is None else np.flatnonzero(kept.dead).tolist()
-    return [kept.inputs.tolist(), kept.outputs.tolist(), dead]
+    return [kept.inputs.tolist(), kept.outputs.tolist()]

@@ -12,7 +12,6 @@ from onnx_relusv.core.reduction import (
     FittedPlan,
     kept_outputs,
     left_of,
-    without_dead,
 )
 from onnx_relusv.fitting.fit import KeptFits, fit, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
@@ -116,8 +115,7 @@ def fit_plan(
         dense = as_stored(block, found[block.key])
         left = found[block.key].kept
         own, other = (
-            kept_outputs(block.geometry, without_dead(block.geometry, linear, left), left)
-            for linear in (opened.folding(block), dense)
+            kept_outputs(block.geometry, linear, left) for linear in (opened.folding(block), dense)
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
     keys = [change.block.key for change in changed]

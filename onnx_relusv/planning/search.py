@@ -92,21 +92,14 @@ def plan_of(
         macs=decision.cost.macs / max(origin.total.macs, 1),
         choices=tuple(_choice(block, units.get(block.key), removed, decision) for block in blocks),
         groups=tuple(
-            _group_choice(one, count, decision, channels)
-            for one, count in zip(ordered, kept, strict=True)
+            _group_choice(one, count, decision) for one, count in zip(ordered, kept, strict=True)
         ),
         input_range=origin.input_range,
     )
 
 
-def _group_choice(one: Ordered, kept: int, decision: Decision, channels: Channels) -> GroupChoice:
+def _group_choice(one: Ordered, kept: int, decision: Decision) -> GroupChoice:
     group, gone = one.group, len(one.group.units) - kept
-    why = decision.why if gone else "not worth its loss"
-    dead = (
-        0 if channels.dead is None else int(channels.dead[one.removed(channels.count, kept)].sum())
-    )
-    if dead:
-        why += f"; of those that go, {dead} certified dead over the declared range"
     return GroupChoice(
         key=group.key,
         units=len(group.units),
@@ -115,7 +108,7 @@ def _group_choice(one: Ordered, kept: int, decision: Decision, channels: Channel
         damage=None if decision.damage is None else decision.damage(one, kept),
         producers=group.producers,
         consumers=group.consumers,
-        why=why,
+        why=decision.why if gone else "not worth its loss",
     )
 
 

@@ -21,7 +21,6 @@ from onnx_relusv.rewrites.prune.orders import ordered_groups
 from onnx_relusv.rewrites.prune.units import (
     Rounding,
     check_range,
-    dead_units,
     nothing_to_remove,
     shrinking_groups,
     twins,
@@ -35,18 +34,16 @@ def with_channels(opened: Opened, input_range: tuple[float, float] | None = None
 
     Args:
         opened: The model.
-        input_range: Between which numbers all inputs lie, so that dead units can be told; None
-            where nobody knows.
+        input_range: Between which numbers all inputs lie, as was declared; None where it was not.
 
     Raises:
-        InputError: A sample lies outside of them.
+        InputError: A sample lies outside of the range.
     """
     if input_range is not None and opened.given is not None:
         check_range(opened.given, input_range)
     model, shapes = opened.model, _shapes(opened)
     found = find_channels(model, shapes)
-    dead = None if input_range is None else dead_units(model, found, shapes, input_range)
-    channels = replace(found, twins=twins(model, found), dead=dead)
+    channels = replace(found, twins=twins(model, found))
     return replace(opened, channels=channels, unit_shapes=shapes)
 
 

@@ -17,12 +17,12 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 TEXT = "(float[N,100] x) => (float[N,4] y) { h = Gemm(x, w, b) r = Relu(h) y = MatMul(r, v) }"
-HARMONIC = "--method harmonic --tolerance 1e-6"
+HARMONIC = "--method harmonic --size 0.85"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model of which units 2 and 5 are dead for inputs from 0 to 1, where commands are run."""
+    """A model of which units 2 and 5 are zero for inputs from 0 to 1, where commands are run."""
     monkeypatch.chdir(tmp_path)
     weight, bias = np.abs(normal(100, 12)), np.zeros(12, np.float32)
     weight[:, [2, 5]] *= -1
@@ -42,10 +42,9 @@ def test_units_go_by_it(folder: Path) -> None:
     line = f"model.onnx {HARMONIC} --input-range 0 1 --output"
     planned = run("plan", *line.split(), "plan.json")
     assert planned.exit_code == 0, planned.output
-    assert "2 certified dead over the declared range" in words(planned)
     plan = read_plan(Path("plan.json"))
     assert plan.input_range == (0.0, 1.0)
-    assert sorted(set(range(12)) - set(plan.groups[0].kept)) == [2, 5]
+    assert not {2, 5} & set(plan.groups[0].kept)
     assert run("compress", *line.split(), "one.onnx").exit_code == 0
     assert run("apply", "model.onnx", "plan.json", "--output", "two.onnx").exit_code == 0
     assert Path("one.onnx").read_bytes() == Path("two.onnx").read_bytes()
@@ -57,19 +56,18 @@ def test_units_go_by_it(folder: Path) -> None:
 def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
     line = f"compress model.onnx {HARMONIC} --input-range -0.5 1e-3 --report report --output"
     first = run(*line.split(), "one.onnx")
-    assert first.exit_code == 4, first.output
-    first = run(*line.replace("-0.5", "0").split(), "one.onnx")
     assert first.exit_code == 0, first.output
     text = report(folder)["provenance"]["settings"]
-    assert tomllib.loads(text)["input-range"] == [0.0, 0.001]
+    assert tomllib.loads(text)["input-range"] == [-0.5, 0.001]
     Path("relusv.toml").write_text(text, encoding="utf-8")
     again = run("compress", "model.onnx", "--output", "two.onnx", "--config", "relusv.toml")
     assert again.exit_code == 0, again.output
     assert Path("one.onnx").read_bytes() == Path("two.onnx").read_bytes()
-    # The command line wins: for negative inputs the units are alive.
-    line = "compress model.onnx --output no.onnx --config relusv.toml --input-range -1 1"
+    # The command line wins.
+    line = "compress model.onnx --output other.onnx --config relusv.toml --input-range -1 1"
     other = run(*line.split())
-    assert other.exit_code == 4
+    assert other.exit_code == 0, other.output
+    assert Path("other.onnx").read_bytes() != Path("one.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,6 @@ def inferred_lengths(model: Model) -> InferredLengths:
     return InferredLengths(fixed, chains)
 
 
-def fixed_lengths(model: Model) -> dict[str, Lengths]:
-    """The `InferredLengths.fixed` of a model."""
-    return inferred_lengths(model).fixed
-
-
 def _bare(model: Model, constants: Constants) -> ModelProto:
     """A model for inference: constants where it looks for them, and names for lengths that vary."""
     bare, computed = ModelProto(), dict[str, np.ndarray]()

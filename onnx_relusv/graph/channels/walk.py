@@ -102,8 +102,6 @@ class Channels:
         tensors: Of the tensors between the nodes, those that units run through.
         twins: (units,) int64: of every unit, the first of its group that it equals whatever the
             input, or itself; None where that was not looked into.
-        dead: (units,) bool: which are zero wherever they are read, for all inputs within a
-            declared range; None where none was declared.
         vectors: By what a Reshape with a computed shape writes, the constant shape that would do
             the same.
     """
@@ -115,7 +113,6 @@ class Channels:
     carried: tuple[ConstantAxis, ...]
     tensors: Mapping[str, UnitAxis]
     twins: Units | None = None
-    dead: npt.NDArray[np.bool_] | None = None
     vectors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property

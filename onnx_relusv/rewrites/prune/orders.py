@@ -43,32 +43,27 @@ class KeptOrders:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
 
-    def get(
-        self, group: str, units: int, dead: Iterable[int], first: Iterable[int]
-    ) -> Elimination | None:
-        """What was found before for a group of which some units are dead, and some go first."""
-        arrays = self._opened.cache.get(_ORDER, self._fields(group, dead, first))
+    def get(self, group: str, units: int, first: Iterable[int]) -> Elimination | None:
+        """What was found before for a group of which some units go first."""
+        arrays = self._opened.cache.get(_ORDER, self._fields(group, first))
         if arrays is None or not is_order(arrays, units):
             return None
         return Elimination(order=arrays["order"], levels=arrays["levels"])
 
-    def put(
-        self, group: str, dead: Iterable[int], first: Iterable[int], found: Elimination
-    ) -> None:
+    def put(self, group: str, first: Iterable[int], found: Elimination) -> None:
         """Keeps an order.
 
         Raises:
             UsageError: There is no room for it.
         """
-        fields = self._fields(group, dead, first)
+        fields = self._fields(group, first)
         arrays = {"order": found.order, "levels": found.levels}
         self._opened.cache.put(_ORDER, fields, arrays)
 
-    def _fields(self, group: str, dead: Iterable[int], first: Iterable[int]) -> Fields:
+    def _fields(self, group: str, first: Iterable[int]) -> Fields:
         return {
             **self._opened.identity,
             "group": group,
-            "dead": [int(unit) for unit in dead],
             "first": [int(unit) for unit in first],
         }
 
@@ -133,10 +128,9 @@ def group_readings(
             they are compared; None where all count alike.
 
     Returns:
-        With the columns of twins moved to those of the first of them, and without those of dead
-        units, which tell nothing of others either.
+        With the columns of twins moved to those of the first of them.
     """
-    twins, dead = local_twins(channels, group), local_dead(channels, group)
+    twins = local_twins(channels, group)
     blocks = {block.nodes[0]: block for block in opened.blocks}
     found: list[Reading] = []
     others: list[Reading] = []
@@ -151,7 +145,7 @@ def group_readings(
             others.append(_of_constant(opened, axis, units))
     scale = _mean_variance(found)
     found += [replace(one, covariance=scaled(one.covariance, scale)) for one in others]
-    left = [_without(_without_twins(one, twins), dead) for one in found]
+    left = [_without_twins(one, twins) for one in found]
     return [separable(one) for one in left if np.any(one.units != NONE_LEFT)]
 
 
@@ -197,13 +191,6 @@ def local_twins(channels: Channels, group: ChannelGroup) -> Units:
     return found
 
 
-def local_dead(channels: Channels, group: ChannelGroup) -> npt.NDArray[np.bool_]:
-    """(units,) bool: which units of a group are certified to be dead."""
-    if channels.dead is None:
-        return np.zeros(len(group.units), np.bool_)
-    return channels.dead[group.units.start : group.units.stop]
-
-
 def _without_twins(reading: Reading, twins: Units) -> Reading:
     """Columns of a unit that equals another are added to that one's, and are gone."""
     columns: dict[int, list[int]] = {}
@@ -215,11 +202,6 @@ def _without_twins(reading: Reading, twins: Units) -> Reading:
             weight[:, columns[int(twins[unit])]] += weight[:, own]
             left[own] = False
     return _part(replace(reading, weight=weight), left)
-
-
-def _without(reading: Reading, dead: npt.NDArray[np.bool_]) -> Reading:
-    """Columns of units that are always zero are gone."""
-    return _part(reading, (reading.units == NONE_LEFT) | ~dead[reading.units])
 
 
 def _part(reading: Reading, left: npt.NDArray[np.bool_]) -> Reading:
@@ -356,12 +338,11 @@ def _order(
     """A group's order: what is nothing to anybody first, and one unit stays to the end."""
     readings = group_readings(opened, channels, group, moments, weighting)
     equal = local_twins(channels, group)
-    dead = np.flatnonzero(local_dead(channels, group))
-    spare = np.setdiff1d(np.flatnonzero(equal != np.arange(len(equal))), dead)
-    still = np.setdiff1d(still_units(readings, len(equal)), [*dead, *spare])
-    first = [*dead.tolist(), *spare.tolist(), *still.tolist()][: len(equal) - 1]
-    found = kept.get(group.key, len(group.units), dead, first)
+    spare = np.flatnonzero(equal != np.arange(len(equal)))
+    still = np.setdiff1d(still_units(readings, len(equal)), spare)
+    first = [*spare.tolist(), *still.tolist()][: len(equal) - 1]
+    found = kept.get(group.key, len(group.units), first)
     if found is None:
         found = eliminate(readings, len(group.units), first)
-        kept.put(group.key, dead, first, found)
+        kept.put(group.key, first, found)
     return found

@@ -1,9 +1,5 @@
 """Which units a block's channels belong to, and what is left of it once some are removed.
 
-Units that are zero, where they are read, for all inputs within a declared range.
-
-What reads such a unit, a weight's columns, may be cut with it: the model computes the same.
-
 Units that are equal to others whatever the input, since all that makes them is equal.
 
 Units of one group are twins where every constant that is cut with them has equal entries for both:
@@ -29,40 +25,12 @@ from onnx_relusv.core.blocks import Block, ReadOnlyArrays
 from onnx_relusv.core.errors import BudgetError, InputError
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import GroupChoice, Kept, Plan
-from onnx_relusv.graph.channels.ranges import tensor_ranges
 from onnx_relusv.graph.channels.walk import NO_UNIT, ChannelGroup, Channels, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.nodes import Shape
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.rewrites.prune.cutting import staying
 from onnx_relusv.samples.samples import Samples
-
-
-def dead_units(
-    model: Model, channels: Channels, shapes: Mapping[str, Shape], declared: tuple[float, float]
-) -> npt.NDArray[np.bool_]:
-    """(units,) bool: those that are certified to be zero wherever a weight reads them.
-
-    Args:
-        model: The model.
-        channels: Its units.
-        shapes: Of the `channel_tensors` for one sample.
-        declared: Between which numbers all inputs lie.
-    """
-    ranges = tensor_ranges(model, shapes, declared)
-    read, alive = np.zeros(channels.count, np.bool_), np.zeros(channels.count, np.bool_)
-    for axis in channels.consumed:
-        source = model.proto.graph.node[axis.node].input[0]
-        along = channels.tensors[source]
-        known = along.units != NO_UNIT
-        zero = np.zeros(len(along.units), np.bool_)
-        if source in ranges:
-            elsewhere = tuple(place for place in range(along.rank) if place != along.axis)
-            zero |= ranges[source].aligned(along.rank).is_zero.all(axis=elsewhere)
-        read[along.units[known]] = True
-        alive[along.units[known & ~zero]] = True
-    return read & ~alive
 
 
 def twins(model: Model, channels: Channels) -> Units:
@@ -90,7 +58,7 @@ _BATCH = 256
 
 
 def check_range(samples: Samples, input_range: tuple[float, float]) -> None:
-    """Checks that no sample contradicts what units are certified by.
+    """Checks that no sample contradicts what was declared.
 
     Args:
         samples: All that there are.
@@ -263,13 +231,11 @@ class BlockUnits(ReadOnlyArrays):
         outputs: (output channels,) int64, likewise.
         twins: (input channels of one group,) int64: for every one the first that it always
             equals, or itself.
-        dead: (input channels of one group,) bool: which are always zero.
     """
 
     inputs: Units
     outputs: Units
     twins: Units
-    dead: Mask
 
     def kept(self, removed: Mask) -> Kept | None:
         """What is left of the block; None where it loses nothing.
@@ -282,7 +248,7 @@ class BlockUnits(ReadOnlyArrays):
         )
         if len(inputs) == len(self.inputs) and len(outputs) == len(self.outputs):
             return None
-        return Kept(inputs=inputs, outputs=outputs, twins=self.twins, dead=self.dead)
+        return Kept(inputs=inputs, outputs=outputs, twins=self.twins)
 
 
 def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, BlockUnits]:
@@ -302,16 +268,7 @@ def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, Bl
                 inputs=inputs,
                 outputs=produced.get(node, nothing[1]),
                 twins=_first_equal(inputs, channels.twins),
-                dead=_dead(inputs, channels.dead),
             )
-    return found
-
-
-def _dead(inputs: Units, dead: Mask | None) -> Mask:
-    found = np.zeros(len(inputs), np.bool_)
-    if dead is not None:
-        known = inputs != NO_UNIT
-        found[known] = dead[inputs[known]]
     return found
 
 

@@ -11,7 +11,7 @@ from graphs import model_proto, normal, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_relusv.graph.channels.sizes import Reshaping, Run, destination, fixed_lengths
+from onnx_relusv.graph.channels.sizes import Reshaping, Run, destination, inferred_lengths
 
 ENDS = {"k": normal(6, 3, 3, 3), "b": normal(6)}
 HEAD = "a = Conv<pads=[1,1,1,1]>(x, k, b)"
@@ -244,4 +244,4 @@ def test_value_infos_are_not_believed(tmp_path: Path) -> None:
         f"(float[N,3,H,W] x) => (float[N,6,h,w] y) <float[1,6,6,6] a> {{ {HEAD} y = Relu(a) }}",
         ENDS,
     )
-    assert fixed_lengths(saved(proto, tmp_path))["a"] == (None, 6, None, None)
+    assert inferred_lengths(saved(proto, tmp_path)).fixed["a"] == (None, 6, None, None)
