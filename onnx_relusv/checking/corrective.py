@@ -13,7 +13,7 @@ harm. A ratio tells a direction rather than an amount, and is kept near that of 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.measuring.held_out import original_metric
-from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.planning.offer import Planner
 from onnx_relusv.planning.probe import Try, probe, whole_damages
 from onnx_relusv.rewrites.apply import composed, dense_maps, rewritten
@@ -36,39 +35,34 @@ from onnx_relusv.runtime.outputs import collected
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.executors import Advance, Progress
 
-# How far a block's ratio may be from the median of all.
-_FURTHEST = 2.0
-# A plan that promises less is not worth a second fit: of those that promised 6 % to 12 %, half did
-# more damage than the first in the end, and the others 3 % less at most.
-_LEAST_GAIN = 0.2
-
 _Damages = Mapping[str, float]
 
 
-class DamageOffer(Planner, Protocol):
-    """What plans by damage are made of."""
+@dataclass(frozen=True)
+class CorrectionSettings:
+    """When a corrective round is worth its fit, and how far it may go.
 
-    @property
-    def damage(self) -> DamageMeasure:
-        """What damages are."""
-        ...
+    Attributes:
+        furthest: How far a block's ratio may be from the median of all.
+        least_gain: The share of the damage that another plan has to promise to spare. Of plans
+            that promised 6 % to 12 %, half did more damage than the first in the end, and the
+            others 3 % less at most.
+    """
 
-    def priced(self, plan: Plan) -> Plan:
-        """A plan with the damages that are offered here, whatever it was made by."""
-        ...
+    furthest: float = 2.0
+    least_gain: float = 0.2
 
-    def in_company(self, layers: _Damages, others: float) -> "DamageOffer":
-        """With scaled damages.
 
-        Args:
-            layers: What those of a block's double layers are multiplied by, by its key.
-            others: The same of all other blocks, and of removed units.
-        """
-        ...
+DEFAULT_CORRECTION = CorrectionSettings()
 
 
 def fitted_by_damage(
-    opened: Opened, offer: DamageOffer, budgets: Budgets, moments: BlockMoments, progress: Progress
+    opened: Opened,
+    offer: Planner,
+    budgets: Budgets,
+    moments: BlockMoments,
+    progress: Progress,
+    settings: CorrectionSettings = DEFAULT_CORRECTION,
 ) -> tuple[FittedPlan, Correction]:
     """Fits the plan with the least damage within the budgets, and corrects it once.
 
@@ -78,6 +72,7 @@ def fitted_by_damage(
         budgets: As asked for.
         moments: Of the blocks' inputs.
         progress: Shows the fits.
+        settings: Of the corrective round.
 
     Raises:
         BudgetError: The budgets cannot be reached, or the plan changes nothing.
@@ -90,12 +85,12 @@ def fitted_by_damage(
         whole, spared = _in_company(opened, offer, first, blocks, moments, advance)
     if not blocks:  # there is nothing to weigh removed units against
         return first, Correction(damage=whole)
-    scaled = offer.in_company(*_ratios(first.plan, whole, spared))
+    scaled = offer.in_company(*_ratios(first.plan, whole, spared, settings.furthest))
     try:
         plan = scaled.plan(budgets)
     except BudgetError:  # a budget on latency is measured, so what was kept may be missed
         return first, Correction(damage=whole)
-    if _gain(scaled, first.plan, plan) < _LEAST_GAIN:
+    if _gain(scaled, first.plan, plan) < settings.least_gain:
         return first, Correction(damage=whole)
     second = fit_plan(opened, offer.priced(plan), moments, progress, earlier=first)
     correction = Correction(damage=whole, corrected=_damage(opened, offer, second))
@@ -104,7 +99,7 @@ def fitted_by_damage(
 
 def _in_company(
     opened: Opened,
-    offer: DamageOffer,
+    offer: Planner,
     fitted: FittedPlan,
     blocks: Sequence[Block],
     moments: BlockMoments,
@@ -123,15 +118,13 @@ def _in_company(
     return whole, _probed(opened, offer, blocks, dense, examine, advance)
 
 
-def _damage(opened: Opened, offer: DamageOffer, fitted: FittedPlan) -> float:
+def _damage(opened: Opened, offer: Planner, fitted: FittedPlan) -> float:
     """The damage of a compressed network on the samples for choosing."""
     dense = dense_maps(opened, fitted)
     if not dense or not _seen_by_blocks(opened, fitted.plan):
-        assert opened.split is not None  # damages were measured
-        assert opened.split.select is not None
         changed = [composed(opened, fitted)]
-        select, measure = opened.split.select, offer.damage
-        return whole_damages(opened, select, changed, measure, lambda steps: None)[0]
+        measure, selection = offer.damage, opened.selection
+        return whole_damages(opened, selection, changed, measure, lambda steps: None)[0]
     # Any of the changed blocks will do to hang the network on: all of them are replaced.
     block = next(block for block in opened.blocks if block.key in dense)
 
@@ -150,47 +143,54 @@ def _seen_by_blocks(opened: Opened, plan: Plan) -> bool:
 
 def _probed(
     opened: Opened,
-    offer: DamageOffer,
+    offer: Planner,
     blocks: Sequence[Block],
     dense: Mapping[str, LinearMap],
     examine: Callable[[Block, Try], float],
     advance: Advance,
 ) -> dict[str, float]:
-    assert opened.split is not None  # damages were measured
-    assert opened.split.select is not None
-    return probe(opened, opened.split.select, blocks, dense, examine, advance, offer.damage)
+    return probe(opened, opened.selection, blocks, dense, examine, advance, offer.damage)
 
 
-def ratios_in_company(alone: _Damages, company: _Damages) -> dict[str, float]:
+def ratios_in_company(
+    alone: _Damages, company: _Damages, furthest: float = DEFAULT_CORRECTION.furthest
+) -> dict[str, float]:
     """How much more a block's change does in company, than by itself; kept near the median.
 
     Args:
         alone: By key, what the change does to the original by itself, expected.
         company: By key, what is spared in the compressed network where the change is undone; below
             0 where that does harm.
+        furthest: The largest factor between a ratio and the median of all.
 
     Returns:
-        By key, of the blocks whose change does anything by itself; within a factor of two of their
+        By key, of the blocks whose change does anything by itself; within that factor of their
         median, and 1 for all where that is not above 0.
     """
     found = {key: company[key] / alone[key] for key in company if alone.get(key, 0) > 0}
     median = float(np.median(list(found.values()))) if found else 0.0
     if median <= 0:
         return dict.fromkeys(found, 1.0)
-    least, most = median / _FURTHEST, median * _FURTHEST
+    least, most = median / furthest, median * furthest
     return {key: float(np.clip(ratio, least, most)) for key, ratio in found.items()}
 
 
-def _ratios(plan: Plan, whole: float, spared: _Damages) -> tuple[dict[str, float], float]:
+def _ratios(
+    plan: Plan,
+    whole: float,
+    spared: _Damages,
+    furthest: float = DEFAULT_CORRECTION.furthest,
+) -> tuple[dict[str, float], float]:
     """The ratios of the double layers by key, and that of everything else.
 
     Args:
         plan: With the damages of its changes by themselves.
         whole: The damage of the compressed network.
         spared: By key, what is spared where a double layer is put back.
+        furthest: As of `ratios_in_company`.
     """
     alone = {choice.key: choice.damage for choice in plan.choices if choice.damage}
-    ratios = ratios_in_company(alone, spared)
+    ratios = ratios_in_company(alone, spared, furthest)
     if not ratios:
         return {}, 1.0
     usual = float(np.median(list(ratios.values())))
@@ -198,10 +198,10 @@ def _ratios(plan: Plan, whole: float, spared: _Damages) -> tuple[dict[str, float
     if removed <= 0 or sum(spared.values()) <= 0:
         return ratios, usual
     left = (whole - sum(spared.values())) / removed
-    return ratios, float(np.clip(left, usual / _FURTHEST, usual * _FURTHEST))
+    return ratios, float(np.clip(left, usual / furthest, usual * furthest))
 
 
-def _gain(offer: DamageOffer, first: Plan, second: Plan) -> float:
+def _gain(offer: Planner, first: Plan, second: Plan) -> float:
     """The share of the first plan's damage that the second one spares, by the offer's figures."""
     before, after = (offer.priced(plan).damage or 0.0 for plan in (first, second))
     return 1 - after / before if before > 0 else 0.0
@@ -216,9 +216,7 @@ def metric_change(opened: Opened, fitted: FittedPlan) -> MetricChange | None:
     before = original_metric(opened)
     if before is None or opened.metric is None:
         return None
-    assert opened.split is not None  # or there would be no value before
-    assert opened.split.select is not None
-    samples = opened.split.select
+    samples = opened.selection
     smaller = Session(
         runnable(opened.model, rewritten(opened, fitted)), opened.provider, alone=False
     )

@@ -300,9 +300,8 @@ class _Search:
         return self._tries[plan.choices]
 
     def _try(self, plan: Plan) -> Try:
-        opened = self._opened
-        fitted = fit_plan(opened, plan, self._moments, self._progress)
-        found = self._loss(composed(opened, fitted))
+        fitted = fit_plan(self._opened, plan, self._moments, self._progress)
+        found = self._loss(composed(self._opened, fitted))
         return Try(plan, found, fitted if found.drop <= self._limit.share else None)
 
 

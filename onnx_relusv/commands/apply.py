@@ -15,10 +15,11 @@ import numpy as np
 from onnx_relusv.checking.assess import assess, sample_counts
 from onnx_relusv.checking.latency import BlockTimes, block_times, final_latency, slower_blocks
 from onnx_relusv.checking.validate import validate
+from onnx_relusv.commands.stages import Produced
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import Settings
-from onnx_relusv.core.outcomes import Certificate, Correction
+from onnx_relusv.core.outcomes import Certificate
 from onnx_relusv.core.plans import Action, Choice, GroupChoice, Kept, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_block
 from onnx_relusv.core.results import (
@@ -158,27 +159,28 @@ _WHY = {
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What the report says besides the fitted plan that is written, and what it is judged on."""
+    """What the report says besides the plan that is written, and what that is judged on.
+
+    Attributes:
+        opened: The original.
+        measured: Its blocks.
+        command: Goes into the provenance.
+        warnings: What is to be said before anything was written.
+        settings: Goes into the provenance.
+        test: What the file is judged on; the best that there is if None.
+        metric: Of the metric on the selection set; None where it is not looked at.
+    """
 
     opened: Opened
     measured: Measured
     command: str
     warnings: tuple[str, ...] = ()
-    certificate: Certificate | None = None
-    correction: Correction | None = None
     settings: Settings = field(default_factory=dict)
-    metric: MetricChange | None = None
-    estimate: DropEstimate | None = None
     test: Samples | None = None
-
-    def within(self, limit: Certificate | DropEstimate) -> "Job":
-        """With what is known of how much is lost at most."""
-        if isinstance(limit, Certificate):
-            return replace(self, certificate=limit)
-        return replace(self, estimate=limit, metric=limit.change)
+    metric: MetricChange | None = None
 
 
-def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress) -> Compression:
+def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress) -> Compression:
     """Writes the smaller model and what is reported of it, all or nothing.
 
     Raises:
@@ -191,7 +193,7 @@ def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress
     with ExitStack() as stack:
 
         def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
-            done.append(_compression(job, fitted, written, output, verdict, progress))
+            done.append(_compression(job, produced, written, output, verdict, progress))
             if report is not None:
                 made = stack.enter_context(staged(report)) / "report"
                 make_compression(done[0], made, report)
@@ -201,19 +203,27 @@ def carry_out(job: Job, fitted: FittedPlan, targets: Targets, progress: Progress
                 make_figures(done[0], made, targets.json)
                 with_it.add(made, targets.json)
 
-        write_fitted(job.opened, fitted, output, progress, before_publishing, force=targets.force)
+        write_fitted(
+            job.opened,
+            produced.fitted,
+            output,
+            progress,
+            before_publishing,
+            force=targets.force,
+        )
     return done[0]
 
 
 def _compression(
     job: Job,
-    fitted: FittedPlan,
+    produced: Produced,
     written: Model,
     output: Path,
     verdict: Verdict,
     progress: Progress,
 ) -> Compression:
-    opened, plan, levels = job.opened, fitted.plan, fitted.levels
+    opened, fitted = job.opened, produced.fitted
+    plan, levels = fitted.plan, fitted.levels
     latency = final_latency(opened, plan, written)
     times = block_times(opened, plan, progress)
     batch = length(opened, plan.batch)
@@ -224,6 +234,9 @@ def _compression(
         facts_of(written, opened.provider, opened.example, opened.example_batch), path=output
     )
     timed = None if latency is None else latency.measured
+    bound = produced.bound
+    certificate = bound if isinstance(bound, Certificate) else None
+    estimate = bound if isinstance(bound, DropEstimate) else None
     found, warnings = assess(opened, fitted, written, job.test, timed, progress)
     assessment = replace(
         found, alarms=alarms(found), conclusion=conclusion(found, opened.facts, after)
@@ -247,10 +260,10 @@ def _compression(
         groups=groups,
         channel_refusals=channel_refusals,
         verdict=verdict,
-        certificate=job.certificate,
-        correction=job.correction,
-        metric=found.evaluation.metric or job.metric,
-        estimate=job.estimate,
+        certificate=certificate,
+        correction=produced.correction,
+        metric=found.evaluation.metric or (job.metric if estimate is None else estimate.change),
+        estimate=estimate,
         batch=batch,
         latency=latency,
         assessment=assessment,

@@ -3,16 +3,14 @@
 With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from onnx_relusv.checking.assess import test_samples
-from onnx_relusv.checking.corrective import DamageOffer, fitted_by_damage, metric_change
+from onnx_relusv.checking.corrective import metric_change
 from onnx_relusv.checking.latency import check_planned_latency
-from onnx_relusv.checking.search import certified, drop_limit, search
 from onnx_relusv.commands.apply import Job, carry_out
+from onnx_relusv.commands.stages import Prepared, Produced, measured, planned, prepared, produce
 from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.options import (
@@ -27,19 +25,16 @@ from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.model import data_files
-from onnx_relusv.measuring.blocks import Measured, measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Opened, open_model, selected
+from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.sample_warnings import check_repeatable, sample_warnings
 from onnx_relusv.measuring.without_samples import (
     blind_warnings,
-    planning_moments,
     samples_where_units_go,
 )
-from onnx_relusv.planning.objective import check_measures
-from onnx_relusv.planning.offer import by_damage, decide, divided, offered, resolved
+from onnx_relusv.planning.offer import divided
 from onnx_relusv.planning.plan_file import read_plan
 from onnx_relusv.planning.reachable import saying_where_bytes_are
-from onnx_relusv.planning.units import pruning_offer, searched, with_channels
+from onnx_relusv.planning.units import with_channels
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import Targets, check_outputs, check_utf8
 from onnx_relusv.work.publishing import leftover_places
@@ -68,17 +63,10 @@ def plan(
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = open_model(model, samples, measuring, planning.metric)
     check_repeatable(opened)
-    planning = selected(opened, planning)
-    opened = divided(opened)
-    with saying_where_bytes_are(opened, planning):
-        opened, planning = searched(opened, resolved(opened, planning))
-    with saying_where_bytes_are(opened, planning), _with_samples(opened, planning) as opened:
-        check_measures(opened, planning)
-        with planning_moments(opened, progress) as moments:
-            measured = measure_blocks(opened, moments, progress)
-            decided = _decided(opened, measured, moments, planning, progress)
-            told = (*planning.notes, *sample_warnings(opened, moments, progress))
-            return replace(decided, max_samples=opened.drawn, warnings=told)
+    with prepared(opened, planning, progress) as ready:
+        told = _warnings(ready, progress)
+        found = planned(ready, planning.budgets, progress)
+        return replace(found, max_samples=opened.drawn, warnings=told)
 
 
 def apply(
@@ -167,17 +155,16 @@ def apply(
         if decided.groups:
             opened = with_channels(opened, decided.input_range)
         check_planned_latency(opened, decided)
-        with planning_moments(opened, progress) as moments:
-            measured = measure_blocks(opened, moments, progress)
-            fitted = fit_plan(opened, decided, moments, progress)
+        with measured(opened, progress) as ground:
+            fitted = fit_plan(opened, decided, ground.moments, progress)
             warnings = (
-                *blind_warnings(opened, measured.rows),
-                *_warnings(opened, decided),
+                *blind_warnings(opened, ground.measured.rows),
+                *_unlike_planned(opened, decided),
                 *decided.edited,
-                *sample_warnings(opened, moments, progress),
+                *sample_warnings(opened, ground.moments, progress),
             )
-            job = Job(opened, measured, command, warnings, settings=_judged_by(test), test=judges)
-            return carry_out(job, fitted, targets, progress)
+            job = Job(opened, ground.measured, command, warnings, _judged_by(test), judges)
+            return carry_out(job, Produced(fitted), targets, progress)
 
 
 def compress(
@@ -224,79 +211,31 @@ def compress(
     test, json = as_optional_path("test", test), as_optional_path("json", json)
     planning = as_record("planning", planning, PlanOptions)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
-    asked, budgets, metric = settings_of(planning), planning.budgets, planning.metric
+    metric = planning.metric
     read = _paths(samples, test, None if metric is None else metric.path)
     targets = Targets(output, report, json, force)
     _check_targets(targets, model, read, measuring.cache)
     opened = open_model(model, samples, measuring, metric)
     check_repeatable(opened)
     judges = test_samples(opened, test)
-    planning = selected(opened, planning)
-    opened = divided(opened, certifying=budgets.max_drop is not None)
-    with saying_where_bytes_are(opened, planning):
-        opened, planning = searched(opened, resolved(opened, planning))
-    limit = drop_limit(opened, budgets)
-    with saying_where_bytes_are(opened, planning), _with_samples(opened, planning) as opened:
-        check_measures(opened, planning)
-        with planning_moments(opened, progress) as moments:
-            measured = measure_blocks(opened, moments, progress)
-            told = (*planning.notes, *sample_warnings(opened, moments, progress))
-            settings = {**asked, **_judged_by(test)}
-            job = Job(opened, measured, command, told, settings=settings, test=judges)
-            if limit is not None:
-                planner = _planner(opened, measured, moments, planning, progress)
-                tries = search(opened, planner, moments, budgets, limit, progress)
-                fitted, found = certified(opened, tries, limit, progress)
-                return carry_out(job.within(found), fitted, targets, progress)
-            job = replace(job, warnings=(*blind_warnings(opened, measured.rows), *told))
-            if by_damage(opened, planning):
-                offer = _planner(opened, measured, moments, planning, progress)
-                fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
-                job = replace(job, correction=correction)
-            else:
-                decided = _decided(opened, measured, moments, planning, progress)
-                fitted = fit_plan(opened, decided, moments, progress)
-            if judges is None:
-                job = replace(job, metric=metric_change(opened, fitted))
-            return carry_out(job, fitted, targets, progress)
+    with prepared(opened, planning, progress) as ready:
+        opened, rows = ready.ground.opened, ready.ground.measured
+        told = _warnings(ready, progress)
+        if ready.limit is None:
+            told = (*blind_warnings(opened, rows.rows), *told)
+        settings = {**settings_of(planning), **_judged_by(test)}
+        made = produce(ready, planning.budgets, progress)
+        change = None
+        if judges is None and ready.limit is None:
+            change = metric_change(opened, made.fitted)
+        job = Job(opened, rows, command, told, settings, judges, change)
+        return carry_out(job, made, targets, progress)
 
 
-@contextmanager
-def _with_samples(opened: Opened, planning: PlanOptions) -> Iterator[Opened]:
-    """With synthetic samples, split too, where units are removed without samples.
-
-    What counts answers takes real ones.
-    """
-    counts = planning.budgets.max_drop is not None or planning.metric is not None
-    go = planning.method == "harmonic" and not counts
-    with samples_where_units_go(opened, planning.input_range, go=go) as found:
-        yield opened if found is opened else divided(found)
-
-
-def _decided(
-    opened: Opened,
-    measured: Measured,
-    moments: BlockMoments,
-    planning: PlanOptions,
-    progress: Progress,
-) -> Plan:
-    if planning.method == "double-layer":
-        return decide(opened, measured, moments, planning, progress)
-    offer = pruning_offer(opened, measured, moments, planning, progress)
-    return offer.plan(planning.budgets)
-
-
-def _planner(
-    opened: Opened,
-    measured: Measured,
-    moments: BlockMoments,
-    planning: PlanOptions,
-    progress: Progress,
-) -> DamageOffer:
-    """What plans by damage are made by."""
-    if planning.method == "double-layer":
-        return offered(opened, measured, moments, planning, progress)
-    return pruning_offer(opened, measured, moments, planning, progress)
+def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
+    """What is to be said of the options and of the samples."""
+    ground = ready.ground
+    return (*ready.planning.notes, *sample_warnings(ground.opened, ground.moments, progress))
 
 
 def _judged_by(test: Path | None) -> Settings:
@@ -323,7 +262,7 @@ def _paths(*values: object) -> list[Path]:
     return [value for value in values if isinstance(value, Path)]
 
 
-def _warnings(opened: Opened, decided: Plan) -> tuple[str, ...]:
+def _unlike_planned(opened: Opened, decided: Plan) -> tuple[str, ...]:
     given = None if opened.given is None else opened.given.sha256
     if given == decided.samples_sha256:
         if opened.drawn == decided.max_samples:

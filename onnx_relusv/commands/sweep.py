@@ -14,8 +14,15 @@ from math import isfinite
 from pathlib import Path
 
 from onnx_relusv.commands.apply import write_fitted
+from onnx_relusv.commands.stages import Prepared, produce
 from onnx_relusv.commands.sweep_folder import MODELS, check_sweep_folder, knee, publish, workplace
-from onnx_relusv.commands.sweep_points import METHODS, Judging, Way, judging, out_of_reach, ways
+from onnx_relusv.commands.sweep_points import (
+    METHODS,
+    Judging,
+    judging,
+    out_of_reach,
+    prepared_methods,
+)
 from onnx_relusv.core.arguments import (
     StrPath,
     as_numbers,
@@ -27,6 +34,7 @@ from onnx_relusv.core.arguments import (
 )
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
 from onnx_relusv.core.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, Settings
+from onnx_relusv.core.plans import Budgets
 from onnx_relusv.core.results import ModelFacts, Verdict
 from onnx_relusv.core.sweeps import MissedPoint, Sweep, SweepPoint
 from onnx_relusv.graph.model import Model, data_files
@@ -142,7 +150,7 @@ class Sweeping:
     Attributes:
         asked: What it is asked for.
         judging: What judges the files.
-        ways: The methods that reach any size, ready, by name.
+        ready: The methods that reach any size, by name.
         out_of_reach: Methods and sizes that are known to have no plan, with the reason.
         folder: Where files are made.
         kept: Where they are found afterwards; None where they are not kept.
@@ -151,7 +159,7 @@ class Sweeping:
 
     asked: SweepOptions
     judging: Judging
-    ways: Mapping[str, Way]
+    ready: Mapping[str, Prepared]
     out_of_reach: Mapping[tuple[str, float], BudgetError]
     folder: Path
     kept: Path | None
@@ -199,9 +207,9 @@ class Sweeping:
         )
 
     def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:
-        opened, way = self.judging.opened, self.ways[method]
+        opened, ready = self.judging.opened, self.ready[method]
         name = f"{self.asked.name(method, size)}.onnx"
-        fitted = way.fitted(size, progress)
+        fitted = produce(ready, Budgets(size=size), progress).fitted
         facts: list[ModelFacts] = []
 
         def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
@@ -209,7 +217,7 @@ class Sweeping:
 
         with self._place() as place:
             file = place / name
-            write_fitted(way.ground.opened, fitted, file, progress, before_publishing)
+            write_fitted(ready.ground.opened, fitted, file, progress, before_publishing)
             evaluation, drop = self.judging.judge(file, progress)
         before, (after,) = opened.facts, facts
         return SweepPoint(
@@ -341,7 +349,7 @@ def sweep(
     with (
         saying_where_bytes_are(opened, planning),
         workplace(report) as place,
-        ways(reaching, judged.opened, model, planning, progress) as ready,
+        prepared_methods(reaching, asked.ladder, judged.opened, planning, progress) as ready,
     ):
         models = place / MODELS
         models.mkdir()

@@ -3,28 +3,23 @@
 Judges smaller files on samples that nothing was fitted to and nothing was chosen on.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnx_relusv.checking.corrective import fitted_by_damage
 from onnx_relusv.checking.evaluate import evaluate
+from onnx_relusv.commands.stages import Ground, Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.options import Method as MethodName
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Allocation, Budgets
-from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import JudgedBy, Judges, PairedDrop
-from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.deciding import value_lengths
-from onnx_relusv.measuring.blocks import Measured, measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Opened, open_model
+from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.held_out import HeldOut, answers_output
-from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning.offer import decide, divided, offered
-from onnx_relusv.planning.units import possible, pruning_offer, searched, with_channels
+from onnx_relusv.planning.offer import divided
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples, open_samples
 from onnx_relusv.work.executors import Progress
@@ -129,29 +124,6 @@ def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
     )
 
 
-# Plans what keeps budgets and fits it, or says that nothing does.
-Fitter = Callable[[Budgets, Progress], FittedPlan]
-
-_ANY = Budgets(size=0.5)
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """What plans and fits rest on.
-
-    Attributes:
-        opened: The model, its samples split; without samples for methods that take none.
-        moments: Of the blocks' inputs.
-        measured: The blocks' candidates.
-        planning: Which blocks may change.
-    """
-
-    opened: Opened
-    moments: BlockMoments
-    measured: Measured
-    planning: PlanOptions
-
-
 @dataclass(frozen=True)
 class Method:
     """A way to make a model smaller.
@@ -161,121 +133,46 @@ class Method:
         way: The same for `compress`: its `--method`.
         allocation: Likewise.
         on_samples: Whether it is given the samples.
-        fitter: Makes its fitter, measuring once what that needs.
     """
 
     meaning: str
     way: MethodName
     allocation: Allocation
     on_samples: bool
-    fitter: Callable[[Ground, Progress], Fitter]
 
+    def planning(self, blocks: PlanOptions, size: float) -> PlanOptions:
+        """What plans of a size may do.
 
-@dataclass(frozen=True, eq=False)
-class Way:
-    """A method that is ready to make files of any size.
-
-    Attributes:
-        ground: What it rests on.
-        fit: Its fitter.
-    """
-
-    ground: Ground
-    fit: Fitter
-
-    def fitted(self, size: float, progress: Progress) -> FittedPlan:
-        """A file of a size, in numbers.
-
-        Raises:
-            BudgetError: The size cannot be reached.
-            ValidationError: Factors as stored are not what they were fitted to be.
+        Args:
+            blocks: Which blocks may change.
+            size: Share of the model's bytes.
         """
-        return self.fit(Budgets(size=size), progress)
-
-
-def _by_damage(ground: Ground, progress: Progress) -> Fitter:
-    parts = ground.opened.split
-    if parts is None or parts.select is None:
-        raise UsageError("--methods damage needs two samples at least, to fit to and to choose on.")
-    offer = offered(ground.opened, ground.measured, ground.moments, ground.planning, progress)
-
-    def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
-        return fitted_by_damage(ground.opened, offer, budgets, ground.moments, progress)[0]
-
-    return fit
-
-
-def _by_level(ground: Ground, progress: Progress) -> Fitter:
-    def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
-        planning = replace(ground.planning, budgets=budgets, allocation="level")
-        plan = decide(ground.opened, ground.measured, ground.moments, planning, progress)
-        return fit_plan(ground.opened, plan, ground.moments, progress)
-
-    return fit
-
-
-def _by_units(way: MethodName) -> Callable[[Ground, Progress], Fitter]:
-    def fitter(ground: Ground, progress: Progress) -> Fitter:
-        # What plans are made of is measured for any budget; every fit has its own.
-        planning = replace(ground.planning, method=way, budgets=_ANY, allocation="damage")
-        try:
-            planning = possible(ground.opened, planning)
-        except BudgetError as error:
-            return _refusing(error)
-        if planning.method == "double-layer":
-            return _by_damage(ground, progress)
-        opened, moments = ground.opened, ground.moments
-        offer = pruning_offer(opened, ground.measured, moments, planning, progress)
-
-        def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
-            return fit_plan(opened, offer.plan(budgets), moments, progress)
-
-        return fit
-
-    return fitter
-
-
-def _refusing(error: BudgetError) -> Fitter:
-    """What can make no file of any size."""
-
-    def fit(budgets: Budgets, progress: Progress) -> FittedPlan:
-        raise error
-
-    return fit
+        return replace(
+            blocks, method=self.way, allocation=self.allocation, budgets=Budgets(size=size)
+        )
 
 
 METHODS: Mapping[str, Method] = {
     "auto": Method(
         "double layers and removed units, by the least damage to the outputs, measured and fitted "
-        "on samples",
+        "on samples, with a corrective round",
         "auto",
         "damage",
         True,
-        _by_units("auto"),
     ),
-    "harmonic": Method(
-        "removed units alone, likewise", "harmonic", "damage", True, _by_units("harmonic")
-    ),
-    "damage": Method(
-        "double layers alone, likewise, with a corrective round",
-        "double-layer",
-        "damage",
-        True,
-        _by_damage,
-    ),
+    "harmonic": Method("removed units alone, likewise", "harmonic", "damage", True),
+    "damage": Method("double layers alone, likewise", "double-layer", "damage", True),
     "level": Method(
         "double layers of one common level, measured and fitted on samples",
         "double-layer",
         "level",
         True,
-        _by_level,
     ),
     "blind": Method(
         "double layers of one common level without any samples, on what can be assumed",
         "double-layer",
         "level",
         False,
-        _by_level,
     ),
 }
 
@@ -293,45 +190,46 @@ def out_of_reach(
     """
     found: dict[tuple[str, float], BudgetError] = {}
     for name in names:
-        way = METHODS[name]
         for size in sizes:
-            asked = replace(
-                planning,
-                method=way.way,
-                allocation=way.allocation,
-                budgets=Budgets(size=size),
-            )
             try:
-                opened, _ = searched(opened, asked)
+                opened, _ = settled(opened, METHODS[name].planning(planning, size))
             except BudgetError as error:
                 found[name, size] = error
     return found
 
 
 @contextmanager
-def ways(
-    names: Sequence[str], opened: Opened, model: Path, planning: PlanOptions, progress: Progress
-) -> Iterator[dict[str, Way]]:
+def prepared_methods(
+    names: Sequence[str],
+    sizes: Sequence[float],
+    opened: Opened,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Iterator[dict[str, Prepared]]:
     """Measures what methods need, once for all of them and for all sizes.
 
     Args:
-        names: Of the methods.
-        opened: The model, its samples split.
-        model: Its path; methods without samples open it as `compress` does without any.
+        names: Of the methods; each reaches one of the sizes at least.
+        sizes: Shares of the model's bytes.
+        opened: The model, its samples split; methods without samples open it without any.
         planning: Which blocks may change.
         progress: Shows the stages.
+
+    Raises:
+        UsageError: There are too few samples to choose by.
     """
     with ExitStack() as stack:
         grounds: dict[bool, Ground] = {}
         for on_samples in dict.fromkeys(METHODS[name].on_samples for name in names):
-            own = opened if on_samples else divided(open_model(model, None, opened.options))
-            moments = stack.enter_context(planning_moments(own, progress))
-            measured = measure_blocks(own, moments, progress)
-            grounds[on_samples] = Ground(own, moments, measured, planning)
-        ready: dict[str, Way] = {}
+            model = opened
+            if not on_samples:
+                model = divided(open_model(opened.model.path, None, opened.options))
+            grounds[on_samples] = stack.enter_context(measured(model, progress))
+        ready: dict[str, Prepared] = {}
         for name in names:
             ground = grounds[METHODS[name].on_samples]
-            if METHODS[name].way != "double-layer":
-                ground = replace(ground, opened=with_channels(ground.opened))
-            ready[name] = Way(ground, METHODS[name].fitter(ground, progress))
+            # What is measured does not depend on the size; the largest is the nearest to be there.
+            wished = METHODS[name].planning(planning, max(sizes))
+            model, settled_planning = settled(ground.opened, wished)
+            ready[name] = prepare(replace(ground, opened=model), settled_planning, progress)
         yield ready

@@ -12,6 +12,7 @@ from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.traces import BlockTrace, Trace, Truths
 from onnx_relusv.measuring.case import Opened, open_model, provenance
+from onnx_relusv.measuring.origins import explained
 from onnx_relusv.measuring.separation import separate
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array
@@ -132,7 +133,13 @@ class _Run:
             try:
                 check_usable(name, as_array(values[name]), batch.start, batch.count, batch.size)
             except UnusableValuesError as error:
-                raise self._opened.explained(error, self._samples) from error
+                raise explained(
+                    error,
+                    self._opened.model,
+                    self._samples,
+                    self._opened.provider,
+                    blind=self._opened.blind,
+                ) from error
         for recorder in list(self._recorders):
             reason = recorder.add(values[recorder.block.pre_activation], batch)
             if reason is not None:

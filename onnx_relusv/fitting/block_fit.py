@@ -173,8 +173,7 @@ class BlockFit:
             parts: The samples.
             batches: What the block sees, and whether it is for choosing.
         """
-        opened = self._opened
-        most = rows_within(self.block, opened.options.working_bytes)
+        most = rows_within(self.block, self._opened.options.working_bytes)
         taken = self._patches(parts.fit.count)
         # Every look is at these, so that as many as steps see would double the time.
         selected = parts.select.count if parts.select else 1
@@ -183,10 +182,12 @@ class BlockFit:
         # No square array of a wide block's columns: what it is fitted to are the collected rows.
         sums = None
         if plain.moments is None or not plain.moments.factored:
-            sums = ProductSums(geometry.groups, geometry.columns, geometry.rows, opened.provider)
+            sums = ProductSums(
+                geometry.groups, geometry.columns, geometry.rows, self._opened.provider
+            )
         fitting, selecting = CollectedRows(), CollectedRows()
         most_of_a_sample = ceil(most / parts.fit.count)
-        rng = np.random.default_rng(opened.options.seed)
+        rng = np.random.default_rng(self._opened.options.seed)
         behind = self.block.activation
         for seen, choosing in batches:
             if seen.shortcut is not None and self._is_rectified:
@@ -202,7 +203,7 @@ class BlockFit:
             geometry=geometry,
             activation=reduced_activation(behind, self._change.kept),
             importance=self._importance(),
-            provider=opened.provider,
+            provider=self._opened.provider,
             scores=self._scores,
         )
         everything = selecting.rows()

@@ -40,6 +40,7 @@ from onnx_relusv.graph.blocks import ResidualSum, residual_sum
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.segments import Cut, cuts
 from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.origins import explained
 from onnx_relusv.planning.probe import segment_session
 from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
@@ -320,7 +321,9 @@ class _Fitting:
         try:
             check_usable(block.source, exact[block.source], start, real, size)
         except UnusableValuesError as error:
-            raise self._opened.explained(error, samples) from error
+            raise explained(
+                error, self._opened.model, samples, self._opened.provider, blind=self._opened.blind
+            ) from error
         try:
             check_usable(block.source, delivered[block.source], start, real, size)
         except UnusableValuesError as error:

@@ -13,7 +13,7 @@ import scipy
 
 from onnx_relusv.core.arguments import select
 from onnx_relusv.core.blocks import Block, LinearMap, Moments, Refusal
-from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.linear_algebra import UnusableValuesError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import NO_SETTINGS, MeasureOptions, PlanOptions, Settings, settings_of
@@ -141,6 +141,22 @@ class Opened:
         """The samples that moments are taken of."""
         return self.samples if self.split is None else self.split.fit
 
+    @property
+    def has_selection(self) -> bool:
+        """Whether there is a selection set."""
+        return self.split is not None and self.split.select is not None
+
+    @property
+    def selection(self) -> Samples:
+        """The selection set: samples that nothing is fitted to, and choices are made by.
+
+        Raises:
+            UsageError: There is none: too few samples were given, or none.
+        """
+        if self.split is None or self.split.select is None:
+            raise UsageError("what changes do to the outputs takes --samples, two at least.")
+        return self.split.select
+
     def session(self, exposed: Iterable[str] = ()) -> Session:
         """Opens the model with some of its tensors as further outputs, to measure on the way.
 
@@ -149,10 +165,6 @@ class Opened:
         """
         source = runnable(self.model, exposed=exposed)
         return Session(source, self.provider, lean=self._is_lean, alone=False)
-
-    def explained(self, error: UnusableValuesError, samples: Samples) -> InputError:
-        """Numbers of the model that cannot be worked with, as an error that says where from."""
-        return explained(error, self.model, samples, self.provider, blind=self.blind)
 
     @property
     def free_bytes(self) -> int:
@@ -354,7 +366,9 @@ def _measure_pass(
             stored.put(key, found)
             del found  # before the next ones are made
     except UnusableValuesError as error:
-        raise opened.explained(error, samples) from error
+        raise explained(
+            error, opened.model, samples, opened.provider, blind=opened.blind
+        ) from error
 
 
 class MomentsByBlock(Mapping[str, Moments | None]):

@@ -229,7 +229,8 @@ class KeptCurves:
     def __init__(
         self, opened: Opened, measure: DamageMeasure, counts: Mapping[str, tuple[int, ...]]
     ) -> None:
-        self._opened, self._measure, self._counts = opened, measure, counts
+        self._opened = opened
+        self._measure, self._counts = measure, counts
         self._cache = opened.cache if measure.metric is None else NO_CACHE
 
     def get(self, key: str, elimination: Elimination) -> GroupCurve | None:

@@ -56,16 +56,20 @@ class Race:
 
     def against_plan(self, changes: Sequence[Change]) -> Latency:
         """The same for a plan that has no factors yet; values do not count for its time."""
-        opened = self._opened
-        rng = np.random.default_rng(opened.options.seed)
+        rng = np.random.default_rng(self._opened.options.seed)
         factors = {
             change.block.key: stand_in(
-                change.form, change.block.geometry, opened.folding(change.block), change.rank, rng
+                change.form,
+                change.block.geometry,
+                self._opened.folding(change.block),
+                change.rank,
+                rng,
             )
             for change in changes
         }
-        proto = rewrite(opened.model, opened.blocks, factors, "")
-        return self.against(runnable(opened.model, proto))
+        model = self._opened.model
+        proto = rewrite(model, self._opened.blocks, factors, "")
+        return self.against(runnable(model, proto))
 
 
 def length(opened: Opened, batch: int) -> int:

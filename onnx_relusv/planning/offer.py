@@ -32,15 +32,17 @@ _FINEST = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """All that a plan by damage is made of; measured once, for any number of plans.
+    """All that plans of double layers are made of; measured once, for any number of plans.
 
     Attributes:
         blocks: In topological order.
-        candidates: With their damages, by key of the blocks that may change.
+        candidates: By key of the blocks that may change; with their damages where these were
+            measured.
+        finer: By key, what lies between the ranks of candidates, likewise.
         curves: What the damages come from.
         origin: What plans are for.
         statistics: What blocks were measured on, by key.
-        damage: What damages are.
+        measure: What damages are; None where plans go by one common level.
         refit: Lets the blocks that a plan keeps be fitted to what it changes.
         latency: Measures a plan's latency; None without a budget on it.
         size_of: Tells the bytes of a plan's file; None where estimates will do.
@@ -48,37 +50,56 @@ class Offer:
 
     blocks: tuple[Block, ...]
     candidates: Mapping[str, Sequence[Candidate]]
+    finer: Mapping[str, Sequence[Candidate]]
     curves: tuple[DamageCurve, ...]
     origin: Origin
     statistics: Mapping[str, StatisticsSource]
-    damage: DamageMeasure
+    measure: DamageMeasure | None
     refit: Callable[[Plan], Plan]
     latency: Measure | None = None
     size_of: SizeOf | None = None
 
     def plan(self, budgets: Budgets) -> Plan:
-        """The plan with the least expected damage within the budgets.
+        """The plan within the budgets: by damage where that was measured, else by one level.
 
         Raises:
             BudgetError: They cannot be reached.
         """
 
-        def estimated(origin: Origin, limits: Budgets) -> Plan:
-            plan = make_damage_plan(self.blocks, self.candidates, self.curves, limits, origin)
-            plan = with_statistics(plan, self.statistics)
-            return self.refit(replace(plan, damage_measure=self.damage.words))
-
         def make(limits: Budgets) -> Plan:
-            return sized(estimated, self.origin, limits, self.size_of)
+            return sized(self._estimated, self.origin, limits, self.size_of)
 
         if self.latency is None:
             return make(budgets)
         return plan_within(make, budgets, self.latency)
 
+    def _estimated(self, origin: Origin, limits: Budgets) -> Plan:
+        """A plan whose bytes are estimated."""
+        if self.measure is None:
+            plan = make_plan(self.blocks, self.candidates, limits, origin, self.finer)
+            return self.refit(with_statistics(plan, self.statistics))
+        plan = make_damage_plan(self.blocks, self._all, self.curves, limits, origin)
+        plan = with_statistics(plan, self.statistics)
+        return self.refit(replace(plan, damage_measure=self.measure.words))
+
+    @property
+    def _all(self) -> dict[str, list[Candidate]]:
+        return {key: [*own, *self.finer.get(key, ())] for key, own in self.candidates.items()}
+
+    @property
+    def damage(self) -> DamageMeasure:
+        """What damages are; they were measured."""
+        assert self.measure is not None
+        return self.measure
+
     def priced(self, plan: Plan) -> Plan:
         """A plan with the damages that are offered here, whatever it was made by."""
-        choices = priced(plan.choices, self.candidates)
+        choices = priced(plan.choices, self._all)
         return replace(plan, choices=choices, damage=sum(one.damage or 0.0 for one in choices))
+
+    def with_origin(self, origin: Origin) -> "Offer":
+        """The same for another origin."""
+        return replace(self, origin=origin)
 
     def in_company(self, layers: Mapping[str, float], others: float) -> "Offer":
         """With scaled damages.
@@ -87,15 +108,20 @@ class Offer:
             layers: What those of a block's double layers are multiplied by, by its key.
             others: The same of all other blocks.
         """
-        return replace(self, candidates=in_company(self.candidates, layers, others))
+        return replace(
+            self,
+            candidates=in_company(self.candidates, layers, others),
+            finer=in_company(self.finer, layers, others),
+        )
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
         total, saved = self.origin.total.bytes, self.origin.reserved_bytes
+        candidates = self._all
         for block in self.blocks:
             offered = [
                 candidate.bytes
-                for candidate in self.candidates.get(block.key, ())
+                for candidate in candidates.get(block.key, ())
                 if tolerance is None or candidate.level <= tolerance
             ]
             now = block_cost(block).bytes
@@ -104,7 +130,16 @@ class Offer:
 
 
 class Planner(Protocol):
-    """Whatever makes plans within budgets."""
+    """What plans are made of: measured once, for any number of budgets."""
+
+    @property
+    def origin(self) -> Origin:
+        """What plans are for."""
+        ...
+
+    def with_origin(self, origin: Origin) -> "Planner":
+        """The same for another origin."""
+        ...
 
     def plan(self, budgets: Budgets) -> Plan:
         """The plan within the budgets.
@@ -116,6 +151,24 @@ class Planner(Protocol):
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
+        ...
+
+    @property
+    def damage(self) -> DamageMeasure:
+        """What damages are, where plans go by them."""
+        ...
+
+    def priced(self, plan: Plan) -> Plan:
+        """A plan with the damages that are offered here, whatever it was made by."""
+        ...
+
+    def in_company(self, layers: Mapping[str, float], others: float) -> "Planner":
+        """With scaled damages.
+
+        Args:
+            layers: What those of a block's double layers are multiplied by, by its key.
+            others: The same of all other blocks, and of removed units.
+        """
         ...
 
 
@@ -146,10 +199,9 @@ def by_damage(opened: Opened, planning: PlanOptions) -> bool:
     Raises:
         UsageError: Damage was asked for without samples.
     """
-    select = None if opened.split is None else opened.split.select
-    if planning.allocation == "damage" and select is None:
+    if planning.allocation == "damage" and not opened.has_selection:
         raise UsageError("--allocation damage needs --samples, two at least.")
-    return planning.allocation != "level" and select is not None and planning.has_budget
+    return planning.allocation != "level" and opened.has_selection and planning.has_budget
 
 
 def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
@@ -172,79 +224,49 @@ def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
         ) from error
 
 
-def decide(
-    opened: Opened,
-    measured: Measured,
-    moments: BlockMoments,
-    planning: PlanOptions,
-    progress: Progress,
-) -> Plan:
-    """The plan for a model that was measured.
-
-    Args:
-        opened: The model, its samples split.
-        measured: Its blocks' candidates.
-        moments: Of the blocks' inputs.
-        planning: What the plan may do.
-        progress: Shows the batches that damage is measured on.
-
-    Raises:
-        BudgetError: The budgets cannot be reached.
-        UsageError: Damage was asked for without samples.
-    """
-    if by_damage(opened, planning):
-        offer = offered(opened, measured, moments, planning, progress)
-        return offer.plan(planning.budgets)
-    timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
-    origin, size = origin_of(opened, measured, planning, timed), size_of(opened, measured)
-    finer = {} if timed.measure else finer_candidates(opened, timed.candidates)
-
-    def estimated(origin: Origin, limits: Budgets) -> Plan:
-        found = make_plan(opened.blocks, timed.candidates, limits, origin, finer)
-        return with_refits(with_statistics(found, _statistics(measured)), opened, planning)
-
-    def make(limits: Budgets) -> Plan:
-        return sized(estimated, origin, limits, size)
-
-    if timed.measure is None:
-        return make(planning.budgets)
-    return plan_within(make, planning.budgets, timed.measure)
-
-
-def offered(
+def layer_offer(
     opened: Opened,
     measured: Measured,
     moments: BlockMoments,
     planning: PlanOptions,
     progress: Progress,
 ) -> Offer:
-    """Measures the damage of what may be done, and its time; arguments as of `decide`."""
-    parts = opened.split
-    assert parts is not None  # planning by damage has checked it
-    assert parts.select is not None
+    """Measures what plans of double layers go by: time, and damage unless one level is asked for.
+
+    Args:
+        opened: The model, its samples split.
+        measured: Its blocks' candidates.
+        moments: Of the blocks' inputs.
+        planning: What plans may do.
+        progress: Shows the blocks that are timed, and the batches that damage is measured on.
+
+    Raises:
+        BudgetError: The budget on latency cannot be reached.
+        UsageError: Damage was asked for without samples.
+    """
     timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
-    damage = damage_measure(opened, parts.select, planning)
-    curves = damage_curves(opened, parts.select, timed.candidates, moments, progress, damage)
-    candidates = {
-        key: with_damage(found, curves.get(key, ())) for key, found in timed.candidates.items()
-    }
-    finer = {} if timed.measure else finer_candidates(opened, candidates)
+    candidates: Mapping[str, Sequence[Candidate]] = timed.candidates
+    curves: Mapping[str, tuple[DamageCurve, ...]] = {}
+    damage: DamageMeasure | None = None
+    if by_damage(opened, planning):
+        selection = opened.selection
+        damage = damage_measure(opened, selection, planning)
+        curves = damage_curves(opened, selection, timed.candidates, moments, progress, damage)
+        candidates = {
+            key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()
+        }
     return Offer(
         blocks=opened.blocks,
-        candidates={key: [*found, *finer.get(key, ())] for key, found in candidates.items()},
+        candidates=candidates,
+        finer={} if timed.measure else finer_candidates(opened, candidates),
         curves=tuple(curve for own in curves.values() for curve in own),
         origin=origin_of(opened, measured, planning, timed),
-        statistics=_statistics(measured),
-        damage=damage,
+        statistics={row.block.key: row.statistics for row in measured.rows},
+        measure=damage,
         refit=lambda plan: with_refits(plan, opened, planning),
         latency=timed.measure,
         size_of=size_of(opened, measured),
     )
-
-
-def _statistics(measured: Measured) -> dict[str, StatisticsSource]:
-    """What every block was measured on, by key."""
-    return {row.block.key: row.statistics for row in measured.rows}
 
 
 def with_statistics(plan: Plan, sources: Mapping[str, StatisticsSource]) -> Plan:
@@ -305,8 +327,7 @@ def origin_of(
         model_sha256=opened.model.sha256,
         samples_sha256=None if opened.given is None else opened.given.sha256,
         total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
-        added_bytes=reserved
-        + provenance_bytes(opened, planning.method, planning.budgets, planning.input_range),
+        added_bytes=reserved + _stated_bytes(opened, planning, planning.budgets),
         reserved_bytes=reserved,
         seed=opened.options.seed,
         method="double-layer",
@@ -316,3 +337,23 @@ def origin_of(
         return origin
     total = replace(origin.total, latency=timed.whole)
     return replace(origin, total=total, batch=timed.batch, latencies=timed.blocks)
+
+
+def with_provenance(
+    offer: Planner, opened: Opened, planning: PlanOptions, budgets: Budgets
+) -> Planner:
+    """An offer for files that state other budgets than it was made with.
+
+    Args:
+        offer: What plans are made of.
+        opened: The model.
+        planning: What plans may do.
+        budgets: As the file will state them.
+    """
+    origin, stated = offer.origin, _stated_bytes(opened, planning, budgets)
+    return offer.with_origin(replace(origin, added_bytes=origin.reserved_bytes + stated))
+
+
+def _stated_bytes(opened: Opened, planning: PlanOptions, budgets: Budgets) -> int:
+    """What a file takes to say where it comes from."""
+    return provenance_bytes(opened, planning.method, budgets, planning.input_range)

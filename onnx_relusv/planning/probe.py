@@ -236,11 +236,13 @@ class _Probing:
             yield batch.feeds
 
     def _trying(self, opening: Opening, stream: Stream) -> TryTogether:
-        opened, example = self._opened, next(iter(stream))
+        model, example = self._opened.model, next(iter(stream))
         # An output that does not depend on the block may be alive at the cut, even all may be.
         behind = [name for name in self._names if name not in example]
-        made = tail(opened.model, opening.blocks, self._others, opened.blocks, example, behind)
-        session = Session(made.runnable, opened.provider, alone=False) if behind else None
+        made = tail(model, opening.blocks, self._others, self._opened.blocks, example, behind)
+        session = None
+        if behind:
+            session = Session(made.runnable, self._opened.provider, alone=False)
         # A block that leads to no output is not in its tail, nor are its constants.
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]

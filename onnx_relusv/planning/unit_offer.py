@@ -132,6 +132,10 @@ class PruningOffer:
         found = replace(plan, choices=priced(plan.choices, self.candidates), groups=groups)
         return replace(found, damage=_sum(found))
 
+    def with_origin(self, origin: Origin) -> "PruningOffer":
+        """The same for another origin."""
+        return replace(self, origin=origin)
+
     def in_company(self, layers: Mapping[str, float], others: float) -> "PruningOffer":
         """With scaled damages.
 

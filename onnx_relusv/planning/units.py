@@ -12,7 +12,14 @@ from onnx_relusv.measuring.case import BlockMoments, Opened, shapes_of
 from onnx_relusv.planning.cost import size_of
 from onnx_relusv.planning.damage import damage_curves, damages, group_curves, with_damage
 from onnx_relusv.planning.objective import damage_measure
-from onnx_relusv.planning.offer import allowed_candidates, by_damage, finer_candidates, origin_of
+from onnx_relusv.planning.offer import (
+    Planner,
+    allowed_candidates,
+    by_damage,
+    finer_candidates,
+    layer_offer,
+    origin_of,
+)
 from onnx_relusv.planning.probe import with_refits
 from onnx_relusv.planning.reachable import check_reachable
 from onnx_relusv.planning.unit_offer import PruningOffer
@@ -90,6 +97,18 @@ def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
     return shapes_of(opened.model, tensors, opened.provider, opened.example, opened.example_batch)
 
 
+def make_offer(
+    opened: Opened,
+    measured: Measured,
+    moments: BlockMoments,
+    planning: PlanOptions,
+    progress: Progress,
+) -> Planner:
+    """Measures what plans by a method are made of; arguments and errors as of both makers."""
+    maker = layer_offer if planning.method == "double-layer" else pruning_offer
+    return maker(opened, measured, moments, planning, progress)
+
+
 def pruning_offer(
     opened: Opened,
     measured: Measured,
@@ -129,19 +148,19 @@ def pruning_offer(
         left_out=frozenset(b.key for b in opened.blocks if not planning.allows(b.key)),
         size_of=size_of(opened, measured),
     )
-    parts = opened.split
-    if not by_damage(opened, planning) or parts is None or parts.select is None:
+    if not by_damage(opened, planning):
         return offer
-    measure = damage_measure(opened, parts.select, planning)
+    selection = opened.selection
+    measure = damage_measure(opened, selection, planning)
     units = units_of_blocks(channels, opened.blocks)
     cuts = group_curves(
-        opened, parts.select, ordered, units, channels.count, moments, progress, measure
+        opened, selection, ordered, units, channels.count, moments, progress, measure
     )
     candidates: dict[str, list[Candidate]] = {}
     layers: tuple[DamageCurve, ...] = ()
     if planning.method == "auto":
         offered = allowed_candidates(measured, planning)
-        curves = damage_curves(opened, parts.select, offered, moments, progress, measure)
+        curves = damage_curves(opened, selection, offered, moments, progress, measure)
         candidates = {key: with_damage(own, curves.get(key, ())) for key, own in offered.items()}
         for key, finer in finer_candidates(opened, candidates).items():
             candidates[key] += finer

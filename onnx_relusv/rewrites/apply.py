@@ -115,7 +115,11 @@ def _text(
             # Outside of it the file may compute something else.
             **({} if input_range is None else {"input_range": input_range}),
             # What max_drop is of, where it is not top-1.
-            **({} if opened.metric is None else {"metric": opened.metric.name}),
+            **(
+                {}
+                if opened.metric is None or budgets.max_drop is None
+                else {"metric": opened.metric.name}
+            ),
         }
     )
 

@@ -1,6 +1,7 @@
 """Runs two revisions of the package on the same cases and compares what they have written."""
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -88,12 +89,20 @@ def _run(case: Case, code: Path, folder: Path) -> Path:
     """Runs a case, unless the very same code has, and returns its folder."""
     commands = hashlib.sha256(repr(case.commands).encode()).hexdigest()[:8]
     done = folder / f"{case.name}-{commands}"
-    if done.exists():
-        return done
-    begun = perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    # One place for all revisions: what is written names it.
+    # One place for all revisions, since what is written names it; so one run of a case at a time.
     place = KEPT / "at_work" / case.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _make(case, code, place, done)
+    return done
+
+
+def _make(case: Case, code: Path, place: Path, done: Path) -> None:
+    """Runs the commands of a case in a place, which becomes the finished folder."""
+    begun = perf_counter()
+    done.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     (place / "models").symlink_to(_MODELS)
@@ -114,7 +123,6 @@ def _run(case: Case, code: Path, folder: Path) -> Path:
     (place / "models").unlink()
     place.rename(done)
     print(f"{perf_counter() - begun:6.1f} s {case.name}", file=sys.stderr, flush=True)
-    return done
 
 
 if __name__ == "__main__":

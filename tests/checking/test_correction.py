@@ -11,7 +11,7 @@ from graphs import normal, run
 from probed import divergence_of_logits, selected
 
 from onnx_relusv.checking import corrective
-from onnx_relusv.checking.corrective import fitted_by_damage
+from onnx_relusv.checking.corrective import CorrectionSettings, fitted_by_damage
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Factors, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map
@@ -111,11 +111,11 @@ def test_the_better_plan_is_taken(
 ) -> None:
     model, offer, moments = case
     # Beside double layers that are as dear as this, units are cheap, and another plan is made.
-    monkeypatch.setattr(corrective, "_LEAST_GAIN", -np.inf)
     dear = dict.fromkeys((block.key for block in model.blocks), 1e3)
     company = offer.in_company(dear, 1.0)
     monkeypatch.setattr(PruningOffer, "in_company", lambda *_: company)
-    found, correction = fitted_by_damage(model, offer, BUDGETS, moments, Silent())
+    settings = CorrectionSettings(least_gain=-np.inf)
+    found, correction = fitted_by_damage(model, offer, BUDGETS, moments, Silent(), settings)
     assert correction.corrected is not None
     assert correction.corrected != correction.damage
     least = min(correction.damage, correction.corrected)

@@ -12,7 +12,12 @@ from probed import answers, divergence_of_logits, rewritten, selected
 from residual_networks import BRANCHES, residual_network
 
 from onnx_relusv.checking import corrective
-from onnx_relusv.checking.corrective import fitted_by_damage, ratios_in_company
+from onnx_relusv.checking.corrective import (
+    DEFAULT_CORRECTION,
+    CorrectionSettings,
+    fitted_by_damage,
+    ratios_in_company,
+)
 from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.outcomes import Correction
@@ -23,7 +28,7 @@ from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
-from onnx_relusv.planning.offer import Offer, offered
+from onnx_relusv.planning.offer import Offer, layer_offer
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.work.executors import Silent
@@ -46,7 +51,7 @@ def case(tmp_path: Path) -> Iterator[Case]:
     planning = PlanOptions(budgets=BUDGETS)
     with block_moments(opened, Silent()) as moments:
         measured = measure_blocks(opened, moments, Silent())
-        offer = offered(opened, measured, moments, planning, Silent())
+        offer = layer_offer(opened, measured, moments, planning, Silent())
         yield Case(opened, moments, offer)
 
 
@@ -57,8 +62,10 @@ def damage(case: Case, factors: dict[str, Factors]) -> float:
     return divergence_of_logits(before, answers(rewritten(case.opened, factors), x)["y"])
 
 
-def corrected(case: Case) -> tuple[FittedPlan, Correction]:
-    return fitted_by_damage(case.opened, case.offer, BUDGETS, case.moments, Silent())
+def corrected(
+    case: Case, settings: CorrectionSettings = DEFAULT_CORRECTION
+) -> tuple[FittedPlan, Correction]:
+    return fitted_by_damage(case.opened, case.offer, BUDGETS, case.moments, Silent(), settings)
 
 
 def test_the_damage_is_that_of_the_file(case: Case) -> None:
@@ -68,13 +75,9 @@ def test_the_damage_is_that_of_the_file(case: Case) -> None:
 
 
 @pytest.mark.parametrize("furthest", [2.0, 50.0])
-def test_the_better_plan_is_taken(
-    furthest: float, case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corrective, "_LEAST_GAIN", -np.inf)
-    monkeypatch.setattr(corrective, "_FURTHEST", furthest)
+def test_the_better_plan_is_taken(furthest: float, case: Case) -> None:
     first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
-    found, correction = corrected(case)
+    found, correction = corrected(case, CorrectionSettings(furthest, least_gain=-np.inf))
     assert correction.corrected is not None
     least = min(correction.damage, correction.corrected)
     assert damage(case, dict(found.factors)) == pytest.approx(least, rel=ROUNDING)
@@ -89,18 +92,15 @@ def test_the_better_plan_is_taken(
         if choice.action in ("keep", "refit"):
             assert choice.damage is None
         else:
-            own = case.offer.candidates[choice.key]
+            own = [*case.offer.candidates[choice.key], *case.offer.finer[choice.key]]
             assert choice.damage == next(
                 one.damage for one in own if (one.form, one.rank) == (choice.form, choice.rank)
             )
 
 
-def test_without_a_promise_nothing_is_fitted_again(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corrective, "_LEAST_GAIN", 1.0)
+def test_without_a_promise_nothing_is_fitted_again(case: Case) -> None:
     first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
-    found, correction = corrected(case)
+    found, correction = corrected(case, CorrectionSettings(least_gain=1.0))
     assert (correction.corrected, correction.taken) == (None, False)
     assert found.plan.choices == first.plan.choices
     for key, factors in found.factors.items():

@@ -23,7 +23,7 @@ from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.case import Opened, block_moments, open_model
 from onnx_relusv.measuring.held_out import HeldOut
-from onnx_relusv.planning.offer import Offer, divided, offered
+from onnx_relusv.planning.offer import Offer, divided, layer_offer
 from onnx_relusv.planning.plan_file import plan_text
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.work.executors import Advance, Silent
@@ -126,7 +126,7 @@ def searching(model: Path, data: Path, budgets: Budgets) -> Iterator[Case]:
     assert limit is not None
     with block_moments(one, Silent()) as moments:
         measured = measure_blocks(one, moments, Silent())
-        offer = offered(one, measured, moments, PlanOptions(budgets=budgets), Silent())
+        offer = layer_offer(one, measured, moments, PlanOptions(budgets=budgets), Silent())
         yield Case(one, offer, limit, search(one, offer, moments, budgets, limit, Silent()))
 
 

@@ -322,7 +322,7 @@ def test_test_inputs_that_do_not_fit_are_refused_before_any_work(
     def measured(*given: Any, **options: Any) -> Any:
         raise AssertionError("something was measured")
 
-    monkeypatch.setattr("onnx_relusv.commands.sweep_points.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.stages.planning_moments", measured)
     test = tmp_path / "test.npz"
     x = normal(3, 19 if problem == "shape" else 20)
     if problem != "missing":
@@ -336,7 +336,7 @@ def test_single_samples_are_too_few(place: Path, tmp_path: Path) -> None:
     np.savez(samples, x=classified.inputs(1))
     with pytest.raises(InputError, match="too few"):
         small(place, samples=samples, test=None)
-    with pytest.raises(UsageError, match="--methods damage needs two samples"):
+    with pytest.raises(UsageError, match="--samples, two at least"):
         small(place, samples=samples, methods=("damage",))
     (one,) = small(place, samples=samples, methods=("level",)).points
     assert one.method == "level"

@@ -15,7 +15,7 @@ from onnx_relusv.core.options import MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning.offer import offered
+from onnx_relusv.planning.offer import layer_offer
 from onnx_relusv.planning.reachable import least_cost
 from onnx_relusv.planning.units import cut_cost, pruning_offer, searched
 from onnx_relusv.work.executors import Silent
@@ -51,7 +51,7 @@ def test_no_plan_goes_below_it(name: str, method: str, tmp_path: Path) -> None:
     least = least_cost(model, planning, cut_cost(model, planning))
     with planning_moments(model, Silent()) as moments:
         measured = measure_blocks(model, moments, Silent())
-        make = offered if method == "double-layer" else pruning_offer
+        make = layer_offer if method == "double-layer" else pruning_offer
         offer = make(model, measured, moments, planning, Silent())
         total = model.facts
         for budgets in (Budgets(size=1e-6), Budgets(macs=1e-6)):
@@ -82,7 +82,7 @@ def test_budgets_below_it_are_refused_before_anything_is_measured(
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
-    monkeypatch.setattr("onnx_relusv.commands.compress.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.stages.planning_moments", measured)
     model, samples = written(tmp_path)
     planning = PlanOptions(method=method, budgets=budgets)  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=r"cannot be reached: .* of the bytes and .* are left"):
@@ -110,7 +110,7 @@ def test_a_sweep_without_a_size_to_reach_measures_nothing(
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
-    monkeypatch.setattr("onnx_relusv.commands.sweep_points.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.stages.planning_moments", measured)
     model, samples = written(tmp_path)
     with pytest.raises(BudgetError, match=r"no point is left.*cannot be reached"):
         sweep(model, samples=samples, sizes=(0.001, 0.002), measuring=MEASURING)

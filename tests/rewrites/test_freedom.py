@@ -82,7 +82,7 @@ def test_harmonic_says_why_before_anything_is_measured(
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
-    monkeypatch.setattr("onnx_relusv.commands.compress.planning_moments", measured)
+    monkeypatch.setattr("onnx_relusv.commands.stages.planning_moments", measured)
     model, samples = written(tmp_path, text)
     planning = PlanOptions(method="harmonic", budgets=Budgets(size=0.7), **options)  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=reason):

@@ -1,0 +1,193 @@
+"""The order of the stages, from a model that was read to a plan with its factors.
+
+A model is measured (`measured`), what plans are made of is measured on it (`prepare`), and from
+there a plan within budgets is made, fitted, corrected or searched for (`produce`). `compress` and
+`plan` go through it once, a search for the largest drop and `sweep` repeat the last step, and
+`apply`, which has its plan, fits it on the same ground; so all of them make the same file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from onnx_relusv.checking.corrective import fitted_by_damage
+from onnx_relusv.checking.search import DropLimit, certified, drop_limit, search
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.outcomes import Certificate, Correction
+from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.core.results import DropEstimate
+from onnx_relusv.fitting.plan import fit_plan
+from onnx_relusv.measuring.blocks import Measured, measure_blocks
+from onnx_relusv.measuring.case import BlockMoments, Opened, selected
+from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
+from onnx_relusv.planning.objective import check_measures
+from onnx_relusv.planning.offer import Planner, by_damage, divided, resolved, with_provenance
+from onnx_relusv.planning.reachable import saying_where_bytes_are
+from onnx_relusv.planning.units import make_offer, searched
+from onnx_relusv.work.executors import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What plans and fits rest on.
+
+    Attributes:
+        opened: The model, its samples split; synthetic ones where that takes some.
+        moments: Of the blocks' inputs.
+        measured: The blocks' spectra and candidates.
+    """
+
+    opened: Opened
+    moments: BlockMoments
+    measured: Measured
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model of which files within any budgets can be made.
+
+    Attributes:
+        ground: What they rest on.
+        planning: What plans may do; its method is the one in force.
+        offer: What they are made of.
+        limit: What a file may lose; None without a largest drop.
+    """
+
+    ground: Ground
+    planning: PlanOptions
+    offer: Planner
+    limit: DropLimit | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Produced:
+    """A plan with its factors, not written yet.
+
+    Attributes:
+        fitted: The plan and its factors.
+        correction: What the corrective round did; None where there was none.
+        bound: What is lost at most; None without a largest drop.
+    """
+
+    fitted: FittedPlan
+    correction: Correction | None = None
+    bound: Certificate | DropEstimate | None = None
+
+
+@contextmanager
+def measured(opened: Opened, progress: Progress) -> Iterator[Ground]:
+    """Measures a model's blocks; what it yields holds within the context.
+
+    Args:
+        opened: The model, its samples split.
+        progress: Shows the stages.
+    """
+    with planning_moments(opened, progress) as moments:
+        yield Ground(opened, moments, measure_blocks(opened, moments, progress))
+
+
+def settled(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
+    """Settles the method, and refuses what shapes alone show to be out of reach.
+
+    Args:
+        opened: The model, its samples split.
+        planning: What plans may do, its patterns resolved.
+
+    Returns:
+        The model with its groups of units where these may go, and the method that is left.
+
+    Raises:
+        UsageError: What was asked for does not go together.
+        BudgetError: Nothing can be made smaller, or not by as much.
+        InputError: A sample lies outside of a declared range.
+    """
+    return searched(opened, resolved(opened, planning))
+
+
+def prepare(ground: Ground, planning: PlanOptions, progress: Progress) -> Prepared:
+    """Measures what plans are made of.
+
+    Args:
+        ground: A model that was measured; `settled` where units may go.
+        planning: What plans may do, settled.
+        progress: Shows the stages.
+
+    Raises:
+        UsageError: Damage was asked for without a selection set.
+        BudgetError: The budget on latency cannot be reached.
+    """
+    offer = make_offer(ground.opened, ground.measured, ground.moments, planning, progress)
+    return Prepared(ground, planning, offer)
+
+
+@contextmanager
+def prepared(opened: Opened, planning: PlanOptions, progress: Progress) -> Iterator[Prepared]:
+    """All stages up to what plans are made of; what it yields holds within the context.
+
+    Budget errors that come out of the context say where the model's bytes are.
+
+    Args:
+        opened: The model as it was read.
+        planning: What plans may do.
+        progress: Shows the stages.
+
+    Raises:
+        UsageError: What was asked for does not go together, or needs samples.
+        InputError: The samples do not fit what was asked for.
+        BudgetError: The budgets cannot be reached.
+    """
+    planning = selected(opened, planning)
+    opened = divided(opened, certifying=planning.budgets.max_drop is not None)
+    with saying_where_bytes_are(opened, planning):
+        opened, planning = settled(opened, planning)
+    limit = drop_limit(opened, planning.budgets)
+    # What counts answers takes real samples.
+    counts = planning.budgets.max_drop is not None or planning.metric is not None
+    synthetic = samples_where_units_go(
+        opened, planning.input_range, go=planning.method == "harmonic" and not counts
+    )
+    with saying_where_bytes_are(opened, planning), synthetic as found:
+        opened = opened if found is opened else divided(found)
+        check_measures(opened, planning)
+        with measured(opened, progress) as ground:
+            yield replace(prepare(ground, planning, progress), limit=limit)
+
+
+def planned(prepared: Prepared, budgets: Budgets, progress: Progress) -> Plan:
+    """The plan of the file that `produce` makes; arguments and errors as there.
+
+    By damage, that takes fits: the corrective round looks at the compressed network.
+    """
+    if by_damage(prepared.ground.opened, prepared.planning):
+        return produce(prepared, budgets, progress).fitted.plan
+    return _offer(prepared, budgets).plan(budgets)
+
+
+def produce(prepared: Prepared, budgets: Budgets, progress: Progress) -> Produced:
+    """Makes the plan within budgets, and fits it.
+
+    Args:
+        prepared: What it is made of.
+        budgets: All of them hold.
+        progress: Shows the stages.
+
+    Raises:
+        BudgetError: The budgets cannot be reached, or no file is certified to lose as little.
+        ValidationError: Factors as stored are not what they were fitted to be.
+    """
+    ground, offer = prepared.ground, _offer(prepared, budgets)
+    opened, moments = ground.opened, ground.moments
+    if prepared.limit is not None:
+        tries = search(opened, offer, moments, budgets, prepared.limit, progress)
+        fitted, bound = certified(opened, tries, prepared.limit, progress)
+        return Produced(fitted, bound=bound)
+    if by_damage(opened, prepared.planning):
+        fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
+        return Produced(fitted, correction=correction)
+    return Produced(fit_plan(opened, offer.plan(budgets), moments, progress))
+
+
+def _offer(prepared: Prepared, budgets: Budgets) -> Planner:
+    """What plans are made of, with the bytes of what a file says of these budgets."""
+    return with_provenance(prepared.offer, prepared.ground.opened, prepared.planning, budgets)
