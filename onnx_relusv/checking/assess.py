@@ -37,7 +37,7 @@ from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.view import view
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.runtime.differences import OutputDifference
-from onnx_relusv.runtime.latency import brief_latency
+from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.outputs import answer_output, output_value, real_part
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.feeds import Drawing, Feeds, VariedFeed, repeatable, varied_feeds
@@ -84,7 +84,7 @@ def synthetic_assessment(
         run.all(_feeds(opened, before, input_range))
         advance(1)
     if timed is None:
-        seconds = brief_latency(before, after, dict(opened.example))
+        seconds = interleaved_latency(before, after, dict(opened.example), brief=True)
         timed = Latency(batch=opened.example_batch, before=seconds[0], after=seconds[1])
     found = Assessment(
         part="synthetic",
@@ -330,7 +330,7 @@ def assess(
         evaluation = replace(evaluation, metric=replace(evaluation.metric, part="test"))
     if timed is None:
         batch = next(samples.batches(fitted.plan.batch, limit=fitted.plan.batch))
-        seconds = brief_latency(before, after, batch.feeds)
+        seconds = interleaved_latency(before, after, batch.feeds, brief=True)
         timed = Latency(batch=batch.size, before=seconds[0], after=seconds[1])
     constant = {one.name: _CONSTANT for one in evaluation.outputs if not one.varies}
     found = Assessment(

@@ -1,38 +1,34 @@
-"""How much accuracy is lost at most: exact one-sided bounds from samples counted in pairs.
+"""How much a smaller model loses at most: exact bounds of counted answers, estimates for a metric.
 
-Both models answer the same samples, so what counts is where only one of them is right. Let p10 be
-the probability that a sample loses (the original is right, the smaller model wrong) and p01 that it
-gains (the other way round). The drop is p10 - p01: where both are right or both wrong, the
-accuracies are equal.
+`Discordance` counts samples in pairs. Both models answer the same samples, so what counts is where
+only one of them is right. Let p10 be the probability that a sample loses (the original is right,
+the smaller model wrong) and p01 that it gains (the other way round). The drop is p10 - p01: where
+both are right or both wrong, the accuracies are equal.
 
 Of n independent samples, the number that loses is binomial (n, p10), the number that gains
 binomial (n, p01). Clopper and Pearson's upper end U(k) is the p at which k losses or fewer have
 probability e. The true p10 lies above it with probability e at most, whatever it is: U grows with
 k, and at the largest k with U(k) < p10, k losses or fewer have a probability below e. Likewise for
-the lower end L of p01. The two counts depend on each other, but the union bound asks for no
+the lower end L of p01. The two counts depend on each other, but the union bound needs no
 independence: with half of the error e each,
 
     P(p10 - p01 > U(n10) - L(n01)) <= P(p10 > U) + P(p01 < L) <= e/2 + e/2.
 
 Without labels, the share of answers that change is bounded in place of the drop, by one upper end
-with all of the error. It bounds the drop, too, whatever the labels are: who loses, changes.
+with all of the error. It bounds the drop, too, whatever the labels are: every loss is a change.
 
-How much of a metric is lost at most, estimated: a delete-a-group jackknife, in pairs.
+`MetricLoss` is estimated, by a delete-a-group jackknife in pairs, since nothing is known of a
+metric but its values. The samples are put into groups at random, and the loss t, the metric of the
+original minus that of the smaller model, is computed again without each of them: both models always
+answer the same samples, so what they have in common cancels. With h_j = n / n_j, group j having n_j
+of n samples, the pseudo-values h_j t - (h_j - 1) t_(-j) are nearly independent, and nearly of mean
+t; their spread gives the standard error (Busing, Meijer, van der Leeden 1999, for groups that
+differ in size). The bound is t plus that, times a quantile of Student's distribution with one
+degree of freedom less than groups.
 
-Nothing is known of a metric but its values, so no exact bound can be had. The samples are put into
-groups at random, and the loss t, the metric of the original minus that of the smaller model, is
-computed again without each of them: both models always answer the same samples, so what they have
-in common cancels. With h_j = n / n_j, group j having n_j of n samples, the pseudo-values
-h_j t - (h_j - 1) t_(-j) are nearly independent, and nearly of mean t; their spread gives the
-standard error (Busing, Meijer, van der Leeden 1999, for groups that differ in size). The bound is
-t plus that, times a quantile of Student's distribution with one degree of freedom less than groups.
-
-This is an estimate. It presumes samples drawn independently, a metric that is smooth in them, and a
-loss that is near to normally distributed. What befalls fewer than a few of the samples is not
-seen, or hardly: where both models have the same metric with and without every group, the error is
-estimated to be nothing.
-
-What every way to count a loss on held-out samples has to say.
+That presumes samples drawn independently, a metric that is smooth in them, and a loss that is near
+to normally distributed. Changes in fewer than a few of the samples are hardly noticed: where both
+models have the same metric with and without every group, the error is estimated to be zero.
 """
 
 import math
@@ -69,8 +65,8 @@ class Discordance:
     def bound(self, error: float) -> float:
         """An upper bound of the drop, or of the disagreement, as a share.
 
-        It holds with probability 1 - error at least, for samples drawn independently and looked
-        at once.
+        It holds with probability 1 - error at least, for samples drawn independently and used
+        once.
 
         Args:
             error: The probability with which it may fail.
@@ -113,7 +109,7 @@ def upper_end(count: float, samples: int, error: float) -> float:
     Args:
         count: How often it happened.
         samples: Of how many.
-        error: The probability with which the true one may lie above.
+        error: The probability with which the true value may lie above.
     """
     return 1.0 if count >= samples else float(betainccinv(count + 1, samples - count, error))
 
@@ -134,22 +130,22 @@ def samples_needed(most: float, error: float, *, labelled: bool) -> int:
         error: The probability with which the bound may fail.
         labelled: Whether the samples have labels.
     """
-    own = error / 2 if labelled else error
-    count = max(1, math.floor(math.log(own) / math.log1p(-most)))
-    while upper_end(0, count, own) > most:
+    error = error / 2 if labelled else error
+    count = max(1, math.floor(math.log(error) / math.log1p(-most)))
+    while upper_end(0, count, error) > most:
         count += 1
     return count
 
 
 GROUPS = 30
-# What befalls one sample in a hundred is missed by all of 300 with a probability of 0.05; with
-# fewer, a bound of nothing would mean little.
+# A change in a hundredth of the samples is missed by all of 300 with a probability of 0.05; with
+# fewer samples, a bound of zero would mean little.
 LEAST_IN_GROUP = 10
 
 
 @dataclass(frozen=True)
 class MetricLoss:
-    """What a smaller model was seen to lose of a metric.
+    """The loss of a metric on samples.
 
     Attributes:
         samples: On how many samples.
@@ -217,15 +213,15 @@ def standard_error(whole: float, without: Floats, sizes: npt.NDArray[np.int64]) 
 
 
 class Loss(Protocol):
-    """What a smaller model was seen to lose on samples.
+    """A smaller model's loss on samples.
 
-    Answers are counted (`certify`), which gives exact bounds of a share; a metric is resampled
-    (`jackknife`), which gives estimates in the metric's own units.
+    Answers are counted (`Discordance`), which gives exact bounds of a share; a metric is resampled
+    (`MetricLoss`), which gives estimates in the metric's units.
     """
 
     @property
     def samples(self) -> int:
-        """How many were looked at."""
+        """How many there are."""
         ...
 
     @property

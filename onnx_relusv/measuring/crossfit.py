@@ -1,6 +1,7 @@
 """Cross-fitting: many features become one score, and nothing is scored by a fit that saw it.
 
-Logistic regression with a ridge, and how it would do on what it has not seen.
+The fits are logistic regressions with a ridge; how one would do on answers that it has not seen is
+approximated by a Newton step for each.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from scipy.special import expit
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.traces import Truths
 
-# Newton's method takes a handful of steps; where rounding keeps it from its end it has long been
+# Newton's method takes a handful of steps; where rounding keeps it from converging it has long been
 # close enough.
 _MOST_STEPS = 50
 _SHORTEST_STEP = 1e-9
@@ -26,7 +27,7 @@ def fit_logistic(design: Floats, wrong: Truths, ridge: Floats, start: Floats) ->
 
     Args:
         design: (samples, features) finite float64.
-        wrong: (samples,) what is to be told; both kinds occur.
+        wrong: (samples,) which answers are wrong; both kinds occur.
         ridge: (features,) weights; zero for an intercept, positive elsewhere.
         start: (features,) coefficients to start from.
 
@@ -79,9 +80,9 @@ def leave_one_out_loss(design: Floats, wrong: Truths, ridge: Floats, fitted: Flo
 
 def _hessian(design: Floats, odds: Floats, ridge: Floats) -> Floats:
     curvature = expit(odds) * expit(-odds)
-    found: Floats = (design.T * curvature) @ design
-    found[np.diag_indices_from(found)] += ridge
-    return found
+    hessian: Floats = (design.T * curvature) @ design
+    hessian[np.diag_indices_from(hessian)] += ridge
+    return hessian
 
 
 def _log_loss(odds: Floats, wrong: Truths) -> float:
@@ -91,9 +92,9 @@ def _log_loss(odds: Floats, wrong: Truths) -> float:
 Folds = npt.NDArray[np.int64]
 
 # Ridges from strong to weak, in units of the curvature that a feature has before any is used: at
-# 100 next to nothing is left of a coefficient, at 0.0001 next to nothing is taken away.
+# 100 a coefficient nearly vanishes, at 0.0001 it is nearly untouched.
 _STRENGTHS = 10.0 ** np.arange(2, -5, -1)
-# A column whose spread is rounding says nothing, and must not be scaled up to say something.
+# A column whose spread is rounding carries no information, and must not be scaled up.
 _LEAST_SPREAD = 1e-12
 
 
@@ -108,11 +109,11 @@ def stratified_folds(wrong: Truths, folds: int, rng: np.random.Generator) -> Fol
     Returns:
         (samples,) the fold of each.
     """
-    found = np.empty(len(wrong), np.int64)
+    assigned = np.empty(len(wrong), np.int64)
     for kind in (False, True):
         members = np.flatnonzero(wrong == kind)
-        found[rng.permutation(members)] = np.arange(len(members)) % folds
-    return found
+        assigned[rng.permutation(members)] = np.arange(len(members)) % folds
+    return assigned
 
 
 def cross_fitted(features: Floats, wrong: Truths, folds: Folds) -> Floats:
@@ -128,11 +129,11 @@ def cross_fitted(features: Floats, wrong: Truths, folds: Folds) -> Floats:
 
     Args:
         features: (samples, features) float64 without NaN; infinities are allowed.
-        wrong: (samples,) what is to be told.
+        wrong: (samples,) which answers are wrong.
         folds: (samples,) the fold of each; every fold leaves answers of both kinds.
 
     Returns:
-        (samples,) scores, higher for what looks like a wrong answer.
+        (samples,) scores, higher for answers more likely to be wrong.
     """
     scores = np.empty(len(wrong))
     for fold in np.unique(folds):
@@ -147,7 +148,7 @@ def cross_fitted(features: Floats, wrong: Truths, folds: Folds) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Scale:
-    """What brings features to mean zero and deviation one; each array is (features,).
+    """Scales features to mean zero and deviation one; each array is (features,).
 
     Attributes:
         lower: Least finite value.
@@ -193,7 +194,7 @@ def _fit(features: Floats, wrong: Truths) -> Floats:
         ridge[0] = 0.0  # the intercept is free
         point = fit_logistic(design, wrong, ridge, point)
         loss = leave_one_out_loss(design, wrong, ridge, point)
-        # Once it rises it goes on rising: what is left to let in is noise.
+        # Once it rises it goes on rising: weaker ridges let in noise alone.
         if loss >= least:
             break
         best, least = point, loss

@@ -1,4 +1,4 @@
-"""Where numbers come from that cannot be worked with: the first operator that makes them."""
+"""Where unusable numbers, NaN, infinite or too large, begin: the first operator that makes them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ _SHOWN = 8
 def explained(
     error: UnusableValuesError, model: Model, samples: Samples, provider: str, *, blind: bool
 ) -> InputError:
-    """Numbers that cannot be worked with, as an error for the user.
+    """Unusable numbers, as an error for the user.
 
     Args:
-        error: The tensor and the samples.
+        error: The tensor, and the positions of the samples.
         model: The model that computes it.
-        samples: The samples, positions among which the error knows.
+        samples: The samples.
         provider: Execution provider.
         blind: Whether the samples are synthetic.
     """
@@ -50,7 +50,7 @@ def explained(
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a model's numbers are like on its first samples.
+    """Whether a model's numbers on its first samples are usable.
 
     Attributes:
         reasons: By key, why blocks stay whose input or answer is unusable for each of them.
@@ -64,36 +64,36 @@ class Numbers:
 def numbers_of(
     model: Model, blocks: Sequence[Block], session: Session, samples: Samples, provider: str
 ) -> Numbers:
-    """Runs the first samples and looks what cannot be worked with for any of them.
+    """Runs the first samples and finds the tensors that are unusable for all of them.
 
     Args:
         model: The model.
         blocks: Its blocks.
-        session: The model with what is in front of and behind their linear maps as outputs.
+        session: The model with the inputs and outputs of their linear maps as outputs.
         samples: The samples.
         provider: Execution provider.
     """
     first = {block.key: model.proto.graph.node[block.nodes[0]].output[0] for block in blocks}
     tensors = dict.fromkeys([*(block.source for block in blocks), *first.values()])
     batch, values = _some(session, samples, [*tensors, *model.output_names])
-    found: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     for name in tensors:
         wrong = problems(values[name], batch.count, batch.size) if name in values else {}
         if len(wrong) == batch.count:
-            found[name] = (
+            unusable[name] = (
                 f"{wrong[0]} for each of the first {batch.count} samples"
                 f"{first_maker(model, name, batch.feeds, provider)}"
             )
-    reasons = {}
+    reasons: dict[str, str] = {}
     for block in blocks:
         for what, name in (("input", block.source), ("answer", first[block.key])):
-            if name in found and block.key not in reasons:
-                reasons[block.key] = f"its {what} {name} holds {found[name]}"
+            if name in unusable:
+                reasons.setdefault(block.key, f"its {what} {name} holds {unusable[name]}")
     problem = None
     if blocks and len(reasons) == len(blocks):
         key = blocks[0].key
         problem = f"no block can be measured. The first is {key}: {reasons[key]}"
-    if not any(_is_telling(values[name]) for name in model.output_names if name in values):
+    if not any(_is_comparable(values[name]) for name in model.output_names if name in values):
         name = model.output_names[0]
         origin = first_maker(model, name, batch.feeds, provider)
         problem = f"no output holds one finite number, so nothing can be compared: {name}{origin}"
@@ -101,21 +101,21 @@ def numbers_of(
 
 
 def _some(
-    session: Session, samples: Samples, wanted: Iterable[str]
+    session: Session, samples: Samples, tensors: Iterable[str]
 ) -> tuple[Batch, dict[str, np.ndarray]]:
-    """The first few samples, one where the model does not run on more, and tensors for them."""
-    names = [name for name in dict.fromkeys(wanted) if name in session.output_types]
+    """The first few samples, a single one where the model runs on no more, and their tensors."""
+    names = [name for name in dict.fromkeys(tensors) if name in session.output_types]
     batch = next(iter(samples.batches(_SHOWN, limit=_SHOWN)))
     try:
-        found = session.run(batch.feeds, names) if names else {}
+        values = session.run(batch.feeds, names) if names else {}
     except InputError:
         batch = next(iter(samples.batches(1, limit=1)))
-        found = session.run(batch.feeds, names)
-    return batch, {**batch.feeds, **found}
+        values = session.run(batch.feeds, names)
+    return batch, {**batch.feeds, **values}
 
 
-def _is_telling(values: object) -> bool:
-    """Whether there is something in an output that can be compared."""
+def _is_comparable(values: object) -> bool:
+    """Whether an output has an entry that can be compared."""
     if not isinstance(values, np.ndarray) or not is_floating(values):
         return True
     return not values.size or bool(np.isfinite(values).any())
@@ -131,7 +131,7 @@ def first_maker(model: Model, tensor: str, feeds: Mapping[str, np.ndarray], prov
         provider: Execution provider.
 
     Returns:
-        Words that follow what is wrong with the tensor; nothing where it cannot be told.
+        Words to follow the tensor's problem; empty where the operator is not found.
     """
     makers = {name: node for node in model.proto.graph.node for name in node.output if name}
     inner = list(dict.fromkeys(_in_front(makers, tensor)))
@@ -154,7 +154,7 @@ def first_maker(model: Model, tensor: str, feeds: Mapping[str, np.ndarray], prov
         for source in used_names([node]):
             array = constants.array(source) if source not in values else None
             if is_wrong(array):
-                assert array is not None  # or nothing would be wrong with it
+                assert array is not None  # an absent one is not wrong
                 return f"; it begins at {what}, whose constant {source} holds {problem_of(array)}"
         if wrong:
             return f"; the sample itself holds {problem_of(values[wrong[0]])} in {wrong[0]}"
@@ -163,7 +163,7 @@ def first_maker(model: Model, tensor: str, feeds: Mapping[str, np.ndarray], prov
 
 
 def is_wrong(values: np.ndarray | None) -> bool:
-    """Whether an array holds numbers that cannot be worked with."""
+    """Whether an array holds unusable numbers."""
     return values is not None and is_floating(values) and problem_of(values) is not None
 
 

@@ -1,8 +1,8 @@
-"""Makes a model ready to be run: what its inputs are, and a first run, with samples or without.
+"""A model made ready to run: what its inputs are, and a first run, with samples or without.
 
-Inputs come out with a number of axes, with the axis of the samples, and with a fixed batch where
-the model runs with no other, whatever its file declares; from there on such a batch is as one that
-the file fixes.
+The resulting inputs have a number of axes, the axis of the samples, and a fixed batch where the
+model runs with no other, whatever its file declares; such a batch is then treated like one that the
+file fixes.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,9 +32,9 @@ from onnx_relusv.samples.feeds import Feeds, batch_of
 from onnx_relusv.samples.samples import Samples, open_samples, ranked
 from onnx_relusv.samples.split import drawn
 
-# Where the file does not tell an input's number of axes. A matrix is the plainest reading.
+# Numbers of axes tried where the file leaves that of an input open; a matrix is the likeliest.
 _RANKS = (2, 3, 4, 1, 5)
-# Inputs of more are tried short before two samples of them are run.
+# Larger inputs are tried short before two samples of them are run.
 _SHORT_BYTES = 128 << 10
 
 
@@ -44,10 +44,10 @@ class Ready:
 
     Attributes:
         model: The model, its inputs as they are fed.
-        samples: What it is measured on, or None.
+        samples: The samples that it is measured on, or None.
         example: A feed of one sample, or of one batch where that is fixed; random values without
             samples.
-        values: What the session gave for it.
+        values: The session's outputs for it.
         session: The model, opened.
     """
 
@@ -82,7 +82,7 @@ def made_ready(
 
     Raises:
         InputError: The samples cannot be read or do not fit, or nothing that was tried runs.
-        UsageError: A shape that was asked for does not fit the inputs.
+        UsageError: A requested shape does not fit the inputs.
     """
     model = replace(model, inputs=with_requested(model.inputs, options.input_shape))
     if samples is None:
@@ -138,7 +138,7 @@ def _two_run(session: Session, axes: Axes, example: Feeds) -> bool:
 
 
 def _is_long(example: Feeds) -> bool:
-    """Whether a run may take long; short inputs are no better tried at lengths they never have."""
+    """Whether a run may take long; short inputs need not be tried at other lengths than theirs."""
     return sum(values.nbytes for values in example.values()) > _SHORT_BYTES
 
 
@@ -149,27 +149,27 @@ def _without_samples(session: Session, model: Model, options: MeasureOptions) ->
         for axes in input_axes(candidate):
             _check_bytes(candidate, axes, options.working_bytes)
             trials = Trials(session, axes, np.random.default_rng(options.seed))
-            found = trials.first()
-            if found is not None:
-                inputs = _with_a_batch(trials, axes, found)
+            trial = trials.first()
+            if trial is not None:
+                inputs = _with_a_batch(trials, axes, trial)
                 model = replace(candidate, inputs=inputs)
-                return Ready(model, None, found.feeds, found.values, session)
+                return Ready(model, None, trial.feeds, trial.values, session)
             tried += [sizes_text(axes.inputs, lengths) for lengths in trials.tried]
             problem = problem or trials.problem
     raise InputError(refusal(model, tried, problem))
 
 
-def _with_a_batch(trials: Trials, axes: Axes, found: Trial) -> tuple[InputSpec, ...]:
-    """The inputs, their batch fixed where no other one runs than that of a run."""
-    batches = {found.lengths[name] for name in axes.batch}
+def _with_a_batch(trials: Trials, axes: Axes, trial: Trial) -> tuple[InputSpec, ...]:
+    """The inputs, their batch fixed where no other batch runs than that of a trial."""
+    batches = {trial.lengths[name] for name in axes.batch}
     if len(batches) != 1:
         return axes.inputs
     batch = batches.pop()
     if batch > 1 or any(spec.samples_axis is None for spec in axes.inputs):
-        # One sample alone does not run, or what has no axis of samples is another one in every run.
+        # A single sample does not run, or an input without an axis of samples differs in every run.
         return with_batch(axes.inputs, batch)
-    short = _is_long(found.feeds) and trials.runs_several(2, found.contents)
-    runs = short or trials.runs(2, found.lengths, found.contents)
+    short = _is_long(trial.feeds) and trials.runs_several(2, trial.contents)
+    runs = short or trials.runs(2, trial.lengths, trial.contents)
     return axes.inputs if runs else with_batch(axes.inputs, 1)
 
 
@@ -177,7 +177,7 @@ def _with_ranks(model: Model) -> Iterator[Model]:
     """The model with every number of axes of its inputs that its nodes leave open.
 
     Raises:
-        InputError: Nothing tells it.
+        InputError: Neither the file nor the nodes say anything of it.
     """
     inputs = tuple(
         spec if spec.has_rank or spec.requested is None else _of_rank(spec, len(spec.requested))
@@ -187,14 +187,14 @@ def _with_ranks(model: Model) -> Iterator[Model]:
     if not unknown:
         yield replace(model, inputs=inputs)
         return
-    told = False
+    read = False
     for rank in _RANKS:
         guessed = tuple(_of_rank(spec, rank) if spec in unknown else spec for spec in inputs)
         rules = axis_rules(model, guessed)
         if rules.fits and rules.reads:
-            told = True
+            read = True
             yield replace(model, inputs=guessed)
-    if not told:
+    if not read:
         names = ", ".join(spec.name for spec in unknown)
         raise InputError(
             f"{model.path}: the file does not say how many axes its input {names} has, and "

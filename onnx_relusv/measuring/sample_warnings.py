@@ -1,13 +1,10 @@
-"""Says where samples can tell little: too few, all alike, of one group, of another scale.
+"""Where samples, or a model's answers to them, cannot be relied on.
 
-What is fitted to such samples may go wrong on others, and nothing else would show it: what is
-measured on them may be as good as ever.
-
-Whether a model answers one input alike in every run; what is made of it could not be judged.
-
-What samples are like by themselves: inputs that never vary, samples that are there twice.
-
-One pass over them, in batches; of every sample a hash of eight bytes is kept.
+What is fitted to too few samples, to samples that are all alike, of one group or of another scale
+may go wrong on others, and no measurement on them would show it: `sample_warnings` says so, after
+one pass over them in batches, of which a hash of eight bytes a sample is kept. `check_repeatable`
+refuses models that answer the same input differently in two runs, since nothing made of them could
+be judged.
 """
 
 import hashlib
@@ -15,7 +12,6 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from math import ceil, prod
 from typing import Any
 
@@ -43,7 +39,7 @@ from onnx_relusv.work.executors import Progress
 
 
 def check_repeatable(opened: Opened) -> None:
-    """Looks at a model before it is worked on: at its nodes, and at two runs on one input.
+    """Checks by its nodes, and by two runs on the same input, that a model repeats its answers.
 
     Raises:
         InputError: It draws random numbers, or two runs differ.
@@ -68,23 +64,14 @@ def check_repeatable(opened: Opened) -> None:
 
 def _same_answers(first: Any, again: Any) -> bool:
     """Whether two outputs, of whatever kind, are the same."""
-    one, other = output_value(first), output_value(again)
-    return one.keys == other.keys and all(
-        a is not None and b is not None and _same(a, b)
-        for a, b in zip_longest(one.arrays, other.arrays)
-    )
-
-
-def _same(first: np.ndarray, again: np.ndarray) -> bool:
-    # Text is stored as pointers, which say nothing.
-    if first.dtype.kind == "O":
-        return first.shape == again.shape and bool(np.all(first == again))
-    return identical(first, again)
+    a, b = output_value(first), output_value(again)
+    same_form = a.keys == b.keys and len(a.arrays) == len(b.arrays)
+    return same_form and all(map(identical, a.arrays, b.arrays))
 
 
 _BATCH = 64
 
-# By input name, what becomes of its values in front of the model's first layer.
+# By input name, the map of its values to those in front of the model's first layer.
 Shown = Mapping[str, Callable[[np.ndarray], Floats]]
 
 
@@ -98,12 +85,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What samples are like.
+    """Facts about samples.
 
     Attributes:
         constant: Names of the inputs that are the same in all samples.
         repeated: How many samples are equal to an earlier one in all inputs.
-        spread: Of the inputs that were to be looked at, by name.
+        spread: Of the requested inputs, by name.
     """
 
     constant: tuple[str, ...]
@@ -112,12 +99,12 @@ class SampleFacts:
 
 
 def sample_facts(samples: Samples, shown: Shown, advance: Callable[[int], None]) -> SampleFacts:
-    """Looks at all samples once.
+    """Reads all samples once.
 
     Args:
         samples: The samples.
-        shown: Of which inputs the spread is wanted, and what is made of their values before.
-        advance: Told after every batch how many samples it had.
+        shown: The inputs whose spread is measured, with the maps of their values before.
+        advance: Called after every batch with the number of its samples.
 
     Raises:
         InputError: The file is damaged, or a value is NaN, infinite or out of range.
@@ -152,7 +139,7 @@ def sample_facts(samples: Samples, shown: Shown, advance: Callable[[int], None])
 def _hash(arrays: list[np.ndarray]) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for values in arrays:
-        # Arrays of text hold references, which say nothing of it.
+        # Arrays of text hold references.
         text = values.dtype.kind in "OUS"
         digest.update(repr(values.tolist()).encode() if text else values.tobytes())
     return int.from_bytes(digest.digest(), "little")
@@ -163,19 +150,19 @@ def _spread(count: float, total: float, squares: float) -> Spread:
     return Spread(float(mean), float(np.sqrt(max(squares / count - mean**2, 0.0))))
 
 
-# A few samples that are there twice do no harm.
+# A few repeated samples do no harm.
 _REPEATED_SHARE = 0.01
 # Networks are trained on inputs that are about 0 on average with a deviation of about 1 once they
 # are normalised. Pictures from 0 to 1 in place of bytes are off by a factor of 255.
 _DEVIATIONS = (0.05, 20.0)
 _LARGEST_MEAN = 10.0
-# The same of variances, of what the file's first BatchNormalization statistics tell.
+# The same of variances, as multiples of those of the file's first BatchNormalization.
 _VARIANCES = (1e-3, 1e3)
 _SCALE_ADVICE = "Scale them as the model was trained."
 
 
 def sample_warnings(opened: Opened, moments: BlockMoments, progress: Progress) -> tuple[str, ...]:
-    """Sentences for the user on what the given samples can tell; none without samples.
+    """Sentences for the user on how far samples can be relied on; none without samples.
 
     Args:
         opened: The model with its samples.
@@ -187,8 +174,9 @@ def sample_warnings(opened: Opened, moments: BlockMoments, progress: Progress) -
         return ()
     seen, model = view(opened.model), opened.model
     found = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
-    normalised = {name: one for name, one in found.items() if one is not NOTHING}
-    shown = {name: partial(_normalised, one) for name, one in normalised.items()}
+    shown = {
+        name: partial(_normalised, each) for name, each in found.items() if each is not NOTHING
+    }
     with progress.stage("Samples", samples.count) as advance:
         facts = sample_facts(samples, shown, advance)
     return (
@@ -222,7 +210,7 @@ def _numbers(opened: Opened, samples: Samples) -> tuple[str, ...]:
     short = few_rows(opened.blocks, fitted.independent)
     if not short:
         return ()
-    worst, rows = min(short, key=lambda one: one[1] / one[0].geometry.columns)
+    worst, rows = min(short, key=lambda pair: pair[1] / pair[0].geometry.columns)
     columns = worst.geometry.columns
     enough = ceil(columns / _positions(worst) * samples.independent / fitted.independent)
     groups = "" if samples.groups is None else f" in {fitted.independent} groups"
@@ -264,9 +252,8 @@ def _alike(samples: Samples, facts: SampleFacts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _normalised(one: Normalisation, values: np.ndarray) -> Floats:
-    found: Floats = one.scale * values.astype(np.float64) + one.shift
-    return found
+def _normalised(by: Normalisation, values: np.ndarray) -> Floats:
+    return np.asarray(by.scale * values.astype(np.float64) + by.shift)
 
 
 def _scale(facts: SampleFacts) -> tuple[str, ...]:
@@ -284,7 +271,7 @@ def _scale(facts: SampleFacts) -> tuple[str, ...]:
 
 
 def _statistics(opened: Opened, moments: BlockMoments) -> tuple[str, ...]:
-    """Whether the first block behind a BatchNormalization sees what the file says that it does."""
+    """Whether the input of the first block behind a BatchNormalization has the file's variance."""
     sources = {block.source for block in opened.blocks}
     known = channel_statistics(opened.model, view(opened.model), sources, activated_gaussian)
     for block in opened.blocks:

@@ -1,27 +1,22 @@
-"""How well what inputs do in a model tells right from wrong answers.
+"""How well what inputs do in a model separates right from wrong answers.
 
-Every score is one number an input. Each is judged by its AUROC, with a bootstrap interval, and by
-its paired gain over the plain max softmax on the same resamples.
+Every score is one number an input. Each is judged by its AUROC, the area under the ROC curve, with
+a bootstrap interval, and by its paired gain over the plain max softmax on the same resamples. The
+area is the probability that a wrong answer scores above a right one, ties counting half: the
+Mann-Whitney statistic over the number of pairs, hence a matter of ranks.
 
 The side of max softmax (lower is wrong), entropy (higher is wrong) and the combined scores (higher
 is wrong) is fixed. That of a block's quantity is decided on the same inputs, so that its AUROC is
-at least 0.5; this favours it slightly, by at most the standard error of a score that tells nothing.
-Picking the best of many quantities by these figures favours the pick further. The combined scores
-are free of both. Their intervals, though, are for the scores as they are: fits are not repeated on
-resamples.
-
-The area under the ROC curve, and the same area on bootstrap resamples.
-
-It is the probability that a wrong answer scores above a right one, ties counting half: the
-Mann-Whitney statistic over the number of pairs, hence a matter of ranks.
+at least 0.5; this favours it slightly, by at most the standard error of a score without
+information. Picking the best of many quantities by these figures favours the pick further. The
+combined scores are free of both. Their intervals, though, are for the scores as they are: fits are
+not repeated on resamples.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy import sparse
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.errors import InputError
@@ -37,12 +32,12 @@ def auroc(scores: Floats, wrong: Truths) -> float:
 
     Args:
         scores: (samples,) without NaN; infinities are ranked like any other value.
-        wrong: (samples,) what is to be told; at least one of either kind.
+        wrong: (samples,) which answers are wrong; at least one of either kind.
 
     Returns:
         Probability that a wrong answer scores above a right one, ties counting half.
     """
-    # It takes as long to load as all the rest, and only traces need it.
+    # It takes as long to load as everything else, and only traces need it.
     from scipy import stats
 
     wrongs = int(wrong.sum())
@@ -56,12 +51,12 @@ def resampled_aurocs(
     """The areas of many scores on the same bootstrap resamples.
 
     A resample draws as many right answers from the right ones, and wrong ones from the wrong ones,
-    as there are, with replacement. It is never carried out: every score is sorted once, and a
+    as there are, with replacement. Resamples are not written out: every score is sorted once, and a
     resample is how often each answer was drawn.
 
     Args:
         columns: (scores, samples) without NaN.
-        wrong: (samples,) what is to be told; at least one of either kind.
+        wrong: (samples,) which answers are wrong; at least one of either kind.
         resamples: How many.
         rng: Draws them.
 
@@ -69,7 +64,12 @@ def resampled_aurocs(
         (scores, resamples) areas, as of `auroc`.
     """
     right_columns, wrong_columns = columns[:, ~wrong], columns[:, wrong]
-    orders = [_Order.of(*pair) for pair in zip(right_columns, wrong_columns, strict=True)]
+    orders = np.argsort(wrong_columns, axis=1)
+    # How many wrong answers are below every right one, and how many below or equal.
+    places = [
+        [np.searchsorted(others[order], right, side) for side in ("left", "right")]
+        for right, others, order in zip(right_columns, wrong_columns, orders, strict=True)
+    ]
     areas = np.empty((len(columns), resamples))
     step = max(1, _MOST_COUNTS // len(wrong))
     for start in range(0, resamples, step):
@@ -77,40 +77,13 @@ def resampled_aurocs(
         size = part.stop - part.start
         right_counts = _draw_counts(right_columns.shape[1], size, rng)
         wrong_counts = _draw_counts(wrong_columns.shape[1], size, rng)
-        for number, order in enumerate(orders):
-            areas[number, part] = order.areas(right_counts, wrong_counts)
+        pairs = len(right_counts) * len(wrong_counts)
+        below = np.zeros((len(wrong_counts) + 1, size))
+        for number, (lower, upper) in enumerate(places):
+            np.cumsum(wrong_counts[orders[number]], axis=0, out=below[1:])
+            pairs_below = np.einsum("ar,ar->r", right_counts, below[lower] + below[upper]) / 2
+            areas[number, part] = 1 - pairs_below / pairs
     return areas
-
-
-@dataclass(frozen=True, eq=False)
-class _Order:
-    """How right answers lie among the sorted wrong ones, for one score.
-
-    Attributes:
-        sorting: (wrong,) indices that sort the wrong answers.
-        places: (wrong + 1, right) sparse; in a right answer's column one half at the number of
-            wrong answers below it, and one half at the number of those below or equal.
-    """
-
-    sorting: npt.NDArray[np.intp]
-    places: sparse.csr_array
-
-    @classmethod
-    def of(cls, right: Floats, wrong: Floats) -> "_Order":
-        sorting = np.argsort(wrong)
-        places = [np.searchsorted(wrong[sorting], right, side) for side in ("left", "right")]
-        columns = np.tile(np.arange(len(right)), 2)
-        halves = np.full(2 * len(right), 0.5)
-        shape = (len(wrong) + 1, len(right))
-        return cls(sorting, sparse.csr_array((halves, (np.concatenate(places), columns)), shape))
-
-    def areas(self, right_counts: Floats, wrong_counts: Floats) -> Floats:
-        """(resamples,) areas, given how often every answer was drawn, (answers, resamples)."""
-        below = np.zeros((len(self.sorting) + 1, wrong_counts.shape[1]))
-        np.cumsum(wrong_counts[self.sorting], axis=0, out=below[1:])
-        pairs_below = np.einsum("pr,pr->r", below, self.places @ right_counts)
-        areas: Floats = 1 - pairs_below / (len(self.sorting) * len(right_counts))
-        return areas
 
 
 def _draw_counts(answers: int, resamples: int, rng: np.random.Generator) -> Floats:

@@ -1,9 +1,9 @@
-"""What a model is run on without samples: sizes solved from the file, then tried by running.
+"""Inputs that a model runs on without samples: sizes solved from the file, then tried by running.
 
-What tells the length of a dynamic axis, in this order: `--input-shape`; the weights that read it,
-as far as a walk through the graph finds them (graph/lengths/input_axes); the name that it shares
-with another one; for the axis of samples, one sample; and for all others a few lengths that models
-of many kinds run at, one after the other.
+The length of a dynamic axis follows, in this order, from `--input-shape`; from the weights that
+read it, as far as a walk through the graph finds them (graph/lengths/input_axes); from the name
+that it shares with another axis; for the axis of samples, from a single sample; all others get a
+few lengths that models of many kinds run at, in turn.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ from onnx_relusv.graph.model import Model
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.feeds import DYNAMIC_LENGTHS, Contents, Feeds, shape_of, synthetic_feeds
 
-# Samples in a run, where one alone does not run.
+# Samples in a run, where a single sample does not run.
 _BATCHES = (1, 2, 4, 3, 8, 16)
-# Of dynamic axes, where it is tried whether several samples run at a time.
+# Lengths of dynamic axes at which several samples are tried at a time.
 _SHORT = (8, 32, 64)
-# Enough for every length at several batches; what does not run by then does not for other reasons.
+# Enough for every length at several batches; beyond that sizes are not the reason.
 _MOST_TRIES = 96
 _MOST_SECONDS = 120.0
 _SHOWN = 6
@@ -36,14 +36,14 @@ _MOST_BYTES, _MOST_TIMES = 16 << 20, 4
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """A model's input axes, and what is known of their lengths.
+    """A model's input axes and the constraints on their lengths.
 
     Attributes:
         inputs: The inputs; axes that have one length have one name.
         solver: Finds lengths.
         batch: Names of the axes of samples.
         requested: Lengths that are fixed by `--input-shape`, by name.
-        numbers: By input, what it is compared with.
+        numbers: By input, the number that it is compared with.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -60,13 +60,13 @@ class Axes:
             for name, known in zip(spec.axis_names, spec.shape, strict=True)
             if known is None
         )
-        wanted = {name: batch if name in self.batch else length for name in names}
+        targets = {name: batch if name in self.batch else length for name in names}
         movable = [name for name in reversed(names) if name not in self.batch]
-        return {**self.solver.solved(wanted, movable, sorted(self.batch)), **self.requested}
+        return {**self.solver.solved(targets, movable, sorted(self.batch)), **self.requested}
 
     @property
     def contents(self) -> tuple[Contents, ...]:
-        """What inputs that are no floats may hold, in the order in which it is tried."""
+        """Contents of inputs that are no floats, in the order in which they are tried."""
         if all(spec.dtype.kind not in "iubO" for spec in self.inputs):
             return ("mixed",)
         compared: tuple[Contents, ...] = ("compared",) if self.numbers else ()
@@ -80,10 +80,10 @@ class Axes:
 
 
 def input_axes(model: Model) -> Iterator[Axes]:
-    """What a model says of its inputs' axes; the first reading is the best one.
+    """Readings of a model's input axes, the best first.
 
-    In the second, where there is one, unnamed axes of inputs whose first axis is fixed are those of
-    samples: the states of recurrent networks.
+    In the second, if any, unnamed axes of inputs whose first axis is fixed are those of samples:
+    the states of recurrent networks.
 
     Args:
         model: The model, whose inputs all have a number of axes.
@@ -95,15 +95,11 @@ def input_axes(model: Model) -> Iterator[Axes]:
         (first[0], name)
         for spec in model.inputs
         if first and spec.shape and spec.shape[0] is not None
-        for name, own, known in zip(spec.axis_names, _own_names(spec), spec.shape, strict=True)
-        if known is None and own is None
+        for place, (name, known) in enumerate(zip(spec.axis_names, spec.shape, strict=True))
+        if known is None and (place >= len(spec.named) or spec.named[place] is None)
     ]
     if states:
         yield _axes(model.inputs, rules, states)
-
-
-def _own_names(spec: InputSpec) -> tuple[str | None, ...]:
-    return (*spec.named, *[None] * len(spec.shape))[: len(spec.shape)]
 
 
 def _axes(
@@ -125,7 +121,7 @@ def _axes(
         solver=Solver([_joined_rule(rule, joined) for rule in rules.rules]),
         batch=batch,
         requested=requested,
-        # The largest: of a rate of samples, or of a count, what is compared with less is a switch.
+        # The largest: smaller numbers that a rate or a count is compared with select a branch.
         numbers={
             name: int(max(numbers))
             for name, numbers in rules.numbers.items()
@@ -146,7 +142,7 @@ def _renamed(spec: InputSpec, joined: Mapping[str, str]) -> InputSpec:
 def _batch_names(inputs: Sequence[InputSpec]) -> list[str]:
     """The axes of samples: every input's first, unless its name stands for other axes elsewhere.
 
-    Where one is called a batch, it is one wherever it stands; otherwise the first input's is.
+    An axis called a batch is one wherever it stands; without one the first input's first axis is.
     """
     first = [spec.axis_names[0] for spec in inputs if spec.shape and spec.shape[0] is None]
     if not first:
@@ -174,25 +170,25 @@ def _with_samples_axes(inputs: Sequence[InputSpec], batch: frozenset[str]) -> tu
 
 def with_batch(inputs: Sequence[InputSpec], batch: int) -> tuple[InputSpec, ...]:
     """Inputs whose axes of samples have a fixed length."""
-    found = []
-    for spec in inputs:
+
+    def of(spec: InputSpec) -> InputSpec:
         place = spec.samples_axis
-        if place is not None and spec.shape[place] is None:
-            shape = (*spec.shape[:place], batch, *spec.shape[place + 1 :])
-            spec = replace(spec, shape=shape)
-        found.append(spec)
-    return tuple(found)
+        if place is None or spec.shape[place] is not None:
+            return spec
+        return replace(spec, shape=(*spec.shape[:place], batch, *spec.shape[place + 1 :]))
+
+    return tuple(map(of, inputs))
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A run.
+    """A run that succeeded.
 
     Attributes:
-        feeds: What the model ran on.
-        values: What it made of it.
+        feeds: The inputs.
+        values: The outputs.
         lengths: Of the feeds' dynamic axes, by name.
-        contents: What whole numbers hold.
+        contents: Of the inputs that are no floats.
     """
 
     feeds: Feeds
@@ -202,9 +198,9 @@ class Trial:
 
 
 def fixed_batches(axes: Axes) -> tuple[int, ...]:
-    """Batches that are tried where one sample does not run, those that the model asks for first."""
-    told = sorted(axes.solver.nearest(name, 1) for name in axes.batch)
-    return tuple(dict.fromkeys([*(one for one in told if one > 1), *_BATCHES[1:]]))
+    """Batches to try where a single sample does not run, those that follow from the file first."""
+    solved = sorted(axes.solver.nearest(name, 1) for name in axes.batch)
+    return tuple(dict.fromkeys([*(batch for batch in solved if batch > 1), *_BATCHES[1:]]))
 
 
 class Trials:
@@ -224,7 +220,7 @@ class Trials:
         self.problem: InputError | None = None
 
     def values(self, feeds: Feeds) -> dict[str, np.ndarray] | None:
-        """What the model makes of feeds; None where it does not run, and why is kept."""
+        """The model's outputs for feeds; None where it does not run. The first reason is kept."""
         try:
             return self._session.run(feeds)
         except InputError as error:
@@ -232,7 +228,7 @@ class Trials:
             return None
 
     def of(self, lengths: Mapping[str, int]) -> Iterator[tuple[Feeds, Contents]]:
-        """Feeds of some lengths, with one content of whole numbers after the other."""
+        """Feeds of some lengths, with every kind of contents in turn."""
         self.tried.append(lengths)
         for contents in self._axes.contents:
             yield self._axes.feeds(lengths, contents, self._rng), contents
@@ -243,7 +239,7 @@ class Trials:
         return bytes_of(self._axes.inputs, lengths) > most
 
     def first(self) -> "Trial | None":
-        """The first feeds that the model runs on; None where nothing that was tried runs."""
+        """The first feeds that the model runs on; None where it runs on nothing that is tried."""
         end = monotonic() + _MOST_SECONDS
         sizes = dict.fromkeys(
             tuple(self._axes.lengths(batch, length).items())
@@ -266,8 +262,8 @@ class Trials:
 
     def runs(self, batch: int, lengths: Mapping[str, int], contents: Contents) -> bool:
         """Whether so many samples of some lengths run at a time."""
-        own = {**lengths, **dict.fromkeys(self._axes.batch, batch)}
-        return self.values(self._axes.feeds(own, contents, self._rng)) is not None
+        batched = {**lengths, **dict.fromkeys(self._axes.batch, batch)}
+        return self.values(self._axes.feeds(batched, contents, self._rng)) is not None
 
     def runs_several(self, batch: int, contents: Contents) -> bool:
         """Whether so many short samples do; a run of long ones may take a minute."""
@@ -281,43 +277,43 @@ class Trials:
             batches: Samples in a run, in turn.
             count: How many sizes at most.
         """
-        found, number = 0, 0
+        given, number = 0, 0
         failed: list[Mapping[str, int]] = []
-        left = list(DYNAMIC_LENGTHS)
-        while left and found < count:
-            lengths = self._axes.lengths(batches[number % len(batches)], left.pop(0))
+        remaining = list(DYNAMIC_LENGTHS)
+        while remaining and given < count:
+            lengths = self._axes.lengths(batches[number % len(batches)], remaining.pop(0))
             number += 1
-            if lengths in failed or (found and self._is_large(lengths)):
+            if lengths in failed or (given and self._is_large(lengths)):
                 continue
             running = (feeds for feeds, _ in self.of(lengths) if self.values(feeds) is not None)
             feeds = next(running, None)
-            if feeds is None:
-                if not failed:
-                    left = self._long_enough_first(left)
-                failed.append(lengths)
+            if feeds is not None:
+                yield feeds
+                given += 1
                 continue
-            yield feeds
-            found += 1
+            if not failed:
+                remaining = self._long_enough_first(remaining)
+            failed.append(lengths)
 
     def _long_enough_first(self, lengths: Sequence[int]) -> list[int]:
-        """Lengths at which no axis is shorter than where the model is known to run come first.
+        """Puts those lengths first at which no axis is shorter than in a trial that ran.
 
         On inputs that are shorter than a window onnxruntime may end the process, by a division by
         zero, and not only refuse them.
         """
-        known = self.first()
-        if known is None:
+        trial = self.first()
+        if trial is None:
             return list(lengths)
 
         def is_short(length: int) -> bool:
-            own = self._axes.lengths(1, length)
-            return any(own[name] < least for name, least in known.lengths.items())
+            solved = self._axes.lengths(1, length)
+            return any(solved[name] < least for name, least in trial.lengths.items())
 
         return sorted(lengths, key=is_short)
 
 
 def bytes_of(inputs: Sequence[InputSpec], lengths: Mapping[str, int]) -> int:
-    """What inputs take where their dynamic axes have some lengths."""
+    """Bytes of inputs whose dynamic axes have some lengths."""
     return sum(prod(shape_of(spec, lengths)) * spec.dtype.itemsize for spec in inputs)
 
 
@@ -332,7 +328,7 @@ def refusal(model: Model, tried: Sequence[str], problem: InputError | None) -> s
     Args:
         model: The model.
         tried: Sizes that it does not run on.
-        problem: What onnxruntime said of the first.
+        problem: The error for the first.
     """
     unique = list(dict.fromkeys(tried))
     shown = "; ".join(unique[:_SHOWN])
@@ -357,7 +353,7 @@ def further_feeds(
 
     Args:
         session: The model, opened.
-        model: The model, as `ready_without_samples` or samples have left it.
+        model: The model, as `made_ready` returns it.
         rng: Draws the values.
         count: How many at most.
     """
@@ -369,7 +365,7 @@ def batch_feeds(session: Session, model: Model, rng: np.random.Generator, batch:
 
     Args:
         session: The model, opened.
-        model: The model, as `ready_without_samples` or samples have left it.
+        model: The model, as `made_ready` returns it.
         rng: Draws the values.
         batch: How many samples, where the model leaves it open.
 

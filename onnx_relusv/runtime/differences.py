@@ -1,11 +1,9 @@
-"""Adds up, run by run, how far an output of one model is from the same output of another.
+"""How far the outputs of one model are from the same outputs of another.
 
-Whether a model's output is the same for all samples, to rounding.
-
-Where it is, it says nothing of what the model does: a threshold among the inputs that masks
-everything, a Clip or a Relu that is at its end, the largest of classes for noise.
-
-How far one output is from another, and what rounding explains.
+`OutputDifference` adds that up, run by run, for one output. `OutputVariation` tells whether an
+output is the same for all samples, to rounding: then it says nothing of the model's work, as behind
+a threshold among the inputs that masks everything, a Clip or a Relu at its end, or for noise whose
+largest class is always the same. The functions compare single tensors.
 """
 
 from collections import Counter
@@ -23,30 +21,25 @@ _ROUNDING = 1e-6
 
 
 class OutputVariation:
-    """Looks at an output of one model, run by run.
+    """Whether an output of a model varies, run by run.
 
     Attributes:
-        found: Whether two samples so far had different outputs.
+        varies: Whether two samples so far had different outputs.
     """
 
     def __init__(self) -> None:
-        self.found = False
+        self.varies = False
         self._first: list[np.ndarray] | None = None
 
     def add(self, value: OutputValue, count: int) -> None:
         """Adds a run's value for `count` samples."""
-        if self.found:
+        if self.varies:
             return
         rows = [_rows(array, count) for array in value.arrays]
         if self._first is None:
             self._first = [np.array(each[0]) for each in rows if len(each)]
-        if len(rows) != len(self._first):
-            # A sequence of another length, or no row at all.
-            self.found = True
-            return
-        self.found = any(
-            _differ(each, first) for each, first in zip(rows, self._first, strict=True)
-        )
+        # A sequence of another length, or no row at all, is a difference too.
+        self.varies = len(rows) != len(self._first) or any(map(_differ, rows, self._first))
 
 
 def _rows(array: np.ndarray, count: int) -> np.ndarray:
@@ -59,13 +52,12 @@ def _differ(rows: np.ndarray, first: np.ndarray) -> bool:
         return True
     if rows.dtype.kind not in "fV":
         return bool((rows != first).any())
-    exact, found = first.astype(np.float64), rows.astype(np.float64)
+    exact, others = first.astype(np.float64), rows.astype(np.float64)
     finite = np.isfinite(exact)
-    if (np.isfinite(found) != finite).any():
+    if (np.isfinite(others) != finite).any():
         return True
-    exact, found = exact[finite], found[:, finite]
-    gaps = np.linalg.norm(found - exact, axis=1)
-    return bool((gaps > _ROUNDING * np.linalg.norm(exact)).any())
+    gaps = np.linalg.norm(others[:, finite] - exact[finite], axis=1)
+    return bool((gaps > _ROUNDING * np.linalg.norm(exact[finite])).any())
 
 
 class OutputDifference:
@@ -95,43 +87,40 @@ class OutputDifference:
         if self._form == "nothing":
             self._form = first.form if first.form != "nothing" else second.form
         first, second = aligned(first, second)
-        self._other_shape += [one.shape for one in first.arrays] != [
-            one.shape for one in second.arrays
-        ]
-        for one, other in zip_longest(first.arrays, second.arrays):
-            self._add(one, other)
+        self._other_shape += [a.shape for a in first.arrays] != [a.shape for a in second.arrays]
+        for exact, changed in zip_longest(first.arrays, second.arrays):
+            present = exact if exact is not None else changed
+            nothing = np.zeros(0, present.dtype)
+            self._add(
+                _kind(present),
+                nothing if exact is None else exact,
+                nothing if changed is None else changed,
+            )
 
-    def _add(self, first: np.ndarray | None, second: np.ndarray | None) -> None:
-        known = first if first is not None else second
-        assert known is not None  # one of the two is longer
-        kind = _kind(known)
+    def _add(self, kind: OutputKind, first: np.ndarray, second: np.ndarray) -> None:
+        """Adds a run's arrays; an array that only one model gave is compared with an empty one."""
         numbers = kind == "values"
         if self._list_axis is not None and kind in ("labels", "values"):
             kind = "list"
         self._kind = kind if self._kind == "nothing" else self._kind
-        nothing = np.zeros(0, known.dtype)
-        one, other = (nothing if each is None else each for each in (first, second))
         if kind == "list" and numbers:
             # Where one has a row more, all that follow are out of step, and only counts tell.
-            lengths = [
-                each.shape[self._list_axis or 0] if each.ndim else 0 for each in (one, other)
-            ]
-            self._equal, self._rows_seen = (
-                self._equal + min(lengths),
-                self._rows_seen + max(lengths),
-            )
-            if one.shape == other.shape:
-                self._add_numbers(one, other)
-        elif numbers and _kind(other) == "values":
-            self._add_numbers(one, other)
+            axis = self._list_axis or 0
+            lengths = [each.shape[axis] if each.ndim else 0 for each in (first, second)]
+            self._equal += min(lengths)
+            self._rows_seen += max(lengths)
+            if first.shape == second.shape:
+                self._add_numbers(first, second)
+        elif numbers and _kind(second) == "values":
+            self._add_numbers(first, second)
         elif kind == "list":
-            rows, others = (self._rows(each) for each in (one, other))
+            rows, others = self._rows(first), self._rows(second)
             self._equal += (rows & others).total()
             self._rows_seen += (rows | others).total()
         else:
-            one, other, overlap = in_one_shape(one, other)
-            self._equal += int(np.sum((one == other) & overlap))
-            self._rows_seen += one.size
+            first, second, overlap = in_one_shape(first, second)
+            self._equal += int(np.sum((first == second) & overlap))
+            self._rows_seen += first.size
 
     # What is not finite is counted; numbers of float64 whose squares overflow give no figure.
     @np.errstate(invalid="ignore", over="ignore")
@@ -153,7 +142,7 @@ class OutputDifference:
         self._largest = max(self._largest, float(gap.max(initial=0.0)))
 
     def change(self, *, top_1: float | None = None) -> OutputChange:
-        """What was found so far.
+        """The change so far.
 
         Args:
             top_1: The share of samples with the same top-1 where the output holds class scores.
@@ -176,19 +165,15 @@ class OutputDifference:
             mismatched=self._mismatched,
             runs=self._runs,
             other_shape=self._other_shape,
-            varies=self._variation.found,
+            varies=self._variation.varies,
         )
 
-    def _length(self, values: np.ndarray) -> int:
-        axis = self._list_axis or 0
-        return values.shape[axis] if values.ndim > axis else values.size
-
     def _rows(self, values: np.ndarray) -> Counter[bytes]:
-        """What lies in a list, by what lies at each of its places."""
+        """The rows of a list, and how often each is in it."""
         axis = self._list_axis or 0
-        if values.ndim <= axis:
-            return Counter(one.tobytes() for one in values.reshape(-1))
-        return Counter(one.tobytes() for one in np.moveaxis(values, axis, 0))
+        flat = values.ndim <= axis
+        rows = values.reshape(-1) if flat else np.moveaxis(values, axis, 0)
+        return Counter(row.tobytes() for row in rows)
 
     def _figure(self, value: float) -> float | None:
         """NaN where nothing could be compared, None where numbers are not."""
@@ -208,7 +193,7 @@ class OutputDifference:
 def _kind(values: np.ndarray) -> OutputKind:
     if values.dtype.kind in "OUST":
         return "text"
-    # Whole numbers of 8 and 16 bits are pictures and quantised numbers; classes and places have 32
+    # Whole numbers of 8 and 16 bits are pictures and quantised numbers; classes and indices have 32
     # or 64.
     if values.dtype.kind == "b" or (values.dtype.kind in "iu" and values.dtype.itemsize >= 4):
         return "labels"
@@ -216,7 +201,7 @@ def _kind(values: np.ndarray) -> OutputKind:
 
 
 def in_one_shape(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, Floats]:
-    """Both with the larger shape of the two, zero where one has nothing; and where both have."""
+    """Both in the larger shape of the two, padded with zeros; and where both have entries."""
     if first.shape == second.shape:
         return first, second, np.ones(first.shape, bool)
     if first.ndim != second.ndim:
@@ -240,25 +225,27 @@ def relative_error(value: np.ndarray, exact: np.ndarray) -> float:
         return float("inf")
     if exact.dtype.kind in "biu":
         return 0.0 if np.array_equal(value, exact) else float(np.mean(value != exact))
-    a, b = value.astype(np.float64), exact.astype(np.float64)
-    known = np.isfinite(b)
-    if not np.array_equal(known, np.isfinite(a)):
-        return float("inf")
-    gap, norm = np.linalg.norm(a[known] - b[known]), np.linalg.norm(b[known])
-    return float(gap / norm) if norm > 0 else float(gap)
+    # An infinity of the other sign is no difference here.
+    gap, norm = _finite_gap(value, exact), norm_of(exact)
+    return gap / norm if norm > 0 else gap
 
 
 def gap_between(value: np.ndarray, exact: np.ndarray) -> float:
-    """L2 of the difference of two float tensors; infinite where a NaN or a shape is another one."""
+    """L2 of the difference of two float tensors; infinite where a NaN or a shape differs."""
     if value.shape != exact.shape:
         return float("inf")
     a, b = value.astype(np.float64), exact.astype(np.float64)
-    known = np.isfinite(b)
-    if not np.array_equal(known, np.isfinite(a)) or not np.array_equal(
-        a[~known], b[~known], equal_nan=True
-    ):
+    same = np.array_equal(a[~np.isfinite(a)], b[~np.isfinite(b)], equal_nan=True)
+    return _finite_gap(a, b) if same else float("inf")
+
+
+def _finite_gap(value: np.ndarray, exact: np.ndarray) -> float:
+    """L2 of the difference of the finite entries; infinite where others are finite in each."""
+    a, b = value.astype(np.float64, copy=False), exact.astype(np.float64, copy=False)
+    finite = np.isfinite(b)
+    if not np.array_equal(finite, np.isfinite(a)):
         return float("inf")
-    return float(np.linalg.norm(a[known] - b[known]))
+    return float(np.linalg.norm(a[finite] - b[finite]))
 
 
 def norm_of(value: np.ndarray) -> float:
@@ -268,9 +255,9 @@ def norm_of(value: np.ndarray) -> float:
 
 
 def change_of(value: np.ndarray, exact: np.ndarray) -> float:
-    """L2 of the difference over L2 of the exact value, what only one has compared with zero."""
-    one, other, _ = in_one_shape(value, exact)
-    return relative_error(one, other)
+    """L2 of the difference over L2 of the exact value, entries of only one compared with zero."""
+    first, second, _ = in_one_shape(value, exact)
+    return relative_error(first, second)
 
 
 def identical(first: np.ndarray, second: np.ndarray) -> bool:

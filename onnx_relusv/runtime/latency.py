@@ -1,4 +1,4 @@
-"""Latency of models, measured in turn so that a machine's mood hits all alike."""
+"""Latency of models, measured in turn so that a busy machine slows all of them alike."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,34 +9,31 @@ import numpy as np
 
 from onnx_relusv.runtime.session import CPU, Session, on_device
 
-_WARM_UP_RUNS = 3
-_LEAST_RUNS = 10
-_SECONDS = 2.0
 _MOST_RUNS = 200
-_LEAST_BRIEF, _BRIEF_SECONDS = 3, 0.5
+# Of interleaved runs, and of brief ones: of the warm-up, at least how many, for how many seconds.
+_WARM_UP_RUNS, _LEAST_RUNS, _SECONDS = 3, 10, 2.0
+_BRIEF = (1, 3, 0.5)
 # Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed.
 _LEAST_ROUNDS, _MOST_ROUNDS, _ROUND_SECONDS = 15, 100, 0.5
 
 
 def interleaved_latency(
-    before: Session, after: Session, feeds: dict[str, np.ndarray]
+    before: Session, after: Session, feeds: dict[str, np.ndarray], *, brief: bool = False
 ) -> tuple[float, float]:
     """Median seconds of one run of each model on the same feeds.
 
     The runs go A B B A A B ..., after a warm-up, for about two seconds: each model is as often
     behind itself as behind the other one.
+
+    Args:
+        before: A model.
+        after: Another one.
+        feeds: Of both.
+        brief: Whether half a second is enough, of three runs each where they take longer; both
+            have run before, and one more run of each warms them up for these feeds.
     """
+    warm_up, least, seconds = _BRIEF if brief else (_WARM_UP_RUNS, _LEAST_RUNS, _SECONDS)
     runs = (partial(before.run, feeds), partial(after.run, feeds))
-    return _in_turns(runs, warm_up=_WARM_UP_RUNS, least=_LEAST_RUNS, seconds=_SECONDS)
-
-
-def _in_turns(
-    runs: tuple[Callable[[], object], Callable[[], object]],
-    *,
-    warm_up: int,
-    least: int,
-    seconds: float,
-) -> tuple[float, float]:
     for run in runs:
         for _ in range(warm_up):
             run()
@@ -47,17 +44,6 @@ def _in_turns(
         for place in (first, 1 - first):
             taken[place].append(_seconds(runs[place]))
     return median(taken[0]), median(taken[1])
-
-
-def brief_latency(
-    before: Session, after: Session, feeds: dict[str, np.ndarray]
-) -> tuple[float, float]:
-    """The same in half a second, of three runs each where they take longer.
-
-    Both have run before; one more run of each warms them up for these feeds.
-    """
-    runs = (partial(before.run, feeds), partial(after.run, feeds))
-    return _in_turns(runs, warm_up=1, least=_LEAST_BRIEF, seconds=_BRIEF_SECONDS)
 
 
 def undisturbed_latencies(

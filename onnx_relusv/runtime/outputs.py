@@ -1,30 +1,30 @@
-"""All outputs of a model over samples, joined along the samples' axis, in temporary files.
+"""The outputs of a model's runs: in files, as arrays of whatever kind they are, and as answers.
 
-They are mapped into memory to be read, so they need not fit into it; the files have no name and go
-with the arrays.
+`CollectedOutputs` joins outputs of all batches along the samples' axis, in temporary files without
+a name. These are mapped into memory to be read, so outputs need not fit into it; the files go with
+the arrays.
 
-What a run gives for an output, as arrays: a tensor, a sequence, a map, text, or nothing.
+`OutputValue` is an output of one run as arrays. onnxruntime gives arrays for tensors, lists for
+sequences, dictionaries for maps, lists of these for sequences of maps, such as a ZipMap makes, and
+None for an optional value that is absent.
 
-onnxruntime gives arrays for tensors, lists for sequences, dictionaries for maps, lists of these for
-sequences of maps, such as a ZipMap makes, and None for an optional value that is not there.
-
-Which of a model's outputs holds its answers, one a sample, and whether labels fit them.
+`AnswerOutput` is the output that holds a model's answers, one a sample, and says whether labels fit
+them.
 """
 
-import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
 
 import numpy as np
 
-from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.outcomes import OutputForm
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples
-from onnx_relusv.work.temporary_files import nameless_file
+from onnx_relusv.work.temporary_files import append, nameless_file
 
 _BATCH = 64
 # Bytes of rows that are copied at a time.
@@ -32,10 +32,10 @@ _CHUNK = 16 << 20
 
 
 class CollectedOutputs:
-    """Takes a model's outputs up batch by batch.
+    """Collects a model's outputs batch by batch.
 
     Args:
-        names: Of the outputs, in the order that is wanted.
+        names: Of the outputs, in the order of `arrays`.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -49,7 +49,7 @@ class CollectedOutputs:
                 other lengths than in the batches before.
             UsageError: There is no room for them.
         """
-        for name, known in self._rows.items():
+        for name, before in self._rows.items():
             value = values[name]
             if not isinstance(value, np.ndarray) or not value.ndim or len(value) != size:
                 shape = getattr(value, "shape", type(value).__name__)
@@ -58,7 +58,7 @@ class CollectedOutputs:
                     "the samples, so no --metric can be given it for all of them. Take it out of "
                     "the model's outputs."
                 )
-            rows = known or _Rows(value)
+            rows = before or _Rows(value)
             self._rows[name] = rows
             if value.shape[1:] != rows.shape:
                 raise InputError(
@@ -79,7 +79,7 @@ def collected(session: Session, samples: Samples, names: Sequence[str]) -> list[
     Args:
         session: The model.
         samples: Its inputs.
-        names: The outputs that are wanted.
+        names: The outputs.
 
     Returns:
         Of every output, (samples, ...), read-only.
@@ -96,20 +96,15 @@ def collected(session: Session, samples: Samples, names: Sequence[str]) -> list[
 
 def picked(arrays: Sequence[np.ndarray], positions: np.ndarray) -> list[np.ndarray]:
     """The rows of all arrays at some positions, in temporary files as well."""
-    return [_picked(values, positions) for values in arrays]
-
-
-def _picked(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    rows = _Rows(values)
-    for part in _chunks(positions, max(1, prod(values.shape[1:]) * values.dtype.itemsize)):
-        rows.add(values[part])
-    return rows.array()
-
-
-def _chunks(positions: np.ndarray, row_bytes: int) -> Iterator[np.ndarray]:
-    length = max(1, _CHUNK // row_bytes)
-    for start in range(0, len(positions), length):
-        yield positions[start : start + length]
+    found = []
+    for values in arrays:
+        rows = _Rows(values)
+        row_bytes = max(1, prod(values.shape[1:]) * values.dtype.itemsize)
+        length = max(1, _CHUNK // row_bytes)
+        for start in range(0, len(positions), length):
+            rows.add(values[positions[start : start + length]])
+        found.append(rows.array())
+    return found
 
 
 class _Rows:
@@ -123,32 +118,24 @@ class _Rows:
         self._file: IO[bytes] | None = None
         if not example.dtype.hasobject:
             self._file = nameless_file()
-            # After an error nobody asks for the rows, and the file still has to be closed.
+            # After an error `array` is never called, and the file still has to be closed.
             weakref.finalize(self, self._file.close)
 
     def add(self, rows: np.ndarray) -> None:
         self._count += len(rows)
         if self._file is None:
             self._kept.append(rows)
-            return
-        content = memoryview(rows.tobytes())
-        while content:
-            try:
-                content = content[self._file.write(content) :]
-            except OSError as error:
-                raise UsageError(
-                    f"a model's outputs cannot be stored in {tempfile.gettempdir()} "
-                    f"({error.strerror}). Make room there, or let TMPDIR name another folder."
-                ) from error
+        else:
+            append(self._file, rows, "a model's outputs")
 
     def array(self) -> np.ndarray:
         shape = (self._count, *self.shape)
         if self._file is None:
             values = np.concatenate(self._kept)
-        elif not prod(shape):  # nothing cannot be mapped
+        elif not prod(shape):  # an empty file cannot be mapped
             values = np.zeros(shape, self._dtype)
         else:
-            # What is mapped stays when the file is closed.
+            # The map stays when the file is closed.
             with self._file as file:
                 values = np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
         values.flags.writeable = False
@@ -163,7 +150,7 @@ class OutputValue:
     """One output of one run.
 
     Attributes:
-        form: What it is.
+        form: Its kind.
         arrays: A tensor's own; of a sequence one a member; of maps one, (maps, keys), or (keys,) of
             a single one.
         keys: Of maps, in the order of the last axis.
@@ -174,22 +161,24 @@ class OutputValue:
     keys: tuple[Key, ...] = ()
 
 
-def output_value(found: Any) -> OutputValue:
-    """Reads what a run gave for an output."""
-    if found is None:
+def output_value(value: Any) -> OutputValue:
+    """Reads an output of a run, as onnxruntime gives it."""
+    if value is None:
         return OutputValue("nothing", ())
-    if isinstance(found, Mapping):
-        keys = _in_order(found)
-        return OutputValue("map", (np.asarray([found[key] for key in keys]),), keys)
-    if isinstance(found, list | tuple):
-        if found and all(isinstance(one, Mapping) for one in found):
-            return _maps(found)
-        return OutputValue("sequence", tuple(_array(one) for one in found))
-    return OutputValue("tensor", (_array(found),))
+    if isinstance(value, Mapping):
+        keys = _in_order(value)
+        return OutputValue("map", (np.asarray([value[key] for key in keys]),), keys)
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(member, Mapping) for member in value):
+            keys = _in_order({key: None for member in value for key in member})
+            rows = [[member.get(key, 0) for key in keys] for member in value]
+            return OutputValue("map", (np.asarray(rows).reshape(len(rows), len(keys)),), keys)
+        return OutputValue("sequence", tuple(map(_array, value)))
+    return OutputValue("tensor", (_array(value),))
 
 
 def real_part(value: OutputValue, count: int, size: int) -> OutputValue:
-    """An output without what belongs to samples that only pad a fixed batch.
+    """An output without the values of samples that only pad a fixed batch.
 
     Args:
         value: Of a batch.
@@ -202,12 +191,14 @@ def real_part(value: OutputValue, count: int, size: int) -> OutputValue:
     if value.form == "sequence" and len(arrays) == size:
         arrays = arrays[:count]
     else:
-        arrays = tuple(one[:count] if one.ndim and len(one) == size else one for one in arrays)
+        arrays = tuple(
+            array[:count] if array.ndim and len(array) == size else array for array in arrays
+        )
     return OutputValue(value.form, arrays, value.keys)
 
 
 def aligned(first: OutputValue, second: OutputValue) -> tuple[OutputValue, OutputValue]:
-    """Two maps with the keys of both in the same order, zero where one has no such key."""
+    """Two maps with the keys of both in the same order, zero where a map has no such key."""
     if first.keys == second.keys or "map" not in (first.form, second.form):
         return first, second
     keys = _in_order({**dict.fromkeys(first.keys), **dict.fromkeys(second.keys)})
@@ -226,21 +217,15 @@ def _with_keys(value: OutputValue, keys: tuple[Key, ...]) -> OutputValue:
     return OutputValue("map", (spread,), keys)
 
 
-def _maps(found: Sequence[Mapping[Key, Any]]) -> OutputValue:
-    keys = _in_order({key: None for one in found for key in one})
-    rows = [[one.get(key, 0) for key in keys] for one in found]
-    return OutputValue("map", (np.asarray(rows).reshape(len(rows), len(keys)),), keys)
-
-
 def _in_order(keys: Mapping[Key, Any]) -> tuple[Key, ...]:
     return tuple(sorted(keys, key=lambda key: (isinstance(key, str), key)))
 
 
-def _array(found: Any) -> np.ndarray:
-    if isinstance(found, np.ndarray | np.generic):
-        return np.asarray(found)
-    # A text by itself, or a member that is no array.
-    return np.asarray(found, dtype=object if isinstance(found, str | list) else None)
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    # A single text, or a member that is no array.
+    return np.asarray(value, dtype=object if isinstance(value, str | list) else None)
 
 
 def real_rows(values: Mapping[str, Any], count: int, size: int) -> dict[str, np.ndarray]:
@@ -295,13 +280,13 @@ class AnswerOutput:
 
     def fits(self, value: OutputValue, count: int) -> bool:
         """Whether a batch's output is like that of the first one."""
-        found = _answer_output(self.name, value, count)
-        return found is not None and (found.scores, found.classes) == (self.scores, self.classes)
+        output = _answer_output(self.name, value, count)
+        return output is not None and (output.scores, output.classes) == (self.scores, self.classes)
 
     def answers(self, value: OutputValue) -> tuple[np.ndarray, np.ndarray]:
-        """A batch's answers, (samples,), and which of them there are, (samples,) bool.
+        """A batch's answers, (samples,), and which of them are valid, (samples,) bool.
 
-        The answer is missing where a score is NaN: the largest of others would pass for right.
+        An answer is not valid where a score is NaN: the largest of the others could pass for right.
         Classes are numbered from 0 on, but for those of maps with whole numbers as keys.
         """
         (array,) = value.arrays
@@ -318,7 +303,7 @@ class AnswerOutput:
         """Whether samples have labels that answers can be compared with.
 
         Raises:
-            InputError: A label is none of the classes.
+            InputError: A label is no class.
         """
         if samples.labels is None or self.text:
             return False
@@ -332,12 +317,12 @@ def answer_output(values: Mapping[str, OutputValue], count: int) -> AnswerOutput
     """The first output with class scores, one row a sample, else the first with answers themselves.
 
     Args:
-        values: A batch's outputs, without what pads it.
+        values: A batch's outputs, without padding.
         count: How many samples it has.
     """
-    found = [_answer_output(name, value, count) for name, value in values.items()]
-    known = [one for one in found if one is not None]
-    return next((one for one in known if one.scores), known[0] if known else None)
+    candidates = [_answer_output(name, value, count) for name, value in values.items()]
+    outputs = [output for output in candidates if output is not None]
+    return next((output for output in outputs if output.scores), next(iter(outputs), None))
 
 
 def _answer_output(name: str, value: OutputValue, count: int) -> AnswerOutput | None:
@@ -356,10 +341,10 @@ def check_labels(samples: Samples, classes: int) -> None:
     """Checks the labels, which the samples must have.
 
     Raises:
-        InputError: One of them is no class.
+        InputError: A label is no class.
     """
     labels = samples.labels
-    assert labels is not None  # the caller looked
+    assert labels is not None  # the caller checked
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"{samples.path}: labels go from {labels.min()} to {labels.max()}, but the model has "

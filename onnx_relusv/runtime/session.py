@@ -1,18 +1,16 @@
-"""Opens models in onnxruntime on a chosen execution provider.
+"""Models opened and run in onnxruntime on a chosen execution provider.
 
-The shapes of tensors for one sample, read off a run of the model.
-
-How many threads onnxruntime gives a session that leaves the number to it.
-
-Sessions that take turns: a model's weights are in memory only while it runs.
+`Session` is an open model. `Turn` is one that is opened for every run, so that its weights are in
+memory only while it runs. Beside these: which provider works, how many threads onnxruntime gives a
+session that leaves the number to it, and the shapes of tensors for one sample.
 """
 
 import ctypes
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from onnx_relusv.work.temporary_files import released_while_read
 
 try:
     import onnxruntime
-except ImportError:  # said when a graph is to be run, so that --help works all the same
+except ImportError:  # reported when a graph is to be run, so that --help works without it
     onnxruntime = None
 
 CPU = "CPUExecutionProvider"
@@ -64,28 +62,28 @@ def _check_installed() -> None:
 
 
 class ProviderWarning(UserWarning):
-    """CUDA was not asked for by name, is there, and does not work."""
+    """CUDA was not requested by name, is present, and does not work."""
 
 
-def choose_provider(wanted: str) -> str:
+def choose_provider(name: str) -> str:
     """The execution provider for ``auto``, ``cuda`` or ``cpu``.
 
     ``auto`` takes CUDA where onnxruntime offers it and a small graph really runs on it; where it
     offers it and none does, a warning says why.
 
     Raises:
-        UsageError: CUDA was asked for and does not work, or the name is none of these.
+        UsageError: CUDA was requested and does not work, or the name is none of these.
     """
     _check_installed()
-    if wanted not in ("auto", "cuda", "cpu"):
-        raise UsageError(f"provider {wanted!r}: use auto, cuda or cpu.")
-    if wanted == "cpu":
+    if name not in ("auto", "cuda", "cpu"):
+        raise UsageError(f"provider {name!r}: use auto, cuda or cpu.")
+    if name == "cpu":
         return CPU
     offered = CUDA in onnxruntime.get_available_providers()
     problem = _cuda_problem() if offered else None
     if offered and problem is None:
         return CUDA
-    if wanted == "cuda":
+    if name == "cuda":
         reason = problem or f"this onnxruntime has no CUDA provider; {GPU_INSTALL} brings one"
         raise UsageError(f"--provider cuda: {reason}. Use --provider cpu or auto.")
     if offered:
@@ -102,7 +100,7 @@ def choose_provider(wanted: str) -> str:
 def _cuda_problem() -> str | None:
     """Why CUDA cannot be used, or None if it can."""
     printed = io.StringIO()
-    # What onnxruntime's own log says is in nothing that it raises.
+    # The reason is in onnxruntime's log alone, and not in the exceptions that it raises.
     onnxruntime.set_default_logger_severity(_ERRORS)
     try:
         with captured_errors() as written, redirect_stdout(printed), redirect_stderr(printed):
@@ -113,15 +111,11 @@ def _cuda_problem() -> str | None:
 
 
 def _run_on_cuda() -> str | None:
-    """What is raised when a small graph is run on CUDA; empty if it is run elsewhere."""
-    node = helper.make_node("Relu", ["x"], ["y"])
-    value = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
-    graph = helper.make_graph([node], "probe", value[:1], value[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    """The message of what is raised when a small graph runs on CUDA; empty if it runs elsewhere."""
     try:
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-        session = Session(Runnable(model.SerializeToString(), {}), CUDA)
+        session = Session(_smallest_model(), CUDA)
         session.run({"x": np.zeros(1, np.float32)})
     except Exception as error:  # whatever the driver or the libraries say, CUDA does not work
         return str(error)
@@ -184,10 +178,8 @@ class Session:
             # TF32 would round products to 10 bits, and comparisons with the CPU would fail.
             providers[0] = (CUDA, {"use_tf32": "0"})
         content = source.model if isinstance(source, Runnable) else str(source)
-        try:
+        with _failing_to("open"):
             self._session = onnxruntime.InferenceSession(content, options, providers=providers)
-        except Exception as error:  # onnxruntime has no common base class for its errors
-            raise InputError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
         self.provider: str = self._session.get_providers()[0]
         self.input_names: list[str] = [value.name for value in self._session.get_inputs()]
         # Types are written as onnxruntime does: tensor(float), seq(tensor(int64)).
@@ -206,25 +198,23 @@ class Session:
             InputError: onnxruntime refuses the feeds or fails.
         """
         names = list(self.output_names if outputs is None else outputs)
-        try:
+        with _failing_to("run"):
             ready = {name: _fed(value) for name, value in feeds.items()}
             types = {name: self.output_types[name] for name in names if name in self.output_types}
             if _BFLOAT16 not in types.values():
                 return dict(zip(names, self._session.run(names, ready), strict=True))
-            # Of bfloat16 onnxruntime makes no arrays, and of what is no tensor no OrtValues.
+            # onnxruntime makes no arrays of bfloat16, and no OrtValues but of tensors.
             others = [name for name, kind in types.items() if not kind.startswith("tensor(")]
             tensors = [name for name in names if name not in others]
             values = {
                 name: as_value(value) if isinstance(value, np.ndarray) else value
                 for name, value in ready.items()
             }
-            found = self._session.run_with_ort_values(tensors, values)
-            arrays = dict(zip(tensors, map(as_array, found), strict=True))
+            results = self._session.run_with_ort_values(tensors, values)
+            arrays = dict(zip(tensors, map(as_array, results), strict=True))
             if others:
                 arrays.update(zip(others, self._session.run(others, ready), strict=True))
             return {name: arrays[name] for name in names}
-        except Exception as error:  # onnxruntime has no common base class for its errors
-            raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
 
     def run_on_device(
         self, feeds: Feeds, outputs: Sequence[str], into: Mapping[str, Any] | None = None
@@ -233,9 +223,9 @@ class Session:
 
         Args:
             feeds: Arrays, or OrtValues that an earlier run left on the device.
-            outputs: Names of the outputs that are wanted.
-            into: OrtValues of this device that take outputs up. One of them may be a feed too, if
-                the node that makes the output reads it element by element.
+            outputs: Names of the requested outputs.
+            into: OrtValues of this device that outputs are written to. They may be feeds too, if
+                the node that makes the output reads them element by element.
 
         Returns:
             OrtValues by name.
@@ -245,10 +235,10 @@ class Session:
         """
         if any(isinstance(value, np.ndarray) and value.dtype.hasobject for value in feeds.values()):
             # Text cannot be bound, and lies on no device.
-            found = self.run(feeds, outputs)
-            return {name: on_device(value, self.provider) for name, value in found.items()}
+            results = self.run(feeds, outputs)
+            return {name: on_device(value, self.provider) for name, value in results.items()}
         binding = self._session.io_binding()
-        try:
+        with _failing_to("run"):
             for name, value in feeds.items():
                 ready = _fed(value)
                 if isinstance(ready, np.ndarray):
@@ -259,17 +249,24 @@ class Session:
                 if into is not None and name in into:
                     binding.bind_ortvalue_output(name, into[name])
                 else:
-                    # Of another device's bfloat16 there is no way back.
+                    # bfloat16 cannot be copied back from another device.
                     is_bfloat16 = self.output_types.get(name) == _BFLOAT16
                     binding.bind_output(name, "cpu" if is_bfloat16 else self._device)
             self._session.run_with_iobinding(binding)
-        except Exception as error:  # onnxruntime has no common base class for its errors
-            raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
         return dict(zip(outputs, binding.get_outputs(), strict=True))
 
 
+@contextmanager
+def _failing_to(act: str) -> Iterator[None]:
+    """Raises onnxruntime's errors, to open or to run a model, as InputError."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime has no common base class for its errors
+        raise InputError(f"onnxruntime cannot {act} the model: {_first_line(error)}") from error
+
+
 def _fed(value: Any) -> Any:
-    """A feed as onnxruntime takes it; of numpy's bfloat16 it knows nothing."""
+    """A feed as onnxruntime takes it, which does not support numpy's bfloat16."""
     is_bfloat16 = isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
     return as_value(np.ascontiguousarray(value)) if is_bfloat16 else value
 
@@ -287,7 +284,7 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def on_device(array: np.ndarray, provider: str) -> Any:
-    """An array as an OrtValue where a provider's graphs read it without a copy a run."""
+    """An array as an OrtValue on a provider's device, so that it is not copied for every run."""
     if provider != CUDA:
         return as_value(array)
     return onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
@@ -302,7 +299,7 @@ def as_value(array: np.ndarray) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """What onnxruntime says, without where in its own source."""
+    """An error's message without the place in onnxruntime's source."""
     lines = (" ".join(_SOURCE.sub(" ", line).split()) for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
 
@@ -316,25 +313,22 @@ def shapes_for_one(
     """The shapes of a run's tensors, had it been of one sample.
 
     Args:
-        values: What the model made of the feeds.
-        feeds: What it ran on.
-        batch: How many samples that were.
+        values: The model's values for the feeds.
+        feeds: Its inputs.
+        batch: How many samples these hold.
 
     Returns:
-        Of feeds and values, with the batch divided out of axis 0. What is no tensor is left out.
+        Of feeds and values, with the batch divided out of axis 0; tensors alone.
     """
     shapes = {
-        name: np.shape(value)
+        name: value.shape
         for name, value in {**values, **feeds}.items()
         if isinstance(value, np.ndarray | np.generic)
     }
-    return {name: _of_one(shape, batch) for name, shape in shapes.items()}
-
-
-def _of_one(shape: Shape, batch: int) -> Shape:
-    if shape and shape[0] % batch == 0:
-        return (shape[0] // batch, *shape[1:])
-    return shape
+    return {
+        name: (shape[0] // batch, *shape[1:]) if shape and shape[0] % batch == 0 else shape
+        for name, shape in shapes.items()
+    }
 
 
 # One entry a thread of this process, where the operating system is Linux.
@@ -345,13 +339,13 @@ _OWN_THREADS = Path("/proc/self/task")
 def default_threads() -> int | None:
     """Threads that work on one operator; None where the operating system does not list them.
 
-    onnxruntime does not say, so they are counted: a session starts all but the one that calls it.
-    Call it where no other thread starts or ends meanwhile.
+    onnxruntime has no function for it, so they are counted: a session starts all but the calling
+    thread. Call it where no other thread starts or ends meanwhile.
     """
     if not _OWN_THREADS.is_dir():
         return None
     before = _count()
-    session = _smallest()
+    session = Session(_smallest_model(), CPU)
     started = _count() - before
     session.run({"x": np.zeros(1, np.float32)})
     return max(started, 0) + 1
@@ -361,16 +355,16 @@ def _count() -> int:
     return sum(1 for _ in _OWN_THREADS.iterdir())
 
 
-def _smallest() -> Session:
+def _smallest_model() -> Runnable:
     value = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
     node = helper.make_node("Relu", ["x"], ["y"])
     graph = helper.make_graph([node], "smallest", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return Session(Runnable(model.SerializeToString(), {}), CPU)
+    return Runnable(model.SerializeToString(), {})
 
 
 class Turn:
-    """A model that is opened for every run and closed behind it; its weights are not copied.
+    """A model that is opened for every run and closed after it; its weights are not copied.
 
     Opening it takes little where they are mapped, and what is mapped counts as memory in use.
 
@@ -401,6 +395,6 @@ class Turn:
         return self._opened().run(feeds, outputs)
 
     def _opened(self) -> Session:
-        # It copies them.
+        # onnxruntime copies the arrays.
         with released_while_read(self._arrays):
             return self._new()

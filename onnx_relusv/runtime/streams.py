@@ -1,4 +1,4 @@
-"""Samples on their way through a model, segment by segment; what is under way lies on disk."""
+"""Samples on their way through a model, segment by segment, in temporary files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
@@ -33,7 +33,7 @@ class Stream:
         """What is alive, batch by batch."""
         for batch in self._batches:
             yield {
-                name: [_mapped(*one) for one in stored]
+                name: [_mapped(*member) for member in stored]
                 if isinstance(stored, list)
                 else _mapped(*stored)
                 for name, stored in batch.items()
@@ -48,7 +48,7 @@ class Stream:
             session: Leads from what is alive here to what is alive there; None where nothing
                 has to be computed.
             live: What is alive there.
-            advance: Told after every batch.
+            advance: Called with 1 after every batch.
         """
 
         def moved() -> Iterator[Values]:
@@ -71,7 +71,7 @@ class Stream:
 
     def _stored(self, values: Values) -> dict[str, _Stored | list[_Stored]]:
         return {
-            name: [self._array(one) for one in value]
+            name: [self._array(member) for member in value]
             if isinstance(value, list)
             else self._array(value)
             for name, value in values.items()
@@ -81,7 +81,7 @@ class Stream:
         value = np.asarray(value)
         path = self._folder / f"{next(_NUMBERS)}.npy"
         stored = value
-        # Files do not know bfloat16; its bits do as whole numbers. Objects are text.
+        # Files cannot hold bfloat16, but its bits as whole numbers. Objects are text.
         if value.dtype.name == "bfloat16":
             stored = value.view(np.uint16)
         elif value.dtype.hasobject:

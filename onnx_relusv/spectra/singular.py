@@ -28,9 +28,8 @@ from scipy.linalg import cython_lapack, lapack
 from onnx_relusv.core.blocks import Covariance, FactoredCovariance, Floats
 from onnx_relusv.core.linear_algebra import dense, energy, rooted, weighed
 from onnx_relusv.work.executors import available_cores
-from onnx_relusv.work.temporary_files import nameless_file
+from onnx_relusv.work.temporary_files import append, nameless_file
 
-_CHUNK = 64 << 20
 # Rows that are hashed at a time.
 _ROWS = 256
 # Reflections that are applied at a time.
@@ -69,9 +68,7 @@ class Reduction:
         self._diagonal, self._beside, self._scales = _tridiagonal(reflectors)
         self._file = nameless_file()
         weakref.finalize(self, self._file.close)
-        content = reflectors.reshape(-1).view(np.uint8).data
-        while content:
-            content = content[self._file.write(content[:_CHUNK]) :]
+        append(self._file, reflectors, "the reflectors of a large matrix")
         self._shape = (n, n)
 
     @cached_property

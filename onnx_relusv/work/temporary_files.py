@@ -56,6 +56,28 @@ def nameless_file() -> IO[bytes]:
         ) from error
 
 
+def append(file: IO[bytes], values: np.ndarray, what: str) -> None:
+    """Writes an array's bytes to a file of `nameless_file`.
+
+    Args:
+        file: The file.
+        values: The array, of no text.
+        what: The subject of an error's sentence, in the plural.
+
+    Raises:
+        UsageError: There is no room for it.
+    """
+    content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    try:
+        while content:
+            content = content[file.write(content[:_CHUNK]) :]
+    except OSError as error:
+        raise UsageError(
+            f"{what} cannot be stored in {tempfile.gettempdir()} ({error.strerror}). Make room "
+            "there, or let TMPDIR name another folder."
+        ) from error
+
+
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for what is needed on the way; gone afterwards.
@@ -287,18 +309,9 @@ def on_disk(values: np.ndarray) -> np.ndarray:
     with nameless_file() as file:
         rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
         count = max(1, _CHUNK // max(rows[0].nbytes, 1))
-        try:
-            for start in range(0, len(rows), count):
-                # A view that is transposed is put in order a few rows at a time.
-                content = np.ascontiguousarray(rows[start : start + count]).reshape(-1)
-                left = content.view(np.uint8).data
-                while left:
-                    left = left[file.write(left) :]
-        except OSError as error:
-            raise UsageError(
-                f"no temporary file of {values.nbytes} bytes can be written ({error.strerror}). "
-                "Let TMPDIR name a folder with more room."
-            ) from error
+        for start in range(0, len(rows), count):
+            # A view that is transposed is put in order a few rows at a time.
+            append(file, rows[start : start + count], f"{values.nbytes} bytes of weights")
         # The map keeps the file when it is closed.
         mapped = np.memmap(file, np.uint8, "r")
     return np.asarray(mapped).view(values.dtype).reshape(values.shape)

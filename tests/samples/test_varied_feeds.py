@@ -107,4 +107,4 @@ def test_whether_an_output_varies(runs: list[object], varies: bool) -> None:
     variation = OutputVariation()
     for one in runs:
         variation.add(output_value(one), 4)
-    assert variation.found == varies
+    assert variation.varies == varies
