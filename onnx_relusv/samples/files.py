@@ -246,8 +246,8 @@ def _only_input(path: Path, inputs: Sequence[InputSpec]) -> str:
 
 def _member_names(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
-        found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    twice = sorted({name for name in found if found.count(name) > 1})
-    if twice:
-        raise ValueError(f"{twice[0]} is in it twice")
-    return found
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{repeated[0]} is in it twice")
+    return names

@@ -1,7 +1,7 @@
-"""The samples, drawn and split by seed: for fitting, for choosing, and for certifying a bound.
+"""Samples drawn and split by seed: to fit to, to choose on, and to certify a bound on.
 
-Samples of one group go to the same part. If they did not, what is chosen on some would be chosen on
-what was fitted to, very nearly, and would not hold for any other.
+Samples of a group go to the same part. Otherwise choices would be made on samples that are nearly
+those that were fitted to, and would not hold for any others.
 """
 
 import math
@@ -14,7 +14,7 @@ from onnx_relusv.samples.samples import Samples
 
 # Of the samples that are not for certifying.
 SELECT_SHARE = 0.2
-# With a bound to be certified; what is left over decides how small a drop can be certified at all.
+# With a bound to be certified; how many these are decides how small a drop can be certified.
 CERTIFY_SHARE = 0.4
 _STREAM, _STREAM_DRAWN = 7, 8
 
@@ -24,10 +24,10 @@ class Split:
     """Three disjoint parts of the samples.
 
     Attributes:
-        fit: What moments are taken of and factors are fitted to.
-        select: What choices between factors, forms and ranks are judged on; None where there is
-            only one sample, or one group.
-        certify: What the drop of a finished file is bounded on; None where nothing is certified.
+        fit: Samples that moments are taken of and factors are fitted to.
+        select: Samples for choices between factors, forms and ranks; None where there is a single
+            sample or group.
+        certify: Samples that bound the drop of a finished file; None where nothing is certified.
     """
 
     fit: Samples
@@ -39,7 +39,7 @@ def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
     """At most so many of the samples, drawn at random; all where there are no more.
 
     Only their positions are drawn: nothing is read. Groups are drawn whole, one after the other,
-    and one for which there is no room is passed over.
+    and those that would be too many are passed over.
 
     Args:
         samples: All of them.
@@ -54,17 +54,17 @@ def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
     rng = np.random.default_rng([seed, _STREAM_DRAWN])
     if samples.groups is None:
         return samples.part(np.sort(rng.choice(samples.count, most, replace=False)))
-    found, sizes = np.unique(samples.groups, return_counts=True)
+    groups, sizes = np.unique(samples.groups, return_counts=True)
     if sizes.min() > most:
         raise InputError(
             f"{samples.path}: the smallest group has {sizes.min()} samples, and groups stay whole: "
             f"--max-samples {most} leaves none. Use {sizes.min()} or more."
         )
-    left, taken = most, []
-    for place in rng.permutation(len(found)):
-        if sizes[place] <= left:
-            taken.append(found[place])
-            left -= int(sizes[place])
+    room, taken = most, []
+    for place in rng.permutation(len(groups)):
+        if sizes[place] <= room:
+            taken.append(groups[place])
+            room -= int(sizes[place])
     return samples.part(np.flatnonzero(np.isin(samples.groups, taken)))
 
 
@@ -77,11 +77,11 @@ def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:
         certifying: Whether a part is set aside for certifying.
     """
     group = np.arange(samples.count) if samples.groups is None else samples.groups
-    found, sizes = np.unique(group, return_counts=True)
-    order = np.random.default_rng([seed, _STREAM]).permutation(len(found))
+    groups, sizes = np.unique(group, return_counts=True)
+    order = np.random.default_rng([seed, _STREAM]).permutation(len(groups))
     bounds = _bounds(sizes[order], certifying=certifying)
     certify, select, fit = (
-        np.flatnonzero(np.isin(group, found[part])) for part in np.split(order, bounds)
+        np.flatnonzero(np.isin(group, groups[part])) for part in np.split(order, bounds)
     )
     return Split(
         fit=samples.part(fit),
@@ -91,7 +91,7 @@ def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:
 
 
 def _bounds(sizes: np.ndarray, *, certifying: bool) -> tuple[int, int]:
-    """Where groups that stand in the order of the parts are divided.
+    """Where a sequence of groups is divided into the three parts.
 
     Args:
         sizes: (groups,) of the groups.
@@ -102,9 +102,9 @@ def _bounds(sizes: np.ndarray, *, certifying: bool) -> tuple[int, int]:
     """
     certified, selected, _ = _sizes(len(sizes), certifying=certifying)
     ends = np.cumsum([0, *sizes])
-    wanted = np.cumsum(_sizes(int(ends[-1]), certifying=certifying)[:2])
-    first, second = np.abs(ends - wanted[:, None]).argmin(axis=1)
-    # A part that would have samples, were each a group of its own, has a group; so has the last.
+    targets = np.cumsum(_sizes(int(ends[-1]), certifying=certifying)[:2])
+    first, second = np.abs(ends - targets[:, None]).argmin(axis=1)
+    # A part that would have samples without groups has a group; so has the last.
     last, least = len(sizes) - 1, min(selected, 1)
     first = np.clip(first, min(certified, 1), max(last - least, 0))
     return int(first), int(np.clip(second, first + least, last))
@@ -115,8 +115,8 @@ def samples_for(certified: int) -> int:
     # Rounding moves the share by half a sample.
     count = max(certified, math.floor((certified - 1) / CERTIFY_SHARE))
     while True:
-        own, *others = _sizes(count, certifying=True)
-        if own >= certified and min(others) >= 1:
+        certifying, *others = _sizes(count, certifying=True)
+        if certifying >= certified and min(others) >= 1:
             return count
         count += 1
 
@@ -124,6 +124,6 @@ def samples_for(certified: int) -> int:
 def _sizes(count: int, *, certifying: bool) -> tuple[int, int, int]:
     """How many samples are for certifying, for choosing and for fitting."""
     certified = round(CERTIFY_SHARE * count) if certifying else 0
-    left = count - certified
-    selected = min(max(1, round(SELECT_SHARE * left)), left - 1)
-    return certified, selected, left - selected
+    others = count - certified
+    selected = min(max(1, round(SELECT_SHARE * others)), others - 1)
+    return certified, selected, others - selected

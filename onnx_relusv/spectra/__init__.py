@@ -1,4 +1,4 @@
-"""Measures of layers, a small library of its own on plain arrays.
+"""Measures of layers, a small public library on plain arrays.
 
 ReLU singular values and Gaussian mean widths after S. Dittmer, E. J. King, P. Maass, "Singular
 Values for ReLU Layers", IEEE TNNLS 31(9), 2020. docs/theory.md has the definitions and the proofs.

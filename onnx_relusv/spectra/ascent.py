@@ -70,13 +70,13 @@ _STILL_GAINING = 1e-3
 _AGREEING = 1e-2
 _SETTLING = 5
 _TINY = float(np.finfo(np.float32).tiny)
-# Beside a map of sigma_1 = 1, float32 does not tell farther biases and ceilings apart.
+# Beside a map of sigma_1 = 1, farther biases and ceilings make no difference in float32.
 _FARTHEST = 1e15
 
 
 @dataclass(frozen=True, eq=False)
 class Climb(ReadOnlyArrays):
-    """What an ascent found.
+    """The result of an ascent.
 
     Attributes:
         best: (n,) float64, the largest value of each.
@@ -102,8 +102,8 @@ def climb(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
         return Climb(best, converged, converged)
     later = np.array([place for place, k in enumerate(ranks) if k], int)
     if len(later):
-        found = climb_truncations(layer, [ranks[place] for place in later], effort)
-        best[later], converged[later] = found.best, found.converged
+        climbed = climb_truncations(layer, [ranks[place] for place in later], effort)
+        best[later], converged[later] = climbed.best, climbed.converged
     for place, k in enumerate(ranks):
         if not k:
             best[place], converged[place] = climb_largest(layer, effort)

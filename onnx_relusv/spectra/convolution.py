@@ -165,7 +165,7 @@ def operator_norm(weight: Floats, geometry: Geometry, lengths: Sequence[int]) ->
         lengths: Spatial lengths of its input.
     """
     channels = geometry.in_channels // geometry.groups
-    # Squares of a layer's own weights could leave float32's range.
+    # Squares of the weights could leave float32's range.
     peak = float(np.abs(weight).max()) or 1.0
     split = (weight / peak).reshape(geometry.groups, geometry.rows, channels, -1)
     if prod(geometry.kernel) == 1:
@@ -203,9 +203,9 @@ def operator_norm(weight: Floats, geometry: Geometry, lengths: Sequence[int]) ->
 
 def _torus(length: int, stride: int, dilation: int) -> int:
     """The length of an axis of the torus: all of it, or a shorter one that sees as much."""
-    wanted, count = ceil(length / stride), ceil(LONGEST_AXIS / stride)
-    if wanted <= count:
-        return wanted * stride
+    outputs, count = ceil(length / stride), ceil(LONGEST_AXIS / stride)
+    if outputs <= count:
+        return outputs * stride
     # With a common divisor, dilated positions would fall together on the shorter axis.
     while gcd(count, dilation) > 1:
         count -= 1

@@ -310,10 +310,10 @@ def _large_square(matrix: Floats, metric: Covariance | None) -> float:
 
     start = np.random.default_rng(0).standard_normal(len(matrix))
     operator = scipy.sparse.linalg.LinearOperator((len(matrix),) * 2, applied, dtype=np.float64)
-    found = scipy.sparse.linalg.eigsh(
+    squares = scipy.sparse.linalg.eigsh(
         operator, k=1, which="LA", v0=start, tol=_LARGE_TOLERANCE, return_eigenvectors=False
     )
-    return float(found[0])
+    return float(squares[0])
 
 
 def _root(matrix: Floats, metric: Covariance | None) -> Floats:

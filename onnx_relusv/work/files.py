@@ -1,7 +1,4 @@
-"""Checks before any work that everything a run will write can be written, and harms nothing.
-
-Files that are read: looked at before they are opened, for what is no file may never end.
-"""
+"""Paths checked before any work: inputs that can be read, and outputs that replace nothing else."""
 
 import os
 import re
@@ -12,52 +9,6 @@ from itertools import combinations
 from pathlib import Path
 
 from onnx_relusv.core.errors import InputError, ReluSvError, UsageError
-
-_NOT_READABLE = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
-
-def check_readable(path: Path, what: str = "", *, folder: str | None = None) -> None:
-    """Checks that a path leads to a file that can be read, which may be a link to one.
-
-    Pipes and devices are refused, those of a shell's `<(...)` too: files are read several times,
-    from any place, and opening a pipe that nobody writes to never ends.
-
-    Args:
-        path: The file.
-        what: Stands in front of the path in messages, such as an option's name.
-        folder: What to do where it is a folder; None where that is to be a file like any other.
-
-    Raises:
-        InputError: It is missing, is no regular file, or may not be read.
-    """
-    name = f"{what} {path}" if what else str(path)
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: there is no such file. Check the path.") from error
-    except (OSError, ValueError) as error:  # a part of it is no folder, or no path looks so
-        raise InputError(f"{name}: cannot be read ({reason_of(error)}). Check the path.") from error
-    if stat.S_ISDIR(mode) and folder is not None:
-        raise InputError(f"{name}: this is a folder. {folder}")
-    for is_kind, kind in _NOT_READABLE:
-        if is_kind(mode):
-            raise InputError(
-                f"{name}: this is {kind}, not a file. Write what it holds to a file, and give that."
-            )
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{name}: cannot be read (Permission denied). Check its permissions.")
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of the operating system says, without numbers and paths."""
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-
 
 REPORT_FILES = ("report.json", "report.html")
 # What is put behind a model's name for its data: see graph/writing.
@@ -73,6 +24,43 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def check_readable(path: Path, what: str = "", *, folder: str | None = None) -> None:
+    """Checks that a path leads to a file that can be read, which may be a link to one.
+
+    Pipes and devices are refused, those of a shell's `<(...)` too: files are read several times,
+    from any place, and opening a pipe without a writer never ends.
+
+    Args:
+        path: The file.
+        what: Stands in front of the path in messages, such as an option's name.
+        folder: Advice for the case that the path is a folder; None for the usual one.
+
+    Raises:
+        InputError: It is missing, is no regular file, or may not be read.
+    """
+    name = f"{what} {path}" if what else str(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: there is no such file. Check the path.") from error
+    except (OSError, ValueError) as error:  # a part of it is no folder, or it is no valid path
+        raise InputError(f"{name}: cannot be read ({reason_of(error)}). Check the path.") from error
+    if stat.S_ISDIR(mode) and folder is not None:
+        raise InputError(f"{name}: this is a folder. {folder}")
+    kind = _KINDS.get(stat.S_IFMT(mode), "a file")
+    if kind != "a file":
+        raise InputError(
+            f"{name}: this is {kind}, not a file. Write what it holds to a file, and give that."
+        )
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{name}: cannot be read (Permission denied). Check its permissions.")
+
+
+def reason_of(error: Exception) -> str:
+    """The message of an error of the operating system, without numbers and paths."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -101,7 +89,7 @@ def check_outputs(
     cache: Path | None = None,
     with_data: bool = False,
 ) -> None:
-    """Checks that all outputs can be written, and that nothing is lost by it.
+    """Checks that all outputs can be written, and that no other file is lost by it.
 
     Args:
         files: By option, files that are written; None where there is none.
@@ -109,7 +97,7 @@ def check_outputs(
         force: Whether existing regular files may be replaced.
         inputs: Files and folders that are read, which are never overwritten.
         cache: The folder of the cache.
-        with_data: Whether files get external data, in files of their own beside them.
+        with_data: Whether files get external data, in further files beside them.
 
     Raises:
         UsageError: With what to do.
@@ -122,9 +110,9 @@ def check_outputs(
         _check_name(report, "--report")
         written += [("--report", report), *(("--report", report / name) for name in REPORT_FILES)]
     _check_collisions(written, cache)
-    given = list(inputs)
+    read = list(inputs)
     for _, path in written:
-        _check_no_input(path, given)
+        _check_no_input(path, read)
     for path in named.values():
         _check_file(path, force=force)
     if report is not None:
@@ -135,15 +123,15 @@ def check_utf8(path: Path, error: type[ReluSvError]) -> None:
     """Checks that onnx and onnxruntime can open a model: they need a path that is UTF-8.
 
     Raises:
-        ReluSvError: The given error, where they cannot.
+        ReluSvError: As the class `error`, where they cannot.
     """
     try:
         str(path).encode()
-    except UnicodeEncodeError as found:
+    except UnicodeEncodeError as cause:
         raise error(
             f"{path}: onnx and onnxruntime only open models whose path is UTF-8. Choose another "
             "name."
-        ) from found
+        ) from cause
 
 
 def kind_of(path: Path) -> str:
@@ -155,16 +143,16 @@ def kind_of(path: Path) -> str:
     return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "no regular file")
 
 
-def same_place(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, or would: by any spelling, through links, hard links."""
+def same_place(first: Path, second: Path) -> bool:
+    """Whether two paths lead to the same file, or would: by any spelling, links and hard links."""
     try:
-        return one.samefile(other)
-    except (OSError, ValueError):  # one of them is not there
-        return _place(one) == _place(other)
+        return first.samefile(second)
+    except (OSError, ValueError):  # one is missing
+        return _place(first) == _place(second)
 
 
 def _place(path: Path) -> str:
-    """Where something is, or would be, written; the name itself is not followed."""
+    """The place that a path names, with links resolved but for the last part."""
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
@@ -185,7 +173,7 @@ def _check_name(path: Path, option: str, *, with_data: bool = False) -> None:
 def _longest_name(folder: Path) -> int:
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError, AttributeError):  # no such folder, or none that says so
+    except (OSError, ValueError, AttributeError):  # no such folder, or no such limit
         return 255
 
 
@@ -202,24 +190,24 @@ def _check_collisions(written: list[tuple[str, Path]], cache: Path | None) -> No
 
 def _is_data_of(path: Path, model: Path) -> bool:
     """Whether a path is one that a model's external data could get."""
-    found = _DATA.fullmatch(path.name)
-    return found is not None and same_place(path.parent / found[1], model)
+    match = _DATA.fullmatch(path.name)
+    return match is not None and same_place(path.parent / match[1], model)
 
 
 def _check_no_input(path: Path, inputs: Iterable[Path]) -> None:
-    for given in inputs:
-        if same_place(path, given) or _is_data_of(given, path):
+    for read in inputs:
+        if same_place(path, read) or _is_data_of(read, path):
             raise UsageError(f"{path}: the output is an input too; choose another name.")
-        if _lies_among_samples(path, given):
+        if _lies_among_samples(path, read):
             raise UsageError(
-                f"{path}: lies among the samples of {given}; choose another place for it."
+                f"{path}: lies among the samples of {read}; choose another place for it."
             )
 
 
-def _lies_among_samples(path: Path, given: Path) -> bool:
-    if not given.is_dir():
+def _lies_among_samples(path: Path, samples: Path) -> bool:
+    if not samples.is_dir():
         return False
-    folder, place = Path(os.path.realpath(given)), Path(_place(path))
+    folder, place = Path(os.path.realpath(samples)), Path(_place(path))
     if not place.is_relative_to(folder):
         return False
     inner = place.relative_to(folder).parts

@@ -1,4 +1,4 @@
-"""Signals that end a run, told as exceptions, and pieces of work that they have to wait for."""
+"""Signals that end a run, raised as exceptions, and pieces of work that they have to wait for."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# A terminal's Ctrl-C; what `timeout`, containers and schedulers send; and a terminal that is gone.
+# A terminal's Ctrl-C; the signal of `timeout`, containers and schedulers; and a closed terminal.
 _ENDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
@@ -15,7 +15,7 @@ _ENDING = [
 class Terminated(KeyboardInterrupt):
     """A signal other than SIGINT asked the program to end.
 
-    It is an interrupt, so that all that lets interrupts pass lets it pass too.
+    It is an interrupt, so that code that lets interrupts pass lets it pass too.
 
     Args:
         number: The signal's.
@@ -52,10 +52,10 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets signals that would end the program wait until the block is through.
+    """Delays signals that would end the program until the end of the block.
 
-    For pieces of work that take no time and are worthless by halves. Only the main thread hears
-    signals, so nothing has to be done in others.
+    For short pieces of work that must not be done by halves. Only the main thread receives signals,
+    so nothing has to be done in others.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -11,15 +11,15 @@ from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.metric import Metric, apart, what_went_wrong
 from onnx_relusv.work.files import check_readable
 
-# No module that somebody imports has such a name.
+# Not the name of any importable module.
 _MODULE = "_onnx_relusv_metric"
 
 
 def load_metric(text: str) -> Metric:
     """Reads a metric.
 
-    The file is run as a module of its own, under a name that nobody else uses and that is gone
-    afterwards. No bytecode is left beside it, and none is read: it would hide an edit.
+    The file is run as a module under a unique name, which is removed afterwards. No bytecode is
+    written beside it, and none is read: it would hide an edit.
 
     Args:
         text: ``FILE.py:function``.
@@ -35,18 +35,18 @@ def load_metric(text: str) -> Metric:
     name = f"{path.name}:{function}"
     check_readable(path, f"--metric {name}:", folder="Name the file in it.")
     try:
-        found = getattr(_module(path, name), function, None)
+        metric = getattr(_module(path, name), function, None)
     except InputError:
         raise
     except Exception as error:  # a module may look its names up itself
         raise InputError(f"--metric {name}: {what_went_wrong(error, path)}") from error
-    if found is None:
+    if metric is None:
         raise InputError(f"--metric {name}: {path} has no {function}. Define it there.")
-    if not callable(found):
+    if not callable(metric):
         raise InputError(
-            f"--metric {name}: {function} in {path} is {type(found).__name__}, not a function."
+            f"--metric {name}: {function} in {path} is {type(metric).__name__}, not a function."
         )
-    return Metric(name, found, path)
+    return Metric(name, metric, path)
 
 
 def _module(path: Path, name: str) -> ModuleType:
@@ -62,7 +62,7 @@ def _module(path: Path, name: str) -> ModuleType:
             exec(code, module.__dict__)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # somebody else's code may raise anything, or exit
+    except BaseException as error:  # the user's code may raise anything, or exit
         raise InputError(f"--metric {name}: {what_went_wrong(error, path)}") from error
     finally:
         del sys.modules[_MODULE]

@@ -1,10 +1,9 @@
-"""Puts finished files in their places: all of a run's outputs or none, and nobody else's replaced.
+"""Finished files put in their places: all of a run's outputs or none, and no other file replaced.
 
-Everything is made in a hidden folder beside its place, and renamed when all is well. What is there
-already is replaced only where that was asked for, and only if it is a regular file; where it was
-not, a file that appears meanwhile is left alone, however late it does.
-
-Writes a text file so that a reader sees the old one or the new one, never half of one.
+Everything is made in a hidden folder beside its place, and renamed when all is well, so that a
+reader sees the old file or the new one, never half of one. Existing files are replaced only where
+that was requested, and only regular ones; otherwise a file that appears meanwhile is left alone,
+however late it does.
 """
 
 import filecmp
@@ -23,7 +22,7 @@ from onnx_relusv.work.files import kind_of
 from onnx_relusv.work.interrupts import uninterrupted
 from onnx_relusv.work.temporary_files import folder_in
 
-# Takes a step back.
+# Reverts a step.
 Undo = Callable[[], object]
 
 _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
@@ -32,21 +31,21 @@ _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 @contextmanager
 def written_files() -> Iterator[list[Path]]:
     """The outputs that were put in their places within the block, so far."""
-    found: list[Path] = []
-    token = _WRITTEN.set(found)
+    written: list[Path] = []
+    token = _WRITTEN.set(written)
     try:
-        yield found
+        yield written
     finally:
         _WRITTEN.reset(token)
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A hidden folder in which something is made that goes to a place; gone afterwards.
+    """A hidden folder in which an output is made; gone afterwards.
 
     Args:
-        target: A file or a folder. The hidden folder is beside it; in it if it is a folder that is
-            there, which may be on another disk than what it is in.
+        target: The output's place, a file or a folder. The hidden folder is beside it, or in it if
+            it is an existing folder, which may be on another disk than its parent.
 
     Raises:
         UsageError: No folder can be made there.
@@ -65,22 +64,22 @@ def staged(target: Path) -> Iterator[Path]:
 
 def leftover_places(*targets: Path | None) -> list[Path]:
     """The folders in which a run that wrote these may have left hidden folders."""
-    given = [target for target in targets if target is not None]
-    return [folder for target in given for folder in (target, target.parent) if folder.is_dir()]
+    places = [place for target in targets if target for place in (target, target.parent)]
+    return [place for place in places if place.is_dir()]
 
 
 def not_written(target: Path, error: OSError) -> UsageError:
-    """The error of an output for which there is no room, or no leave."""
+    """The error of an output for which there is no room, or no permission."""
     return UsageError(
         f"{target}: cannot be written ({error.strerror}). Make room, or choose another output."
     )
 
 
 class Publication:
-    """Things that were made in hidden folders, and their places, in the order of publishing.
+    """Files and folders made in hidden folders, and their places, in the order of publishing.
 
     Args:
-        force: Whether files that are there may be replaced.
+        force: Whether existing files may be replaced.
     """
 
     def __init__(self, *, force: bool) -> None:
@@ -88,10 +87,10 @@ class Publication:
         self._moves: list[tuple[Path, Path]] = []
 
     def add(self, made: Path, target: Path) -> None:
-        """Adds a file, or a folder with all that is in it.
+        """Adds a file, or a folder with its contents.
 
-        A folder that is there already gets the files of the new one, and keeps others; folders in
-        it are replaced whole.
+        An existing folder gets the files of the new one, and keeps others; folders in it are
+        replaced whole.
         """
         self._moves.append((made, target))
 
@@ -99,11 +98,11 @@ class Publication:
         """Puts all in their places, or none.
 
         Raises:
-            UsageError: Something is there that may not be replaced, or nothing can be written; all
-                is as it was before.
+            UsageError: A place is taken and may not be replaced, or nothing can be written; all is
+                as it was before.
         """
         undo: list[Undo] = []
-        # Signals wait, so that what is said of an interrupt is true.
+        # Signals wait, so that the message on an interrupt is true.
         with uninterrupted():
             target = Path()
             try:
@@ -123,7 +122,7 @@ class Publication:
 
 
 def _put(made: Path, target: Path, undo: list[Undo], *, force: bool, last: bool) -> None:
-    """Puts a file or a folder in its place, and adds what takes that back."""
+    """Puts a file or a folder in its place, and adds the steps that revert that."""
     if not made.is_dir():
         _put_file(made, target, undo, force=force, last=last)
         return
@@ -151,7 +150,7 @@ def _put_folder(made: Path, target: Path, undo: list[Undo], *, force: bool) -> N
             raise _appeared(target)
         if target.is_symlink() or not target.is_dir():
             raise _irreplaceable(target)
-        old = _spare(made)
+        old = _place_for_old(made)
         os.rename(target, old)
         undo.append(partial(os.rename, old, target))
     os.rename(made, target)
@@ -173,7 +172,7 @@ def _put_file(made: Path, target: Path, undo: list[Undo], *, force: bool, last: 
     if not stat.S_ISREG(os.lstat(target).st_mode):
         raise _irreplaceable(target)
     if not last:
-        old = _spare(made)
+        old = _place_for_old(made)
         try:
             os.link(target, old)
         except OSError:  # the file system has no hard links
@@ -205,8 +204,8 @@ def _remove_same(path: Path, state: os.stat_result) -> None:
         path.unlink()
 
 
-def _spare(made: Path) -> Path:
-    """A name beside what was made, where the old one waits for the case that something fails."""
+def _place_for_old(made: Path) -> Path:
+    """A name beside the new file for the old one, which is put back if something fails."""
     return made.parent / uuid.uuid4().hex
 
 
@@ -224,10 +223,10 @@ def _irreplaceable(target: Path) -> UsageError:
     )
 
 
-def is_equal(one: Path, other: Path) -> bool:
-    """Whether two regular files, if both are there, have the same content."""
+def is_equal(first: Path, second: Path) -> bool:
+    """Whether two paths lead to existing regular files of the same content."""
     try:
-        return stat.S_ISREG(os.lstat(one).st_mode) and filecmp.cmp(one, other, shallow=False)
+        return stat.S_ISREG(os.lstat(first).st_mode) and filecmp.cmp(first, second, shallow=False)
     except OSError:
         return False
 
@@ -238,11 +237,10 @@ def write_text(text: str, path: Path, *, force: bool) -> None:
     Args:
         text: Its content.
         path: Its place.
-        force: Whether a regular file that is there may be replaced.
+        force: Whether an existing regular file may be replaced.
 
     Raises:
-        UsageError: The file cannot be written there, or something is there that may not be
-            replaced.
+        UsageError: The file cannot be written there, or its place is taken and may not be replaced.
     """
     with staged(path) as folder:
         made = folder / "text"
@@ -253,11 +251,11 @@ def write_text(text: str, path: Path, *, force: bool) -> None:
 
 
 def make_text(text: str, made: Path, target: Path) -> None:
-    """Writes a UTF-8 file where nobody sees it yet.
+    """Writes a UTF-8 file in a hidden folder.
 
     Args:
         text: Its content.
-        made: Where it is made.
+        made: Its path there.
         target: Its place later on, which an error names.
 
     Raises:

@@ -1,10 +1,9 @@
-"""Temporary files and folders that nobody has to clear away.
+"""Temporary files and folders that clear themselves away, and arrays in them.
 
 A folder is gone when its block is left, at the latest when the program ends. After a kill that
-cannot be heard, it is swept by a later run: its lock file, locked for as long as its process lives,
-tells that it is ours and that nobody uses it any more.
-
-Arrays in temporary files, of which memory holds what is read.
+cannot be caught, a later run removes it: its lock file, locked for as long as its process lives,
+shows that it is ours and no longer in use. Of an array in a temporary file, memory holds the parts
+that are read.
 """
 
 import atexit
@@ -29,16 +28,16 @@ from onnx_relusv.work.interrupts import uninterrupted
 
 try:
     import fcntl
-except ImportError:  # no POSIX: nothing is proved, and nothing swept
+except ImportError:  # no POSIX: ownership cannot be proved, so leftovers are not removed
     fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "onnx-relusv-"
 _LOCK = ".onnx-relusv.lock"
-# Written once the lock is held: a file that lacks it is somebody else's or not yet locked.
-_MARK = b"A temporary folder of onnx-relusv; unused when nobody holds a lock on this file.\n"
+# Written once the lock is held: a file without it is not ours, or not yet locked.
+_MARK = b"A temporary folder of onnx-relusv; unused when no process holds a lock on this file.\n"
 _FOLDER = re.compile(rf"\.?{_PREFIX}[A-Za-z0-9_]{{8}}")
 _FILE = re.compile(rf"\.{_PREFIX}[0-9a-f]{{32}}\.tmp")
-# How often a folder is emptied into which another thread still writes.
+# How often emptying a folder is tried, into which another thread may still write.
 _TRIES = 3
 
 
@@ -80,7 +79,7 @@ def append(file: IO[bytes], values: np.ndarray, what: str) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for what is needed on the way; gone afterwards.
+    """A folder for temporary files; gone afterwards.
 
     Raises:
         UsageError: There can be none.
@@ -107,7 +106,7 @@ def folder_in(parent: Path, *, hidden: bool = False) -> Iterator[Path]:
     """
     folder: Path | None = None
     try:
-        # An interrupt comes before the folder is there or when it is known here.
+        # An interrupt comes before the folder exists or after it is known here.
         with uninterrupted():
             folder = _LIVING.made_folder(parent, "." * hidden + _PREFIX)
         yield folder
@@ -124,22 +123,22 @@ def file_in(parent: Path) -> Iterator[tuple[BinaryIO, Path]]:
     Raises:
         OSError: There can be none.
     """
-    found: tuple[BinaryIO, Path] | None = None
+    made: tuple[BinaryIO, Path] | None = None
     try:
         with uninterrupted():
-            found = _LIVING.made_file(parent)
-        yield found
+            made = _LIVING.made_file(parent)
+        yield made
     finally:
-        if found is not None:
+        if made is not None:
             with uninterrupted():
-                found[0].close()
-                _LIVING.remove(found[1])
+                made[0].close()
+                _LIVING.remove(made[1])
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Removes what killed runs left in some folders and in the one for temporary files.
+    """Removes leftovers of killed runs from some folders and from that for temporary files.
 
-    That is what bears our mark, belongs to this user, and is not locked.
+    These are folders that bear our mark, belong to this user, and are not locked.
     """
     for folder in dict.fromkeys((*folders, Path(tempfile.gettempdir()))):
         with suppress(OSError), os.scandir(folder) as entries:
@@ -149,7 +148,7 @@ def remove_leftovers(*folders: Path) -> None:
 
 
 def remove_left_files(folder: Path) -> None:
-    """Removes files of `file_in` that killed runs left in a folder, of which nobody holds one.
+    """Removes files of `file_in` that killed runs left in a folder, and no process has locked.
 
     Raises:
         OSError: The folder cannot be read.
@@ -195,7 +194,7 @@ class _Living:
                 path = parent / f".{_PREFIX}{uuid.uuid4().hex}.tmp"
                 file = path.open("xb")
                 self._held[path] = None
-                # Somebody may have seen it before it was locked, and taken it for a dead one.
+                # Another run may have removed it as a leftover before it was locked.
                 if not _lock(file.fileno(), wait=True) or _is_same(path, file.fileno()):
                     return file, path
                 file.close()
@@ -213,11 +212,11 @@ class _Living:
             os.close(lock)
 
     def _check(self) -> None:
-        if self._ended:  # a thread that outlives the program: nobody would clear up behind it
+        if self._ended:  # in a thread that outlives the program: the file would never be removed
             raise OSError(0, "the program ends")
 
     def _end(self) -> None:
-        if os.getpid() != self._process:  # a copy of it, which owns nothing
+        if os.getpid() != self._process:  # a forked copy, which owns nothing
             return
         with self._guard:
             self._ended = True
@@ -234,7 +233,7 @@ def _lock(file: int, *, wait: bool) -> bool:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:  # somebody holds it, or the file system knows no locks
+    except OSError:  # another process holds it, or the file system has no locks
         return False
     return True
 
@@ -242,15 +241,15 @@ def _lock(file: int, *, wait: bool) -> bool:
 def _is_same(path: Path, file: int) -> bool:
     """Whether a path still leads to an open file."""
     try:
-        found = os.lstat(path)
+        state = os.lstat(path)
     except OSError:
         return False
-    return os.path.samestat(found, os.fstat(file))
+    return os.path.samestat(state, os.fstat(file))
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int | None]:
-    """A regular file of this user that nobody else had locked; None for any other."""
+    """A regular file of this user that no other process had locked; None for any other."""
     try:
         # Neither follows a link nor waits for the other end of a pipe.
         file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -274,7 +273,7 @@ def _remove_dead_folder(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Removes a folder, its lock file last: whatever stays is known by it."""
+    """Removes a folder, its lock file last, by which remaining files are recognised as ours."""
     for _ in range(_TRIES):
         with suppress(OSError):
             for entry in list(os.scandir(folder)):
@@ -299,7 +298,7 @@ _MOMENT = 0.01
 
 
 def on_disk(values: np.ndarray) -> np.ndarray:
-    """An array's copy in a temporary file, mapped and read-only; gone when nobody holds it.
+    """An array's copy in a temporary file, mapped and read-only; gone with the last reference.
 
     Raises:
         UsageError: There can be no temporary file, or there is no room for it.
@@ -318,7 +317,7 @@ def on_disk(values: np.ndarray) -> np.ndarray:
 
 
 def release(arrays: Iterable[np.ndarray]) -> None:
-    """Lets what was read of arrays of `on_disk` leave the memory; it is read again when needed."""
+    """Frees the memory of pages read of arrays of `on_disk`, which are read again when needed."""
     for array in arrays:
         base: object = array
         while isinstance(base, np.ndarray):
@@ -329,7 +328,7 @@ def release(arrays: Iterable[np.ndarray]) -> None:
 
 @contextmanager
 def released_while_read(arrays: Collection[np.ndarray]) -> Iterator[None]:
-    """Lets what a session reads of arrays of `on_disk` leave the memory at once.
+    """Frees the memory of pages that a session reads of arrays of `on_disk` at once.
 
     A session that copies weights would otherwise hold the files beside the copies.
     """

@@ -12,7 +12,7 @@ from onnx_relusv.runtime.kernels.parts import FLOAT, INT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
 STEPS = 10
-# What is computed for every row; `open` besides, where exact values are wanted.
+# Outputs for every row; `open` besides, where exact values are requested.
 FIGURES = ("active", "square", "fourth", "climbed", "before", "single", "margin")
 OPEN = "open"
 
