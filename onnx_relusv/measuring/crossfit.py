@@ -4,7 +4,7 @@ The fits are logistic regressions with a ridge; how one would do on answers that
 approximated by a Newton step for each.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -138,47 +138,29 @@ def cross_fitted(features: Floats, wrong: Truths, folds: Folds) -> Floats:
     scores = np.empty(len(wrong))
     for fold in np.unique(folds):
         held_out = folds == fold
-        scale = _Scale.of(features[~held_out])
-        training = scale.apply(features[~held_out])
+        scaled = _scaling(features[~held_out])
+        training = scaled(features[~held_out])
         coefficients = _fit(training, wrong[~held_out])
         deviation = float(np.std(training @ coefficients)) or 1.0  # 0 where nothing varies
-        scores[held_out] = scale.apply(features[held_out]) @ coefficients / deviation
+        scores[held_out] = scaled(features[held_out]) @ coefficients / deviation
     return scores
 
 
-@dataclass(frozen=True, eq=False)
-class _Scale:
-    """Scales features to mean zero and deviation one; each array is (features,).
+def _scaling(training: Floats) -> Callable[[Floats], Floats]:
+    """The map that brings features, (samples, features), to mean zero and deviation one.
 
-    Attributes:
-        lower: Least finite value.
-        upper: Largest finite value.
-        mean: Of the clipped values.
-        factor: One over their deviation; 0 for a constant.
+    Values are clipped to the finite range of the training values before; constants become 0.
     """
-
-    lower: Floats
-    upper: Floats
-    mean: Floats
-    factor: Floats
-
-    @classmethod
-    def of(cls, training: Floats) -> "_Scale":
-        finite = np.isfinite(training)
-        lower = np.min(training, axis=0, where=finite, initial=np.inf)
-        upper = np.max(training, axis=0, where=finite, initial=-np.inf)
-        # Where nothing is finite there is no range; any will do, since the factor is then 0.
-        lower, upper = (np.where(finite.any(axis=0), end, 0.0) for end in (lower, upper))
-        clipped = np.clip(training, lower, upper)
-        mean, deviation = clipped.mean(axis=0), clipped.std(axis=0)
-        varies = deviation > _LEAST_SPREAD * np.maximum(np.abs(lower), np.abs(upper))
-        factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-        return cls(lower, upper, mean, factor)
-
-    def apply(self, features: Floats) -> Floats:
-        """(samples, features) scaled."""
-        scaled: Floats = (np.clip(features, self.lower, self.upper) - self.mean) * self.factor
-        return scaled
+    finite = np.isfinite(training)
+    lower = np.min(training, axis=0, where=finite, initial=np.inf)
+    upper = np.max(training, axis=0, where=finite, initial=-np.inf)
+    # Where nothing is finite there is no range; any will do, since the factor is then 0.
+    lower, upper = (np.where(finite.any(axis=0), end, 0.0) for end in (lower, upper))
+    clipped = np.clip(training, lower, upper)
+    mean, deviation = clipped.mean(axis=0), clipped.std(axis=0)
+    varies = deviation > _LEAST_SPREAD * np.maximum(np.abs(lower), np.abs(upper))
+    factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    return lambda features: np.asarray((np.clip(features, lower, upper) - mean) * factor)
 
 
 def _fit(features: Floats, wrong: Truths) -> Floats:

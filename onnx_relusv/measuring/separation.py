@@ -142,7 +142,7 @@ def separate(
     # With fewer than two of a kind, some fit would see none of it.
     if folds > 1:
         assigned = stratified_folds(wrong, folds, folding)
-        inner = [one.values for one in of_blocks]
+        inner = [each.values for each in of_blocks]
         sets = [("combined", inner)] if inner else []
         sets.append(("combined with output", [*inner, _logit(max_softmax), entropy]))
         for name, features in sets:
@@ -181,12 +181,12 @@ class _Candidate:
 
 
 def _refuse_missing(candidates: Sequence[_Candidate]) -> None:
-    for one in candidates:
-        missing = int(np.isnan(one.values).sum())
+    for each in candidates:
+        missing = int(np.isnan(each.values).sum())
         if missing:
-            where = "the output" if one.block is None else f"block {one.block}"
+            where = "the output" if each.block is None else f"block {each.block}"
             raise InputError(
-                f"{one.quantity} of {where} is not a number for {missing} of {len(one.values)} "
+                f"{each.quantity} of {where} is not a number for {missing} of {len(each.values)} "
                 "inputs, so right and wrong answers cannot be compared. Leave out the samples "
                 "that the model does not compute, or the block."
             )
@@ -196,27 +196,27 @@ def _judge(
     candidates: Sequence[_Candidate], wrong: Truths, rng: np.random.Generator
 ) -> list[Score]:
     """Scores of all candidates on the same resamples; the first of them is max softmax."""
-    columns = np.stack([one.values for one in candidates])
+    columns = np.stack([each.values for each in candidates])
     areas = resampled_aurocs(columns, wrong, resamples=RESAMPLES, rng=rng)
     values = np.array([auroc(column, wrong) for column in columns])
     sides = [
-        bool(value >= 0.5) if one.higher_is_wrong is None else one.higher_is_wrong
-        for one, value in zip(candidates, values, strict=True)
+        bool(value >= 0.5) if each.higher_is_wrong is None else each.higher_is_wrong
+        for each, value in zip(candidates, values, strict=True)
     ]
     lower = ~np.array(sides)
     values[lower] = 1 - values[lower]
     areas[lower] = 1 - areas[lower]
     return [
         Score(
-            block=one.block,
-            quantity=one.quantity,
+            block=each.block,
+            quantity=each.quantity,
             auroc=_interval(values[number], areas[number]),
             higher_is_wrong=sides[number],
             gain=_interval(values[number] - values[0], areas[number] - areas[0])
             if number
             else None,
         )
-        for number, one in enumerate(candidates)
+        for number, each in enumerate(candidates)
     ]
 
 

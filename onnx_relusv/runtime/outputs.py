@@ -151,8 +151,8 @@ class OutputValue:
 
     Attributes:
         form: Its kind.
-        arrays: A tensor's own; of a sequence one a member; of maps one, (maps, keys), or (keys,) of
-            a single one.
+        arrays: Of a tensor its array; of a sequence one a member; of maps a single array, (maps,
+            keys), or (keys,) of a single map.
         keys: Of maps, in the order of the last axis.
     """
 

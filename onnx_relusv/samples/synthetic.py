@@ -56,7 +56,7 @@ def dead_leaves(channels: int, rows: int, columns: int, rng: np.random.Generator
 # Beyond it, moments that are shrunk halfway to the identity change no more than by the seed.
 SYNTHETIC_COUNT = 256
 # Fewer of them where they take long: as many as have so many multiply-accumulates, a minute or two
-# on a few cores. Where one takes so many, each has very many positions to measure.
+# on a few cores. Samples that take so many have very many positions to measure each.
 _MOST_MACS, _FEWEST = 4 << 40, 16
 _STREAM = 11
 _STREAM_VARIED = 12
@@ -128,7 +128,7 @@ def varied_count(example: Mapping[str, np.ndarray]) -> int:
     """How many samples are fitted to: 5,000, or as many as are `_VARIED_BYTES`, but 64 at least.
 
     Args:
-        example: A feed; of its first axis, one is what a sample takes.
+        example: A feed, the samples along its first axis.
     """
     bytes_each = sum(values[:1].nbytes for values in example.values())
     return int(np.clip(_VARIED_BYTES // max(bytes_each, 1), _VARIED_LEAST, _VARIED_COUNT))

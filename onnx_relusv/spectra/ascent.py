@@ -7,16 +7,16 @@ singular value are found in float64 by going from top vector to top vector (`pol
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
 from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
-from onnx_relusv.runtime.kernels.ascents import Ascent, gap_kernel, width_kernel
+from onnx_relusv.runtime.kernels.ascents import Ascent, StandIn, gap_kernel, width_kernel
+from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.layers import Effort, Layer, activated
 
 _MOST_STEPS = 8
@@ -126,7 +126,8 @@ def climb_truncations(layer: Layer, ranks: Sequence[int], effort: Effort) -> Cli
     mask = np.asarray(coordinates[:, None] < columns[None, :], np.float64)
     sigma = np.linalg.norm(layer.reduced, axis=0)
     x = starting_points(layer, ranks, effort)
-    history, _ = _climb(layer, "mask", {"mask": mask}, sigma[columns], x, effort)
+    feeds = {"mask": mask, "scale": _squared(sigma[columns], layer)}
+    history, _ = _climb(gap_kernel, layer, "mask", feeds, x, effort)
     return _judged(history, len(ranks))
 
 
@@ -139,7 +140,8 @@ def climb_largest(layer: Layer, effort: Effort) -> tuple[float, bool]:
     """
     sigma = np.linalg.norm(layer.reduced, axis=0)
     x = starting_points(layer, [0], effort)
-    history, at = _climb(layer, "none", {}, np.repeat(sigma[:1], x.shape[1]), x, effort)
+    feeds = {"scale": _squared(np.repeat(sigma[:1], x.shape[1]), layer)}
+    history, at = _climb(gap_kernel, layer, "none", feeds, x, effort)
     points = _feasible(at, layer)
     values = _distances(layer, points)
     best = int(values.argmax())
@@ -165,8 +167,9 @@ def climb_gap(
         The climb, with one value; (starts,) float64 values at the best points of the starts; and
         these, (coordinates, starts) float64.
     """
-    scale = np.linalg.norm(layer.reduced - other, 2)
-    history, at = _climb(layer, "map", {"other": other}, np.repeat(scale, x.shape[1]), x, effort)
+    scale = np.repeat(np.linalg.norm(layer.reduced - other, 2), x.shape[1])
+    feeds = {"other": other / _largest(layer), "scale": _squared(scale, layer)}
+    history, at = _climb(gap_kernel, layer, "map", feeds, x, effort)
     points = _feasible(at, layer)
     answers = activated(other @ layer.principal(points) + layer.bias[:, None], layer.activation)
     values = np.linalg.norm(layer.answers(points) - answers, axis=0)
@@ -184,21 +187,14 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
     Returns:
         Lower estimates of each supremum.
     """
-    largest = _largest(layer)
-    scaled = layer.reduced / largest
     draws, starts = g.shape[1], effort.starts
     rng = np.random.default_rng([effort.seed, 1])
     x = rng.standard_normal((layer.coordinates, draws, starts))
     # One start where the linear layer has its supremum.
-    x[:, :, 0] = _uphill(layer, scaled.T @ g)
-    feeds = {
-        **_common_feeds(layer, largest),
-        "g": np.repeat(g, starts, axis=1),
-        "x": _feasible(x.reshape(layer.coordinates, -1), layer),
-    }
-    ascent = _ascent(layer, "none", effort)
-    outputs = width_kernel(effort.provider, ascent).run(_float32(feeds), ["history"])
-    history = outputs["history"].astype(np.float64) * largest
+    x[:, :, 0] = _uphill(layer, (layer.reduced / _largest(layer)).T @ g)
+    feeds = {"g": np.repeat(g, starts, axis=1)}
+    x = _feasible(x.reshape(layer.coordinates, -1), layer)
+    history, _ = _climb(width_kernel, layer, "none", feeds, x, effort)
     # The ball's centre counts too, where an ascent on the sphere never comes.
     centre = activated(layer.bias[:, None], layer.activation).T @ g
     history = np.maximum(history, np.repeat(centre, starts, axis=1))
@@ -206,56 +202,47 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
 
 
 def _climb(
+    kernel: Callable[[str, Ascent], Session],
     layer: Layer,
-    stand_in: str,
-    maps: dict[str, Floats],
-    scale: Floats,
+    stand_in: StandIn,
+    feeds: Mapping[str, Floats],
     x: Floats,
     effort: Effort,
-) -> tuple[Floats, Floats]:
-    """Runs the gap kernel; history (iterations, columns) in the layer's units, and best points."""
-    largest = _largest(layer)
-    feeds: dict[str, Any] = {
-        **_common_feeds(layer, largest),
-        **{name: value / largest if name == "other" else value for name, value in maps.items()},
-        "scale": np.maximum((scale / largest) ** 2, _TINY)[None, :],
-        "x": x,
-    }
-    ascent = _ascent(layer, stand_in, effort)
-    # A convex ascent never descends, so that it is best where it ends.
-    best = "last" if ascent.convex else "at"
-    outputs = gap_kernel(effort.provider, ascent).run(_float32(feeds), ["history", best])
-    return outputs["history"][:, 0, :].astype(np.float64) * largest, outputs[best]
+) -> tuple[Floats, np.ndarray]:
+    """Runs a kernel from starts x; history (iterations, columns) in the layer's units, best points.
 
-
-def _common_feeds(layer: Layer, largest: float) -> dict[str, Floats]:
-    # With sigma_1 = 1: values grow in proportion to the map, the bias and the ceiling together,
-    # and squares of the layer's entries could leave float32's range.
-    out = len(layer.reduced)
-    feeds = {"a": layer.reduced / largest}
-    if not layer.is_plain:
-        feeds["slope"] = np.broadcast_to(layer.activation.slopes, (out,)).reshape(-1, 1)
-        feeds["offset"] = np.clip(layer.bias.reshape(-1, 1) / largest, -_FARTHEST, _FARTHEST)
-    if layer.activation.ceiling is not None:
-        feeds["ceiling"] = np.full((1, 1), min(layer.activation.ceiling / largest, _FARTHEST))
-    if layer.rotation is not None:
-        feeds["rotation"] = layer.rotation
-    return feeds
-
-
-def _float32(feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(value, np.float32) for name, value in feeds.items()}
-
-
-def _ascent(layer: Layer, stand_in: str, effort: Effort) -> Ascent:
-    return Ascent(
+    The feeds are those besides x and the layer, in units of `_largest`.
+    """
+    largest, activation = _largest(layer), layer.activation
+    ascent = Ascent(
         iterations=effort.iterations,
-        stand_in=stand_in,  # type: ignore[arg-type]
-        clipped=layer.activation.ceiling is not None,
+        stand_in=stand_in,
+        clipped=activation.ceiling is not None,
         inside=not layer.homogeneous,
         nonnegative=layer.rotation is not None,
         plain=layer.is_plain,
     )
+    # With sigma_1 = 1: values grow in proportion to the map, the bias and the ceiling together,
+    # and squares of the layer's entries could leave float32's range.
+    inputs: dict[str, Floats] = {**feeds, "a": layer.reduced / largest, "x": x}
+    if not layer.is_plain:
+        slopes = np.broadcast_to(activation.slopes, (len(layer.reduced),))
+        inputs["slope"] = slopes.reshape(-1, 1)
+        inputs["offset"] = np.clip(layer.bias.reshape(-1, 1) / largest, -_FARTHEST, _FARTHEST)
+    if activation.ceiling is not None:
+        inputs["ceiling"] = np.full((1, 1), min(activation.ceiling / largest, _FARTHEST))
+    if layer.rotation is not None:
+        inputs["rotation"] = layer.rotation
+    # A convex ascent never descends, so that it is best where it ends.
+    best = "last" if kernel is gap_kernel and ascent.convex else "at"
+    float32 = {name: np.ascontiguousarray(value, np.float32) for name, value in inputs.items()}
+    outputs = kernel(effort.provider, ascent).run(float32, ["history", best])
+    return outputs["history"][:, 0, :].astype(np.float64) * largest, outputs[best]
+
+
+def _squared(scale: Floats, layer: Layer) -> Floats:
+    """The squares, (1, columns), of gaps that are possible, for the gap kernel."""
+    return np.asarray(np.maximum((scale / _largest(layer)) ** 2, _TINY)[None, :])
 
 
 def _largest(layer: Layer) -> float:

@@ -119,7 +119,7 @@ def activated_gaussian(
     Args:
         mean: (channels,) float64 of the arguments.
         variance: (channels,) float64, not negative; 0 stands for a constant.
-        activation: The activation; its slopes are one, or one a channel.
+        activation: The activation, with a single slope or one a channel.
 
     Returns:
         (channels,) and (channels,) float64, accurate to some 1e-15 of the second moment.

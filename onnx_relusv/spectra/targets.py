@@ -78,7 +78,7 @@ class Rows(ReadOnlyArrays):
 
     @property
     def missing(self) -> np.ndarray:
-        """(groups, n, rows) float32: what is left for the block itself to answer."""
+        """(groups, n, rows) float32: the part of the target that the block itself has to answer."""
         return self.target if self.shift is None else self.target - self.shift
 
     def at(self, places: np.ndarray) -> "Rows":

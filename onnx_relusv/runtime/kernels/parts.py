@@ -136,7 +136,7 @@ class Graph:
         after, recorded = body(Tensor(self, number), *(Tensor(self, name) for name in names))
         still_going = self.op("Identity", Tensor(self, going))
         # An output is made by a node of the body, and no two are the same.
-        given = [self.op("Identity", each).name for each in (*after, recorded)]
+        results = [self.op("Identity", each).name for each in (*after, recorded)]
         graph = helper.make_graph(
             self._nodes.pop(),
             "step",
@@ -145,10 +145,10 @@ class Graph:
                 _value(going, 0, TensorProto.BOOL),
                 *(_value(name, 2) for name in names),
             ],
-            [_value(still_going.name, 0, TensorProto.BOOL), *(_value(name, 2) for name in given)],
+            [_value(still_going.name, 0, TensorProto.BOOL), *(_value(name, 2) for name in results)],
         )
         count, always = self.constant(np.array(steps)), self.constant(np.array(True))
-        outputs = [self._new("loop") for _ in given]
+        outputs = [self._new("loop") for _ in results]
         inputs = [each.name for each in (count, always, *start)]
         self._add(helper.make_node("Loop", inputs, outputs, body=graph))
         return [Tensor(self, name) for name in outputs]

@@ -73,7 +73,7 @@ def score_slope_kernel(provider: str) -> Session:
 
 @lru_cache(maxsize=4)
 def activated_kernel(provider: str, clipped: bool) -> Session:
-    """phi(Lz + b') of the units that are left, and phi(t) of all units.
+    """phi(Lz + b') of the remaining units, and phi(t) of all units.
 
     Inputs:
         z: (1, n, columns) float32. target: (1, n, units) float32, t.
