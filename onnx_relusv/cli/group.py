@@ -189,7 +189,7 @@ class Commands(click.Group):
         SIGTERM and SIGHUP are heard as SIGINT is. What cannot be printed does not undo what was
         written: then the exit code is 0 and a note on standard error says so. Where nothing was
         written, a standard output that is full is an output that cannot be written (2), and one
-        that nobody reads any more is none.
+        whose reader is gone is none.
         """
         with standard_streams() as streams, written_files() as written:
             with termination_raised():

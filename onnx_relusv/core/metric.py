@@ -65,7 +65,7 @@ class Metric:
                 found = self.function(list(outputs), given)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # somebody else's code may raise anything, or exit
+        except BaseException as error:  # the user's code may raise anything, or exit
             raise InputError(
                 f"--metric {self.name}: {what_went_wrong(error, self.path)}"
             ) from error
@@ -103,7 +103,7 @@ def _kind(found: object) -> str:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """Runs somebody else's code so that what it sets for the whole process is set back.
+    """Runs the user's code so that what it sets for the whole process is set back.
 
     That are the working folder, from which relative paths of outputs start, numpy's handling of
     errors, and filters of warnings. What it prints goes to standard error: standard output may be
@@ -122,7 +122,7 @@ def apart() -> Iterator[None]:
 
 
 def what_went_wrong(error: BaseException, path: Path | None) -> str:
-    """An error of somebody else's code in one line: where it was raised, its type and its text.
+    """An error of the user's code in one line: where it was raised, its type and its text.
 
     Args:
         error: As it was caught.

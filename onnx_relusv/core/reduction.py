@@ -9,7 +9,7 @@ which has the least |(W - L) C^(1/2)| of all maps of the kept inputs; the bias a
 removed input that always equals a kept one needs no covariance: its column is added to that one's.
 One that is always zero needs nothing in its place and tells nothing of others, whatever is assumed
 of its variance. In the whole block's shape the columns of removed inputs are zero, and so are the
-rows and biases of removed outputs, which nobody reads any more.
+rows and biases of removed outputs, which are no longer read.
 
 The frozen records of a fit: what is to be replaced, and what was found for it.
 """

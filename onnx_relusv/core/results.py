@@ -289,7 +289,7 @@ class GroupRow:
     Attributes:
         choice: What the plan does with it.
         operators: What lies between its producers and its consumers, in topological order, each
-            once; none where nobody has looked.
+            once; none where that was not determined.
     """
 
     choice: GroupChoice

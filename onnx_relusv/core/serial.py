@@ -169,7 +169,7 @@ def seconds_of(arrays: Mapping[str, np.ndarray]) -> float | None:
     return seconds if 0 < seconds < math.inf else None
 
 
-# Whoever asks knows them; a seed may be larger than any integer of numpy's.
+# The caller has them; a seed may be larger than any integer of numpy's.
 _GIVEN = ("seed", "provider")
 _CANDIDATE = "candidate_"
 # A candidate that was measured has no damage yet.

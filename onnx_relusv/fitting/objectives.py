@@ -70,7 +70,7 @@ class Objective(Protocol):
     """How far factors are from what is wanted, over rows.
 
     Beside the factors, other numbers may be moved that the block itself does not have; they begin
-    with `others`, and what comes of them is nobody's.
+    with `others`, and are not a result of the fit.
     """
 
     @property

@@ -215,7 +215,7 @@ class Constants:
         return list(found)
 
     def freed(self, removed: Iterable[int]) -> int:
-        """Bytes of all constants that nobody reads any more once some nodes are gone.
+        """Bytes of all constants that are no longer read once some nodes are gone.
 
         Args:
             removed: Indices of the nodes; they themselves do not count.
@@ -287,8 +287,8 @@ class Constants:
             if each in self._defaults:
                 verb = "is" if each == name else f"is computed of {each},"
                 return (
-                    f"its {role} {name} {verb} an input of the graph with a default; if nobody "
-                    "overrides it, take it out of the inputs "
+                    f"its {role} {name} {verb} an input of the graph with a default; if no "
+                    "caller overrides it, take it out of the inputs "
                     "(python -m onnxruntime.tools.remove_initializer_from_input)"
                 )
         if self.depends_on_inputs(name):

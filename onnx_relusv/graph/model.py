@@ -49,7 +49,7 @@ _BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model file as it was read; nobody writes into it.
+    """A model file as it was read; it is never written into.
 
     Attributes:
         path: The file.
@@ -229,7 +229,7 @@ def _check_graph(path: Path, proto: ModelProto) -> None:
         define_once(proto)
     except Ambiguous as ambiguous:
         raise InputError(
-            f"{path}: {ambiguous}, so nobody can say which of them its readers mean. "
+            f"{path}: {ambiguous}, so it is not clear which of them its readers mean. "
             "Rename one of them, or export the model again."
         ) from ambiguous
     try:

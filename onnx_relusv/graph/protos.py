@@ -11,7 +11,7 @@ Makes sure that every name in a graph is defined once, so that all readers mean 
 
 onnxruntime takes the last of several initializers of one name, and says so only in its log. Equal
 ones come from some quantizers, and all but one of them go. Where they differ, or where a node
-writes what is already there, nobody can say what was meant.
+writes what is already there, it is not clear which is meant.
 
 Puts the nodes of a graph into topological order, as onnxruntime does when it opens a model.
 

@@ -134,7 +134,7 @@ def with_data(
 
 
 def _drop_unused(proto: ModelProto) -> None:
-    """Takes initializers away that nobody reads and that onnxruntime fails at.
+    """Removes unread initializers that onnxruntime fails at.
 
     A session has forgotten external ones by the time that it is given their values. Before IR
     version 4 it does not know any that is no input of the graph.

@@ -104,7 +104,7 @@ def _attribute(name: str, value: Attribute) -> int:
 def transplant(
     original: ModelProto, nodes: Sequence[NodeProto], constants: Iterable[TensorProto]
 ) -> ModelProto:
-    """A model with other nodes; what nobody reads any more goes, nodes and initializers.
+    """A model with other nodes, without nodes and initializers that are no longer read.
 
     Args:
         original: It is not changed.
@@ -150,8 +150,8 @@ def _without_idle(
 ) -> tuple[list[NodeProto], set[str]]:
     """Drops the nodes whose only readers are gone, and lists what is read.
 
-    So go those that computed a weight, or a shape, which now is another constant. What nobody read
-    in the original either is none of our business and stays.
+    So go those that computed a weight, or a shape, which now is another constant. Nodes that are
+    not read in the original either stay.
     """
     left = list(nodes)
     while True:
@@ -307,7 +307,7 @@ def _copy(source: Model, tensor: TensorProto, target: BinaryIO, digest: "hashlib
 
 
 def _own_data(target: Path) -> set[Path]:
-    """Data files that a previous run of ours wrote for the target; nobody else's."""
+    """Data files that a previous run of this program wrote for the target, and no others."""
     if not target.is_file():
         return set()
     pattern = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.data")

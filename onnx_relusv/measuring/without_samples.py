@@ -6,8 +6,8 @@ front. How large each is on real inputs the file may tell: behind a BatchNormali
 variances are its own (graph/channels/statistics), and the synthetic ones only say how they
 correlate.
 
-Half of what is between the columns is then taken away: nobody knows whether real inputs
-correlate so. Without either, the covariance stays the identity.
+Half of what is between the columns is then taken away: it is unknown whether real
+inputs correlate so. Without either, the covariance stays the identity.
 
 How large a model's inputs are, where nothing in front of them says so.
 

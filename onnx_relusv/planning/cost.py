@@ -154,7 +154,7 @@ def _within(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf) -> Pl
             best = plan if best is None or _is_better(plan, best) else best
             if abs(off) <= _NEAR * total:
                 break
-        # Whoever is over the budget by a byte must not come back with the same plan.
+        # A plan that is over the budget by a byte must not be made again.
         extra += off if off else 1
     if best is not None:
         return best

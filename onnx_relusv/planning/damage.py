@@ -84,7 +84,7 @@ def damage_curves(
     }
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     few = thinned(opened, samples, tries)
-    # Nobody knows what somebody else's code depends on.
+    # What the user's code depends on is unknown.
     kept = opened.cache if measure is None or measure.metric is None else NO_CACHE
 
     def fields(key: str) -> Fields:
@@ -221,8 +221,8 @@ class KeptCurves:
 
     Args:
         opened: The model and its samples, split.
-        measure: What damage is; nobody knows what somebody else's code depends on, so that of a
-            metric is not kept.
+        measure: What damage is. That of a metric is not cached: what its code depends on is
+            unknown.
         counts: Of every group by its key, those that are measured.
     """
 

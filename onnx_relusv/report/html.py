@@ -142,7 +142,7 @@ def write_trace(
 
 
 def make_compression(compression: Compression, made: Path, folder: Path) -> None:
-    """Makes the report of a compression where nobody sees it yet, to be published with the model.
+    """Makes the report of a compression in a hidden folder, to be published with the model.
 
     Args:
         compression: What it is of.
@@ -291,8 +291,8 @@ def comparison_html(comparison: Comparison) -> str:
 
 def render(page: Page) -> str:
     """A page as HTML."""
-    # Keys and paths come from files that nobody vouches for: everything is escaped but SVG that
-    # we drew ourselves.
+    # Keys and paths come from untrusted files: everything is escaped but SVG that we drew
+    # ourselves.
     environment = Environment(
         loader=PackageLoader("onnx_relusv.report"),
         autoescape=True,

@@ -91,7 +91,7 @@ class Page:
         title: What kind of report it is.
         subject: The file or files it is about.
         facts: The summary.
-        alarms: Sentences for the user that nobody may miss.
+        alarms: Sentences for the user that must not be missed.
         warnings: Other sentences for the user.
         conclusion: What it all comes to.
         sections: All the rest.

@@ -202,7 +202,7 @@ def inspection_table(inspection: Inspection) -> list[RenderableType]:
 
 def compression_table(compression: Compression) -> list[RenderableType]:
     """What `compress` and `apply` did, for the terminal."""
-    # The terminal is narrow: what nobody asked about is in the other reports.
+    # The terminal is narrow: further columns are in the other reports.
     time = () if compression.latency is None else (latency_column(compression.batch),)
     rows = compression.rows
     columns = filled((KEY, DECISION, CHANNELS, REACHED_LEVEL, BYTES_CHANGE, *time, WHY), rows)

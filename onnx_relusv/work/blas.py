@@ -2,8 +2,8 @@
 
 numpy's and scipy's OpenBLAS reads the environment when it is loaded, so this has to come before
 either of them. By itself it keeps its threads waiting busily after every product, about 30 ms, and
-on a few cores they stand in the way of onnxruntime's, with which they take turns here. Whoever has
-set the variable is left alone.
+on a few cores they stand in the way of onnxruntime's, with which they take turns here. A value
+set by the user is kept.
 """
 
 import os

@@ -25,7 +25,7 @@ _QUOTAS = (
     ("/sys/fs/cgroup/cpu.max",),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
-# Seconds that jobs under way have to end after an error; nobody waits longer for an answer.
+# Seconds that jobs under way have to end after an error; a user is not kept waiting longer.
 _PATIENCE = 3.0
 # Seconds after which an interrupt is heard at the latest.
 _HEARING = 0.5
@@ -245,7 +245,7 @@ class Progress(Protocol):
 
 
 def unseen(steps: int) -> None:
-    """An `Advance` that nobody sees."""
+    """An `Advance` that shows nothing."""
 
 
 class Silent:
@@ -253,5 +253,5 @@ class Silent:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """A stage that nobody sees."""
+        """A stage that shows nothing."""
         yield unseen

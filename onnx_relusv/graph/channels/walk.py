@@ -10,8 +10,8 @@ splitting, flattening and transposition are nothing but operations on these rows
 Channels on their way through a graph: which of them turn out to be one and the same unit.
 
 Every output channel of a weighted node begins as an atom. Where tensors are added, or a depthwise
-Conv binds an output to an input, atoms are merged; where something happens to them that nobody
-understands, they are pinned, with the reason.
+Conv binds an output to an input, atoms are merged; where an operator
+is not understood, they are pinned, with the reason.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -262,7 +262,7 @@ def stand_in(
         rng: Draws the factors.
 
     Returns:
-        Factors whose `level`, which nobody computed, is 1. Their bias is nowhere zero, since a
+        Factors whose `level`, which is not computed, is 1. Their bias is nowhere zero, since a
         fitted one hardly ever is.
     """
     norm = float(np.linalg.norm(linear.weight))
