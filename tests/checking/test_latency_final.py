@@ -8,9 +8,9 @@ from onnx_relusv.core.outcomes import Latency
 from onnx_relusv.planning.latency import MARGIN
 
 
-@pytest.mark.parametrize("share", [0.1, 0.6, 0.6 * (1 + MARGIN) - 1e-9])
-def test_within_the_margin_a_file_may_be_written(share: float) -> None:
-    check_latency(0.6, Latency(batch=4, before=2.0, after=2.0 * share))
+def test_within_the_margin_a_file_may_be_written() -> None:
+    for share in (0.1, 0.6, 0.6 * (1 + MARGIN) - 1e-9):
+        check_latency(0.6, Latency(batch=4, before=2.0, after=2.0 * share))
 
 
 def test_beyond_the_margin_it_may_not() -> None:

@@ -7,9 +7,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from classified import classifier, inputs, samples
+from classified import (
+    ACCURACY,
+    ENOUGH,
+    FIT,
+    classifier,
+    inputs,
+    minus_error,
+    regressor,
+    samples,
+    targets,
+)
 from graphs import run
-from metrics import ACCURACY, ENOUGH, FIT, minus_error, regressor, targets
 from scipy.stats import t
 
 from onnx_relusv import Budgets, MeasureOptions, Metric, PlanOptions, compare, compress

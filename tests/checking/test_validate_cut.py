@@ -1,7 +1,7 @@
 """Files without some units pass all checks, and wrongly cut ones do not."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +77,36 @@ def test_a_cut_file_passes(name: str, layered: bool, samples: bool, tmp_path: Pa
         assert len(result.graph.node) <= len(model.model.proto.graph.node) + 1
 
 
+@dataclass(frozen=True, eq=False)
+class CutModel:
+    """A graph without some of its units, which has passed all checks."""
+
+    model: Opened
+    found: FittedPlan
+    proto: ModelProto
+    verdict: Verdict
+
+
+@pytest.fixture(scope="module")
+def cut_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CutModel]:
+    """Every graph, cut and fitted."""
+    made = {}
+    for name, graph in GRAPHS.items():
+        folder = tmp_path_factory.mktemp(name)
+        model = opened_graph(graph, folder)
+        found = fitted(model, plan(model, GONE[name]))
+        proto = rewritten(model, found)
+        made[name] = CutModel(model, found, proto, validated(model, found, proto, folder))
+    return made
+
+
 @pytest.mark.parametrize("name", ["residual", "groups"])
-def test_outputs_move_as_the_verdict_says(name: str, tmp_path: Path) -> None:
-    model = opened_graph(GRAPHS[name], tmp_path)
-    found = fitted(model, plan(model, GONE[name]))
-    verdict = validated(model, found, rewritten(model, found), tmp_path)
+def test_outputs_move_as_the_verdict_says(name: str, cut_models: dict[str, CutModel]) -> None:
+    made = cut_models[name]
+    model, verdict = made.model, made.verdict
     assert model.samples is not None
     x = next(iter(model.samples.batches(16, limit=16))).feeds
-    moved = relative_error(run(rewritten(model, found), x)["y"], run(model.model.path, x)["y"])
+    moved = relative_error(run(made.proto, x)["y"], run(model.model.path, x)["y"])
     # Float32 through half a dozen layers, of an error of some per cent at least.
     assert verdict.output_error["y"] == pytest.approx(moved, rel=1e-3)
     assert moved > 1e-2
@@ -119,15 +141,16 @@ def off_by_one(proto: ModelProto, output: str, axis: int, slot: int = 1) -> None
     ],
 )
 def test_a_slice_that_is_off_by_one(
-    name: str, spoil: Callable[[ModelProto], None], tmp_path: Path
+    name: str,
+    spoil: Callable[[ModelProto], None],
+    cut_models: dict[str, CutModel],
+    tmp_path: Path,
 ) -> None:
-    model = opened_graph(GRAPHS[name], tmp_path)
-    found = fitted(model, plan(model, GONE[name]))
-    proto = rewritten(model, found)
-    validated(model, found, proto, tmp_path)
+    made, proto = cut_models[name], ModelProto()
+    proto.CopyFrom(made.proto)
     spoil(proto)
     with pytest.raises(ValidationError, match="differs from the reference"):
-        validated(model, found, proto, tmp_path)
+        validated(made.model, made.found, proto, tmp_path)
 
 
 def test_a_file_without_other_units(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from classified import classifier, samples
+from classified import classifier, metric_file, regressor, samples, targets
 from command_line import run, words
-from metrics import metric_file, regressor, targets
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.special
-from enumeration import exact_s0
 from graphs import model_proto, normal, normalization, run
+from relu_maps import exact_s0
 from traced_layers import (
     ARRAYS,
     IMAGES,

@@ -41,7 +41,7 @@ def test_fields_have_lines_and_plain_lists_have_one() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": [{"b": -math.inf}]}])
-def test_what_json_does_not_have_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        json_text(value)
+def test_what_json_does_not_have_is_refused() -> None:
+    for value in (math.nan, [math.inf], {"a": [{"b": -math.inf}]}):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            json_text(value)

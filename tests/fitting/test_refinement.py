@@ -112,16 +112,13 @@ def composed(objective: OwnAnswers, factors: Factors) -> Floats:
     return forms.compose(factors.form, objective.geometry, *factors.matrices)
 
 
-@pytest.mark.parametrize("count", [1, 60, 2500])
 @pytest.mark.parametrize("name", CASES)
-def test_the_value(name: str, count: int) -> None:
-    objective, factors, rows = made(CASES[name], count)
-    expected = mean_error(objective, composed(objective, factors), factors.bias, rows)
-    assert objective.value(factors, rows) == pytest.approx(expected, rel=ROUNDING)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_value_of_the_right_answer_is_zero(name: str) -> None:
+def test_the_value(name: str) -> None:
+    for count in (1, 60, 2500):
+        objective, factors, rows = made(CASES[name], count)
+        expected = mean_error(objective, composed(objective, factors), factors.bias, rows)
+        assert objective.value(factors, rows) == pytest.approx(expected, rel=ROUNDING)
+    # That of the right answer is zero.
     objective, factors, rows = made(CASES[name], 50)
     groups = objective.geometry.groups
     L = composed(objective, factors)
@@ -228,16 +225,16 @@ def test_it_gets_better_behind_the_activation(geometry: Geometry, form: Form, ra
         assert plain.value(found, fitting) > 1.05 * plain.value(start, fitting)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_it_is_never_worse_on_the_rows_that_choose(seed: int) -> None:
+def test_it_is_never_worse_on_the_rows_that_choose() -> None:
     """Few rows to fit and other ones to choose by, so that most steps lead astray."""
-    geometry = gemm(20, 30)
-    linear, fitting, _, _ = corrupted(geometry, 25, seed, noise=1.0)
-    _, judging, _, _ = corrupted(geometry, 400, seed, noise=0.1)
-    start = double_layer("pair", geometry, linear, None, 19)
-    objective = objective_of(geometry)
-    found = refined(start, objective, fitting, judging, np.random.default_rng(seed))
-    assert objective.value(found, judging) <= objective.value(start, judging)
+    for seed in range(6):
+        geometry = gemm(20, 30)
+        linear, fitting, _, _ = corrupted(geometry, 25, seed, noise=1.0)
+        _, judging, _, _ = corrupted(geometry, 400, seed, noise=0.1)
+        start = double_layer("pair", geometry, linear, None, 19)
+        objective = objective_of(geometry)
+        found = refined(start, objective, fitting, judging, np.random.default_rng(seed))
+        assert objective.value(found, judging) <= objective.value(start, judging)
 
 
 def test_what_cannot_get_better_stays_as_it_is() -> None:

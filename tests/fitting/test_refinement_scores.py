@@ -1,6 +1,7 @@
 """Factors of class scores, refined by their divergence: against scipy, and on rows unseen."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -61,16 +62,15 @@ def started(form: Form, geometry: Geometry, linear: LinearMap, rows: Rows, rank:
     return double_layer(form, geometry, linear, seen, rank)
 
 
-@pytest.mark.parametrize("count", [1, 60, 2500])
-@pytest.mark.parametrize("form", ["pair", "dense"])
-def test_the_value_is_the_mean_divergence(form: Form, count: int) -> None:
-    geometry = gemm(7, 6)
-    linear, rows, _, _ = case(geometry, count)
-    factors = double_layer(form, geometry, linear, None, 2)
-    expected = divergence_of_logits(rows.target[0], answered(geometry, factors, rows))
-    assert objective(geometry).value(factors, rows) == pytest.approx(
-        expected, rel=ROUNDING, abs=1e-7
-    )
+def test_the_value_is_the_mean_divergence() -> None:
+    for form, count in product(("pair", "dense"), (1, 60, 2500)):
+        geometry = gemm(7, 6)
+        linear, rows, _, _ = case(geometry, count)
+        factors = double_layer(form, geometry, linear, None, 2)
+        expected = divergence_of_logits(rows.target[0], answered(geometry, factors, rows))
+        assert objective(geometry).value(factors, rows) == pytest.approx(
+            expected, rel=ROUNDING, abs=1e-7
+        )
 
 
 def test_the_slope_is_the_derivative_on_the_chosen_rows() -> None:
@@ -147,15 +147,19 @@ def test_what_scores_have_in_common_is_put_back(form: Form) -> None:
     assert missing(near) < 1.01 * missing(right) + 2e-3 * missing(off)
 
 
-@pytest.mark.parametrize("scores", [True, False])
-def test_what_is_right_but_for_rounding_stays_as_it_is(scores: bool) -> None:
-    geometry = gemm(20, 6)
-    linear, fitting, selecting, _ = case(geometry, 3000, noise=0.0)
-    right = started("dense", geometry, linear, fitting, 6)
-    told: list[int] = []
-    rng = np.random.default_rng(0)
-    found = refined(right, objective(geometry, scores=scores), fitting, selecting, rng, told.append)
-    assert found is right
-    assert sum(told) == LOOKS
-    wrong = replace(right, bias=right.bias + 0.1 * np.arange(6))
-    assert refined(wrong, objective(geometry, scores=scores), fitting, selecting, rng) is not wrong
+def test_what_is_right_but_for_rounding_stays_as_it_is() -> None:
+    for scores in (True, False):
+        geometry = gemm(20, 6)
+        linear, fitting, selecting, _ = case(geometry, 3000, noise=0.0)
+        right = started("dense", geometry, linear, fitting, 6)
+        told: list[int] = []
+        rng = np.random.default_rng(0)
+        found = refined(
+            right, objective(geometry, scores=scores), fitting, selecting, rng, told.append
+        )
+        assert found is right
+        assert sum(told) == LOOKS
+        wrong = replace(right, bias=right.bias + 0.1 * np.arange(6))
+        assert (
+            refined(wrong, objective(geometry, scores=scores), fitting, selecting, rng) is not wrong
+        )

@@ -123,30 +123,30 @@ def collected(
     return found.rows()
 
 
-@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_all_rows(name: str, shortcut: bool) -> None:
-    item, linear, seen = case(name, shortcut=shortcut)
-    rows, exact = collected(item, linear, seen), expected(item, linear, seen)
-    np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
-    target = exact["target"] + exact.get("exact", 0)
-    # Float32 sums of at most 24 products of numbers around 1.
-    np.testing.assert_allclose(rows.target, target, rtol=0, atol=1e-5)
-    assert rows.count == exact["z"].shape[1]
-    if shortcut:
-        np.testing.assert_array_equal(rows.shift, exact["delivered"].astype(np.float32))
-        np.testing.assert_array_equal(rows.missing, rows.target - rows.shift)
-    else:
-        assert rows.shift is None
-        assert rows.missing is rows.target
+def test_all_rows(name: str) -> None:
+    for shortcut in (False, True):
+        item, linear, seen = case(name, shortcut=shortcut)
+        rows, exact = collected(item, linear, seen), expected(item, linear, seen)
+        np.testing.assert_array_equal(rows.z, exact["z"].astype(np.float32))
+        target = exact["target"] + exact.get("exact", 0)
+        # Float32 sums of at most 24 products of numbers around 1.
+        np.testing.assert_allclose(rows.target, target, rtol=0, atol=1e-5)
+        assert rows.count == exact["z"].shape[1]
+        if shortcut:
+            np.testing.assert_array_equal(rows.shift, exact["delivered"].astype(np.float32))
+            np.testing.assert_array_equal(rows.missing, rows.target - rows.shift)
+        else:
+            assert rows.shift is None
+            assert rows.missing is rows.target
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_some_rows_are_rows_of_all(name: str) -> None:
-    item, linear, seen = case(name, shortcut=True)
-    some, all_rows = (collected(item, linear, seen, most) for most in (10, None))
-    assert some.count == min(10, all_rows.count)
-    same_rows(some, all_rows)
+def test_some_rows_are_rows_of_all() -> None:
+    for name in BLOCKS:
+        item, linear, seen = case(name, shortcut=True)
+        some, all_rows = (collected(item, linear, seen, most) for most in (10, None))
+        assert some.count == min(10, all_rows.count), name
+        same_rows(some, all_rows)
 
 
 def same_rows(some: Rows, all_rows: Rows) -> None:
@@ -179,23 +179,23 @@ LEFT = {
 }
 
 
-@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_what_is_left_sees_and_answers_the_kept_channels_alone(name: str, shortcut: bool) -> None:
-    (item, linear, seen), left = case(name, shortcut=shortcut), LEFT[name]
-    whole = collected(item, linear, seen)
-    found = collected(item, linear, seen, kept=left)
-    columns, rows = kept_columns(item.geometry, left), kept_rows(item.geometry, left)
-    np.testing.assert_array_equal(found.z, whole.z[:, :, columns])
-    for own, everything in ((found.target, whole.target), (found.shift, whole.shift)):
-        if everything is None:
-            assert own is None
-            continue
-        assert own is not None
-        # The answers' products are summed up in another order.
-        for group, places in enumerate(rows):
-            wanted = everything[group][:, places]
-            np.testing.assert_allclose(own[group], wanted, rtol=0, atol=1e-5)
+def test_what_is_left_sees_and_answers_the_kept_channels_alone(name: str) -> None:
+    for shortcut in (False, True):
+        (item, linear, seen), left = case(name, shortcut=shortcut), LEFT[name]
+        whole = collected(item, linear, seen)
+        found = collected(item, linear, seen, kept=left)
+        columns, rows = kept_columns(item.geometry, left), kept_rows(item.geometry, left)
+        np.testing.assert_array_equal(found.z, whole.z[:, :, columns])
+        for own, everything in ((found.target, whole.target), (found.shift, whole.shift)):
+            if everything is None:
+                assert own is None
+                continue
+            assert own is not None
+            # The answers' products are summed up in another order.
+            for group, places in enumerate(rows):
+                wanted = everything[group][:, places]
+                np.testing.assert_allclose(own[group], wanted, rtol=0, atol=1e-5)
 
 
 def summed(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> TargetMoments:
@@ -206,25 +206,25 @@ def summed(item: Block, linear: LinearMap, seen: Sequence[Seen]) -> TargetMoment
     return target_moments(sums)
 
 
-@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_moments(name: str, shortcut: bool) -> None:
-    item, linear, seen = case(name, shortcut=shortcut)
-    found, exact = summed(item, linear, seen), expected(item, linear, seen)
-    z, rows = exact["z"], exact["z"].shape[1]
-    # Behind a shortcut, what the compressed network lacks is asked for too.
-    target = exact["target"]
-    if shortcut:
-        target = target + exact["exact"] - exact["delivered"]
-    assert found.rows == rows
-    # Answers are rounded to float32, as the network itself rounds them; the rest is float64.
-    for value, wanted, tolerance in (
-        (found.second, z.transpose(0, 2, 1) @ z / rows, 1e-12),
-        (found.mean, z.mean(axis=1), 1e-12),
-        (found.cross, target.transpose(0, 2, 1) @ z / rows, 1e-5),
-        (found.target, target.mean(axis=1), 1e-5),
-    ):
-        np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
+def test_moments(name: str) -> None:
+    for shortcut in (False, True):
+        item, linear, seen = case(name, shortcut=shortcut)
+        found, exact = summed(item, linear, seen), expected(item, linear, seen)
+        z, rows = exact["z"], exact["z"].shape[1]
+        # Behind a shortcut, what the compressed network lacks is asked for too.
+        target = exact["target"]
+        if shortcut:
+            target = target + exact["exact"] - exact["delivered"]
+        assert found.rows == rows
+        # Answers are rounded to float32, as the network itself rounds them; the rest is float64.
+        for value, wanted, tolerance in (
+            (found.second, z.transpose(0, 2, 1) @ z / rows, 1e-12),
+            (found.mean, z.mean(axis=1), 1e-12),
+            (found.cross, target.transpose(0, 2, 1) @ z / rows, 1e-5),
+            (found.target, target.mean(axis=1), 1e-5),
+        ):
+            np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
 
 
 def test_half_precision_is_measured_in_float32_and_float64() -> None:

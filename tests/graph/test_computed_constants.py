@@ -93,7 +93,9 @@ def test_values_are_those_that_onnxruntime_computes(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_a_weight_is_replaced_with_all_that_computed_it(name: str, tmp_path: Path) -> None:
+def test_a_weight_is_counted_and_replaced_with_all_that_computed_it(
+    name: str, tmp_path: Path
+) -> None:
     searched = found(name, tmp_path)
     result = full_rank(searched)
     feeds = {"x": normal(4, 6, seed=3)}
@@ -104,11 +106,7 @@ def test_a_weight_is_replaced_with_all_that_computed_it(name: str, tmp_path: Pat
     operators = [node.op_type for node in result.graph.node]
     assert operators == ["Cast"] * (2 * (name in ("cast",))) + ["MatMul", "MatMul", "Relu"]
     assert {tensor.data_type for tensor in result.graph.initializer} == {kind}
-
-
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_bytes_are_those_that_the_file_loses(name: str, tmp_path: Path) -> None:
-    searched = found(name, tmp_path)
+    # Its bytes are those that the file loses.
     proto = searched.model.proto
     left = ModelProto()
     left.CopyFrom(proto)

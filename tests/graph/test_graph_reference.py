@@ -49,7 +49,9 @@ def another(geometry: Geometry, seed: int = 7) -> LinearMap:
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_the_originals_own_map_gives_the_original(name: str, tmp_path: Path) -> None:
+def test_a_block_s_own_map_gives_the_original_and_any_other_itself(
+    name: str, tmp_path: Path
+) -> None:
     pattern = PATTERNS[name]
     searched = search(pattern.proto(), tmp_path, pattern.feeds())
     block = searched.block
@@ -57,13 +59,6 @@ def test_the_originals_own_map_gives_the_original(name: str, tmp_path: Path) -> 
     exact = run(pattern.proto(), pattern.feeds(), [block.pre_activation])
     assert result.keys() == exact.keys()
     assert all(gap(result[name], exact[name]) < ROUNDING for name in exact)
-
-
-@pytest.mark.parametrize("name", PATTERNS)
-def test_any_map_can_take_a_blocks_place(name: str, tmp_path: Path) -> None:
-    pattern = PATTERNS[name]
-    searched = search(pattern.proto(), tmp_path, pattern.feeds())
-    block = searched.block
     dense = another(block.geometry)
     result = referred(searched, {block.key: dense}, pattern.feeds())[block.pre_activation]
     assert gap(result, evaluated(block, dense, pattern.feeds()["x"])) < ROUNDING

@@ -107,10 +107,10 @@ def test_infinite_values_are_the_extremes_of_the_finite_ones() -> None:
     assert auroc(scores, wrong) > 0.7
 
 
-@pytest.mark.parametrize(("rights", "wrongs"), [(2, 2), (50, 2), (2, 50), (3, 3)])
-def test_two_of_a_kind_are_enough(rights: int, wrongs: int) -> None:
-    wrong = answers(rights, wrongs)
-    rng = np.random.default_rng(0)
-    folds = stratified_folds(wrong, 2, rng)
-    scores = cross_fitted(rng.standard_normal((rights + wrongs, 8)), wrong, folds)
-    assert np.isfinite(scores).all()
+def test_two_of_a_kind_are_enough() -> None:
+    for rights, wrongs in ((2, 2), (50, 2), (2, 50), (3, 3)):
+        wrong = answers(rights, wrongs)
+        rng = np.random.default_rng(0)
+        folds = stratified_folds(wrong, 2, rng)
+        scores = cross_fitted(rng.standard_normal((rights + wrongs, 8)), wrong, folds)
+        assert np.isfinite(scores).all()

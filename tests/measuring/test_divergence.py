@@ -103,17 +103,17 @@ def test_where_the_original_answers_zero_any_change_is_far() -> None:
     assert found(only, zero, one) == WORST
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_worst(bad: float) -> None:
-    after = AFTER.copy()
-    after[3, 2] = bad
-    for dtype in (np.float16, np.float32, np.float64):
-        values = after.astype(dtype)
-        assert found(LOGITS, {"y": BEFORE}, {"y": values}) == WORST
-        both = {"y": BEFORE, "z": BEFORE}
-        assert found(TWO, both, {"y": values, "z": BEFORE}) == WORST
-    if np.isnan(bad):
-        assert found(PROBABILITIES, {"y": softmax(BEFORE)}, {"y": after}) == WORST
+def test_what_is_not_finite_is_worst() -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        after = AFTER.copy()
+        after[3, 2] = bad
+        for dtype in (np.float16, np.float32, np.float64):
+            values = after.astype(dtype)
+            assert found(LOGITS, {"y": BEFORE}, {"y": values}) == WORST
+            both = {"y": BEFORE, "z": BEFORE}
+            assert found(TWO, both, {"y": values, "z": BEFORE}) == WORST
+        if np.isnan(bad):
+            assert found(PROBABILITIES, {"y": softmax(BEFORE)}, {"y": after}) == WORST
 
 
 def test_a_class_that_is_ruled_out_before_and_after_adds_nothing() -> None:
@@ -132,26 +132,28 @@ def test_one_bad_batch_is_not_forgotten() -> None:
     assert divergence.value == WORST
 
 
-@pytest.mark.parametrize("answers", [LOGITS, TWO])
-def test_batches_add_up(answers: Answers) -> None:
-    before = {"y": BEFORE, "z": normal(30, 2, 5)}
-    after = {"y": AFTER, "z": normal(30, 2, 5, seed=4)}
-    together, divergence = found(answers, before, after), Divergence(answers)
-    for start, end in ((0, 1), (1, 19), (19, 30)):
-        part = [{name: v[start:end] for name, v in values.items()} for values in (before, after)]
-        divergence.add(*part, end - start, end - start)
-    assert divergence.value == pytest.approx(together, rel=ROUNDING)
+def test_batches_add_up() -> None:
+    for answers in (LOGITS, TWO):
+        before = {"y": BEFORE, "z": normal(30, 2, 5)}
+        after = {"y": AFTER, "z": normal(30, 2, 5, seed=4)}
+        together, divergence = found(answers, before, after), Divergence(answers)
+        for start, end in ((0, 1), (1, 19), (19, 30)):
+            part = [
+                {name: v[start:end] for name, v in values.items()} for values in (before, after)
+            ]
+            divergence.add(*part, end - start, end - start)
+        assert divergence.value == pytest.approx(together, rel=ROUNDING)
 
 
-@pytest.mark.parametrize("answers", [LOGITS, TWO])
-def test_padding_does_not_count(answers: Answers) -> None:
-    before = {"y": BEFORE, "z": normal(30, 2, 5)}
-    after = {"y": AFTER, "z": normal(30, 2, 5, seed=4)}
-    real = [{name: v[:20] for name, v in values.items()} for values in (before, after)]
-    padded = Divergence(answers)
-    padded.add(before, after, 20, 30)
-    assert padded.value == pytest.approx(found(answers, *real), rel=ROUNDING)
-    assert padded.value != pytest.approx(found(answers, before, after), rel=1e-6)
+def test_padding_does_not_count() -> None:
+    for answers in (LOGITS, TWO):
+        before = {"y": BEFORE, "z": normal(30, 2, 5)}
+        after = {"y": AFTER, "z": normal(30, 2, 5, seed=4)}
+        real = [{name: v[:20] for name, v in values.items()} for values in (before, after)]
+        padded = Divergence(answers)
+        padded.add(before, after, 20, 30)
+        assert padded.value == pytest.approx(found(answers, *real), rel=ROUNDING)
+        assert padded.value != pytest.approx(found(answers, before, after), rel=1e-6)
 
 
 def test_nothing_added_is_no_divergence() -> None:
@@ -209,24 +211,19 @@ def decided(body: str, folder: Path, samples: int = 4, wanted: str = "auto") -> 
     return answers_of(model, outputs, samples, samples, wanted)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("samples", [1, 4])
 @pytest.mark.parametrize("head", HEADS)
-def test_the_graph_and_the_values_say_what_scores_are(
-    head: str, samples: int, tmp_path: Path
+def test_the_graph_and_the_values_say_what_scores_are_unless_it_is_asked_for(
+    head: str, tmp_path: Path
 ) -> None:
-    body, expected = HEADS[head]
-    assert decided(body, tmp_path, samples) == expected
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_the_divergence_can_be_asked_for(head: str, tmp_path: Path) -> None:
-    body, automatic = HEADS[head]
+    for samples in (1, 4):
+        body, expected = HEADS[head]
+        assert decided(body, tmp_path, samples) == expected
     assert decided(body, tmp_path, wanted="l2") == NO_SCORES
-    if automatic == NO_SCORES:
+    if expected == NO_SCORES:
         with pytest.raises(InputError, match=r"no output has class scores.*--divergence kl"):
             decided(body, tmp_path, wanted="kl")
     else:
-        assert decided(body, tmp_path, wanted="kl") == automatic
+        assert decided(body, tmp_path, wanted="kl") == expected
 
 
 def test_class_scores_are_looked_for_among_the_real_samples(tmp_path: Path) -> None:
@@ -273,16 +270,13 @@ def test_answers_of_certainty_are_far_but_not_infinitely() -> None:
     assert value == pytest.approx(np.log(0.5) + 15 * np.log(10), rel=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("answers", "words"),
-    [
+def test_what_is_measured_is_said() -> None:
+    for answers, words in (
         (LOGITS_OF_Y, "KL divergence of the class scores y"),
         (EVERY_CLASS_BY_ITSELF, "KL divergence of every class of y by itself, summed"),
         (NO_SCORES, "squared relative L2 error of the outputs"),
-    ],
-)
-def test_what_is_measured_is_said(answers: Answers, words: str) -> None:
-    assert answers.words == words
+    ):
+        assert answers.words == words
 
 
 def test_entries_that_are_no_number_in_the_original_are_not_compared() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from classified import ACCURACY, share_right
 from graphs import model_proto
-from metrics import ACCURACY, share_right
 from onnx import ModelProto
 
 from onnx_relusv.checking.search import DropLimit, judge

@@ -22,22 +22,19 @@ INPUTS = (
 TEXT = "(float[n,3,t] x) => (float[n,4,t] y) { c = Conv<pads=[1,1]>(x, v) y = Relu(c) }"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_the_form() -> None:
+    for text, expected in (
         ("x=1x80x200", ("x", (1, 80, 200))),
         ("a=b=7", ("a=b", (7,))),
         ("rate=scalar", ("rate", ())),
-    ],
-)
-def test_the_form(text: str, expected: tuple[str, tuple[int, ...]]) -> None:
-    assert parsed_shape(text) == expected
+    ):
+        assert parsed_shape(text) == expected
 
 
-@pytest.mark.parametrize("text", ["x", "x=", "=1x2", "x=1,2", "x=1x-2", "x=1x?", "x=0x3", "x=1xx2"])
-def test_other_forms_are_refused_when_the_options_are_made(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--input-shape"):
-        MeasureOptions(input_shape=(text,))
+def test_other_forms_are_refused_when_the_options_are_made() -> None:
+    for text in ("x", "x=", "=1x2", "x=1,2", "x=1x-2", "x=1x?", "x=0x3", "x=1xx2"):
+        with pytest.raises(UsageError, match=r"--input-shape"):
+            MeasureOptions(input_shape=(text,))
 
 
 def test_shapes_that_fit() -> None:
@@ -46,20 +43,17 @@ def test_shapes_that_fit() -> None:
     assert [spec.shape for spec in found] == [spec.shape for spec in INPUTS]
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
+def test_shapes_that_do_not() -> None:
+    for texts in (
         ["z=1"],
         ["x:0=1x3"],
         ["x:0=1x4x50"],
         ["x:0=1x3x50", "x:0=1x3x50"],
         # The axis n is in both.
         ["x:0=1x3x50", "state=2x5"],
-    ],
-)
-def test_shapes_that_do_not(texts: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"inputs are x:0 \?x3x\?, state 2x\?|give one"):
-        with_requested(INPUTS, texts)
+    ):
+        with pytest.raises(UsageError, match=r"inputs are x:0 \?x3x\?, state 2x\?|give one"):
+            with_requested(INPUTS, texts)
 
 
 @pytest.fixture

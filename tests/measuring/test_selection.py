@@ -81,12 +81,12 @@ def test_patterns(
         ("", "c_relu"),
     ],
 )
-@pytest.mark.parametrize("option", ["include", "exclude"])
 def test_what_matches_nothing_is_refused_with_the_nearest(
-    option: str, pattern: str, near: str, opened: Opened
+    pattern: str, near: str, opened: Opened
 ) -> None:
-    with pytest.raises(UsageError, match=f"--{option} {pattern}: matches no .*nearest.*{near}"):
-        selected(opened, PlanOptions(**{option: ("y", pattern)}))  # type: ignore[arg-type]
+    for option in ("include", "exclude"):
+        with pytest.raises(UsageError, match=f"--{option} {pattern}: matches no .*nearest.*{near}"):
+            selected(opened, PlanOptions(**{option: ("y", pattern)}))  # type: ignore[arg-type]
 
 
 def test_names_with_brackets_mean_themselves() -> None:
@@ -113,14 +113,11 @@ def test_an_excluded_depthwise_convolution_keeps_its_units(opened: Opened) -> No
     assert cut("deep") == cut("d") == ["e"]
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
+def test_patterns_are_texts() -> None:
+    for value, words in (
         ("first", "include is str: give a tuple of texts"),
         ([1], "an entry of include is int: give a text"),
         ((Path("y"),), "an entry of include is PosixPath: give a text"),
-    ],
-)
-def test_patterns_are_texts(value: object, words: str) -> None:
-    with pytest.raises(TypeError, match=words):
-        PlanOptions(include=value)  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=words):
+            PlanOptions(include=value)  # type: ignore[arg-type]

@@ -177,23 +177,23 @@ def test_a_seed_gives_the_same_and_another_one_not() -> None:
     assert first.combined != other.combined
 
 
-@pytest.mark.parametrize("correct", [np.ones(20, np.bool_), np.zeros(20, np.bool_)])
-def test_answers_of_one_kind_are_not_separated(correct: Truths) -> None:
-    values = np.linspace(0.2, 0.9, 20)
-    assert separate([block_trace("a", values)], values, 1 - values, correct, seed=0) is None
+def test_answers_of_one_kind_are_not_separated() -> None:
+    for correct in (np.ones(20, np.bool_), np.zeros(20, np.bool_)):
+        values = np.linspace(0.2, 0.9, 20)
+        assert separate([block_trace("a", values)], values, 1 - values, correct, seed=0) is None
 
 
-@pytest.mark.parametrize(("wrong", "folds"), [(1, 0), (2, 2), (4, 4), (17, 4), (20, 0)])
-def test_few_answers_of_a_kind(wrong: int, folds: int) -> None:
-    rng = np.random.default_rng(0)
-    samples = 21
-    correct = np.arange(samples) >= wrong
-    found = separated(
-        rng.standard_normal(samples), max_softmax=rng.uniform(0.1, 1, samples), correct=correct
-    )
-    assert found.folds == folds
-    assert (found.combined is None) == (found.combined_with_output is None) == (folds == 0)
-    assert np.isfinite([numbers(interval) for interval in all_scores(found)]).all()
+def test_few_answers_of_a_kind() -> None:
+    for wrong, folds in ((1, 0), (2, 2), (4, 4), (17, 4), (20, 0)):
+        rng = np.random.default_rng(0)
+        samples = 21
+        correct = np.arange(samples) >= wrong
+        found = separated(
+            rng.standard_normal(samples), max_softmax=rng.uniform(0.1, 1, samples), correct=correct
+        )
+        assert found.folds == folds
+        assert (found.combined is None) == (found.combined_with_output is None) == (folds == 0)
+        assert np.isfinite([numbers(interval) for interval in all_scores(found)]).all()
 
 
 def test_without_blocks_only_the_output_is_combined() -> None:

@@ -150,19 +150,19 @@ def test_the_form_follows_the_budget_s_currency() -> None:
     assert forms_for(Budgets(size=0.9, macs=0.5)) == {"spatial"}
 
 
-@pytest.mark.parametrize("name", ["size", "macs"])
-def test_a_smaller_budget_needs_a_higher_level_and_gives_less(name: str) -> None:
-    blocks, offers, total = even(5)
-    plans = []
-    for share in np.linspace(0.95, 0.4, 40):
-        plan = make_plan(blocks, offers, Budgets(**{name: float(share)}), origin(total))
-        assert getattr(plan, name) <= share
-        plans.append(plan)
-    levels = [plan.level for plan in plans]
-    shares = [getattr(plan, name) for plan in plans]
-    assert levels == sorted(levels)
-    assert shares == sorted(shares, reverse=True)
-    assert len(set(levels)) > 5
+def test_a_smaller_budget_needs_a_higher_level_and_gives_less() -> None:
+    for name in ("size", "macs"):
+        blocks, offers, total = even(5)
+        plans = []
+        for share in np.linspace(0.95, 0.4, 40):
+            plan = make_plan(blocks, offers, Budgets(**{name: float(share)}), origin(total))
+            assert getattr(plan, name) <= share
+            plans.append(plan)
+        levels = [plan.level for plan in plans]
+        shares = [getattr(plan, name) for plan in plans]
+        assert levels == sorted(levels)
+        assert shares == sorted(shares, reverse=True)
+        assert len(set(levels)) > 5
 
 
 def test_a_budget_is_kept_to_the_byte() -> None:
@@ -235,24 +235,21 @@ def test_a_tolerance_limits_the_budgets() -> None:
     assert f"{(12_500 + ADDED - 6_000) / 12_500:.4g} of the bytes" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("budgets", "asked"),
-    [
+def test_a_budget_error_says_how_far_it_got() -> None:
+    for budgets, asked in (
         (Budgets(size=0.1), "0.1 of the bytes cannot"),
         (Budgets(macs=0.1), "0.1 of the MACs cannot"),
         (Budgets(size=0.1, macs=0.2), "0.1 of the bytes and 0.2 of the MACs cannot"),
-    ],
-)
-def test_a_budget_error_says_how_far_it_got(budgets: Budgets, asked: str) -> None:
-    blocks, offers, total = even()
-    with pytest.raises(BudgetError) as caught:
-        make_plan(blocks, offers, budgets, origin(total))
-    message = str(caught.value)
-    assert asked in message
-    if budgets.macs is None:
-        assert f"the least is {(12_500 + ADDED - 9_000) / 12_500:.4g} of the bytes" in message
-    if budgets.size is None:
-        assert f"{(3_500 - 2_400) / 3_500:.4g} of the MACs" in message
+    ):
+        blocks, offers, total = even()
+        with pytest.raises(BudgetError) as caught:
+            make_plan(blocks, offers, budgets, origin(total))
+        message = str(caught.value)
+        assert asked in message
+        if budgets.macs is None:
+            assert f"the least is {(12_500 + ADDED - 9_000) / 12_500:.4g} of the bytes" in message
+        if budgets.size is None:
+            assert f"{(3_500 - 2_400) / 3_500:.4g} of the MACs" in message
 
 
 def test_the_least_in_the_error_is_the_least_of_all_levels() -> None:

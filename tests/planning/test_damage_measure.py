@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from classified import FIT, minus_error, regressor, targets
 from graphs import run
-from metrics import FIT, minus_error, regressor, targets
 from probed import answers, classifier, opened, rewritten, selected
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, plan
@@ -149,9 +149,8 @@ def test_curves_by_a_metric_are_of_the_samples_for_choosing(tmp_path: Path) -> N
     assert run(path, {"x": arrays["x"]}, ["y"])["y"].shape == (60, 1)
 
 
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
+def test_settings_that_do_not_go() -> None:
+    for options, match in (
         ({"divergence": "metric"}, "--divergence metric needs a --metric"),
         ({"divergence": "tv"}, "use auto, kl, l2 or metric"),
         ({"divergence": "l2", "allocation": "level"}, "leave --allocation level away"),
@@ -159,12 +158,10 @@ def test_curves_by_a_metric_are_of_the_samples_for_choosing(tmp_path: Path) -> N
         ({"metric": FIT, "budgets": Budgets(max_drop=0.0)}, "--max-drop 0: .* its units, above 0"),
         ({"metric": FIT, "budgets": Budgets(max_drop=float("nan"))}, "above 0"),
         ({"metric": FIT, "budgets": Budgets(max_drop=float("inf"))}, "above 0"),
-    ],
-)
-def test_settings_that_do_not_go(options: dict[str, object], match: str) -> None:
-    options.setdefault("budgets", SIZE)
-    with pytest.raises(UsageError, match=match):
-        PlanOptions(**options)  # type: ignore[arg-type]
+    ):
+        options.setdefault("budgets", SIZE)
+        with pytest.raises(UsageError, match=match):
+            PlanOptions(**options)  # type: ignore[arg-type]
 
 
 def test_a_metric_s_drop_has_its_own_units() -> None:

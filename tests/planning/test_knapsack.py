@@ -126,17 +126,17 @@ def optimum(sack: Knapsack, known: float) -> float:
     return float(found.fun * known)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_with_many_options_the_least_damage_is_nearly_reached(seed: int) -> None:
-    sack = smooth(12, seed)
-    found, relaxed = sack.best(), sack.relaxed()
-    assert found is not None
-    assert relaxed is not None
-    assert sack.fits(found)
-    assert relaxed.damage <= sack.damage(found) * (1 + 1e-6)
-    # No more than three of twelve items are rounded, by steps of a hundredth.
-    least = optimum(sack, sack.damage(found))
-    assert least * (1 - 2e-3) <= sack.damage(found) <= 1.1 * least
+def test_with_many_options_the_least_damage_is_nearly_reached() -> None:
+    for seed in range(5):
+        sack = smooth(12, seed)
+        found, relaxed = sack.best(), sack.relaxed()
+        assert found is not None
+        assert relaxed is not None
+        assert sack.fits(found)
+        assert relaxed.damage <= sack.damage(found) * (1 + 1e-6)
+        # No more than three of twelve items are rounded, by steps of a hundredth.
+        least = optimum(sack, sack.damage(found))
+        assert least * (1 - 2e-3) <= sack.damage(found) <= 1.1 * least
 
 
 def test_the_unit_of_the_damage_does_not_matter() -> None:
@@ -179,11 +179,11 @@ def test_branch_and_bound_steps_in_where_rounding_fails(monkeypatch: pytest.Monk
     assert sack.damage(found) == min(map(sack.damage, possible(sack)))
 
 
-@pytest.mark.parametrize("limits", [[0.0, 5.0], [-1.0, 5.0]])
-def test_no_room_at_all(limits: list[float]) -> None:
-    sack = knapsack([[0.0, 1.0]], [[[4.0, 1.0], [4.0, 1.0]]], limits)
-    assert sack.best() is None
-    assert sack.relaxed() is None
+def test_no_room_at_all() -> None:
+    for limits in ([0.0, 5.0], [-1.0, 5.0]):
+        sack = knapsack([[0.0, 1.0]], [[[4.0, 1.0], [4.0, 1.0]]], limits)
+        assert sack.best() is None
+        assert sack.relaxed() is None
 
 
 def test_what_is_spent_anyway_counts() -> None:

@@ -152,20 +152,21 @@ def test_two_budgets_are_kept_together(case: Case) -> None:
         assert damage_of(found[1]) >= min(possible) * (1 - ROUNDING)
 
 
-@pytest.mark.parametrize("size", [0.45, 0.6, 0.8])
-def test_with_many_ranks_the_budget_is_spent_and_the_damage_the_least(size: float) -> None:
+def test_with_many_ranks_the_budget_is_spent_and_the_damage_the_least() -> None:
     """Of smooth convex curves the least total damage has a closed form: equal slopes."""
-    scales = [1.0, 8.0, 27.0]
-    blocks, offers, total = convex(scales, count=400)
-    plan = planned(blocks, offers, Budgets(size=size), total)
-    assert size - 0.01 < plan.size <= size
-    # a (1 - x)^4 with equal slopes a (1 - x)^3: 1 - x goes with a^(-1/3), which are 1, 1/2, 1/3.
-    left = (size * total.bytes - (total.bytes - 120_000) - ADDED) / 40_000
-    lost = (3 - left) / (1 + 1 / 2 + 1 / 3)
-    ideal = sum(a * (lost / root) ** 4 for a, root in zip(scales, (1, 2, 3), strict=True))
-    assert lost < 1
-    # Ranks are steps of 1/400.
-    assert plan.damage == pytest.approx(ideal, rel=0.02)
+    for size in (0.45, 0.6, 0.8):
+        scales = [1.0, 8.0, 27.0]
+        blocks, offers, total = convex(scales, count=400)
+        plan = planned(blocks, offers, Budgets(size=size), total)
+        assert size - 0.01 < plan.size <= size
+        # a (1 - x)^4 with equal slopes a (1 - x)^3: 1 - x goes with a^(-1/3), which are 1, 1/2,
+        # 1/3.
+        left = (size * total.bytes - (total.bytes - 120_000) - ADDED) / 40_000
+        lost = (3 - left) / (1 + 1 / 2 + 1 / 3)
+        ideal = sum(a * (lost / root) ** 4 for a, root in zip(scales, (1, 2, 3), strict=True))
+        assert lost < 1
+        # Ranks are steps of 1/400.
+        assert plan.damage == pytest.approx(ideal, rel=0.02)
 
 
 def test_who_hurts_least_shrinks_most() -> None:
@@ -231,29 +232,24 @@ def test_the_currency_decides_the_form() -> None:
     assert forms_for(Budgets(macs=0.4)) == {"spatial"}
 
 
-@pytest.mark.parametrize(
-    ("budgets", "asked", "size", "macs"),
-    [
+def test_a_budget_error_says_how_far_one_gets() -> None:
+    for budgets, asked, size, macs in (
         (Budgets(size=0.1), "0.1 of the bytes cannot", 1_000, None),
         (Budgets(macs=0.1), "0.1 of the MACs cannot", None, 200),
         # Neither way of being small is enough; that in MACs comes nearer.
         (Budgets(size=0.3, macs=0.3), "0.3 of the bytes and 0.3 of the MACs cannot", 3_000, 200),
         (Budgets(size=0.3, macs=0.7), "0.3 of the bytes and 0.7 of the MACs cannot", 1_000, 800),
-    ],
-)
-def test_a_budget_error_says_how_far_one_gets(
-    budgets: Budgets, asked: str, size: int | None, macs: int | None
-) -> None:
-    blocks, offers, total = opposite()
-    with pytest.raises(BudgetError) as caught:
-        planned(blocks, offers, budgets, total)
-    message = str(caught.value)
-    assert asked in message
-    if size is not None:
-        least = (total.bytes + ADDED - 3 * (4_000 - size)) / total.bytes
-        assert f"{least:.4g} of the bytes" in message
-    if macs is not None:
-        assert f"{(total.macs - 3 * (1_000 - macs)) / total.macs:.4g} of the MACs" in message
+    ):
+        blocks, offers, total = opposite()
+        with pytest.raises(BudgetError) as caught:
+            planned(blocks, offers, budgets, total)
+        message = str(caught.value)
+        assert asked in message
+        if size is not None:
+            least = (total.bytes + ADDED - 3 * (4_000 - size)) / total.bytes
+            assert f"{least:.4g} of the bytes" in message
+        if macs is not None:
+            assert f"{(total.macs - 3 * (1_000 - macs)) / total.macs:.4g} of the MACs" in message
 
 
 def test_left_out_and_hopeless_blocks_stay_with_their_reason() -> None:

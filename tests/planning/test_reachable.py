@@ -70,29 +70,27 @@ def test_no_plan_goes_below_it(name: str, method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["auto", "harmonic", "double-layer"])
-@pytest.mark.parametrize("sampled", [True, False])
-@pytest.mark.parametrize("budgets", [Budgets(size=0.001), Budgets(macs=0.001, size=0.9)])
 def test_budgets_below_it_are_refused_before_anything_is_measured(
-    method: str,
-    sampled: bool,
-    budgets: Budgets,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measured(*arguments: object) -> None:
         raise AssertionError("moments were measured")
 
     monkeypatch.setattr("onnx_relusv.commands.stages.planning_moments", measured)
     model, samples = written(tmp_path)
-    planning = PlanOptions(method=method, budgets=budgets)  # type: ignore[arg-type]
-    with pytest.raises(BudgetError, match=r"cannot be reached: .* of the bytes and .* are left"):
-        compress(
-            model,
-            tmp_path / "small.onnx",
-            samples=samples if sampled else None,
-            planning=planning,
-            measuring=MEASURING,
-        )
+    for budgets in (Budgets(size=0.001), Budgets(macs=0.001, size=0.9)):
+        planning = PlanOptions(method=method, budgets=budgets)  # type: ignore[arg-type]
+        for given in (samples, None):
+            with pytest.raises(
+                BudgetError, match=r"cannot be reached: .* of the bytes and .* are left"
+            ):
+                compress(
+                    model,
+                    tmp_path / "small.onnx",
+                    samples=given,
+                    planning=planning,
+                    measuring=MEASURING,
+                )
 
 
 def test_a_sweep_passes_over_sizes_below_it(tmp_path: Path) -> None:

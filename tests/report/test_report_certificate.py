@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from page_outline import Outline
+from pages import Outline
 from rich.console import Console
 
 from onnx_relusv.core.outcomes import Certificate

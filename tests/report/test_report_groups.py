@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_outline import Outline
+from pages import Outline
 from pruned_records import GROUPS, KEPT, REMOVED, pruned
 from rich.console import Console
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from page_outline import Outline
+from pages import Outline
 from swept import swept
 from traced import trace_of
 

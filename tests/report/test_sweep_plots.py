@@ -6,7 +6,7 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
-from svg_paths import paths
+from pages import paths
 from swept import LOSSES, SIZES, swept, without_scores
 
 from onnx_relusv.core.outcomes import OutputChange

@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from page_outline import Outline
+from pages import Outline
 from rich.console import Console
 from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 

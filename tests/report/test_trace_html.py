@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from page_outline import Outline
+from pages import Outline
 from traced import trace_of
 
 from onnx_relusv.core.errors import UsageError

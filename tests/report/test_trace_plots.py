@@ -5,7 +5,7 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
-from svg_paths import paths
+from pages import paths
 from traced import trace_of
 
 from onnx_relusv.core.blocks import Floats

@@ -9,7 +9,7 @@ import scipy.linalg
 from examples import block, conv, gemm, linear_map, matmul, moments
 from onnx import TensorProto
 
-from onnx_relusv.core.blocks import Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.plans import Candidate
 from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import (
@@ -43,23 +43,23 @@ def found(item: Block, linear: LinearMap, seen: Moments | None) -> tuple[Candida
     return block_candidates(item, linear, seen, decompose_block(linear, seen))
 
 
-@pytest.mark.parametrize("with_moments", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_each_saves_bytes_and_costs_no_macs(name: str, with_moments: bool) -> None:
-    item, linear, seen = made(name, with_moments=with_moments)
-    candidates = found(item, linear, seen)
-    assert candidates
-    now = block_cost(item)
-    for candidate in candidates:
-        assert candidate.bytes < now.bytes
-        assert candidate.macs <= now.macs
-        cost = candidate_cost(item, candidate.form, candidate.rank, 4)
-        assert (candidate.bytes, candidate.macs) == (cost.bytes, cost.macs)
-    for form in forms.available_forms(item.geometry):
-        ordered = [c for c in candidates if c.form == form]
-        assert [c.rank for c in ordered] == sorted({c.rank for c in ordered})
-        levels = [c.level for c in ordered]
-        assert levels == sorted(levels, reverse=True)
+def test_each_saves_bytes_and_costs_no_macs(name: str) -> None:
+    for with_moments in (False, True):
+        item, linear, seen = made(name, with_moments=with_moments)
+        candidates = found(item, linear, seen)
+        assert candidates
+        now = block_cost(item)
+        for candidate in candidates:
+            assert candidate.bytes < now.bytes
+            assert candidate.macs <= now.macs
+            cost = candidate_cost(item, candidate.form, candidate.rank, 4)
+            assert (candidate.bytes, candidate.macs) == (cost.bytes, cost.macs)
+        for form in forms.available_forms(item.geometry):
+            ordered = [c for c in candidates if c.form == form]
+            assert [c.rank for c in ordered] == sorted({c.rank for c in ordered})
+            levels = [c.level for c in ordered]
+            assert levels == sorted(levels, reverse=True)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -87,35 +87,36 @@ def test_none_is_missing(name: str) -> None:
             assert ranks == useful
 
 
-@pytest.mark.parametrize("name", ["gemm", "matmul", "conv"])
-def test_the_level_is_the_next_singular_value_over_the_first(name: str) -> None:
-    item, linear, seen = made(name, with_moments=True)
-    assert seen is not None
-    root = np.linalg.cholesky(seen.covariance[0])
-    sigma = scipy.linalg.svdvals(linear.weight[0] @ root)
-    for candidate in found(item, linear, seen):
-        if candidate.form in ("pair", "channel"):
-            # The root of a Gram eigenvalue in float64; none of these is below 1e-2 of the first.
-            assert candidate.level == pytest.approx(sigma[candidate.rank] / sigma[0], rel=1e-9)
+def test_the_level_is_the_next_singular_value_over_the_first() -> None:
+    for name in ("gemm", "matmul", "conv"):
+        item, linear, seen = made(name, with_moments=True)
+        assert seen is not None
+        root = np.linalg.cholesky(seen.covariance[0])
+        sigma = scipy.linalg.svdvals(linear.weight[0] @ root)
+        for candidate in found(item, linear, seen):
+            if candidate.form in ("pair", "channel"):
+                # The root of a Gram eigenvalue in float64; none of these is below 1e-2 of the
+                # first.
+                assert candidate.level == pytest.approx(sigma[candidate.rank] / sigma[0], rel=1e-9)
 
 
-@pytest.mark.parametrize("with_moments", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_one_by_itself_is_the_same(name: str, with_moments: bool) -> None:
-    item, linear, seen = made(name, with_moments=with_moments)
-    candidates = found(item, linear, seen)
-    for candidate in candidates[::3]:
-        alone = candidate_at(item, linear, seen, candidate.form, candidate.rank)
-        assert (alone.bytes, alone.macs) == (candidate.bytes, candidate.macs)
-        smaller = [
-            other.level
-            for other in candidates
-            if other.form == candidate.form and other.rank < candidate.rank
-        ]
-        # A tucker's level may rise a little with the rank, and is then the smaller rank's.
-        expected = min([alone.level, *smaller]) if candidate.form == "tucker" else alone.level
-        # Two orders of the same float64 sums; the squares are compared before the root.
-        assert candidate.level == pytest.approx(expected, rel=1e-6)
+def test_one_by_itself_is_the_same(name: str) -> None:
+    for with_moments in (False, True):
+        item, linear, seen = made(name, with_moments=with_moments)
+        candidates = found(item, linear, seen)
+        for candidate in candidates[::3]:
+            alone = candidate_at(item, linear, seen, candidate.form, candidate.rank)
+            assert (alone.bytes, alone.macs) == (candidate.bytes, candidate.macs)
+            smaller = [
+                other.level
+                for other in candidates
+                if other.form == candidate.form and other.rank < candidate.rank
+            ]
+            # A tucker's level may rise a little with the rank, and is then the smaller rank's.
+            expected = min([alone.level, *smaller]) if candidate.form == "tucker" else alone.level
+            # Two orders of the same float64 sums; the squares are compared before the root.
+            assert candidate.level == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_lies_between_rungs_has_its_own_bytes_and_nearly_its_own_level() -> None:
@@ -147,12 +148,10 @@ def test_one_that_makes_the_block_larger_can_be_asked_for() -> None:
     assert largest.level == 0
 
 
-@pytest.mark.parametrize(
-    ("geometry", "lengths"), [(gemm(3, 4), ()), (conv(2, 2, (3, 3)), (5, 5)), (gemm(500, 1), ())]
-)
-def test_small_blocks_have_none(geometry: Geometry, lengths: tuple[int, ...]) -> None:
-    linear = linear_map(geometry, np.random.default_rng(0))
-    assert found(block(geometry, lengths), linear, None) == ()
+def test_small_blocks_have_none() -> None:
+    for geometry, lengths in ((gemm(3, 4), ()), (conv(2, 2, (3, 3)), (5, 5)), (gemm(500, 1), ())):
+        linear = linear_map(geometry, np.random.default_rng(0))
+        assert found(block(geometry, lengths), linear, None) == ()
 
 
 def test_more_macs_are_not_traded_for_bytes() -> None:
@@ -167,14 +166,11 @@ def test_more_macs_are_not_traded_for_bytes() -> None:
     assert larger.macs > block_cost(item).macs
 
 
-@pytest.mark.parametrize(
-    ("element_type", "dtype"),
-    [
+def test_item_size_is_the_stored_type_s() -> None:
+    for element_type, dtype in (
         (TensorProto.FLOAT, np.float32),
         (TensorProto.FLOAT16, np.float16),
         (TensorProto.BFLOAT16, ml_dtypes.bfloat16),
         (TensorProto.DOUBLE, np.float64),
-    ],
-)
-def test_item_size_is_the_stored_type_s(element_type: int, dtype: type) -> None:
-    assert item_size(block(gemm(3, 4), element_type=element_type)) == np.dtype(dtype).itemsize
+    ):
+        assert item_size(block(gemm(3, 4), element_type=element_type)) == np.dtype(dtype).itemsize

@@ -1,6 +1,7 @@
 """Factors against explicit weighted decompositions, with a Cholesky root of the metric."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -78,52 +79,50 @@ def ranks_of(form: Form, geometry: Geometry) -> list[int]:
     return sorted({1, 2, largest // 2, largest - 1, largest} & set(range(1, largest + 1)))
 
 
-@pytest.mark.parametrize("with_moments", [False, True])
 @pytest.mark.parametrize(
     ("name", "form"), [case for case in cases() if case[1] in ("pair", "channel")]
 )
-def test_pair_and_channel_are_the_best_of_their_rank(
-    name: str, form: Form, with_moments: bool
-) -> None:
-    geometry, linear, seen = made(name, with_moments=with_moments)
-    root = roots(geometry, seen)
-    for rank in ranks_of(form, geometry):
-        L = composed(geometry, double_layer(form, geometry, linear, seen, rank))
-        for group in range(geometry.groups):
-            # Eckart, Young, Mirsky: no matrix of this rank is nearer in either norm.
-            u, sigma, vt = np.linalg.svd(linear.weight[group] @ root[group], full_matrices=False)
-            rest = (linear.weight[group] - L[group]) @ root[group]
-            scale = sigma[0]
-            assert np.linalg.matrix_rank(L[group]) <= rank
-            assert np.linalg.norm(rest, 2) == pytest.approx(
-                np.append(sigma, 0)[rank], rel=1e-9, abs=1e-12 * scale
-            )
-            assert np.linalg.norm(rest) == pytest.approx(
-                np.linalg.norm(sigma[rank:]), rel=1e-9, abs=1e-12 * scale
-            )
-            best = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
-            # The spectra have gaps of at least a per cent or so at these ranks.
-            assert np.allclose(L[group] @ root[group], best, rtol=0, atol=1e-9 * scale)
+def test_pair_and_channel_are_the_best_of_their_rank(name: str, form: Form) -> None:
+    for with_moments in (False, True):
+        geometry, linear, seen = made(name, with_moments=with_moments)
+        root = roots(geometry, seen)
+        for rank in ranks_of(form, geometry):
+            L = composed(geometry, double_layer(form, geometry, linear, seen, rank))
+            for group in range(geometry.groups):
+                # Eckart, Young, Mirsky: no matrix of this rank is nearer in either norm.
+                u, sigma, vt = np.linalg.svd(
+                    linear.weight[group] @ root[group], full_matrices=False
+                )
+                rest = (linear.weight[group] - L[group]) @ root[group]
+                scale = sigma[0]
+                assert np.linalg.matrix_rank(L[group]) <= rank
+                assert np.linalg.norm(rest, 2) == pytest.approx(
+                    np.append(sigma, 0)[rank], rel=1e-9, abs=1e-12 * scale
+                )
+                assert np.linalg.norm(rest) == pytest.approx(
+                    np.linalg.norm(sigma[rank:]), rel=1e-9, abs=1e-12 * scale
+                )
+                best = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
+                # The spectra have gaps of at least a per cent or so at these ranks.
+                assert np.allclose(L[group] @ root[group], best, rtol=0, atol=1e-9 * scale)
 
 
-@pytest.mark.parametrize("with_moments", [False, True])
 @pytest.mark.parametrize(("name", "form"), cases())
-def test_the_stated_level_is_the_composed_kernel_s(
-    name: str, form: Form, with_moments: bool
-) -> None:
-    geometry, linear, seen = made(name, with_moments=with_moments)
-    ranks = ranks_of(form, geometry)
-    parts = decompose_block(linear, seen)
-    stated = levels(form, geometry, linear, seen, parts, ranks)
-    for rank, level in zip(ranks, stated, strict=True):
-        factors = double_layer(form, geometry, linear, seen, rank)
-        L = composed(geometry, factors)
-        direct = direct_level(geometry, linear, L, seen)
-        assert level == pytest.approx(direct, rel=1e-6, abs=ROOT_OF_ROUNDING)
-        assert composed_level(linear, L, seen) == pytest.approx(direct, rel=1e-9, abs=1e-12)
-        if form in ("pair", "channel"):
-            sigma = np.max([np.append(part.sigma, 0) for part in parts], axis=0)
-            assert level == sigma[rank] / sigma[0]
+def test_the_stated_level_is_the_composed_kernel_s(name: str, form: Form) -> None:
+    for with_moments in (False, True):
+        geometry, linear, seen = made(name, with_moments=with_moments)
+        ranks = ranks_of(form, geometry)
+        parts = decompose_block(linear, seen)
+        stated = levels(form, geometry, linear, seen, parts, ranks)
+        for rank, level in zip(ranks, stated, strict=True):
+            factors = double_layer(form, geometry, linear, seen, rank)
+            L = composed(geometry, factors)
+            direct = direct_level(geometry, linear, L, seen)
+            assert level == pytest.approx(direct, rel=1e-6, abs=ROOT_OF_ROUNDING)
+            assert composed_level(linear, L, seen) == pytest.approx(direct, rel=1e-9, abs=1e-12)
+            if form in ("pair", "channel"):
+                sigma = np.max([np.append(part.sigma, 0) for part in parts], axis=0)
+                assert level == sigma[rank] / sigma[0]
 
 
 @pytest.mark.parametrize("name", ["conv", "tall conv", "grouped conv"])
@@ -153,20 +152,20 @@ def spatial_gap(geometry: Geometry, linear: LinearMap, seen: Moments, L: Floats)
     )
 
 
-@pytest.mark.parametrize("name", ["conv", "grouped conv"])
-def test_spatial_in_a_metric_is_least_squares_for_its_second_layer(name: str) -> None:
-    geometry, linear, seen = made(name, with_moments=True)
-    assert seen is not None
-    factors = double_layer("spatial", geometry, linear, seen, 2)
-    least = spatial_gap(geometry, linear, seen, composed(geometry, factors))
-    rng = np.random.default_rng(3)
-    for size in (1e-3, 1e-2, 1e-1):
-        moved = factors.second + size * rng.standard_normal(factors.second.shape)
-        other = forms.compose("spatial", geometry, factors.first, moved)
-        assert spatial_gap(geometry, linear, seen, other) > least
-    # The plain answer, best for C = I, is worse where C is not.
-    plain = double_layer("spatial", geometry, linear, None, 2)
-    assert spatial_gap(geometry, linear, seen, composed(geometry, plain)) > 1.05 * least
+def test_spatial_in_a_metric_is_least_squares_for_its_second_layer() -> None:
+    for name in ("conv", "grouped conv"):
+        geometry, linear, seen = made(name, with_moments=True)
+        assert seen is not None, name
+        factors = double_layer("spatial", geometry, linear, seen, 2)
+        least = spatial_gap(geometry, linear, seen, composed(geometry, factors))
+        rng = np.random.default_rng(3)
+        for size in (1e-3, 1e-2, 1e-1):
+            moved = factors.second + size * rng.standard_normal(factors.second.shape)
+            other = forms.compose("spatial", geometry, factors.first, moved)
+            assert spatial_gap(geometry, linear, seen, other) > least, name
+        # The plain answer, best for C = I, is worse where C is not.
+        plain = double_layer("spatial", geometry, linear, None, 2)
+        assert spatial_gap(geometry, linear, seen, composed(geometry, plain)) > 1.05 * least, name
 
 
 @pytest.mark.parametrize("name", ["conv", "tall conv", "grouped conv"])
@@ -200,71 +199,70 @@ def test_spatial_in_a_multiple_of_the_identity_is_the_plain_answer() -> None:
         assert np.allclose(one, other, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("with_moments", [False, True])
 @pytest.mark.parametrize(("name", "form"), cases())
-def test_the_full_rank_reproduces_the_map(name: str, form: Form, with_moments: bool) -> None:
-    geometry, linear, seen = made(name, with_moments=with_moments)
-    largest = forms.largest_rank(form, geometry)
-    factors = double_layer(form, geometry, linear, seen, largest)
-    # The metric's condition of 1000 stands between the rounding and W.
-    assert np.allclose(composed(geometry, factors), linear.weight, rtol=0, atol=1e-10)
-    assert np.allclose(factors.bias, linear.bias, rtol=0, atol=1e-10)
-    assert level_of(geometry, linear, factors, seen) < 1e-10
-    stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), [largest])
-    assert stated[0] < ROOT_OF_ROUNDING
+def test_the_full_rank_reproduces_the_map(name: str, form: Form) -> None:
+    for with_moments in (False, True):
+        geometry, linear, seen = made(name, with_moments=with_moments)
+        largest = forms.largest_rank(form, geometry)
+        factors = double_layer(form, geometry, linear, seen, largest)
+        # The metric's condition of 1000 stands between the rounding and W.
+        assert np.allclose(composed(geometry, factors), linear.weight, rtol=0, atol=1e-10)
+        assert np.allclose(factors.bias, linear.bias, rtol=0, atol=1e-10)
+        assert level_of(geometry, linear, factors, seen) < 1e-10
+        stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), [largest])
+        assert stated[0] < ROOT_OF_ROUNDING
 
 
-@pytest.mark.parametrize(("name", "form"), cases())
-def test_the_bias_absorbs_the_mean(name: str, form: Form) -> None:
-    geometry, linear, seen = made(name, with_moments=True)
-    assert seen is not None
-    factors = double_layer(form, geometry, linear, seen, 1)
-    L = composed(geometry, factors)
-    for group in range(geometry.groups):
-        of_group = slice(group * geometry.rows, (group + 1) * geometry.rows)
-        before = linear.weight[group] @ seen.mean[group] + linear.bias[of_group]
-        after = L[group] @ seen.mean[group] + factors.bias[of_group]
-        assert np.allclose(before, after, rtol=0, atol=1e-12)
-    assert np.abs(factors.bias - linear.bias).max() > 1e-3
-    plain = double_layer(form, geometry, linear, None, 1)
-    assert np.array_equal(plain.bias, linear.bias)
+def test_the_bias_absorbs_the_mean() -> None:
+    for name, form in cases():
+        geometry, linear, seen = made(name, with_moments=True)
+        assert seen is not None, name
+        factors = double_layer(form, geometry, linear, seen, 1)
+        L = composed(geometry, factors)
+        for group in range(geometry.groups):
+            of_group = slice(group * geometry.rows, (group + 1) * geometry.rows)
+            before = linear.weight[group] @ seen.mean[group] + linear.bias[of_group]
+            after = L[group] @ seen.mean[group] + factors.bias[of_group]
+            assert np.allclose(before, after, rtol=0, atol=1e-12), name
+        assert np.abs(factors.bias - linear.bias).max() > 1e-3, name
+        plain = double_layer(form, geometry, linear, None, 1)
+        assert np.array_equal(plain.bias, linear.bias), name
 
 
-@pytest.mark.parametrize(("name", "form"), cases())
-def test_both_sides_of_an_inner_channel_are_equally_long(name: str, form: Form) -> None:
-    geometry, linear, seen = made(name, with_moments=True)
-    factors = double_layer(form, geometry, linear, seen, 2)
-    before, after = factors.first, factors.second
-    if factors.core is not None:
-        # Each of its inner channels is before one end of the core, or behind the other.
-        in_front = before.shape[1]
-        by_channel = factors.core.reshape(*factors.core.shape[:2], in_front, -1)
-        inputs = np.linalg.norm(by_channel, axis=(1, 3))
-        assert np.allclose(np.linalg.norm(before, axis=2), inputs, rtol=1e-12)
-        before = factors.core
-    assert np.allclose(np.linalg.norm(before, axis=2), np.linalg.norm(after, axis=1), rtol=1e-12)
-    assert (factors.form, factors.rank) == (form, 2)
-    shapes = tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, 2))
-    assert tuple(matrix.shape for matrix in factors.matrices) == shapes
+def test_both_sides_of_an_inner_channel_are_equally_long() -> None:
+    for name, form in cases():
+        geometry, linear, seen = made(name, with_moments=True)
+        factors = double_layer(form, geometry, linear, seen, 2)
+        before, after = factors.first, factors.second
+        if factors.core is not None:
+            # Each of its inner channels is before one end of the core, or behind the other.
+            in_front = before.shape[1]
+            by_channel = factors.core.reshape(*factors.core.shape[:2], in_front, -1)
+            inputs = np.linalg.norm(by_channel, axis=(1, 3))
+            assert np.allclose(np.linalg.norm(before, axis=2), inputs, rtol=1e-12), name
+            before = factors.core
+        assert np.allclose(
+            np.linalg.norm(before, axis=2), np.linalg.norm(after, axis=1), rtol=1e-12
+        ), name
+        assert (factors.form, factors.rank) == (form, 2), name
+        shapes = tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, 2))
+        assert tuple(matrix.shape for matrix in factors.matrices) == shapes, name
 
 
-@pytest.mark.parametrize(
-    ("element_type", "dtype"),
-    [(TensorProto.FLOAT16, np.float16), (TensorProto.FLOAT, np.float32)],
-)
-def test_what_is_stored_is_composed_from_rounded_factors(element_type: int, dtype: type) -> None:
-    geometry, linear, seen = made("grouped conv", with_moments=True)
-    factors = double_layer("spatial", geometry, linear, seen, 2)
-    stored = as_stored(block(geometry, (5, 5), element_type=element_type), factors)
-    first, second = factors.first.astype(dtype), factors.second.astype(dtype)
-    expected = forms.compose(
-        "spatial", geometry, first.astype(np.float64), second.astype(np.float64)
-    )
-    assert np.array_equal(stored.weight, expected)
-    assert np.array_equal(stored.bias, factors.bias.astype(dtype).astype(np.float64))
-    # Sums of two products of numbers around 1, each rounded twice; and rounded they are.
-    error = np.abs(stored.weight - composed(geometry, factors)).max()
-    assert 0 < error < 20 * np.finfo(dtype).eps
+def test_what_is_stored_is_composed_from_rounded_factors() -> None:
+    for element_type, dtype in ((TensorProto.FLOAT16, np.float16), (TensorProto.FLOAT, np.float32)):
+        geometry, linear, seen = made("grouped conv", with_moments=True)
+        factors = double_layer("spatial", geometry, linear, seen, 2)
+        stored = as_stored(block(geometry, (5, 5), element_type=element_type), factors)
+        first, second = factors.first.astype(dtype), factors.second.astype(dtype)
+        expected = forms.compose(
+            "spatial", geometry, first.astype(np.float64), second.astype(np.float64)
+        )
+        assert np.array_equal(stored.weight, expected)
+        assert np.array_equal(stored.bias, factors.bias.astype(dtype).astype(np.float64))
+        # Sums of two products of numbers around 1, each rounded twice; and rounded they are.
+        error = np.abs(stored.weight - composed(geometry, factors)).max()
+        assert 0 < error < 20 * np.finfo(dtype).eps
 
 
 @pytest.mark.parametrize(("name", "form"), cases())
@@ -291,38 +289,39 @@ def test_a_group_s_rank_is_cut_in_every_group() -> None:
         assert level == pytest.approx(max(s[rank] for s in sigma) / sigma[1][0], rel=1e-9)
 
 
-@pytest.mark.parametrize("with_moments", [False, True])
-@pytest.mark.parametrize("dead", ["output", "input", "all but one", "everything"])
 @pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("name", ["conv", "tall conv"])
-def test_dead_channels(name: str, form: Form, dead: str, with_moments: bool) -> None:
-    geometry, linear, seen = made(name, with_moments=with_moments)
-    kernel = linear.weight.reshape(1, geometry.rows, -1, *geometry.kernel).copy()
-    if dead == "output":
-        kernel[:, 0] = 0
-    elif dead == "input":
-        kernel[:, :, 0] = 0
-    elif dead == "all but one":
-        kernel[:, 1:] = 0
-    else:
-        kernel[:] = 0
-    linear = LinearMap(kernel.reshape(linear.weight.shape), linear.bias)
-    ranks = list(range(1, forms.largest_rank(form, geometry) + 1))
-    stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), ranks)
-    for rank in ranks:
-        factors = double_layer(form, geometry, linear, seen, rank)
-        assert all(np.isfinite(matrix).all() for matrix in factors.matrices)
-        level = level_of(geometry, linear, factors, seen)
-        assert level == pytest.approx(stated[rank - 1], rel=1e-6, abs=ROOT_OF_ROUNDING)
-        # Stored factors stay in the range of the weights, which low precision needs.
-        largest = max(np.abs(matrix).max() for matrix in factors.matrices)
-        assert largest <= max(1, 10 * np.abs(linear.weight).max())
-    assert stated[-1] < ROOT_OF_ROUNDING
-    if form == "tucker":
-        return
-    # The rank that the kernel has is enough for either of the other forms.
-    needed = np.linalg.matrix_rank(forms.unfold(form, geometry, linear.weight)[0])
-    assert stated[max(needed, 1) - 1] < ROOT_OF_ROUNDING
+def test_dead_channels(name: str, form: Form) -> None:
+    for dead, with_moments in product(
+        ("output", "input", "all but one", "everything"), (False, True)
+    ):
+        geometry, linear, seen = made(name, with_moments=with_moments)
+        kernel = linear.weight.reshape(1, geometry.rows, -1, *geometry.kernel).copy()
+        if dead == "output":
+            kernel[:, 0] = 0
+        elif dead == "input":
+            kernel[:, :, 0] = 0
+        elif dead == "all but one":
+            kernel[:, 1:] = 0
+        else:
+            kernel[:] = 0
+        linear = LinearMap(kernel.reshape(linear.weight.shape), linear.bias)
+        ranks = list(range(1, forms.largest_rank(form, geometry) + 1))
+        stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), ranks)
+        for rank in ranks:
+            factors = double_layer(form, geometry, linear, seen, rank)
+            assert all(np.isfinite(matrix).all() for matrix in factors.matrices)
+            level = level_of(geometry, linear, factors, seen)
+            assert level == pytest.approx(stated[rank - 1], rel=1e-6, abs=ROOT_OF_ROUNDING)
+            # Stored factors stay in the range of the weights, which low precision needs.
+            largest = max(np.abs(matrix).max() for matrix in factors.matrices)
+            assert largest <= max(1, 10 * np.abs(linear.weight).max())
+        assert stated[-1] < ROOT_OF_ROUNDING
+        if form == "tucker":
+            continue
+        # The rank that the kernel has is enough for either of the other forms.
+        needed = np.linalg.matrix_rank(forms.unfold(form, geometry, linear.weight)[0])
+        assert stated[max(needed, 1) - 1] < ROOT_OF_ROUNDING
 
 
 @settings(max_examples=30)

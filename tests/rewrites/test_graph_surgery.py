@@ -23,7 +23,7 @@ from graphs import (
 from hypothesis import HealthCheck, given, settings
 from onnx import ModelProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-from patterns import PATTERNS
+from patterns import PATTERNS, REPRESENTATIVES
 
 from onnx_relusv.core.plans import Form
 from onnx_relusv.graph.checks import PROVENANCE_KEY
@@ -55,7 +55,7 @@ def test_full_rank_agrees_with_the_original(name: str, tmp_path: Path) -> None:
         assert all(gap(after[name], before[name]) < ROUNDING for name in before)
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_low_rank_agrees_with_the_product_of_its_factors(name: str, tmp_path: Path) -> None:
     pattern = PATTERNS[name]
     searched = search(pattern.proto(), tmp_path, pattern.feeds())
@@ -85,31 +85,31 @@ def test_any_convolution(tmp_path: Path, convolution: Convolution) -> None:
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 22, "newest"])
-@pytest.mark.parametrize("operator", ["Gemm", "MatMul", "Conv"])
-def test_operator_sets(operator: str, opset: int | str, tmp_path: Path) -> None:
-    version = newest_opset() if opset == "newest" else int(opset)
-    is_conv = operator == "Conv"
-    shape = (2, 4, 6, 6) if is_conv else (2, 6)
-    weight = normal(5, 4, 3, 3) if is_conv else normal(6, 5)
-    arrays = {"w": weight} | ({} if operator == "MatMul" else {"b": normal(5)})
-    addend = {"c": normal(5, 1, 1) if is_conv else normal(5)}
-    head = (
-        "(float[2,4,6,6] x) => (float[2,5,4,4] y)"
-        if is_conv
-        else "(float[2,6] x) => (float[2,5] y)"
-    )
-    proto = model_proto(
-        f"{head} {{ h = {operator}({', '.join(['x', *arrays])}) g = Add(h, c) y = Relu(g) }}",
-        arrays | addend,
-        opset=version,
-    )
-    feeds = {"x": normal(*shape)}
-    searched = search(proto, tmp_path, feeds)
-    form: Form = "channel" if is_conv else "pair"
-    smaller = rewritten(searched, form, 5)
-    onnx.checker.check_model(smaller, full_check=True)
-    assert smaller.ir_version == proto.ir_version
-    assert gap(run(smaller, feeds)["y"], run(proto, feeds)["y"]) < ROUNDING
+def test_operator_sets(opset: int | str, tmp_path: Path) -> None:
+    for operator in ("Gemm", "MatMul", "Conv"):
+        version = newest_opset() if opset == "newest" else int(opset)
+        is_conv = operator == "Conv"
+        shape = (2, 4, 6, 6) if is_conv else (2, 6)
+        weight = normal(5, 4, 3, 3) if is_conv else normal(6, 5)
+        arrays = {"w": weight} | ({} if operator == "MatMul" else {"b": normal(5)})
+        addend = {"c": normal(5, 1, 1) if is_conv else normal(5)}
+        head = (
+            "(float[2,4,6,6] x) => (float[2,5,4,4] y)"
+            if is_conv
+            else "(float[2,6] x) => (float[2,5] y)"
+        )
+        proto = model_proto(
+            f"{head} {{ h = {operator}({', '.join(['x', *arrays])}) g = Add(h, c) y = Relu(g) }}",
+            arrays | addend,
+            opset=version,
+        )
+        feeds = {"x": normal(*shape)}
+        searched = search(proto, tmp_path, feeds)
+        form: Form = "channel" if is_conv else "pair"
+        smaller = rewritten(searched, form, 5)
+        onnx.checker.check_model(smaller, full_check=True)
+        assert smaller.ir_version == proto.ir_version
+        assert gap(run(smaller, feeds)["y"], run(proto, feeds)["y"]) < ROUNDING
 
 
 def typed(operator: str, element_type: str) -> tuple[ModelProto, dict[str, np.ndarray]]:

@@ -1,7 +1,8 @@
 """Elimination with factored covariances against that with the square arrays they stand for."""
 
+from itertools import product
+
 import numpy as np
-import pytest
 
 from onnx_relusv.core.blocks import FactoredCovariance
 from onnx_relusv.core.linear_algebra import dense
@@ -23,19 +24,18 @@ def squared(one: Reading) -> Reading:
     return Reading(one.weight, dense(one.covariance), one.units, one.varies)
 
 
-@pytest.mark.parametrize("size", [1, 3, 9])
-@pytest.mark.parametrize("rows", [4, 40])
-def test_with_all_units_in_the_pool_the_order_is_the_dense_one(size: int, rows: int) -> None:
+def test_with_all_units_in_the_pool_the_order_is_the_dense_one() -> None:
     """Units of more columns than there are terms too, and columns that stay, and two readings."""
-    units = np.repeat(np.arange(12), size)
-    units[units == 5] = NONE_LEFT
-    ones = [reading(units, rows, 1), reading(np.arange(12)[::-1].copy(), 3, 2)]
-    first = [7, 2]
-    found = eliminate(ones, 12, first)
-    wanted = eliminate([squared(one) for one in ones], 12, first)
-    # The pool is made anew when half of it is gone, and holds all that are left.
-    np.testing.assert_array_equal(found.order, wanted.order)
-    np.testing.assert_allclose(found.levels, wanted.levels, rtol=1e-8, atol=1e-10)
+    for rows, size in product((4, 40), (1, 3, 9)):
+        units = np.repeat(np.arange(12), size)
+        units[units == 5] = NONE_LEFT
+        ones = [reading(units, rows, 1), reading(np.arange(12)[::-1].copy(), 3, 2)]
+        first = [7, 2]
+        found = eliminate(ones, 12, first)
+        wanted = eliminate([squared(one) for one in ones], 12, first)
+        # The pool is made anew when half of it is gone, and holds all that are left.
+        np.testing.assert_array_equal(found.order, wanted.order)
+        np.testing.assert_allclose(found.levels, wanted.levels, rtol=1e-8, atol=1e-10)
 
 
 def test_a_small_pool_costs_little_more_than_the_dense_order() -> None:

@@ -4,8 +4,6 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from onnx_relusv.runtime.cuda_trouble import cuda_trouble
 
 # What onnxruntime-gpu 1.31 writes where it is installed without NVIDIA's libraries.
@@ -18,9 +16,8 @@ NO_LIBRARIES = (
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
+def test_what_is_said_of_it() -> None:
+    for text, words in (
         (NO_LIBRARIES, r"^the library libcublasLt\.so\.13 is missing; pip install "),
         (
             "Failed to load libcudnn.so.9: libcudnn.so.9: cannot open shared object file: No such",
@@ -44,13 +41,11 @@ NO_LIBRARIES = (
             "^out of order$",
         ),
         ("", "^onnxruntime does not say why$"),
-    ],
-)
-def test_what_is_said_of_it(text: str, words: str) -> None:
-    found = cuda_trouble(text)
-    assert re.search(words, found)
-    assert "\n" not in found
-    assert "\x1b" not in found
+    ):
+        found = cuda_trouble(text)
+        assert re.search(words, found)
+        assert "\n" not in found
+        assert "\x1b" not in found
 
 
 def test_what_libraries_write_is_captured_and_the_stream_given_back() -> None:

@@ -46,41 +46,43 @@ TYPES = [
 ]
 
 
-@pytest.mark.parametrize(("element_type", "dtype"), TYPES)
-def test_the_patches_of_a_conv(element_type: int, dtype: type) -> None:
-    rng = np.random.default_rng(0)
-    kernel = patches_kernel(CPU, True, element_type)
-    # A whole batch, then one whose last samples are padding, at other positions.
-    for samples, positions in ((3, np.arange(9)), (2, np.array([0, 4, 7]))):
-        x = rng.standard_normal((3, 4, *LENGTHS)).astype(dtype)
-        found = kernel.run(conv_feeds(x, samples, positions))["z"]
-        assert found.dtype == (np.float64 if dtype == np.float64 else np.float32)
-        # Nothing is computed, and nothing smaller than float64 is rounded.
-        np.testing.assert_array_equal(found, conv_patches(x, samples, positions))
+def test_the_patches_of_a_conv() -> None:
+    for element_type, dtype in TYPES:
+        rng = np.random.default_rng(0)
+        kernel = patches_kernel(CPU, True, element_type)
+        # A whole batch, then one whose last samples are padding, at other positions.
+        for samples, positions in ((3, np.arange(9)), (2, np.array([0, 4, 7]))):
+            x = rng.standard_normal((3, 4, *LENGTHS)).astype(dtype)
+            found = kernel.run(conv_feeds(x, samples, positions))["z"]
+            assert found.dtype == (np.float64 if dtype == np.float64 else np.float32)
+            # Nothing is computed, and nothing smaller than float64 is rounded.
+            np.testing.assert_array_equal(found, conv_patches(x, samples, positions))
 
 
-@pytest.mark.parametrize(("element_type", "dtype"), TYPES)
-def test_the_rows_of_a_matrix(element_type: int, dtype: type) -> None:
-    x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(dtype)
-    index = np.array([0, 3, 4, 11])
-    feeds = {"x": x, "index": index, "shape": np.array([1, -1, 5])}
-    found = patches_kernel(CPU, False, element_type).run(feeds)["z"]
-    np.testing.assert_array_equal(found, x.reshape(-1, 5)[index][None])
+def test_the_rows_of_a_matrix() -> None:
+    for element_type, dtype in TYPES:
+        x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(dtype)
+        index = np.array([0, 3, 4, 11])
+        feeds = {"x": x, "index": index, "shape": np.array([1, -1, 5])}
+        found = patches_kernel(CPU, False, element_type).run(feeds)["z"]
+        np.testing.assert_array_equal(found, x.reshape(-1, 5)[index][None])
 
 
-@pytest.mark.parametrize("targets", [0, 3])
 @pytest.mark.parametrize(("element_type", "dtype"), TYPES[:2])
-def test_products_are_added_in_float64(element_type: int, dtype: type, targets: int) -> None:
-    rng = np.random.default_rng(0)
-    z, t = (rng.standard_normal((2, 7, length)).astype(dtype) for length in (5, targets))
-    total, cross = rng.standard_normal((2, 5, 5)), rng.standard_normal((2, targets, 5))
-    found = products_kernel(CPU, element_type).run({"z": z, "t": t, "total": total, "cross": cross})
-    z, t = z.astype(np.float64), t.astype(np.float64)
-    # Float64 sums of some products.
-    expected = total + z.transpose(0, 2, 1) @ z
-    assert np.allclose(found["new_total"], expected, rtol=0, atol=1e-13)
-    expected = cross + t.transpose(0, 2, 1) @ z
-    assert np.allclose(found["new_cross"], expected, rtol=0, atol=1e-13)
+def test_products_are_added_in_float64(element_type: int, dtype: type) -> None:
+    for targets in (0, 3):
+        rng = np.random.default_rng(0)
+        z, t = (rng.standard_normal((2, 7, length)).astype(dtype) for length in (5, targets))
+        total, cross = rng.standard_normal((2, 5, 5)), rng.standard_normal((2, targets, 5))
+        found = products_kernel(CPU, element_type).run(
+            {"z": z, "t": t, "total": total, "cross": cross}
+        )
+        z, t = z.astype(np.float64), t.astype(np.float64)
+        # Float64 sums of some products.
+        expected = total + z.transpose(0, 2, 1) @ z
+        assert np.allclose(found["new_total"], expected, rtol=0, atol=1e-13)
+        expected = cross + t.transpose(0, 2, 1) @ z
+        assert np.allclose(found["new_cross"], expected, rtol=0, atol=1e-13)
 
 
 def test_sums_are_in_float64() -> None:

@@ -52,30 +52,30 @@ def slope(values: dict[str, np.ndarray], name: str, step: float = 1e-5) -> np.nd
     return found
 
 
-@pytest.mark.parametrize("count", [1, 3, 200])
-def test_the_loss_is_the_divergence(count: int) -> None:
-    values = feeds(count)
-    found = score_error_kernel(CPU).run(values)["loss"]
-    assert found.shape == ()
-    assert float(found) == pytest.approx(divergence(values), rel=ROUNDING)
-    # It is not symmetric: from the target's shares to its own, and not the other way round.
-    own = answers(values).astype(np.float32)
-    turned = {**values, "target": own, "map": np.zeros_like(values["map"])}
-    turned["bias"] = values["target"][:, :1]
-    if count == 1:
-        assert divergence(turned) != pytest.approx(float(found), rel=1e-2)
+def test_the_loss_is_the_divergence() -> None:
+    for count in (1, 3, 200):
+        values = feeds(count)
+        found = score_error_kernel(CPU).run(values)["loss"]
+        assert found.shape == ()
+        assert float(found) == pytest.approx(divergence(values), rel=ROUNDING)
+        # It is not symmetric: from the target's shares to its own, and not the other way round.
+        own = answers(values).astype(np.float32)
+        turned = {**values, "target": own, "map": np.zeros_like(values["map"])}
+        turned["bias"] = values["target"][:, :1]
+        if count == 1:
+            assert divergence(turned) != pytest.approx(float(found), rel=1e-2)
 
 
-@pytest.mark.parametrize("count", [1, 20])
-def test_slopes_are_derivatives(count: int) -> None:
-    values = feeds(count)
-    found = score_slope_kernel(CPU).run(values)
-    for name in ("map", "bias"):
-        expected = slope(values, name)
-        assert found[f"{name}_slope"].shape == values[name].shape
-        # The differences' own error is of the order of the step squared.
-        np.testing.assert_allclose(found[f"{name}_slope"], expected, rtol=1e-4, atol=1e-4)
-        assert np.abs(expected).max() > 0.1
+def test_slopes_are_derivatives() -> None:
+    for count in (1, 20):
+        values = feeds(count)
+        found = score_slope_kernel(CPU).run(values)
+        for name in ("map", "bias"):
+            expected = slope(values, name)
+            assert found[f"{name}_slope"].shape == values[name].shape
+            # The differences' own error is of the order of the step squared.
+            np.testing.assert_allclose(found[f"{name}_slope"], expected, rtol=1e-4, atol=1e-4)
+            assert np.abs(expected).max() > 0.1
 
 
 def test_the_right_answer_has_neither_loss_nor_slope() -> None:

@@ -2,10 +2,9 @@
 
 import ml_dtypes
 import numpy as np
-import pytest
 
 from onnx_relusv.core.blocks import InputSpec
-from onnx_relusv.samples.feeds import Contents, batch_of, synthetic_feeds
+from onnx_relusv.samples.feeds import batch_of, synthetic_feeds
 
 
 def spec(
@@ -29,25 +28,27 @@ def test_axes_with_one_name_have_one_length() -> None:
     }
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, bool])
-def test_whole_numbers_are_0_and_1(dtype: type) -> None:
+def test_whole_numbers_are_0_and_1() -> None:
     # Small enough to be an index into anything.
-    values = synthetic_feeds([spec("x", dtype, 100)], {}, np.random.default_rng(0))["x"]
-    assert values.dtype == dtype
-    assert set(values.astype(int).tolist()) == {0, 1}
+    for dtype in (np.int64, np.int32, np.uint8, bool):
+        values = synthetic_feeds([spec("x", dtype, 100)], {}, np.random.default_rng(0))["x"]
+        assert values.dtype == dtype
+        assert set(values.astype(int).tolist()) == {0, 1}
 
 
-@pytest.mark.parametrize(
-    ("contents", "expected"),
-    [("zeros", (0, 0)), ("ones", (1, 1)), ("lengths", (1, 6)), ("compared", (None, 16_000))],
-)
-def test_what_whole_numbers_hold(contents: Contents, expected: tuple[int | None, int]) -> None:
-    inputs = [spec("ids", np.int64, None, None, named=("n", "t")), spec("rate", np.int64)]
-    lengths, rng = {"n": 2, "t": 6}, np.random.default_rng(0)
-    feeds = synthetic_feeds(inputs, lengths, rng, contents, {"rate": 16_000})
-    ids, rate = expected
-    assert ids is None or (feeds["ids"] == ids).all()
-    assert feeds["rate"] == rate
+def test_what_whole_numbers_hold() -> None:
+    for contents, expected in (
+        ("zeros", (0, 0)),
+        ("ones", (1, 1)),
+        ("lengths", (1, 6)),
+        ("compared", (None, 16_000)),
+    ):
+        inputs = [spec("ids", np.int64, None, None, named=("n", "t")), spec("rate", np.int64)]
+        lengths, rng = {"n": 2, "t": 6}, np.random.default_rng(0)
+        feeds = synthetic_feeds(inputs, lengths, rng, contents, {"rate": 16_000})
+        ids, rate = expected
+        assert ids is None or (feeds["ids"] == ids).all()
+        assert feeds["rate"] == rate
 
 
 def test_text_is_numbers_first() -> None:
@@ -58,17 +59,17 @@ def test_text_is_numbers_first() -> None:
     assert [set(values) for values in held.values()] == [{"1", "2"}, {"a", "b"}]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
-def test_floats_are_standard_normal(dtype: type) -> None:
-    count = 40_000
-    inputs = [spec("x", dtype, None, 4, named=("n",))]
-    feeds = synthetic_feeds(inputs, {"n": count // 4}, np.random.default_rng(0))
-    values = feeds["x"].astype(np.float64)
-    assert feeds["x"].dtype == dtype
-    # Four standard errors of a mean of 40 000, and of their mean square (whose variance is 2);
-    # bfloat16 rounds each value by at most 2^-9 of itself.
-    assert abs(values.mean()) < 4 / np.sqrt(count)
-    assert abs((values**2).mean() - 1) < 4 * np.sqrt(2 / count)
+def test_floats_are_standard_normal() -> None:
+    for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
+        count = 40_000
+        inputs = [spec("x", dtype, None, 4, named=("n",))]
+        feeds = synthetic_feeds(inputs, {"n": count // 4}, np.random.default_rng(0))
+        values = feeds["x"].astype(np.float64)
+        assert feeds["x"].dtype == dtype
+        # Four standard errors of a mean of 40 000, and of their mean square (whose variance is 2);
+        # bfloat16 rounds each value by at most 2^-9 of itself.
+        assert abs(values.mean()) < 4 / np.sqrt(count)
+        assert abs((values**2).mean() - 1) < 4 * np.sqrt(2 / count)
 
 
 def test_a_seed_repeats_them() -> None:

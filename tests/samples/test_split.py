@@ -31,21 +31,21 @@ def parts(found: Split) -> tuple[list[int], list[int], list[int]]:
     return positions(found.fit), positions(found.select), positions(found.certify)
 
 
-@pytest.mark.parametrize("certifying", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 10, 101])
-def test_every_sample_is_in_one_part(count: int, certifying: bool, tmp_path: Path) -> None:
-    found = split(numbered(tmp_path, count), 3, certifying=certifying)
-    fit, select, certify = parts(found)
-    assert sorted(fit + select + certify) == list(range(count))
-    assert all(part == sorted(part) for part in (fit, select, certify))
-    assert fit
-    assert found.fit.count == len(fit)
-    if not certifying:
-        assert found.certify is None
-    if count == 1:
-        assert found.select is None
-    if count == 2 and not certifying:
-        assert len(fit) == len(select) == 1
+def test_every_sample_is_in_one_part(count: int, tmp_path: Path) -> None:
+    for certifying in (False, True):
+        found = split(numbered(tmp_path, count), 3, certifying=certifying)
+        fit, select, certify = parts(found)
+        assert sorted(fit + select + certify) == list(range(count))
+        assert all(part == sorted(part) for part in (fit, select, certify))
+        assert fit
+        assert found.fit.count == len(fit)
+        if not certifying:
+            assert found.certify is None
+        if count == 1:
+            assert found.select is None
+        if count == 2 and not certifying:
+            assert len(fit) == len(select) == 1
 
 
 def test_the_shares(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from enumeration import phi
 from examples import RELU, clip, prelu
+from relu_maps import phi
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.spectra.bounds import bracket, exact_largest, least_on_subspace

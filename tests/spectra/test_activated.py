@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from enumeration import exact_s0
 from examples import LINEAR, RELU, clip, prelu
 from hypothesis import given
 from hypothesis import strategies as st
+from relu_maps import exact_s0
 
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.core.errors import UsageError
@@ -84,15 +84,14 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("name", BY_HAND)
-def test_brackets_worked_out_by_hand(name: str) -> None:
-    W, activation, lower, upper, exact = BY_HAND[name]
-    x = np.ones((1, W.shape[1]))
-    found = activated_mean_width(W, None, x, activation=activation, exact=True)
-    assert found.lower == pytest.approx([lower], rel=4 * ROUNDING, abs=0)
-    assert found.upper == pytest.approx([upper], rel=ROUNDING, abs=0)
-    if exact is not None:
-        assert found.value == pytest.approx([exact], rel=1e-9)
+def test_brackets_worked_out_by_hand() -> None:
+    for name, (W, activation, lower, upper, exact) in BY_HAND.items():
+        x = np.ones((1, W.shape[1]))
+        found = activated_mean_width(W, None, x, activation=activation, exact=True)
+        assert found.lower == pytest.approx([lower], rel=4 * ROUNDING, abs=0), name
+        assert found.upper == pytest.approx([upper], rel=ROUNDING, abs=0), name
+        if exact is not None:
+            assert found.value == pytest.approx([exact], rel=1e-9), name
 
 
 @given(seed=st.integers(0, 10_000), rank=st.integers(1, 4), name=st.sampled_from(list(ACTIVATIONS)))
@@ -112,32 +111,32 @@ def test_the_bracket_without_the_fourth_powers_would_be_wrong() -> None:
     assert width_bracket(square, 0 * fourth, 1)[0] > width
 
 
-@pytest.mark.parametrize("units", [1, 4096])
-def test_bounds_hold_for_sums_that_were_rounded_the_wrong_way(units: int) -> None:
+def test_bounds_hold_for_sums_that_were_rounded_the_wrong_way() -> None:
     # As far off as n + 8 roundings can bring them.
-    rounding = (units + 8) * 2.0**-24
-    square, fourth = np.array([4.0]), np.array([8.0])
-    exact = 8 / math.sqrt(16 + 16)
-    for sign in (-1, 1):
-        rounded = square * (1 + sign * rounding), fourth * (1 - 2 * sign * rounding)
-        lower, upper = width_bracket(*rounded, units)
-        assert lower <= exact
-        assert upper >= 2.0
+    for units in (1, 4096):
+        rounding = (units + 8) * 2.0**-24
+        square, fourth = np.array([4.0]), np.array([8.0])
+        exact = 8 / math.sqrt(16 + 16)
+        for sign in (-1, 1):
+            rounded = square * (1 + sign * rounding), fourth * (1 - 2 * sign * rounding)
+            lower, upper = width_bracket(*rounded, units)
+            assert lower <= exact
+            assert upper >= 2.0
 
 
-@pytest.mark.parametrize("name", ["relu", "clip", "leaky", "prelu", "none"])
-def test_the_largest_value_is_found_from_below(name: str) -> None:
-    shares = []
-    for seed in range(5):
-        A = operators(*made(seed), ACTIVATIONS[name])
-        exact = np.array([exact_s0(one) for one in A])
-        found = measured(name, seed)
-        # Products in float32.
-        assert (found.largest <= exact * (1 + 1e-6)).all()
-        shares.append(found.largest[exact > 0] / exact[exact > 0])
-    # Ten steps from one start: often exact, and never far off.
-    assert np.median(np.concatenate(shares)) > 0.999
-    assert np.concatenate(shares).min() > 0.7
+def test_the_largest_value_is_found_from_below() -> None:
+    for name in ("relu", "clip", "leaky", "prelu", "none"):
+        shares = []
+        for seed in range(5):
+            A = operators(*made(seed), ACTIVATIONS[name])
+            exact = np.array([exact_s0(one) for one in A])
+            found = measured(name, seed)
+            # Products in float32.
+            assert (found.largest <= exact * (1 + 1e-6)).all(), name
+            shares.append(found.largest[exact > 0] / exact[exact > 0])
+        # Ten steps from one start: often exact, and never far off.
+        assert np.median(np.concatenate(shares)) > 0.999, name
+        assert np.concatenate(shares).min() > 0.7, name
 
 
 def test_the_largest_value_says_whether_it_has_arrived() -> None:
@@ -200,20 +199,22 @@ def test_the_zero_map() -> None:
     assert (found.upper < 1e-15).all()
 
 
-@pytest.mark.parametrize("scale", [1e-90, 1e-30, 1e30, 1e90])
 @pytest.mark.parametrize("name", ["relu", "clip", "prelu"])
-def test_measures_grow_with_the_layer(name: str, scale: float) -> None:
-    activation = ACTIVATIONS[name]
-    W, b, x = made(0)
-    ceiling = None if activation.ceiling is None else scale * activation.ceiling
-    grown = Activation(kind=activation.kind, slopes=activation.slopes, ceiling=ceiling)
-    once = measured(name, exact=True)
-    found = activated_mean_width(scale * W, scale * b, x, activation=grown, exact=True)
-    for field in ("lower", "upper", "value", "largest"):
-        assert np.allclose(getattr(found, field) / scale, getattr(once, field), rtol=1e-6, atol=0)
-    # The distance of an input does not depend on the units of the output.
-    assert np.allclose(found.margin, once.margin, rtol=1e-6, atol=0)
-    assert np.array_equal(found.active, once.active)
+def test_measures_grow_with_the_layer(name: str) -> None:
+    for scale in (1e-90, 1e-30, 1e30, 1e90):
+        activation = ACTIVATIONS[name]
+        W, b, x = made(0)
+        ceiling = None if activation.ceiling is None else scale * activation.ceiling
+        grown = Activation(kind=activation.kind, slopes=activation.slopes, ceiling=ceiling)
+        once = measured(name, exact=True)
+        found = activated_mean_width(scale * W, scale * b, x, activation=grown, exact=True)
+        for field in ("lower", "upper", "value", "largest"):
+            assert np.allclose(
+                getattr(found, field) / scale, getattr(once, field), rtol=1e-6, atol=0
+            )
+        # The distance of an input does not depend on the units of the output.
+        assert np.allclose(found.margin, once.margin, rtol=1e-6, atol=0)
+        assert np.array_equal(found.active, once.active)
 
 
 def test_many_inputs_are_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,9 +234,8 @@ def test_a_run_repeats_itself() -> None:
     assert (one.seed, one.provider) == (0, "CPUExecutionProvider")
 
 
-@pytest.mark.parametrize(
-    ("arrays", "match"),
-    [
+def test_arrays_that_do_not_fit() -> None:
+    for arrays, match in (
         ((np.ones(3), None, np.ones((1, 3))), "weight has shape"),
         ((np.ones((2, 3)), np.ones(3), np.ones((1, 3))), "for 2 rows"),
         ((np.ones((2, 3)), None, np.ones((5, 4))), r"\(5, 4\); for a weight of shape \(2, 3\)"),
@@ -243,11 +243,9 @@ def test_a_run_repeats_itself() -> None:
         ((np.ones((2, 3)), None, np.ones((0, 3))), "one input at least"),
         ((np.ones((2, 3)), None, np.full((1, 3), np.nan)), "inputs holds NaN"),
         ((np.full((2, 3), np.inf), None, np.ones((1, 3))), "weight holds NaN"),
-    ],
-)
-def test_arrays_that_do_not_fit(arrays: tuple[object, ...], match: str) -> None:
-    with pytest.raises(UsageError, match=match):
-        activated_mean_width(*arrays)
+    ):
+        with pytest.raises(UsageError, match=match):
+            activated_mean_width(*arrays)
 
 
 def test_slopes_that_do_not_fit() -> None:

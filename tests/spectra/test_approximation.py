@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from examples import LINEAR, RELU, clip, prelu
-from gaps import circle, gaps, truncated
+from relu_maps import circle, gaps, truncated
 
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.core.errors import UsageError
@@ -22,18 +22,20 @@ def gaussian(seed: int, *shape: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-@pytest.mark.parametrize("d", [0.01, 0.05, 0.2])
-def test_averaging_beats_the_truncated_svd_on_nearly_equal_rows(d: float) -> None:
-    W = np.diag([1 + d, 1.0])
-    by_hand = gaps(W, AVERAGING, circle()).max()
-    assert by_hand <= np.sqrt(0.5) + d
-    assert gaps(W, truncated(W, 1), circle()).max() == pytest.approx(1, rel=1e-6)
-    # Noise decides on which side it leaves the truncated SVD, and one side leads nowhere.
-    found = min((approximated(W, 1, seed=seed) for seed in range(4)), key=lambda item: item.value)
-    met = gaps(W, found.left @ found.right, circle()).max()
-    assert met < 0.87
-    assert found.value == pytest.approx(met, rel=1e-3)
-    assert found.truncated == pytest.approx(1, rel=1e-5)
+def test_averaging_beats_the_truncated_svd_on_nearly_equal_rows() -> None:
+    for d in (0.01, 0.05, 0.2):
+        W = np.diag([1 + d, 1.0])
+        by_hand = gaps(W, AVERAGING, circle()).max()
+        assert by_hand <= np.sqrt(0.5) + d
+        assert gaps(W, truncated(W, 1), circle()).max() == pytest.approx(1, rel=1e-6)
+        # Noise decides on which side it leaves the truncated SVD, and one side leads nowhere.
+        found = min(
+            (approximated(W, 1, seed=seed) for seed in range(4)), key=lambda item: item.value
+        )
+        met = gaps(W, found.left @ found.right, circle()).max()
+        assert met < 0.87
+        assert found.value == pytest.approx(met, rel=1e-3)
+        assert found.truncated == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize("activation", [RELU, prelu(0.2), prelu(-0.5, 0.1, 0.9, 0, 0.4)])
@@ -64,17 +66,17 @@ def test_it_often_is_better() -> None:
     assert max(shares) <= 1
 
 
-@pytest.mark.parametrize("rank", [1, 3, 5])
-def test_its_factors_have_the_rank(rank: int) -> None:
-    W = gaussian(0, 8, 5)
-    found = approximated(W, rank, steps=3)
-    assert found.left.shape == (8, rank)
-    assert found.right.shape == (rank, 5)
-    assert found.right @ found.right.T == pytest.approx(np.eye(rank), abs=1e-12)
-    assert np.linalg.matrix_rank(found.left @ found.right) == rank
-    if rank == 5:
-        assert found.value == pytest.approx(0, abs=1e-6)
-        assert found.left @ found.right == pytest.approx(W, abs=1e-6)
+def test_its_factors_have_the_rank() -> None:
+    for rank in (1, 3, 5):
+        W = gaussian(0, 8, 5)
+        found = approximated(W, rank, steps=3)
+        assert found.left.shape == (8, rank)
+        assert found.right.shape == (rank, 5)
+        assert found.right @ found.right.T == pytest.approx(np.eye(rank), abs=1e-12)
+        assert np.linalg.matrix_rank(found.left @ found.right) == rank
+        if rank == 5:
+            assert found.value == pytest.approx(0, abs=1e-6)
+            assert found.left @ found.right == pytest.approx(W, abs=1e-6)
 
 
 def test_no_steps_give_the_truncated_svd() -> None:
@@ -84,15 +86,15 @@ def test_no_steps_give_the_truncated_svd() -> None:
     assert found.value == found.truncated
 
 
-@pytest.mark.parametrize("activation", [LINEAR, clip(0.5)])
-def test_other_activations_stay_below_sigma(activation: Activation) -> None:
-    W = gaussian(2, 6, 4)
-    found = approximated(W, 2, activation=activation, steps=5)
-    sigma = np.linalg.svd(W, compute_uv=False)
-    assert 0 < found.value <= sigma[2] * (1 + 1e-9)
-    if activation is LINEAR:
-        # Nothing beats the truncated SVD without an activation.
-        assert found.value == pytest.approx(sigma[2], rel=1e-4)
+def test_other_activations_stay_below_sigma() -> None:
+    for activation in (LINEAR, clip(0.5)):
+        W = gaussian(2, 6, 4)
+        found = approximated(W, 2, activation=activation, steps=5)
+        sigma = np.linalg.svd(W, compute_uv=False)
+        assert 0 < found.value <= sigma[2] * (1 + 1e-9)
+        if activation is LINEAR:
+            # Nothing beats the truncated SVD without an activation.
+            assert found.value == pytest.approx(sigma[2], rel=1e-4)
 
 
 def test_a_seed_repeats_it() -> None:
@@ -106,9 +108,8 @@ def test_a_seed_repeats_it() -> None:
     assert not one.left.flags.writeable
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
+def test_what_is_refused() -> None:
+    for changes, text in (
         ({"rank": 0}, r"rank 0: use 1 to 2 for a weight of shape \(3, 2\)"),
         ({"rank": 3}, r"rank 3: use 1 to 2"),
         ({"weight": np.ones(3)}, r"it has to be \(out, in\)"),
@@ -118,8 +119,6 @@ def test_a_seed_repeats_it() -> None:
         ({"iterations": 0}, "iterations 0"),
         ({"starts": 0}, "starts 0"),
         ({"seed": -1}, "seed -1"),
-    ],
-)
-def test_what_is_refused(changes: dict[str, object], text: str) -> None:
-    with pytest.raises(UsageError, match=text):
-        approximated(**{"weight": np.ones((3, 2)), "rank": 1} | changes)  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UsageError, match=text):
+            approximated(**{"weight": np.ones((3, 2)), "rank": 1} | changes)  # type: ignore[arg-type]

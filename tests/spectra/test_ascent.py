@@ -1,10 +1,11 @@
 """What ascents find: values that are met at feasible inputs, and whether to believe them."""
 
+from itertools import product
+
 import numpy as np
 import pytest
-from enumeration import exact_s0, phi
 from examples import LINEAR, RELU, clip, prelu
-from gaps import circle, gaps, layer, truncated, unit_columns
+from relu_maps import circle, exact_s0, gaps, layer, phi, truncated, unit_columns
 
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.runtime.session import CPU
@@ -33,16 +34,16 @@ def gaussian(seed: int, *shape: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-@pytest.mark.parametrize("slopes", [(0.0,), (0.1,), (0.9,), (-0.5,), (3.0,), None])
-def test_the_largest_gap_of_rank_0_is_s0(slopes: tuple[float, ...] | None) -> None:
-    rng = np.random.default_rng(2)
-    for _ in range(8):
-        W = rng.standard_normal((5, rng.integers(2, 8)))
-        own = tuple(rng.uniform(-1.5, 1.5, 5)) if slopes is None else slopes
-        found, converged = climb_largest(layer(W, prelu(*own)), effort())
-        # The parts of phi below zero enter with their squares: only |a| matters for k = 0.
-        assert found == pytest.approx(exact_s0(W, np.abs(own)), rel=1e-9)
-        assert converged
+def test_the_largest_gap_of_rank_0_is_s0() -> None:
+    for slopes in ((0.0,), (0.1,), (0.9,), (-0.5,), (3.0,), None):
+        rng = np.random.default_rng(2)
+        for _ in range(8):
+            W = rng.standard_normal((5, rng.integers(2, 8)))
+            own = tuple(rng.uniform(-1.5, 1.5, 5)) if slopes is None else slopes
+            found, converged = climb_largest(layer(W, prelu(*own)), effort())
+            # The parts of phi below zero enter with their squares: only |a| matters for k = 0.
+            assert found == pytest.approx(exact_s0(W, np.abs(own)), rel=1e-9)
+            assert converged
 
 
 def test_a_weak_ascent_stays_below_s0() -> None:
@@ -80,24 +81,21 @@ def ball(*, nonnegative: bool) -> Floats:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize("nonnegative", [False, True])
-def test_the_inner_maximum_of_rank_1_on_a_circle(
-    activation: Activation, with_bias: bool, nonnegative: bool
-) -> None:
-    grid = ball(nonnegative=nonnegative)
-    # A ceiling leaves plateaus on which nothing climbs: it takes more, and finds less.
-    clipped = activation.ceiling is not None
-    trying, share = (effort(200, 64), 0.95) if clipped else (effort(), 0.99)
-    for seed in range(5):
-        W = gaussian(seed, 5, 2)
-        bias = gaussian(seed + 100, 5) if with_bias else None
-        largest = every_gap(W, 1, activation, bias, grid).max()
-        item = layer(W, activation, bias, nonnegative=nonnegative)
-        found = climb_truncations(item, [1], trying)
-        # The grid's directions are 2e-4 apart on the sphere, and a hundredth inside.
-        assert found.best[0] <= largest + 3e-3 * np.linalg.norm(W)
-        assert found.best[0] >= share * largest
+def test_the_inner_maximum_of_rank_1_on_a_circle(activation: Activation) -> None:
+    for nonnegative, with_bias in product((False, True), (False, True)):
+        grid = ball(nonnegative=nonnegative)
+        # A ceiling leaves plateaus on which nothing climbs: it takes more, and finds less.
+        clipped = activation.ceiling is not None
+        trying, share = (effort(200, 64), 0.95) if clipped else (effort(), 0.99)
+        for seed in range(5):
+            W = gaussian(seed, 5, 2)
+            bias = gaussian(seed + 100, 5) if with_bias else None
+            largest = every_gap(W, 1, activation, bias, grid).max()
+            item = layer(W, activation, bias, nonnegative=nonnegative)
+            found = climb_truncations(item, [1], trying)
+            # The grid's directions are 2e-4 apart on the sphere, and a hundredth inside.
+            assert found.best[0] <= largest + 3e-3 * np.linalg.norm(W)
+            assert found.best[0] >= share * largest
 
 
 def test_a_clip_and_a_bias_of_rank_0_inside_of_the_ball() -> None:
@@ -147,19 +145,19 @@ def test_the_gap_to_a_map_is_met_at_the_points_given(nonnegative: bool, bias: bo
     assert (values >= gaps(W, L, right @ x, RELU, b) * (1 - 1e-5)).all()
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_each_supremum_of_the_width_is_met_from_below(bias: bool) -> None:
-    W, g = gaussian(0, 6, 2), gaussian(3, 6, 50)
-    b = gaussian(4, 6) if bias else np.zeros(6)
-    item = layer(W, RELU, b)
-    images = phi(item.reduced @ ball(nonnegative=False) + b[:, None], RELU)
-    suprema = (g.T @ images).max(axis=1)
-    found = climb_width(item, g, effort(starts=4))
-    tolerance = 3e-3 * np.linalg.norm(W) * np.linalg.norm(g, axis=0)
-    assert (found.best <= suprema + tolerance).all()
-    assert found.best.mean() >= 0.98 * suprema.mean()
-    assert found.settled.mean() > 0.9
-    assert not climb_width(item, g, effort(1, 2)).settled.any()
+def test_each_supremum_of_the_width_is_met_from_below() -> None:
+    for bias in (False, True):
+        W, g = gaussian(0, 6, 2), gaussian(3, 6, 50)
+        b = gaussian(4, 6) if bias else np.zeros(6)
+        item = layer(W, RELU, b)
+        images = phi(item.reduced @ ball(nonnegative=False) + b[:, None], RELU)
+        suprema = (g.T @ images).max(axis=1)
+        found = climb_width(item, g, effort(starts=4))
+        tolerance = 3e-3 * np.linalg.norm(W) * np.linalg.norm(g, axis=0)
+        assert (found.best <= suprema + tolerance).all()
+        assert found.best.mean() >= 0.98 * suprema.mean()
+        assert found.settled.mean() > 0.9
+        assert not climb_width(item, g, effort(1, 2)).settled.any()
 
 
 def test_polishing_gains_the_last_digits_and_never_loses() -> None:

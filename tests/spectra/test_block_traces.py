@@ -1,7 +1,6 @@
 """Pre-activations that a recorder takes, and those that it refuses."""
 
 import numpy as np
-import pytest
 from examples import block, conv, gemm, linear_map, matmul
 
 from onnx_relusv.core.blocks import Block
@@ -21,42 +20,36 @@ def add(one: BlockRecorder, shape: tuple[int, ...], size: int, start: int = 0) -
     return one.add(as_value(values), batch)
 
 
-@pytest.mark.parametrize(
-    ("item", "shape", "positions"),
-    [
+def test_the_positions_of_a_sample() -> None:
+    for item, shape, positions in (
         (block(gemm(5, 4)), (3, 4), 1),
         (block(matmul(5, 4), (7,)), (3, 7, 4), 7),
         (block(matmul(5, 4), (3, 4)), (3, 3, 4, 4), 8),
         (block(conv(2, 4, (3, 3)), (5, 5)), (3, 4, 3, 3), 8),
         (block(conv(2, 4, (3,)), (6,)), (3, 4, 4), 4),
-    ],
-)
-def test_the_positions_of_a_sample(item: Block, shape: tuple[int, ...], positions: int) -> None:
-    one = recorder(item)
-    assert add(one, shape, 3) is None
-    assert add(one, shape, 3, start=3) is None
-    traced = one.trace()
-    assert (traced.key, traced.units, traced.positions) == ("y", 4, positions)
-    assert traced.active.shape == (6,)
-    # The same values twice, at the same positions.
-    assert np.array_equal(traced.active[:3], traced.active[3:])
-    assert np.array_equal(traced.margin[:3], traced.margin[3:])
+    ):
+        one = recorder(item)
+        assert add(one, shape, 3) is None
+        assert add(one, shape, 3, start=3) is None
+        traced = one.trace()
+        assert (traced.key, traced.units, traced.positions) == ("y", 4, positions)
+        assert traced.active.shape == (6,)
+        # The same values twice, at the same positions.
+        assert np.array_equal(traced.active[:3], traced.active[3:])
+        assert np.array_equal(traced.margin[:3], traced.margin[3:])
 
 
-@pytest.mark.parametrize(
-    ("item", "shape", "words"),
-    [
+def test_shapes_that_hold_no_samples() -> None:
+    for item, shape, words in (
         (block(gemm(5, 4)), (6, 4), "which sample"),
         (block(gemm(5, 4)), (4,), "no outputs"),
         (block(conv(2, 4, (3, 3)), (5, 5)), (3, 4, 0, 3), "no outputs"),
         (block(conv(2, 4, (3, 3)), (5, 5)), (9, 4, 3, 3), "which sample"),
-    ],
-)
-def test_shapes_that_hold_no_samples(item: Block, shape: tuple[int, ...], words: str) -> None:
-    reason = add(recorder(item), shape, 3)
-    assert reason is not None
-    assert words in reason
-    assert str(shape) in reason
+    ):
+        reason = add(recorder(item), shape, 3)
+        assert reason is not None
+        assert words in reason
+        assert str(shape) in reason
 
 
 def test_a_shape_that_changes_on_the_way() -> None:

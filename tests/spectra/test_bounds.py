@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from enumeration import exact_s0, phi
 from examples import LINEAR, RELU, clip, prelu
-from gaps import directions, integer_weights, layer
 from hypothesis import given
+from relu_maps import directions, exact_s0, integer_weights, layer, phi
 
-from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.core.blocks import Floats
 from onnx_relusv.spectra.bounds import (
     improved_lower,
     improved_upper,
@@ -26,48 +25,42 @@ def test_what_holds_for_k_holds_before_and_after_it() -> None:
     assert nested_upper(bounds).tolist() == [3, 1, 1, 0.5]
 
 
-@pytest.mark.parametrize("activation", [RELU, prelu(0.3), prelu(*np.linspace(-1, 2, 8))])
-def test_lower_bounds_get_better_at_1_and_2(activation: Activation) -> None:
-    item = layer(W, activation)
-    found = improved_lower(np.zeros(6), item)
-    first, second = (least_on_subspace(item.reduced[:, : k + 1], activation.slopes) for k in (1, 2))
-    assert first > 0.7 * SIGMA[1]
-    assert found.tolist() == [max(first, second), max(first, second), second, 0, 0, 0]
-    assert (improved_lower(SIGMA, item) >= SIGMA).all()
+def test_lower_bounds_get_better_at_1_and_2() -> None:
+    for activation in (RELU, prelu(0.3), prelu(*np.linspace(-1, 2, 8))):
+        item = layer(W, activation)
+        found = improved_lower(np.zeros(6), item)
+        first, second = (
+            least_on_subspace(item.reduced[:, : k + 1], activation.slopes) for k in (1, 2)
+        )
+        assert first > 0.7 * SIGMA[1]
+        assert found.tolist() == [max(first, second), max(first, second), second, 0, 0, 0]
+        assert (improved_lower(SIGMA, item) >= SIGMA).all()
 
 
-@pytest.mark.parametrize(
-    "item",
-    [
+def test_lower_bounds_stay_where_a_subspace_proves_nothing() -> None:
+    for item in (
         layer(W, LINEAR),
         layer(W, clip(1.0)),
         layer(W, bias=np.ones(8)),
         layer(W, nonnegative=True),
         layer(0 * W),
-    ],
-    ids=["none", "clip", "bias", "nonnegative", "zero"],
-)
-def test_lower_bounds_stay_where_a_subspace_proves_nothing(item: object) -> None:
-    lower = np.array([1.0, 0.5, 0.7, 0, 0, 0])
-    assert improved_lower(lower, item).tolist() == [1, 0.7, 0.7, 0, 0, 0]  # type: ignore[arg-type]
+    ):
+        lower = np.array([1.0, 0.5, 0.7, 0, 0, 0])
+        assert improved_lower(lower, item).tolist() == [1, 0.7, 0.7, 0, 0, 0]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("activation", [RELU, clip(1.0)])
-def test_upper_bounds_get_better_at_the_ranks_asked_for(activation: Activation) -> None:
-    found = improved_upper(SIGMA, layer(W, activation), [0, 2], 20)
-    assert exact_s0(W) <= found[0] < 0.97 * SIGMA[0]
-    assert found[2] < SIGMA[2]
-    assert found[[1, 3, 4, 5]].tolist() == np.minimum(SIGMA, found[0])[[1, 3, 4, 5]].tolist()
+def test_upper_bounds_get_better_at_the_ranks_asked_for() -> None:
+    for activation in (RELU, clip(1.0)):
+        found = improved_upper(SIGMA, layer(W, activation), [0, 2], 20)
+        assert exact_s0(W) <= found[0] < 0.97 * SIGMA[0]
+        assert found[2] < SIGMA[2]
+        assert found[[1, 3, 4, 5]].tolist() == np.minimum(SIGMA, found[0])[[1, 3, 4, 5]].tolist()
 
 
-@pytest.mark.parametrize(
-    "item",
-    [layer(W, LINEAR), layer(W, prelu(0.3)), layer(W, bias=np.ones(8)), layer(0 * W)],
-    ids=["none", "slopes", "bias", "zero"],
-)
-def test_upper_bounds_stay_where_duality_proves_nothing(item: object) -> None:
-    found = improved_upper(SIGMA, item, range(6), 20)  # type: ignore[arg-type]
-    assert np.array_equal(found, SIGMA)
+def test_upper_bounds_stay_where_duality_proves_nothing() -> None:
+    for item in (layer(W, LINEAR), layer(W, prelu(0.3)), layer(W, bias=np.ones(8)), layer(0 * W)):
+        found = improved_upper(SIGMA, item, range(6), 20)  # type: ignore[arg-type]
+        assert np.array_equal(found, SIGMA)
 
 
 def test_no_steps_change_nothing() -> None:

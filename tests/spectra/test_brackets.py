@@ -4,11 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from enumeration import exact_s0, phi
 from examples import LINEAR, RELU, clip, prelu
-from gaps import any_of_rank, blind, circle, directions, gaps, integer_weights, truncated
 from hypothesis import given
 from hypothesis import strategies as st
+from relu_maps import (
+    any_of_rank,
+    blind,
+    circle,
+    directions,
+    exact_s0,
+    gaps,
+    integer_weights,
+    phi,
+    truncated,
+)
 
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.spectra.bounds import bracket
@@ -46,19 +55,20 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_the_table(name: str) -> None:
-    activation, bias, free, expected = TABLE[name]
-    lower, upper = bracket(SIGMA, activation, bias=bias, free_bias=free)
-    assert lower == pytest.approx(np.array(expected), rel=1e-14, abs=1e-15)
-    assert upper == pytest.approx(SIGMA * max(1, np.abs(activation.slopes).max()), rel=1e-14)
+def test_the_table() -> None:
+    for name, (activation, bias, free, expected) in TABLE.items():
+        lower, upper = bracket(SIGMA, activation, bias=bias, free_bias=free)
+        assert lower == pytest.approx(np.array(expected), rel=1e-14, abs=1e-15), name
+        assert upper == pytest.approx(SIGMA * max(1, np.abs(activation.slopes).max()), rel=1e-14), (
+            name
+        )
 
 
-@pytest.mark.parametrize("activation", [LINEAR, RELU, prelu(-2.0), clip(1.0)])
-def test_nothing_is_claimed_from_below_for_nonnegative_inputs(activation: Activation) -> None:
-    lower, upper = bracket(SIGMA, activation, nonnegative=True)
-    assert not lower.any()
-    assert np.array_equal(upper, SIGMA * max(1, np.abs(activation.slopes).max()))
+def test_nothing_is_claimed_from_below_for_nonnegative_inputs() -> None:
+    for activation in (LINEAR, RELU, prelu(-2.0), clip(1.0)):
+        lower, upper = bracket(SIGMA, activation, nonnegative=True)
+        assert not lower.any()
+        assert np.array_equal(upper, SIGMA * max(1, np.abs(activation.slopes).max()))
 
 
 def both_ends(W: Floats, activation: Activation = RELU, **changes: object) -> tuple[float, float]:
@@ -68,12 +78,14 @@ def both_ends(W: Floats, activation: Activation = RELU, **changes: object) -> tu
     return float(lower[-1]), float(upper[-1])
 
 
-@pytest.mark.parametrize("k", [0, 1, 2])
-@pytest.mark.parametrize("slope", [0.0, 0.1, -0.4, 1.0])
-def test_the_lower_end_is_attained(k: int, slope: float) -> None:
+def test_the_lower_end_is_attained() -> None:
     # Every row of the identity, and its negative: s_0, hence s_k, is no more than the lower end.
-    W = np.vstack([np.eye(k + 1), -np.eye(k + 1)])
-    assert both_ends(W, prelu(slope))[0] == pytest.approx(exact_s0(W, abs(slope)), rel=1e-14)
+    for slope in (0.0, 0.1, -0.4, 1.0):
+        for k in (0, 1, 2):
+            W = np.vstack([np.eye(k + 1), -np.eye(k + 1)])
+            assert both_ends(W, prelu(slope))[0] == pytest.approx(
+                exact_s0(W, abs(slope)), rel=1e-14
+            )
 
 
 def test_the_upper_end_is_attained() -> None:
@@ -107,14 +119,14 @@ def test_a_free_bias_halves_what_one_row_needs() -> None:
     assert both_ends(W, bias=np.zeros(1))[0] > best + 0.2
 
 
-@pytest.mark.parametrize("M", [1.0, 10.0, 1000.0])
-def test_a_clip_is_never_farther_than_half_its_range_from_its_middle(M: float) -> None:
-    W, b, c = np.array([[M]]), np.array([0.5]), 1.0
-    met = gaps(W, 0 * W, np.linspace(-1, 1, 101)[None], clip(c), b).max()
-    assert met == pytest.approx(c / 2)
-    lower, _ = both_ends(W, clip(c), bias=b)
-    # c in place of c / 2, as without a bias, would be wrong.
-    assert lower <= met < both_ends(W, clip(c))[0]
+def test_a_clip_is_never_farther_than_half_its_range_from_its_middle() -> None:
+    for M in (1.0, 10.0, 1000.0):
+        W, b, c = np.array([[M]]), np.array([0.5]), 1.0
+        met = gaps(W, 0 * W, np.linspace(-1, 1, 101)[None], clip(c), b).max()
+        assert met == pytest.approx(c / 2)
+        lower, _ = both_ends(W, clip(c), bias=b)
+        # c in place of c / 2, as without a bias, would be wrong.
+        assert lower <= met < both_ends(W, clip(c))[0]
 
 
 def test_a_relu_may_silence_every_nonnegative_input() -> None:

@@ -4,11 +4,21 @@ import math
 
 import numpy as np
 import pytest
-from enumeration import exact_s0, phi
 from examples import RELU, clip, prelu
-from gaps import any_of_rank, blind, circle, directions, gaps, integer_weights, sphere, truncated
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from relu_maps import (
+    any_of_rank,
+    blind,
+    circle,
+    directions,
+    exact_s0,
+    gaps,
+    integer_weights,
+    phi,
+    sphere,
+    truncated,
+)
 
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.spectra.bounds import (
@@ -39,19 +49,19 @@ def larger_sides(A: Floats, x: Floats, slopes: Floats) -> Floats:
 
 
 @pytest.mark.parametrize("name", SLOPES)
-@pytest.mark.parametrize("k", [1, 2])
-def test_the_least_value_on_a_circle_and_on_a_sphere(k: int, name: str) -> None:
-    slopes = SLOPES[name]
-    grid = circle() if k == 1 else sphere()
-    spacing = math.pi / 20_000 if k == 1 else 3 / math.sqrt(20_000)
-    for seed in range(4):
-        A = reduced(np.random.default_rng(seed).standard_normal((6, 7)))[:, : k + 1]
-        sigma = np.linalg.norm(A, axis=0)
-        least = larger_sides(A, grid, slopes).min()
-        found = least_on_subspace(A, slopes)
-        # It stops at a thousandth of sigma_(k+1), and the grid misses what lies between.
-        missed = spacing * max(1, np.abs(slopes).max()) * sigma[0]
-        assert least - missed - 1.01e-3 * sigma[-1] <= found <= least
+def test_the_least_value_on_a_circle_and_on_a_sphere(name: str) -> None:
+    for k in (1, 2):
+        slopes = SLOPES[name]
+        grid = circle() if k == 1 else sphere()
+        spacing = math.pi / 20_000 if k == 1 else 3 / math.sqrt(20_000)
+        for seed in range(4):
+            A = reduced(np.random.default_rng(seed).standard_normal((6, 7)))[:, : k + 1]
+            sigma = np.linalg.norm(A, axis=0)
+            least = larger_sides(A, grid, slopes).min()
+            found = least_on_subspace(A, slopes)
+            # It stops at a thousandth of sigma_(k+1), and the grid misses what lies between.
+            missed = spacing * max(1, np.abs(slopes).max()) * sigma[0]
+            assert least - missed - 1.01e-3 * sigma[-1] <= found <= least
 
 
 def test_it_beats_the_bracket_on_most_matrices() -> None:
@@ -71,10 +81,10 @@ def test_it_meets_the_bracket_where_that_is_attained() -> None:
         assert 1 - missing <= least_on_subspace(A, np.zeros(1)) <= 1
 
 
-@pytest.mark.parametrize("k", [1, 2])
-def test_the_least_of_a_layer_of_lower_rank_is_0(k: int) -> None:
-    A = reduced(np.ones((4, 3)))[:, : k + 1]
-    assert least_on_subspace(A, np.zeros(1)) == 0
+def test_the_least_of_a_layer_of_lower_rank_is_0() -> None:
+    for k in (1, 2):
+        A = reduced(np.ones((4, 3)))[:, : k + 1]
+        assert least_on_subspace(A, np.zeros(1)) == 0
 
 
 @settings(max_examples=30)
@@ -151,18 +161,18 @@ def truncation_bound(W: Floats, k: int, steps: int = 20) -> float:
     return truncation_upper_bound(float(sigma[k]), float(sigma[0]), S)
 
 
-@pytest.mark.parametrize("activation", [RELU, clip(0.8)])
-def test_the_gap_at_the_truncated_svd_stays_below_its_bound(activation: Activation) -> None:
-    better = 0
-    for seed in range(20):
-        for size, k, grid in ((2, 1, circle()), (3, 1, sphere()), (3, 2, sphere())):
-            W = np.random.default_rng(seed).standard_normal((5, size))
-            bound = truncation_bound(W, k)
-            assert gaps(W, truncated(W, k), grid, activation).max() <= bound
-            sigma = np.linalg.svd(W, compute_uv=False)
-            assert bound <= sigma[k]
-            better += bound < 0.99 * sigma[k]
-    assert better > 20
+def test_the_gap_at_the_truncated_svd_stays_below_its_bound() -> None:
+    for activation in (RELU, clip(0.8)):
+        better = 0
+        for seed in range(20):
+            for size, k, grid in ((2, 1, circle()), (3, 1, sphere()), (3, 2, sphere())):
+                W = np.random.default_rng(seed).standard_normal((5, size))
+                bound = truncation_bound(W, k)
+                assert gaps(W, truncated(W, k), grid, activation).max() <= bound
+                sigma = np.linalg.svd(W, compute_uv=False)
+                assert bound <= sigma[k]
+                better += bound < 0.99 * sigma[k]
+        assert better > 20
 
 
 @given(integer_weights, st.integers(1, 4), st.integers(0, 10**6))
@@ -183,11 +193,9 @@ def test_the_truncation_s_bound_by_hand() -> None:
     assert truncation_upper_bound(1, 2, math.sqrt(0.5)) == pytest.approx(1 / math.sqrt(1.125))
 
 
-@pytest.mark.parametrize(
-    ("sigma_next", "sigma_1", "S"), [(1.0, 2.0, 1.0), (1.0, 2.0, 1.5), (0.0, 0.0, 0.0)]
-)
-def test_where_the_truncation_s_bound_is_sigma(sigma_next: float, sigma_1: float, S: float) -> None:
-    assert truncation_upper_bound(sigma_next, sigma_1, S) == sigma_next
+def test_where_the_truncation_s_bound_is_sigma() -> None:
+    for sigma_next, sigma_1, S in ((1.0, 2.0, 1.0), (1.0, 2.0, 1.5), (0.0, 0.0, 0.0)):
+        assert truncation_upper_bound(sigma_next, sigma_1, S) == sigma_next
 
 
 def test_s0_of_what_is_cut_does_not_bound_the_gap() -> None:

@@ -1,12 +1,24 @@
 """The spectrum of a block: every measure against its own definition."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
-from dense_convolutions import largest_of_patches, padded_matrix
-from examples import LINEAR, RELU, block, clip, conv, gemm, linear_map, matmul, moments, prelu
-from measured import spectrum_of
+from convolutions import largest_of_patches, padded_matrix
+from examples import (
+    LINEAR,
+    RELU,
+    block,
+    clip,
+    conv,
+    gemm,
+    linear_map,
+    matmul,
+    moments,
+    prelu,
+    spectrum_of,
+)
 
 from onnx_relusv.core.blocks import Activation, Geometry, LinearMap
 from onnx_relusv.core.measures import Spectrum
@@ -35,17 +47,17 @@ SLOPES = prelu(*np.linspace(0, 0.9, 8))
 ACTIVATIONS = [RELU, prelu(0.2), SLOPES, prelu(-0.5), prelu(1.5), clip(1.0), clip(100.0), LINEAR]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_bounds_are_the_bracket_s_or_better(activation: Activation) -> None:
-    found = gemm_spectrum(activation)
-    assert np.allclose(found.sigma, SIGMA, rtol=PROMISE)
-    lower, upper = bracket(SIGMA, activation)
-    assert np.all(found.lower >= lower * (1 - PROMISE))
-    assert np.all(found.upper <= upper * (1 + PROMISE))
-    assert np.all(found.lower <= found.upper * (1 + PROMISE))
-    # No rank is cheaper than a smaller one.
-    assert np.all(np.diff(found.lower) <= 0)
-    assert np.all(np.diff(found.upper) <= 0)
+def test_bounds_are_the_bracket_s_or_better() -> None:
+    for activation in ACTIVATIONS:
+        found = gemm_spectrum(activation)
+        assert np.allclose(found.sigma, SIGMA, rtol=PROMISE)
+        lower, upper = bracket(SIGMA, activation)
+        assert np.all(found.lower >= lower * (1 - PROMISE))
+        assert np.all(found.upper <= upper * (1 + PROMISE))
+        assert np.all(found.lower <= found.upper * (1 + PROMISE))
+        # No rank is cheaper than a smaller one.
+        assert np.all(np.diff(found.lower) <= 0)
+        assert np.all(np.diff(found.upper) <= 0)
 
 
 def test_bounds_of_a_relu_are_better_where_that_is_cheap() -> None:
@@ -61,24 +73,22 @@ def test_bounds_of_a_relu_are_better_where_that_is_cheap() -> None:
 
 
 @pytest.mark.parametrize("activation", [RELU, clip(1.0), SLOPES])
-@pytest.mark.parametrize("shape", [(12, 8), (40, 30), (5, 1)])
-def test_estimates_at_the_ladder_and_nowhere_else(
-    shape: tuple[int, int], activation: Activation
-) -> None:
-    if len(activation.slopes) > 1:
-        activation = prelu(*np.linspace(0, 0.9, shape[1]))
-    geometry = gemm(*shape)
-    found = spectrum_of(block(geometry, activation=activation), gemm_map(*shape))
-    assert found.ranks == tuple(rank_ladder(geometry.largest_rank))
-    assert found.converged.shape == (len(found.ranks),)
-    assert found.converged.dtype == np.bool_
-    chosen = list(found.ranks)
-    others = np.setdiff1d(np.arange(geometry.largest_rank), chosen)
-    assert (chosen[0], chosen[-1]) == (0, geometry.largest_rank - 1)
-    assert len(others) >= geometry.largest_rank - 12
-    assert np.isnan(found.estimate[others]).all()
-    assert np.all(found.lower[chosen] <= found.estimate[chosen])
-    assert np.all(found.estimate[chosen] <= found.upper[chosen])
+def test_estimates_at_the_ladder_and_nowhere_else(activation: Activation) -> None:
+    for shape in ((12, 8), (40, 30), (5, 1)):
+        if len(activation.slopes) > 1:
+            activation = prelu(*np.linspace(0, 0.9, shape[1]))
+        geometry = gemm(*shape)
+        found = spectrum_of(block(geometry, activation=activation), gemm_map(*shape))
+        assert found.ranks == tuple(rank_ladder(geometry.largest_rank))
+        assert found.converged.shape == (len(found.ranks),)
+        assert found.converged.dtype == np.bool_
+        chosen = list(found.ranks)
+        others = np.setdiff1d(np.arange(geometry.largest_rank), chosen)
+        assert (chosen[0], chosen[-1]) == (0, geometry.largest_rank - 1)
+        assert len(others) >= geometry.largest_rank - 12
+        assert np.isnan(found.estimate[others]).all()
+        assert np.all(found.lower[chosen] <= found.estimate[chosen])
+        assert np.all(found.estimate[chosen] <= found.upper[chosen])
 
 
 def test_the_record_says_how_it_was_made() -> None:
@@ -88,9 +98,8 @@ def test_the_record_says_how_it_was_made() -> None:
     assert not found.sigma.flags.writeable
 
 
-@pytest.mark.parametrize(
-    ("activation", "lower", "upper"),
-    [
+def test_widths() -> None:
+    for activation, lower, upper in (
         (RELU, 0.5, 1),
         (prelu(0.5), 0.75, 1),
         (SLOPES, 0.5, 1),
@@ -100,20 +109,18 @@ def test_the_record_says_how_it_was_made() -> None:
         (prelu(-1.5), 0, 1.5),
         (clip(0.5), 0, 1),
         (LINEAR, 1, 1),
-    ],
-)
-def test_widths(activation: Activation, lower: float, upper: float) -> None:
-    found, width = gemm_spectrum(activation), width_of(SIGMA)
-    assert found.mean_width == pytest.approx(width, rel=PROMISE)
-    assert found.relu_mean_width_lower == pytest.approx(lower * width, rel=PROMISE)
-    assert found.relu_mean_width_upper == pytest.approx(upper * width, rel=PROMISE)
-    # 32 draws: four standard errors.
-    slack = 4 * found.relu_mean_width_error
-    assert found.relu_mean_width <= found.relu_mean_width_upper + slack
-    # A length whose own spread is about a third or half of it.
-    assert 0 <= found.relu_mean_width_error < 0.2 * found.relu_mean_width
-    if activation.kind != "clip":
-        assert found.relu_mean_width >= found.relu_mean_width_lower - slack
+    ):
+        found, width = gemm_spectrum(activation), width_of(SIGMA)
+        assert found.mean_width == pytest.approx(width, rel=PROMISE)
+        assert found.relu_mean_width_lower == pytest.approx(lower * width, rel=PROMISE)
+        assert found.relu_mean_width_upper == pytest.approx(upper * width, rel=PROMISE)
+        # 32 draws: four standard errors.
+        slack = 4 * found.relu_mean_width_error
+        assert found.relu_mean_width <= found.relu_mean_width_upper + slack
+        # A length whose own spread is about a third or half of it.
+        assert 0 <= found.relu_mean_width_error < 0.2 * found.relu_mean_width
+        if activation.kind != "clip":
+            assert found.relu_mean_width >= found.relu_mean_width_lower - slack
 
 
 def test_without_an_activation_all_is_exact() -> None:
@@ -135,29 +142,31 @@ def test_a_clip_is_a_relu_below_its_ceiling() -> None:
     assert low.estimate[0] <= 0.5 * math.sqrt(8) * (1 + PROMISE)
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e12])
-def test_measures_scale_with_the_map(scale: float) -> None:
-    once, scaled = gemm_spectrum(RELU), gemm_spectrum(RELU, scale=scale)
-    for name in ("sigma", "lower", "upper", "untrained", "mean_width"):
-        assert np.allclose(getattr(scaled, name), scale * getattr(once, name), rtol=PROMISE)
-    for name in ("estimate", "relu_mean_width", "relu_mean_width_error"):
-        # The ascent's weights round to float32 in other places, which its steps amplify.
-        assert np.allclose(getattr(scaled, name), scale * getattr(once, name), rtol=1e-3)
+def test_measures_scale_with_the_map() -> None:
+    for scale in (1e-12, 1e12):
+        once, scaled = gemm_spectrum(RELU), gemm_spectrum(RELU, scale=scale)
+        for name in ("sigma", "lower", "upper", "untrained", "mean_width"):
+            assert np.allclose(getattr(scaled, name), scale * getattr(once, name), rtol=PROMISE)
+        for name in ("estimate", "relu_mean_width", "relu_mean_width_error"):
+            # The ascent's weights round to float32 in other places, which its steps amplify.
+            assert np.allclose(getattr(scaled, name), scale * getattr(once, name), rtol=1e-3)
 
 
-@pytest.mark.parametrize("activation", [RELU, LINEAR, clip(1), prelu(0.1)])
 @pytest.mark.parametrize("geometry", [gemm(5, 4), conv(3, 4, (3, 3))])
-def test_the_zero_map(geometry: Geometry, activation: Activation) -> None:
-    shape = (geometry.groups, geometry.rows, geometry.columns)
-    zero = LinearMap(np.zeros(shape), np.ones(4))
-    lengths = (5, 5) if geometry.kind == "conv" else ()
-    found = spectrum_of(block(geometry, lengths, activation=activation), zero)
-    for values in (found.sigma, found.lower, found.upper, found.untrained, found.estimate):
-        assert np.array_equal(values, np.zeros(4))
-    assert (found.mean_width, found.relu_mean_width, found.relu_mean_width_error) == (0, 0, 0)
-    assert found.stable_rank == 0
-    assert found.converged.all()
-    assert math.isnan(found.operator_norm) if geometry.kind == "gemm" else not found.operator_norm
+def test_the_zero_map(geometry: Geometry) -> None:
+    for activation in (RELU, LINEAR, clip(1), prelu(0.1)):
+        shape = (geometry.groups, geometry.rows, geometry.columns)
+        zero = LinearMap(np.zeros(shape), np.ones(4))
+        lengths = (5, 5) if geometry.kind == "conv" else ()
+        found = spectrum_of(block(geometry, lengths, activation=activation), zero)
+        for values in (found.sigma, found.lower, found.upper, found.untrained, found.estimate):
+            assert np.array_equal(values, np.zeros(4))
+        assert (found.mean_width, found.relu_mean_width, found.relu_mean_width_error) == (0, 0, 0)
+        assert found.stable_rank == 0
+        assert found.converged.all()
+        assert (
+            math.isnan(found.operator_norm) if geometry.kind == "gemm" else not found.operator_norm
+        )
 
 
 def test_the_data_metric() -> None:
@@ -198,30 +207,29 @@ def test_the_untrained_layer_has_the_same_frobenius_norm(
     assert max(norms) * (1 - 1e-12) <= total <= np.linalg.norm(norms)
 
 
-@pytest.mark.parametrize("in_metric", [False, True])
-@pytest.mark.parametrize(
-    "geometry",
-    [
-        conv(3, 4, (3, 3), pads=(1, 1, 1, 1)),
-        conv(4, 6, (3, 2), groups=2, strides=(2, 1)),
-        conv(3, 4, (1, 1)),
-    ],
-)
-def test_the_operator_norm_of_a_conv(geometry: Geometry, in_metric: bool) -> None:
-    rng = np.random.default_rng(0)
-    linear = linear_map(geometry, rng)
-    seen = moments(geometry, rng) if in_metric else None
-    found = spectrum_of(block(geometry, (6, 5)), linear, seen)
-    # Never in the metric.
-    channels = geometry.in_channels // geometry.groups
-    kernel = linear.weight.reshape(geometry.out_channels, channels, *geometry.kernel)
-    exact = np.linalg.norm(padded_matrix(kernel, geometry, (6, 5)), 2)
-    most = largest_of_patches(kernel, geometry.groups)
-    # onnxruntime's float32 sums; a percent that power steps may miss.
-    assert 0.99 * exact <= found.operator_norm <= math.sqrt(math.prod(geometry.kernel)) * most
-    assert found.operator_norm >= 0.99 * most
+def test_the_operator_norm_of_a_conv() -> None:
+    for geometry, in_metric in product(
+        (
+            conv(3, 4, (3, 3), pads=(1, 1, 1, 1)),
+            conv(4, 6, (3, 2), groups=2, strides=(2, 1)),
+            conv(3, 4, (1, 1)),
+        ),
+        (False, True),
+    ):
+        rng = np.random.default_rng(0)
+        linear = linear_map(geometry, rng)
+        seen = moments(geometry, rng) if in_metric else None
+        found = spectrum_of(block(geometry, (6, 5)), linear, seen)
+        # Never in the metric.
+        channels = geometry.in_channels // geometry.groups
+        kernel = linear.weight.reshape(geometry.out_channels, channels, *geometry.kernel)
+        exact = np.linalg.norm(padded_matrix(kernel, geometry, (6, 5)), 2)
+        most = largest_of_patches(kernel, geometry.groups)
+        # onnxruntime's float32 sums; a percent that power steps may miss.
+        assert 0.99 * exact <= found.operator_norm <= math.sqrt(math.prod(geometry.kernel)) * most
+        assert found.operator_norm >= 0.99 * most
 
 
-@pytest.mark.parametrize("geometry", [gemm(12, 8), matmul(12, 8)])
-def test_other_blocks_have_no_operator_norm(geometry: Geometry) -> None:
-    assert math.isnan(spectrum_of(block(geometry), gemm_map()).operator_norm)
+def test_other_blocks_have_no_operator_norm() -> None:
+    for geometry in (gemm(12, 8), matmul(12, 8)):
+        assert math.isnan(spectrum_of(block(geometry), gemm_map()).operator_norm)

@@ -123,22 +123,22 @@ def made(name: str, count: int) -> tuple[Case, Block, np.ndarray]:
     return case, item, values
 
 
-@pytest.mark.parametrize("fixed_batch", [None, 5])
 @pytest.mark.parametrize("name", CASES)
-def test_all_positions_of_all_samples(name: str, fixed_batch: int | None, tmp_path: Path) -> None:
-    case, item, values = made(name, 12)
-    seen: list[int] = []
-    found = measured(item, values, tmp_path, fixed_batch=fixed_batch, seen=seen)
-    # Sums in float64 of what the model computes in float32.
-    rows = direct_rows(case, np.maximum(values, 0).astype(np.float64))
-    mean, covariance = expected_moments(rows, 12)
-    assert (found.rows, found.samples) == (rows.shape[2], 12)
-    assert np.allclose(found.mean, mean, rtol=0, atol=ROUNDING)
-    assert np.allclose(found.covariance, covariance, rtol=0, atol=ROUNDING)
-    assert found.shrinkage.shape == (case.geometry.groups,)
-    assert sum(seen) == 12
-    assert max(seen) == (fixed_batch or 12)
-    np.linalg.cholesky(found.covariance)
+def test_all_positions_of_all_samples(name: str, tmp_path: Path) -> None:
+    for fixed_batch in (None, 5):
+        case, item, values = made(name, 12)
+        seen: list[int] = []
+        found = measured(item, values, tmp_path, fixed_batch=fixed_batch, seen=seen)
+        # Sums in float64 of what the model computes in float32.
+        rows = direct_rows(case, np.maximum(values, 0).astype(np.float64))
+        mean, covariance = expected_moments(rows, 12)
+        assert (found.rows, found.samples) == (rows.shape[2], 12)
+        assert np.allclose(found.mean, mean, rtol=0, atol=ROUNDING)
+        assert np.allclose(found.covariance, covariance, rtol=0, atol=ROUNDING)
+        assert found.shrinkage.shape == (case.geometry.groups,)
+        assert sum(seen) == 12
+        assert max(seen) == (fixed_batch or 12)
+        np.linalg.cholesky(found.covariance)
 
 
 def test_samples_of_a_group_count_as_one(tmp_path: Path) -> None:
@@ -249,25 +249,25 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("kind", ["conv", "gemm"])
 @pytest.mark.parametrize("name", DEGENERATE)
-def test_any_input_gives_a_metric_that_can_be_used(name: str, kind: str, tmp_path: Path) -> None:
-    values = DEGENERATE[name]
-    if kind == "conv":
-        item = block(conv(3, 5, (3, 3)), (6, 6), source="h")
-    else:
-        values = values.reshape(len(values), -1)
-        item = block(gemm(values.shape[1], 5), source="h")
-    found = measured(item, values, tmp_path)
-    # The roots that the factors need exist.
-    np.linalg.cholesky(found.covariance)
-    linear = linear_map(item.geometry, np.random.default_rng(1))
-    for form in forms.available_forms(item.geometry):
-        factors = double_layer(form, item.geometry, linear, found, 3)
-        assert np.isfinite(factors.first).all()
-        assert np.isfinite(factors.second).all()
-        dense = forms.compose(form, item.geometry, *factors.matrices)
-        assert 0 <= composed_level(linear, dense, found) <= 1 + 1e-9
+def test_any_input_gives_a_metric_that_can_be_used(name: str, tmp_path: Path) -> None:
+    for kind in ("conv", "gemm"):
+        values = DEGENERATE[name]
+        if kind == "conv":
+            item = block(conv(3, 5, (3, 3)), (6, 6), source="h")
+        else:
+            values = values.reshape(len(values), -1)
+            item = block(gemm(values.shape[1], 5), source="h")
+        found = measured(item, values, tmp_path)
+        # The roots that the factors need exist.
+        np.linalg.cholesky(found.covariance)
+        linear = linear_map(item.geometry, np.random.default_rng(1))
+        for form in forms.available_forms(item.geometry):
+            factors = double_layer(form, item.geometry, linear, found, 3)
+            assert np.isfinite(factors.first).all()
+            assert np.isfinite(factors.second).all()
+            dense = forms.compose(form, item.geometry, *factors.matrices)
+            assert 0 <= composed_level(linear, dense, found) <= 1 + 1e-9
 
 
 def by_iteration(covariance: Floats, samples: int) -> float:
@@ -292,19 +292,21 @@ def as_in_scikit_learn(covariance: Floats, samples: int) -> float:
     return float(min(1, (mean_square + mean**2) / ((samples + 1) * (mean_square - mean**2 / n))))
 
 
-@pytest.mark.parametrize("samples", [5, 30, 400])
-@pytest.mark.parametrize("size", [4, 20, 90])
-def test_the_shrinkage_of_chen_wiesel_eldar_and_hero(size: int, samples: int) -> None:
-    rng = np.random.default_rng(size)
-    rows = rng.standard_normal((samples, size)) * np.geomspace(1, 0.1, size)
-    covariance = np.cov(rows.T, bias=True)
-    share = oracle_shrinkage(covariance, samples)
-    assert 0 < share <= 1
-    # It converges linearly, to more than nine digits here; 1 is a fixed point too.
-    assert share == pytest.approx(min(1, by_iteration(covariance, samples)), rel=1e-9)
-    if size >= 20:
-        # The dropped terms are up to 2/n of their neighbours, above and below the line.
-        assert share == pytest.approx(as_in_scikit_learn(covariance, samples), rel=2.2 / size)
+def test_the_shrinkage_of_chen_wiesel_eldar_and_hero() -> None:
+    for size in (4, 20, 90):
+        for samples in (5, 30, 400):
+            rng = np.random.default_rng(size)
+            rows = rng.standard_normal((samples, size)) * np.geomspace(1, 0.1, size)
+            covariance = np.cov(rows.T, bias=True)
+            share = oracle_shrinkage(covariance, samples)
+            assert 0 < share <= 1
+            # It converges linearly, to more than nine digits here; 1 is a fixed point too.
+            assert share == pytest.approx(min(1, by_iteration(covariance, samples)), rel=1e-9)
+            if size >= 20:
+                # The dropped terms are up to 2/n of their neighbours, above and below the line.
+                assert share == pytest.approx(
+                    as_in_scikit_learn(covariance, samples), rel=2.2 / size
+                )
 
 
 def test_the_shrinkage_s_limits() -> None:

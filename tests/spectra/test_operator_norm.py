@@ -1,10 +1,11 @@
 """The norm of a padded convolution on feature maps, against its dense matrix and the torus."""
 
+from itertools import product
 from math import ceil, prod
 
 import numpy as np
 import pytest
-from dense_convolutions import largest_of_patches, padded_matrix, patch_view, whole_numbers
+from convolutions import largest_of_patches, padded_matrix, patch_view, whole_numbers
 from examples import conv, conv_geometries
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -74,30 +75,28 @@ def test_the_norm_is_the_largest_on_the_padded_torus(data: st.DataObject) -> Non
     assert whole[0] >= largest_of_patches(kernel, groups) * (1 - ROUNDING)
 
 
-@pytest.mark.parametrize("channels", [(20, 30), (66, 70), (70, 66)])
-def test_wide_layers(channels: tuple[int, int]) -> None:
+def test_wide_layers() -> None:
     # Beyond 64 channels by Lanczos. Random kernels have many frequencies that are nearly equal.
-    outputs, inputs = channels
-    kernel = np.random.default_rng(0).standard_normal((outputs, inputs, 3, 3))
-    geometry = conv(inputs, outputs, (3, 3), pads=(1, 1, 1, 1))
-    # Several threads only get into each other's way in so small matrices.
-    with threadpool_limits(1, user_api="blas"):
-        whole = convolution_singular_values(kernel, (4, 4))
-        found = operator_norm(patch_view(kernel, 1), geometry, (3, 3))
-    assert 0.99 * whole[0] <= found <= whole[0] * (1 + ROUNDING)
+    for channels in ((20, 30), (66, 70), (70, 66)):
+        outputs, inputs = channels
+        kernel = np.random.default_rng(0).standard_normal((outputs, inputs, 3, 3))
+        geometry = conv(inputs, outputs, (3, 3), pads=(1, 1, 1, 1))
+        # Several threads only get into each other's way in so small matrices.
+        with threadpool_limits(1, user_api="blas"):
+            whole = convolution_singular_values(kernel, (4, 4))
+            found = operator_norm(patch_view(kernel, 1), geometry, (3, 3))
+        assert 0.99 * whole[0] <= found <= whole[0] * (1 + ROUNDING)
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize(("taps", "dilation", "fine"), [(3, 1, 1024), (9, 1, 1024), (9, 2, 1008)])
-def test_a_long_axis_is_looked_at_on_a_shorter_torus(
-    taps: int, dilation: int, fine: int, seed: int
-) -> None:
+def test_a_long_axis_is_looked_at_on_a_shorter_torus() -> None:
     # The finer torus has the frequencies of the coarser one, 64 or without a common divisor 63.
-    kernel = np.random.default_rng(seed).standard_normal((2, 2, taps))
-    geometry = conv(2, 2, (taps,), dilations=(dilation,))
-    found = operator_norm(patch_view(kernel, 1), geometry, (5000,))
-    finer = convolution_singular_values(kernel, (fine,), dilations=(dilation,))[0]
-    assert 0.99 * finer <= found <= finer * (1 + ROUNDING)
+    for taps, dilation, fine in ((3, 1, 1024), (9, 1, 1024), (9, 2, 1008)):
+        for seed in range(8):
+            kernel = np.random.default_rng(seed).standard_normal((2, 2, taps))
+            geometry = conv(2, 2, (taps,), dilations=(dilation,))
+            found = operator_norm(patch_view(kernel, 1), geometry, (5000,))
+            finer = convolution_singular_values(kernel, (fine,), dilations=(dilation,))[0]
+            assert 0.99 * finer <= found <= finer * (1 + ROUNDING)
 
 
 def test_dilated_positions_do_not_fall_together() -> None:
@@ -107,36 +106,32 @@ def test_dilated_positions_do_not_fall_together() -> None:
     assert 0.99 * 2 <= found <= 2 * (1 + ROUNDING)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
-@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 2, 0, 1)])
-def test_a_1x1_convolution_is_its_matrix(
-    groups: int, strides: tuple[int, int], pads: tuple[int, ...]
-) -> None:
-    kernel = whole_numbers(6, 8 // groups, 1, 1)
-    geometry = conv(8, 6, (1, 1), groups=groups, strides=strides, pads=pads)
-    found = operator_norm(patch_view(kernel, groups), geometry, (5, 7))
-    assert found == pytest.approx(largest_of_patches(kernel, groups), rel=ROUNDING)
+def test_a_1x1_convolution_is_its_matrix() -> None:
+    for groups in (1, 2):
+        for pads, strides in product(((0, 0, 0, 0), (1, 2, 0, 1)), ((1, 1), (2, 3))):
+            kernel = whole_numbers(6, 8 // groups, 1, 1)
+            geometry = conv(8, 6, (1, 1), groups=groups, strides=strides, pads=pads)
+            found = operator_norm(patch_view(kernel, groups), geometry, (5, 7))
+            assert found == pytest.approx(largest_of_patches(kernel, groups), rel=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("strides", "norm"), [((1, 1), 9.0), ((3, 3), 3.0), ((1, 3), 3 * np.sqrt(3)), ((5, 5), 3.0)]
-)
-def test_the_limits_of_statement_18_are_attained(strides: tuple[int, int], norm: float) -> None:
+def test_the_limits_of_statement_18_are_attained() -> None:
     # Sums of nine: of a constant map nine times it, or a third of that where none overlap.
-    geometry = conv(1, 1, (3, 3), strides=strides)
-    found = operator_norm(np.ones((1, 1, 9)), geometry, (30, 30))
-    assert found == pytest.approx(norm, rel=ROUNDING)
-    assert norm == pytest.approx(3 * np.sqrt(overlaps(geometry)))
+    for strides, norm in (((1, 1), 9.0), ((3, 3), 3.0), ((1, 3), 3 * np.sqrt(3)), ((5, 5), 3.0)):
+        geometry = conv(1, 1, (3, 3), strides=strides)
+        found = operator_norm(np.ones((1, 1, 9)), geometry, (30, 30))
+        assert found == pytest.approx(norm, rel=ROUNDING)
+        assert norm == pytest.approx(3 * np.sqrt(overlaps(geometry)))
 
 
-@pytest.mark.parametrize("scale", [1e-60, 1e-20, 1.0, 1e20, 1e60])
-def test_the_norm_scales_with_the_kernel(scale: float) -> None:
-    kernel, geometry = whole_numbers(3, 2, 3, 3), conv(2, 3, (3, 3), pads=(1, 1, 1, 1))
-    once, scaled = (
-        operator_norm(patch_view(factor * kernel, 1), geometry, (6, 6)) for factor in (1.0, scale)
-    )
-    assert scaled == pytest.approx(scale * once, rel=1e-9)
+def test_the_norm_scales_with_the_kernel() -> None:
+    for scale in (1e-60, 1e-20, 1.0, 1e20, 1e60):
+        kernel, geometry = whole_numbers(3, 2, 3, 3), conv(2, 3, (3, 3), pads=(1, 1, 1, 1))
+        once, scaled = (
+            operator_norm(patch_view(factor * kernel, 1), geometry, (6, 6))
+            for factor in (1.0, scale)
+        )
+        assert scaled == pytest.approx(scale * once, rel=1e-9)
 
 
 def test_groups_give_the_largest_and_zeros_nothing() -> None:

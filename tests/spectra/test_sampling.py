@@ -1,5 +1,7 @@
 """Draws of patches, and what other tensors hold for the same patches."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from examples import block, conv, gemm, linear_map, matmul
@@ -39,44 +41,41 @@ def patches(item: Block, x: np.ndarray, draw: Draw) -> Floats:
     return kernel.run({"x": x, **draw.feeds})["z"].astype(np.float64)
 
 
-@pytest.mark.parametrize("most", [None, 12])
-@pytest.mark.parametrize("real", [SAMPLES, 3])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_answers_are_those_of_the_kernel_s_patches(name: str, real: int, most: int | None) -> None:
-    item, rng = BLOCKS[name], np.random.default_rng(1)
-    linear, x = linear_map(item.geometry, rng), inputs(item)
-    draw = Sampling(item, SAMPLES, most).draw(x.shape, real, SAMPLES, rng)
-    z = patches(item, x, draw)
-    assert z.shape[1] == draw.rows
-    answers = evaluated(item, linear, x)
-    bias = linear.bias.reshape(item.geometry.groups, 1, -1)
-    expected = np.einsum("gnc,grc->gnr", z, linear.weight) + bias
-    picked = Sampling(item, SAMPLES, most).answers(answers, draw, real)
-    # Float64 sums of tens of products of float32 numbers.
-    np.testing.assert_allclose(picked, expected, rtol=0, atol=1e-12)
-    # Another draw of the same patches is another order or choice: shows that this can fail.
-    if draw.rows > 2:
-        moved = np.roll(picked, 1, axis=1)
-        assert np.abs(moved - expected).max() > 1e-3
+def test_answers_are_those_of_the_kernel_s_patches(name: str) -> None:
+    for real, most in product((SAMPLES, 3), (None, 12)):
+        item, rng = BLOCKS[name], np.random.default_rng(1)
+        linear, x = linear_map(item.geometry, rng), inputs(item)
+        draw = Sampling(item, SAMPLES, most).draw(x.shape, real, SAMPLES, rng)
+        z = patches(item, x, draw)
+        assert z.shape[1] == draw.rows
+        answers = evaluated(item, linear, x)
+        bias = linear.bias.reshape(item.geometry.groups, 1, -1)
+        expected = np.einsum("gnc,grc->gnr", z, linear.weight) + bias
+        picked = Sampling(item, SAMPLES, most).answers(answers, draw, real)
+        # Float64 sums of tens of products of float32 numbers.
+        np.testing.assert_allclose(picked, expected, rtol=0, atol=1e-12)
+        # Another draw of the same patches is another order or choice: shows that this can fail.
+        if draw.rows > 2:
+            moved = np.roll(picked, 1, axis=1)
+            assert np.abs(moved - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("most", [None, 12])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_of_an_identity_they_are_the_patches(groups: int, most: int | None) -> None:
-    item = block(conv(4, 4, (1, 1), groups=groups), (5, 3))
-    x, moments = inputs(item), Sampling(item, SAMPLES, most)
-    draw = moments.draw(x.shape, 4, SAMPLES, np.random.default_rng(2))
-    np.testing.assert_array_equal(moments.answers(x, draw, 4), patches(item, x, draw))
+def test_of_an_identity_they_are_the_patches() -> None:
+    for groups, most in product((1, 2), (None, 12)):
+        item = block(conv(4, 4, (1, 1), groups=groups), (5, 3))
+        x, moments = inputs(item), Sampling(item, SAMPLES, most)
+        draw = moments.draw(x.shape, 4, SAMPLES, np.random.default_rng(2))
+        np.testing.assert_array_equal(moments.answers(x, draw, 4), patches(item, x, draw))
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_all_patches_where_there_are_few(name: str) -> None:
-    item = BLOCKS[name]
-    x = inputs(item)
-    draw = Sampling(item, SAMPLES).draw(x.shape, SAMPLES, SAMPLES, np.random.default_rng(0))
-    positions = np.prod(item.output_shape[2:] if "conv" in name else item.output_shape[1:-1])
-    assert draw.rows == SAMPLES * positions
-    assert len(np.unique(draw.places)) == len(draw.places)
+def test_all_patches_where_there_are_few() -> None:
+    for name, item in BLOCKS.items():
+        x = inputs(item)
+        draw = Sampling(item, SAMPLES).draw(x.shape, SAMPLES, SAMPLES, np.random.default_rng(0))
+        positions = np.prod(item.output_shape[2:] if "conv" in name else item.output_shape[1:-1])
+        assert draw.rows == SAMPLES * positions, name
+        assert len(np.unique(draw.places)) == len(draw.places), name
 
 
 def test_how_many_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +97,10 @@ def test_padding_is_never_drawn() -> None:
         x[3:] = np.nan
         moments = Sampling(item, 3)
         draw = moments.draw(x.shape, 3, SAMPLES, np.random.default_rng(0))
-        assert np.isfinite(patches(item, x, draw)).all()
+        assert np.isfinite(patches(item, x, draw)).all(), name
         answers = np.zeros((SAMPLES, *item.output_shape[1:]))
         answers[3:] = np.nan
-        assert np.isfinite(moments.answers(answers, draw, 3)).all()
+        assert np.isfinite(moments.answers(answers, draw, 3)).all(), name
 
 
 def test_the_generator_decides() -> None:

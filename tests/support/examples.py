@@ -1,12 +1,16 @@
-"""Geometries, blocks, linear maps and moments for tests: made by hand, or drawn from a seed."""
+"""Geometries, blocks, linear maps, moments and spectra for tests: made by hand, or from a seed."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Activation, Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Form
 from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.convolution import output_lengths
+from onnx_relusv.spectra.measure import measure
 
 RELU = Activation(kind="relu", slopes=np.zeros(1))
 LINEAR = Activation(kind="none", slopes=np.ones(1))
@@ -143,3 +147,14 @@ def moments(geometry: Geometry, rng: np.random.Generator) -> Moments:
 
 def factor_shapes(form: Form, geometry: Geometry, rank: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, rank))
+
+
+def spectrum_of(
+    item: Block,
+    linear: LinearMap,
+    seen: Moments | None = None,
+    *,
+    seed: int = 0,
+    provider: str = CPU,
+) -> Spectrum:
+    return measure(item, linear, seen, decompose_block(linear, seen), seed=seed, provider=provider)

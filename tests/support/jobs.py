@@ -1,5 +1,6 @@
-"""Jobs for tests of what runs in parallel: items that are their own places."""
+"""Jobs that run in parallel, as items that are their own places, and processes to interrupt."""
 
+import signal
 from collections.abc import Callable, Sequence
 
 from onnx_relusv.work.executors import Load, in_parallel
@@ -28,3 +29,8 @@ def run(
         cores=cores,
         advance=(seen if seen is not None else []).append,
     )
+
+
+def hear_sigint() -> None:
+    """Lets a new process hear SIGINT even if whoever started the tests ignores it, as shells do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

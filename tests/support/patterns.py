@@ -1,7 +1,9 @@
 """Every shape in which a block occurs, as small models: the table that several tests run through.
 
 A pattern is a linear map, what follows it, and an activation; all combinations that differ in how
-they are read are there, and none of them is refused.
+they are read are there, and none of them is refused. Finding, folding, the reference and rewriting
+at full rank run through all of them; what builds on these, through representatives, among which
+every linear map is, and everything that follows one.
 """
 
 from collections.abc import Mapping
@@ -20,6 +22,8 @@ class Pattern:
 
     Attributes:
         name: What is special about it.
+        linear: The linear map, by name.
+        rest: What follows the linear map, by name.
         head: The graph's inputs and outputs as text.
         body: Its nodes.
         arrays: Its initializers.
@@ -30,6 +34,8 @@ class Pattern:
     """
 
     name: str
+    linear: str
+    rest: str
     head: str
     body: str
     arrays: Arrays
@@ -143,66 +149,59 @@ _LINEARS = {
 }
 
 
-def _with(linear: _Linear, name: str, tail: str, arrays: Arrays, **changes: object) -> Pattern:
-    """A pattern of a linear map and the text behind it, from h to y."""
-    head, body = linear.head, f"{linear.text} {tail}"
-    everything = {**linear.arrays, **arrays}
-    kind, shape = linear.kind, linear.shape
-    return Pattern(name, head, body, everything, shape, kind, **changes)  # type: ignore[arg-type]
+def _with(name: str, rest: str, tail: str, arrays: Arrays, **changes: object) -> Pattern:
+    """A pattern of a linear map by name and the text behind it, from h to y."""
+    linear = _LINEARS[name]
+    return Pattern(
+        f"{name}_{rest}" if rest else name,
+        name,
+        rest,
+        linear.head,
+        f"{linear.text} {tail}",
+        {**linear.arrays, **arrays},
+        linear.shape,
+        linear.kind,
+        **changes,  # type: ignore[arg-type]
+    )
 
 
-def _tails(name: str, linear: _Linear) -> list[Pattern]:
+def _tails(name: str) -> list[Pattern]:
     """A linear map with every kind of node between it and its activation."""
+    linear = _LINEARS[name]
     vectors = normalization(linear.channels)
-    shapes = {"": linear.column, "_full": (1,) * (len(linear.shape) - len(linear.column))}
-    shapes["_full"] += linear.column
+    full = (1,) * (len(linear.shape) - len(linear.column)) + linear.column
+    column = {"c": normal(*linear.column, seed=5)}
     found = [
-        _with(
-            linear,
-            f"{name}_add{label}",
-            "g = Add(h, c) y = Relu(g)",
-            {"c": normal(*shape, seed=5)},
-        )
-        for label, shape in shapes.items()
-    ]
-    found += [
-        _with(linear, f"{name}_{label}", f"{tail} y = Relu(g)", arrays)
-        for label, tail, arrays in (
-            ("add_from_the_left", "g = Add(c, h)", {"c": normal(*linear.column, seed=5)}),
+        _with(name, rest, f"{tail} y = Relu(g)", arrays)
+        for rest, tail, arrays in (
+            ("add", "g = Add(h, c)", column),
+            ("add_full", "g = Add(h, c)", {"c": normal(*full, seed=5)}),
+            ("add_from_the_left", "g = Add(c, h)", column),
             ("add_scalar", "g = Add(h, c)", {"c": np.array(0.4, np.float32)}),
-            ("add_twice", "f = Add(h, c) g = Add(c, f)", {"c": normal(*linear.column, seed=5)}),
+            ("add_twice", "f = Add(h, c) g = Add(c, f)", column),
             ("identity", "g = Identity(h)", {}),
         )
     ]
     if name != "matmul_of_sequences":  # there a normalisation would act on the axis of steps
         batch = "BatchNormalization<epsilon=0.01>"
-        vector_names = "gamma, beta, mean, variance"
-        column = {"c": normal(*linear.column, seed=5)}
+        names = "gamma, beta, mean, variance"
+        everything = (
+            f"f = Add(h, c) e = Identity(f) d = {batch}(e, {names}) g = Add(c, d) y = Relu(g)"
+        )
         found += [
-            _with(
-                linear,
-                f"{name}_normalization",
-                f"g = {batch}(h, {vector_names}) y = Relu(g)",
-                vectors,
-            ),
-            _with(
-                linear,
-                f"{name}_everything",
-                f"f = Add(h, c) e = Identity(f) d = {batch}(e, {vector_names}) "
-                "g = Add(c, d) y = Relu(g)",
-                vectors | column,
-            ),
+            _with(name, "normalization", f"g = {batch}(h, {names}) y = Relu(g)", vectors),
+            _with(name, "everything", everything, vectors | column),
         ]
     return found
 
 
-def _activations(name: str, linear: _Linear) -> list[Pattern]:
+def _activations(name: str) -> list[Pattern]:
     """A linear map with every activation; a Gemm needs its bias before opset 11."""
-    slopes = normal(*linear.column, seed=6)
+    slopes = normal(*_LINEARS[name].column, seed=6)
     bounds = {"low": np.array(0, np.float32), "high": np.array(1.5, np.float32)}
     return [
-        _with(linear, f"{name}_{label}", tail, arrays, activation=kind, opset=opset)
-        for label, tail, arrays, kind, opset in (
+        _with(name, rest, tail, arrays, activation=kind, opset=opset)
+        for rest, tail, arrays, kind, opset in (
             ("clip", "y = Clip(h, low, high)", bounds, "clip", 11),
             ("clip_open", "y = Clip(h, low)", {"low": bounds["low"]}, "clip", 13),
             ("clip_attributes", "y = Clip<min=0.0, max=1.5>(h)", {}, "clip", 9),
@@ -220,14 +219,43 @@ def _activations(name: str, linear: _Linear) -> list[Pattern]:
 PATTERNS = {
     pattern.name: pattern
     for pattern in (
-        *(_with(linear, name, "y = Relu(h)", {}) for name, linear in _LINEARS.items()),
-        *_tails("gemm", GEMM),
-        *_tails("matmul", MATMUL),
-        *_tails("matmul_of_sequences", STACKED),
-        *_tails("conv_line", LINE),
-        *_tails("conv", IMAGE),
-        *_activations("gemm", GEMM),
-        *_activations("matmul_of_sequences", STACKED),
-        *_activations("conv", IMAGE),
+        *(_with(name, "", "y = Relu(h)", {}) for name in _LINEARS),
+        *(
+            pattern
+            for name in ("gemm", "matmul", "matmul_of_sequences", "conv_line", "conv")
+            for pattern in _tails(name)
+        ),
+        *(
+            pattern
+            for name in ("gemm", "matmul_of_sequences", "conv")
+            for pattern in _activations(name)
+        ),
     )
 }
+# Every linear map by itself, a normalisation behind every kind that takes one, and all else that
+# follows linear maps once: with a bias of its own, and without one.
+REPRESENTATIVES = (
+    *_LINEARS,
+    "gemm_everything",
+    "matmul_everything",
+    "conv_line_everything",
+    "conv_everything",
+    "conv_normalization",
+    "matmul_add",
+    "conv_add_full",
+    "matmul_of_sequences_add_full",
+    "gemm_add_from_the_left",
+    "conv_line_add_scalar",
+    "matmul_of_sequences_add_twice",
+    "conv_identity",
+    "gemm_clip",
+    "matmul_of_sequences_clip_open",
+    "conv_clip_attributes",
+    "matmul_of_sequences_leaky",
+    "conv_leaky_default",
+    "conv_prelu",
+    "gemm_prelu_single",
+    "gemm_linear",
+    "conv_relu_opset_7",
+    "matmul_of_sequences_relu_opset_22",
+)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metrics import FILE, metric_file
+from classified import FILE, metric_file
 
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.metric import Metric

@@ -7,8 +7,7 @@ import threading
 import time
 
 import pytest
-from interrupts import hear_sigint
-from jobs import run
+from jobs import hear_sigint, run
 
 from onnx_relusv.work import executors
 from onnx_relusv.work.executors import Load, in_parallel

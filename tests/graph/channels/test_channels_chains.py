@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from channel_cases import chain, check_case, whole
+from channel_graphs import chain, check_case, whole
 from graphs import normal, normalization, positive
 
 CASES = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from channel_cases import HEAD, TAIL, case, chain, check_case, whole
+from channel_graphs import HEAD, TAIL, case, chain, check_case, whole
 from graphs import normal
 
 GATE = (

@@ -1,6 +1,8 @@
-"""What stands in a page, without the way it looks."""
+"""What stands in a page of a report, and what is drawn in its pictures, without the looks."""
 
+import re
 from html.parser import HTMLParser
+from xml.dom import minidom
 
 
 class Outline(HTMLParser):
@@ -34,3 +36,15 @@ class Outline(HTMLParser):
 
     def text(self, tag: str) -> list[str]:
         return [text for name, text in self.texts if name == tag]
+
+
+def paths(svg: str, role: str) -> list[list[tuple[float, float]]]:
+    """Corners of everything drawn with a role's colour, filled or as a line."""
+    return [
+        [
+            (float(x), float(y))
+            for x, y in re.findall(r"[ML] (\S+) (\S+)", element.getAttribute("d"))
+        ]
+        for element in minidom.parseString(svg).getElementsByTagName("path")
+        if f": var(--plot-{role}," in element.getAttribute("style")
+    ]
