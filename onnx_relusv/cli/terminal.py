@@ -15,9 +15,9 @@ from typing import Any, TextIO, cast
 from rich.console import Console, RenderableType
 
 from onnx_relusv.cli.config import config_files
+from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.plans import Plan
-from onnx_relusv.core.serial import json_text
 from onnx_relusv.graph.model import data_files
 from onnx_relusv.report.words import printable
 from onnx_relusv.work.files import REPORT_FILES, check_outputs, same_place

@@ -11,9 +11,9 @@ from pathlib import Path
 from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.commands.stages import Ground, Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
-from onnx_relusv.core.options import Method as MethodName
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Allocation, Budgets
+from onnx_relusv.core.plans import Method as MethodName
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import JudgedBy, Judges, PairedDrop
 from onnx_relusv.graph.deciding import value_lengths

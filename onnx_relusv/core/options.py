@@ -26,7 +26,7 @@ from onnx_relusv.core.arguments import (
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.plans import Budgets
+from onnx_relusv.core.plans import Budgets, Method
 
 _SCALAR = "scalar"
 
@@ -106,7 +106,6 @@ def _check_names(
                 )
 
 
-Method = Literal["auto", "double-layer", "harmonic"]
 AllocationName = Literal["auto", "level", "damage"]
 ProviderName = Literal["auto", "cuda", "cpu"]
 DivergenceName = Literal["auto", "kl", "l2", "metric"]

@@ -2,19 +2,31 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.arguments import as_number, put
 from onnx_relusv.core.blocks import Floats, ReadOnlyArrays, StatisticsSource
+from onnx_relusv.core.codec import (
+    FINITE,
+    INCREASING,
+    UNSTORED,
+    Axes,
+    Count,
+    Limits,
+    NonNegative,
+    Share,
+    Whole,
+)
 
 # Dense is the block's own form, one layer with other values.
 Form = Literal["pair", "channel", "spatial", "tucker", "dense"]
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
+Method = Literal["auto", "double-layer", "harmonic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +47,10 @@ class Candidate:
     """
 
     form: Form
-    rank: int
-    level: float
-    bytes: int
-    macs: int
+    rank: Count
+    level: NonNegative
+    bytes: Whole
+    macs: Whole
     damage: float = math.nan
     latency: float = math.nan
 
@@ -57,8 +69,12 @@ class DamageCurve:
 
     key: str
     form: Form
-    ranks: tuple[int, ...]
-    damages: tuple[float, ...]
+    ranks: tuple[Count, ...]
+    damages: tuple[NonNegative, ...]
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        return _uneven(ranks=self.ranks, damages=self.damages)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +114,22 @@ class Choice:
     key: str
     action: Action = "keep"
     form: Form | None = None
-    rank: int | None = None
-    level: float = 0.0
-    damage: float | None = None
+    rank: Count | None = None
+    level: NonNegative = 0.0
+    damage: NonNegative | None = None
     why: str = ""
     statistics: StatisticsSource | None = None
-    inputs: int | None = None
-    outputs: int | None = None
+    inputs: Count | None = None
+    outputs: Count | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        is_layer = self.action == "double_layer"
+        complete = self.rank is not None and self.form is not None
+        if self.action == "keep" or (complete and (self.form != "dense") == is_layer):
+            return None
+        form = "a form other than dense" if is_layer else "the form dense"
+        return f"a {self.action} needs {form} and a rank."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +144,19 @@ class GroupCurve:
     """
 
     key: str
-    counts: tuple[int, ...]
-    damages: tuple[float, ...]
+    counts: tuple[Count, ...]
+    damages: tuple[NonNegative, ...]
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        return _uneven(counts=self.counts, damages=self.damages)
+
+
+def _uneven(**lists: tuple[float, ...]) -> str | None:
+    (one, first), (other, second) = lists.items()
+    if len(first) == len(second):
+        return None
+    return f"{len(first)} {one} and {len(second)} {other}; each needs its own."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +176,21 @@ class GroupChoice:
     """
 
     key: str
-    units: int
-    kept: tuple[int, ...]
-    level: float
+    units: Count
+    kept: Annotated[tuple[Whole, ...], INCREASING]
+    level: NonNegative
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     why: str
-    damage: float | None = None
+    damage: NonNegative | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        if not self.kept:
+            return "kept is empty; one unit at least has to stay."
+        if self.kept[-1] >= self.units:
+            return f"kept has {self.kept[-1]}, but its units are 0 to {self.units - 1}."
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +207,12 @@ class Budgets:
         confidence: With which that is certified.
     """
 
-    size: float | None = None
-    macs: float | None = None
-    tolerance: float | None = None
-    max_drop: float | None = None
-    confidence: float | None = None
-    latency: float | None = None
+    size: Share | None = None
+    macs: Share | None = None
+    tolerance: Share | None = None
+    max_drop: Annotated[float, Limits(above=0, below=100)] | None = None
+    confidence: Annotated[float, Limits(above=0.5, below=1)] | None = None
+    latency: Share | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -209,24 +253,33 @@ class Plan:
     model_sha256: str
     samples_sha256: str | None
     budgets: Budgets
-    method: str
-    seed: int
+    method: Method
+    seed: Whole
     allocation: Allocation
-    level: float
-    size: float
-    macs: float
+    level: NonNegative
+    size: NonNegative
+    macs: NonNegative
     choices: tuple[Choice, ...]
-    damage: float | None = None
+    damage: NonNegative | None
     damage_measure: str | None = None
-    curves: tuple[DamageCurve, ...] = ()
-    batch: int = 1
-    latency: float | None = None
+    curves: tuple[DamageCurve, ...]
+    batch: Count = 1
+    latency: NonNegative | None = None
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
-    input_range: tuple[float, float] | None = None
-    max_samples: int | None = None
+    input_range: Annotated[tuple[float, float], INCREASING] | None = None
+    max_samples: Count | None = None
     warnings: tuple[str, ...] = ()
-    edited: tuple[str, ...] = ()
+    edited: tuple[str, ...] = field(default=(), metadata=UNSTORED)
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        for what, listed in (("block", self.choices), ("group", self.groups)):
+            keys = [one.key for one in listed]
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            if twice:
+                return f"{what} {twice[0]} is listed twice."
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,9 +294,9 @@ class Kept(ReadOnlyArrays):
             the first one that it always equals, or itself; None where none does.
     """
 
-    inputs: npt.NDArray[np.int64]
-    outputs: npt.NDArray[np.int64]
-    twins: npt.NDArray[np.int64] | None = None
+    inputs: Annotated[npt.NDArray[np.int64], Axes(("kept inputs",))]
+    outputs: Annotated[npt.NDArray[np.int64], Axes(("outputs",))]
+    twins: Annotated[npt.NDArray[np.int64], Axes(("inputs",))] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -261,9 +314,9 @@ class Factors(ReadOnlyArrays):
     """
 
     form: Form
-    rank: int
-    matrices: tuple[Floats, ...]
-    bias: Floats
+    rank: Count
+    matrices: tuple[Annotated[Floats, FINITE], ...]
+    bias: Annotated[Floats, Axes(("outputs",)), FINITE]
     kept: Kept | None = None
 
     @property

@@ -1,6 +1,4 @@
-"""JSON that people can read though it holds long lists: these stay on one line each.
-
-Whether arrays of an entry are what a reader needs; what is not counts as damaged.
+"""Whether arrays of an entry are what a reader needs; what is not counts as damaged.
 
 The damage curves of a block as arrays.
 
@@ -13,7 +11,6 @@ The spectrum and the candidates of a block as arrays.
 Moments as arrays.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -332,31 +329,3 @@ def are_sound(moments: Moments) -> bool:
         and bool((variances >= 0).all())
         and bool(((moments.shrinkage >= 0) & (moments.shrinkage <= 1)).all())
     )
-
-
-def json_text(value: Any, indent: str = "") -> str:
-    """Strict JSON, one field or object a line, and lists of plain values on one line.
-
-    Args:
-        value: JSON-ready data.
-        indent: What its line begins with.
-
-    Raises:
-        ValueError: The data holds a number that JSON does not have.
-    """
-    deeper = indent + "  "
-    if isinstance(value, dict) and value:
-        fields = (
-            f"{deeper}{_plain(name)}: {json_text(one, deeper)}" for name, one in value.items()
-        )
-        return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
-    if isinstance(value, list | tuple) and any(
-        isinstance(one, dict | list | tuple) for one in value
-    ):
-        items = (deeper + json_text(one, deeper) for one in value)
-        return "[\n" + ",\n".join(items) + f"\n{indent}]"
-    return _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.plans import Budgets, Candidate, Choice, Cost, Plan
+from onnx_relusv.core.plans import Budgets, Candidate, Choice, Cost, Method, Plan
 from onnx_relusv.rewrites.low_rank.candidates import block_cost
 
 # By how much a block's time may seem to grow without its being slower: timings vary.
@@ -108,7 +108,7 @@ class Origin:
     total: Cost
     added_bytes: int
     seed: int
-    method: str
+    method: Method
     batch: int = 1
     latencies: Mapping[str, float] = field(default_factory=dict)
     assumed: bool = False
@@ -254,6 +254,8 @@ class _Allocation:
                 self._choice(block, candidate, level, raised=candidate is not before)
                 for block, candidate, before in zip(self._blocks, chosen, least, strict=True)
             ),
+            damage=None,
+            curves=(),
         )
 
     def _filled(

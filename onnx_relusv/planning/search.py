@@ -91,6 +91,8 @@ def plan_of(
         size=decision.cost.bytes / origin.total.bytes,
         macs=decision.cost.macs / max(origin.total.macs, 1),
         choices=tuple(_choice(block, units.get(block.key), removed, decision) for block in blocks),
+        damage=None,
+        curves=(),
         groups=tuple(
             _group_choice(one, count, decision) for one, count in zip(ordered, kept, strict=True)
         ),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_relusv.core.blocks import Block, Floats, Refusal
+from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.outcomes import Certificate, Correction, LatencyOutcome, OutputChange, Trial
 from onnx_relusv.core.plans import Choice, Cost
@@ -31,7 +32,6 @@ from onnx_relusv.core.results import (
     RankSaving,
     Verdict,
 )
-from onnx_relusv.core.serial import json_text
 from onnx_relusv.report.details import coverage_data
 from onnx_relusv.report.sections import estimate_data, metric_data
 from onnx_relusv.report.words import settings_text

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.results import Comparison, Compression, Inspection, ModelFacts
-from onnx_relusv.core.serial import json_text
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
 from onnx_relusv.report.assessment import assessment_facts, assessment_sections

@@ -15,7 +15,7 @@ from layer_shares import without_share
 from peers import right_answers
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
-from onnx_relusv.core.options import Method
+from onnx_relusv.core.plans import Method
 from onnx_relusv.core.results import Compression
 from onnx_relusv.work.cache import code_digest
 

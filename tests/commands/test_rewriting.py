@@ -71,6 +71,8 @@ def planned(model: Opened, choices: tuple[Choice, ...] = CHOICES, **budgets: flo
         size=0.5,
         macs=0.5,
         choices=choices,
+        damage=None,
+        curves=(),
     )
 
 

@@ -29,6 +29,7 @@ def plan_at(limit: float, *, steps: int = 1000, least: float = 0.0) -> Plan:
         macs=1.0,
         choices=(Choice(key="a", level=estimate),),
         damage=1 - estimate,
+        curves=(),
         latency=estimate,
     )
 

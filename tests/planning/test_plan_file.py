@@ -159,9 +159,9 @@ def test_an_unknown_field(fields: dict[str, Any], tmp_path: Path) -> None:
     refused(tmp_path, {**fields, "choices": [choice]}, "unknown", "ranks")
     refused(tmp_path, {**fields, "choices": [{"action": "keep"}]}, "missing", "key")
     curve = {**fields["curves"][0], "levels": [0.1, 0.2]}
-    refused(tmp_path, {**fields, "curves": [curve]}, "curves, block conv", "unknown", "levels")
+    refused(tmp_path, {**fields, "curves": [curve]}, "curves[0], of conv", "unknown", "levels")
     del curve["levels"], curve["form"]
-    refused(tmp_path, {**fields, "curves": [curve]}, "curves, block conv", "missing", "form")
+    refused(tmp_path, {**fields, "curves": [curve]}, "curves[0], of conv", "missing", "form")
 
 
 WRONG: dict[str, list[object]] = {
@@ -198,7 +198,7 @@ def test_a_budget_out_of_range(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["budgets"][name] = value
-    refused(tmp_path, fields, "budgets", name)
+    refused(tmp_path, fields, f"budgets.{name}: {value!r}; use a number above 0 and below 1")
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,7 @@ def test_a_choice_of_the_wrong_kind(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["choices"][0][name] = value
-    refused(tmp_path, fields, name)
-    if name != "key":
-        refused(tmp_path, fields, "conv")
+    refused(tmp_path, fields, f"choices[0].{name}" + ", of conv" * (name != "key"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("form", "cp"), ("rank", 0), ("rank", "5")])
@@ -243,7 +241,7 @@ def test_a_kept_block_is_checked_too(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["choices"][1][name] = value
-    refused(tmp_path, fields, "fc", name)
+    refused(tmp_path, fields, f"choices[1].{name}, of fc: {value!r}; use ")
 
 
 WRONG_CURVE: dict[str, list[object]] = {
@@ -261,12 +259,12 @@ def test_a_curve_of_the_wrong_kind(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["curves"][0][name] = value
-    refused(tmp_path, fields, "curves", name)
+    refused(tmp_path, fields, f"curves[0].{name}")
 
 
 def test_a_curve_has_a_damage_for_every_rank(fields: dict[str, Any], tmp_path: Path) -> None:
     fields["curves"][0]["ranks"] = [1, 2, 5]
-    refused(tmp_path, fields, "curves, block conv", "3 ranks and 2 damages")
+    refused(tmp_path, fields, "curves[0], of conv", "3 ranks and 2 damages")
 
 
 def test_a_block_listed_twice(fields: dict[str, Any], tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_an_action_has_its_own_forms(
     changes: dict[str, object], need: str, grouped: dict[str, Any], tmp_path: Path
 ) -> None:
     grouped["choices"][0].update(changes)
-    refused(tmp_path, grouped, "choices, block conv", f"needs {need} and a rank")
+    refused(tmp_path, grouped, "choices[0], of conv", f"needs {need} and a rank")
 
 
 WRONG_GROUP: dict[str, list[object]] = {
@@ -58,7 +58,7 @@ def test_a_group_of_the_wrong_kind(
     name: str, value: object, grouped: dict[str, Any], tmp_path: Path
 ) -> None:
     grouped["groups"][0][name] = value
-    refused(tmp_path, grouped, "groups, group", name)
+    refused(tmp_path, grouped, f"groups[0].{name}")
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_a_group_of_the_wrong_kind(
     [
         ([], "kept is empty; one unit at least has to stay"),
         ([0, 6], "kept has 6, but its units are 0 to 5"),
-        ([0, 3, 2], "kept has 2 behind 3; let them increase"),
-        ([1, 1], "kept has 1 behind 1; let them increase"),
+        ([0, 3, 2], "2 stands behind 3; use increasing numbers"),
+        ([1, 1], "1 stands behind 1; use increasing numbers"),
     ],
 )
 def test_units_that_cannot_be_kept(
     kept: list[int], reason: str, grouped: dict[str, Any], tmp_path: Path
 ) -> None:
     grouped["groups"][0]["kept"] = kept
-    refused(tmp_path, grouped, "groups, group conv_sum", reason)
+    refused(tmp_path, grouped, "groups[0]", ", of conv_sum", reason)
 
 
 @pytest.mark.parametrize("kept", [[0], [5], [0, 1, 2, 3, 4, 5]])
@@ -89,7 +89,7 @@ def test_units_may_be_chosen_by_hand(
 @pytest.mark.parametrize("name", ["key", "units", "kept", "level", "producers", "consumers", "why"])
 def test_a_group_without_a_field(name: str, grouped: dict[str, Any], tmp_path: Path) -> None:
     del grouped["groups"][0][name]
-    refused(tmp_path, grouped, "groups, group", "missing", name)
+    refused(tmp_path, grouped, "groups[0]", "missing", name)
 
 
 def test_a_group_listed_twice(grouped: dict[str, Any], tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_unknown_field_of_a_group(grouped: dict[str, Any], tmp_path: Path) ->
     curve = {**grouped["group_curves"][0], "ranks": [1]}
     refused(tmp_path, {**grouped, "group_curves": [curve]}, "unknown", "ranks")
     grouped["groups"][0]["removed"] = [1]
-    refused(tmp_path, grouped, "groups, group conv_sum", "unknown", "removed")
+    refused(tmp_path, grouped, "groups[0], of conv_sum", "unknown", "removed")
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_a_group_s_curve_of_the_wrong_kind(
     changes: dict[str, object], reason: str, grouped: dict[str, Any], tmp_path: Path
 ) -> None:
     grouped["group_curves"][0].update(changes)
-    refused(tmp_path, grouped, "group_curves, group", reason)
+    refused(tmp_path, grouped, "group_curves[0]", reason)

@@ -12,8 +12,8 @@ from probed import answers, divergence_of_logits, opened, rewritten, selected
 
 from onnx_relusv import PlanOptions, plan
 from onnx_relusv.core.errors import BudgetError, UsageError
-from onnx_relusv.core.options import AllocationName, MeasureOptions, Method
-from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.core.options import AllocationName, MeasureOptions
+from onnx_relusv.core.plans import Budgets, Method, Plan
 from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.planning.offer import divided
 from onnx_relusv.rewrites.low_rank.factors import double_layer

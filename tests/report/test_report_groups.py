@@ -157,6 +157,8 @@ def test_a_plan_s_groups_in_the_terminal(compression: Compression) -> None:
         size=0.5,
         macs=0.5,
         choices=(),
+        damage=None,
+        curves=(),
     )
     assert plan_table(plan) == []
     grouped = replace(plan, groups=tuple(row.choice for row in GROUPS))

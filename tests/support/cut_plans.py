@@ -76,6 +76,8 @@ def plan(
         size=0.5,
         macs=0.5,
         choices=tuple(choices),
+        damage=None,
+        curves=(),
         groups=groups,
     )
 

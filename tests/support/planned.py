@@ -24,4 +24,6 @@ def plan(model: Opened, **changed: tuple[Form, int]) -> Plan:
         size=0.9,
         macs=0.9,
         choices=tuple(choice(block.key) for block in model.blocks),
+        damage=None,
+        curves=(),
     )
