@@ -8,10 +8,12 @@ of the tensor that leaves it.
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from onnx_relusv.core.codec import FINITE, Axes, Count, Limits
 
 Floats = npt.NDArray[np.float64]
 ActivationKind = Literal["relu", "clip", "leaky_relu", "prelu", "none"]
@@ -178,8 +180,8 @@ class FactoredCovariance(ReadOnlyArrays):
         diagonal: (columns,) float64 d, positive.
     """
 
-    factor: Floats
-    diagonal: Floats
+    factor: Annotated[Floats, Axes(("terms", "columns")), FINITE]
+    diagonal: Annotated[Floats, Axes(("columns",)), FINITE]
 
     def __len__(self) -> int:
         """Columns."""
@@ -205,12 +207,26 @@ class Moments(ReadOnlyArrays):
             variances, and synthetic samples nothing but the correlations.
     """
 
-    mean: Floats
-    covariance: Floats | tuple[FactoredCovariance, ...]
-    rows: int
-    samples: int
-    shrinkage: Floats
+    mean: Annotated[Floats, Axes(("groups", "columns")), FINITE]
+    covariance: (
+        Annotated[Floats, Axes(("groups", "columns", "columns")), FINITE]
+        | tuple[FactoredCovariance, ...]
+    )
+    rows: Count
+    samples: Count
+    shrinkage: Annotated[Floats, Axes(("groups",)), Limits(least=0, most=1)]
     source: StatisticsSource = "samples"
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        held = self.covariance
+        if len(held) != len(self.mean):
+            return f"{len(held)} covariances; use {len(self.mean)}."
+        if isinstance(held, tuple):
+            variances = np.stack([one.diagonal for one in held])
+        else:
+            variances = np.diagonal(held, axis1=1, axis2=2)
+        return None if (variances >= 0).all() else "a variance is negative."
 
     def of_group(self, group: int) -> Covariance:
         """The covariance of one group's columns."""

@@ -103,7 +103,8 @@ class FieldError(ValueError):
     """
 
     def __init__(self, where: str, problem: str, key: str | None = None) -> None:
-        place = where if key is None else f"{where}, of {key}"
+        places = (where, "" if key is None else f"of {key}")
+        place = ", ".join(filter(None, places))
         super().__init__(f"{place}: {problem}" if place else problem)
         self.where, self.problem, self.key = where, problem, key
 

@@ -1,11 +1,16 @@
 """The frozen records of what was measured."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
+from onnx_relusv.core.codec import Axes, Limits, NonNegative, Whole
+
+# Of s_0 .. s_(r-1), or of other values that no NaN is among.
+_Values = Annotated[Floats, Axes(("rank",)), Limits(least=0)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -155,24 +160,30 @@ class Spectrum(ReadOnlyArrays):
         provider: The execution provider that ran it.
     """
 
-    sigma: Floats
-    lower: Floats
-    upper: Floats
-    estimate: Floats
-    ranks: tuple[int, ...]
-    converged: npt.NDArray[np.bool_]
-    untrained: Floats
+    sigma: _Values
+    lower: _Values
+    upper: _Values
+    estimate: Annotated[Floats, Axes(("rank",))]
+    ranks: tuple[Whole, ...]
+    converged: Annotated[npt.NDArray[np.bool_], Axes(("estimated",))]
+    untrained: _Values
     operator_norm: float
-    mean_width: float
-    relu_mean_width_lower: float
-    relu_mean_width_upper: float
-    relu_mean_width: float
-    relu_mean_width_error: float
+    mean_width: NonNegative
+    relu_mean_width_lower: NonNegative
+    relu_mean_width_upper: NonNegative
+    relu_mean_width: NonNegative
+    relu_mean_width_error: NonNegative
     in_data_metric: bool
     iterations: int
     starts: int
     seed: int
     provider: str
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        if len(self.ranks) != len(self.converged) or any(k >= len(self.sigma) for k in self.ranks):
+            return "the ranks of its estimates are others."
+        return None
 
     @property
     def stable_rank(self) -> float:

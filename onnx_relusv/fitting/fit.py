@@ -9,17 +9,15 @@ of several strengths, with and without the consumers' view (regression, importan
 the least error behind the activation, on samples that no moments were taken of, is refined by steps
 (refinement); never is the result worse on them than the plain factors.
 
-Fitted factors in the cache.
-
 A block is fitted to what the blocks before it deliver, and which sums it mends depends on the
-changes behind it: so its factors belong to all changes of a plan together.
+changes behind it: so in the cache its factors belong to all changes of a plan together.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
@@ -34,7 +32,6 @@ from onnx_relusv.core.reduction import (
     reduced_map,
     reduced_moments,
 )
-from onnx_relusv.core.serial import factors_arrays, factors_of
 from onnx_relusv.fitting.block_fit import STEPS, BlockFit
 from onnx_relusv.graph.blocks import ResidualSum, residual_sum
 from onnx_relusv.graph.model import Model
@@ -48,9 +45,8 @@ from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.targets import Seen
-from onnx_relusv.work.cache import Fields
 from onnx_relusv.work.executors import Advance, Progress
-from onnx_relusv.work.temporary_files import temporary_folder
+from onnx_relusv.work.tasks import Task
 
 # Told what was found for a change, as soon as it is: to check it, and to keep what is wanted of it.
 Keep = Callable[[Change, Fitted], None]
@@ -99,9 +95,8 @@ def fit(
     if all(change.block.key in known for change in waiting):
         return found | {change.block.key: known[change.block.key] for change in waiting}
     assert parts is not None  # otherwise none waits
-    with temporary_folder() as folder:
-        fitting = _Fitting(opened, parts, moments, found, folder, scores)
-        fitting.run(waiting, progress, keep, known)
+    fitting = _Fitting(opened, parts, moments, found, scores)
+    fitting.run(waiting, progress, keep, known)
     return found
 
 
@@ -209,7 +204,6 @@ class _Fitting:
         parts: Split,
         moments: BlockMoments,
         found: dict[str, Factors],
-        folder: Path,
         scores: str | None,
     ) -> None:
         self._scores = scores
@@ -217,7 +211,6 @@ class _Fitting:
         self._parts = parts
         self._moments = moments
         self._found = found
-        self._folder = folder
         self._length = batch_length(opened.blocks, opened.options.working_bytes)
         # Of every batch, how many of its samples are real, how many it has with padding, and
         # whether it is for choosing.
@@ -233,7 +226,7 @@ class _Fitting:
         """Fits the changes and adds them to what was found; not all of them are known."""
         model = self._opened.model
         sums, places, ready = _course(model, changes)
-        exact = Stream(self._folder, self._feeds())
+        exact = Stream(self._feeds())
         delivered = exact
         # Behind the last of the blocks that are still to be fitted, nothing has to run.
         last = max(
@@ -334,55 +327,35 @@ class _Fitting:
             ) from error
 
 
-_KIND = "factors"
+def fit_tasks(opened: Opened, changes: Sequence[Change]) -> dict[str, Task[Factors]]:
+    """What is to be found for some changes, by block key; all of them are fitted together."""
+    listed = [
+        (change.block.key, change.form, change.rank, _places(change.kept)) for change in changes
+    ]
+    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    return {
+        change.block.key: Task(
+            kind="factors",
+            key={**opened.identity, "changes": digest, "block": change.block.key},
+            result=Factors,
+            fits=partial(_are_of, change),
+        )
+        for change in changes
+    }
 
 
-class KeptFits:
-    """The fits of some changes.
-
-    Args:
-        opened: The model and its samples, split.
-        changes: All that are fitted together.
-    """
-
-    def __init__(self, opened: Opened, changes: Sequence[Change]) -> None:
-        listed = [
-            (change.block.key, change.form, change.rank, _places(change.kept)) for change in changes
-        ]
-        self._opened = opened
-        self._changes = changes
-        self._digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-
-    def known(self) -> dict[str, Factors]:
-        """The factors that were found before, by block key."""
-        found = {change.block.key: self._found(change) for change in self._changes}
-        return {key: factors for key, factors in found.items() if factors is not None}
-
-    def _found(self, change: Change) -> Factors | None:
-        arrays = self._opened.cache.get(_KIND, self._fields(change))
-        if arrays is None:
-            return None
-        geometry = reduced_geometry(change.block.geometry, change.kept)
-        shapes = [
-            (geometry.groups, *shape) for shape in forms.shapes(change.form, geometry, change.rank)
-        ]
-        factors = factors_of(arrays, change.form, change.rank, shapes, geometry.out_channels)
-        return None if factors is None else replace(factors, kept=change.kept)
-
-    def put(self, change: Change, factors: Factors) -> None:
-        """Keeps factors.
-
-        Raises:
-            UsageError: There is no room for them.
-        """
-        self._opened.cache.put(_KIND, self._fields(change), factors_arrays(factors))
-
-    def _fields(self, change: Change) -> Fields:
-        return {
-            **self._opened.identity,
-            "changes": self._digest,
-            "block": change.block.key,
-        }
+def _are_of(change: Change, factors: Factors) -> bool:
+    """Whether factors are of a change's form, rank and shapes."""
+    geometry = reduced_geometry(change.block.geometry, change.kept)
+    shapes = [
+        (geometry.groups, *shape) for shape in forms.shapes(change.form, geometry, change.rank)
+    ]
+    return (
+        (factors.form, factors.rank) == (change.form, change.rank)
+        and [matrix.shape for matrix in factors.matrices] == shapes
+        and factors.bias.shape == (geometry.out_channels,)
+        and _places(factors.kept) == _places(change.kept)
+    )
 
 
 def _places(kept: Kept | None) -> list[list[int]] | None:

@@ -1,11 +1,13 @@
 """Fits what a plan changes, and checks that every block keeps the level that is stated for it."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from onnx import helper
 
 from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.core.errors import BudgetError, ValidationError
-from onnx_relusv.core.plans import Plan
+from onnx_relusv.core.plans import Factors, Plan
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
@@ -13,7 +15,7 @@ from onnx_relusv.core.reduction import (
     kept_outputs,
     left_of,
 )
-from onnx_relusv.fitting.fit import KeptFits, fit, fitted_alike
+from onnx_relusv.fitting.fit import fit, fit_tasks, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
 from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.rewrites.changes import changes_of
@@ -22,6 +24,7 @@ from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level
 from onnx_relusv.rewrites.prune.units import removes_units
 from onnx_relusv.runtime.differences import epsilon
 from onnx_relusv.work.executors import Progress
+from onnx_relusv.work.tasks import Task, run
 
 # A level is a ratio of spectral norms of float32 weights.
 LEVEL_TOLERANCE = 1e-3
@@ -93,22 +96,27 @@ def fit_plan(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
             "Allow a higher --tolerance or a --size."
         )
-    kept = KeptFits(opened, changed)
     levels: dict[str, float] = {}
-
-    def keep(change: Change, fitted: Fitted) -> None:
-        reached = check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
-        # What is fitted to no samples stands for the block itself, in the very moments.
-        if reached is not None and opened.split is None and change.kept is None:
-            levels[change.block.key] = reached
-        kept.put(change, fitted.factors)
-
-    known = kept.known()
+    known: dict[str, Factors] = {}
     if earlier is not None:
         same = fitted_alike(opened.model, changes_of(opened, earlier.plan), changed)
-        known |= {key: earlier.factors[key] for key in same}
-    scores = fitted_to_scores(opened, plan)
-    found = fit(opened, changed, moments, progress, keep, known, scores)
+        known = {key: earlier.factors[key] for key in same}
+
+    def walk(
+        tasks: Mapping[str, Task[Factors]],
+        known: Mapping[str, Factors],
+        done: Callable[[str, Factors], None],
+    ) -> None:
+        def keep(change: Change, fitted: Fitted) -> None:
+            reached = check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
+            # What is fitted to no samples stands for the block itself, in the very moments.
+            if reached is not None and opened.split is None and change.kept is None:
+                levels[change.block.key] = reached
+            done(change.block.key, fitted.factors)
+
+        fit(opened, changed, moments, progress, keep, known, fitted_to_scores(opened, plan))
+
+    found = run(fit_tasks(opened, changed), walk, opened.cache, known=known)
     for block in (change.block for change in changed):
         if block.key in levels:
             continue
@@ -118,5 +126,4 @@ def fit_plan(
             kept_outputs(block.geometry, linear, left) for linear in (opened.folding(block), dense)
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
-    keys = [change.block.key for change in changed]
-    return FittedPlan(plan, {key: found[key] for key in keys}, {key: levels[key] for key in keys})
+    return FittedPlan(plan, found, {key: levels[key] for key in found})

@@ -21,7 +21,7 @@ from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors, node_tensors
 from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, is_standard
 from onnx_relusv.graph.protos import FreshNames, copy_fields, lists_initializers, used_names
-from onnx_relusv.work.temporary_files import on_disk
+from onnx_relusv.work.disk_arrays import on_disk
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -3,14 +3,13 @@
 What it takes to measure a block, estimated: work, and memory at its peak.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from onnx_relusv.core.blocks import Block, StatisticsSource
+from onnx_relusv.core.blocks import Block, LinearMap
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.results import BlockRow, RankSaving
-from onnx_relusv.core.serial import measures_arrays, measures_of
 from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
@@ -18,8 +17,8 @@ from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.runtime.kernels.parts import kernel_threads
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.work.cache import Fields
-from onnx_relusv.work.executors import Load, Progress, available_cores, in_parallel
+from onnx_relusv.work.executors import Progress, local
+from onnx_relusv.work.tasks import Load, Task, run
 
 _FLOAT32, _FLOAT64 = 4, 8
 # Of patches for a fit: enough to tell factors apart, and the share of the memory they may take.
@@ -77,8 +76,6 @@ def rows_within(block: Block, memory: int) -> int:
 
 
 TOLERANCES = (0.05, 0.1, 0.2)
-_KIND = "measures"
-_Found = tuple[BlockRow, tuple[Candidate, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +86,19 @@ class Measured:
     candidates: dict[str, tuple[Candidate, ...]]
 
 
+@dataclass(frozen=True, eq=False)
+class BlockMeasures:
+    """What is measured of a block.
+
+    Attributes:
+        spectrum: Its ReLU singular values and widths.
+        candidates: What it may be rewritten to.
+    """
+
+    spectrum: Spectrum
+    candidates: tuple[Candidate, ...]
+
+
 def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) -> Measured:
     """Measures every block and lists its candidates, several blocks at a time.
 
@@ -96,82 +106,63 @@ def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) ->
     measuring; one that takes more is measured while no other is. What the cache knows is not
     measured again.
     """
-    cores = available_cores()
-    known: dict[int, _Found] = {}
-    for number, block in enumerate(opened.blocks):
-        measured = _known(opened, block, moments)
-        if measured is not None:
-            known[number] = measured
-    with progress.stage("Spectra of the blocks", len(opened.blocks)) as advance:
-        advance(len(known))
-        found = in_parallel(
-            opened.blocks,
-            lambda block, threads: _measured(opened, block, moments, threads),
-            lambda block: measuring_load(block, in_data_metric=moments[block.key] is not None),
-            memory=opened.options.working_bytes,
-            workers=cores if opened.provider == CPU else 1,
-            cores=cores,
-            advance=advance,
-            known=known,
+    seed, provider = opened.options.seed, opened.provider
+    tasks = {
+        block.key: Task(
+            kind="measures",
+            key={**opened.identity, "block": block.key},
+            result=BlockMeasures,
+            lengths={"rank": block.geometry.largest_rank},
+            function=measure_block,
+            arguments=(block, opened.folding, moments, seed, provider),
+            load=measuring_load(block, in_data_metric=moments[block.key] is not None),
         )
+        for block in opened.blocks
+    }
+    with progress.stage("Spectra of the blocks", len(tasks)) as advance:
+        executor = local(opened.options.working_bytes, advance, device=provider != CPU)
+        found = run(tasks, executor, opened.cache, advance)
     return Measured(
-        tuple(row for row, _ in found), {row.block.key: candidates for row, candidates in found}
+        tuple(_row(block, found[block.key], moments) for block in opened.blocks),
+        {key: measures.candidates for key, measures in found.items()},
     )
 
 
-def _measured(opened: Opened, block: Block, moments: BlockMoments, threads: int) -> _Found:
-    linear, seen = opened.folding(block), moments[block.key]
+def measure_block(
+    block: Block,
+    folding: Callable[[Block], LinearMap],
+    moments: BlockMoments,
+    seed: int,
+    provider: str,
+    threads: int,
+) -> BlockMeasures:
+    """Measures a block.
+
+    Args:
+        block: The block.
+        folding: Reads its linear map.
+        moments: Of the blocks' inputs.
+        seed: Draws starts.
+        provider: Runs the ascents.
+        threads: How many may be used.
+    """
+    linear, seen = folding(block), moments[block.key]
     with kernel_threads(threads):
         parts = decompose_block(linear, seen)
-        spectrum = measure(
-            block,
-            linear,
-            seen,
-            parts,
-            seed=opened.options.seed,
-            provider=opened.provider,
-        )
-    candidates = block_candidates(block, linear, seen, parts)
-    opened.cache.put(_KIND, _fields(opened, block), measures_arrays(spectrum, candidates))
-    return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
+        spectrum = measure(block, linear, seen, parts, seed=seed, provider=provider)
+    return BlockMeasures(spectrum, tuple(block_candidates(block, linear, seen, parts)))
 
 
-def _known(opened: Opened, block: Block, moments: BlockMoments) -> _Found | None:
-    arrays = opened.cache.get(_KIND, _fields(opened, block))
-    if arrays is None:
-        return None
-    rank, seed = block.geometry.largest_rank, opened.options.seed
-    found = measures_of(arrays, rank=rank, seed=seed, provider=opened.provider)
-    if found is None:
-        return None
-    spectrum, candidates = found
-    return _row(block, spectrum, candidates, _statistics(block, moments)), candidates
-
-
-def _statistics(block: Block, moments: BlockMoments) -> StatisticsSource:
-    found = moments[block.key]
-    return "none" if found is None else found.source
-
-
-def _fields(opened: Opened, block: Block) -> Fields:
-    return {**opened.identity, "block": block.key}
-
-
-def _row(
-    block: Block,
-    spectrum: Spectrum,
-    candidates: Sequence[Candidate],
-    statistics: StatisticsSource,
-) -> BlockRow:
-    geometry, cost = block.geometry, block_cost(block)
+def _row(block: Block, found: BlockMeasures, moments: BlockMoments) -> BlockRow:
+    geometry, cost, seen = block.geometry, block_cost(block), moments[block.key]
     weights = geometry.groups * geometry.rows * geometry.columns
     return BlockRow(
         block=block,
         parameters=weights + geometry.out_channels,
         cost=cost,
-        spectrum=spectrum,
-        savings=tuple(_saving(candidates, tolerance, cost) for tolerance in TOLERANCES),
-        statistics=statistics,
+        spectrum=found.spectrum,
+        savings=tuple(_saving(found.candidates, tolerance, cost) for tolerance in TOLERANCES),
+        statistics="none" if seen is None else seen.source,
     )
 
 

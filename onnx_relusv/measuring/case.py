@@ -34,7 +34,7 @@ from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.moments import MomentsKey, measure_moments, moments_key
 from onnx_relusv.spectra.passes import Passes, plan_passes
-from onnx_relusv.spectra.stored_moments import CachedMoments, StoredMoments, moments_on_disk
+from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 from onnx_relusv.work.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.work.executors import Advance, Progress
 from onnx_relusv.work.temporary_files import remove_leftovers
@@ -331,12 +331,10 @@ def block_moments(
         yield MomentsByBlock(opened.blocks, stored)
 
 
-def _store(
-    opened: Opened, keys: Iterable[MomentsKey]
-) -> AbstractContextManager[StoredMoments | CachedMoments]:
+def _store(opened: Opened, keys: Iterable[MomentsKey]) -> AbstractContextManager[StoredMoments]:
     if opened.cache.folder is None:
         return moments_on_disk()
-    return nullcontext(CachedMoments(opened.cache, opened.identity, keys))
+    return nullcontext(StoredMoments(opened.cache, opened.identity, keys))
 
 
 def _measure_pass(
@@ -345,7 +343,7 @@ def _measure_pass(
     blocks: Sequence[Block],
     passes: Passes,
     advance: Advance,
-    stored: StoredMoments | CachedMoments,
+    stored: StoredMoments,
     lenient: bool,
 ) -> None:
     # Of all, also where some are known: what is exposed decides how onnxruntime fuses and rounds.

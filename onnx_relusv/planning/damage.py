@@ -13,15 +13,15 @@ gone from what is kept; between them damage follows the level, as that of double
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
 from onnx_relusv.core.plans import Candidate, Choice, DamageCurve, Form, GroupCurve
 from onnx_relusv.core.reduction import reduced_map, whole_map
-from onnx_relusv.core.serial import curves_arrays, curves_of, group_curve_arrays, group_curve_of
 from onnx_relusv.graph.channels.walk import NO_UNIT
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import BlockMoments, Opened
@@ -41,8 +41,9 @@ from onnx_relusv.rewrites.prune.elimination import Elimination
 from onnx_relusv.rewrites.prune.orders import Ordered
 from onnx_relusv.rewrites.prune.units import BlockUnits, Mask
 from onnx_relusv.samples.samples import Samples
-from onnx_relusv.work.cache import NO_CACHE, Fields
+from onnx_relusv.work.cache import NO_CACHE, Cache
 from onnx_relusv.work.executors import Progress
+from onnx_relusv.work.tasks import Task, run
 
 MOST_RANKS = 4
 # Of a block's bytes: what lies outside is not worth a measurement.
@@ -53,7 +54,6 @@ _SMALLEST = 1e-12
 _MOST_PASSES, _FEWEST = 2, 100
 
 Candidates = Mapping[str, Sequence[Candidate]]
-_KIND = "damage"
 
 
 def damage_curves(
@@ -84,39 +84,54 @@ def damage_curves(
     }
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     few = thinned(opened, samples, tries)
-    # What the user's code depends on is unknown.
-    kept = opened.cache if measure is None or measure.metric is None else NO_CACHE
-
-    def fields(key: str) -> Fields:
-        # Which other blocks are examined decides how the model is cut, and so how it rounds.
-        return {
-            **opened.identity,
-            "count": few.count,
-            "measure": None if measure is None else measure.words,
-            "blocks": list(measured),
-            "block": key,
-            "ranks": list(measured[key].items()),
-        }
-
-    def examine(block: Block, divergence: Try) -> tuple[DamageCurve, ...]:
-        linear, seen = opened.folding(block), moments[block.key]
-        curves = []
-        for form, ranks in measured[block.key].items():
-            factors = double_layers(form, block.geometry, linear, seen, ranks)
-            damages = tuple(divergence(as_stored(block, one)) for one in factors)
-            curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
-        kept.put(_KIND, fields(block.key), curves_arrays(curves))
-        return tuple(curves)
-
-    known = {
-        key: curves
+    tasks: dict[str, Task[tuple[DamageCurve, ...]]] = {
+        key: Task(
+            kind="damage",
+            key={
+                **opened.identity,
+                "count": few.count,
+                "measure": None if measure is None else measure.words,
+                # Which other blocks are examined decides how the model is cut, and so how it
+                # rounds.
+                "blocks": list(measured),
+                "block": key,
+                "ranks": list(ranks.items()),
+            },
+            result=tuple[DamageCurve, ...],
+            fits=partial(_are_of, ranks),
+            steps=sum(map(len, ranks.values())),
+        )
         for key, ranks in measured.items()
-        if (arrays := kept.get(_KIND, fields(key))) is not None
-        and (curves := curves_of(arrays, key, ranks)) is not None
     }
+
+    def walk(
+        tasks: Mapping[str, Task[tuple[DamageCurve, ...]]],
+        known: Mapping[str, tuple[DamageCurve, ...]],
+        done: Callable[[str, tuple[DamageCurve, ...]], None],
+    ) -> None:
+        def examine(block: Block, divergence: Try) -> tuple[DamageCurve, ...]:
+            linear, seen = opened.folding(block), moments[block.key]
+            curves = []
+            for form, ranks in measured[block.key].items():
+                factors = double_layers(form, block.geometry, linear, seen, ranks)
+                damages = tuple(divergence(as_stored(block, one)) for one in factors)
+                curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
+            done(block.key, tuple(curves))
+            return tuple(curves)
+
+        probe(opened, few, blocks, {}, examine, advance, measure, known)
+
     with progress.stage("Damage of the blocks' forms", tries) as advance:
-        advance(sum(len(curve.ranks) for curves in known.values() for curve in curves))
-        return probe(opened, few, blocks, {}, examine, advance, known=known, measure=measure)
+        return run(tasks, walk, _cache(opened, measure), advance)
+
+
+def _are_of(ranks: Mapping[Form, tuple[int, ...]], curves: tuple[DamageCurve, ...]) -> bool:
+    return {curve.form: curve.ranks for curve in curves} == ranks
+
+
+def _cache(opened: Opened, measure: DamageMeasure | None) -> Cache:
+    """Where damages are kept: a metric's nowhere, for what its code depends on is not known."""
+    return opened.cache if measure is None or measure.metric is None else NO_CACHE
 
 
 def thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
@@ -213,52 +228,6 @@ def in_company(
     }
 
 
-_CURVE = "cuts"
-
-
-class KeptCurves:
-    """The damage curves of a model's groups, examined together.
-
-    Args:
-        opened: The model and its samples, split.
-        measure: What damage is. That of a metric is not cached: what its code depends on is
-            unknown.
-        counts: Of every group by its key, those that are measured.
-    """
-
-    def __init__(
-        self, opened: Opened, measure: DamageMeasure, counts: Mapping[str, tuple[int, ...]]
-    ) -> None:
-        self._opened = opened
-        self._measure, self._counts = measure, counts
-        self._cache = opened.cache if measure.metric is None else NO_CACHE
-
-    def get(self, key: str, elimination: Elimination) -> GroupCurve | None:
-        """What was measured before."""
-        arrays = self._cache.get(_CURVE, self._fields(key, elimination))
-        return None if arrays is None else group_curve_of(arrays, key, self._counts[key])
-
-    def put(self, curve: GroupCurve, elimination: Elimination) -> None:
-        """Keeps a curve.
-
-        Raises:
-            UsageError: There is no room for it.
-        """
-        fields = self._fields(curve.key, elimination)
-        self._cache.put(_CURVE, fields, group_curve_arrays(curve))
-
-    def _fields(self, key: str, elimination: Elimination) -> Fields:
-        return {
-            **self._opened.identity,
-            "measure": self._measure.words,
-            # Which groups are examined decides how the model is cut, and so how it rounds.
-            "groups": list(self._counts),
-            "group": key,
-            "counts": list(self._counts[key]),
-            "order": hashlib.sha256(elimination.order.tobytes()).hexdigest(),
-        }
-
-
 MOST_CUTS = 5
 # Of a group's units: what lies outside is not worth a measurement.
 _LEAST_CUT, _MOST_CUT = 0.08, 0.85
@@ -302,42 +271,57 @@ def group_curves(
     counts = {key: counts_to_measure(one.units) for key, one in read.items()}
     tries = sum(map(len, counts.values()))
     few = thinned(opened, samples, tries)
-    kept = KeptCurves(opened, measure, counts)
-    known = {
-        key: curve
+    tasks = {
+        key: Task(
+            kind="cuts",
+            key={
+                **opened.identity,
+                "measure": measure.words,
+                # Which groups are examined decides how the model is cut, and so how it rounds.
+                "groups": list(counts),
+                "group": key,
+                "counts": list(counts[key]),
+                "order": hashlib.sha256(one.elimination.order.tobytes()).hexdigest(),
+            },
+            result=GroupCurve,
+            fits=partial(_is_of, counts[key]),
+            steps=len(counts[key]),
+        )
         for key, one in read.items()
-        if (curve := kept.get(key, one.elimination)) is not None
     }
 
-    def examine(opening: Opening, divergence: TryTogether) -> GroupCurve:
-        one = read[opening.key]
-        damages = tuple(
-            divergence(_without(opened, one, units, one.removed(total, count), moments))
-            for count in counts[opening.key]
-        )
-        return made(one, damages)
+    def walk(
+        tasks: Mapping[str, Task[GroupCurve]],
+        known: Mapping[str, GroupCurve],
+        done: Callable[[str, GroupCurve], None],
+    ) -> None:
+        def found(key: str, damages: Iterable[float]) -> GroupCurve:
+            curve = GroupCurve(key=key, counts=counts[key], damages=tuple(damages))
+            done(key, curve)
+            return curve
 
-    def run_whole(one: Ordered) -> GroupCurve:
-        cuts = (one.removed(total, count) for count in counts[one.group.key])
-        names = measure.answers.outputs
-        changed = (_zeroed(opened, one, units, removed, moments, names) for removed in cuts)
-        damages = whole_damages(opened, few, changed, measure, advance)
-        return made(one, damages)
+        def examine(opening: Opening, divergence: TryTogether) -> GroupCurve:
+            one = read[opening.key]
+            cuts = (one.removed(total, count) for count in counts[opening.key])
+            changed = (_without(opened, one, units, removed, moments) for removed in cuts)
+            return found(opening.key, map(divergence, changed))
 
-    def made(one: Ordered, damages: tuple[float, ...]) -> GroupCurve:
-        key = one.group.key
-        curve = GroupCurve(key=key, counts=counts[key], damages=damages)
-        kept.put(curve, one.elimination)
-        return curve
+        fitted = [one for one in read.values() if one.is_read_by_blocks]
+        openings = [Opening(one.group.key, one.consumers) for one in fitted]
+        probe_together(opened, few, openings, {}, examine, advance, measure, known)
+        for key, one in read.items():
+            if key not in known and not one.is_read_by_blocks:
+                cuts = (one.removed(total, count) for count in counts[key])
+                names = measure.answers.outputs
+                whole = (_zeroed(opened, one, units, removed, moments, names) for removed in cuts)
+                found(key, whole_damages(opened, few, whole, measure, advance))
 
-    fitted = {key: one for key, one in read.items() if one.is_read_by_blocks}
-    openings = [Opening(key, one.consumers) for key, one in fitted.items()]
     with progress.stage("Damage of the groups' cuts", tries) as advance:
-        advance(sum(len(curve.counts) for curve in known.values()))
-        found = probe_together(opened, few, openings, {}, examine, advance, measure, known)
-        others = {key: one for key, one in read.items() if key not in found}
-        found |= {key: run_whole(one) for key, one in others.items()}
-        return {key: found[key] for key in read}
+        return run(tasks, walk, _cache(opened, measure), advance)
+
+
+def _is_of(counts: tuple[int, ...], curve: GroupCurve) -> bool:
+    return curve.counts == counts
 
 
 def _zeroed(

@@ -30,12 +30,21 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Candidate, Choice, Form, Plan
 from onnx_relusv.core.reduction import Change
 from onnx_relusv.measuring.case import Opened
-from onnx_relusv.planning.latency_models import KeptTimings, Race, TimingKey, Timings, length
+from onnx_relusv.planning.latency_models import (
+    Race,
+    Timing,
+    TimingKey,
+    Timings,
+    length,
+    timing_task,
+)
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.surgery import isolated, stand_in
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.work.cache import NO_CACHE, Cache
 from onnx_relusv.work.executors import Progress
+from onnx_relusv.work.tasks import Task, run
 
 MOST_TIMED = 4
 # Channels that a Conv's kernels take at once, with AVX-512; 8 with AVX2, where it is a little much.
@@ -44,7 +53,12 @@ Layer = tuple[Form, int]
 
 
 def block_seconds(
-    opened: Opened, block: Block, batch: int, layers: Sequence[Layer], timings: Timings
+    opened: Opened,
+    block: Block,
+    batch: int,
+    layers: Sequence[Layer],
+    timings: Timings,
+    cache: Cache = NO_CACHE,
 ) -> tuple[float, tuple[float, ...]]:
     """Seconds of one run of a block as it is, and with each of several double layers.
 
@@ -53,8 +67,9 @@ def block_seconds(
         block: One of its blocks.
         batch: Samples in a run.
         layers: Forms and ranks.
-        timings: Times that are known. Unless all that is wanted is there, all of it is timed
-            together, and put there.
+        timings: Times that are known. Unless all that is wanted is there or in the cache, all of
+            it is timed together, so that it can be compared, and put there.
+        cache: Where times of earlier runs are.
     """
     shape = (block.source_shape[0] * batch, *block.source_shape[1:])
     dense = TimingKey(
@@ -66,9 +81,19 @@ def block_seconds(
         provider=opened.provider,
     )
     keys = [dense, *(replace(dense, form=form, rank=rank) for form, rank in layers)]
-    known = [timings.get(key) for key in keys]
-    if None in known:
-        timings.update(zip(keys, _timed(opened, block, shape, layers), strict=True))
+
+    def together(
+        tasks: Mapping[TimingKey, Task[Timing]],
+        known: Mapping[TimingKey, Timing],
+        done: Callable[[TimingKey, Timing], None],
+    ) -> None:
+        for key, seconds in zip(keys, _timed(opened, block, shape, layers), strict=True):
+            done(key, Timing(seconds))
+
+    tasks = {key: timing_task(opened, key) for key in keys}
+    known = {key: Timing(timings[key]) for key in keys if key in timings}
+    found = run(tasks, together, cache, known=known)
+    timings.update((key, timing.seconds) for key, timing in found.items())
     first, *others = (timings[key] for key in keys)
     return first, tuple(others)
 
@@ -173,7 +198,6 @@ def timed_candidates(
     candidates: Candidates,
     planning: PlanOptions,
     progress: Progress,
-    timings: Timings | None = None,
 ) -> Timed:
     """Times the candidates of a model; only looks at its batch without a budget on latency.
 
@@ -182,11 +206,10 @@ def timed_candidates(
         candidates: By block key; other blocks are not timed.
         planning: The budgets and the batch.
         progress: Shows the blocks.
-        timings: Times that are known, which others are added to; those of the cache if None.
     """
     if planning.budgets.latency is None:
         return Timed(length(opened, planning.batch), candidates)
-    timings = KeptTimings(opened) if timings is None else timings
+    timings: Timings = {}
     race = Race(opened, planning.batch)
     layers = {
         block.key: layers_to_time(block, candidates[block.key])
@@ -199,7 +222,7 @@ def timed_candidates(
     with progress.stage("Latency of the blocks' forms", len(waiting)) as advance:
         for block in waiting:
             dense[block.key], changed[block.key] = block_seconds(
-                opened, block, race.batch, layers[block.key], timings
+                opened, block, race.batch, layers[block.key], timings, opened.cache
             )
             advance(1)
     whole = race.original()

@@ -1,24 +1,22 @@
 """What whole models take: the original and a rewritten one in turn, on the same inputs.
 
-What the time of a block by itself depends on, and where such times are kept.
-
-Times of blocks by themselves in the cache, for the machine that they were measured on.
+What the time of a block by itself depends on. In the cache, times are those of one machine.
 """
 
-import json
 import platform
-from collections import UserDict
-from collections.abc import MutableMapping, Sequence
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from onnx_relusv.core.blocks import ActivationKind, Geometry, Runnable
+from onnx_relusv.core.codec import Limits, to_data
 from onnx_relusv.core.outcomes import Latency
 from onnx_relusv.core.plans import Form
 from onnx_relusv.core.reduction import Change
-from onnx_relusv.core.serial import seconds_of
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.measuring.trials import batch_feeds
@@ -26,8 +24,8 @@ from onnx_relusv.rewrites.low_rank.surgery import rewrite, stand_in
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import fixed_batch
-from onnx_relusv.work.cache import Fields
 from onnx_relusv.work.executors import available_cores
+from onnx_relusv.work.tasks import Task
 
 
 class Race:
@@ -123,48 +121,26 @@ class TimingKey:
     rank: int | None = None
 
 
-# Seconds of one run. Times that are compared with one another are put there together.
-Timings = MutableMapping[TimingKey, float]
-
-_KIND = "timing"
+# Seconds of one run.
+Timings = dict[TimingKey, float]
 
 
-class KeptTimings(UserDict[TimingKey, float]):
-    """Times as `Timings`; those that an earlier run measured on this machine are there.
+@dataclass(frozen=True)
+class Timing:
+    """A time that was measured.
 
-    Args:
-        opened: The model.
+    Attributes:
+        seconds: Of one run.
     """
 
-    def __init__(self, opened: Opened) -> None:
-        super().__init__()
-        self._opened = opened
+    seconds: Annotated[float, Limits(above=0, most=sys.float_info.max)]
 
-    def __missing__(self, key: TimingKey) -> float:
-        arrays = self._opened.cache.get(_KIND, self._fields(key))
-        seconds = None if arrays is None else seconds_of(arrays)
-        if seconds is None:
-            raise KeyError(key)
-        self.data[key] = seconds
-        return seconds
 
-    def __contains__(self, key: object) -> bool:
-        # `get` looks here first.
-        if not isinstance(key, TimingKey):
-            return False
-        try:
-            self[key]
-        except KeyError:
-            return False
-        return True
-
-    def __setitem__(self, key: TimingKey, seconds: float) -> None:
-        super().__setitem__(key, seconds)
-        self._opened.cache.put(_KIND, self._fields(key), {"seconds": np.asarray(seconds)})
-
-    def _fields(self, key: TimingKey) -> Fields:
-        return {
-            **self._opened.identity,
-            "machine": [platform.node(), platform.machine(), available_cores()],
-            "timing": json.loads(json.dumps(asdict(key))),
-        }
+def timing_task(opened: Opened, key: TimingKey) -> Task[Timing]:
+    """The time of a block by itself, on this machine."""
+    machine = [platform.node(), platform.machine(), available_cores()]
+    return Task(
+        kind="timing",
+        key={**opened.identity, "machine": machine, "timing": to_data(key)},
+        result=Timing,
+    )

@@ -15,7 +15,6 @@ Damage of changes that no block's place can hold, by running whole models.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -36,7 +35,6 @@ from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.work.executors import Advance
-from onnx_relusv.work.temporary_files import temporary_folder
 
 # How much more than a block takes, with all that goes with it, its weight may take by itself.
 _LARGER = 1.5
@@ -177,9 +175,7 @@ def probe_together(
     found = dict(known or {})
     if all(opening.key in found for opening in openings):
         return found
-    with temporary_folder() as folder:
-        probing = _Probing(opened, samples, others, advance, folder, measure)
-        return probing.run(openings, examine, found)
+    return _Probing(opened, samples, others, advance, measure).run(openings, examine, found)
 
 
 class _Probing:
@@ -189,7 +185,6 @@ class _Probing:
         samples: Samples,
         others: Mapping[str, LinearMap],
         advance: Advance,
-        folder: Path,
         measure: DamageMeasure | None,
     ) -> None:
         self._opened = opened
@@ -201,7 +196,7 @@ class _Probing:
         if measure is None:
             measure = DamageMeasure(judged_answers(opened, next(samples.batches(self._length))))
         self._names = measure.answers.outputs
-        self._stream = Stream(folder, self._feeds())
+        self._stream = Stream(self._feeds())
         original = Session(
             runnable(opened.model, exposed=self._names), opened.provider, alone=False
         )
@@ -286,15 +281,14 @@ def whole_damages(
             yield batch.feeds
 
     found = []
-    with temporary_folder() as folder:
-        stream = Stream(folder, feeds())
-        original = Session(runnable(opened.model, exposed=names), opened.provider, alone=False)
-        exact = stream.advanced(original, names, lambda steps: None)
-        begin = measure.distances(samples, exact, sizes)
-        for source in changed:
-            session, distance = Session(source, opened.provider, alone=False), begin()
-            for size, values, right in zip(sizes, stream, exact, strict=True):
-                distance.add(right, session.run(values, names) if names else {}, *size)
-            found.append(distance.value)
-            advance(1)
+    stream = Stream(feeds())
+    original = Session(runnable(opened.model, exposed=names), opened.provider, alone=False)
+    exact = stream.advanced(original, names, lambda steps: None)
+    begin = measure.distances(samples, exact, sizes)
+    for source in changed:
+        session, distance = Session(source, opened.provider, alone=False), begin()
+        for size, values, right in zip(sizes, stream, exact, strict=True):
+            distance.add(right, session.run(values, names) if names else {}, *size)
+        found.append(distance.value)
+        advance(1)
     return tuple(found)

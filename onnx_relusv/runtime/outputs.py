@@ -12,11 +12,10 @@ None for an optional value that is absent.
 them.
 """
 
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.outcomes import OutputForm
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples
-from onnx_relusv.work.temporary_files import append, nameless_file
+from onnx_relusv.work.disk_arrays import ArrayFile
 
 _BATCH = 64
 # Bytes of rows that are copied at a time.
@@ -108,36 +107,26 @@ def picked(arrays: Sequence[np.ndarray], positions: np.ndarray) -> list[np.ndarr
 
 
 class _Rows:
-    """Rows of one shape and type; text stays in memory, for it cannot be mapped."""
+    """Rows of one shape and type; text stays in memory, for its length is not known before."""
 
     def __init__(self, example: np.ndarray) -> None:
         self.shape = example.shape[1:]
-        self._dtype = example.dtype
-        self._count = 0
         self._kept: list[np.ndarray] = []
-        self._file: IO[bytes] | None = None
-        if not example.dtype.hasobject:
-            self._file = nameless_file()
-            # After an error `array` is never called, and the file still has to be closed.
-            weakref.finalize(self, self._file.close)
+        self._file = None if example.dtype.hasobject else ArrayFile()
+        self._place = None if self._file is None else self._file.put(example[:0])
 
     def add(self, rows: np.ndarray) -> None:
-        self._count += len(rows)
-        if self._file is None:
+        if self._file is None or self._place is None:
             self._kept.append(rows)
         else:
-            append(self._file, rows, "a model's outputs")
+            self._place = self._file.added(self._place, rows)
 
     def array(self) -> np.ndarray:
-        shape = (self._count, *self.shape)
-        if self._file is None:
-            values = np.concatenate(self._kept)
-        elif not prod(shape):  # an empty file cannot be mapped
-            values = np.zeros(shape, self._dtype)
+        if self._file is not None and self._place is not None:
+            values = self._file.mapped(self._place)
+            self._file.close()
         else:
-            # The map stays when the file is closed.
-            with self._file as file:
-                values = np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
+            values = np.concatenate(self._kept)
         values.flags.writeable = False
         return values
 

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.errors import InputError, MissingRuntimeError, UsageError
 from onnx_relusv.runtime.cuda_trouble import GPU_INSTALL, captured_errors, cuda_trouble
-from onnx_relusv.work.temporary_files import released_while_read
+from onnx_relusv.work.disk_arrays import released_while_read
 
 try:
     import onnxruntime

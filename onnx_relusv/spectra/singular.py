@@ -12,7 +12,6 @@ is known its eigenvectors need no second reduction: those of the tridiagonal mat
 """
 
 import ctypes
-import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from scipy.linalg import cython_lapack, lapack
 
 from onnx_relusv.core.blocks import Covariance, FactoredCovariance, Floats
 from onnx_relusv.core.linear_algebra import dense, energy, rooted, weighed
+from onnx_relusv.work.disk_arrays import ArrayFile
 from onnx_relusv.work.executors import available_cores
-from onnx_relusv.work.temporary_files import append, nameless_file
 
 # Rows that are hashed at a time.
 _ROWS = 256
@@ -62,14 +61,11 @@ class Reduction:
     """
 
     def __init__(self, matrix: Floats) -> None:
-        n = len(matrix)
         # Seen column by column, as LAPACK does, a symmetric matrix is itself.
         reflectors = np.ascontiguousarray(matrix, np.float64)
         self._diagonal, self._beside, self._scales = _tridiagonal(reflectors)
-        self._file = nameless_file()
-        weakref.finalize(self, self._file.close)
-        append(self._file, reflectors, "the reflectors of a large matrix")
-        self._shape = (n, n)
+        self._file = ArrayFile()
+        self._reflectors = self._file.put(reflectors)
 
     @cached_property
     def values(self) -> Floats:
@@ -78,7 +74,7 @@ class Reduction:
 
     def vectors(self, count: int) -> Floats:
         """(n, count) eigenvectors of the largest eigenvalues, these descending."""
-        n = self._shape[0]
+        n = len(self._diagonal)
         # The default orthogonalises vectors of near eigenvalues one by one.
         _, turned = scipy.linalg.eigh_tridiagonal(
             self._diagonal,
@@ -99,9 +95,8 @@ class Reduction:
         T^-1 = V' V (Schreiber, Van Loan, 1989). LAPACK's ormqr takes 32 columns at a time, which
         for few vectors is several times slower. What is read is no more than these columns.
         """
-        n, count = self._shape[0], stop - start
-        self._file.seek(start * n * np.dtype(np.float64).itemsize)
-        read = np.fromfile(self._file, np.float64, count * n).reshape(count, n)
+        count = stop - start
+        read = self._file.mapped(self._reflectors)[start:stop]
         # A reflector begins below the diagonal with a one that is not stored.
         reflectors = np.triu(read[:, start + 1 :], 1)
         scales = self._scales[start:stop]

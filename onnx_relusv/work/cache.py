@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from onnx_relusv.core.errors import UsageError
+from onnx_relusv.work.disk_arrays import ArrayFile, Place
 from onnx_relusv.work.temporary_files import file_in, remove_left_files
 
 FORMAT = 1
@@ -161,8 +162,38 @@ class Cache:
 NO_CACHE = Cache(None)
 
 
+class Scratch:
+    """What a cache is to the next runs, for the length of this one: entries in a temporary file.
+
+    Raises:
+        UsageError: There can be no temporary file.
+    """
+
+    folder = None
+
+    def __init__(self) -> None:
+        self._file = ArrayFile()
+        self._places: dict[str, dict[str, Place]] = {}
+
+    def mapped(self, kind: str, fields: Fields) -> Arrays | None:
+        """As of `Cache`."""
+        places = self._places.get(_json([kind, fields]))
+        if places is None:
+            return None
+        return {name: self._file.mapped(place) for name, place in places.items()}
+
+    def put(self, kind: str, fields: Fields, arrays: Arrays) -> None:
+        """As of `Cache`."""
+        places = {name: self._file.put(np.asarray(values)) for name, values in arrays.items()}
+        self._places[_json([kind, fields])] = places
+
+    def close(self) -> None:
+        """Lets the file go; what was mapped stays."""
+        self._file.close()
+
+
 @cache
-def code_digest(folder: Path = Path(__file__).parent) -> str:
+def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
     """A SHA-256 of the package's own source, which decides what is found as much as the model."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

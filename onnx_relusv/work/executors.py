@@ -1,4 +1,4 @@
-"""Runs jobs in threads: as many as there are cores for, and no more than there is memory for.
+"""What runs tasks: threads, as many as there are cores for, and no more than there is memory for.
 
 How long work shows its progress; silent by default.
 """
@@ -13,12 +13,18 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 from time import monotonic
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol
 
 from threadpoolctl import ThreadpoolController
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from onnx_relusv.work.tasks import Key, Load, Result, Task
+
+Advance = Callable[[int], None]
+
+
+def unseen(steps: int) -> None:
+    """An `Advance` that shows nothing."""
+
 
 # Of the whole machine or container: microseconds in a period, or that there is no limit.
 _QUOTAS = (
@@ -29,19 +35,6 @@ _QUOTAS = (
 _PATIENCE = 3.0
 # Seconds after which an interrupt is heard at the latest.
 _HEARING = 0.5
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a job takes, estimated.
-
-    Attributes:
-        work: In any unit; only ratios count.
-        memory: Bytes at its peak.
-    """
-
-    work: float
-    memory: int
 
 
 def available_cores() -> int:
@@ -66,60 +59,76 @@ def _quota(files: tuple[str, ...]) -> float | None:
     return cores if cores > 0 else None
 
 
-def in_parallel(
-    items: Sequence[Item],
-    do: Callable[[Item, int], Result],
-    load: Callable[[Item], Load],
-    *,
-    memory: int,
-    workers: int,
-    cores: int,
-    advance: Callable[[int], None],
-    known: Mapping[int, Result] | None = None,
-) -> list[Result]:
-    """Does something with every item, several at a time, those with the most work first.
+@dataclass(frozen=True)
+class Threads:
+    """An executor that runs tasks in threads, several at a time, those with the most work first.
 
     BLAS is limited meanwhile, so that all threads together are as many as the cores. A result
-    may depend on how many threads its job has, since BLAS then sums in another order, but not on
+    may depend on how many threads its task has, since BLAS then sums in another order, but not on
     what runs beside it. The first error or interrupt ends it: nothing more is begun, and what is
     under way is left to itself if it does not end within seconds.
 
-    Args:
-        items: The items.
-        do: Told an item and the number of threads that it may use.
-        load: What doing it takes.
-        memory: Bytes for what is under way. An item that takes more is done while no other is.
-        workers: How many items may be under way at a time.
+    Attributes:
+        memory: Bytes for what is under way. A task that takes more runs while no other does.
+        workers: How many tasks may be under way at a time.
         cores: How many threads they may have together.
-        advance: Called after every item, in the caller's thread.
-        known: Results that there are already, by the items' places; their items are not done, but
-            the others get as many threads as if they were.
-
-    Returns:
-        The results in the order of the items.
+        advance: Called after every task, in the caller's thread.
     """
-    loads = [load(item) for item in items]
-    order = sorted(range(len(items)), key=lambda number: -loads[number].work)
-    alone = [number for number in order if loads[number].memory > memory]
-    together = [number for number in order if loads[number].memory <= memory]
-    results: dict[int, Result] = dict(known or {})
 
-    def done(number: int, result: Result) -> None:
-        results[number] = result
-        advance(1)
+    memory: int
+    workers: int
+    cores: int
+    advance: Advance = unseen
 
-    def run(numbers: Sequence[int], most: int) -> None:
-        chosen = _workers([loads[number] for number in numbers], memory, most)
-        threads = max(1, cores // chosen)
-        numbers = [number for number in numbers if number not in results]
+    def __call__(
+        self,
+        tasks: Mapping[Key, Task[Result]],
+        known: Mapping[Key, Result],
+        done: Callable[[Key, Result], None],
+    ) -> None:
+        """Runs what is not known; it gets as many threads as if all were run."""
+        keys = sorted(tasks, key=lambda key: -tasks[key].load.work)
+        alone = [key for key in keys if tasks[key].load.memory > self.memory]
+        together = [key for key in keys if tasks[key].load.memory <= self.memory]
+        self._run(tasks, alone, 1, known, done)
+        self._run(tasks, together, min(self.workers, self.cores), known, done)
+
+    def _run(
+        self,
+        tasks: Mapping[Key, Task[Result]],
+        keys: Sequence[Key],
+        most: int,
+        known: Mapping[Key, Result],
+        done: Callable[[Key, Result], None],
+    ) -> None:
+        chosen = _workers([tasks[key].load for key in keys], self.memory, most)
+        threads = max(1, self.cores // chosen)
+
+        def found(key: Key) -> Result:
+            task = tasks[key]
+            assert task.function is not None  # it is no walk
+            return task.function(*task.arguments, threads)
+
+        def report(key: Key, result: Result) -> None:
+            done(key, result)
+            self.advance(tasks[key].steps)
+
+        left = {key: tasks[key].load.memory for key in keys if key not in known}
         with _blas_limited(threads) as limit:
-            # One job too has a thread of its own: signals are heard while it is in LAPACK.
-            crew = _Crew(lambda number: do(items[number], threads), chosen, limit, done)
-            crew.run({number: loads[number].memory for number in numbers}, memory)
+            # One task too has a thread of its own: signals are heard while it is in LAPACK.
+            _Crew(found, chosen, limit, report).run(left, self.memory)
 
-    run(alone, 1)
-    run(together, min(workers, cores))
-    return [results[number] for number in range(len(items))]
+
+def local(memory: int, advance: Advance, *, device: bool = False) -> Threads:
+    """The executor of this machine.
+
+    Args:
+        memory: Bytes for what is under way.
+        advance: Called after every task.
+        device: Whether tasks run on a GPU, which is fed by one thread.
+    """
+    cores = available_cores()
+    return Threads(memory, 1 if device else cores, cores, advance)
 
 
 def _workers(loads: Sequence[Load], memory: int, most: int) -> int:
@@ -145,33 +154,33 @@ def _blas_limited(threads: int) -> Iterator[Callable[[], object]]:
         yield lambda: controller.limit(limits=threads, user_api="blas")
 
 
-class _Crew(Generic[Result]):
-    """Threads that do jobs, which are known by their numbers.
+class _Crew(Generic[Key, Result]):
+    """Threads that do jobs, which are known by their keys.
 
     Args:
         job: Does one.
         workers: How many threads.
         begin: Called in every thread before its first job.
-        done: Told a number and its result, in the thread that calls `run`.
+        done: Called with a key and its result, in the thread that calls `run`.
     """
 
     def __init__(
         self,
-        job: Callable[[int], Result],
+        job: Callable[[Key], Result],
         workers: int,
         begin: Callable[[], object],
-        done: Callable[[int, Result], None],
+        done: Callable[[Key, Result], None],
     ) -> None:
         self._job = job
         self._workers = workers
         self._begin = begin
         self._done = done
         self._ended = False
-        self._numbers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._keys: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         # Called in the thread of `run`: reports a result or raises what the job has raised.
-        self._reports: queue.SimpleQueue[tuple[int, Callable[[], Result]]] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[tuple[Key, Callable[[], Result]]] = queue.SimpleQueue()
 
-    def run(self, sizes: Mapping[int, int], memory: int) -> None:
+    def run(self, sizes: Mapping[Key, int], memory: int) -> None:
         """Runs jobs, as far as possible in the order of `sizes`, the bytes that each one holds."""
         # Daemons do not keep the program from ending, however long their job takes.
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self._workers)]
@@ -182,27 +191,27 @@ class _Crew(Generic[Result]):
         finally:
             self._ended = True
             for _ in threads:
-                self._numbers.put(None)
+                self._keys.put(None)
             deadline = monotonic() + _PATIENCE
             for thread in threads:
                 thread.join(max(0.0, deadline - monotonic()))
 
-    def _distribute(self, sizes: Mapping[int, int], memory: int) -> None:
-        waiting, under_way = list(sizes), set[int]()
+    def _distribute(self, sizes: Mapping[Key, int], memory: int) -> None:
+        waiting, under_way = list(sizes), set[Key]()
         while waiting or under_way:
-            for number in list(waiting):
+            for key in list(waiting):
                 held = sum(sizes[other] for other in under_way)
                 if len(under_way) == self._workers:
                     break
-                if not under_way or held + sizes[number] <= memory:
-                    waiting.remove(number)
-                    under_way.add(number)
-                    self._numbers.put(number)
-            number, result = self._next_report()
-            under_way.remove(number)
-            self._done(number, result())
+                if not under_way or held + sizes[key] <= memory:
+                    waiting.remove(key)
+                    under_way.add(key)
+                    self._keys.put(key)
+            key, result = self._next_report()
+            under_way.remove(key)
+            self._done(key, result())
 
-    def _next_report(self) -> tuple[int, Callable[[], Result]]:
+    def _next_report(self) -> tuple[Key, Callable[[], Result]]:
         while True:
             # A signal that comes a moment before the wait does not end it.
             with suppress(queue.Empty):
@@ -210,16 +219,16 @@ class _Crew(Generic[Result]):
 
     def _work(self) -> None:
         begun = False
-        while (number := self._numbers.get()) is not None and not self._ended:
+        while (key := self._keys.get()) is not None and not self._ended:
             try:
                 if not begun:
                     self._begin()
                     begun = True
-                result = self._job(number)
+                result = self._job(key)
             except BaseException as error:
-                self._reports.put((number, partial(_raise, error)))
+                self._reports.put((key, partial(_raise, error)))
             else:
-                self._reports.put((number, partial(_given, result)))
+                self._reports.put((key, partial(_given, result)))
 
 
 def _given(result: Result) -> Result:
@@ -228,9 +237,6 @@ def _given(result: Result) -> Result:
 
 def _raise(error: BaseException) -> NoReturn:
     raise error
-
-
-Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
@@ -242,10 +248,6 @@ class Progress(Protocol):
         What an earlier run has done already is told at once, before anything else.
         """
         ...
-
-
-def unseen(steps: int) -> None:
-    """An `Advance` that shows nothing."""
 
 
 class Silent:

@@ -1,13 +1,11 @@
-"""Temporary files and folders that clear themselves away, and arrays in them.
+"""Temporary files and folders that clear themselves away.
 
 A folder is gone when its block is left, at the latest when the program ends. After a kill that
 cannot be caught, a later run removes it: its lock file, locked for as long as its process lives,
-shows that it is ours and no longer in use. Of an array in a temporary file, memory holds the parts
-that are read.
+shows that it is ours and no longer in use.
 """
 
 import atexit
-import mmap
 import os
 import re
 import shutil
@@ -15,13 +13,10 @@ import stat
 import tempfile
 import threading
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
 from typing import IO, BinaryIO
-
-import numpy as np
 
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.work.interrupts import uninterrupted
@@ -52,28 +47,6 @@ def nameless_file() -> IO[bytes]:
     except OSError as error:
         raise UsageError(
             f"no temporary file can be made ({error.strerror}). Let TMPDIR name a folder."
-        ) from error
-
-
-def append(file: IO[bytes], values: np.ndarray, what: str) -> None:
-    """Writes an array's bytes to a file of `nameless_file`.
-
-    Args:
-        file: The file.
-        values: The array, of no text.
-        what: The subject of an error's sentence, in the plural.
-
-    Raises:
-        UsageError: There is no room for it.
-    """
-    content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-    try:
-        while content:
-            content = content[file.write(content[:_CHUNK]) :]
-    except OSError as error:
-        raise UsageError(
-            f"{what} cannot be stored in {tempfile.gettempdir()} ({error.strerror}). Make room "
-            "there, or let TMPDIR name another folder."
         ) from error
 
 
@@ -289,63 +262,3 @@ def _empty(folder: Path) -> None:
                     os.unlink(folder / _LOCK)
                 os.rmdir(folder)
                 return
-
-
-# Bytes that are written at a time.
-_CHUNK = 8 << 20
-# Seconds in which a session copies some tens of megabytes.
-_MOMENT = 0.01
-
-
-def on_disk(values: np.ndarray) -> np.ndarray:
-    """An array's copy in a temporary file, mapped and read-only; gone with the last reference.
-
-    Raises:
-        UsageError: There can be no temporary file, or there is no room for it.
-    """
-    if not values.size:
-        return values
-    with nameless_file() as file:
-        rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
-        count = max(1, _CHUNK // max(rows[0].nbytes, 1))
-        for start in range(0, len(rows), count):
-            # A view that is transposed is put in order a few rows at a time.
-            append(file, rows[start : start + count], f"{values.nbytes} bytes of weights")
-        # The map keeps the file when it is closed.
-        mapped = np.memmap(file, np.uint8, "r")
-    return np.asarray(mapped).view(values.dtype).reshape(values.shape)
-
-
-def release(arrays: Iterable[np.ndarray]) -> None:
-    """Frees the memory of pages read of arrays of `on_disk`, which are read again when needed."""
-    for array in arrays:
-        base: object = array
-        while isinstance(base, np.ndarray):
-            base = base.base
-        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            base.madvise(mmap.MADV_DONTNEED)
-
-
-@contextmanager
-def released_while_read(arrays: Collection[np.ndarray]) -> Iterator[None]:
-    """Frees the memory of pages that a session reads of arrays of `on_disk` at once.
-
-    A session that copies weights would otherwise hold the files beside the copies.
-    """
-    if not arrays:
-        yield
-        return
-    done = Event()
-
-    def work() -> None:
-        while not done.wait(_MOMENT):
-            release(arrays)
-
-    thread = Thread(target=work, name="release", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        release(arrays)

@@ -21,7 +21,7 @@ from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps, MovedMaps
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.runtime import session
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.work.temporary_files import on_disk, release, released_while_read
+from onnx_relusv.work.disk_arrays import on_disk, release, released_while_read
 
 STEPS = (
     "(int64[N,T] ids) => (float[N,T,60] y, int64[N,T] best) {"

@@ -115,9 +115,7 @@ def test_the_number_of_cores_gives_the_same_numbers(
 ) -> None:
     found = []
     for cores in (1, 3):
-        monkeypatch.setattr(
-            "onnx_relusv.measuring.blocks.available_cores", lambda cores=cores: cores
-        )
+        monkeypatch.setattr("onnx_relusv.work.executors.available_cores", lambda cores=cores: cores)
         found.append(inspected(*wide, DEFAULT_MEMORY)[0])
     for first, second in zip(found[0].rows, found[1].rows, strict=True):
         assert_equal(first.spectrum, second.spectrum)

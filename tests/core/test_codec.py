@@ -90,7 +90,7 @@ def test_what_is_not_stored_is_no_field() -> None:
     data = to_data(Leaf(key="a", noted="so"))
     assert "noted" not in data
     assert from_data(Leaf, data).noted == ""
-    with pytest.raises(FieldError, match=r"^the field noted is unknown; use key, kind"):
+    with pytest.raises(FieldError, match=r"^of a: the field noted is unknown; use key, kind"):
         from_data(Leaf, {**data, "noted": "so"})
 
 

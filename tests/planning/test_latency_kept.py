@@ -8,8 +8,9 @@ from probed import classifier
 
 from onnx_relusv.core.blocks import Geometry
 from onnx_relusv.measuring.case import Opened
-from onnx_relusv.planning import latency_models as module
-from onnx_relusv.planning.latency_models import KeptTimings, TimingKey
+from onnx_relusv.planning import latency, latency_models
+from onnx_relusv.planning.latency import block_seconds
+from onnx_relusv.planning.latency_models import Timing, TimingKey, timing_task
 from onnx_relusv.work.cache import Cache
 
 KEY = TimingKey(
@@ -20,21 +21,12 @@ KEY = TimingKey(
     source_shape=(4, 3),
     provider="CPUExecutionProvider",
 )
+SECONDS = Timing(0.1 / 3)
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Opened:
     return replace(classifier(tmp_path), cache=Cache(tmp_path / "cache"))
-
-
-def test_times_are_found_by_the_next_run(opened: Opened) -> None:
-    first = KeptTimings(opened)
-    assert first.get(KEY) is None
-    first.update([(KEY, 0.1 / 3), (replace(KEY, form="pair", rank=1), 1e-5)])
-    assert first[KEY] == 0.1 / 3
-    again = KeptTimings(opened)
-    assert again.get(KEY) == 0.1 / 3
-    assert again[replace(KEY, form="pair", rank=1)] == 1e-5
 
 
 @pytest.mark.parametrize(
@@ -46,23 +38,36 @@ def test_times_are_found_by_the_next_run(opened: Opened) -> None:
         replace(KEY, geometry=replace(KEY.geometry, out_channels=4)),
     ],
 )
-def test_times_of_something_else_are_not(other: TimingKey, opened: Opened) -> None:
-    KeptTimings(opened)[KEY] = 1.0
-    again = KeptTimings(opened)
-    assert other not in again
-    with pytest.raises(KeyError):
-        again[other]
+def test_times_of_something_else_are_not_known(other: TimingKey, opened: Opened) -> None:
+    timing_task(opened, KEY).store(opened.cache, SECONDS)
+    assert timing_task(opened, replace(KEY)).known(opened.cache) == SECONDS
+    assert timing_task(opened, other).known(opened.cache) is None
 
 
-def test_times_of_another_machine_are_not(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    KeptTimings(opened)[KEY] = 1.0
-    monkeypatch.setattr(module.platform, "node", lambda: "elsewhere")
-    assert KeptTimings(opened).get(KEY) is None
+def test_times_of_another_machine_are_not_known(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing_task(opened, KEY).store(opened.cache, SECONDS)
+    monkeypatch.setattr(latency_models.platform, "node", lambda: "elsewhere")
+    assert timing_task(opened, KEY).known(opened.cache) is None
 
 
-def test_without_a_cache_times_last_as_long_as_the_run(tmp_path: Path) -> None:
-    opened = classifier(tmp_path)
-    timings = KeptTimings(opened)
-    timings[KEY] = 2.0
-    assert timings.get(KEY) == 2.0
-    assert KeptTimings(opened).get(KEY) is None
+def test_times_are_found_by_the_next_run(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def count(model: Opened, block: object, shape: object, layers: list[object]) -> list[float]:
+        timed.append(len(layers))
+        return [float(len(timed)), *(0.5 for _ in layers)]
+
+    monkeypatch.setattr(latency, "_timed", count)
+    (item, *_) = opened.blocks
+    for batch, layers in ((4, [1, 2]), (4, [1, 2]), (4, [2]), (4, [2, 3])):
+        found = block_seconds(
+            opened, item, batch, [("pair", rank) for rank in layers], {}, opened.cache
+        )
+    # With a layer that was not timed, the block is timed anew beside it.
+    assert timed == [2, 2]
+    assert found == (2.0, (0.5, 0.5))
+    # Without a cache, times last as long as the run.
+    block_seconds(opened, item, 4, [("pair", 1)], {})
+    assert timed == [2, 2, 1]

@@ -233,7 +233,7 @@ def test_a_choice_of_the_wrong_kind(
     name: str, value: object, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["choices"][0][name] = value
-    refused(tmp_path, fields, f"choices[0].{name}" + ", of conv" * (name != "key"))
+    refused(tmp_path, fields, "choices[0]", name, ", of conv" * (name != "key"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("form", "cp"), ("rank", 0), ("rank", "5")])

@@ -10,7 +10,7 @@ from cut_graphs import GRAPHS, CutGraph, shapes_of
 from graphs import model_proto, normal
 from probed import opened
 
-from onnx_relusv.core.blocks import Block, Floats
+from onnx_relusv.core.blocks import Floats
 from onnx_relusv.graph.channels.groups import find_channels
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
 from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
@@ -40,10 +40,8 @@ def readings(
 ) -> list[Reading]:
     group = next(group for group in channels.groups if group.key == key)
 
-    def of(block: Block) -> Floats | None:
-        return weighting if block.key == weighted else None
-
-    return group_readings(model, channels, group, moments, of)
+    roots = {} if weighting is None else {weighted: weighting}
+    return group_readings(model, channels, group, moments, roots)
 
 
 def test_a_block_is_seen_with_its_patches(tmp_path: Path) -> None:

@@ -7,17 +7,21 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from examples import block, conv, gemm, moments
 
-from onnx_relusv.core.blocks import Moments
+from onnx_relusv.core.blocks import FactoredCovariance, Moments
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.spectra import stored_moments
 from onnx_relusv.spectra.moments import MomentsKey, moments_key
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
+from onnx_relusv.work import disk_arrays
+from onnx_relusv.work.cache import Cache
 
 # A page is 4096 bytes at least: less than one, more than one, and several groups.
 GEOMETRIES = [gemm(3, 2), gemm(70, 5), conv(4, 6, (3, 3), groups=2), gemm(1, 1), gemm(64, 8)]
@@ -79,7 +83,7 @@ def test_a_view_of_other_memory_is_stored_as_what_it_shows() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 999, 4096])
 def test_files_are_written_in_pieces(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_moments, "_CHUNK", chunk)
+    monkeypatch.setattr(disk_arrays, "_CHUNK", chunk)
     key, value = next(item for item in made().items() if item[1].covariance.size < 100)
     with moments_on_disk() as stored:
         stored.put(key, value)
@@ -162,11 +166,68 @@ def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")
-def test_no_room_on_the_disk() -> None:
+def test_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     key, value = next(iter(made().items()))
-    with Path("/dev/full").open("r+b", buffering=0) as full:
-        stored = StoredMoments(full.fileno())
+    monkeypatch.setattr(
+        disk_arrays, "nameless_file", partial(open, "/dev/full", "r+b", buffering=0)
+    )
+    with moments_on_disk() as stored:
         with pytest.raises(UsageError, match=r"No space left.*Make room there, or let TMPDIR"):
             stored.put(key, value)
         # Nothing half-written is found.
         assert len(stored) == 0
+
+
+def factored(columns: int) -> Moments:
+    rng = np.random.default_rng(0)
+    return Moments(
+        mean=rng.standard_normal((2, columns)),
+        covariance=tuple(
+            FactoredCovariance(rng.standard_normal((terms, columns)), np.ones(columns))
+            for terms in (0, 3)
+        ),
+        rows=20,
+        samples=10,
+        shrinkage=np.array([0.0, 1.0]),
+        source="synthetic",
+    )
+
+
+def test_factored_covariances_and_sources_come_back(tmp_path: Path) -> None:
+    key = moments_key(block(conv(8, 6, (3, 3), groups=2), (9, 9)))
+    wanted = factored(36)
+    stores = [StoredMoments(Cache(tmp_path), {"seed": 3})]
+    with moments_on_disk() as stored:
+        for store in (stored, *stores):
+            store.put(key, wanted)
+            found = store[key]
+            assert found.source == "synthetic"
+            assert isinstance(found.covariance, tuple)
+            assert isinstance(wanted.covariance, tuple)
+            for one, other in zip(found.covariance, wanted.covariance, strict=True):
+                assert np.array_equal(one.factor, other.factor)
+                assert np.array_equal(one.diagonal, other.diagonal)
+    assert list(StoredMoments(Cache(tmp_path), {"seed": 3}, [key])) == [key]
+    assert list(StoredMoments(Cache(tmp_path), {"seed": 4}, [key])) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean": np.full((2, 36), np.nan)},
+        {"mean": np.zeros((2, 35))},
+        {"covariance": -np.stack([np.eye(36)] * 2)},
+        {"covariance": np.eye(36)[None]},
+        {"covariance": (FactoredCovariance(np.zeros((0, 36)), np.ones(36)),)},
+        {"covariance": (FactoredCovariance(np.zeros((0, 36)), -np.ones(36)),) * 2},
+        {"covariance": (FactoredCovariance(np.zeros((0, 35)), np.ones(35)),) * 2},
+        {"rows": 0},
+        {"samples": 0},
+        {"shrinkage": np.array([0.5, 2.0])},
+        {"shrinkage": np.array([0.5])},
+    ],
+)
+def test_what_no_moments_can_be_is_not_known(changes: dict[str, Any], tmp_path: Path) -> None:
+    key = moments_key(block(conv(8, 6, (3, 3), groups=2), (9, 9)))
+    StoredMoments(Cache(tmp_path), {}).put(key, replace(factored(36), **changes))
+    assert list(StoredMoments(Cache(tmp_path), {}, [key])) == []

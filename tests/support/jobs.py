@@ -1,34 +1,44 @@
-"""Jobs that run in parallel, as items that are their own places, and processes to interrupt."""
+"""Tasks that run in parallel, as items that are their own places, and processes to interrupt."""
 
 import signal
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from onnx_relusv.work.executors import Load, in_parallel
+from onnx_relusv.work.cache import NO_CACHE, Cache
+from onnx_relusv.work.executors import Advance, Threads
+from onnx_relusv.work.tasks import Load, Task
+from onnx_relusv.work.tasks import run as run_tasks
 
 
-def loads(*pairs: tuple[float, int]) -> Callable[[int], Load]:
-    """The loads of items that are their own places."""
-    return lambda item: Load(*pairs[item])
+def tasks(pairs: Sequence[tuple[float, int]], do: Callable[[int, int], Any]) -> dict[int, Task]:
+    """A task for every pair of work and memory."""
+    return {
+        item: Task(
+            kind="items",
+            key={"item": item},
+            result=int,
+            function=do,
+            arguments=(item,),
+            load=Load(*pair),
+        )
+        for item, pair in enumerate(pairs)
+    }
 
 
 def run(
     pairs: Sequence[tuple[float, int]],
-    do: Callable[[int, int], object],
+    do: Callable[[int, int], Any],
     *,
     memory: int = 100,
     workers: int = 4,
     cores: int = 4,
     seen: list[int] | None = None,
-) -> list[object]:
-    return in_parallel(
-        range(len(pairs)),
-        do,
-        loads(*pairs),
-        memory=memory,
-        workers=workers,
-        cores=cores,
-        advance=(seen if seen is not None else []).append,
-    )
+    cache: Cache = NO_CACHE,
+    advance: Advance | None = None,
+) -> list[Any]:
+    shown = advance or (seen if seen is not None else []).append
+    executor = Threads(memory, workers, cores, shown)
+    return list(run_tasks(tasks(pairs, do), executor, cache).values())
 
 
 def hear_sigint() -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+import onnx_relusv
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.work import cache as cache_module
 from onnx_relusv.work.cache import NO_CACHE, Cache, code_digest
@@ -330,6 +331,10 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
         Cache(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted([held, other])
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_the_digest_is_of_the_whole_package() -> None:
+    assert code_digest() == code_digest(Path(onnx_relusv.__file__).parent)
 
 
 def test_any_change_of_the_code_changes_its_digest(tmp_path: Path) -> None:

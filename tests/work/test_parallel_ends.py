@@ -10,7 +10,6 @@ import pytest
 from jobs import hear_sigint, run
 
 from onnx_relusv.work import executors
-from onnx_relusv.work.executors import Load, in_parallel
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -37,19 +36,15 @@ def test_the_first_error_is_raised_and_nothing_more_begins(
 def test_an_error_of_the_caller_ends_it_too() -> None:
     begun: list[int] = []
 
+    def do(item: int, threads: int) -> int:
+        begun.append(item)
+        return item
+
     def full(steps: int) -> None:
         raise OSError("no more")
 
     with pytest.raises(OSError, match="no more"):
-        in_parallel(
-            range(40),
-            lambda item, threads: begun.append(item),
-            lambda item: Load(1.0, 1),
-            memory=100,
-            workers=2,
-            cores=2,
-            advance=full,
-        )
+        run([(1.0, 1)] * 40, do, workers=2, cores=2, advance=full)
     assert len(begun) < 10
 
 
@@ -76,17 +71,19 @@ def test_nobody_waits_long_for_what_does_not_end(monkeypatch: pytest.MonkeyPatch
 INTERRUPTED = """
 import os, sys, time
 from onnx_relusv.work import executors
-from onnx_relusv.work.executors import Load, in_parallel
+from onnx_relusv.work.cache import NO_CACHE
+from onnx_relusv.work.executors import Threads
+from onnx_relusv.work.tasks import Task, run
 
 executors._PATIENCE = 0.1
 
-def do(item, threads):
+def do(threads):
     os.write(1, b"begun\\n")
     time.sleep(600)
 
 try:
-    in_parallel(range(4), do, lambda item: Load(1.0, 1), memory=10, workers=2, cores=2,
-                advance=lambda steps: None)
+    tasks = {item: Task(kind="items", key={}, result=int, function=do) for item in range(4)}
+    run(tasks, Threads(memory=10, workers=2, cores=2), NO_CACHE)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     sys.exit(130)

@@ -30,12 +30,14 @@ of its own of the weight W (I (x) K), all with the one covariance of the channel
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
 from onnx_relusv.core.blocks import Covariance, FactoredCovariance, Floats, ReadOnlyArrays
+from onnx_relusv.core.codec import Axes, Limits
 from onnx_relusv.rewrites.prune.wide_elimination import (
     NONE_LEFT,
     POOL_COLUMNS,
@@ -84,8 +86,16 @@ class Elimination(ReadOnlyArrays):
             readings' weights stacked; from 0, with none gone, and never decreasing.
     """
 
-    order: Columns
-    levels: Floats
+    order: Annotated[Columns, Axes(("units",))]
+    levels: Annotated[Floats, Limits(least=0)]
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        units = len(self.order)
+        if self.levels.shape != (units + 1,):
+            return f"{units} units and {self.levels.shape} levels."
+        complete = np.array_equal(np.sort(self.order), np.arange(units))
+        return None if complete else "its order is none of all units."
 
 
 def eliminate(

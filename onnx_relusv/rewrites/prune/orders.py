@@ -4,12 +4,10 @@ A consumer that is a block is seen with its whole patch, so that neighbouring po
 reproduce what is gone. Of one that is none, a ConvTranspose, no moments are known: its inputs count
 as independent, each as large as the mean of what the blocks read, or of one without any.
 
-Orders and damage curves of groups in the cache.
-
 The orders of all groups' units: as many are found at a time as cores and memory allow.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -19,7 +17,6 @@ import numpy.typing as npt
 from onnx_relusv.core.blocks import Block, Covariance, FactoredCovariance, Floats, Moments
 from onnx_relusv.core.linear_algebra import identity, of_columns, scaled, variances
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.serial import is_order
 from onnx_relusv.graph.channels.walk import ChannelGroup, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.measuring.answers import scores_block
@@ -27,45 +24,8 @@ from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.rewrites.prune.elimination import Elimination, Reading, eliminate, separable
 from onnx_relusv.rewrites.prune.units import Mask, blocks_by_output, free_groups
 from onnx_relusv.rewrites.prune.wide_elimination import NONE_LEFT
-from onnx_relusv.work.cache import Fields
-from onnx_relusv.work.executors import Load, Progress, available_cores, in_parallel
-
-_ORDER = "order"
-
-
-class KeptOrders:
-    """The orders of a model's groups.
-
-    Args:
-        opened: The model and its samples, split.
-    """
-
-    def __init__(self, opened: Opened) -> None:
-        self._opened = opened
-
-    def get(self, group: str, units: int, first: Iterable[int]) -> Elimination | None:
-        """What was found before for a group of which some units go first."""
-        arrays = self._opened.cache.get(_ORDER, self._fields(group, first))
-        if arrays is None or not is_order(arrays, units):
-            return None
-        return Elimination(order=arrays["order"], levels=arrays["levels"])
-
-    def put(self, group: str, first: Iterable[int], found: Elimination) -> None:
-        """Keeps an order.
-
-        Raises:
-            UsageError: There is no room for it.
-        """
-        fields = self._fields(group, first)
-        arrays = {"order": found.order, "levels": found.levels}
-        self._opened.cache.put(_ORDER, fields, arrays)
-
-    def _fields(self, group: str, first: Iterable[int]) -> Fields:
-        return {
-            **self._opened.identity,
-            "group": group,
-            "first": [int(unit) for unit in first],
-        }
+from onnx_relusv.work.executors import Progress, local
+from onnx_relusv.work.tasks import Load, Task, run
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +75,7 @@ def group_readings(
     channels: Channels,
     group: ChannelGroup,
     moments: BlockMoments,
-    weighting: Callable[[Block], Floats | None],
+    roots: Mapping[str, Floats],
 ) -> list[Reading]:
     """All that reads a group's units.
 
@@ -124,8 +84,8 @@ def group_readings(
         channels: Its groups.
         group: One of them.
         moments: Of the blocks' inputs.
-        weighting: Told a block, says with which (n, out) matrix its answers are multiplied before
-            they are compared; None where all count alike.
+        roots: By block key, the (n, out) matrix that its answers are multiplied with before they
+            are compared; of other blocks, all count alike.
 
     Returns:
         With the columns of twins moved to those of the first of them.
@@ -140,7 +100,7 @@ def group_readings(
             continue
         if axis.node in blocks:
             block = blocks[axis.node]
-            found.extend(_of_block(opened, block, units, moments, weighting(block)))
+            found.extend(_of_block(opened, block, units, moments, roots.get(block.key)))
         else:
             others.append(_of_constant(opened, axis, units))
     scale = _mean_variance(found)
@@ -292,57 +252,60 @@ def ordered_groups(
     """
     blocks, free = blocks_by_output(opened), free_groups(opened, planning)
     places = {block.key: place for place, block in enumerate(opened.blocks)}
-    scores, cores, kept = scores_block(opened), available_cores(), KeptOrders(opened)
-
-    def weighting(block: Block) -> Floats | None:
-        if scores is None or block.key != scores.block.key:
-            return None
-        return scores.root
-
-    def order(group: ChannelGroup, threads: int) -> Elimination:
-        return _order(opened, channels, group, moments, weighting, kept)
-
-    def load(group: ChannelGroup) -> Load:
-        columns = np.array(columns_read(opened, channels, group), np.float64)
-        # Of wide readings, whose covariances are factored, no square array is made.
-        columns = np.minimum(columns, _LARGEST_SQUARE)
-        work, memory = np.sum(columns**3), _FLOAT64 * _SQUARES * np.sum(columns**2)
-        return Load(work=float(work), memory=int(memory))
-
-    with progress.stage("Order of the units", len(free)) as advance:
-        orders = in_parallel(
-            free,
-            order,
-            load,
-            memory=opened.options.working_bytes,
-            workers=cores,
-            cores=cores,
-            advance=advance,
+    scores = scores_block(opened)
+    roots = {} if scores is None else {scores.block.key: scores.root}
+    tasks = {
+        group.key: Task(
+            kind="order",
+            key={**opened.identity, "group": group.key},
+            result=Elimination,
+            lengths={"units": len(group.units)},
+            function=order_of,
+            arguments=(opened, channels, group, moments, roots),
+            load=_load(opened, channels, group),
         )
+        for group in free
+    }
+    with progress.stage("Order of the units", len(free)) as advance:
+        executor = local(opened.options.working_bytes, advance)
+        orders = run(tasks, executor, opened.cache, advance)
     found = []
-    for group, elimination in zip(free, orders, strict=True):
+    for group in free:
         consumers = [blocks[name] for name in group.consumers if name in blocks]
         consumers.sort(key=lambda block: places[block.key])
-        found.append(Ordered(group, elimination, tuple(consumers)))
+        found.append(Ordered(group, orders[group.key], tuple(consumers)))
     return tuple(found)
 
 
-def _order(
+def _load(opened: Opened, channels: Channels, group: ChannelGroup) -> Load:
+    columns = np.array(columns_read(opened, channels, group), np.float64)
+    # Of wide readings, whose covariances are factored, no square array is made.
+    columns = np.minimum(columns, _LARGEST_SQUARE)
+    work, memory = np.sum(columns**3), _FLOAT64 * _SQUARES * np.sum(columns**2)
+    return Load(work=float(work), memory=int(memory))
+
+
+def order_of(
     opened: Opened,
     channels: Channels,
     group: ChannelGroup,
     moments: BlockMoments,
-    weighting: Callable[[Block], Floats | None],
-    kept: KeptOrders,
+    roots: Mapping[str, Floats],
+    threads: int,
 ) -> Elimination:
-    """A group's order: what is nothing to anybody first, and one unit stays to the end."""
-    readings = group_readings(opened, channels, group, moments, weighting)
+    """A group's order: what is nothing to anybody first, and one unit stays to the end.
+
+    Args:
+        opened: The model.
+        channels: Its groups.
+        group: One of them.
+        moments: Of the blocks' inputs.
+        roots: As of `group_readings`.
+        threads: How many may be used; BLAS is limited to them already.
+    """
+    readings = group_readings(opened, channels, group, moments, roots)
     equal = local_twins(channels, group)
     spare = np.flatnonzero(equal != np.arange(len(equal)))
     still = np.setdiff1d(still_units(readings, len(equal)), spare)
     first = [*spare.tolist(), *still.tolist()][: len(equal) - 1]
-    found = kept.get(group.key, len(group.units), first)
-    if found is None:
-        found = eliminate(readings, len(group.units), first)
-        kept.put(group.key, first, found)
-    return found
+    return eliminate(readings, len(group.units), first)
