@@ -1,7 +1,5 @@
 """Fits what a plan changes, and checks that every block keeps the level that is stated for it."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 from onnx import helper
 
@@ -24,7 +22,7 @@ from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level
 from onnx_relusv.rewrites.prune.units import removes_units
 from onnx_relusv.runtime.differences import epsilon
 from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.tasks import Task, run
+from onnx_relusv.work.tasks import Done, Known, Tasks, run
 
 # A level is a ratio of spectral norms of float32 weights.
 LEVEL_TOLERANCE = 1e-3
@@ -103,9 +101,7 @@ def fit_plan(
         known = {key: earlier.factors[key] for key in same}
 
     def walk(
-        tasks: Mapping[str, Task[Factors]],
-        known: Mapping[str, Factors],
-        done: Callable[[str, Factors], None],
+        tasks: Tasks[str, Factors], known: Known[str, Factors], done: Done[str, Factors]
     ) -> None:
         def keep(change: Change, fitted: Fitted) -> None:
             reached = check_stated_level(change, fitted, as_stored(change.block, fitted.factors))

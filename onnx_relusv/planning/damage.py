@@ -13,7 +13,7 @@ gone from what is kept; between them damage follows the level, as that of double
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -43,7 +43,7 @@ from onnx_relusv.rewrites.prune.units import BlockUnits, Mask
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.cache import NO_CACHE, Cache
 from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.tasks import Task, run
+from onnx_relusv.work.tasks import Done, Known, Task, Tasks, run
 
 MOST_RANKS = 4
 # Of a block's bytes: what lies outside is not worth a measurement.
@@ -54,6 +54,8 @@ _SMALLEST = 1e-12
 _MOST_PASSES, _FEWEST = 2, 100
 
 Candidates = Mapping[str, Sequence[Candidate]]
+# Of one block, one a form.
+Curves = tuple[DamageCurve, ...]
 
 
 def damage_curves(
@@ -63,7 +65,7 @@ def damage_curves(
     moments: BlockMoments,
     progress: Progress,
     measure: DamageMeasure | None = None,
-) -> dict[str, tuple[DamageCurve, ...]]:
+) -> dict[str, Curves]:
     """Measures the damage curves of all blocks that have candidates.
 
     Args:
@@ -84,7 +86,7 @@ def damage_curves(
     }
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
     few = thinned(opened, samples, tries)
-    tasks: dict[str, Task[tuple[DamageCurve, ...]]] = {
+    tasks: dict[str, Task[Curves]] = {
         key: Task(
             kind="damage",
             key={
@@ -97,19 +99,15 @@ def damage_curves(
                 "block": key,
                 "ranks": list(ranks.items()),
             },
-            result=tuple[DamageCurve, ...],
+            result=Curves,
             fits=partial(_are_of, ranks),
             steps=sum(map(len, ranks.values())),
         )
         for key, ranks in measured.items()
     }
 
-    def walk(
-        tasks: Mapping[str, Task[tuple[DamageCurve, ...]]],
-        known: Mapping[str, tuple[DamageCurve, ...]],
-        done: Callable[[str, tuple[DamageCurve, ...]], None],
-    ) -> None:
-        def examine(block: Block, divergence: Try) -> tuple[DamageCurve, ...]:
+    def walk(tasks: Tasks[str, Curves], known: Known[str, Curves], done: Done[str, Curves]) -> None:
+        def examine(block: Block, divergence: Try) -> Curves:
             linear, seen = opened.folding(block), moments[block.key]
             curves = []
             for form, ranks in measured[block.key].items():
@@ -125,7 +123,7 @@ def damage_curves(
         return run(tasks, walk, _cache(opened, measure), advance)
 
 
-def _are_of(ranks: Mapping[Form, tuple[int, ...]], curves: tuple[DamageCurve, ...]) -> bool:
+def _are_of(ranks: Mapping[Form, tuple[int, ...]], curves: Curves) -> bool:
     return {curve.form: curve.ranks for curve in curves} == ranks
 
 
@@ -291,9 +289,7 @@ def group_curves(
     }
 
     def walk(
-        tasks: Mapping[str, Task[GroupCurve]],
-        known: Mapping[str, GroupCurve],
-        done: Callable[[str, GroupCurve], None],
+        tasks: Tasks[str, GroupCurve], known: Known[str, GroupCurve], done: Done[str, GroupCurve]
     ) -> None:
         def found(key: str, damages: Iterable[float]) -> GroupCurve:
             curve = GroupCurve(key=key, counts=counts[key], damages=tuple(damages))

@@ -44,7 +44,7 @@ from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.cache import NO_CACHE, Cache
 from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.tasks import Task, run
+from onnx_relusv.work.tasks import Done, Known, Tasks, run
 
 MOST_TIMED = 4
 # Channels that a Conv's kernels take at once, with AVX-512; 8 with AVX2, where it is a little much.
@@ -83,9 +83,9 @@ def block_seconds(
     keys = [dense, *(replace(dense, form=form, rank=rank) for form, rank in layers)]
 
     def together(
-        tasks: Mapping[TimingKey, Task[Timing]],
-        known: Mapping[TimingKey, Timing],
-        done: Callable[[TimingKey, Timing], None],
+        tasks: Tasks[TimingKey, Timing],
+        known: Known[TimingKey, Timing],
+        done: Done[TimingKey, Timing],
     ) -> None:
         for key, seconds in zip(keys, _timed(opened, block, shape, layers), strict=True):
             done(key, Timing(seconds))

@@ -17,7 +17,7 @@ from typing import Generic, NoReturn, Protocol
 
 from threadpoolctl import ThreadpoolController
 
-from onnx_relusv.work.tasks import Key, Load, Result, Task
+from onnx_relusv.work.tasks import Done, Key, Known, Load, Result, Tasks
 
 Advance = Callable[[int], None]
 
@@ -81,10 +81,7 @@ class Threads:
     advance: Advance = unseen
 
     def __call__(
-        self,
-        tasks: Mapping[Key, Task[Result]],
-        known: Mapping[Key, Result],
-        done: Callable[[Key, Result], None],
+        self, tasks: Tasks[Key, Result], known: Known[Key, Result], done: Done[Key, Result]
     ) -> None:
         """Runs what is not known; it gets as many threads as if all were run."""
         keys = sorted(tasks, key=lambda key: -tasks[key].load.work)
@@ -95,11 +92,11 @@ class Threads:
 
     def _run(
         self,
-        tasks: Mapping[Key, Task[Result]],
+        tasks: Tasks[Key, Result],
         keys: Sequence[Key],
         most: int,
-        known: Mapping[Key, Result],
-        done: Callable[[Key, Result], None],
+        known: Known[Key, Result],
+        done: Done[Key, Result],
     ) -> None:
         chosen = _workers([tasks[key].load for key in keys], self.memory, most)
         threads = max(1, self.cores // chosen)
@@ -169,7 +166,7 @@ class _Crew(Generic[Key, Result]):
         job: Callable[[Key], Result],
         workers: int,
         begin: Callable[[], object],
-        done: Callable[[Key, Result], None],
+        done: Done[Key, Result],
     ) -> None:
         self._job = job
         self._workers = workers

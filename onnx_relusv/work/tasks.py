@@ -74,14 +74,16 @@ class Task(Generic[Result]):
             cache.put(self.kind, self.key, to_arrays(found))
 
 
+Tasks = Mapping[Key, Task[Result]]
+Known = Mapping[Key, Result]
+Done = Callable[[Key, Result], None]
+
+
 class Executor(Protocol[Key, Result]):
     """Finds results of tasks."""
 
     def __call__(
-        self,
-        tasks: Mapping[Key, Task[Result]],
-        known: Mapping[Key, Result],
-        done: Callable[[Key, Result], None],
+        self, tasks: Tasks[Key, Result], known: Known[Key, Result], done: Done[Key, Result]
     ) -> None:
         """Finds all results that are not known.
 
@@ -94,11 +96,11 @@ class Executor(Protocol[Key, Result]):
 
 
 def run(
-    tasks: Mapping[Key, Task[Result]],
+    tasks: Tasks[Key, Result],
     executor: Executor[Key, Result],
     cache: Cache,
     advance: Callable[[int], None] = lambda steps: None,
-    known: Mapping[Key, Result] | None = None,
+    known: Known[Key, Result] | None = None,
 ) -> dict[Key, Result]:
     """Finds the results of tasks.
 
