@@ -238,7 +238,7 @@ def sample_counts(opened: Opened, test: Samples | None) -> SampleCounts | None:
     if given is None or parts is None:
         return SampleCounts(given=0, taken=0, fit=0, select=0, test=tested) if tested else None
     return SampleCounts(
-        given=given.given,
+        given=given.total,
         taken=given.count,
         fit=parts.fit.count,
         select=0 if parts.select is None else parts.select.count,
@@ -371,7 +371,7 @@ def _with_known_labels(
         f"{foreign} of {len(labels)} labels are no class of the model, which has {classes}, 0 to "
         f"{classes - 1}; labels go from {labels.min()} to {labels.max()}. No accuracy is counted."
     )
-    return samples.without_labels(), tuple(found)
+    return replace(samples, labels=None), tuple(found)
 
 
 def _classes(before: Session, samples: Samples) -> int | None:

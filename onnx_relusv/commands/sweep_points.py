@@ -96,7 +96,7 @@ def judging(opened: Opened, test: Path | None) -> Judging:
     found = answers_output(opened, samples)
     # Labels that no answer could equal do not count.
     if found is not None and samples.labels is not None and not found.check_labels(samples):
-        samples = samples.without_labels()
+        samples = replace(samples, labels=None)
     judges = Judges(
         path=str(samples.path),
         sha256=samples.sha256,

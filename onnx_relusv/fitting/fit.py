@@ -322,8 +322,8 @@ class _Fitting:
         except UnusableValuesError as error:
             raise ValidationError(
                 f"with smaller blocks in front of it, {block.source} holds {error.problem} for "
-                f"sample {samples.number(error.positions[0])}, which it does not in the original. "
-                "Exclude the blocks in front of it, or ask for less."
+                f"sample {samples.positions[error.positions[0]]}, which it does not in the "
+                "original. Exclude the blocks in front of it, or ask for less."
             ) from error
 
 

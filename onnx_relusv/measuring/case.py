@@ -134,7 +134,7 @@ class Opened:
     def drawn(self) -> int | None:
         """How many of the user's samples were drawn; None where all are taken, or none given."""
         given = self.given
-        return None if given is None or given.count == given.given else given.count
+        return None if given is None or given.count == given.total else given.count
 
     @property
     def fitted(self) -> Samples | None:

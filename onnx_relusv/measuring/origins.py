@@ -35,7 +35,7 @@ def explained(
     part = samples.part(np.array(error.positions[:1]))
     feeds = next(iter(part.batches(1))).feeds
     origin = first_maker(model, error.tensor, feeds, provider)
-    first, more = samples.number(error.positions[0]), len(error.positions) - 1
+    first, more = samples.positions[error.positions[0]], len(error.positions) - 1
     others = f" and {more} more" if more else ""
     if blind:
         return InputError(

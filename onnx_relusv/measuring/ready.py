@@ -109,7 +109,7 @@ def _with_samples(session: Session, model: Model, axes: Axes, samples: Samples) 
     batches = () if samples.fixed_batch is not None else fixed_batches(axes)
     for batch in (None, *batches):
         inputs = axes.inputs if batch is None else with_batch(axes.inputs, batch)
-        fed = samples.as_fed(inputs)
+        fed = replace(samples, inputs=inputs)
         example = fed.first()
         try:
             values = session.run(example)
@@ -119,7 +119,7 @@ def _with_samples(session: Session, model: Model, axes: Axes, samples: Samples) 
         if fed.fixed_batch is None and not _two_run(session, axes, example):
             inputs = with_batch(inputs, 1)
         return Ready(
-            replace(model, inputs=inputs), samples.as_fed(inputs), example, values, session
+            replace(model, inputs=inputs), replace(samples, inputs=inputs), example, values, session
         )
     raise InputError(f"{samples.path}: the model does not run on its first sample. {problem}")
 

@@ -10,9 +10,8 @@ They are read in batches; an .npz or .npy is never in memory as a whole.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -45,50 +44,53 @@ class Batch:
     size: int
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Samples:
-    """Samples that fit a model's inputs; made by `open_samples`."""
+    """Samples that fit a model's inputs; made by `open_samples`.
 
-    def __init__(
-        self,
-        path: Path,
-        inputs: Sequence[InputSpec],
-        columns: dict[str, Column],
-        labels: np.ndarray | None,
-        groups: np.ndarray | None,
-    ) -> None:
-        self.path = path
-        self.labels = labels
-        self.groups = groups
-        self.sha256 = _digest(path)
-        # How many the file holds, of which these may be a part.
-        self.given = self.count = next(iter(columns.values())).shape[0]
-        self.fixed_batch = fixed_batch(inputs)
-        self._inputs = {spec.name: spec for spec in inputs}
-        self._columns = columns
-        self._positions = np.arange(self.count)
+    Attributes:
+        path: The file or folder.
+        sha256: Of its content.
+        inputs: The model's inputs.
+        columns: By input name, all values in the file.
+        positions: (count,) the numbers that these samples have in the file, from 0 on, increasing.
+        labels: (count, ...), or None.
+        groups: (count,) int64, or None.
 
-    def part(self, positions: np.ndarray) -> "Samples":
-        """Some of the samples, as samples of their own.
+    Raises:
+        InputError: The inputs' batch axes have different fixed lengths.
+    """
 
-        Args:
-            positions: Which of these, increasing, one at least.
-        """
-        part = copy(self)
-        part._positions = self._positions[positions]
-        part.count = len(positions)
-        part.labels = None if self.labels is None else self.labels[positions]
-        part.groups = None if self.groups is None else self.groups[positions]
-        return part
+    path: Path
+    sha256: str
+    inputs: Sequence[InputSpec]
+    columns: Mapping[str, Column]
+    positions: np.ndarray
+    labels: np.ndarray | None
+    groups: np.ndarray | None
+    fixed_batch: int | None = field(init=False)
 
-    def number(self, position: int) -> int:
-        """The number that the sample at a position has in the file, from 0 on."""
-        return int(self._positions[position])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fixed_batch", fixed_batch(self.inputs))
 
-    def without_labels(self) -> "Samples":
-        """The same samples as if they had no labels."""
-        part = copy(self)
-        part.labels = None
-        return part
+    @property
+    def count(self) -> int:
+        """How many samples these are."""
+        return len(self.positions)
+
+    @property
+    def total(self) -> int:
+        """How many the file holds, of which these may be a part."""
+        return int(next(iter(self.columns.values())).shape[0])
+
+    def part(self, places: np.ndarray) -> "Samples":
+        """Some of the samples; places among these, increasing, at least one."""
+        return replace(
+            self,
+            positions=self.positions[places],
+            labels=None if self.labels is None else self.labels[places],
+            groups=None if self.groups is None else self.groups[places],
+        )
 
     @property
     def independent(self) -> int:
@@ -108,8 +110,8 @@ class Samples:
         size = self.batch_size(length)
         start, end = 0, self.count if limit is None else min(limit, self.count)
         readers = {
-            name: _picked(column.rows(size), self._positions, size)
-            for name, column in self._columns.items()
+            name: _picked(column.rows(size), self.positions, size)
+            for name, column in self.columns.items()
         }
         while start < end:
             with reading(self.path):
@@ -129,25 +131,17 @@ class Samples:
         """The feeds of one of these samples' batches, samples along axis 0, without padding."""
         rows = {}
         for name, values in batch.feeds.items():
-            axis = self._inputs[name].samples_axis
+            axis = self._input(name).samples_axis
             moved = values[None] if axis is None else np.moveaxis(values, axis, 0)
             rows[name] = moved[: batch.count]
         return rows
 
-    def as_fed(self, inputs: Sequence[InputSpec]) -> "Samples":
-        """The same samples for inputs with another batch.
-
-        Args:
-            inputs: The model's inputs.
-        """
-        other = copy(self)
-        other._inputs = {spec.name: spec for spec in inputs}
-        other.fixed_batch = fixed_batch(inputs)
-        return other
+    def _input(self, name: str) -> InputSpec:
+        return next(spec for spec in self.inputs if spec.name == name)
 
     def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
-        spec = self._inputs[name]
-        first, last = self._positions[[start, start + len(values) - 1]]
+        spec = self._input(name)
+        first, last = self.positions[[start, start + len(values) - 1]]
         where = f"the samples from {first} to {last}"
         # Overflow gives infinities, which are refused; so are NaN and numbers that were changed.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -172,7 +166,7 @@ class Samples:
         """That a batch of an input, as it is in the file and in the model's type, is not finite."""
         each = np.isfinite(ready.reshape(len(ready), -1)).all(axis=1)
         place = int(np.argmin(each))
-        where = f"{self.path}: input {name}, sample {self.number(start + place)},"
+        where = f"{self.path}: input {name}, sample {self.positions[start + place]},"
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asarray(values[place], np.float64)
         if np.isfinite(stored).all():
@@ -204,7 +198,16 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
     _check(path, inputs, columns, beside)
     labels = _read_labels(path, beside.get(LABELS), any_labels)
     groups = _read_numbers(path, GROUPS, beside.get(GROUPS))
-    return Samples(path, inputs, columns, labels, groups)
+    count = next(iter(columns.values())).shape[0]
+    return Samples(
+        path=path,
+        sha256=_digest(path),
+        inputs=inputs,
+        columns=columns,
+        positions=np.arange(count),
+        labels=labels,
+        groups=groups,
+    )
 
 
 def ranked(path: Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:

@@ -64,7 +64,7 @@ def test_the_samples_for_choosing_are_judged_on(tmp_path: Path) -> None:
 def fit_positions(path: Path, model: Path) -> list[int]:
     """Which samples are fitted to, by what the split gives."""
     part = split(open_samples(path, read_model(model).inputs), 0).fit
-    return [int(one) for one in part._positions]
+    return [int(one) for one in part.positions]
 
 
 def test_a_test_file_is_judged_on_as_a_whole(tmp_path: Path) -> None:

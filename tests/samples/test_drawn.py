@@ -28,7 +28,7 @@ def numbered(folder: Path, count: int, **beside: np.ndarray) -> Samples:
 def test_so_many_are_drawn_and_labels_follow(tmp_path: Path) -> None:
     samples = numbered(tmp_path, 100, labels=np.arange(100) * 3)
     part = drawn(samples, 30, 0)
-    assert (part.count, part.given) == (30, 100)
+    assert (part.count, part.total) == (30, 100)
     positions = everything(part, 7)["x"].astype(int)
     assert len(set(positions)) == 30
     assert part.labels is not None
