@@ -22,10 +22,10 @@ import numpy as np
 from onnx_relusv.core.blocks import LinearMap, Runnable
 from onnx_relusv.core.errors import InputError, ValidationError
 from onnx_relusv.core.results import Check
+from onnx_relusv.graph.channels.operators import squashed
 from onnx_relusv.graph.deciding import (
     Steps,
     shape_known,
-    squashed,
     steps_behind,
     with_moved_answers,
 )

@@ -31,43 +31,12 @@ from onnx_relusv.graph.segments import static_names
 
 # All of them within -1 and 1, but for Softplus, which adds 1 before a logarithm.
 SQUASHING = ("Erf", "HardSigmoid", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh")
-_PASSES_VALUES = {
-    "Cast",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-}
 # Neighbouring inputs of a sine of this frequency are moved in unlike ways.
 _FREQUENCY = 1e6
 _MOVABLE: dict[int, type[np.floating]] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.DOUBLE: np.float64,
 }
-
-
-def maker(proto: ModelProto, name: str) -> NodeProto | None:
-    """The node that makes a tensor's values, before what only passes them; None for an input."""
-    makers = {output: node for node in proto.graph.node for output in node.output}
-    while name in makers:
-        node = makers[name]
-        if node.op_type not in _PASSES_VALUES:
-            return node
-        name = node.input[0]
-    return None
-
-
-def squashed(proto: ModelProto, names: Iterable[str]) -> dict[str, str]:
-    """Those of some tensors that a squashing operator makes, and the tensor that it squashes."""
-    found = {}
-    for name in names:
-        node = maker(proto, name)
-        if node is not None and node.op_type in SQUASHING:
-            found[name] = node.input[0]
-    return found
 
 
 def with_moved_answers(proto: ModelProto, element_type: int) -> ModelProto:

@@ -8,6 +8,8 @@ A BatchNormalization is y -> (y - mean) * scale + shift with scale = gamma / sqr
 a row of the weight is multiplied by its channel's scale and the bias follows suit.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import NodeProto, TensorProto, helper
@@ -117,9 +119,30 @@ def _check_bias(node: gs.Node, constants: Constants) -> None:
         raise Refused("its bias contains NaN or infinite values")
 
 
-def has_input(node: gs.Node, slot: int) -> bool:
-    """Whether an optional input is given."""
+def has_input(node: gs.Node | NodeProto, slot: int) -> bool:
+    """Whether an optional input is there."""
+    if isinstance(node, NodeProto):
+        return len(node.input) > slot and node.input[slot] != ""
     return len(node.inputs) > slot and not node.inputs[slot].is_empty()
+
+
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """An attribute's value."""
+    for found in node.attribute:
+        if found.name == name:
+            return helper.get_attribute_value(found)
+    return default
+
+
+def whole(node: NodeProto, name: str, default: int) -> int:
+    """A whole number among the attributes."""
+    return int(attribute(node, name, default))
+
+
+def wholes(node: NodeProto, name: str) -> list[int] | None:
+    """Whole numbers among the attributes; None where there are none."""
+    value = attribute(node, name)
+    return None if value is None else [int(each) for each in value]
 
 
 def gemm_bias(bias: np.ndarray, out_channels: int) -> np.ndarray | None:
@@ -217,9 +240,6 @@ def _clip_bounds(node: gs.Node, constants: Constants) -> tuple[float | None, flo
     return floor, ceiling
 
 
-ACTIVATION_OPERATORS = ("Relu", "Clip", "LeakyRelu", "PRelu")
-
-
 class Folding:
     """Reads the linear maps of a model's blocks, one at a time so that not all are in memory."""
 
@@ -264,7 +284,7 @@ class Folding:
         weight, bias = self._array(node.input[1]).astype(np.float64), self._bias(node, geometry)
         if node.op_type == "Conv":
             return weight.reshape(geometry.out_channels, -1), bias
-        if node.op_type == "MatMul" or not _attribute(node, "transB", 0):
+        if node.op_type == "MatMul" or not attribute(node, "transB", 0):
             weight = weight.T
         alpha = self._alpha(node)
         # Of a large weight a copy is no small thing.
@@ -279,10 +299,10 @@ class Folding:
             return values
         constant = gemm_bias(values, geometry.out_channels)
         assert constant is not None  # the block would have been refused
-        return float(_attribute(node, "beta", 1.0)) * constant
+        return float(attribute(node, "beta", 1.0)) * constant
 
     def _alpha(self, node: NodeProto) -> float:
-        return float(_attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+        return float(attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
 
     def _added(self, node: NodeProto, block: Block) -> Floats:
         # Of an Add's two inputs the constant one is the bias; the other is the chain.
@@ -293,7 +313,7 @@ class Folding:
 
     def _normalization(self, node: NodeProto) -> tuple[Floats, Floats]:
         gamma, beta, mean, variance = (self._vector(name) for name in node.input[1:5])
-        scale = gamma / np.sqrt(variance + _attribute(node, "epsilon", 1e-5))
+        scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
         return scale, beta - mean * scale
 
     def _vector(self, name: str) -> Floats:
@@ -303,8 +323,3 @@ class Folding:
         values = self._constants.array(name)
         assert values is not None  # only constants are folded
         return values
-
-
-def _attribute(node: NodeProto, name: str, default: float) -> float:
-    found = [helper.get_attribute_value(each) for each in node.attribute if each.name == name]
-    return found[0] if found else default

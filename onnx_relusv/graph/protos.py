@@ -297,15 +297,19 @@ def sort_nodes(graph: GraphProto) -> None:
     Raises:
         Circular: There is no such order.
     """
-    order = _order(graph.node)
+    order = node_order(graph.node)
     if order is not None:
         nodes = GraphProto(node=[graph.node[index] for index in order]).node
         del graph.node[:]
         graph.node.extend(nodes)
 
 
-def _order(nodes: Sequence[NodeProto]) -> list[int] | None:
-    """The nodes' indices in topological order; None where they are in one."""
+def node_order(nodes: Sequence[NodeProto]) -> list[int] | None:
+    """The nodes' indices in topological order; None where they are in one.
+
+    Raises:
+        Circular: There is no such order.
+    """
     makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = [{makers[name] for name in used_names([node]) if name in makers} for node in nodes]
     if all(need < index for index, needed in enumerate(needs) for need in needed):

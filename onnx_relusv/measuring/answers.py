@@ -26,12 +26,12 @@ from onnx_relusv.core.blocks import Block, Floats, ReadOnlyArrays
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.graph.blocks import block_of_scores
+from onnx_relusv.graph.channels.operators import maker
 from onnx_relusv.graph.deciding import (
     FLOAT_TENSORS,
     counts,
     deciding_candidates,
     deciding_tensors,
-    maker,
 )
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import runnable

@@ -14,7 +14,7 @@ import numpy as np
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.options import MeasureOptions, with_requested
-from onnx_relusv.graph.lengths.input_axes import axis_rules
+from onnx_relusv.graph.channels.input_axes import axis_rules
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.trials import (
     Axes,

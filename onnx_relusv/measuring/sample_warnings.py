@@ -20,9 +20,8 @@ import numpy as np
 from onnx_relusv.core.blocks import Block, Floats
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.linear_algebra import variances
+from onnx_relusv.graph.channels.operator import NOTHING, Normalisation
 from onnx_relusv.graph.channels.statistics import (
-    NOTHING,
-    Normalisation,
     channel_statistics,
     normalisation,
 )

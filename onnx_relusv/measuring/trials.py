@@ -1,7 +1,7 @@
 """Inputs that a model runs on without samples: sizes solved from the file, then tried by running.
 
 The length of a dynamic axis follows, in this order, from `--input-shape`; from the weights that
-read it, as far as a walk through the graph finds them (graph/lengths/input_axes); from the name
+read it, as far as a walk through the graph finds them (graph/channels/input_axes); from the name
 that it shares with another axis; for the axis of samples, from a single sample; all others get a
 few lengths that models of many kinds run at, in turn.
 """
@@ -16,8 +16,8 @@ import numpy as np
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.options import shape_text
-from onnx_relusv.graph.lengths.input_axes import AxisRules, axis_rules, joined_axes
-from onnx_relusv.graph.lengths.lengths import Length, Rule, Solver
+from onnx_relusv.graph.channels.input_axes import Solver, axis_rules, joined_axes
+from onnx_relusv.graph.channels.lengths import AxisRules, Length, Rule
 from onnx_relusv.graph.model import Model
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.feeds import DYNAMIC_LENGTHS, Contents, Feeds, shape_of, synthetic_feeds

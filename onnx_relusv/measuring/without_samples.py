@@ -39,10 +39,8 @@ from onnx_relusv.core.blocks import Block, FactoredCovariance, Floats, Moments
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.linear_algebra import shrunk, variances
 from onnx_relusv.core.results import BlockRow
+from onnx_relusv.graph.channels.operator import NOTHING, ChannelStatistics, Normalisation
 from onnx_relusv.graph.channels.statistics import (
-    NOTHING,
-    ChannelStatistics,
-    Normalisation,
     channel_statistics,
     normalisation,
 )

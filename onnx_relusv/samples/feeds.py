@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from onnx_relusv.core.blocks import Floats, InputSpec
-from onnx_relusv.graph.channels.statistics import NOTHING, Normalisation
+from onnx_relusv.graph.channels.operator import NOTHING, Normalisation
 from onnx_relusv.samples.synthetic import image_axes, smooth
 
 Feeds = dict[str, np.ndarray]

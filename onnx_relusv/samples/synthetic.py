@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.graph.channels.statistics import Normalisation
+from onnx_relusv.graph.channels.operator import Normalisation
 
 # Of a picture's shorter side; radii r above it have a density that falls with the cube of r, which
 # makes a picture look the same at every scale.

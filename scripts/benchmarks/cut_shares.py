@@ -14,7 +14,7 @@ from pathlib import Path
 from onnx import NodeProto
 
 from onnx_relusv import MeasureOptions
-from onnx_relusv.graph.channels.weights import WEIGHTED
+from onnx_relusv.graph.channels.operators import channels_begin
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.measuring.case import open_model
@@ -71,7 +71,7 @@ def _lengths(path: Path) -> Iterator[tuple[str, int]]:
     model = read_model(path)
     constants = Constants(model)
     for node in model.proto.graph.node:
-        if node.op_type not in WEIGHTED:
+        if not channels_begin(node):
             continue
         tensor = constants.tensor(node.input[1])
         if tensor is None:

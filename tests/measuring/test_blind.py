@@ -14,7 +14,7 @@ from onnx_relusv import Budgets, PlanOptions, apply, compress, inspect, plan
 from onnx_relusv.core.blocks import Moments
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.graph.channels.statistics import ChannelStatistics
+from onnx_relusv.graph.channels.operator import ChannelStatistics
 from onnx_relusv.measuring.case import block_moments, open_model
 from onnx_relusv.measuring.without_samples import (
     SHRINKAGE,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnx_relusv.core.blocks import InputSpec
-from onnx_relusv.graph.channels.statistics import Normalisation
+from onnx_relusv.graph.channels.operator import Normalisation
 from onnx_relusv.runtime.differences import OutputVariation
 from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.samples.feeds import Drawing, repeatable, varied_feeds

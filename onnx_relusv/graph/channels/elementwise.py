@@ -1,102 +1,46 @@
-"""Channels through nodes that work on every number by itself, and on several tensors alike."""
+"""Operators that work on every number by itself, and on several tensors alike."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
-from onnx_relusv.graph.channels.walk import Barrier, UnitAxis, Walk, given, whole, wholes
-
-UNARY = frozenset(
-    [
-        "Abs",
-        "Acos",
-        "Acosh",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atanh",
-        "BitwiseNot",
-        "Cast",
-        "Ceil",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Cosh",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "IsInf",
-        "IsNaN",
-        "LeakyRelu",
-        "Log",
-        "Mish",
-        "Neg",
-        "Not",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Shrink",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Sinh",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Swish",
-        "Tan",
-        "Tanh",
-        "ThresholdedRelu",
-    ]
+from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.graph.channels import numbers
+from onnx_relusv.graph.channels.lengths import Dims, LengthWalk
+from onnx_relusv.graph.channels.operator import (
+    ChannelStatistics,
+    Normalisation,
+    Operator,
+    StatisticsWalk,
+    family,
+    handed_on,
+    same_dims,
+    same_normalisation,
+    same_statistics,
 )
-BROADCASTING = frozenset(
-    [
-        "Add",
-        "And",
-        "Div",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Mean",
-        "Min",
-        "Mod",
-        "Mul",
-        "Or",
-        "Pow",
-        "PRelu",
-        "Sub",
-        "Sum",
-        "Where",
-        "Xor",
-    ]
-)
-MIXING = "mixes its channels"
+from onnx_relusv.graph.channels.walk import Barrier, UnitAxis, Walk
+from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.nodes import has_input, read_activation, whole
+
+_MIXING = "mixes its channels"
 
 
-def unary(walk: Walk, _index: int, node: NodeProto) -> None:
-    """Hands channels on; bounds of a Clip are scalars."""
-    found = walk.source(node)
-    walk.put(node, found.axis, found.units)
+def mixing(_walk: Walk, _index: int, _node: NodeProto) -> None:
+    """What is understood well enough to say why channels end there."""
+    raise Barrier(_MIXING)
 
 
-def dropout(walk: Walk, _index: int, node: NodeProto) -> None:
+def _dropout(walk: Walk, index: int, node: NodeProto) -> None:
     """Hands channels on, and says which numbers it does, unless some are dropped."""
-    if given(node, 2) and walk.constants.scalar(node.input[2]) != 0:
+    if has_input(node, 2) and walk.constants.scalar(node.input[2]) != 0:
         raise Barrier("may be training")
-    found = walk.source(node)
-    for slot, name in enumerate(node.output):
-        if name:
-            walk.put(node, found.axis, found.units, slot)
+    handed_on(walk, index, node)
 
 
-def broadcasting(walk: Walk, index: int, node: NodeProto) -> None:
+def _broadcasting(walk: Walk, index: int, node: NodeProto) -> None:
     """Merges the channels of all inputs; constants along them are cut with them."""
     made = walk.shape(node.output[0])
     rank = len(made)
@@ -135,7 +79,7 @@ def _beside(walk: Walk, index: int, node: NodeProto, slot: int, channels: UnitAx
     walk.carry(index, slot, own, channels.units)
 
 
-def normalization(walk: Walk, index: int, node: NodeProto) -> None:
+def _normalization(walk: Walk, index: int, node: NodeProto) -> None:
     """BatchNormalization and InstanceNormalization, whose vectors have an entry a channel."""
     units = walk.axis(node.input[0], 1)
     if units is None:
@@ -150,34 +94,191 @@ def normalization(walk: Walk, index: int, node: NodeProto) -> None:
     walk.put(node, 1, units)
 
 
-def softmax(walk: Walk, _index: int, node: NodeProto) -> None:
+def _softmax(walk: Walk, index: int, node: NodeProto) -> None:
     """Softmax, LogSoftmax, Hardmax over other axes; before opset 13 over all from one on."""
     found = walk.source(node)
     axis = whole(node, "axis", -1 if walk.opset >= 13 else 1) % found.rank
     if axis == found.axis or (walk.opset < 13 and axis < found.axis):
-        raise Barrier(MIXING)
-    walk.put(node, found.axis, found.units)
+        raise Barrier(_MIXING)
+    handed_on(walk, index, node)
 
 
-def pooling(walk: Walk, _index: int, node: NodeProto) -> None:
-    """Pools positions, channel by channel."""
-    units = walk.axis(node.input[0], 1)
-    assert units is not None  # the node reads channels
-    for slot, name in enumerate(node.output):
-        if name:
-            walk.put(node, 1, units, slot)
+def _broadcast(walk: LengthWalk, _node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
+    found = dims[0]
+    for other in dims[1:]:
+        found = walk.broadcast(found, other)
+    return [found]
 
 
-def reduction(walk: Walk, _index: int, node: NodeProto) -> None:
-    """ReduceMean and its like over other axes."""
-    found = walk.source(node)
-    axes = walk.numbers(node.input[1]) if given(node, 1) else wholes(node, "axes")
-    if axes is None and given(node, 1):
-        raise Barrier("takes computed axes")
-    if not axes and not whole(node, "noop_with_empty_axes", 0):
-        raise Barrier(MIXING)
-    gone = {axis % found.rank for axis in axes or ()}
-    if found.axis in gone:
-        raise Barrier(MIXING)
-    before = sum(axis < found.axis for axis in gone)
-    walk.put(node, found.axis if whole(node, "keepdims", 1) else found.axis - before, found.units)
+def _compared(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
+    """What an input of whole numbers is compared with says which ones mean something."""
+    for name, other in (node.input[:2], node.input[1::-1]):
+        source, row = walk.scope[name].source, walk.scope[other].row
+        if source is not None and row is not None:
+            values = [entry.fixed for entry in row.entries]
+            found = walk.found.numbers.setdefault(source, [])
+            found.extend(float(value) for value in values if value is not None)
+    return _broadcast(walk, node, dims)
+
+
+def _per_channel(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
+    source, scale = dims[0], dims[1]
+    if source is not None and scale is not None and len(source) > 1 and len(scale) == 1:
+        walk.require_equal(source[1], scale[0])
+    return [source]
+
+
+def _last_axes(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
+    """Normalisation over the last axes, whose scale has their lengths."""
+    # A SkipLayerNormalization reads two tensors first, a SimplifiedLayerNormalization one.
+    scale = dims[2 if node.op_type.startswith("Skip") and len(dims) > 2 else 1]
+    source = dims[0]
+    if source and scale:
+        walk.require_equal(source[-1], scale[-1])
+    return [source]
+
+
+def _quantised(_walk: LengthWalk, _node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
+    return [dims[0], (), ()]
+
+
+def _of_normalization(
+    walk: StatisticsWalk, node: gs.Node, _before: Sequence[ChannelStatistics | None]
+) -> ChannelStatistics | None:
+    if node.attrs.get("training_mode", 0) or not node.attrs.get("spatial", 1):
+        return None
+    gamma, beta = (walk.constants.array(tensor.name) for tensor in node.inputs[1:3])
+    if gamma is None or beta is None or gamma.ndim != 1 or gamma.shape != beta.shape:
+        return None
+    mean, variance = beta.astype(np.float64), gamma.astype(np.float64) ** 2
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        return None
+    return ChannelStatistics(mean, variance)
+
+
+def _of_sum(
+    _walk: StatisticsWalk, _node: gs.Node, before: Sequence[ChannelStatistics | None]
+) -> ChannelStatistics | None:
+    first, second = before
+    # One of them alone may be broadcast, or be as large as you like.
+    if first is None or second is None or first.mean.shape != second.mean.shape:
+        return None
+    if first.flattened != second.flattened:
+        return None
+    mean, variance = first.mean + second.mean, first.variance + second.variance
+    return ChannelStatistics(mean, variance, first.flattened)
+
+
+def _of_dropout(
+    walk: StatisticsWalk, node: gs.Node, before: Sequence[ChannelStatistics | None]
+) -> ChannelStatistics | None:
+    drops = has_input(node, 2) and walk.constants.scalar(node.inputs[2].name) != 0
+    return None if drops else before[0]
+
+
+def _of_activation(
+    walk: StatisticsWalk, node: gs.Node, before: Sequence[ChannelStatistics | None]
+) -> ChannelStatistics | None:
+    found = before[0]
+    if found is None:
+        return None
+    # Slopes of a PRelu belong to channels as behind a Conv of two axes; others end the walk.
+    channels = len(found.mean)
+    geometry = Geometry(kind="conv", in_channels=channels, out_channels=channels)
+    activation = read_activation(node, geometry, rank=4, constants=walk.constants)
+    if activation is None or (found.flattened and len(activation.slopes) > 1):
+        return None
+    mean, variance = walk.activated(found.mean, found.variance, activation)
+    return ChannelStatistics(mean, variance, found.flattened)
+
+
+def _scaled(
+    constants: Constants, node: gs.Node, slot: int, before: Normalisation
+) -> Normalisation | None:
+    """A shift or a scale by constants."""
+    if len(node.inputs) != 2:
+        return None
+    values = constants.array(node.inputs[1 - slot].name)
+    if values is None or (slot == 1 and node.op == "Div"):
+        return None
+    constant = values.astype(np.float64)
+    if not np.isfinite(constant).all() or (node.op in ("Mul", "Div") and not constant.all()):
+        return None
+    if node.op == "Add":
+        return Normalisation(before.scale, before.shift + constant)
+    if node.op == "Mul":
+        return Normalisation(before.scale * constant, before.shift * constant)
+    if node.op == "Div":
+        return Normalisation(before.scale / constant, before.shift / constant)
+    if slot == 0:
+        return Normalisation(before.scale, before.shift - constant)
+    return Normalisation(-before.scale, constant - before.shift)
+
+
+# Operators on every number of a tensor by itself; bounds of a Clip are scalars.
+_UNARY = Operator(lengths=same_dims, channels=handed_on)
+# Operators on several tensors, number by number.
+_PAIRWISE = Operator(lengths=_broadcast, channels=_broadcasting)
+_ARITHMETIC = replace(_PAIRWISE, numbers=numbers.combined)
+
+OPERATORS = {
+    **family(
+        "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "
+        "HardSigmoid HardSwish IsInf IsNaN Log Mish Neg Not Reciprocal Round Selu Shrink Sigmoid "
+        "Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu",
+        _UNARY,
+    ),
+    **family("Relu LeakyRelu Clip", replace(_UNARY, statistics=_of_activation)),
+    "Cast": replace(
+        _UNARY,
+        numbers=numbers.unchanged,
+        normalisation=same_normalisation,
+        passes_values=True,
+    ),
+    "Identity": replace(
+        _UNARY,
+        numbers=numbers.unchanged,
+        statistics=same_statistics,
+        normalisation=same_normalisation,
+        passes_values=True,
+    ),
+    # Channels end at these, and lengths do not.
+    **family(
+        "CastLike CumSum DequantizeLinear FastGelu QuantizeLinear QuickGelu Scaler Trilu BiasGelu",
+        Operator(lengths=same_dims),
+    ),
+    "DynamicQuantizeLinear": Operator(lengths=_quantised),
+    "Dropout": Operator(
+        lengths=same_dims,
+        channels=_dropout,
+        all_outputs=True,
+        statistics=_of_dropout,
+        passes_values=True,
+    ),
+    **family("Softmax LogSoftmax Hardmax", Operator(lengths=same_dims, channels=_softmax)),
+    **family("And Mean Or Pow Sum Xor", _PAIRWISE),
+    **family("Greater GreaterOrEqual Less LessOrEqual", replace(_PAIRWISE, lengths=_compared)),
+    "Equal": replace(_ARITHMETIC, lengths=_compared),
+    **family("Max Min Mod", _ARITHMETIC),
+    **family("Mul Div Sub", replace(_ARITHMETIC, normalisation=_scaled)),
+    "Add": replace(_ARITHMETIC, statistics=_of_sum, normalisation=_scaled),
+    "Where": replace(_PAIRWISE, numbers=numbers.chosen),
+    "PRelu": replace(_PAIRWISE, lengths=same_dims, statistics=_of_activation),
+    **family("BitwiseAnd BitwiseOr BitwiseXor BitShift", Operator(lengths=_broadcast)),
+    "BatchNormalization": Operator(
+        lengths=_per_channel, channels=_normalization, statistics=_of_normalization
+    ),
+    "InstanceNormalization": Operator(lengths=_per_channel, channels=_normalization),
+    **family(
+        "LRN LpNormalization MeanVarianceNormalization GroupNormalization",
+        Operator(lengths=same_dims, channels=mixing, all_outputs=True),
+    ),
+    **family(
+        "LayerNormalization RMSNormalization",
+        Operator(lengths=_last_axes, channels=mixing, all_outputs=True),
+    ),
+    **family(
+        "SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization",
+        Operator(lengths=_last_axes),
+    ),
+}

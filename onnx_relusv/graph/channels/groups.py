@@ -6,15 +6,16 @@ understood is a barrier: the units that reach it stay, all of their group, with 
 From channels that were followed to groups: which units there are, and what runs with them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, NodeProto
 
 from onnx_relusv.core.blocks import Refusal
-from onnx_relusv.graph.channels import elementwise
-from onnx_relusv.graph.channels import shapes as shaping
+from onnx_relusv.graph.channels.inferred import inferred_lengths
+from onnx_relusv.graph.channels.operator import ChannelRule
+from onnx_relusv.graph.channels.operators import channels_begin, operator_of
 from onnx_relusv.graph.channels.walk import (
     NO_UNIT,
     Barrier,
@@ -25,7 +26,6 @@ from onnx_relusv.graph.channels.walk import (
     Units,
     Walk,
 )
-from onnx_relusv.graph.channels.weights import WEIGHTED, weighted
 from onnx_relusv.graph.constants import constant_names
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import Shape, is_standard
@@ -151,7 +151,7 @@ class _Numbering:
             consumed=consumed,
             carried=self._numbered(walk.carried),
             tensors=tensors,
-            vectors=walk.chains.vectors,
+            vectors=walk.inferred.vectors,
         )
 
     def _numbers(self, atoms: Units) -> Units:
@@ -177,7 +177,7 @@ class _Numbering:
         )
         making = {axis.node for axis in self._walk.produced}
         operators = dict.fromkeys(
-            f"depthwise {node.op_type}" if node.op_type in WEIGHTED else node.op_type
+            f"depthwise {node.op_type}" if channels_begin(node) else node.op_type
             for index, node in enumerate(self._nodes)
             if index not in making
             and any(name in tensors and _meets(tensors[name].units, group) for name in node.output)
@@ -187,67 +187,6 @@ class _Numbering:
 
 def _meets(units: Units, group: ChannelGroup) -> bool:
     return bool(np.any((units >= group.units.start) & (units < group.units.stop)))
-
-
-Rule = Callable[[Walk, int, NodeProto], None]
-
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(elementwise.UNARY, elementwise.unary),
-    **dict.fromkeys(elementwise.BROADCASTING, elementwise.broadcasting),
-    **dict.fromkeys(WEIGHTED, weighted),
-    "Dropout": elementwise.dropout,
-    "BatchNormalization": elementwise.normalization,
-    "InstanceNormalization": elementwise.normalization,
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), elementwise.softmax),
-    **dict.fromkeys(
-        (
-            "AveragePool",
-            "GlobalAveragePool",
-            "GlobalLpPool",
-            "GlobalMaxPool",
-            "LpPool",
-            "MaxPool",
-        ),
-        elementwise.pooling,
-    ),
-    **dict.fromkeys(
-        (
-            "ReduceL1",
-            "ReduceL2",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceMin",
-            "ReduceProd",
-            "ReduceSum",
-            "ReduceSumSquare",
-        ),
-        elementwise.reduction,
-    ),
-    "Transpose": shaping.transpose,
-    "Squeeze": shaping.squeeze,
-    "Unsqueeze": shaping.unsqueeze,
-    "Flatten": shaping.reshape,
-    "Reshape": shaping.reshape,
-    "Concat": shaping.concat,
-    "Split": shaping.split,
-    "Pad": shaping.pad,
-    "Resize": shaping.resize,
-    "Upsample": shaping.resize,
-    "Slice": shaping.slicing,
-}
-# What is understood well enough to say why channels end there.
-_MIXING = (
-    "GroupNormalization",
-    "LRN",
-    "LayerNormalization",
-    "LpNormalization",
-    "MeanVarianceNormalization",
-    "RMSNormalization",
-)
-# All of their outputs are followed.
-_OF_SEVERAL = ("Dropout", "Split")
 
 
 def channel_tensors(proto: ModelProto) -> tuple[str, ...]:
@@ -267,7 +206,7 @@ def find_channels(model: Model, shapes: Mapping[str, Shape]) -> Channels:
         shapes: Of the `channel_tensors` for one sample, as a run shows them; channels end at
             nodes whose shapes are missing.
     """
-    walk = Walk(model, shapes)
+    walk = Walk(model, shapes, inferred_lengths(model))
     nodes = model.proto.graph.node
     for index, node in enumerate(nodes):
         _follow(walk, index, node)
@@ -281,14 +220,14 @@ def find_channels(model: Model, shapes: Mapping[str, Shape]) -> Channels:
 
 def _follow(walk: Walk, index: int, node: NodeProto) -> None:
     """Follows channels through one node, or lets them end there."""
-    if any(name in walk.chains.sizes for name in node.output):
+    if any(name in walk.inferred.rows for name in node.output):
         # Of channels, only how many there are is handed on, and counts where it is read.
         return
     names = list(dict.fromkeys(used_names([node])))
     reads = [name for name in names if name in walk.axes]
     counts = list(walk.counts(names))
-    is_weighted = node.op_type in WEIGHTED and is_standard(node)
-    if not reads and not is_weighted and not counts:
+    begins = channels_begin(node)
+    if not reads and not begins and not counts:
         return
     try:
         if counts and node.op_type != "Reshape":
@@ -301,21 +240,18 @@ def _follow(walk: Walk, index: int, node: NodeProto) -> None:
             walk.atoms.pin(walk.axes[name].units.tolist(), reason)
         for units in counts:
             walk.atoms.pin(units.tolist(), reason)
-        if is_weighted:
+        if begins:
             walk.refused[node.output[0]] = reason
 
 
-def _rule(walk: Walk, node: NodeProto) -> Rule:
+def _rule(walk: Walk, node: NodeProto) -> ChannelRule:
     """What is known of a node's operator."""
     if any(True for _ in bodies(node)):
         raise Barrier("reads them inside its body")
-    if is_standard(node) and node.op_type in _MIXING:
-        raise Barrier(elementwise.MIXING)
-    rule = _RULES.get(node.op_type) if is_standard(node) else None
-    if rule is None:
+    operator = operator_of(node)
+    if operator is None or operator.channels is None:
         raise Barrier("is not understood")
-    if node.op_type not in _OF_SEVERAL and any(
-        name and walk.uses(name) for name in node.output[1:]
-    ):
+    others = (name for name in node.output[1:] if name)
+    if not operator.all_outputs and any(walk.uses(name) for name in others):
         raise Barrier("has several outputs")
-    return rule
+    return operator.channels

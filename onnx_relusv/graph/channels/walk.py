@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto
 
 from onnx_relusv.core.blocks import ReadOnlyArrays, Refusal
-from onnx_relusv.graph.channels.sizes import inferred_lengths
+from onnx_relusv.graph.channels.lengths import Length, Row
 from onnx_relusv.graph.constants import Constants
-from onnx_relusv.graph.lengths.shape_chains import Length
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape
 
@@ -181,6 +180,34 @@ class Atoms:
             self._reasons.setdefault(first, self._reasons.pop(last))
 
 
+@dataclass(frozen=True, eq=False)
+class InferredLengths:
+    """What follows from a graph about the lengths of its tensors, whatever it is fed.
+
+    Attributes:
+        fixed: Of every tensor whose rank follows from the graph, its lengths; None where they
+            vary.
+        rows: The tensors that consist of lengths, whose axes are named by `axis_name`.
+        vectors: By what a Reshape with a computed shape writes, the constant shape that would do
+            the same, with 0 and -1 as the operator has them; those without one are left out.
+    """
+
+    fixed: Mapping[str, tuple[int | None, ...]]
+    rows: Mapping[str, Row]
+    vectors: Mapping[str, tuple[int, ...]]
+
+
+def axis_name(tensor: str, axis: int) -> str:
+    """The name that stands for an axis of a tensor in lengths."""
+    return f"{tensor}:{axis}"
+
+
+def axis_of(name: str) -> tuple[str, int]:
+    """The tensor and the axis that such a name stands for."""
+    tensor, _, axis = name.rpartition(":")
+    return tensor, int(axis)
+
+
 class Barrier(Exception):  # noqa: N818 - it is an answer with a reason, not an error
     """Channels cannot be followed through a node; the message says what the node does."""
 
@@ -191,6 +218,7 @@ class Walk:
     Args:
         model: The model.
         shapes: Of the tensors between nodes, for one sample.
+        inferred: What follows from its graph about their lengths.
 
     Attributes:
         constants: The graph's constants.
@@ -199,10 +227,12 @@ class Walk:
         axes: By tensor, the axis that channels run along, and their atoms.
         produced, consumed, carried: As in `Channels`, with atoms for units.
         refused: By the tensor that a weighted node writes, why its outputs stay.
-        chains: Tensors that consist of lengths, and shapes that are computed of them.
+        inferred: As above.
     """
 
-    def __init__(self, model: Model, shapes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self, model: Model, shapes: Mapping[str, Shape], inferred: InferredLengths
+    ) -> None:
         self.constants = Constants(model)
         self.opset = model.opset
         self.atoms = Atoms()
@@ -211,11 +241,8 @@ class Walk:
         self.consumed: list[ConstantAxis] = []
         self.carried: list[ConstantAxis] = []
         self.refused: dict[str, str] = {}
-        self._model = model
+        self.inferred = inferred
         self._shapes = shapes
-        inferred = inferred_lengths(model)
-        self._fixed = inferred.fixed
-        self.chains = inferred.chains
         self._uses = self.constants.reads()
 
     def uses(self, name: str) -> int:
@@ -280,7 +307,7 @@ class Walk:
         if tensor is not None:
             return tuple(tensor.dims)
         rank = self.rank(name)
-        found = self._fixed.get(name, ())
+        found = self.inferred.fixed.get(name, ())
         return found if len(found) == rank else (None,) * rank
 
     def has_fixed_channels(self, name: str) -> bool:
@@ -290,7 +317,7 @@ class Walk:
             return True
         # Where nothing is inferred: channels straight from a weight.
         single = len(set(found.units.tolist())) == len(found.units)
-        return name not in self._fixed and single
+        return name not in self.inferred.fixed and single
 
     def put(self, node: NodeProto, axis: int, units: Units, slot: int = 0) -> None:
         """Says which channels run through what a node writes.
@@ -310,12 +337,14 @@ class Walk:
     def counts(self, names: Iterable[str]) -> Iterator[Units]:
         """The channels whose number some tensors depend on, which consist of lengths."""
         for name in names:
-            for entry in self.chains.sizes[name].entries if name in self.chains.sizes else ():
+            row = self.inferred.rows.get(name)
+            for entry in () if row is None else row.entries:
                 yield from self.counts_of(entry)
 
     def counts_of(self, entry: Length) -> Iterator[Units]:
         """The channels whose number is among the lengths that a number depends on."""
-        for tensor, axis in entry.reads:
+        for name, _ in entry.parts:
+            tensor, axis = axis_of(name)
             found = self.axes.get(tensor)
             if found is not None and found.axis == axis:
                 yield found.units
@@ -336,32 +365,7 @@ class Walk:
             if name in self.axes:
                 yield slot, self.axes[name]
 
-    def numbers(self, name: str) -> list[int] | None:
-        """A constant vector of whole numbers; None where it is not constant."""
+    def known(self, name: str) -> list[int] | None:
+        """The whole numbers in a constant; None where it is none."""
         values = self.constants.array(name)
         return None if values is None else [int(value) for value in values.reshape(-1)]
-
-
-def attribute(node: NodeProto, name: str, default: object = None) -> object:
-    """An attribute's value."""
-    for found in node.attribute:
-        if found.name == name:
-            return helper.get_attribute_value(found)
-    return default
-
-
-def whole(node: NodeProto, name: str, default: int) -> int:
-    """A whole number among the attributes."""
-    value = attribute(node, name, default)
-    return int(value)  # type: ignore[call-overload, no-any-return]
-
-
-def wholes(node: NodeProto, name: str) -> list[int] | None:
-    """Whole numbers among the attributes; None where there are none."""
-    value = attribute(node, name)
-    return None if value is None else [int(each) for each in value]  # type: ignore[attr-defined]
-
-
-def given(node: NodeProto, slot: int) -> bool:
-    """Whether an optional input is given."""
-    return len(node.input) > slot and node.input[slot] != ""

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, Units, given, whole, wholes
+from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.nodes import has_input, whole, wholes
 from onnx_relusv.graph.protos import FreshNames, copy_fields
 from onnx_relusv.graph.reference import external_stub
 from onnx_relusv.graph.writing import transplant
@@ -213,7 +214,7 @@ class _Editor:
             node.input[slot] = self._vector(node, numbers)
 
     def _numbers(self, node: NodeProto, slot: int) -> list[int] | None:
-        values = self._constants.array(node.input[slot]) if given(node, slot) else None
+        values = self._constants.array(node.input[slot]) if has_input(node, slot) else None
         if values is not None:
             return [int(value) for value in values]
         vector = self._vectors.get(node.output[0]) if node.op_type == "Reshape" else None

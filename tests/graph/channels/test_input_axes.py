@@ -9,7 +9,7 @@ from graphs import model_proto, normal
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.graph.lengths.input_axes import axis_rules
+from onnx_relusv.graph.channels.input_axes import axis_rules
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.measuring.trials import input_axes
 from onnx_relusv.runtime.session import CPU, Session

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.graph.lengths.lengths import (
+from onnx_relusv.graph.channels.input_axes import Solver
+from onnx_relusv.graph.channels.lengths import (
     LONGEST,
     Length,
     Rule,
-    Solver,
     Step,
     axis,
     constant,

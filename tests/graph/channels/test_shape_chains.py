@@ -8,7 +8,7 @@ import pytest
 from channel_graphs import Followed, images
 from graphs import gap, model_proto, normal, run, saved
 
-from onnx_relusv.graph.channels.sizes import inferred_lengths
+from onnx_relusv.graph.channels.inferred import inferred_lengths
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.rewrites.prune.cutting import cut, zeroed
 from onnx_relusv.runtime.session import CPU, Session
@@ -44,6 +44,9 @@ FOLLOWED = {
         "s = Shape(r) u = Gather(s, front) t = Concat<axis=0>(u, rest) f = Reshape(r, t)"
         " h = Transpose<perm=[0,2,1]>(f) y = MatMul(h, w6)"
     ),
+    "less nothing": (
+        f"s = Shape(r) e = Sub(s, v0) u = Gather(e, v0) t = Concat<axis=0>(u, rest) {FLAT}"
+    ),
     "the same shape": "s = Shape(a) f = Reshape(r, s) y = Conv(f, k2)",
     "two views": (
         "s = Shape(r) u = Gather(s, front) t = Concat<axis=0>(u, v36) g = Reshape(r, t)"
@@ -76,7 +79,7 @@ REFUSED = {
         " else_branch = q () => (float[N,4,6,6] j) { j = Identity(d) }>"
     ),
     "two unknown": (
-        f"s = Shape(r) e = Sub(s, v0) u = Gather(e, v0) t = Concat<axis=0>(u, rest) {FLAT}"
+        f"s = Shape(r) e = Max(s, v0) u = Gather(e, v0) t = Concat<axis=0>(u, rest) {FLAT}"
     ),
 }
 
@@ -117,5 +120,5 @@ def test_lengths_behind_views_are_known(tmp_path: Path) -> None:
         {"v": np.array([-1]), "w": np.array([4, -1]), "v0": np.array([0]), "v1": np.array([1])},
     )
     found = inferred_lengths(saved(proto, tmp_path))
-    assert found.chains.vectors == {"f": (0, -1), "y": (0, 4, -1)}
+    assert found.vectors == {"f": (0, -1), "y": (0, 4, -1)}
     assert (found.fixed["g"], found.fixed["y"]) == ((None, 108), (None, 4, 27))
