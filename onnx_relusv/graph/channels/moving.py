@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from onnx_relusv.graph.channels import numbers
 from onnx_relusv.graph.channels.lengths import Dims, Length, LengthWalk, Step, constant
-from onnx_relusv.graph.channels.operator import Operator, axes_of, handed_on
+from onnx_relusv.graph.channels.operator import Cut, Operator, axes_of, handed_on
 from onnx_relusv.graph.channels.walk import NO_UNIT, Barrier, Walk
 from onnx_relusv.graph.nodes import attribute, has_input, whole, wholes
 
 # From here on the end of a slice means the end of the axis.
 _LAST = 1 << 30
+_FIRST_OPSET_WITH_LENGTHS_AS_INPUT = 13
 
 
 def _transpose(walk: Walk, _index: int, node: NodeProto) -> None:
@@ -159,6 +160,28 @@ def _split(walk: Walk, _index: int, node: NodeProto) -> None:
         length = walk.shape(name)[axis]
         walk.put(node, axis, found.units[start : start + length], slot)
         start += length
+
+
+def _resplit(cut: Cut, node: NodeProto) -> None:
+    """The lengths of its parts."""
+    axis = cut.axis(node.input[0])
+    if axis is None or whole(node, "axis", 0) % axis.rank != axis.axis:
+        return
+    count, total = len(node.output), len(axis.units)
+    lengths = cut.numbers(node, 1) or wholes(node, "split")
+    if lengths is None:
+        each = -(-total // count)
+        lengths = [min(each, total - place * each) for place in range(count)]
+    ends = np.cumsum([0, *lengths])
+    sizes = [cut.left(axis.units[ends[part] : ends[part + 1]]) for part in range(count)]
+    kept = [each for each in node.attribute if each.name not in ("split", "num_outputs")]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if cut.opset < _FIRST_OPSET_WITH_LENGTHS_AS_INPUT:
+        node.attribute.append(helper.make_attribute("split", sizes))
+        return
+    del node.input[1:]
+    node.input.append(cut.vector(node, sizes))
 
 
 def _parted(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
@@ -324,7 +347,7 @@ OPERATORS = {
         lengths=_unsqueezed, channels=_unsqueeze, numbers=numbers.reshaped, passes_values=True
     ),
     "Concat": Operator(lengths=_joined, channels=_concat, numbers=numbers.joined),
-    "Split": Operator(lengths=_parted, channels=_split, all_outputs=True),
+    "Split": Operator(lengths=_parted, channels=_split, settings=_resplit, all_outputs=True),
     "Pad": Operator(lengths=_padded, channels=_pad),
     "Slice": Operator(lengths=_sliced, channels=_slice, numbers=numbers.sliced),
     # Channels end at these, and only how many there are goes on.

@@ -7,6 +7,7 @@ understood: channels end there, and nothing is known of what it makes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -14,7 +15,7 @@ from onnx import NodeProto
 
 from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
 from onnx_relusv.graph.channels.lengths import Dims, LengthWalk, Numbers, Row
-from onnx_relusv.graph.channels.walk import Walk
+from onnx_relusv.graph.channels.walk import UnitAxis, Units, Walk
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.nodes import has_input, wholes
 
@@ -66,6 +67,27 @@ class StatisticsWalk:
     activated: Activated
 
 
+class Cut(Protocol):
+    """What is left of channels, as rules for settings see it."""
+
+    opset: int
+
+    def axis(self, name: str) -> UnitAxis | None:
+        """The units along an axis of a tensor; None where it has none."""
+
+    def left(self, units: Units) -> int:
+        """How many of some indices stay."""
+
+    def numbers(self, node: NodeProto, slot: int) -> list[int] | None:
+        """The whole numbers that a node reads; None where it reads none that are known."""
+
+    def vector(self, node: NodeProto, numbers: Sequence[int]) -> str:
+        """The name of a new constant that a node reads in place of its own."""
+
+    def rename_length(self, node: NodeProto, slot: int, place: int) -> None:
+        """Writes the length of the channels' axis anew, where a node's numbers name it."""
+
+
 # Of a node and its index in the graph. Says in the walk which channels run through what the node
 # writes; raises Barrier where they end.
 ChannelRule = Callable[[Walk, int, NodeProto], None]
@@ -82,6 +104,9 @@ StatisticsRule = Callable[
 # None where it is something else.
 NormalisationRule = Callable[[Constants, gs.Node, int, Normalisation], Normalisation | None]
 
+# Of a copy of a node some of whose channels go: writes what it says of their number anew.
+SettingsRule = Callable[[Cut, NodeProto], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
@@ -90,6 +115,7 @@ class Operator:
     Attributes:
         lengths: What it makes of the lengths of axes.
         channels: Where it takes channels, in the default set alone; None where they end.
+        settings: Which of its settings depend on how many channels there are; None where none does.
         begins: Whether channels begin at it: it has a weight.
         all_outputs: Whether channels are followed into all of its outputs; of others only the first
             may be read.
@@ -102,6 +128,7 @@ class Operator:
 
     lengths: LengthRule
     channels: ChannelRule | None = None
+    settings: SettingsRule | None = None
     begins: bool = False
     all_outputs: bool = False
     numbers: NumberRule | None = None

@@ -15,7 +15,7 @@ from onnx import NodeProto
 
 from onnx_relusv.graph.channels import lengths, numbers
 from onnx_relusv.graph.channels.lengths import Dims, Length, LengthWalk, constant
-from onnx_relusv.graph.channels.operator import ChannelStatistics, Operator, StatisticsWalk
+from onnx_relusv.graph.channels.operator import ChannelStatistics, Cut, Operator, StatisticsWalk
 from onnx_relusv.graph.channels.walk import Barrier, Units, Walk
 from onnx_relusv.graph.nodes import Shape, attribute, whole
 
@@ -193,6 +193,13 @@ def _check_counts(walk: Walk, node: NodeProto, axis: int, units: Units) -> None:
             raise Barrier("takes a shape that depends on how many channels there are")
 
 
+def _renamed(cut: Cut, node: NodeProto) -> None:
+    """The length of the channels' axis, where a Reshape's shape names it."""
+    found = cut.axis(node.output[0])
+    if found is not None:
+        cut.rename_length(node, 1, found.axis)
+
+
 def _pattern(units: Units) -> tuple[int, int]:
     """How many neighbours are of one channel everywhere, and how often the row of them comes."""
     length = len(units)
@@ -266,6 +273,10 @@ OPERATORS = {
         lengths=_flattened, channels=_reshape, statistics=_of_flatten, passes_values=True
     ),
     "Reshape": Operator(
-        lengths=_reshaped, channels=_reshape, numbers=numbers.reshaped, passes_values=True
+        lengths=_reshaped,
+        channels=_reshape,
+        settings=_renamed,
+        numbers=numbers.reshaped,
+        passes_values=True,
     ),
 }

@@ -6,13 +6,22 @@ from onnx import NodeProto
 
 from onnx_relusv.core.linear_algebra import problem_of
 from onnx_relusv.graph.channels.lengths import Dims, LengthWalk, Step, constant
-from onnx_relusv.graph.channels.operator import ChannelRule, LengthRule, Operator, family
+from onnx_relusv.graph.channels.operator import (
+    ChannelRule,
+    Cut,
+    LengthRule,
+    Operator,
+    SettingsRule,
+    family,
+)
 from onnx_relusv.graph.channels.walk import Barrier, ConstantAxis, Units, Walk
 from onnx_relusv.graph.channels.windows import windowed
 from onnx_relusv.graph.nodes import attribute, has_input, whole
 
 
-def _weighted(lengths: LengthRule, channels: ChannelRule) -> Operator:
+def _weighted(
+    lengths: LengthRule, channels: ChannelRule, settings: SettingsRule | None = None
+) -> Operator:
     """An operator at which channels begin, unless its constants cannot be worked with."""
 
     def rule(walk: Walk, index: int, node: NodeProto) -> None:
@@ -23,7 +32,7 @@ def _weighted(lengths: LengthRule, channels: ChannelRule) -> Operator:
                 raise Barrier(f"has a constant {name} that holds {problem}")
         channels(walk, index, node)
 
-    return Operator(lengths=lengths, channels=rule, begins=True)
+    return Operator(lengths=lengths, channels=rule, settings=settings, begins=True)
 
 
 def _conv(walk: Walk, index: int, node: NodeProto) -> None:
@@ -55,6 +64,14 @@ def _depthwise(walk: Walk, index: int, node: NodeProto, read: Units | None, each
         walk.carry(index, 2, 0, units)
     walk.carry(index, 1, 0, units if node.op_type == "Conv" else read)
     walk.put(node, 1, units)
+
+
+def _regrouped(cut: Cut, node: NodeProto) -> None:
+    """A depthwise one has as many groups as input channels."""
+    found, groups = cut.axis(node.input[0]), whole(node, "group", 1)
+    for setting in node.attribute:
+        if setting.name == "group" and found is not None and 1 < groups == len(found.units):
+            setting.i = cut.left(found.units)
 
 
 def _gemm(walk: Walk, index: int, node: NodeProto) -> None:
@@ -196,7 +213,7 @@ def _attention(walk: LengthWalk, _node: NodeProto, dims: Sequence[Dims]) -> Sequ
 
 
 OPERATORS = {
-    **family("Conv ConvTranspose", _weighted(_of_conv, _conv)),
+    **family("Conv ConvTranspose", _weighted(_of_conv, _conv, _regrouped)),
     "Gemm": _weighted(_of_gemm, _gemm),
     "MatMul": _weighted(_of_matmul, _matmul),
     # Channels end at these.

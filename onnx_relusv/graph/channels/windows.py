@@ -10,6 +10,7 @@ from onnx_relusv.graph.channels import numbers
 from onnx_relusv.graph.channels.elementwise import mixing
 from onnx_relusv.graph.channels.lengths import Dims, Length, LengthWalk, Step, constant
 from onnx_relusv.graph.channels.operator import (
+    Cut,
     Operator,
     axes_of,
     family,
@@ -145,6 +146,16 @@ def _scale(walk: Walk, node: NodeProto, axis: int, rank: int) -> float:
     return sizes[place] / walk.shape(node.input[0])[axis]
 
 
+def _renamed(cut: Cut, node: NodeProto) -> None:
+    """The length of the channels' axis, where a Resize's sizes name it."""
+    found = cut.axis(node.output[0])
+    if found is None:
+        return
+    axes = [each % found.rank for each in wholes(node, "axes") or range(found.rank)]
+    if found.axis in axes:
+        cut.rename_length(node, 3, axes.index(found.axis))
+
+
 def _resized(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
     source = dims[0]
     sizes = walk.dims_in(node.input[3]) if has_input(node, 3) else None
@@ -201,7 +212,8 @@ OPERATORS = {
     ),
     "ReduceProd": replace(_REDUCTION, numbers=numbers.multiplied),
     **family("ArgMax ArgMin", Operator(lengths=_reduced)),
-    **family("Resize Upsample", Operator(lengths=_resized, channels=_resize)),
+    "Resize": Operator(lengths=_resized, channels=_resize, settings=_renamed),
+    "Upsample": Operator(lengths=_resized, channels=_resize),
     **family("DepthToSpace SpaceToDepth", Operator(lengths=_deepened)),
     "STFT": Operator(lengths=_transformed),
 }

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from onnx import NodeProto, helper
 
 from onnx_relusv.core.blocks import Floats
+from onnx_relusv.graph.channels.operators import operator_of
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
@@ -25,8 +26,6 @@ Counts = npt.NDArray[np.int64]
 _LONGER = 8
 # What a constant that a cut adds spends beside its numbers and names.
 _OVERHEAD = 48
-# Nodes whose outputs' lengths are written in a vector, which a cut replaces.
-_SIZED = ("Reshape", "Resize", "Split")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +196,9 @@ class _Parts:
 
     def _vector(self, node: NodeProto) -> Iterator[_Part]:
         """The lengths that a node may name, in a vector that is called after its output."""
-        axis = self._channels.tensors.get(node.input[0]) if node.op_type in _SIZED else None
-        if axis is None:
+        operator = operator_of(node)
+        axis = self._channels.tensors.get(node.input[0])
+        if axis is None or operator is None or operator.settings is None or operator.begins:
             return
         fixed, slopes = self._lengths([axis.units])
         numbers = 8 * max(len(node.output), len(self._shapes.get(node.output[0], ())))

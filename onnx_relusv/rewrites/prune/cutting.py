@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, Units
+from onnx_relusv.graph.channels.operator import SettingsRule
+from onnx_relusv.graph.channels.operators import operator_of
+from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, UnitAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.nodes import has_input, whole, wholes
+from onnx_relusv.graph.nodes import has_input
 from onnx_relusv.graph.protos import FreshNames, copy_fields
 from onnx_relusv.graph.reference import external_stub
 from onnx_relusv.graph.writing import transplant
 
 Mask = npt.NDArray[np.bool_]
-
-_FIRST_OPSET_WITH_LENGTHS_AS_INPUT = 13
 
 
 def cut(model: Model, channels: Channels, removed: Mask) -> ModelProto:
@@ -90,7 +90,7 @@ class _Editor:
     def __init__(self, model: Model, channels: Channels, removed: Mask) -> None:
         self._model = model
         self._nodes = model.proto.graph.node
-        self._opset = model.opset
+        self.opset = model.opset
         self._tensors = channels.tensors
         self._vectors = channels.vectors
         self._removed = removed
@@ -111,8 +111,11 @@ class _Editor:
         self.touched = set(self._cuts) | {
             index
             for index, node in enumerate(self._nodes)
-            if node.op_type in _SETTINGS and any(map(self._is_cut, (*node.input, *node.output)))
+            if _settings(node) is not None and self._is_touched(node)
         }
+
+    def _is_touched(self, node: NodeProto) -> bool:
+        return any(map(self._is_cut, (*node.input, *node.output)))
 
     def _is_cut(self, name: str) -> bool:
         axis = self._tensors.get(name)
@@ -124,9 +127,9 @@ class _Editor:
         node.CopyFrom(self._nodes[index])
         for slot, axes in self._cuts.get(index, {}).items():
             node.input[slot] = self._cut_constant(node.input[slot], axes)
-        edit = _SETTINGS.get(node.op_type)
-        if edit is not None:
-            edit(self, node)
+        settings = _settings(node)
+        if settings is not None and self._is_touched(node):
+            settings(self, node)
         return node
 
     def _cut_constant(self, name: str, axes: Mapping[int, Mask]) -> str:
@@ -149,78 +152,33 @@ class _Editor:
     def _new(self, name: str, values: np.ndarray) -> TensorProto:
         return numpy_helper.from_array(np.ascontiguousarray(values), self._names(f"{name}_kept"))
 
-    def _length(self, name: str) -> int | None:
-        """How many channels are left of a tensor; None where none are cut."""
-        if not self._is_cut(name):
-            return None
-        return int(staying(self._tensors[name].units, self._removed).sum())
+    # What rules for settings use.
 
-    # Attributes and constants that say how many channels there are.
+    def axis(self, name: str) -> UnitAxis | None:
+        """The units along an axis of a tensor; None where it has none."""
+        return self._tensors.get(name)
 
-    def convolution(self, node: NodeProto) -> None:
-        """A depthwise one has as many groups as input channels."""
-        left = self._length(node.input[0])
-        groups = whole(node, "group", 1)
-        if left is None or groups == 1 or groups != len(self._tensors[node.input[0]].units):
-            return
-        for attribute in node.attribute:
-            if attribute.name == "group":
-                attribute.i = left
+    def left(self, units: Units) -> int:
+        """How many of some indices stay."""
+        return int(staying(units, self._removed).sum())
 
-    def split(self, node: NodeProto) -> None:
-        """Its parts."""
-        axis = self._tensors[node.input[0]]
-        if whole(node, "axis", 0) % axis.rank != axis.axis:
-            return
-        start, sizes = 0, []
-        for length in self._parts(node, len(axis.units)):
-            units = axis.units[start : start + length]
-            sizes.append(int(staying(units, self._removed).sum()))
-            start += length
-        kept = [each for each in node.attribute if each.name not in ("split", "num_outputs")]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-        if self._opset < _FIRST_OPSET_WITH_LENGTHS_AS_INPUT:
-            node.attribute.append(helper.make_attribute("split", sizes))
-            return
-        del node.input[1:]
-        node.input.append(self._vector(node, sizes))
+    def rename_length(self, node: NodeProto, slot: int, place: int) -> None:
+        """Writes the length of the channels' axis anew, where a node's numbers name it."""
+        name, numbers = node.output[0], self.numbers(node, slot)
+        if self._is_cut(name) and numbers and numbers[place] > 0:
+            numbers[place] = self.left(self._tensors[name].units)
+            node.input[slot] = self.vector(node, numbers)
 
-    def _parts(self, node: NodeProto, total: int) -> list[int]:
-        """Their lengths before."""
-        named = self._numbers(node, 1) or wholes(node, "split")
-        if named is not None:
-            return named
-        count = len(node.output)
-        each = -(-total // count)
-        return [min(each, total - place * each) for place in range(count)]
-
-    def reshape(self, node: NodeProto) -> None:
-        """The length of the channels' axis, where it is named."""
-        axis = self._tensors[node.output[0]]
-        self._rename_length(node, 1, axis.axis)
-
-    def resize(self, node: NodeProto) -> None:
-        """Likewise, in the sizes."""
-        axis = self._tensors[node.output[0]]
-        axes = [each % axis.rank for each in wholes(node, "axes") or range(axis.rank)]
-        if axis.axis in axes:
-            self._rename_length(node, 3, axes.index(axis.axis))
-
-    def _rename_length(self, node: NodeProto, slot: int, place: int) -> None:
-        left, numbers = self._length(node.output[0]), self._numbers(node, slot)
-        if left is not None and numbers and numbers[place] > 0:
-            numbers[place] = left
-            node.input[slot] = self._vector(node, numbers)
-
-    def _numbers(self, node: NodeProto, slot: int) -> list[int] | None:
+    def numbers(self, node: NodeProto, slot: int) -> list[int] | None:
+        """The whole numbers that a node reads; None where it reads none that are known."""
         values = self._constants.array(node.input[slot]) if has_input(node, slot) else None
         if values is not None:
             return [int(value) for value in values]
         vector = self._vectors.get(node.output[0]) if node.op_type == "Reshape" else None
         return None if vector is None else list(vector)
 
-    def _vector(self, node: NodeProto, numbers: Sequence[int]) -> str:
+    def vector(self, node: NodeProto, numbers: Sequence[int]) -> str:
+        """The name of a new constant that a node reads in place of its own."""
         key = ("lengths", node.output[0])
         self.added[key] = self._new(f"{node.output[0]}_lengths", np.array(numbers, np.int64))
         return self.added[key].name
@@ -230,10 +188,7 @@ def _as(element_type: int, values: np.ndarray) -> np.ndarray:
     return values.astype(helper.tensor_dtype_to_np_dtype(element_type))
 
 
-_SETTINGS = {
-    "Conv": _Editor.convolution,
-    "ConvTranspose": _Editor.convolution,
-    "Split": _Editor.split,
-    "Reshape": _Editor.reshape,
-    "Resize": _Editor.resize,
-}
+def _settings(node: NodeProto) -> SettingsRule | None:
+    """What of a node says how many channels there are."""
+    operator = operator_of(node)
+    return None if operator is None else operator.settings
