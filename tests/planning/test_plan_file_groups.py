@@ -51,14 +51,11 @@ WRONG_GROUP: dict[str, list[object]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in WRONG_GROUP.items() for value in values]
-)
-def test_a_group_of_the_wrong_kind(
-    name: str, value: object, grouped: dict[str, Any], tmp_path: Path
-) -> None:
-    grouped["groups"][0][name] = value
-    refused(tmp_path, grouped, f"groups[0].{name}")
+@pytest.mark.parametrize("name", WRONG_GROUP)
+def test_a_group_of_the_wrong_kind(name: str, grouped: dict[str, Any], tmp_path: Path) -> None:
+    for value in WRONG_GROUP[name]:
+        grouped["groups"][0][name] = value
+        refused(tmp_path, grouped, f"groups[0].{name}")
 
 
 @pytest.mark.parametrize(
