@@ -117,14 +117,22 @@ def test_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["0 1", [0], [0, 1, 2], [1, 0], [0, 0], [0, "1"], [False, True], [0, 1e400], 1]
+    ("value", "field", "message"),
+    [
+        ("0 1", "input_range", "use a list of 2 numbers, or null"),
+        ([0], "input_range", "use a list of 2 numbers, or null"),
+        ([0, 1, 2], "input_range", "use a list of 2 numbers, or null"),
+        (1, "input_range", "use a list of 2 numbers, or null"),
+        ([1, 0], "input_range", "use increasing numbers"),
+        ([0, 0], "input_range", "use increasing numbers"),
+        ([0, "1"], "input_range[1]", "use a number"),
+        ([False, True], "input_range[0]", "use a number"),
+        ([0, 1e400], "input_range[1]", "use a"),
+    ],
 )
-def test_a_plan_with_a_wrong_range(value: object, tmp_path: Path) -> None:
+def test_a_plan_with_a_wrong_range(value: object, field: str, message: str, tmp_path: Path) -> None:
     data = {**json.loads(plan_text(GROUPED)), "input_range": value}
-    text = json.dumps(data).replace("Infinity", "1e400")
-    refused(
-        tmp_path, text, "input_range", "use a list of two numbers, the lower one first, or null"
-    )
+    refused(tmp_path, json.dumps(data).replace("Infinity", "1e400"), field, message)
 
 
 def test_a_plan_without_a_range(tmp_path: Path) -> None:
