@@ -15,7 +15,7 @@ def main() -> None:
         try:
             with uninterrupted():
                 from onnx_relusv.cli.commands import cli
-                from onnx_relusv.cli.terminal import PROGRAM
+                from onnx_relusv.cli.streams import PROGRAM
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Terminated) else signal.SIGINT
             print("error: interrupted; nothing was written.", file=sys.stderr)

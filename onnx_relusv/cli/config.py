@@ -15,7 +15,7 @@ import click
 
 from onnx_relusv.cli.options import FILE
 from onnx_relusv.core.errors import InputError, UsageError
-from onnx_relusv.work.files import kind_of
+from onnx_relusv.work.files import REPORT_FILES, kind_of, same_place
 
 Options = Mapping[str, click.Option]
 _FILE = "onnx_relusv.config"
@@ -39,10 +39,24 @@ def config_option() -> click.Option:
     )
 
 
-def config_files() -> list[Path]:
-    """The file that this command's options were read from, if there is one."""
-    context = click.get_current_context(silent=True)
-    return [] if context is None or _FILE not in context.meta else [context.meta[_FILE]]
+def check_config(arguments: Mapping[str, object]) -> None:
+    """Checks that no output is the file of --config; all else is checked by what is called.
+
+    Args:
+        arguments: Of the command's function, by name.
+
+    Raises:
+        UsageError: One is.
+    """
+    config = click.get_current_context().meta.get(_FILE)
+    if config is None:
+        return
+    written = [arguments.get(name) for name in ("output", "json")]
+    if isinstance(report := arguments.get("report"), Path):
+        written += [report / name for name in REPORT_FILES]
+    for path in written:
+        if isinstance(path, Path) and same_place(path, config):
+            raise UsageError(f"{path}: the output is the --config too; choose another name.")
 
 
 def _use(context: click.Context, option: click.Parameter, path: Path | None) -> None:
@@ -76,34 +90,29 @@ def _defaults(
         UsageError: Something in it, whichever command it is for, is unknown or of a wrong type.
     """
     shared: dict[str, object] = {}
-    own: dict[str, object] = {}
+    special: dict[str, object] = {}
     for name, value in _read(path).items():
-        if isinstance(value, dict):
-            if name not in commands:
-                raise UsageError(
-                    f"{path}: [{name}] is no command; use {', '.join(sorted(commands))}."
-                )
-            options = commands[name]
-            for key, each in value.items():
-                where = f"{path}: [{name}] {key}"
-                if key not in options:
-                    known = ", ".join(sorted(options))
-                    raise UsageError(f"{where}: {name} has no such option; use {known}.")
-                found = _checked(where, options[key], each, path.parent, context)
-                if name == context.command.name:
-                    own[options[key].name or key] = found
-        else:
-            having = {
-                other: options[name] for other, options in commands.items() if name in options
-            }
+        if not isinstance(value, dict):
+            having = {other: known for other, known in commands.items() if name in known}
             if not having:
-                known = ", ".join(sorted({key for options in commands.values() for key in options}))
-                raise UsageError(f"{path}: {name}: no command has such an option; use {known}.")
-            for other, option in having.items():
-                found = _checked(f"{path}: {name}", option, value, path.parent, context)
-                if other == context.command.name:
-                    shared[option.name or name] = found
-    return shared | own
+                known = sorted({key for options in commands.values() for key in options})
+                raise UsageError(
+                    f"{path}: {name}: no command has such an option; use {', '.join(known)}."
+                )
+            entries = [(other, f"{path}: {name}", name, value) for other in having]
+        elif name in commands:
+            entries = [(name, f"{path}: [{name}] {key}", key, each) for key, each in value.items()]
+        else:
+            raise UsageError(f"{path}: [{name}] is no command; use {', '.join(sorted(commands))}.")
+        for command, where, key, each in entries:
+            if key not in commands[command]:
+                known = sorted(commands[command])
+                raise UsageError(f"{where}: {command} has no such option; use {', '.join(known)}.")
+            option = commands[command][key]
+            found = _checked(where, option, each, path.parent, context)
+            if command == context.command.name:
+                (special if isinstance(value, dict) else shared)[option.name or key] = found
+    return shared | special
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -124,18 +133,11 @@ def _checked(
     where: str, option: click.Option, value: object, folder: Path, context: click.Context
 ) -> object:
     """A value as click takes it from a command line, of the type that the option has."""
-    if option.multiple:
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise UsageError(f'{where} = {value!r}: use a list of texts, as in ["a", "b"].')
-        return value
-    if option.nargs > 1:
-        if not _are_numbers(value, option.nargs):
-            raise UsageError(f"{where} = {value!r}: use a list of {option.nargs} numbers.")
-        return value
-    expected, types = _expected(option)
-    # True and false are whole numbers to Python.
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+    expected, fits = _expected(option, value)
+    if not fits:
         raise UsageError(f"{where} = {value!r}: use {expected}.")
+    if isinstance(value, list):
+        return value
     if isinstance(option.type, click.Path):
         return str(folder / str(value))
     try:
@@ -145,22 +147,30 @@ def _checked(
     return value
 
 
-def _are_numbers(value: object, count: int) -> bool:
-    if not isinstance(value, list) or len(value) != count:
-        return False
-    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
-
-
-def _expected(option: click.Option) -> tuple[str, tuple[type, ...]]:
-    """What a file has to hold for an option, in words and in Python's types."""
+def _expected(option: click.Option, value: object) -> tuple[str, bool]:
+    """What a file has to hold for an option, in words, and whether a value is that."""
+    values = value if isinstance(value, list) else []
+    if option.multiple:
+        words = 'a list of texts, as in ["a", "b"]'
+        return words, isinstance(value, list) and all(isinstance(each, str) for each in values)
+    if option.nargs > 1:
+        return f"a list of {option.nargs} numbers", (
+            len(values) == option.nargs and all(_is_number(each) for each in values)
+        )
     if option.is_flag:
-        return "true or false", (bool,)
-    if isinstance(option.type, click.Path):
-        return "a path in quotes", (str,)
+        return "true or false", isinstance(value, bool)
     if isinstance(option.type, click.types.IntParamType):
-        return "a whole number", (int,)
+        return "a whole number", _is_number(value) and isinstance(value, int)
     if isinstance(option.type, click.types.FloatParamType):
-        return "a number", (int, float)
-    if isinstance(option.type, click.Choice):
-        return f"one of {', '.join(option.type.choices)}, in quotes", (str,)
-    return "a text in quotes", (str,)
+        return "a number", _is_number(value)
+    words = "a text"
+    if isinstance(option.type, click.Path):
+        words = "a path"
+    elif isinstance(option.type, click.Choice):
+        words = f"one of {', '.join(option.type.choices)},"
+    return f"{words} in quotes", isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    # True and false are whole numbers to Python.
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,16 +1,19 @@
-"""Two models side by side, and a whole curve of them."""
+"""Two models side by side on samples, and limits on how far apart they may be."""
+
+import math
 
 from onnx_relusv.checking.evaluate import evaluate
-from onnx_relusv.checking.limits import ComparisonLimits, check_limits_tell
-from onnx_relusv.core.arguments import StrPath, as_path, as_record, check_type
-from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record, check_type
+from onnx_relusv.core.errors import InputError, LimitExceededError, UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.results import Comparison
+from onnx_relusv.core.options import ComparisonLimits, MeasureOptions
+from onnx_relusv.core.results import Comparison, Evaluation
 from onnx_relusv.graph.deciding import declared_shape, value_lengths
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import facts_of, provenance
 from onnx_relusv.measuring.ready import made_ready
+from onnx_relusv.report.html import write_comparison
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8
@@ -24,6 +27,9 @@ def compare(
     measuring: MeasureOptions | None = None,
     metric: Metric | None = None,
     limits: ComparisonLimits | None = None,
+    report: StrPath | None = None,
+    json: StrPath | None = None,
+    force: bool = False,
     command: str = "onnx_relusv.compare",
     progress: Progress | None = None,
 ) -> Comparison:
@@ -32,11 +38,24 @@ def compare(
     With a metric, labels are for it, and no accuracy is counted. Limits are checked no further than
     whether what they limit can be told; `check_limits` holds the comparison to them.
 
+    Args:
+        before: An ONNX file.
+        after: Another one.
+        samples: What both are run on.
+        measuring: Provider, seed, and how many samples are drawn.
+        metric: What outputs are judged by in place of top-1.
+        limits: What the comparison has to keep.
+        report: Folder for report.json and report.html.
+        json: File for what is in report.json.
+        force: Overwrite existing outputs.
+        command: Goes into the provenance.
+        progress: Shown the samples.
+
     Raises:
         InputError: Something cannot be read, or the models or the samples do not fit, or what is
             limited cannot be told.
-        UsageError: The provider does not work, or a drop of accuracy is limited and there are no
-            labels.
+        UsageError: The provider does not work, an output exists or cannot be written, or a drop of
+            accuracy is limited and there are no labels.
     """
     before, after = as_path("before", before), as_path("after", after)
     samples, options = (
@@ -44,7 +63,15 @@ def compare(
         as_record("measuring", measuring, MeasureOptions),
     )
     check_type("metric", metric, (Metric, type(None)), "a Metric, or None")
+    report, json = as_optional_path("report", report), as_optional_path("json", json)
     progress = progress or Silent()
+    check_places(
+        {"--json": json},
+        report,
+        models=[before, after],
+        read=[samples, None if metric is None else metric.path],
+        force=force,
+    )
     for path in (before, after):
         check_utf8(path, InputError)
     provider = choose_provider(options.provider)
@@ -71,13 +98,15 @@ def compare(
         lists = value_lengths(first)
         evaluation = evaluate(one, two, opened, names, advance=advance, metric=metric, lists=lists)
     if limits is not None:
-        check_limits_tell(evaluation, limits)
-    return Comparison(
+        _check_limits_tell(evaluation, limits)
+    found = Comparison(
         before=facts[0],
         after=facts[1],
         evaluation=evaluation,
         provenance=provenance(provider, options, opened, command),
     )
+    write_comparison(found, report, json, force=force)
+    return found
 
 
 def _check_alike(first: Model, second: Model) -> None:
@@ -113,3 +142,52 @@ def _check_alike(first: Model, second: Model) -> None:
 
 def _words(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('any' if length is None else str(length) for length in shape)})"
+
+
+def _check_limits_tell(evaluation: Evaluation, limits: ComparisonLimits) -> None:
+    """Checks that what is limited was measured.
+
+    Raises:
+        InputError: There are no answers that could agree, or no accuracy that could drop.
+    """
+    if limits.agreement is not None and evaluation.agreement is None:
+        raise InputError(
+            "--fail-below-agreement counts equal answers, but no output has one answer a sample "
+            "in both models. Use --fail-above-change, or --metric with --fail-above-drop."
+        )
+    if limits.drop is not None and _drop(evaluation) is None:
+        raise InputError(
+            "--fail-above-drop counts right answers, but no output has answers that the samples' "
+            "labels could be compared with. Give a --metric, or use --fail-above-change."
+        )
+
+
+def check_limits(comparison: Comparison, limits: ComparisonLimits) -> None:
+    """Holds a comparison to its limits.
+
+    Raises:
+        LimitExceededError: Some are exceeded; the message names all of them.
+        InputError: What is limited was not measured.
+    """
+    evaluation = comparison.evaluation
+    _check_limits_tell(evaluation, limits)
+    found = []
+    agreement, drop = evaluation.agreement, _drop(evaluation)
+    # A figure that is no number exceeds every limit.
+    if limits.agreement is not None and agreement is not None and not agreement >= limits.agreement:
+        found.append(
+            f"the answers agree in {agreement:.4g}, at least {limits.agreement:g} is asked"
+        )
+    for one in evaluation.outputs:
+        if limits.change is not None and not one.change <= limits.change:
+            much = "to what is not finite" if math.isinf(one.change) else f"by {one.change:.3g}"
+            found.append(f"output {one.name} changes {much}, at most {limits.change:g} is allowed")
+    if limits.drop is not None and drop is not None and not drop <= limits.drop:
+        unit = "points of accuracy" if evaluation.metric is None else evaluation.metric.name
+        found.append(f"{drop:.4g} {unit} are lost, at most {limits.drop:g} are allowed")
+    if found:
+        raise LimitExceededError(f"{'; '.join(found)}.")
+
+
+def _drop(evaluation: Evaluation) -> float | None:
+    return evaluation.drop if evaluation.metric is None else evaluation.metric.loss

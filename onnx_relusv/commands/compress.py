@@ -3,6 +3,7 @@
 With a largest drop, plans of several sizes get their factors, and the smallest certified goes on.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,16 @@ from onnx_relusv.commands.stages import Prepared, Produced, measured, planned, p
 from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.options import (
-    DEFAULT_MEMORY,
+    ApplyOptions,
     MeasureOptions,
     PlanOptions,
-    ProviderName,
     Settings,
     settings_of,
 )
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
-from onnx_relusv.graph.model import data_files
+from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.sample_warnings import check_repeatable, sample_warnings
 from onnx_relusv.measuring.without_samples import (
@@ -32,13 +32,12 @@ from onnx_relusv.measuring.without_samples import (
     samples_where_units_go,
 )
 from onnx_relusv.planning.offer import divided
-from onnx_relusv.planning.plan_file import read_plan
+from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.reachable import saying_where_bytes_are
 from onnx_relusv.planning.units import with_channels
 from onnx_relusv.work.executors import Progress, Silent
-from onnx_relusv.work.files import Targets, check_outputs, check_utf8
-from onnx_relusv.work.publishing import leftover_places
-from onnx_relusv.work.temporary_files import remove_leftovers
+from onnx_relusv.work.files import Targets, check_utf8
+from onnx_relusv.work.publishing import write_text
 
 
 def plan(
@@ -47,18 +46,38 @@ def plan(
     samples: StrPath | None = None,
     planning: PlanOptions | None = None,
     measuring: MeasureOptions | None = None,
+    output: StrPath | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
-    """Decides for every block what becomes of it; nothing is written.
+    """Decides for every block what becomes of it.
+
+    Args:
+        model: An ONNX file.
+        samples: What is measured and chosen on.
+        planning: What the plan may do.
+        measuring: Provider, seed, memory, cache and how many samples are drawn.
+        output: File for the plan, which `apply` takes; None to write nothing.
+        force: Overwrite an existing output.
+        progress: Shown the stages.
 
     Raises:
         InputError: The model or the samples cannot be read or do not fit.
         BudgetError: The budgets cannot be reached.
-        UsageError: The provider does not work, or a largest drop was asked for.
+        UsageError: The provider does not work, a largest drop is set, or the output exists or
+            cannot be written.
     """
     model, samples = as_path("model", model), as_optional_path("samples", samples)
     planning = as_record("planning", planning, PlanOptions)
+    output = as_optional_path("output", output)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    check_places(
+        {"--output": output},
+        models=[model],
+        read=[samples, planning.metric_file],
+        cache=measuring.cache,
+        force=force,
+    )
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     opened = open_model(model, samples, measuring, planning.metric)
@@ -66,7 +85,12 @@ def plan(
     with prepared(opened, planning, progress) as ready:
         told = _warnings(ready, progress)
         found = planned(ready, planning.budgets, progress)
-        return replace(found, max_samples=opened.drawn, warnings=told)
+    found = replace(
+        found, max_samples=opened.drawn, input_shape=measuring.input_shape, warnings=told
+    )
+    if output is not None:
+        write_text(plan_text(found), output, force=force)
+    return found
 
 
 def apply(
@@ -76,12 +100,7 @@ def apply(
     *,
     samples: StrPath | None = None,
     test: StrPath | None = None,
-    provider: ProviderName = "auto",
-    seed: int | None = None,
-    max_samples: int | None = None,
-    input_shape: tuple[str, ...] = (),
-    memory: int = DEFAULT_MEMORY,
-    cache: StrPath | None = None,
+    measuring: ApplyOptions | None = None,
     report: StrPath | None = None,
     json: StrPath | None = None,
     force: bool = False,
@@ -96,12 +115,7 @@ def apply(
         output: The smaller model.
         samples: The plan's samples; others work, with a warning.
         test: Other samples, which the result is judged on; if None, the best that there are.
-        provider: Where graphs run.
-        seed: The plan's seed if None.
-        max_samples: How many of the samples are drawn at most; as many as for the plan if None.
-        input_shape: Shapes of inputs, as in `MeasureOptions`.
-        memory: MiB for measuring, as in `MeasureOptions`.
-        cache: Folder for the next run, likewise.
+        measuring: Provider, memory and cache, and what is to be otherwise than for the plan.
         report: Folder for report.json and report.html.
         json: File for what is in report.json.
         force: Overwrite existing outputs.
@@ -118,23 +132,14 @@ def apply(
     model, output = as_path("model", model), as_path("output", output)
     samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
     test, json = as_optional_path("test", test), as_optional_path("json", json)
-    cache, progress = as_optional_path("cache", cache), progress or Silent()
+    applying, progress = as_record("measuring", measuring, ApplyOptions), progress or Silent()
     if not isinstance(plan, Plan):
         plan = as_path("plan", plan)
     targets = Targets(output, report, json, force)
-    _check_targets(targets, model, _paths(samples, test, plan), cache)
+    file = None if isinstance(plan, Plan) else plan
+    _check_targets(targets, model, [samples, test, file], applying.cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
-    seed = decided.seed if seed is None else seed
-    max_samples = decided.max_samples if max_samples is None else max_samples
-    measuring = MeasureOptions(
-        provider=provider,
-        seed=seed,
-        memory=memory,
-        cache=cache,
-        max_samples=max_samples,
-        input_shape=input_shape,
-    )
-    opened = open_model(model, samples, measuring)
+    opened = open_model(model, samples, applying.for_plan(decided))
     check_repeatable(opened)
     if opened.model.sha256 != decided.model_sha256:
         raise InputError(
@@ -211,11 +216,9 @@ def compress(
     test, json = as_optional_path("test", test), as_optional_path("json", json)
     planning = as_record("planning", planning, PlanOptions)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
-    metric = planning.metric
-    read = _paths(samples, test, None if metric is None else metric.path)
     targets = Targets(output, report, json, force)
-    _check_targets(targets, model, read, measuring.cache)
-    opened = open_model(model, samples, measuring, metric)
+    _check_targets(targets, model, [samples, test, planning.metric_file], measuring.cache)
+    opened = open_model(model, samples, measuring, planning.metric)
     check_repeatable(opened)
     judges = test_samples(opened, test)
     with prepared(opened, planning, progress) as ready:
@@ -242,24 +245,20 @@ def _judged_by(test: Path | None) -> Settings:
     return {} if test is None else {"test": str(test.absolute())}
 
 
-def _check_targets(targets: Targets, model: Path, read: list[Path], cache: Path | None) -> None:
+def _check_targets(
+    targets: Targets, model: Path, read: Sequence[Path | None], cache: Path | None
+) -> None:
     check_utf8(model, InputError)
     check_utf8(targets.model, UsageError)
-    data = data_files(model)
-    check_outputs(
+    check_places(
         {"--output": targets.model, "--json": targets.json},
         targets.report,
-        force=targets.force,
-        inputs=[model, *data, *read],
+        models=[model],
+        read=read,
         cache=cache,
-        with_data=bool(data),
+        force=targets.force,
+        with_data=True,
     )
-    # What a run that was killed left there is in the way, and may be large.
-    remove_leftovers(*leftover_places(targets.model, targets.json, targets.report))
-
-
-def _paths(*values: object) -> list[Path]:
-    return [value for value in values if isinstance(value, Path)]
 
 
 def _unlike_planned(opened: Opened, decided: Plan) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
-"""What is in a model, and what single inputs do in it."""
+"""What is in a model: every block measured, and what was left alone."""
 
 from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.results import Inspection
+from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.case import block_moments, open_model, provenance
 from onnx_relusv.measuring.sample_warnings import sample_warnings
 from onnx_relusv.planning.reachable import model_coverage
+from onnx_relusv.report.html import write_inspection
 from onnx_relusv.work.executors import Progress, Silent
 
 
@@ -15,6 +17,9 @@ def inspect(
     *,
     samples: StrPath | None = None,
     measuring: MeasureOptions | None = None,
+    report: StrPath | None = None,
+    json: StrPath | None = None,
+    force: bool = False,
     command: str = "onnx_relusv.inspect",
     progress: Progress | None = None,
 ) -> Inspection:
@@ -24,21 +29,33 @@ def inspect(
         model: An ONNX file.
         samples: If given, blocks are measured in the metric of what they really see.
         measuring: Provider, seed, memory and cache.
+        report: Folder for report.json and report.html.
+        json: File for what is in report.json.
+        force: Overwrite existing outputs.
         command: Goes into the provenance.
         progress: Shown the stages.
 
     Raises:
         InputError: The model or the samples cannot be read or do not fit.
-        UsageError: The provider does not work, or there is no room for temporary files or in the
-            cache.
+        UsageError: The provider does not work, an output exists or cannot be written, or there is
+            no room for temporary files or in the cache.
     """
     model, samples = as_path("model", model), as_optional_path("samples", samples)
+    report, json = as_optional_path("report", report), as_optional_path("json", json)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    check_places(
+        {"--json": json},
+        report,
+        models=[model],
+        read=[samples],
+        cache=measuring.cache,
+        force=force,
+    )
     opened = open_model(model, samples, measuring)
     with block_moments(opened, progress) as moments:
         measured = measure_blocks(opened, moments, progress)
         warnings = sample_warnings(opened, moments, progress)
-    return Inspection(
+    found = Inspection(
         model=opened.facts,
         rows=measured.rows,
         refusals=opened.refusals,
@@ -46,3 +63,5 @@ def inspect(
         coverage=model_coverage(opened),
         provenance=provenance(opened.provider, opened.options, opened.samples, command),
     )
+    write_inspection(found, report, json, force=force)
+    return found

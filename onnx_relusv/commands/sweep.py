@@ -3,13 +3,13 @@
 What plans rest on is measured once. Each point is fitted, rewritten and validated as a file of
 `compress` is; a size that cannot be reached is passed over, and a file that fails is reported.
 
-What a sweep is asked for, checked when it is made, and the command that repeats each point.
+What a sweep is of, and the command that repeats each point.
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
@@ -17,93 +17,63 @@ from onnx_relusv.commands.apply import write_fitted
 from onnx_relusv.commands.stages import Prepared, produce
 from onnx_relusv.commands.sweep_folder import MODELS, check_sweep_folder, knee, publish, workplace
 from onnx_relusv.commands.sweep_points import (
-    METHODS,
     Judging,
     judging,
     out_of_reach,
     prepared_methods,
 )
-from onnx_relusv.core.arguments import (
-    StrPath,
-    as_numbers,
-    as_optional_path,
-    as_path,
-    as_record,
-    as_texts,
-    put,
-)
+from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
-from onnx_relusv.core.options import DEFAULT_MEMORY, MeasureOptions, PlanOptions, Settings
+from onnx_relusv.core.options import (
+    MeasureOptions,
+    PlanOptions,
+    Settings,
+    command_options,
+    settings_of,
+)
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.core.results import ModelFacts, Verdict
-from onnx_relusv.core.sweeps import MissedPoint, Sweep, SweepPoint
-from onnx_relusv.graph.model import Model, data_files
+from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
+from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected
 from onnx_relusv.measuring.sample_warnings import check_repeatable
 from onnx_relusv.planning.reachable import saying_where_bytes_are
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8
-from onnx_relusv.work.publishing import Publication, leftover_places
-from onnx_relusv.work.temporary_files import folder_in, remove_leftovers
+from onnx_relusv.work.publishing import Publication
+from onnx_relusv.work.temporary_files import folder_in
 
-# A geometric ladder, rounded to what is easily read.
-DEFAULT_SIZES = (0.75, 0.525, 0.37, 0.26, 0.18, 0.125, 0.09, 0.0625)
-DEFAULT_METHODS = ("auto", "harmonic", "damage", "blind")
+_DEFAULTS = SweepOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """What a sweep does.
+class SweepRequest:
+    """A sweep of a model, and the command that makes each of its files again.
 
     Attributes:
         model: The original.
         samples: What is measured and fitted on.
         test: What files are judged on; None to set a part of the samples aside.
-        sizes: Shares of the original's bytes.
-        methods: Names of methods.
-        include: Patterns of the blocks that may change, as in `PlanOptions`; all if empty.
-        exclude: Patterns of what is kept.
+        sweeping: Which files are made.
         measuring: Provider, seed and memory.
     """
 
     model: Path
     samples: Path
-    test: Path | None = None
-    sizes: tuple[float, ...] = DEFAULT_SIZES
-    methods: tuple[str, ...] = DEFAULT_METHODS
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    measuring: MeasureOptions = field(default_factory=MeasureOptions)
-
-    def __post_init__(self) -> None:
-        put(self, "sizes", as_numbers("sizes", self.sizes))
-        for name in ("methods", "include", "exclude"):
-            put(self, name, as_texts(name, getattr(self, name)))
-        for size in self.sizes:
-            if not 0 < size < 1:
-                raise UsageError(f"--sizes {size:g}: use numbers above 0 and below 1.")
-        known = ", ".join(METHODS)
-        for method in self.methods:
-            if method not in METHODS:
-                raise UsageError(f"--methods {method}: use some of {known}.")
-        for name, values in (("--sizes", self.sizes), ("--methods", self.methods)):
-            if not values:
-                raise UsageError(f"{name}: give one at least.")
-            if len(set(values)) < len(values):
-                raise UsageError(f"{name}: one of them is given twice.")
+    test: Path | None
+    sweeping: SweepOptions
+    measuring: MeasureOptions
 
     @property
     def settings(self) -> Settings:
         """The settings that repeat the sweep, but for those of measuring."""
-        found = {"sizes": ",".join(map(repr, self.sizes)), "methods": ",".join(self.methods)}
         test = {} if self.test is None else {"test": str(self.test.absolute())}
-        globs = {"include": list(self.include), "exclude": list(self.exclude)}
-        return {**found, **test, **{name: value for name, value in globs.items() if value}}
+        return {**settings_of(self.sweeping), **test}
 
     @property
     def ladder(self) -> list[float]:
         """The sizes, the largest first."""
-        return sorted(self.sizes, reverse=True)
+        return sorted(self.sweeping.sizes, reverse=True)
 
     def name(self, method: str, size: float) -> str:
         """What tells a point's file from the others, without an ending."""
@@ -116,31 +86,19 @@ class SweepOptions:
         fitted to than there, and it takes a sweep of this one point. With external data the file
         has to have the same name to be the same.
         """
-        way, name = METHODS[method], self.name(method, size)
+        way, name = SWEEP_METHODS[method], self.name(method, size)
         if self.test is None and way.on_samples:
             asked = ["sweep", str(self.model), "--samples", str(self.samples)]
             asked += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
         else:
             asked = ["compress", str(self.model), "--output", f"{name}.onnx"]
-            asked += ["--size", repr(size), "--method", way.way, "--allocation", way.allocation]
+            asked += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
             asked += ["--samples", str(self.samples)] if way.on_samples else []
-        return shlex.join(["onnx-relusv", *asked, *self._shared_options()])
-
-    def _shared_options(self) -> list[str]:
-        measuring = self.measuring
-        found = ["--seed", str(measuring.seed)]
-        if measuring.provider != "auto":
-            found += ["--provider", measuring.provider]
-        if measuring.memory != DEFAULT_MEMORY:
-            found += ["--memory", str(measuring.memory)]
-        if measuring.max_samples is not None:
-            found += ["--max-samples", str(measuring.max_samples)]
-        for text in measuring.input_shape:
-            found += ["--input-shape", text]
-        for option, globs in (("--include", self.include), ("--exclude", self.exclude)):
-            for glob in globs:
-                found += [option, glob]
-        return found
+        patterns = replace(self.sweeping, sizes=_DEFAULTS.sizes, methods=_DEFAULTS.methods)
+        # The seed is stated even where it is the default.
+        seed = ["--seed", str(self.measuring.seed)]
+        others = command_options(replace(self.measuring, seed=0))
+        return shlex.join(["onnx-relusv", *asked, *seed, *others, *command_options(patterns)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +115,7 @@ class Sweeping:
         command: Goes into the provenance.
     """
 
-    asked: SweepOptions
+    asked: SweepRequest
     judging: Judging
     ready: Mapping[str, Prepared]
     out_of_reach: Mapping[tuple[str, float], BudgetError]
@@ -174,7 +132,7 @@ class Sweeping:
         """
         points: list[SweepPoint] = []
         missed: list[MissedPoint] = []
-        methods = self.asked.methods
+        methods = self.asked.sweeping.methods
         pairs = [(name, size) for name in methods for size in self.asked.ladder]
         with progress.stage("Sweep", len(pairs)) as advance:
             for name, size in pairs:
@@ -190,13 +148,13 @@ class Sweeping:
                 advance(1)
         _check_any(points, missed)
         opened, judges = self.judging.opened, self.judging.judges
-        if not any(METHODS[name].on_samples for name in methods):
+        if not any(SWEEP_METHODS[name].on_samples for name in methods):
             judges = replace(judges, fit_samples=0, select_samples=0)
         return Sweep(
             model=opened.facts,
             judged_by=self.judging.judged_by,
             judges=judges,
-            meanings={name: METHODS[name].meaning for name in methods},
+            meanings={name: SWEEP_METHODS[name].meaning for name in methods},
             points=tuple(points),
             knees={name: _knee([p for p in points if p.method == name]) for name in methods},
             missed=tuple(missed),
@@ -246,13 +204,13 @@ def _knee(curve: Sequence[SweepPoint]) -> float | None:
     return None if place is None else finite[place].size
 
 
-def check_any_reached(asked: SweepOptions, missed: Mapping[tuple[str, float], Exception]) -> None:
+def check_any_reached(asked: SweepRequest, missed: Mapping[tuple[str, float], Exception]) -> None:
     """Checks before any work that there is something to do.
 
     Raises:
         BudgetError: No method reaches any of the sizes.
     """
-    pairs = [(name, size) for name in asked.methods for size in asked.ladder]
+    pairs = [(name, size) for name in asked.sweeping.methods for size in asked.ladder]
     _check_any(
         [pair for pair in pairs if pair not in missed],
         [
@@ -279,10 +237,7 @@ def sweep(
     *,
     samples: StrPath,
     test: StrPath | None = None,
-    sizes: tuple[float, ...] = DEFAULT_SIZES,
-    methods: tuple[str, ...] = DEFAULT_METHODS,
-    include: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
+    sweeping: SweepOptions | None = None,
     measuring: MeasureOptions | None = None,
     report: StrPath | None = None,
     keep: bool = False,
@@ -298,10 +253,7 @@ def sweep(
         model: An ONNX file.
         samples: What is measured and fitted on.
         test: What files are judged on; if None, a part of the samples that is set aside for it.
-        sizes: Shares of the model's bytes.
-        methods: Some of damage, level and blind.
-        include: Patterns of the blocks that may change, as in `PlanOptions`; all if empty.
-        exclude: Patterns of what is kept.
+        sweeping: Sizes, methods, and which blocks may change.
         measuring: Provider, seed and memory.
         report: Folder for report.json and report.html.
         keep: Whether the files stay, in the report's folder `models`.
@@ -318,15 +270,9 @@ def sweep(
     model, samples = as_path("model", model), as_path("samples", samples)
     test, report = as_optional_path("test", test), as_optional_path("report", report)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
-    asked = SweepOptions(
-        model=model,
-        samples=samples,
-        test=test,
-        sizes=sizes,
-        methods=methods,
-        include=include,
-        exclude=exclude,
-        measuring=measuring,
+    sweeping = as_record("sweeping", sweeping, SweepOptions)
+    asked = SweepRequest(
+        model=model, samples=samples, test=test, sweeping=sweeping, measuring=measuring
     )
     check_utf8(model, InputError)
     check_utf8(report or model, UsageError)
@@ -334,14 +280,15 @@ def sweep(
         report,
         keep=keep,
         force=force,
-        inputs=[model, *data_files(model), samples, *([] if test is None else [test])],
+        model=model,
+        read=[samples, test],
         cache=measuring.cache,
     )
-    remove_leftovers(*leftover_places(report))
     opened = open_model(model, samples, measuring)
     check_repeatable(opened)
-    planning = selected(opened, PlanOptions(include=include, exclude=exclude))
+    planning = selected(opened, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
     judged = judging(opened, test)
+    sizes, methods = sweeping.sizes, sweeping.methods
     missed = out_of_reach(methods, asked.ladder, judged.opened, planning)
     with saying_where_bytes_are(opened, planning):
         check_any_reached(asked, missed)

@@ -13,7 +13,7 @@ over. It is a heuristic: it depends on which sizes were asked for, and knows not
 
 import fnmatch
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +21,9 @@ import numpy as np
 
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.graph.model import data_files
+from onnx_relusv.graph.writing import check_places
 from onnx_relusv.report.html import make_sweep
-from onnx_relusv.work.files import check_outputs
 from onnx_relusv.work.publishing import Publication, staged
 from onnx_relusv.work.temporary_files import temporary_folder
 
@@ -35,7 +36,8 @@ def check_sweep_folder(
     *,
     keep: bool,
     force: bool,
-    inputs: Iterable[Path],
+    model: Path,
+    read: Sequence[Path | None],
     cache: Path | None = None,
 ) -> None:
     """Checks before any work that the report, and the models, can be written.
@@ -44,18 +46,18 @@ def check_sweep_folder(
         report: The folder, which may not exist yet.
         keep: Whether models are kept in it.
         force: Whether existing ones may be replaced.
-        inputs: Files that are read, which are never replaced.
+        model: The model, which is never replaced, nor is its external data.
+        read: What else is read; None where there is nothing.
         cache: The folder of the cache.
 
     Raises:
         UsageError: With what to do.
     """
-    inputs = list(inputs)
     if report is None:
         if keep:
             raise UsageError("--keep puts the models into the folder of --report; give one.")
         return
-    check_outputs({}, report, force=force, inputs=inputs, cache=cache)
+    check_places({}, report, models=[model], read=read, cache=cache, force=force)
     models = report / MODELS
     if not keep or not os.path.lexists(models):
         return
@@ -63,6 +65,7 @@ def check_sweep_folder(
         raise UsageError(
             f"{models}: exists already; choose another folder, or replace it with --force."
         )
+    inputs = [model, *data_files(model), *(path for path in read if path is not None)]
     if any(models.resolve() in path.resolve().parents for path in inputs):
         raise UsageError(f"{models}: an input is in there; choose another folder for the report.")
     _check_own(models)

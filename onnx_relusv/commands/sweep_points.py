@@ -3,7 +3,7 @@
 Judges smaller files on samples that nothing was fitted to and nothing was chosen on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +12,8 @@ from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.commands.stages import Ground, Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Allocation, Budgets
-from onnx_relusv.core.plans import Method as MethodName
 from onnx_relusv.core.results import Evaluation
-from onnx_relusv.core.sweeps import JudgedBy, Judges, PairedDrop
+from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, PairedDrop
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.held_out import HeldOut, answers_output
@@ -124,59 +122,6 @@ def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
     )
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to make a model smaller.
-
-    Attributes:
-        meaning: What it does, in words.
-        way: The same for `compress`: its `--method`.
-        allocation: Likewise.
-        on_samples: Whether it is given the samples.
-    """
-
-    meaning: str
-    way: MethodName
-    allocation: Allocation
-    on_samples: bool
-
-    def planning(self, blocks: PlanOptions, size: float) -> PlanOptions:
-        """What plans of a size may do.
-
-        Args:
-            blocks: Which blocks may change.
-            size: Share of the model's bytes.
-        """
-        return replace(
-            blocks, method=self.way, allocation=self.allocation, budgets=Budgets(size=size)
-        )
-
-
-METHODS: Mapping[str, Method] = {
-    "auto": Method(
-        "double layers and removed units, by the least damage to the outputs, measured and fitted "
-        "on samples, with a corrective round",
-        "auto",
-        "damage",
-        True,
-    ),
-    "harmonic": Method("removed units alone, likewise", "harmonic", "damage", True),
-    "damage": Method("double layers alone, likewise", "double-layer", "damage", True),
-    "level": Method(
-        "double layers of one common level, measured and fitted on samples",
-        "double-layer",
-        "level",
-        True,
-    ),
-    "blind": Method(
-        "double layers of one common level without any samples, on what can be assumed",
-        "double-layer",
-        "level",
-        False,
-    ),
-}
-
-
 def out_of_reach(
     names: Sequence[str], sizes: Sequence[float], opened: Opened, planning: PlanOptions
 ) -> dict[tuple[str, float], BudgetError]:
@@ -192,7 +137,7 @@ def out_of_reach(
     for name in names:
         for size in sizes:
             try:
-                opened, _ = settled(opened, METHODS[name].planning(planning, size))
+                opened, _ = settled(opened, SWEEP_METHODS[name].planning(planning, size))
             except BudgetError as error:
                 found[name, size] = error
     return found
@@ -220,16 +165,16 @@ def prepared_methods(
     """
     with ExitStack() as stack:
         grounds: dict[bool, Ground] = {}
-        for on_samples in dict.fromkeys(METHODS[name].on_samples for name in names):
+        for on_samples in dict.fromkeys(SWEEP_METHODS[name].on_samples for name in names):
             model = opened
             if not on_samples:
                 model = divided(open_model(opened.model.path, None, opened.options))
             grounds[on_samples] = stack.enter_context(measured(model, progress))
         ready: dict[str, Prepared] = {}
         for name in names:
-            ground = grounds[METHODS[name].on_samples]
+            ground = grounds[SWEEP_METHODS[name].on_samples]
             # What is measured does not depend on the size; the largest is the nearest to be there.
-            wished = METHODS[name].planning(planning, max(sizes))
+            wished = SWEEP_METHODS[name].planning(planning, max(sizes))
             model, settled_planning = settled(ground.opened, wished)
             ready[name] = prepare(replace(ground, opened=model), settled_planning, progress)
         yield ready

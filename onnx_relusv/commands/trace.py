@@ -6,14 +6,16 @@ from math import prod
 import numpy as np
 
 from onnx_relusv.checking.evaluate import Confidence, ConfidenceReader
-from onnx_relusv.core.arguments import StrPath, as_path, as_record
+from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.core.blocks import Block, Refusal
 from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.traces import BlockTrace, Trace, Truths
+from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import Opened, open_model, provenance
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.measuring.separation import separate
+from onnx_relusv.report.html import write_trace
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array
 from onnx_relusv.samples.samples import Batch, Samples
@@ -226,6 +228,9 @@ def trace(
     samples: StrPath,
     exact: bool = False,
     measuring: MeasureOptions | None = None,
+    report: StrPath | None = None,
+    json: StrPath | None = None,
+    force: bool = False,
     command: str = "onnx_relusv.trace",
     progress: Progress | None = None,
 ) -> Trace:
@@ -237,14 +242,21 @@ def trace(
         exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
             output position, and not only bounded.
         measuring: Provider and seed.
+        report: Folder for report.json and report.html.
+        json: File for what is in report.json.
+        force: Overwrite existing outputs.
         command: Goes into the provenance.
         progress: Shown the stages.
 
     Raises:
         InputError: The model or the samples cannot be read or do not fit.
-        UsageError: The provider does not work.
+        UsageError: The provider does not work, or an output exists or cannot be written.
     """
     model, samples = as_path("model", model), as_path("samples", samples)
+    report, json = as_optional_path("report", report), as_optional_path("json", json)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
+    check_places({"--json": json}, report, models=[model], read=[samples], force=force)
     opened = open_model(model, samples, measuring)
-    return trace_samples(opened, exact=exact, command=command, progress=progress)
+    found = trace_samples(opened, exact=exact, command=command, progress=progress)
+    write_trace(found, report, json, force=force)
+    return found

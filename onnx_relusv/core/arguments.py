@@ -1,4 +1,7 @@
-"""Arguments from Python: their types are looked at, and paths may be text.
+"""Arguments from Python: their types are checked, and paths may be text.
+
+Options: a field of a record that is an option of the command line declares it once, with its name,
+type, default, range and help; the record's checks and the command line follow from that.
 
 Which blocks and groups of units a run may change, by --include and --exclude.
 """
@@ -7,13 +10,16 @@ import difflib
 import errno
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TypeVar
+from types import GenericAlias
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
+from onnx_relusv.core.codec import Limits, schema
 from onnx_relusv.core.errors import UsageError
 
 # Characters of a path that messages show.
@@ -69,52 +75,48 @@ def as_record(name: str, value: _Record | None, kind: type[_Record]) -> _Record:
     return value
 
 
-def as_whole(name: str, value: object) -> int:
-    """A whole number, of Python or of numpy, as Python's.
+def converted(name: str, value: object, kind: Any) -> Any:
+    """A value as a record of options holds it; numbers of numpy become Python's.
+
+    Args:
+        name: The argument's name.
+        value: The value.
+        kind: The type that it is to have: int, float, str, Path, a Literal, a class, or a tuple of
+            one of these. A whole number stays one where a float is expected and holds it.
 
     Raises:
-        TypeError: It is none; True and False are numbers to Python, and none here.
+        TypeError: It is of another type. True and False are no numbers here, and a single text is
+            not taken apart into its letters.
     """
-    check_type(name, value, Integral, "a whole number")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    if get_origin(kind) is Literal:
+        check_type(name, value, str, either(get_args(kind)))
+        return value
+    if get_origin(kind) is tuple:
+        each = get_args(kind)[0]
+        check_type(name, value, (tuple, list), f"a tuple of {_KINDS[each][1].split()[-1]}s")
+        assert isinstance(value, Sequence)
+        return tuple(converted(f"an entry of {name}", part, each) for part in value)
+    if kind is Path:
+        return as_path(name, value)
+    check_type(name, value, *_KINDS.get(kind, (kind, f"a {kind.__name__}")))
+    if kind is int:
+        return int(value)  # type: ignore[call-overload]
+    if kind is float and type(value) is not int:
+        return float(value)  # type: ignore[arg-type]
+    # Whole numbers of Python have no end.
+    return math.inf if kind is float and value > sys.float_info.max else value  # type: ignore[operator]
 
 
-def as_number(name: str, value: object) -> float:
-    """A number, of Python or of numpy, as Python's; a whole one stays one if a float holds it.
-
-    Raises:
-        TypeError: It is none.
-    """
-    check_type(name, value, Real, "a number")
-    try:
-        found = float(value)  # type: ignore[arg-type]
-    except OverflowError:  # whole numbers of Python have no end
-        return math.inf
-    return value if type(value) is int else found
+_KINDS: Mapping[type, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+}
 
 
-def as_numbers(name: str, values: object) -> tuple[float, ...]:
-    """Several numbers.
-
-    Raises:
-        TypeError: It is no tuple or list of them.
-    """
-    check_type(name, values, (tuple, list), "a tuple of numbers")
-    assert isinstance(values, Sequence)
-    return tuple(as_number(f"an entry of {name}", value) for value in values)
-
-
-def as_texts(name: str, values: object) -> tuple[str, ...]:
-    """Several texts; a single one is not taken apart into its letters.
-
-    Raises:
-        TypeError: It is no tuple or list of texts.
-    """
-    check_type(name, values, (tuple, list), "a tuple of texts")
-    assert isinstance(values, Sequence)
-    for value in values:
-        check_type(f"an entry of {name}", value, str, "a text")
-    return tuple(values)
+def either(choices: Sequence[str]) -> str:
+    """Some texts, of which one is to be chosen."""
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
 def check_type(name: str, value: object, expected: type | tuple[type, ...], words: str) -> None:
@@ -122,7 +124,7 @@ def check_type(name: str, value: object, expected: type | tuple[type, ...], word
 
     Args:
         name: The argument's name.
-        value: What was given.
+        value: The value.
         expected: The types that are right.
         words: What these are, as in "a whole number".
 
@@ -138,6 +140,122 @@ def check_type(name: str, value: object, expected: type | tuple[type, ...], word
 def put(record: object, name: str, value: object) -> None:
     """Sets a field of a frozen record while it is made."""
     object.__setattr__(record, name, value)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field of a record declares about its option.
+
+    Attributes:
+        help: What the command line says of it.
+        name: Its long name without dashes; that of the field unless it is given.
+        metavar: What stands for its value there.
+        joined: Whether several values are one text with commas between them.
+        stated: Whether a report states it among the settings that repeat a run.
+        field: The field, as all that follows known from it by `options_of`.
+        kind: The type of its values, besides None.
+        limits: The range of its numbers; None where they have none.
+        optional: Whether it may be None.
+        default: Its default.
+    """
+
+    help: str
+    _: KW_ONLY
+    name: str = ""
+    metavar: str | None = None
+    joined: bool = False
+    stated: bool = True
+    field: str = ""
+    kind: Any = None
+    limits: Limits | None = None
+    optional: bool = False
+    default: Any = None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts that it may be; none unless it is one of a few."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    def check(self, value: Any) -> None:
+        """Checks that a value of its type is in its range.
+
+        Raises:
+            UsageError: It is not.
+        """
+        if self.choices and value not in self.choices:
+            raise UsageError(f"--{self.name} {value!r}: use {either(self.choices)}.")
+        if self.limits is None:
+            return
+        for number in value if isinstance(value, tuple) else (value,):
+            if not self.limits.hold(number):
+                shown = f"{number:g}" if isinstance(number, float) else number
+                finite = "finite " if math.isinf(number) and self.limits.below is None else ""
+                raise UsageError(f"--{self.name} {shown}: use a {finite}number{self.limits}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A record whose fields declare options; they are converted and checked when it is made.
+
+    Raises:
+        TypeError: A value is of another type.
+        UsageError: It is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        self.convert()
+        self.check()
+
+    def convert(self) -> None:
+        """Converts all values to the types of their options."""
+        for name, option in options_of(type(self)).items():
+            value = getattr(self, name)
+            if value is not None or not option.optional:
+                put(self, name, converted(name, value, option.kind))
+
+    def check(self) -> None:
+        """Checks that all values are in the ranges of their options."""
+        for name, option in options_of(type(self)).items():
+            if getattr(self, name) is not None:
+                option.check(getattr(self, name))
+
+
+def options_of(record: type) -> dict[str, Option]:
+    """The options that the fields of a record declare, by field; without those of nested records.
+
+    A field declares one by its type, as in ``seed: Annotated[Whole, Option("...")] = 0``.
+    """
+    found = {}
+    for each in fields(record):
+        declared = next((one for one in get_args(each.type)[1:] if isinstance(one, Option)), None)
+        if declared is None:
+            continue
+        annotation: Any = each.type
+        kind: Any
+        kind, limits, _, _, optional = schema(annotation)
+        parts: tuple[Any, ...] = get_args(kind)
+        if get_origin(kind) is tuple:
+            element, limits, *_ = schema(parts[0])
+            kind = GenericAlias(tuple, (element, *parts[1:]))
+        found[each.name] = replace(
+            declared,
+            name=declared.name or each.name.replace("_", "-"),
+            field=each.name,
+            kind=kind,
+            limits=limits,
+            optional=optional,
+            default=each.default,
+        )
+    return found
+
+
+def nested_records(record: type) -> dict[str, type]:
+    """The records of options that a record always holds, by field."""
+    return {
+        each.name: each.type
+        for each in fields(record)
+        if isinstance(each.type, type) and is_dataclass(each.type)
+    }
 
 
 _OPERATOR = "op:"

@@ -191,13 +191,13 @@ class _Reader:
         self.used: set[str] = set()
 
     def read(self, kind: Any, data: Any, where: str, lengths: dict[str, int]) -> Any:
-        kind, limits, axes, increasing, optional = _schema(kind)
+        kind, limits, axes, increasing, optional = schema(kind)
         if data is None and optional:
             return None
         expected = _expected(kind, limits) + (", or null" if optional else "")
         if get_origin(kind) in (UnionType, Union):
             is_array = isinstance(data, dict) and set(data) == {_ARRAY}
-            kinds = [one for one in get_args(kind) if is_array == (_schema(one)[2] is not None)]
+            kinds = [one for one in get_args(kind) if is_array == (schema(one)[2] is not None)]
             if len(kinds) == 1:
                 return self.read(kinds[0], data, where, lengths)
         elif dataclasses.is_dataclass(kind):
@@ -288,11 +288,11 @@ def _check_increasing(values: tuple[Any, ...], where: str) -> None:
             raise FieldError(where, f"{following} stands behind {one}; use {INCREASING}.")
 
 
-_Schema = tuple[Any, Limits | None, Axes | None, bool, bool]
+Schema = tuple[Any, Limits | None, Axes | None, bool, bool]
 
 
 @cache
-def _schema(annotation: Any) -> _Schema:
+def schema(annotation: Any) -> Schema:
     """An annotation without what narrows it, that, and whether None is allowed."""
     further: list[Any] = []
     if get_origin(annotation) is Annotated:
@@ -302,7 +302,7 @@ def _schema(annotation: Any) -> _Schema:
         members = tuple(one for one in get_args(annotation) if one is not NoneType)
         optional = len(members) < len(get_args(annotation))
         if len(members) == 1:
-            inner = _schema(members[0])
+            inner = schema(members[0])
             return (*inner[:4], optional)
     limits = next((one for one in further if isinstance(one, Limits)), None)
     axes = next((one for one in further if isinstance(one, Axes)), None)
@@ -333,7 +333,7 @@ def _expected(kind: Any, limits: Limits | None) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
         first, *others = get_args(kind)
-        each = _expected(*_schema(first)[:2]).split(" ", 1)[-1]
+        each = _expected(*schema(first)[:2]).split(" ", 1)[-1]
         each = each.replace("text", "texts").replace("number", "numbers")
         count = "" if others == [...] else f"{len(others) + 1} "
         return f"a list of {count}{each.replace('object', 'objects')}"

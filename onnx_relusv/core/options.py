@@ -1,32 +1,31 @@
-"""Settings of a run, checked when they are made.
+"""Options of a run: records whose fields declare the options, checked when they are made.
 
-Shapes that a user gives inputs where a model is run without samples: NAME=1x80x200.
-
-The settings of a run by the long names of their options.
+The command line, --config files and the settings that a report states are made of these fields. A
+field's help says what it means; docstrings add what holds for Python alone.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Annotated, Any, Literal
 
 from onnx_relusv.core.arguments import (
+    Option,
+    Options,
     Selection,
     Target,
-    as_numbers,
-    as_optional_path,
-    as_texts,
-    as_whole,
     check_type,
     is_allowed,
-    put,
+    nested_records,
+    options_of,
 )
-from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.plans import Budgets, Method
+from onnx_relusv.core.plans import Budgets, Method, Plan
 
 _SCALAR = "scalar"
 
@@ -51,59 +50,7 @@ def parsed_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 def shape_text(shape: Sequence[int | None]) -> str:
     """A shape as in --input-shape; ? where an axis is dynamic."""
-    return "x".join("?" if one is None else str(one) for one in shape) or _SCALAR
-
-
-def with_requested(inputs: Sequence[InputSpec], texts: Sequence[str]) -> tuple[InputSpec, ...]:
-    """Inputs with the shapes that were asked for.
-
-    Args:
-        inputs: A model's inputs.
-        texts: Of the options.
-
-    Raises:
-        UsageError: An input is unknown or named twice, or a shape does not fit it or another one.
-    """
-    wanted: dict[str, tuple[int, ...]] = {}
-    listed = ", ".join(
-        f"{spec.name} {shape_text(spec.shape) if spec.has_rank else 'of any shape'}"
-        for spec in inputs
-    )
-    for text in texts:
-        name, shape = parsed_shape(text)
-        spec = next((one for one in inputs if one.name == name), None)
-        if spec is None:
-            raise UsageError(
-                f"--input-shape {text}: the model has no input {name}; its inputs are {listed}."
-            )
-        if name in wanted:
-            raise UsageError(f"--input-shape {text}: {name} has a shape already; give one.")
-        fits = not spec.has_rank or (
-            len(shape) == len(spec.shape)
-            and all(known in (None, own) for known, own in zip(spec.shape, shape, strict=True))
-        )
-        if not fits:
-            raise UsageError(
-                f"--input-shape {text}: this is not a shape of the model's input {name}; its "
-                f"inputs are {listed}."
-            )
-        wanted[name] = shape
-    _check_names(inputs, wanted, listed)
-    return tuple(replace(spec, requested=wanted.get(spec.name)) for spec in inputs)
-
-
-def _check_names(
-    inputs: Sequence[InputSpec], wanted: dict[str, tuple[int, ...]], listed: str
-) -> None:
-    """Axes with one name have one length."""
-    known: dict[str, int] = {}
-    for spec in inputs:
-        for name, length in zip(spec.named, wanted.get(spec.name, ()), strict=False):
-            if name is not None and known.setdefault(name, length) != length:
-                raise UsageError(
-                    f"--input-shape: the axis {name} is {known[name]} and {length} long; axes "
-                    f"with one name have one length. The model's inputs are {listed}."
-                )
+    return "x".join("?" if length is None else str(length) for length in shape) or _SCALAR
 
 
 AllocationName = Literal["auto", "level", "damage"]
@@ -118,45 +65,59 @@ _LIBRARIES = 192
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureOptions:
-    """How blocks are measured.
+class _RunOptions(Options):
+    """What measuring and applying have in common."""
 
-    Attributes:
-        provider: Where graphs run; ``auto`` takes CUDA where it works.
-        seed: Draws starts, positions and synthetic inputs.
-        memory: MiB that measuring may take besides the model itself and what its largest block
-            needs.
-        cache: Folder for what long work has found, for the next run; None to keep nothing.
-        max_samples: Draw so many of the samples by the seed, groups whole; None to take all.
-        input_shape: Shapes of inputs where the model is run without samples, each as
-            ``NAME=1x80x200``; those of other inputs are found.
-    """
-
-    provider: ProviderName = "auto"
-    seed: int = 0
-    memory: int = DEFAULT_MEMORY
-    cache: Path | None = None
-    max_samples: int | None = None
-    input_shape: tuple[str, ...] = ()
+    provider: Annotated[
+        ProviderName, Option("Where graphs run; auto takes CUDA where it works.")
+    ] = "auto"
+    seed: Annotated[Whole | None, Option("Makes a run repeatable.  [default: the plan's]")] = None
+    memory: Annotated[
+        int,
+        Limits(least=LEAST_MEMORY),
+        Option(
+            "Memory for measuring, besides the model itself and what its largest block needs. "
+            "With less, samples run through the model more often and fewer blocks are measured at "
+            "once; a block whose covariance alone exceeds it is measured by a factored one.",
+            metavar="MIB",
+        ),
+    ] = DEFAULT_MEMORY
+    cache: Annotated[
+        Path | None,
+        Option(
+            "Keep the results of long work in this folder and use those that are there: a run "
+            "that was interrupted continues where it stopped.",
+            metavar="DIR",
+            stated=False,  # it changes no result
+        ),
+    ] = None
+    max_samples: Annotated[
+        Count | None,
+        Option(
+            "Draw at most this many of the samples, by the seed; groups stay whole.",
+            metavar="N",
+        ),
+    ] = None
+    input_shape: Annotated[
+        tuple[str, ...],
+        Option(
+            "The shape of an input where the model is run without samples; found if not given. "
+            "Repeat it for further inputs.",
+            metavar="NAME=1x80x200",
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
-        check_type("provider", self.provider, str, "auto, cuda or cpu")
-        put(self, "seed", as_whole("seed", self.seed))
-        put(self, "memory", as_whole("memory", self.memory))
-        put(self, "cache", as_optional_path("cache", self.cache))
-        put(self, "input_shape", as_texts("input_shape", self.input_shape))
-        if self.max_samples is not None:
-            put(self, "max_samples", as_whole("max_samples", self.max_samples))
-        if self.provider not in ("auto", "cuda", "cpu"):
-            raise UsageError(f"provider {self.provider!r}: use auto, cuda or cpu.")
-        if self.seed < 0:
-            raise UsageError(f"seed {self.seed}: use a number from 0 on.")
-        if self.memory < LEAST_MEMORY:
-            raise UsageError(f"memory {self.memory} MiB: use {LEAST_MEMORY} or more.")
-        if self.max_samples is not None and self.max_samples < 1:
-            raise UsageError(f"--max-samples {self.max_samples}: use a number from 1 on.")
+        super().__post_init__()
         for text in self.input_shape:
             parsed_shape(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(_RunOptions):
+    """How blocks are measured."""
+
+    seed: Annotated[Whole, Option("Makes a run repeatable.")] = 0
 
     @property
     def working_bytes(self) -> int:
@@ -165,78 +126,121 @@ class MeasureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
+class ApplyOptions(_RunOptions):
+    """How a plan is applied: seed, max_samples and input_shape are the plan's unless set."""
+
+    def for_plan(self, plan: Plan) -> MeasureOptions:
+        """The options in force, with what the plan was made with where nothing is set."""
+        return MeasureOptions(
+            provider=self.provider,
+            seed=plan.seed if self.seed is None else self.seed,
+            memory=self.memory,
+            cache=self.cache,
+            max_samples=plan.max_samples if self.max_samples is None else self.max_samples,
+            input_shape=self.input_shape or plan.input_shape,
+        )
+
+
+# Which blocks may change, of a plan and of a sweep.
+Include = Annotated[
+    tuple[str, ...],
+    Option(
+        "Change only blocks that this matches: a glob on a block's key or on the name of one of "
+        "its nodes, or op: and an operator, as in op:Conv. Units are removed only where all "
+        "blocks that write and read them may change. A pattern that matches nothing is an error.",
+        metavar="PATTERN",
+    ),
+]
+Exclude = Annotated[
+    tuple[str, ...],
+    Option(
+        "Keep what this matches, patterns as of --include. It wins over --include.",
+        metavar="PATTERN",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(Options):
     """What a plan may do.
 
     Attributes:
-        budgets: Size, MACs, latency, tolerance, and the largest drop; all that are given hold.
-        allocation: ``level`` gives all blocks one common level; ``damage`` measures what each of
-            their forms does to the outputs; ``auto`` takes damage where there are samples and a
-            budget on size, MACs, latency or the drop. A largest drop goes with damage alone.
-        method: ``double-layer`` prunes ranks, ``harmonic`` removes neurons and channels; ``auto``
-            weighs both by their damage where that is measured and no latency is asked for, and is
-            double-layer elsewhere.
-        include: Patterns of the blocks that may change, all if empty: globs or exact names, of a
-            block's key or of one of its nodes, or ``op:`` and the operator, as in ``op:Conv``. A
-            group of units may change where all blocks that write or read them may.
-        exclude: Patterns of what is kept.
-        divergence: What damage is: ``kl`` the Kullback-Leibler divergence of class scores, ``l2``
-            the squared relative error of all outputs, ``metric`` the metric's loss; ``auto`` takes
-            kl where there are class scores.
-        metric: What outputs are judged by in place of top-1.
-        round_to: Channels that are left are multiples of it, where some are removed.
-        keep_at_least: Channels that are left are no fewer.
-        input_range: Between which numbers all inputs of the model lie, both among them. Synthetic
-            inputs are drawn from it, and samples outside of it are refused. None where nothing is
-            declared.
-        batch: Samples in a run that latency is measured at; a model with a fixed batch uses its
-            own.
+        budgets: Size, MACs, latency, tolerance, and the largest drop; all that are set hold.
         selection: What the patterns mean in a model, found when it is opened; not for callers.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
-    method: Method = "auto"
-    allocation: AllocationName = "auto"
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    divergence: DivergenceName = "auto"
-    metric: Metric | None = None
-    batch: int = 1
-    round_to: int = 1
-    keep_at_least: int = 1
-    input_range: tuple[float, float] | None = None
+    method: Annotated[
+        Method,
+        Option(
+            "double-layer lowers ranks. harmonic removes neurons and channels, in balance over "
+            "all groups that share them. auto does both, by the damage that each does for the "
+            "bytes that it saves, where damage is measured, and makes double layers elsewhere.",
+        ),
+    ] = "auto"
+    allocation: Annotated[
+        AllocationName,
+        Option(
+            "level: one limit on the relative error of all blocks. damage: the least total damage "
+            "to the model's outputs, measured on a part of the samples. auto: damage where there "
+            "are samples, or with --method harmonic synthetic ones, and a --size, --macs or "
+            "--latency.",
+        ),
+    ] = "auto"
+    include: Include = ()
+    exclude: Exclude = ()
+    divergence: Annotated[
+        DivergenceName,
+        Option(
+            "How damage is measured. kl: by the Kullback-Leibler divergence of class scores. l2: "
+            "by the squared relative error of all outputs. metric: by what the --metric loses. "
+            "auto: kl where there are class scores."
+        ),
+    ] = "auto"
+    metric: Annotated[
+        Metric | None,
+        Option(
+            "Judge by function(outputs, labels) -> float, higher is better, in place of top-1: all "
+            "outputs in the graph's order as (samples, ...) arrays, and the labels, or None. The "
+            "file's code is executed. With plan, it counts for --divergence metric alone.",
+            metavar="FILE.py:FUNCTION",
+        ),
+    ] = None
+    batch: Annotated[
+        Count,
+        Option(
+            "Samples in a run that latency is measured at; a fixed batch of the model goes first."
+        ),
+    ] = 1
+    round_to: Annotated[
+        Count, Option("Where units are removed, leave a multiple of this many channels.")
+    ] = 1
+    keep_at_least: Annotated[
+        Count, Option("Where units are removed, leave at least this many channels.")
+    ] = 1
+    input_range: Annotated[
+        tuple[float, float] | None,
+        Option(
+            "Every value of the model's inputs lies between these; samples outside are refused. "
+            "Without samples, the synthetic inputs that units are removed by have this scale.",
+            metavar="LOW HIGH",
+        ),
+    ] = None
     selection: Selection | None = None
 
     def __post_init__(self) -> None:
         check_type("budgets", self.budgets, Budgets, "a Budgets")
-        check_type("metric", self.metric, (Metric, type(None)), "a Metric, or None")
-        for name in ("method", "allocation", "divergence"):
-            check_type(name, getattr(self, name), str, "a text")
-        for name in ("include", "exclude"):
-            put(self, name, as_texts(name, getattr(self, name)))
-        for name in ("batch", "round_to", "keep_at_least"):
-            put(self, name, as_whole(name, getattr(self, name)))
-        if self.batch < 1:
-            raise UsageError(f"--batch {self.batch}: use a number from 1 on.")
+        super().__post_init__()
+        replace(self.budgets, max_drop=None).check()  # whose range depends on the metric
         self._check_method()
         self._check_range()
-        if self.allocation not in ("auto", "level", "damage"):
-            raise UsageError(f"allocation {self.allocation!r}: use auto, level or damage.")
-        for name in ("size", "macs", "latency", "tolerance"):
-            share = getattr(self.budgets, name)
-            if share is not None and not 0 < share < 1:
-                raise UsageError(f"--{name} {share:g}: use a number above 0 and below 1.")
         self._check_drop()
         self._check_divergence()
         if self.allocation == "damage" and not self.has_budget:
             raise UsageError("--allocation damage needs a --size, --macs, --latency or --max-drop.")
 
     def _check_method(self) -> None:
-        if self.method not in get_args(Method):
-            raise UsageError(f"method {self.method!r}: use {', '.join(get_args(Method))}.")
         for name, value in (("round-to", self.round_to), ("keep-at-least", self.keep_at_least)):
-            if value < 1:
-                raise UsageError(f"--{name} {value}: use a number from 1 on.")
             if value > 1 and self.method == "double-layer":
                 raise UsageError(f"--{name} is for units that are removed: use --method harmonic.")
         if self.method == "harmonic" and self.budgets.latency is not None:
@@ -247,17 +251,21 @@ class PlanOptions:
     def _check_range(self) -> None:
         if self.input_range is None:
             return
-        ends = as_numbers("input_range", self.input_range)
-        if len(ends) != 2:
-            raise UsageError(f"input_range has {len(ends)} numbers: use two, the lower one first.")
-        put(self, "input_range", ends)
-        low, high = ends
+        if len(self.input_range) != 2:
+            count = len(self.input_range)
+            raise UsageError(f"input_range has {count} numbers: use two, the lower one first.")
+        low, high = self.input_range
         if not -math.inf < low < high < math.inf:
             raise UsageError(
                 f"--input-range {low:g} {high:g}: use two finite numbers, the lower one first."
             )
         if self.method == "double-layer":
             raise UsageError("--input-range is for units that are removed: use --method harmonic.")
+
+    @property
+    def metric_file(self) -> Path | None:
+        """The file that the metric comes from; None where there is none."""
+        return None if self.metric is None else self.metric.path
 
     @property
     def has_budget(self) -> bool:
@@ -278,13 +286,9 @@ class PlanOptions:
             )
         if confidence is not None and most is None:
             raise UsageError("--confidence is that of a --max-drop; give one.")
-        if confidence is not None and not 0.5 < confidence < 1:
-            raise UsageError(f"--confidence {confidence:g}: use a number above 0.5 and below 1.")
 
     def _check_divergence(self) -> None:
         name = self.divergence
-        if name not in ("auto", "kl", "l2", "metric"):
-            raise UsageError(f"divergence {name!r}: use auto, kl, l2 or metric.")
         if name == "metric" and self.metric is None:
             raise UsageError("--divergence metric needs a --metric.")
         if name != "auto" and self.allocation == "level":
@@ -313,54 +317,85 @@ class PlanOptions:
         return self.selection is not None and key in self.selection.excluded
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparisonLimits(Options):
+    """What a comparison has to keep; None where there is no limit."""
+
+    agreement: Annotated[
+        Annotated[float, Limits(least=0, most=1)] | None,
+        Option(
+            "End with exit code 6 if less than this share of the answers is equal, from 0 to 1.",
+            name="fail-below-agreement",
+            metavar="SHARE",
+        ),
+    ] = None
+    change: Annotated[
+        Annotated[float, Limits(least=0, most=sys.float_info.max)] | None,
+        Option(
+            "End with exit code 6 if an output changes by more: of numbers the relative L2 error, "
+            "of labels and text the share that differs. A NaN or a new infinity is more than any "
+            "X.",
+            name="fail-above-change",
+            metavar="X",
+        ),
+    ] = None
+    drop: Annotated[
+        Annotated[float, Limits(least=0, most=sys.float_info.max)] | None,
+        Option(
+            "End with exit code 6 if more points of accuracy are lost; needs `labels`. With "
+            "--metric in the metric's own units.",
+            name="fail-above-drop",
+            metavar="POINTS",
+        ),
+    ] = None
+
+
 Setting = str | int | float | bool | list[str] | list[float]
 Settings = Mapping[str, Setting]
 NO_SETTINGS: Settings = MappingProxyType({})
 
 
-@runtime_checkable
-class Named(Protocol):
-    """What is one option, though it has parts."""
-
-    @property
-    def option(self) -> str:
-        """As it is written on the command line."""
-        ...
-
-
-# Where results are kept changes none of them; what patterns mean follows from them.
-_LEFT_OUT = ("cache", "selection")
-
-
 def settings_of(record: Any) -> dict[str, Setting]:
-    """The fields of a record of options, and of the records in it, that are set.
-
-    Args:
-        record: A dataclass whose fields are named as options are.
+    """The options of a record, and of the records in it, that are set and may decide a result.
 
     Returns:
         By long name without dashes. Paths are absolute: the settings may be used from anywhere.
     """
     found: dict[str, Setting] = {}
-    for one in fields(record):
-        value = getattr(record, one.name)
-        if one.name in _LEFT_OUT or value is None or value == ():
-            continue
-        if isinstance(value, Named):
-            found[one.name] = value.option
-        elif is_dataclass(value):
+    for each in fields(record):
+        value = getattr(record, each.name)
+        declared = options_of(type(record)).get(each.name)
+        if each.name in nested_records(type(record)):
             found |= settings_of(value)
-        else:
-            found[one.name.replace("_", "-")] = _setting(value)
+        elif declared is not None and declared.stated and value not in (None, ()):
+            found[declared.name] = _setting(value, joined=declared.joined)
     return found
 
 
-def _setting(value: Any) -> Setting:
-    if isinstance(value, tuple):
-        if all(isinstance(each, int | float) for each in value):
-            return [float(each) for each in value]
-        return [str(each) for each in value]
-    if isinstance(value, Path):
-        return str(value.absolute())
+def _setting(value: Any, *, joined: bool) -> Setting:
+    if joined:
+        return joined_text(value)
     setting: Setting = value
+    if isinstance(value, tuple):
+        setting = [each if isinstance(each, str) else float(each) for each in value]  # type: ignore[assignment]
+    elif isinstance(value, Path):
+        setting = str(value.absolute())
+    elif isinstance(value, Metric):
+        setting = value.option
     return setting
+
+
+def joined_text(values: Sequence[str | float]) -> str:
+    """Several values as one text, as `--sizes` and `--methods` take them."""
+    return ",".join(value if isinstance(value, str) else repr(value) for value in values)
+
+
+def command_options(record: Any) -> list[str]:
+    """The options of a record that are not its defaults, as they stand in a command line."""
+    found: list[str] = []
+    for name, declared in options_of(type(record)).items():
+        value = getattr(record, name)
+        if declared.stated and value != declared.default:
+            for each in value if isinstance(value, tuple) else (value,):
+                found += [f"--{declared.name}", str(each)]
+    return found

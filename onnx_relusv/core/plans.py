@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_relusv.core.arguments import as_number, put
+from onnx_relusv.core.arguments import Option, Options
 from onnx_relusv.core.blocks import Floats, ReadOnlyArrays, StatisticsSource
 from onnx_relusv.core.codec import (
     FINITE,
@@ -194,31 +194,48 @@ class GroupChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budgets:
-    """What the user asked for; None where nothing was.
+class Budgets(Options):
+    """What the user requires of a smaller model; None where nothing is required."""
 
-    Attributes:
-        size: Share of the original's bytes.
-        macs: Share of its multiply-accumulates.
-        latency: Share of its measured time of a run.
-        tolerance: The common level.
-        max_drop: Points of accuracy that may be lost, or of answers that may change where there
-            are no labels; where there is a metric, what it may lose, in its own units.
-        confidence: With which that is certified.
-    """
-
-    size: Share | None = None
-    macs: Share | None = None
-    tolerance: Share | None = None
-    max_drop: Annotated[float, Limits(above=0, below=100)] | None = None
-    confidence: Annotated[float, Limits(above=0.5, below=1)] | None = None
-    latency: Share | None = None
+    size: Annotated[
+        Share | None,
+        Option("Share of the bytes to keep, external data included."),
+    ] = None
+    macs: Annotated[
+        Share | None,
+        Option("Share of the multiply-accumulates to keep."),
+    ] = None
+    tolerance: Annotated[
+        Share | None,
+        Option(
+            "Largest relative error of any block, one limit for all.  [default without a budget: "
+            "0.02, or 0.1 where nothing is known of the inputs]",
+        ),
+    ] = None
+    max_drop: Annotated[
+        Annotated[float, Limits(above=0, below=100)] | None,
+        Option(
+            "Find the smallest file that loses at most this many points of accuracy, certified on "
+            "a part of the samples. Without labels: the smallest in which at most this many "
+            "answers in a hundred change. With a --metric: that loses at most this much of it, in "
+            "its own units and not in points; that is estimated, not exact.",
+            metavar="POINTS",
+        ),
+    ] = None
+    confidence: Annotated[
+        Annotated[float, Limits(above=0.5, below=1)] | None,
+        Option("The probability with which --max-drop has to hold.  [default: 0.95]"),
+    ] = None
+    latency: Annotated[
+        Share | None,
+        Option(
+            "Share of the time of a run to keep, measured here with onnxruntime's own settings."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value is not None:
-                put(self, each.name, as_number(each.name, value))
+        # Not their ranges: a plan may be made for what is no share, as sizes tried are.
+        self.convert()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +263,7 @@ class Plan:
         group_curves: The damage curves of groups that were measured.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
+        input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
         warnings: Sentences for the user on what the samples can tell.
         edited: Sentences on what was edited in its file without any effect; not in the file.
     """
@@ -269,6 +287,7 @@ class Plan:
     group_curves: tuple[GroupCurve, ...] = ()
     input_range: Annotated[tuple[float, float], INCREASING] | None = None
     max_samples: Count | None = None
+    input_shape: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     edited: tuple[str, ...] = field(default=(), metadata=UNSTORED)
 

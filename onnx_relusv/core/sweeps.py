@@ -1,10 +1,102 @@
 """The frozen records of a sweep: the same model at many sizes, by several methods."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
+from onnx_relusv.core.arguments import Option, Options
+from onnx_relusv.core.codec import Share
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.options import Exclude, Include, PlanOptions
+from onnx_relusv.core.plans import Allocation, Budgets, Method
 from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance
+
+
+@dataclass(frozen=True)
+class SweepMethod:
+    """A method of a sweep.
+
+    Attributes:
+        meaning: What it does, in words.
+        method: The `--method` of `compress` that does the same.
+        allocation: Its `--allocation`, likewise.
+        on_samples: Whether it is fitted to the samples.
+    """
+
+    meaning: str
+    method: Method
+    allocation: Allocation
+    on_samples: bool = True
+
+    def planning(self, blocks: PlanOptions, size: float) -> PlanOptions:
+        """What plans of a size may do.
+
+        Args:
+            blocks: Which blocks may change.
+            size: Share of the model's bytes.
+        """
+        budgets = Budgets(size=size)
+        return replace(blocks, method=self.method, allocation=self.allocation, budgets=budgets)
+
+
+SWEEP_METHODS: Mapping[str, SweepMethod] = {
+    "auto": SweepMethod(
+        "double layers and removed units, by the least damage to the outputs, measured and fitted "
+        "on samples, with a corrective round",
+        "auto",
+        "damage",
+    ),
+    "harmonic": SweepMethod("removed units alone, likewise", "harmonic", "damage"),
+    "damage": SweepMethod("double layers alone, likewise", "double-layer", "damage"),
+    "level": SweepMethod(
+        "double layers of one common level, measured and fitted on samples",
+        "double-layer",
+        "level",
+    ),
+    "blind": SweepMethod(
+        "double layers of one common level without any samples, on what can be assumed",
+        "double-layer",
+        "level",
+        on_samples=False,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """Which files a sweep makes."""
+
+    # A geometric ladder, rounded to what is easily read.
+    sizes: Annotated[
+        tuple[Share, ...],
+        Option(
+            "Shares of the bytes to keep.",
+            joined=True,
+            metavar="SHARE,...",
+        ),
+    ] = (0.75, 0.525, 0.37, 0.26, 0.18, 0.125, 0.09, 0.0625)
+    methods: Annotated[
+        tuple[str, ...],
+        Option(
+            f"{'; '.join(f'{name}: {method.meaning}' for name, method in SWEEP_METHODS.items())}.",
+            joined=True,
+            metavar="NAME,...",
+        ),
+    ] = ("auto", "harmonic", "damage", "blind")
+    include: Include = ()
+    exclude: Exclude = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.methods:
+            if name not in SWEEP_METHODS:
+                raise UsageError(f"--methods {name}: use some of {', '.join(SWEEP_METHODS)}.")
+        for option_name, values in (("sizes", self.sizes), ("methods", self.methods)):
+            if not values:
+                raise UsageError(f"--{option_name}: give one at least.")
+            if len(set(values)) < len(values):
+                raise UsageError(f"--{option_name}: one of them is given twice.")
+
 
 JudgedBy = Literal["accuracy", "agreement", "error"]
 

@@ -26,16 +26,58 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import (
     Model,
     all_tensors,
+    data_files,
     external_location,
     external_tensors,
     read_model,
 )
 from onnx_relusv.graph.protos import copy_fields, initialized, lists_initializers, used_names
+from onnx_relusv.work.files import check_outputs
 from onnx_relusv.work.interrupts import uninterrupted
-from onnx_relusv.work.publishing import Publication, is_equal, not_written
-from onnx_relusv.work.temporary_files import temporary_folder
+from onnx_relusv.work.publishing import Publication, is_equal, leftover_places, not_written
+from onnx_relusv.work.temporary_files import remove_leftovers, temporary_folder
 
 Attribute = int | str | Sequence[int]
+
+
+def check_places(
+    files: Mapping[str, Path | None],
+    report: Path | None = None,
+    *,
+    models: Iterable[Path],
+    read: Iterable[Path | None],
+    cache: Path | None = None,
+    force: bool,
+    with_data: bool = False,
+) -> None:
+    """Checks before any work that all outputs of a run can be written and harm nothing.
+
+    Args:
+        files: By option, files that are written; None where there is none.
+        report: The folder of a report.
+        models: Models that are read; their external data is never overwritten either.
+        read: What else is read; None where there is nothing.
+        cache: The folder of the cache.
+        force: Whether regular files that are there may be replaced.
+        with_data: Whether a written file has external data of its own where a model has some.
+
+    Raises:
+        UsageError: With what to do.
+    """
+    if report is None and not any(files.values()):
+        return
+    models = list(models)
+    data = [file for model in models for file in data_files(model)]
+    check_outputs(
+        files,
+        report,
+        force=force,
+        inputs=[*models, *data, *(path for path in read if path is not None)],
+        cache=cache,
+        with_data=with_data and bool(data),
+    )
+    # What a run that was killed left there is in the way, and may be large.
+    remove_leftovers(*leftover_places(*files.values(), report))
 
 
 def number(value: int) -> int:

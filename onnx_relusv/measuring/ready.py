@@ -5,15 +5,15 @@ model runs with no other, whatever its file declares; such a batch is then treat
 file fixes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from onnx_relusv.core.blocks import InputSpec
-from onnx_relusv.core.errors import InputError
-from onnx_relusv.core.options import MeasureOptions, with_requested
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.options import MeasureOptions, parsed_shape, shape_text
 from onnx_relusv.graph.channels.input_axes import axis_rules
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.trials import (
@@ -90,6 +90,58 @@ def made_ready(
     whole, axes = _opened(samples, replace(model, inputs=ranked(samples, model.inputs)), any_labels)
     part = drawn(whole, options.max_samples, options.seed)
     return _with_samples(open_session(), model, axes, part)
+
+
+def with_requested(inputs: Sequence[InputSpec], texts: Sequence[str]) -> tuple[InputSpec, ...]:
+    """Inputs with the shapes that --input-shape requests.
+
+    Args:
+        inputs: A model's inputs.
+        texts: Of the options.
+
+    Raises:
+        UsageError: An input is unknown or named twice, or a shape does not fit it or another one.
+    """
+    wanted: dict[str, tuple[int, ...]] = {}
+    listed = ", ".join(
+        f"{spec.name} {shape_text(spec.shape) if spec.has_rank else 'of any shape'}"
+        for spec in inputs
+    )
+    for text in texts:
+        name, shape = parsed_shape(text)
+        spec = next((one for one in inputs if one.name == name), None)
+        if spec is None:
+            raise UsageError(
+                f"--input-shape {text}: the model has no input {name}; its inputs are {listed}."
+            )
+        if name in wanted:
+            raise UsageError(f"--input-shape {text}: {name} has a shape already; give one.")
+        fits = not spec.has_rank or (
+            len(shape) == len(spec.shape)
+            and all(known in (None, own) for known, own in zip(spec.shape, shape, strict=True))
+        )
+        if not fits:
+            raise UsageError(
+                f"--input-shape {text}: this is not a shape of the model's input {name}; its "
+                f"inputs are {listed}."
+            )
+        wanted[name] = shape
+    _check_names(inputs, wanted, listed)
+    return tuple(replace(spec, requested=wanted.get(spec.name)) for spec in inputs)
+
+
+def _check_names(
+    inputs: Sequence[InputSpec], wanted: dict[str, tuple[int, ...]], listed: str
+) -> None:
+    """Axes with one name have one length."""
+    known: dict[str, int] = {}
+    for spec in inputs:
+        for name, length in zip(spec.named, wanted.get(spec.name, ()), strict=False):
+            if name is not None and known.setdefault(name, length) != length:
+                raise UsageError(
+                    f"--input-shape: the axis {name} is {known[name]} and {length} long; axes "
+                    f"with one name have one length. The model's inputs are {listed}."
+                )
 
 
 def _opened(path: Path, model: Model, any_labels: bool) -> tuple[Samples, Axes]:

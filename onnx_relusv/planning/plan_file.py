@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_relusv.core.codec import FieldError, from_data, json_text, to_data
-from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.options import parsed_shape
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.work.files import check_readable
 
@@ -46,6 +47,8 @@ _GROUP = ("level", "damage", "why", "producers", "consumers")
 def plan_text(plan: Plan) -> str:
     """The plan as JSON; `read_plan` gives the same plan back."""
     data = to_data(plan)
+    if not plan.input_shape:
+        del data["input_shape"]
     whole = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **data, "marks": marks(data)}
     return json_text(whole) + "\n"
 
@@ -79,8 +82,12 @@ def read_plan(path: Path) -> Plan:
     try:
         marked = from_data(tuple[str, ...], data.pop("marks", []), "marks")
         plan = from_data(Plan, data)
+        for text in plan.input_shape:
+            parsed_shape(text)
     except FieldError as error:
         raise InputError(f"{path}: {error}") from error
+    except UsageError as error:
+        raise InputError(f"{path}: input_shape: {error}") from error
     # Other versions have other fields.
     return replace(plan, edited=edited(data, marked if version == SCHEMA_VERSION else ()))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply
+from onnx_relusv import ApplyOptions, Budgets, MeasureOptions, PlanOptions, apply
 from onnx_relusv.core.plans import Cost, Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.measuring.blocks import measure_blocks
@@ -36,7 +36,9 @@ def without_share(
         cache: Folder for what several shares have in common.
     """
     plan = _plan(model, share, samples, cache)
-    return apply(model, plan, output, samples=samples, cache=cache, force=True)
+    return apply(
+        model, plan, output, samples=samples, measuring=ApplyOptions(cache=cache), force=True
+    )
 
 
 def _plan(model: Path, share: float, samples: Path | None, cache: Path) -> Plan:

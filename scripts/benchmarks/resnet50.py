@@ -16,7 +16,7 @@ from photographs import NAMES, crops_of, write_samples
 from PIL import Image
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
-from onnx_relusv.cli.group import progress_bars
+from onnx_relusv.cli.bars import progress_bars
 
 MODEL = Path("zoo/resnet50.onnx")
 PICTURES = Path("zoo/imagenet_pictures.npz")

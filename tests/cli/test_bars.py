@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from onnx_relusv.cli.group import LONG, Bars, progress_bars
+from onnx_relusv.cli.bars import LONG, Bars, progress_bars
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("onnx_relusv.cli.group.time.monotonic", clock)
+    monkeypatch.setattr("onnx_relusv.cli.bars.time.monotonic", clock)
     return clock
 
 

@@ -164,6 +164,11 @@ def test_paths_start_at_the_file_s_folder(folder: Path) -> None:
         ("exclude = [1]", "exclude = [1]: use a list of texts"),
         ("samples = 1", "samples = 1: use a path in quotes."),
         ("samples = 1979-05-27", "use a path in quotes."),
+        (
+            "[sweep]\nsizes = '0.5,x'",
+            "[sweep] sizes = '0.5,x': '0.5,x': use numbers between commas.",
+        ),
+        ("[sweep]\nsizes = 0.5", "[sweep] sizes = 0.5: use a text in quotes."),
         ("size = 1.5", "--size 1.5: use a number above 0 and below 1."),
         ("size = nan", "--size nan: use a number above 0 and below 1."),
     ],

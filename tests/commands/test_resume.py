@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from graphs import model_proto, normal, normalization
 from resumed import ARRAYS, KINDS, SIZE, TEXT, compressed, entries, saved
 
-from onnx_relusv import MeasureOptions, PlanOptions, apply, inspect, plan
+from onnx_relusv import ApplyOptions, MeasureOptions, PlanOptions, apply, inspect, plan
 from onnx_relusv.cli.commands import cli
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.plans import Budgets
@@ -244,9 +244,7 @@ def test_plan_apply_and_compress_share_a_cache(
         decided,
         output,
         samples=samples,
-        provider="cpu",
-        memory=512,
-        cache=cache,
+        measuring=ApplyOptions(provider="cpu", memory=512, cache=cache),
         progress=seen,
     )
     assert seen.told["Spectra of the blocks"] == [seen.totals["Spectra of the blocks"]]

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from onnx_relusv import Budgets, PlanOptions, apply, compress, plan, sweep
+from onnx_relusv import (
+    ApplyOptions,
+    Budgets,
+    PlanOptions,
+    SweepOptions,
+    apply,
+    compress,
+    plan,
+    sweep,
+)
 from onnx_relusv.checking.corrective import CorrectionSettings, fitted_by_damage
 from onnx_relusv.cli.commands import cli
 from onnx_relusv.commands import stages
@@ -42,7 +51,13 @@ def test_every_command_makes_the_same_file_with_the_corrective_round_taken(
 
     decided = plan(model, samples=samples, planning=planning, measuring=MEASURING)
     (tmp_path / "plan.json").write_text(plan_text(decided), encoding="utf-8")
-    apply(model, tmp_path / "plan.json", tmp_path / "applied.onnx", samples=samples, provider="cpu")
+    apply(
+        model,
+        tmp_path / "plan.json",
+        tmp_path / "applied.onnx",
+        samples=samples,
+        measuring=ApplyOptions(provider="cpu"),
+    )
     made.append(tmp_path / "applied.onnx")
 
     name = "damage" if method == "double-layer" else method
@@ -50,8 +65,7 @@ def test_every_command_makes_the_same_file_with_the_corrective_round_taken(
         model,
         samples=samples,
         test=test,
-        sizes=(0.8, SIZE),
-        methods=(name,),
+        sweeping=SweepOptions(sizes=(0.8, SIZE), methods=(name,)),
         report=tmp_path / "report",
         keep=True,
         measuring=MEASURING,

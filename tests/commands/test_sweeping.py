@@ -16,10 +16,9 @@ from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.checking.validate import validate
 from onnx_relusv.cli.commands import cli
 from onnx_relusv.commands.sweep import sweep
-from onnx_relusv.commands.sweep_points import METHODS
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.core.sweeps import SWEEP_METHODS, Sweep, SweepOptions
 
 SIZES = (0.35, 0.7, 0.5)
 REGRESSION = "(float[N,20] x) => (float[N,1] y) { a = Gemm(x, w, b) c = Relu(a) y = Gemm(c, u, g) }"
@@ -57,8 +56,7 @@ def swept(place: Path) -> Sweep:
         place / "classifier.onnx",
         samples=place / "s.npz",
         test=place / "test.npz",
-        sizes=(*SIZES, 0.001),
-        methods=tuple(METHODS),
+        sweeping=SweepOptions(sizes=(*SIZES, 0.001), methods=tuple(SWEEP_METHODS)),
         report=place / "report",
         keep=True,
         command="tested",
@@ -67,21 +65,19 @@ def swept(place: Path) -> Sweep:
 
 def small(place: Path, **others: Any) -> Sweep:
     """One quick point."""
-    given: dict[str, Any] = {
-        "samples": place / "s.npz",
-        "test": place / "test.npz",
-        "sizes": (0.5,),
-        "methods": ("blind",),
-    }
-    return sweep(place / "classifier.onnx", **(given | others))
+    names = ("sizes", "methods", "include", "exclude")
+    chosen = {name: others.pop(name) for name in names if name in others}
+    sweeping = SweepOptions(**{"sizes": (0.5,), "methods": ("blind",)} | chosen)
+    given: dict[str, Any] = {"samples": place / "s.npz", "test": place / "test.npz"}
+    return sweep(place / "classifier.onnx", sweeping=sweeping, **(given | others))
 
 
 def test_every_method_has_a_point_at_every_size_from_the_largest_down(swept: Sweep) -> None:
     assert [(one.method, one.size) for one in swept.points] == [
-        (method, size) for method in METHODS for size in (0.7, 0.5, 0.35)
+        (method, size) for method in SWEEP_METHODS for size in (0.7, 0.5, 0.35)
     ]
     assert [(one.method, one.size, one.failed) for one in swept.missed] == [
-        (method, 0.001, False) for method in METHODS
+        (method, 0.001, False) for method in SWEEP_METHODS
     ]
     assert all("cannot be reached" in one.reason for one in swept.missed)
     assert [one.damage is None for one in swept.points] == [False] * 9 + [True] * 6
@@ -125,7 +121,7 @@ def test_what_was_seen_loses_less_than_what_is_blind(swept: Sweep) -> None:
     assert all(seen.error < blind.error for seen, blind in pairs)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SWEEP_METHODS)
 def test_the_command_makes_the_same_file_byte_by_byte(
     method: str, swept: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +162,8 @@ def test_external_data_is_kept_beside_its_model_and_repeats(
     model, report = tmp_path / "large.onnx", tmp_path / "report"
     proto = onnx.load(place / "classifier.onnx")
     onnx.save(proto, model, save_as_external_data=True, location="large.data", size_threshold=0)
-    given = {"samples": place / "s.npz", "sizes": (0.5,), "methods": ("blind",), "report": report}
+    sweeping = SweepOptions(sizes=(0.5,), methods=("blind",))
+    given = {"samples": place / "s.npz", "sweeping": sweeping, "report": report}
     (one,) = sweep(model, keep=True, **given).points  # type: ignore[arg-type]
     assert one.after.bytes == sum(path.stat().st_size for path in (report / "models").iterdir())
     assert classified.answers(one.after.path, classified.inputs(3)).shape == (3,)
@@ -226,7 +223,7 @@ def test_without_class_scores_the_output_error_is_judged(tmp_path: Path) -> None
     onnx.save(model_proto(REGRESSION, weights | {"u": normal(64, 1), "g": normal(1)}), model)
     samples = tmp_path / "s.npz"
     np.savez(samples, x=classified.inputs(), labels=np.full(classified.COUNT, 99))
-    found = sweep(model, samples=samples, sizes=(0.5,), methods=("level",))
+    found = sweep(model, samples=samples, sweeping=SweepOptions(sizes=(0.5,), methods=("level",)))
     (one,) = found.points
     assert (found.judged_by, one.drop) == ("error", None)
     assert one.loss == one.error == one.evaluation.relative_error["y"] > 0

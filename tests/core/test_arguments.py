@@ -8,8 +8,7 @@ import pytest
 from graphs import model_proto, normal
 
 import onnx_relusv
-from onnx_relusv import Budgets, MeasureOptions, PlanOptions
-from onnx_relusv.commands.sweep import SweepOptions
+from onnx_relusv import Budgets, MeasureOptions, PlanOptions, SweepOptions
 from onnx_relusv.core.arguments import as_path
 from onnx_relusv.core.errors import InputError, UsageError
 
@@ -95,8 +94,8 @@ def test_what_is_no_record(model: Path) -> None:
         "an entry of exclude": lambda: PlanOptions(exclude=(1,)),  # type: ignore[arg-type]
         "batch": lambda: PlanOptions(batch=1.0),  # type: ignore[arg-type]
         "input_range": lambda: PlanOptions(input_range="01"),  # type: ignore[arg-type]
-        "sizes": lambda: SweepOptions(model=model, samples=model, sizes=0.5),  # type: ignore[arg-type]
-        "an entry of methods": lambda: SweepOptions(model=model, samples=model, methods=(None,)),  # type: ignore[arg-type]
+        "sizes": lambda: SweepOptions(sizes=0.5),  # type: ignore[arg-type]
+        "an entry of methods": lambda: SweepOptions(methods=(None,)),  # type: ignore[arg-type]
     }.items():
         with pytest.raises(TypeError, match=f"^{name} is .*: give "):
             call()
@@ -132,3 +131,25 @@ def test_what_is_not_there_is_looked_for_where_it_is_used(tmp_path: Path) -> Non
     assert as_path("model", str(missing)) == missing
     with pytest.raises(InputError, match="there is no such file"):
         onnx_relusv.inspect(missing)
+
+
+def test_all_functions_write_their_results(model: Path, tmp_path: Path) -> None:
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=normal(20, 6))
+    for name, call in {
+        "inspect": lambda **to: onnx_relusv.inspect(model, measuring=CPU, **to),
+        "trace": lambda **to: onnx_relusv.trace(model, samples=samples, measuring=CPU, **to),
+        "compare": lambda **to: onnx_relusv.compare(model, model, samples, measuring=CPU, **to),
+    }.items():
+        report, figures = tmp_path / name, tmp_path / f"{name}.json"
+        call(report=report, json=figures)
+        assert (report / "report.html").exists()
+        assert figures.read_bytes() == (report / "report.json").read_bytes()
+        with pytest.raises(UsageError, match=f"{name}.json: exists already"):
+            call(json=str(figures))
+        call(json=figures, force=True)
+
+
+def test_what_is_read_is_not_written(model: Path) -> None:
+    with pytest.raises(UsageError, match="the output is an input too"):
+        onnx_relusv.plan(model, output=model, force=True)

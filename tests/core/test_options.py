@@ -88,7 +88,7 @@ def test_methods() -> None:
     assert PlanOptions().method == "auto"
     for method in ("auto", "double-layer", "harmonic"):
         assert PlanOptions(method=method).method == method
-    with pytest.raises(UsageError, match="use auto, double-layer, harmonic"):
+    with pytest.raises(UsageError, match="use auto, double-layer or harmonic"):
         PlanOptions(method="magnitude")
 
 

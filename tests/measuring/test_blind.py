@@ -10,7 +10,7 @@ import pytest
 from examples import block, conv, gemm, moments
 from graphs import model_proto, normal, run
 
-from onnx_relusv import Budgets, PlanOptions, apply, compress, inspect, plan
+from onnx_relusv import ApplyOptions, Budgets, PlanOptions, apply, compress, inspect, plan
 from onnx_relusv.core.blocks import Moments
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import MeasureOptions
@@ -271,12 +271,16 @@ def test_a_plan_without_samples_is_carried_out_as_compress_does(
     decided = plan(model, planning=HARMONIC, measuring=CPU)
     assert decided.samples_sha256 is None
     (tmp_path / "plan.json").write_text(plan_text(decided))
-    done = apply(model, tmp_path / "plan.json", tmp_path / "two.onnx", provider="cpu")
+    done = apply(
+        model, tmp_path / "plan.json", tmp_path / "two.onnx", measuring=ApplyOptions(provider="cpu")
+    )
     # The same inputs are drawn from the plan's seed.
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
     assert [one.partition(":")[0] for one in done.warnings if "amples" in one] == ["No samples"]
     with_samples = plan(model, samples=files / "samples.npz", planning=HARMONIC, measuring=CPU)
-    done = apply(model, with_samples, tmp_path / "three.onnx", provider="cpu")
+    done = apply(
+        model, with_samples, tmp_path / "three.onnx", measuring=ApplyOptions(provider="cpu")
+    )
     assert any("none were given: synthetic ones are fitted to" in one for one in done.warnings)
 
 

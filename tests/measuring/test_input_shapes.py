@@ -1,5 +1,6 @@
 """--input-shape: read, checked against a model's inputs, and taken by every command."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,20 @@ import pytest
 from command_line import run, words
 from graphs import model_proto, normal
 
-from onnx_relusv import MeasureOptions, inspect
+from onnx_relusv import (
+    ApplyOptions,
+    Budgets,
+    MeasureOptions,
+    PlanOptions,
+    apply,
+    inspect,
+    plan,
+)
 from onnx_relusv.core.blocks import InputSpec
-from onnx_relusv.core.errors import UsageError
-from onnx_relusv.core.options import parsed_shape, with_requested
+from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.options import parsed_shape
+from onnx_relusv.measuring.ready import with_requested
+from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 FLOAT = np.dtype(np.float32)
 INPUTS = (
@@ -89,3 +100,28 @@ def test_on_the_command_line_and_from_a_file(model: Path, tmp_path: Path) -> Non
     assert run("inspect", model, "--config", config).exit_code == 2
     config.write_text('input-shape = ["x=1x3x50"]\n')
     assert run("inspect", model, "--config", config).exit_code == 0
+
+
+def test_a_plan_knows_its_shapes(tmp_path: Path) -> None:
+    path, file, output = (tmp_path / name for name in ("m.onnx", "plan.json", "small.onnx"))
+    text = TEXT.replace("[n,3,t]", "[n,32,t]").replace("[n,4,t]", "[n,32,t]")
+    onnx.save(model_proto(text, {"v": normal(32, 32, 3)}), path)
+    made = plan(
+        path,
+        planning=PlanOptions(budgets=Budgets(macs=0.8)),
+        measuring=MeasureOptions(input_shape=("x=1x32x50",)),
+        output=file,
+    )
+    assert read_plan(file) == made
+    assert "input_shape" not in plan_text(replace(made, input_shape=()))
+    for options, length in (
+        (None, 50),
+        (ApplyOptions(input_shape=("x=1x32x60",)), 60),
+    ):
+        done = apply(path, file, output, measuring=options, force=True)
+        assert done.before.macs == 32 * 32 * 3 * length
+        assert done.provenance.settings["input-shape"] == [f"x=1x32x{length}"]
+    edited = file.read_text(encoding="utf-8").replace("x=1x32x50", "x=1x32x-1")
+    file.write_text(edited, encoding="utf-8")
+    with pytest.raises(InputError, match=r"plan\.json: input_shape: --input-shape x=1x32x-1"):
+        read_plan(file)

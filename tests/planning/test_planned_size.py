@@ -9,7 +9,7 @@ from graphs import model_proto, normal, saved
 
 from onnx_relusv.commands.compress import apply, plan
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.options import ApplyOptions, MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
 
 TEXT = """(float[N,40] x) => (float[N,10] y) {
@@ -36,7 +36,13 @@ def test_a_plan_has_the_bytes_of_its_file(method: str, sampled: bool, tmp_path: 
     found = plan(
         model, samples=samples, planning=planning, measuring=MeasureOptions(provider="cpu")
     )
-    apply(model, found, tmp_path / "small.onnx", samples=samples, provider="cpu")
+    apply(
+        model,
+        found,
+        tmp_path / "small.onnx",
+        samples=samples,
+        measuring=ApplyOptions(provider="cpu"),
+    )
     total, size = model.stat().st_size, (tmp_path / "small.onnx").stat().st_size
     assert abs(round(found.size * total) - size) <= 64
     assert (0.6 - 2 * LARGEST_STEP) * total < size <= 0.6 * total
@@ -54,7 +60,7 @@ def test_small_external_data_takes_no_pages(method: str, tmp_path: Path) -> None
     # Every tensor names its file; as long as names are expected to be at most.
     target = tmp_path / "out" / f"{'x' * 59}.onnx"
     target.parent.mkdir()
-    apply(path, found, target, provider="cpu")
+    apply(path, found, target, measuring=ApplyOptions(provider="cpu"))
     size = sum(file.stat().st_size for file in target.parent.iterdir())
     assert round(found.size * total) == size
     assert (0.7 - 2 * LARGEST_STEP) * total < size <= 0.7 * total

@@ -13,6 +13,7 @@ from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
+from onnx_relusv.core.sweeps import SweepOptions
 from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments
 from onnx_relusv.planning.offer import layer_offer
@@ -96,7 +97,12 @@ def test_budgets_below_it_are_refused_before_anything_is_measured(
 def test_a_sweep_passes_over_sizes_below_it(tmp_path: Path) -> None:
     model, samples = written(tmp_path)
     methods = ("auto", "damage", "blind")
-    found = sweep(model, samples=samples, sizes=(0.8, 0.001), methods=methods, measuring=MEASURING)
+    found = sweep(
+        model,
+        samples=samples,
+        sweeping=SweepOptions(sizes=(0.8, 0.001), methods=methods),
+        measuring=MEASURING,
+    )
     assert [point.size for point in found.points] == [0.8] * 3
     assert [(one.method, one.size) for one in found.missed] == [(name, 0.001) for name in methods]
     assert all("cannot be reached" in one.reason for one in found.missed)
@@ -111,7 +117,12 @@ def test_a_sweep_without_a_size_to_reach_measures_nothing(
     monkeypatch.setattr("onnx_relusv.commands.stages.planning_moments", measured)
     model, samples = written(tmp_path)
     with pytest.raises(BudgetError, match=r"no point is left.*cannot be reached"):
-        sweep(model, samples=samples, sizes=(0.001, 0.002), measuring=MEASURING)
+        sweep(
+            model,
+            samples=samples,
+            sweeping=SweepOptions(sizes=(0.001, 0.002)),
+            measuring=MEASURING,
+        )
 
 
 def test_a_budget_above_it_goes_on(tmp_path: Path) -> None:

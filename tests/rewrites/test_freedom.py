@@ -11,7 +11,7 @@ from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
-from onnx_relusv.core.sweeps import Sweep
+from onnx_relusv.core.sweeps import Sweep, SweepOptions
 
 ONE = "(float[N,48] x) => (float[N,40] y) { p = MatMul(x, w) y = Relu(p) }"
 NONE = "(float[N,48] x) => (float[N,48] y) { y = Sigmoid(x) }"
@@ -96,7 +96,8 @@ def test_harmonic_says_why_before_anything_is_measured(
 
 def swept(folder: Path, text: str, methods: tuple[str, ...]) -> Sweep:
     model, samples = written(folder, text)
-    return sweep(model, samples=samples, sizes=(0.7,), methods=methods, measuring=MEASURING)
+    sweeping = SweepOptions(sizes=(0.7,), methods=methods)
+    return sweep(model, samples=samples, sweeping=sweeping, measuring=MEASURING)
 
 
 def test_a_sweep_goes_on_without_harmonic(tmp_path: Path) -> None:

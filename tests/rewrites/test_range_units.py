@@ -9,7 +9,7 @@ import pytest
 from graphs import model_proto, normal, positive
 from onnx import numpy_helper
 
-from onnx_relusv import Budgets, PlanOptions, compress
+from onnx_relusv import ApplyOptions, Budgets, PlanOptions, compress
 from onnx_relusv.commands.compress import apply, plan
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.plans import Plan
@@ -73,10 +73,11 @@ def test_a_plan_is_applied_as_it_was_made(path: Path) -> None:
 
 
 def test_what_was_declared_decides_what_the_cache_gives(path: Path) -> None:
-    found, cache = plan(path, planning=HARMONIC), path.with_name("cache")
+    found = plan(path, planning=HARMONIC)
     results = [path.with_name(f"{n}.onnx") for n in range(3)]
-    apply(path, replace(found, input_range=None), results[0], cache=cache)
-    apply(path, found, results[1], cache=cache)
+    cached = ApplyOptions(cache=path.with_name("cache"))
+    apply(path, replace(found, input_range=None), results[0], measuring=cached)
+    apply(path, found, results[1], measuring=cached)
     apply(path, found, results[2])
     one, two, three = map(consumer, results)
     np.testing.assert_array_equal(two, three)

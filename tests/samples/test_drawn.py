@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_arrays import archive, everything, spec
 
-from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
+from onnx_relusv import ApplyOptions, Budgets, MeasureOptions, PlanOptions, apply, compress, plan
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.samples.samples import Samples, open_samples
@@ -86,11 +86,17 @@ def test_a_plan_knows_how_many_were_drawn(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text(plan_text(decided), encoding="utf-8")
     assert read_plan(file).max_samples == 150
-    again = apply(model, file, paths[1], samples=samples, provider="cpu")
+    again = apply(model, file, paths[1], samples=samples, measuring=ApplyOptions(provider="cpu"))
     assert paths[1].read_bytes() == paths[0].read_bytes()
     assert not any("part of these samples" in one for one in again.warnings)
     # Another part is said, and is another file: the draw is no decoration.
-    other = apply(model, file, paths[2], samples=samples, provider="cpu", max_samples=200)
+    other = apply(
+        model,
+        file,
+        paths[2],
+        samples=samples,
+        measuring=ApplyOptions(provider="cpu", max_samples=200),
+    )
     assert any("another part of these samples" in one for one in other.warnings)
     assert paths[2].read_bytes() != paths[0].read_bytes()
 

@@ -1,0 +1,110 @@
+"""Runs a command: checks, the function with bars of its progress, and what it found on screen."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from onnx_relusv.cli.bars import progress_bars
+from onnx_relusv.cli.config import check_config
+from onnx_relusv.cli.streams import PROGRAM
+from onnx_relusv.commands.compare import check_limits, compare
+from onnx_relusv.commands.compress import apply, compress, plan
+from onnx_relusv.commands.inspect import inspect
+from onnx_relusv.commands.sweep import sweep
+from onnx_relusv.commands.trace import trace
+from onnx_relusv.core.codec import json_text
+from onnx_relusv.core.plans import Plan
+from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
+from onnx_relusv.report.tables import (
+    comparison_table,
+    compression_table,
+    inspection_table,
+    plan_table,
+    sweep_table,
+    trace_table,
+)
+from onnx_relusv.report.trace_plots import trace_data
+from onnx_relusv.report.words import printable
+
+# In place of a file's name: standard output.
+STANDARD_OUTPUT = Path("-")
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What a command runs, and how it is shown.
+
+    Attributes:
+        function: The function.
+        table: Makes of its result what is printed.
+        data: Makes of its result what --json has, if the command has that.
+        ending: The last line, with the function's arguments by name.
+    """
+
+    function: Callable[..., Any]
+    table: Callable[[Any], Iterable[RenderableType]]
+    data: Callable[[Any], Any] | None = None
+    ending: str = ""
+
+
+def _plan_lines(made: Plan) -> Iterable[RenderableType]:
+    changed = sum(choice.action != "keep" for choice in made.choices)
+    time = "" if made.latency is None else f", about {made.latency:.1%} of the time"
+    yield from plan_table(made)
+    yield (
+        f"{changed} of {len(made.choices)} blocks change at a level of {made.level:.4g}: "
+        f"{made.size:.1%} of the bytes, {made.macs:.1%} of the MACs{time}."
+    )
+    if made.damage_measure is not None:
+        yield f"Damage measured as {printable(made.damage_measure)}."
+
+
+def _plan(*, command: str, **arguments: Any) -> Plan:
+    return plan(**arguments)  # a plan does not say what made it
+
+
+_COMMANDS = {
+    "inspect": _Command(inspect, inspection_table, inspection_data),
+    "plan": _Command(_plan, _plan_lines, ending="The plan is in {output}."),
+    "apply": _Command(apply, compression_table, compression_data),
+    "compress": _Command(compress, compression_table, compression_data),
+    "compare": _Command(compare, comparison_table, comparison_data),
+    "trace": _Command(trace, trace_table, trace_data),
+    "sweep": _Command(sweep, sweep_table),
+}
+
+
+def run_command(name: str, arguments: dict[str, Any]) -> None:
+    """Runs a command and prints what it found.
+
+    With `--json -` that goes to standard error, and the figures alone to standard output.
+
+    Args:
+        name: The command's.
+        arguments: Of its function, but for its command line and its progress.
+
+    Raises:
+        ReluSvError: As of the function, or a limit of a comparison is exceeded.
+    """
+    check_config(arguments)
+    command = _COMMANDS[name]
+    alone = arguments.get("json") == STANDARD_OUTPUT
+    if alone:
+        arguments["json"] = None
+    line = shlex.join([PROGRAM, *sys.argv[1:]])
+    with progress_bars() as progress:
+        found = command.function(**arguments, command=line, progress=progress)
+    if alone and command.data is not None:
+        print(json_text(command.data(found)))
+    console = Console(stderr=alone)
+    for part in command.table(found):
+        console.print(part, markup=False, highlight=False)
+    if command.ending:
+        console.print(command.ending.format(**arguments), markup=False, highlight=False)
+    if "limits" in arguments:
+        check_limits(found, arguments["limits"])
