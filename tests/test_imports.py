@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Libraries that some packages alone know.
 KEPT_TO = {
-    "onnx_graphsurgeon": {"graph", "graph/channels", "rewrites/low_rank"},
+    "onnx_graphsurgeon": {"graph", "graph/channels"},
     "onnxruntime": {"runtime"},
     "click": {"cli"},
     "matplotlib": {"report"},

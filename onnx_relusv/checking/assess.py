@@ -27,7 +27,7 @@ import numpy as np
 
 from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.core.errors import InputError, UsageError
-from onnx_relusv.core.outcomes import FeedChange, Latency, OutputChange, SampleCounts
+from onnx_relusv.core.measures import FeedChange, Latency, OutputChange, SampleCounts
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.core.results import Assessment, Evaluation, JudgedPart
 from onnx_relusv.graph.channels.statistics import normalisation

@@ -19,7 +19,7 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Block, LinearMap
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.outcomes import Correction
+from onnx_relusv.core.measures import Correction
 from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map, whole_map
 from onnx_relusv.core.results import MetricChange

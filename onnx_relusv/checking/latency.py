@@ -1,7 +1,7 @@
 """What a written file takes: the whole of it under a budget, and every block that changed."""
 
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.outcomes import Latency, LatencyOutcome
+from onnx_relusv.core.measures import Latency, LatencyOutcome
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import Opened
@@ -9,6 +9,7 @@ from onnx_relusv.planning.latency import MARGIN, MOST_MEASURED, block_seconds
 from onnx_relusv.planning.latency_models import Race, Timings, length
 from onnx_relusv.report.words import seconds_text
 from onnx_relusv.rewrites.changes import changes_of
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.session import default_threads
 from onnx_relusv.work.executors import Progress
 
@@ -92,7 +93,9 @@ def check_latency(asked: float, measured: Latency) -> None:
 def block_times(opened: Opened, plan: Plan, progress: Progress) -> BlockTimes:
     """Times every block that changes by itself, before and after; equal ones once."""
     changes = [
-        change for change in changes_of(opened, plan) if change.form != "dense" and not change.kept
+        change
+        for change in changes_of(opened, plan)
+        if not FORMS[change.form].one_layer and not change.kept
     ]
     timings: Timings = {}
     batch = length(opened, plan.batch)

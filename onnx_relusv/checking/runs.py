@@ -34,7 +34,7 @@ from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import segment
 from onnx_relusv.measuring.answers import deciding_outputs
 from onnx_relusv.rewrites.apply import Claim
-from onnx_relusv.rewrites.low_rank.composed_maps import MovedMaps
+from onnx_relusv.rewrites.low_rank.factors import MovedMaps
 from onnx_relusv.runtime.differences import change_of, gap_between, identical, norm_of, rounding_of
 from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.runtime.session import Session, Turn

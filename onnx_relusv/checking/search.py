@@ -29,8 +29,8 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
+from onnx_relusv.core.measures import Certificate, Trial
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.outcomes import Certificate, Trial
 from onnx_relusv.core.plans import Budgets, Choice, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.core.results import DropEstimate, MetricChange, MetricTrial

@@ -18,8 +18,8 @@ from onnx_relusv.checking.validate import validate
 from onnx_relusv.commands.stages import Produced
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.measures import Certificate
 from onnx_relusv.core.options import Settings
-from onnx_relusv.core.outcomes import Certificate
 from onnx_relusv.core.plans import Action, Choice, GroupChoice, Kept, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_block
 from onnx_relusv.core.results import (
@@ -42,7 +42,8 @@ from onnx_relusv.report.html import make_compression, make_figures
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
 from onnx_relusv.rewrites.changes import kept_channels, removed_mask
 from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, reduced_cost
-from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps
+from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.executors import Progress
 from onnx_relusv.work.files import Targets
@@ -291,7 +292,8 @@ def _decided(
     if choice.action != "double_layer" or choice.form is None or choice.rank is None:
         return replace(row, choice=choice, level=level, cost_after=reduced_cost(row.block, left))
     cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
-    return replace(row, choice=choice, level=level, cost_after=cost)
+    unfolding = FORMS[choice.form].unfolding
+    return replace(row, choice=choice, level=level, cost_after=cost, unfolding=unfolding)
 
 
 def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
@@ -308,7 +310,7 @@ def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
     why = choice.why if action == choice.action else _WHY[action]
     if action == "keep":
         return replace(choice, action=action, form=None, rank=None, why=why)
-    return replace(choice, action=action, form="dense", rank=after.largest_rank, why=why)
+    return replace(choice, action=action, form=DENSE.name, rank=after.largest_rank, why=why)
 
 
 def _timed(row: BlockRow, times: BlockTimes) -> BlockRow:

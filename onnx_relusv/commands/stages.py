@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from onnx_relusv.checking.corrective import fitted_by_damage
 from onnx_relusv.checking.search import DropLimit, certified, drop_limit, search
+from onnx_relusv.core.measures import Certificate, Correction
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.outcomes import Certificate, Correction
 from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.core.results import DropEstimate

@@ -17,7 +17,6 @@ from onnx_relusv.core.codec import FINITE, Axes, Count, Limits
 
 Floats = npt.NDArray[np.float64]
 ActivationKind = Literal["relu", "clip", "leaky_relu", "prelu", "none"]
-BlockKind = Literal["gemm", "matmul", "conv"]
 # Where the statistics of a block's input come from; with none, its covariance is the identity.
 StatisticsSource = Literal["samples", "batch_normalization", "synthetic", "none"]
 
@@ -63,7 +62,7 @@ class Geometry:
     (out_channels / groups, columns), the columns in the order channel, kernel row, kernel column.
 
     Attributes:
-        kind: The operator.
+        kind: Name of the kind of block (`core/kinds`).
         in_channels: Input channels, or features of a Gemm or MatMul.
         out_channels: Output channels or features.
         groups: Groups of a Conv.
@@ -74,7 +73,7 @@ class Geometry:
         auto_pad: NOTSET, VALID, SAME_UPPER or SAME_LOWER.
     """
 
-    kind: BlockKind
+    kind: str
     in_channels: int
     out_channels: int
     groups: int = 1
@@ -93,6 +92,11 @@ class Geometry:
     def columns(self) -> int:
         """Columns of the weight matrix of one group."""
         return self.in_channels // self.groups * prod(self.kernel)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in the weight, of all groups."""
+        return self.groups * self.rows * self.columns
 
     @property
     def largest_rank(self) -> int:

@@ -22,8 +22,6 @@ from onnx_relusv.core.codec import (
     Whole,
 )
 
-# Dense is the block's own form, one layer with other values.
-Form = Literal["pair", "channel", "spatial", "tucker", "dense"]
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
@@ -34,7 +32,7 @@ class Candidate:
     """One way to rewrite a block.
 
     Attributes:
-        form: The double layer's form.
+        form: Name of the double layer's form.
         rank: Its inner width, per group; of a tucker, that behind the core.
         level: |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 with L its composed kernel; interpolated at ranks
             that no level was computed at (`between_rungs`).
@@ -46,7 +44,7 @@ class Candidate:
             timed.
     """
 
-    form: Form
+    form: str
     rank: Count
     level: NonNegative
     bytes: Whole
@@ -61,14 +59,14 @@ class DamageCurve:
 
     Attributes:
         key: The block's.
-        form: The form.
+        form: Its name.
         ranks: Increasing; those that were measured.
         damages: Divergence of the outputs at each; measured on held-out samples, with factors
             that are best in the metric of the block's input.
     """
 
     key: str
-    form: Form
+    form: str
     ranks: tuple[Count, ...]
     damages: tuple[NonNegative, ...]
 
@@ -101,7 +99,7 @@ class Choice:
         action: What is done; ``refit`` gives the block other values in its own form, ``prune``
             fewer channels, and other values where inputs are among them or samples say which
             tell the readers more. A ``double_layer`` may have fewer channels too.
-        form: None where it is kept.
+        form: Name of the form; None where it is kept.
         rank: None where it is kept.
         level: That of the candidate; 0 where it is kept.
         damage: What the candidate by itself does to the outputs; None where it was not measured.
@@ -113,7 +111,7 @@ class Choice:
 
     key: str
     action: Action = "keep"
-    form: Form | None = None
+    form: str | None = None
     rank: Count | None = None
     level: NonNegative = 0.0
     damage: NonNegative | None = None
@@ -121,15 +119,6 @@ class Choice:
     statistics: StatisticsSource | None = None
     inputs: Count | None = None
     outputs: Count | None = None
-
-    def problem(self) -> str | None:
-        """What is wrong with it as a whole."""
-        is_layer = self.action == "double_layer"
-        complete = self.rank is not None and self.form is not None
-        if self.action == "keep" or (complete and (self.form != "dense") == is_layer):
-            return None
-        form = "a form other than dense" if is_layer else "the form dense"
-        return f"a {self.action} needs {form} and a rank."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,35 +312,20 @@ class Factors(ReadOnlyArrays):
     """A double layer in numbers, or other values for a block in its own form.
 
     Attributes:
-        form: Its form.
+        form: Name of its form.
         rank: Inner width, per group; of the dense form, the rank that it has at most.
         matrices: The factors in the order in which their layers run, float64, with the groups as
-            their first axis: one of each of `forms.shapes`.
+            their first axis: one of each of `Form.shapes`.
         bias: (out_channels,) float64, added by the last layer.
         kept: What is left of the block's channels, which shapes and bias are of; None where all
             are.
     """
 
-    form: Form
+    form: str
     rank: Count
     matrices: tuple[Annotated[Floats, FINITE], ...]
     bias: Annotated[Floats, Axes(("outputs",)), FINITE]
     kept: Kept | None = None
-
-    @property
-    def first(self) -> Floats:
-        """(groups, rank, first columns); of a tucker (groups, p, input channels)."""
-        return self.matrices[0]
-
-    @property
-    def second(self) -> Floats:
-        """(groups, second rows, rank); of a tucker (groups, rows, r)."""
-        return self.matrices[-1]
-
-    @property
-    def core(self) -> Floats | None:
-        """(groups, r, p * kernel values) between the two, of a tucker alone."""
-        return self.matrices[1] if self.form == "tucker" else None
 
     def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":
         """Other factors of the same shapes, in the order of `matrices`."""

@@ -30,8 +30,9 @@ from onnx_relusv.core.blocks import (
     LinearMap,
     Moments,
 )
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import of_factored, reproduced
-from onnx_relusv.core.plans import Factors, Form, Kept, Plan
+from onnx_relusv.core.plans import Factors, Kept, Plan
 
 Places = npt.NDArray[np.int64]
 
@@ -52,7 +53,7 @@ def reduced_block(block: Block, kept: Kept | None) -> Block:
     if kept is None:
         return block
     geometry = reduced_geometry(block.geometry, kept)
-    axis = 1 if geometry.kind == "conv" else -1
+    axis = kind_of(geometry).channel_axis
     return replace(
         block,
         geometry=geometry,
@@ -211,13 +212,13 @@ class Change:
 
     Attributes:
         block: The whole block.
-        form: Of what takes its place.
+        form: Name of the form of what takes its place.
         rank: Its inner width, per group.
         kept: What is left of its channels; None where all are.
     """
 
     block: Block
-    form: Form
+    form: str
     rank: int
     kept: Kept | None = None
 

@@ -10,9 +10,7 @@ from typing import Literal
 
 from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
 from onnx_relusv.core.errors import Coverage
-from onnx_relusv.core.measures import Spectrum
-from onnx_relusv.core.options import Settings
-from onnx_relusv.core.outcomes import (
+from onnx_relusv.core.measures import (
     Certificate,
     Correction,
     FeedChange,
@@ -20,7 +18,9 @@ from onnx_relusv.core.outcomes import (
     LatencyOutcome,
     OutputChange,
     SampleCounts,
+    Spectrum,
 )
+from onnx_relusv.core.options import Settings
 from onnx_relusv.core.plans import Allocation, Budgets, Choice, Cost, GroupChoice
 
 
@@ -262,6 +262,8 @@ class BlockRow:
         savings: At a few tolerances.
         statistics: What it was measured on.
         choice: What the plan does; None in an inspection.
+        unfolding: Where the choice's rank is of another matrix than that of the spectrum, of which,
+            in words; empty otherwise.
         level: The level that the written factors reach; 0 where the block is kept.
         cost_after: What it costs in the written file, its bytes an upper bound that is off by a
             few hundred; None in an inspection.
@@ -276,6 +278,7 @@ class BlockRow:
     savings: tuple[RankSaving, ...]
     statistics: StatisticsSource = "none"
     choice: Choice | None = None
+    unfolding: str = ""
     level: float = 0.0
     cost_after: Cost | None = None
     latency_before: float | None = None

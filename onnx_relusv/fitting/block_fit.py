@@ -13,6 +13,7 @@ from operator import itemgetter
 import numpy as np
 
 from onnx_relusv.core.blocks import Activation, Block, Floats, Geometry, LinearMap, Moments
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import row_energies
 from onnx_relusv.core.plans import Kept
 from onnx_relusv.core.reduction import (
@@ -39,10 +40,11 @@ from onnx_relusv.graph.blocks import ResidualSum
 from onnx_relusv.measuring.blocks import rows_within
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.rewrites.changes import direct_consumers, is_reproduced
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.kernels.moments import answers_kernel, patches_kernel
 from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.samples.split import Split
-from onnx_relusv.spectra.moments import Draw, Sampling, patch_feeds, shrunk_moments
+from onnx_relusv.spectra.moments import Draw, Sampling, shrunk_moments
 from onnx_relusv.spectra.product_sums import ProductSums
 from onnx_relusv.spectra.targets import CollectedRows, Rows, Seen, target_moments
 from onnx_relusv.work.executors import Advance, unseen
@@ -79,7 +81,7 @@ class TargetPatches:
         self.geometry = reduced_geometry(block.geometry, kept)
         self._whole, self._kept, self._provider = block.geometry, kept, provider
         self._answering = None if all_answers else kept
-        self._is_conv = block.geometry.kind == "conv"
+        self._kind = kind_of(block.geometry)
         self._sampling = Sampling(block, samples, most)
         self.rows_per_sample = self._sampling.rows_per_sample
         left = kept_outputs(block.geometry, linear, self._answering)
@@ -93,10 +95,10 @@ class TargetPatches:
         """Patches of the real samples of a batch."""
         draw = self._sampling.draw(seen.delivered.shape, seen.real, seen.size, rng)
         x, z = as_value(seen.original), self._left(seen.delivered)
-        answers = answers_kernel(self._provider, self._is_conv, x.element_type())
-        feeds = patch_feeds(self.geometry, z.shape, seen.real, draw.places)
+        answers = answers_kernel(self._provider, self._kind.spatial, x.element_type())
+        feeds = self._kind.patch_feeds(self.geometry, z.shape, seen.real, draw.places)
         delivered = as_value(z)
-        patches = patches_kernel(self._provider, self._is_conv, delivered.element_type())
+        patches = patches_kernel(self._provider, self._kind.spatial, delivered.element_type())
         target = as_array(
             answers.run_on_device({"x": x, **self._map, **draw.feeds}, ["answers"])["answers"]
         )
@@ -111,12 +113,7 @@ class TargetPatches:
         """An input without the channels that are gone."""
         if self._kept is None:
             return values
-        inputs = self._kept.inputs
-        if not self._is_conv:
-            return np.ascontiguousarray(values[..., inputs])
-        channels = self._whole.in_channels // self._whole.groups
-        groups = np.arange(self._whole.groups)[:, None] * channels
-        return values[:, (groups + inputs).reshape(-1)]
+        return self._kind.of_channels(self._whole, values, self._kept.inputs)
 
     def _added(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
         found = self._sampling.answers(values, draw, real).astype(np.float32)
@@ -291,8 +288,10 @@ class BlockFit:
     def _root(self, plain: Fitted) -> Floats | None:
         """What outputs are weighted with in a regression; None where all count alike."""
         consumers, moments = self._consumers, plain.moments
-        # A dense map loses nothing to any weighting.
-        if self._change.form in ("spatial", "dense") or moments is None or not consumers:
+        form = FORMS[self._change.form]
+        # Of one layer nothing is lost to any weighting.
+        weighs = form.rows_are_outputs and not form.one_layer
+        if not weighs or moments is None or not consumers:
             return None
         W = plain.target.weight[0]
         mean = W @ moments.mean[0] + plain.target.bias

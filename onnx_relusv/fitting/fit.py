@@ -23,8 +23,9 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
-from onnx_relusv.core.plans import Factors, Form, Kept
+from onnx_relusv.core.plans import Factors, Kept
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
@@ -39,8 +40,8 @@ from onnx_relusv.graph.segments import Cut, cuts
 from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.planning.probe import segment_session
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
@@ -123,7 +124,7 @@ def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]
     return found
 
 
-def _what(change: Change) -> tuple[Form, int, bytes | None]:
+def _what(change: Change) -> tuple[str, int, bytes | None]:
     kept = change.kept
     places = None if kept is None else kept.inputs.tobytes() + b" " + kept.outputs.tobytes()
     return change.form, change.rank, places
@@ -189,10 +190,7 @@ def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
 
 def _is_answer(values: np.ndarray, source: np.ndarray, block: Block) -> bool:
     """Whether a tensor has the shape of what a block answers, and is not broadcast to it."""
-    lengths = block.output_shape[1:]
-    if block.geometry.kind != "conv":
-        lengths = (*source.shape[1:-1], block.geometry.out_channels)
-    return values.shape == (len(source), *lengths)
+    return values.shape == kind_of(block.geometry).output_shape(block.geometry, source.shape)
 
 
 class _Fitting:
@@ -348,7 +346,7 @@ def _are_of(change: Change, factors: Factors) -> bool:
     """Whether factors are of a change's form, rank and shapes."""
     geometry = reduced_geometry(change.block.geometry, change.kept)
     shapes = [
-        (geometry.groups, *shape) for shape in forms.shapes(change.form, geometry, change.rank)
+        (geometry.groups, *shape) for shape in FORMS[change.form].shapes(geometry, change.rank)
     ]
     return (
         (factors.form, factors.rank) == (change.form, change.rank)

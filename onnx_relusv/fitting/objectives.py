@@ -33,7 +33,7 @@ import numpy as np
 from onnx_relusv.core.blocks import Activation, Floats, Geometry, ReadOnlyArrays
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting.regression import levelled, regression
-from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.kernels.refinement import (
     activated_kernel,
     error_kernel,
@@ -113,7 +113,7 @@ def map_feeds(geometry: Geometry, factors: Factors, rows: Rows, chosen: slice) -
     return {
         "z": rows.z[:, chosen],
         "target": rows.target[:, chosen],
-        "map": forms.compose(factors.form, geometry, *singles),
+        "map": FORMS[factors.form].compose(geometry, *singles),
         "bias": factors.bias.reshape(geometry.groups, 1, geometry.rows),
     }
 

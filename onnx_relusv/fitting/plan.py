@@ -19,6 +19,7 @@ from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.candidates import candidate_at
 from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.units import removes_units
 from onnx_relusv.runtime.differences import epsilon
 from onnx_relusv.work.executors import Progress
@@ -48,7 +49,7 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> floa
         raise ValidationError(
             f"block {block.key}: its factors leave the range of {dtype}. Exclude this block."
         )
-    if fitted.refined or change.form == "dense":
+    if fitted.refined or FORMS[change.form].one_layer:
         # Its factors were moved on purpose, or have every rank that there is; the level is
         # reported as reached, not checked.
         return None

@@ -13,13 +13,11 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
-from onnx_relusv.core.blocks import Floats, Geometry
+from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting.objectives import ROWS_A_STEP, Objective
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.tucker import balanced
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.spectra.targets import Rows
 from onnx_relusv.work.executors import Advance, unseen
 
@@ -52,7 +50,8 @@ def refined(
         advance: Called after every look.
     """
     # Steps of one length then do as much to every factor.
-    even = start.with_matrices(balanced(*start.matrices))
+    form = FORMS[start.form]
+    even = start.with_matrices(form.balanced(*start.matrices))
     others = objective.others(start, fitting, selecting)
     best, least = start, objective.value(start, selecting, others)
     if least <= objective.rounding(selecting):
@@ -68,9 +67,12 @@ def refined(
         for part in islice(parts, _STEPS_A_LOOK):
             current, others = _with(even, optimizer.parameters)
             slopes = objective.slopes(current, fitting, part, others)
+            # In the precision of the graph: products of factors are as large as its own.
+            singles = [matrix.astype(np.float32) for matrix in current.matrices]
+            chained = form.slopes(objective.geometry, singles, slopes.map)
             share = _STEP * 0.5 * (1 + np.cos(np.pi * optimizer.steps / steps))
             optimizer.step(
-                [*_chained(current, objective.geometry, slopes.map), slopes.bias, *slopes.others],
+                [*chained, slopes.bias, *slopes.others],
                 [share * size for size in sizes],
             )
         current, others = _with(even, optimizer.parameters)
@@ -91,23 +93,6 @@ def _parts(count: int, rng: np.random.Generator) -> Iterator[slice]:
     while True:
         for at in rng.permutation(len(bounds) - 1):
             yield slice(bounds[at], bounds[at + 1])
-
-
-def _chained(factors: Factors, geometry: Geometry, map_slope: np.ndarray) -> list[Floats]:
-    """The slope with respect to the factors, in the order in which their layers run."""
-    matrix = forms.unfold(factors.form, geometry, map_slope)
-    *before, last = _singles(factors)
-    if not before:
-        return [np.asarray(matrix, np.float64)]
-    inner_slope = np.asarray(last.transpose(0, 2, 1) @ matrix, np.float32)
-    last_slope = matrix @ forms.inner(*before).transpose(0, 2, 1)
-    slopes = (*forms.inner_slopes(inner_slope, *before), last_slope)
-    return [np.asarray(slope, np.float64) for slope in slopes]
-
-
-def _singles(factors: Factors) -> list[npt.NDArray[np.float32]]:
-    """The factors in the precision of the graph: their products are as large as the graph's own."""
-    return [matrix.astype(np.float32) for matrix in factors.matrices]
 
 
 def _with(factors: Factors, parameters: Sequence[Floats]) -> tuple[Factors, tuple[Floats, ...]]:

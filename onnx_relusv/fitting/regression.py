@@ -38,7 +38,7 @@ from onnx_relusv.core.blocks import Activation, Floats, LinearMap, Moments
 from onnx_relusv.core.linear_algebra import solved
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.core.reduction import Change, Fitted, weighted
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.spectra.moments import LEAST_VARIANCE, sketched_moments
 from onnx_relusv.spectra.product_sums import CovarianceSketch
 from onnx_relusv.spectra.targets import Rows, TargetMoments
@@ -55,9 +55,9 @@ def levelled(factors: Factors, rows: Rows) -> Factors:
         factors: Of a block with one group, whose last map has a row for every class.
         rows: What the mean is fitted to.
     """
-    if factors.form not in ("pair", "channel", "dense"):
-        return factors
     *before, last = factors.matrices
+    if not FORMS[factors.form].rows_are_outputs or len(before) > 1:
+        return factors
     z = rows.z[0].astype(np.float64)
     seen = z if not before else z @ before[0][0].T
     wanted = rows.target[0].astype(np.float64).mean(axis=1)

@@ -24,16 +24,15 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_relusv.core.arguments import Target
 from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
+from onnx_relusv.core.kinds import LINEAR_OPERATORS, Refused
 from onnx_relusv.core.linear_algebra import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
 from onnx_relusv.graph.constant_nodes import item_bytes
 from onnx_relusv.graph.constants import Constants, constant_names
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import (
     FLOAT_TYPES,
-    LINEAR_OPERATORS,
     OTHER_WEIGHTED_OPERATORS,
     Folding,
-    Refused,
     Shape,
     added_bias,
     foldable_batch_normalization,
@@ -185,7 +184,8 @@ class _Finder:
         return tensor
 
     def _why_not_constant(self, name: str, node: gs.Node) -> str:
-        if node.op != "Conv" and self._constants.depends_on_inputs(name):
+        product = not LINEAR_OPERATORS[node.op].spatial
+        if product and self._constants.depends_on_inputs(name):
             left = node.inputs[0].name
             if self._constants.tensor(left) is not None:
                 return f"its weight {left} is its left factor; only right ones are understood"

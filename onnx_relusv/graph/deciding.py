@@ -24,8 +24,9 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.kinds import LINEAR_OPERATORS
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.nodes import FLOAT_TYPES, LINEAR_OPERATORS, OTHER_WEIGHTED_OPERATORS
+from onnx_relusv.graph.nodes import FLOAT_TYPES, OTHER_WEIGHTED_OPERATORS
 from onnx_relusv.graph.protos import FreshNames, bodies, copy_fields, used_names
 from onnx_relusv.graph.segments import static_names
 

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto, TensorProto, helper
 
 from onnx_relusv.core.blocks import Activation, Block, Floats, Geometry, LinearMap
+from onnx_relusv.core.kinds import LINEAR_OPERATORS, Refused, kind_of
 from onnx_relusv.core.linear_algebra import problem_of
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
@@ -27,8 +28,7 @@ FLOAT_TYPES = (
     TensorProto.BFLOAT16,
     TensorProto.DOUBLE,
 )
-# Operators that multiply with a weight and that we either take or refuse by name.
-LINEAR_OPERATORS = ("Conv", "Gemm", "MatMul")
+# Operators that multiply with a weight and that are refused by name; `core/kinds` has the others.
 OTHER_WEIGHTED_OPERATORS = (
     "ConvTranspose",
     "ConvInteger",
@@ -47,10 +47,6 @@ OTHER_WEIGHTED_OPERATORS = (
 )
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer with a reason, not an error
-    """A node looks like a block's linear map but stays as it is; the message is the reason."""
-
-
 def is_standard(node: gs.Node | NodeProto) -> bool:
     """Whether a node's operator is from the default operator set."""
     return node.domain in (None, "", "ai.onnx")
@@ -59,64 +55,22 @@ def is_standard(node: gs.Node | NodeProto) -> bool:
 def linear_geometry(
     node: gs.Node, weight: np.ndarray, source_rank: int, constants: Constants
 ) -> Geometry:
-    """The geometry of a Conv, Gemm or MatMul with a constant weight.
+    """The geometry of one of `LINEAR_OPERATORS` with a constant weight.
 
     Raises:
         Refused: With the reason.
     """
-    if node.op == "Conv":
-        return _conv_geometry(node, weight, constants)
-    if weight.ndim != 2:
-        raise Refused(f"its weight has {weight.ndim} axes; only matrices are understood")
-    if node.op == "MatMul":
-        if source_rank < 2:
-            raise Refused("its input is a vector")
-        return Geometry(kind="matmul", in_channels=weight.shape[0], out_channels=weight.shape[1])
-    if node.attrs.get("transA", 0):
-        raise Refused("its input is transposed (transA)")
-    outputs, inputs = weight.shape if node.attrs.get("transB", 0) else weight.shape[::-1]
-    _check_bias(node, constants)
+    kind = LINEAR_OPERATORS[node.op]
+    geometry = kind.read(node.attrs, weight.shape, source_rank)
     if has_input(node, 2):
         bias = constants.array(node.inputs[2].name)
-        if bias is not None and gemm_bias(bias, outputs) is None:
+        if bias is None:
+            raise Refused(constants.why_not(node.inputs[2].name, "bias"))
+        if not np.isfinite(bias).all():
+            raise Refused("its bias contains NaN or infinite values")
+        if kind.bias(bias, node.attrs, geometry.out_channels) is None:
             raise Refused(f"its bias of shape {bias.shape} depends on the sample")
-    return Geometry(kind="gemm", in_channels=inputs, out_channels=outputs)
-
-
-def _conv_geometry(node: gs.Node, weight: np.ndarray, constants: Constants) -> Geometry:
-    axes = weight.ndim - 2
-    if axes not in (1, 2):
-        raise Refused(f"a Conv with {axes} spatial axes; only 1 and 2 are understood")
-    groups = int(node.attrs.get("group", 1))
-    out_channels, in_channels = weight.shape[0], weight.shape[1] * groups
-    if groups > 1 and weight.shape[1] == 1:
-        raise Refused("depthwise: a kernel of one channel has no rank to lose")
-    _check_bias(node, constants)
-    auto_pad = node.attrs.get("auto_pad", "NOTSET")
-    pads = tuple(node.attrs.get("pads", ())) if auto_pad == "NOTSET" else ()
-    if any(pad < 0 for pad in pads):
-        raise Refused("its pads are negative")
-    return Geometry(
-        kind="conv",
-        in_channels=in_channels,
-        out_channels=out_channels,
-        groups=groups,
-        kernel=tuple(weight.shape[2:]),
-        strides=tuple(node.attrs.get("strides", (1,) * axes)),
-        dilations=tuple(node.attrs.get("dilations", (1,) * axes)),
-        pads=pads or (0,) * (2 * axes),
-        auto_pad=auto_pad,
-    )
-
-
-def _check_bias(node: gs.Node, constants: Constants) -> None:
-    if not has_input(node, 2):
-        return
-    values = constants.array(node.inputs[2].name)
-    if values is None:
-        raise Refused(constants.why_not(node.inputs[2].name, "bias"))
-    if not np.isfinite(values).all():
-        raise Refused("its bias contains NaN or infinite values")
+    return geometry
 
 
 def has_input(node: gs.Node | NodeProto, slot: int) -> bool:
@@ -124,6 +78,11 @@ def has_input(node: gs.Node | NodeProto, slot: int) -> bool:
     if isinstance(node, NodeProto):
         return len(node.input) > slot and node.input[slot] != ""
     return len(node.inputs) > slot and not node.inputs[slot].is_empty()
+
+
+def node_attributes(node: NodeProto) -> dict[str, Any]:
+    """A node's attributes by name, as Python values; texts are bytes."""
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
@@ -174,10 +133,9 @@ def added_bias(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray 
 
 def per_channel(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray | None:
     """A constant that broadcasts along the channel axis alone, as (out,), otherwise None."""
-    channel_axis_from_end = rank - 1 if geometry.kind == "conv" else 1
     shape = (1,) * (rank - values.ndim) + values.shape
     wanted = [1] * rank
-    wanted[-channel_axis_from_end] = geometry.out_channels
+    wanted[kind_of(geometry).channel_axis] = geometry.out_channels
     return values.reshape(-1) if list(shape) == wanted else None
 
 
@@ -191,8 +149,8 @@ def foldable_batch_normalization(
         return False
     if len([output for output in node.outputs if not output.is_empty()]) != 1:
         return False
-    if geometry.kind != "conv" and rank != 2:
-        # It normalises axis 1, which is the feature axis of a matrix only.
+    if kind_of(geometry).channel_axis % rank != 1:
+        # It normalises axis 1, which of a map's output need not be that of its channels.
         return False
     vectors = [constants.array(tensor.name) for tensor in node.inputs[1:5]]
     for vector in vectors:
@@ -267,7 +225,8 @@ class Folding:
         """
         nodes = [self._nodes[index] for index in block.nodes]
         weight = self._array(nodes[0].input[1])
-        scale = self._alpha(nodes[0]) * np.ones(block.geometry.out_channels)
+        factor = kind_of(block.geometry).scale(node_attributes(nodes[0]))
+        scale = factor * np.ones(block.geometry.out_channels)
         bias = self._bias(nodes[0], block.geometry)
         # What leaves float64 is infinite or NaN, and the bound says so.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -281,28 +240,20 @@ class Folding:
             return float(np.maximum(ends * np.abs(scale).max(), np.abs(bias).max()))
 
     def _linear(self, node: NodeProto, geometry: Geometry) -> tuple[Floats, Floats]:
-        weight, bias = self._array(node.input[1]).astype(np.float64), self._bias(node, geometry)
-        if node.op_type == "Conv":
-            return weight.reshape(geometry.out_channels, -1), bias
-        if node.op_type == "MatMul" or not attribute(node, "transB", 0):
-            weight = weight.T
-        alpha = self._alpha(node)
+        kind, attributes = kind_of(geometry), node_attributes(node)
+        weight = kind.matrix(self._array(node.input[1]).astype(np.float64), attributes)
+        scale = kind.scale(attributes)
         # Of a large weight a copy is no small thing.
-        return weight if alpha == 1 else alpha * weight, bias
+        return weight if scale == 1 else scale * weight, self._bias(node, geometry)
 
     def _bias(self, node: NodeProto, geometry: Geometry) -> Floats:
         """What a linear operator adds by itself, (out,)."""
-        if node.op_type == "MatMul" or len(node.input) < 3 or not node.input[2]:
+        if not has_input(node, 2):
             return np.zeros(geometry.out_channels)
-        values = self._vector(node.input[2])
-        if node.op_type == "Conv":
-            return values
-        constant = gemm_bias(values, geometry.out_channels)
+        values, attributes = self._vector(node.input[2]), node_attributes(node)
+        constant = kind_of(geometry).bias(values, attributes, geometry.out_channels)
         assert constant is not None  # the block would have been refused
-        return float(attribute(node, "beta", 1.0)) * constant
-
-    def _alpha(self, node: NodeProto) -> float:
-        return float(attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+        return constant
 
     def _added(self, node: NodeProto, block: Block) -> Floats:
         # Of an Add's two inputs the constant one is the bias; the other is the chain.

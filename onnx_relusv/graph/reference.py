@@ -9,21 +9,30 @@ Counts what a model holds and does: parameters, and multiply-accumulates for one
 Makes models that onnxruntime can open: with inner tensors as outputs, or dense references.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.results import ModelFacts
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors, node_tensors
-from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, is_standard
+from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, is_standard, node_attributes
 from onnx_relusv.graph.protos import FreshNames, copy_fields, lists_initializers, used_names
 from onnx_relusv.work.disk_arrays import on_disk
 
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# By operator: of a node, and of the shapes of its input, weight and output.
+_MACS: dict[str, Callable[[NodeProto, Shape, Shape, Shape], int]] = {
+    "Conv": lambda _, source, weight, output: prod(output) * prod(weight[1:]),
+    "ConvTranspose": lambda _, source, weight, output: prod(source) * prod(weight[1:]),
+    "Gemm": lambda node, source, weight, output: (
+        prod(output) * source[0 if node_attributes(node).get("transA", 0) else 1]
+    ),
+    "MatMul": lambda _, source, weight, output: prod(output) * source[-1],
+}
 
 
 def parameters(proto: ModelProto) -> int:
@@ -51,7 +60,7 @@ def computed_shapes(model: Model) -> dict[str, Shape]:
     """Shapes of the weights that nodes compute of constants."""
     constants, found = Constants(model), dict[str, Shape]()
     for node in model.proto.graph.node:
-        if node.op_type in _WEIGHTED and is_standard(node):
+        if node.op_type in _MACS and is_standard(node):
             tensor = constants.tensor(node.input[1])
             if tensor is not None:
                 found[node.input[1]] = tuple(tensor.dims)
@@ -60,20 +69,12 @@ def computed_shapes(model: Model) -> dict[str, Shape]:
 
 def node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
     """Multiply-accumulates of one node; arguments as of `macs`, with shapes of initializers too."""
-    if node.op_type not in _WEIGHTED or not is_standard(node):
+    if node.op_type not in _MACS or not is_standard(node):
         return 0
     names = (node.input[0], node.input[1], node.output[0])
     if any(name not in shapes for name in names):
         return 0
-    source, weight, output = (shapes[name] for name in names)
-    if node.op_type == "Conv":
-        return prod(output) * prod(weight[1:])
-    if node.op_type == "ConvTranspose":
-        return prod(source) * prod(weight[1:])
-    if node.op_type == "Gemm":
-        transposed = any(a.name == "transA" and a.i for a in node.attribute)
-        return prod(output) * source[0 if transposed else 1]
-    return prod(output) * source[-1]
+    return _MACS[node.op_type](node, *(shapes[name] for name in names))
 
 
 def model_facts(model: Model, shapes: Mapping[str, Shape]) -> ModelFacts:
@@ -229,7 +230,7 @@ class _Editor:
         dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
         self._weight(linear, block, dense.weight, dtype)
         bias = dense.bias.astype(dtype)
-        if linear.op_type != "MatMul":
+        if kind_of(block.geometry).adds_bias:
             self._set_input(linear, 2, bias)
             bias = np.zeros_like(bias)
         for node in rest:
@@ -251,15 +252,10 @@ class _Editor:
     def _weight(
         self, linear: NodeProto, block: Block, weight: Floats, dtype: np.dtype[np.generic]
     ) -> None:
-        matrix = weight.astype(dtype)
-        if linear.op_type == "Conv":
-            geometry = block.geometry
-            shape = (geometry.out_channels, geometry.in_channels // geometry.groups)
-            linear.input[1] = self._store_outside(matrix.reshape(*shape, *geometry.kernel))
-            return
-        transposed = any(a.name == "transB" and a.i for a in linear.attribute)
-        linear.input[1] = self._store_outside(matrix[0] if transposed else matrix[0].T)
-        kept = [a for a in linear.attribute if a.name not in ("alpha", "beta")]
+        kind = kind_of(block.geometry)
+        stored = kind.stored(block.geometry, weight.astype(dtype), node_attributes(linear))
+        linear.input[1] = self._store_outside(stored)
+        kept = [a for a in linear.attribute if a.name not in kind.folded]
         del linear.attribute[:]
         linear.attribute.extend(kept)
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx_relusv.core.blocks import Block, LinearMap
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.results import BlockRow, RankSaving
 from onnx_relusv.measuring.case import BlockMoments, Opened
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.runtime.kernels.parts import kernel_threads
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.measure import measure
@@ -45,21 +46,16 @@ def measuring_load(block: Block, *, in_data_metric: bool) -> Load:
     geometry = block.geometry
     rows, columns, shorter = geometry.rows, geometry.columns, geometry.largest_rank
     # The kernel is decomposed as it is, and unfolded where that gives candidates.
-    available, unfolded = forms.available_forms(geometry), 0
-    if "spatial" in available:
-        unfolded = forms.largest_rank("spatial", geometry)
-    numbers = _WEIGHTS * geometry.out_channels * columns + _SQUARES * max(shorter, unfolded) ** 2
-    work = shorter * rows * columns + _EIGEN * shorter**3 + _UNFOLDED * unfolded**3
+    loads = [FORMS[form].load(geometry) for form in available_forms(geometry)]
+    sides = [load.side for load in loads]
+    numbers = _WEIGHTS * geometry.out_channels * columns + _SQUARES * max(shorter, *sides) ** 2
+    work = shorter * rows * columns + _EIGEN * shorter**3
+    work += sum(_UNFOLDED * side**3 for side in sides)
     if in_data_metric:
-        # The covariance, and for an unfolded kernel the covariance in another order, and products.
-        numbers += (geometry.groups + (2 if unfolded else 0)) * columns**2
-        work += rows * columns**2 + (columns**3 // (2 * geometry.kernel[1]) if unfolded else 0)
-        if "tucker" in available:
-            # Products with the covariance and the root of what is left of it, where unfolded
-            # copies are gone; at the largest rank they are as large as the covariance.
-            numbers += (1 if unfolded else 3) * columns**2
-            work += columns**3 // 3
-    constant = _CONSTANT_OF_CONV if geometry.kind == "conv" else _CONSTANT
+        # The covariance, and what forms hold beside it, one after the other.
+        numbers += (geometry.groups + max(load.copies for load in loads)) * columns**2
+        work += rows * columns**2 + sum(load.products for load in loads)
+    constant = _CONSTANT_OF_CONV if kind_of(geometry).spatial else _CONSTANT
     return Load(work=float(geometry.groups * work), memory=_FLOAT64 * numbers + constant)
 
 
@@ -97,6 +93,11 @@ class BlockMeasures:
 
     spectrum: Spectrum
     candidates: tuple[Candidate, ...]
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        unknown = {candidate.form for candidate in self.candidates} - set(FORMS)
+        return f"no form is called {min(unknown)}" if unknown else None
 
 
 def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) -> Measured:
@@ -155,10 +156,9 @@ def measure_block(
 
 def _row(block: Block, found: BlockMeasures, moments: BlockMoments) -> BlockRow:
     geometry, cost, seen = block.geometry, block_cost(block), moments[block.key]
-    weights = geometry.groups * geometry.rows * geometry.columns
     return BlockRow(
         block=block,
-        parameters=weights + geometry.out_channels,
+        parameters=geometry.numbers + geometry.out_channels,
         cost=cost,
         spectrum=found.spectrum,
         savings=tuple(_saving(found.candidates, tolerance, cost) for tolerance in TOLERANCES),

@@ -37,6 +37,7 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Block, FactoredCovariance, Floats, Moments
 from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import shrunk, variances
 from onnx_relusv.core.results import BlockRow
 from onnx_relusv.graph.channels.operator import NOTHING, ChannelStatistics, Normalisation
@@ -392,17 +393,11 @@ def _is_finite(moments: Moments) -> bool:
 
 def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] | None:
     """Mean and variance of every column, (groups, columns); None where they do not fit."""
-    geometry, channels = block.geometry, len(known.mean)
-    if geometry.kind == "conv":
-        repeats = geometry.columns * geometry.groups // geometry.in_channels
-        fits = channels == geometry.in_channels and not known.flattened
-    else:
-        # Behind a Flatten a channel's positions follow each other; otherwise the channels are
-        # axis 1, which is the axis of features of a matrix only.
-        repeats = geometry.in_channels // channels
-        fits = len(block.source_shape) == 2 and repeats * channels == geometry.in_channels
-        fits = fits and (known.flattened or repeats == 1)
-    if not fits:
+    geometry = block.geometry
+    repeats = kind_of(geometry).columns_of_channel(
+        geometry, len(block.source_shape), len(known.mean), flattened=known.flattened
+    )
+    if repeats is None:
         return None
     shape = (geometry.groups, geometry.columns)
     mean, variance = (

@@ -29,13 +29,12 @@ from onnx_relusv.planning.level import Origin
 from onnx_relusv.planning.search import Items, State
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.rewrites.changes import changes_of
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
     candidate_cost,
     item_size,
-    weight_numbers,
 )
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.cost import Counts, CutCost, counts_along
 from onnx_relusv.rewrites.prune.units import BlockUnits, removes_units
 
@@ -91,7 +90,7 @@ def planned_bytes(opened: Opened, plan: Plan, biased: Collection[str]) -> int:
 
 def _stand_in(change: Change, *, biased: bool) -> Factors:
     geometry = reduced_geometry(change.block.geometry, change.kept)
-    shapes = forms.shapes(change.form, geometry, change.rank)
+    shapes = FORMS[change.form].shapes(geometry, change.rank)
     bias = np.ones if biased else np.zeros
     return Factors(
         form=change.form,
@@ -307,7 +306,7 @@ class PlanCost:
         if layer is None:
             return 0.0, 0.0, False
         left = block_of_size(block, *size)
-        if layer.rank >= forms.largest_rank(layer.form, left.geometry):
+        if layer.rank >= FORMS[layer.form].largest_rank(left.geometry):
             return 0.0, 0.0, False
         cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
         bytes_more = cost.bytes - bytes_left(block, left)
@@ -350,7 +349,7 @@ def bytes_left(block: Block, left: Block) -> float:
     if left is block:
         return float(block.original_bytes)
     item, outputs = item_size(block), left.geometry.out_channels / block.geometry.out_channels
-    weight, weight_left = (item * weight_numbers(each) for each in (block, left))
+    weight, weight_left = (item * each.geometry.numbers for each in (block, left))
     # With the first channel, a weight that was computed becomes one that is stored.
     return weight_left + outputs * (block.original_bytes - block.surplus_bytes - weight)
 

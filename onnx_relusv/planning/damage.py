@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
-from onnx_relusv.core.plans import Candidate, Choice, DamageCurve, Form, GroupCurve
+from onnx_relusv.core.plans import Candidate, Choice, DamageCurve, GroupCurve
 from onnx_relusv.core.reduction import reduced_map, whole_map
 from onnx_relusv.graph.channels.walk import NO_UNIT
 from onnx_relusv.graph.reference import reference
@@ -35,7 +35,8 @@ from onnx_relusv.planning.probe import (
     whole_damages,
 )
 from onnx_relusv.rewrites.low_rank.candidates import undominated
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layers
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.cutting import zeroed
 from onnx_relusv.rewrites.prune.elimination import Elimination
 from onnx_relusv.rewrites.prune.orders import Ordered
@@ -111,7 +112,7 @@ def damage_curves(
             linear, seen = opened.folding(block), moments[block.key]
             curves = []
             for form, ranks in measured[block.key].items():
-                factors = double_layers(form, block.geometry, linear, seen, ranks)
+                factors = FORMS[form].factors(block.geometry, linear, seen, ranks)
                 damages = tuple(divergence(as_stored(block, one)) for one in factors)
                 curves.append(DamageCurve(key=block.key, form=form, ranks=ranks, damages=damages))
             done(block.key, tuple(curves))
@@ -123,7 +124,7 @@ def damage_curves(
         return run(tasks, walk, _cache(opened, measure), advance)
 
 
-def _are_of(ranks: Mapping[Form, tuple[int, ...]], curves: Curves) -> bool:
+def _are_of(ranks: Mapping[str, tuple[int, ...]], curves: Curves) -> bool:
     return {curve.form: curve.ranks for curve in curves} == ranks
 
 
@@ -145,9 +146,9 @@ def _worth_measuring(block: Block, offered: Sequence[Candidate]) -> list[Candida
     return undominated(offered, least, most)
 
 
-def ranks_to_measure(block: Block, offered: Sequence[Candidate]) -> dict[Form, tuple[int, ...]]:
+def ranks_to_measure(block: Block, offered: Sequence[Candidate]) -> dict[str, tuple[int, ...]]:
     """Of every form, increasing: a geometric ladder over the sizes worth having."""
-    found: dict[Form, tuple[int, ...]] = {}
+    found: dict[str, tuple[int, ...]] = {}
     for form in dict.fromkeys(candidate.form for candidate in offered):
         own = [candidate for candidate in offered if candidate.form == form]
         shares = np.array([candidate.bytes for candidate in own]) / block.original_bytes

@@ -26,8 +26,9 @@ from onnx import helper
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Budgets, Candidate, Choice, Form, Plan
+from onnx_relusv.core.plans import Budgets, Candidate, Choice, Plan
 from onnx_relusv.core.reduction import Change
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning.latency_models import (
@@ -49,7 +50,7 @@ from onnx_relusv.work.tasks import Done, Known, Tasks, run
 MOST_TIMED = 4
 # Channels that a Conv's kernels take at once, with AVX-512; 8 with AVX2, where it is a little much.
 _PACK = 16
-Layer = tuple[Form, int]
+Layer = tuple[str, int]
 
 
 def block_seconds(
@@ -159,7 +160,7 @@ def with_latency(
 
 
 def _pack(block: Block) -> int:
-    return _PACK if block.geometry.kind == "conv" else 1
+    return _PACK if kind_of(block.geometry).spatial else 1
 
 
 # A measured share may seem to be over its budget by this share of it: measurements vary that much.

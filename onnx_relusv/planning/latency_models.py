@@ -14,8 +14,7 @@ import numpy as np
 
 from onnx_relusv.core.blocks import ActivationKind, Geometry, Runnable
 from onnx_relusv.core.codec import Limits, to_data
-from onnx_relusv.core.outcomes import Latency
-from onnx_relusv.core.plans import Form
+from onnx_relusv.core.measures import Latency
 from onnx_relusv.core.reduction import Change
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Opened
@@ -117,7 +116,7 @@ class TimingKey:
     element_type: int
     source_shape: tuple[int, ...]
     provider: str
-    form: Form | None = None
+    form: str | None = None
     rank: int | None = None
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from onnx_relusv.core.blocks import Block, StatisticsSource
 from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
@@ -305,7 +306,7 @@ def _padding(opened: Opened) -> int:
     further = [
         block.original_bytes
         for block in opened.blocks
-        for _ in range(2 if block.geometry.kind == "conv" else 1)
+        for _ in range(2 if kind_of(block.geometry).spatial else 1)
     ]
     paged = sum(length >= SMALLEST_PAGED for length in (*lengths, *further))
     return PAGE * paged + _PLACE_BYTES * 2 * len(further)

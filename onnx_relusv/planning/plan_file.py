@@ -17,7 +17,8 @@ from typing import Any
 from onnx_relusv.core.codec import FieldError, from_data, json_text, to_data
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.options import parsed_shape
-from onnx_relusv.core.plans import Plan
+from onnx_relusv.core.plans import Choice, DamageCurve, Plan
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.work.files import check_readable
 
 SCHEMA = "onnx-relusv/plan"
@@ -82,6 +83,7 @@ def read_plan(path: Path) -> Plan:
     try:
         marked = from_data(tuple[str, ...], data.pop("marks", []), "marks")
         plan = from_data(Plan, data)
+        _check_forms(plan)
         for text in plan.input_shape:
             parsed_shape(text)
     except FieldError as error:
@@ -90,6 +92,30 @@ def read_plan(path: Path) -> Plan:
         raise InputError(f"{path}: input_shape: {error}") from error
     # Other versions have other fields.
     return replace(plan, edited=edited(data, marked if version == SCHEMA_VERSION else ()))
+
+
+def _check_forms(plan: Plan) -> None:
+    """Looks the forms of a plan up, which may be edited.
+
+    Raises:
+        FieldError: A form is unknown, or not one that the block's action has.
+    """
+    named: list[tuple[str, Choice | DamageCurve]] = [
+        (f"{name}[{place}]", one)
+        for name in ("choices", "curves")
+        for place, one in enumerate(getattr(plan, name))
+    ]
+    for where, one in named:
+        if one.form is not None and one.form not in FORMS:
+            known = f"one of {', '.join(FORMS)}"
+            optional = ", or null" if isinstance(one, Choice) else ""
+            raise FieldError(f"{where}.form", f"{one.form!r}; use {known}{optional}.", one.key)
+        if isinstance(one, Choice) and one.action != "keep":
+            is_layer = one.action == "double_layer"
+            form = None if one.form is None else FORMS[one.form]
+            if one.rank is None or form is None or form.one_layer == is_layer:
+                needed = f"a form other than {DENSE.name}" if is_layer else f"the form {DENSE.name}"
+                raise FieldError(where, f"a {one.action} needs {needed} and a rank.", one.key)
 
 
 def _fields_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -146,7 +172,8 @@ def _objects(
     yield "budgets", _BUDGETS, data["budgets"]
     for choice in data["choices"]:
         # What a block gets that has its own form follows from its shape.
-        rank = ("rank",) if choice.get("form") == "dense" else ()
+        form = choice.get("form")
+        rank = ("rank",) if form is not None and FORMS[form].one_layer else ()
         yield f"block {choice['key']}", (*_CHOICE, *rank), choice
     for group in data.get("groups", ()):
         yield f"group {group['key']}", _GROUP, group

@@ -28,8 +28,8 @@ from onnx_relusv.graph.segments import cuts, segment, tail
 from onnx_relusv.measuring.answers import judged_answers
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning.objective import DamageMeasure
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes, weight_numbers
+from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
+from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
@@ -51,7 +51,7 @@ def refittable(opened: Opened, planning: PlanOptions) -> tuple[Block, ...]:
         block
         for block in opened.blocks
         if planning.allows(block.key)
-        and item_size(block) * weight_numbers(block) <= _LARGER * block.original_bytes
+        and item_size(block) * block.geometry.numbers <= _LARGER * block.original_bytes
     )
 
 
@@ -79,8 +79,8 @@ def with_refits(plan: Plan, opened: Opened, planning: PlanOptions) -> Plan:
 
 def _refit(choice: Choice, block: Block) -> Choice:
     why = f"fitted to what changed blocks deliver; not smaller: {choice.why}"
-    rank = forms.largest_rank("dense", block.geometry)
-    return replace(choice, action="refit", form="dense", rank=rank, why=why)
+    rank = DENSE.largest_rank(block.geometry)
+    return replace(choice, action="refit", form=DENSE.name, rank=rank, why=why)
 
 
 def segment_session(

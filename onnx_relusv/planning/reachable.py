@@ -22,13 +22,13 @@ from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.coverage import coverage
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
     candidate_cost,
     item_size,
     useful_ranks,
 )
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.prune.cost import Counts, CutCost
 from onnx_relusv.rewrites.prune.units import Rounding, shrinking_groups, units_of_blocks
 
@@ -69,9 +69,7 @@ def saying_where_bytes_are(opened: Opened, planning: PlanOptions) -> Iterator[No
 
 
 def _has_smaller_form(block: Block) -> bool:
-    return any(
-        useful_ranks(block, form, biased=False) for form in forms.available_forms(block.geometry)
-    )
+    return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
 
 
 # Tags and lengths of a field in front of its message, at most; what a node takes that makes a
@@ -129,8 +127,8 @@ def least_cost(opened: Opened, planning: PlanOptions, cut: CutCost | None = None
     for block, own in zip(blocks, left, strict=True):
         costs = [
             candidate_cost(own, form, 1, item_size(block), biased=False)
-            for form in forms.available_forms(own.geometry)
-            if forms.largest_rank(form, own.geometry) > 1
+            for form in available_forms(own.geometry)
+            if FORMS[form].largest_rank(own.geometry) > 1
         ]
         now = bytes_left(block, own) + block.surplus_bytes + headers.of(block)
         bytes_ += min([0.0, *(cost.bytes - now for cost in costs)])
@@ -143,9 +141,7 @@ def _allowed(opened: Opened, planning: PlanOptions) -> list[Block]:
 
 
 def _can_shrink(block: Block) -> bool:
-    return any(
-        useful_ranks(block, form, biased=False) for form in forms.available_forms(block.geometry)
-    )
+    return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
 
 
 def _fewest(opened: Opened, planning: PlanOptions) -> Counts:

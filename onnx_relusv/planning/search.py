@@ -25,6 +25,7 @@ from onnx_relusv.core.plans import Allocation, Budgets, Candidate, Choice, Cost,
 from onnx_relusv.core.reduction import reduced_block
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.planning.level import LEFT_OUT, Origin
+from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.rewrites.prune.cost import Counts
 from onnx_relusv.rewrites.prune.orders import Ordered
 from onnx_relusv.rewrites.prune.units import BlockUnits, Mask, ladder
@@ -137,7 +138,7 @@ def _choice(block: Block, units: BlockUnits | None, removed: Mask, decision: Dec
     return Choice(
         key=block.key,
         action="prune",
-        form="dense",
+        form=DENSE.name,
         rank=reduced_block(block, kept).geometry.largest_rank,
         why="its channels go with their groups",
         inputs=inputs,

@@ -6,7 +6,7 @@ What a smaller model costs, in sentences: alarms, the conclusion, and what to tr
 import math
 from collections.abc import Sequence
 
-from onnx_relusv.core.outcomes import OutputChange, SampleCounts
+from onnx_relusv.core.measures import OutputChange, SampleCounts
 from onnx_relusv.core.results import Assessment, Compression, Evaluation, JudgedPart, ModelFacts
 from onnx_relusv.report.details import outputs_sections
 from onnx_relusv.report.facts import answer_facts

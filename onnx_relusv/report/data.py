@@ -15,8 +15,14 @@ from typing import Any
 
 from onnx_relusv.core.blocks import Block, Floats, Refusal
 from onnx_relusv.core.codec import json_text
-from onnx_relusv.core.measures import Spectrum
-from onnx_relusv.core.outcomes import Certificate, Correction, LatencyOutcome, OutputChange, Trial
+from onnx_relusv.core.measures import (
+    Certificate,
+    Correction,
+    LatencyOutcome,
+    OutputChange,
+    Spectrum,
+    Trial,
+)
 from onnx_relusv.core.plans import Choice, Cost
 from onnx_relusv.core.results import (
     Assessment,

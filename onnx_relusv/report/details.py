@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from onnx_relusv.core.errors import Coverage, CoverageRow
-from onnx_relusv.core.outcomes import NotFinite, OutputChange
+from onnx_relusv.core.measures import NotFinite, OutputChange
 from onnx_relusv.core.results import ChannelRefusal, GroupRow
 from onnx_relusv.report.page import MOST_OPEN, Fact, Heading, Picture, Section, Table
 from onnx_relusv.report.plots import strip_svg

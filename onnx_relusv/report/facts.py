@@ -8,7 +8,7 @@ What came of a budget on latency, and the column that says what blocks take by t
 from collections import Counter
 from collections.abc import Sequence
 
-from onnx_relusv.core.outcomes import Certificate, Correction, LatencyOutcome
+from onnx_relusv.core.measures import Certificate, Correction, LatencyOutcome
 from onnx_relusv.core.plans import Action, Budgets
 from onnx_relusv.core.results import (
     BlockRow,

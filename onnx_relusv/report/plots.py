@@ -270,7 +270,8 @@ def _draw_spectrum(axes: Axes, row: BlockRow, level: float | None) -> None:
     )
     if level is not None and level > 0:
         axes.axhline(level, color=light("level"), linewidth=1, linestyle=(0, (4, 2)))
-    if choice is not None and choice.rank is not None and choice.form in ("pair", "channel"):
+    if choice is not None and choice.action == "double_layer" and not row.unfolding:
+        assert choice.rank is not None  # a double layer has one
         axes.axvline(choice.rank, color=light("chosen"), linewidth=1)
     bottom = min(float(lower.min()), level or 1.0)
     axes.set_ylim(max(bottom, _LOWEST) / 1.5, float(upper.max()) * 1.3)
@@ -294,10 +295,9 @@ def _spectrum_title(row: BlockRow) -> str:
     choice = row.choice
     if choice is None:
         return ""
-    unfolding = {"spatial": " (of another unfolding)", "tucker": " (of two unfoldings)"}
     # The axes are narrow, and a rank says that it is a double layer.
     words = decision_text(choice).removeprefix("double layer: ")
-    return words + unfolding.get(choice.form or "", "")
+    return f"{words} ({row.unfolding})" if row.unfolding else words
 
 
 def bytes_svg(rows: Sequence[BlockRow], *, name: str) -> str:

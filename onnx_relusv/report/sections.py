@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnx_relusv.core.blocks import Refusal
-from onnx_relusv.core.outcomes import Certificate, Trial
+from onnx_relusv.core.measures import Certificate, Trial
 from onnx_relusv.core.results import (
     BlockRow,
     DropEstimate,

@@ -21,7 +21,7 @@ from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.rewrites.changes import kept_channels, removed_mask
-from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps
+from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 from onnx_relusv.rewrites.prune.cutting import cut, staying, zeroed
 from onnx_relusv.rewrites.prune.units import Mask

@@ -9,7 +9,7 @@ from onnx_relusv.core.reduction import Change, reduced_geometry
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.measuring.case import Opened
-from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS, available_forms
 from onnx_relusv.rewrites.prune.units import Mask, removed_units, units_of_blocks
 
 
@@ -64,13 +64,13 @@ def changes_of(opened: Opened, plan: Plan) -> list[Change]:
         geometry = reduced_geometry(block.geometry, kept)
         if choice is None or choice.form is None or choice.rank is None or not layer:
             # What it loses follows from the groups, however a plan was edited.
-            rank = forms.largest_rank("dense", geometry)
-            changed.append(Change(block, "dense", rank, kept))
+            rank = DENSE.largest_rank(geometry)
+            changed.append(Change(block, DENSE.name, rank, kept))
             continue
         form, rank = choice.form, choice.rank
-        if form not in forms.available_forms(block.geometry):
+        if form not in available_forms(block.geometry):
             raise InputError(f"the plan gives {block.key} the form {form}, which it lacks.")
-        largest = forms.largest_rank(form, geometry)
+        largest = FORMS[form].largest_rank(geometry)
         if not 1 <= rank <= largest:
             raise InputError(
                 f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."

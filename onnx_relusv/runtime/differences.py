@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.core.outcomes import NotFinite, OutputChange, OutputForm, OutputKind
+from onnx_relusv.core.measures import NotFinite, OutputChange, OutputForm, OutputKind
 from onnx_relusv.runtime.outputs import OutputValue, aligned
 
 # Of the L2 norm of a sample's output: some float32 roundings.

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.core.outcomes import OutputForm
+from onnx_relusv.core.measures import OutputForm
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.disk_arrays import ArrayFile

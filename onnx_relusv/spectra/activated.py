@@ -10,7 +10,6 @@ batch, what every sample does in a block of a model.
 
 import math
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Activation, Block, Floats, LinearMap, ReadOnlyArrays
 from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import ActivatedWidths
 from onnx_relusv.core.options import ProviderName
 from onnx_relusv.core.traces import BlockTrace
@@ -65,7 +65,7 @@ class ActivatedOperators:
     Args:
         weight: (groups, rows, columns) float64.
         activation: phi; without one, A_x = W and no unit has a knee.
-        is_conv: Whether pre-activations are (samples, channels, spatial axes ...), or
+        spatial: Whether pre-activations are (samples, channels, spatial axes ...), or
             (..., features).
         provider: Execution provider.
         exact: Whether mean widths are computed by quadrature too, on the CPU.
@@ -76,12 +76,12 @@ class ActivatedOperators:
         weight: Floats,
         activation: Activation,
         *,
-        is_conv: bool,
+        spatial: bool,
         provider: str,
         exact: bool = False,
     ) -> None:
         groups, rows, _ = weight.shape
-        self._is_conv, self._provider = is_conv, provider
+        self._spatial, self._provider = spatial, provider
         # Squares of the weights could leave float32's range, so the graph sees G scaled.
         peak = float(np.abs(weight).max()) or 1.0
         matrix = weight / peak
@@ -119,7 +119,7 @@ class ActivatedOperators:
                 C order, otherwise rows.
         """
         groups, rows = self._shape
-        shape = [samples, groups * rows, -1] if self._is_conv else [samples, -1, groups * rows]
+        shape = [samples, groups * rows, -1] if self._spatial else [samples, -1, groups * rows]
         feeds = {
             "y": y,
             "shape": np.array(shape),
@@ -127,7 +127,7 @@ class ActivatedOperators:
             "split": np.array([-1, groups, rows]),
             **self._constants,
         }
-        kernel = trace_kernel(self._provider, self._is_conv, y.element_type())
+        kernel = trace_kernel(self._provider, self._spatial, y.element_type())
         names = FIGURES if self._exact is None else (*FIGURES, OPEN)
         values = kernel.run_on_device(feeds, names)
         sums = {
@@ -256,7 +256,7 @@ def activated_mean_width(
     if activation.ceiling is not None:
         activation = replace(activation, ceiling=activation.ceiling / peak)
     W, b = W / peak, b / peak
-    operators = ActivatedOperators(W[None], activation, is_conv=False, provider=chosen, exact=exact)
+    operators = ActivatedOperators(W[None], activation, spatial=False, provider=chosen, exact=exact)
     length = max(1, _CHUNK_BYTES // (8 * out))
     parts = []
     for start in range(0, len(x), length):
@@ -320,11 +320,11 @@ class BlockRecorder:
         exact: bool,
     ) -> None:
         self.block = block
-        self._is_conv = block.geometry.kind == "conv"
+        self._kind = kind_of(block.geometry)
         self._operators = ActivatedOperators(
             linear.weight,
             block.activation,
-            is_conv=self._is_conv,
+            spatial=self._kind.spatial,
             provider=provider,
             exact=exact,
         )
@@ -348,7 +348,7 @@ class BlockRecorder:
         if problem is not None:
             return problem
         if self._positions is None:
-            available = prod(shape[2:]) if self._is_conv else prod(shape[:-1]) // batch.size
+            available = self._kind.positions(shape, batch.size)
             count = min(available, POSITIONS)
             self._positions = np.sort(self._rng.choice(available, count, replace=False))
             self._shape = shape[1:]
@@ -363,7 +363,7 @@ class BlockRecorder:
             return f"its pre-activation has shape {shape}, which holds no outputs of samples"
         # Measured with one sample, so the length of axis 0 says how many rows each has.
         rows = self.block.output_shape[0]
-        if shape[0] != size * rows or (self._is_conv and rows != 1):
+        if shape[0] != size * rows or (self._kind.spatial and rows != 1):
             return (
                 f"its pre-activation has shape {shape} for a batch of {size}, so it is not known "
                 "which part belongs to which sample"

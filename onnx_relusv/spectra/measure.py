@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_relusv.core.blocks import Activation, Block, Floats, LinearMap, Moments
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum, Width
 from onnx_relusv.spectra.bounds import bracket
 from onnx_relusv.spectra.convolution import operator_norm
@@ -186,7 +187,7 @@ def _untrained(
 
 
 def _operator_norm(block: Block, linear: LinearMap) -> float:
-    if block.geometry.kind != "conv":
+    if not kind_of(block.geometry).spatial:
         return math.nan
     return operator_norm(linear.weight, block.geometry, block.source_shape[2:])
 

@@ -9,13 +9,14 @@ has many more output positions than its moments need, positions are drawn anew f
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from math import ceil, prod
+from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import numpy as np
 
-from onnx_relusv.core.blocks import Block, Floats, Geometry, Moments, ReadOnlyArrays
+from onnx_relusv.core.blocks import Block, Floats, Moments, ReadOnlyArrays
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import (
     UnusableValuesError,
     problem_of,
@@ -27,7 +28,6 @@ from onnx_relusv.core.linear_algebra import (
 from onnx_relusv.runtime.kernels.moments import patches_kernel
 from onnx_relusv.runtime.session import Session, as_array
 from onnx_relusv.samples.samples import Batch, Samples
-from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
 from onnx_relusv.spectra.product_sums import ROWS_A_TERM, CovarianceSketch, ProductSums
 
 
@@ -43,14 +43,16 @@ class MomentsKey:
     dilations: tuple[int, ...]
     pads: tuple[int, ...]
     auto_pad: str
+    # Not of what positions are drawn by.
+    patches: str = field(default="", repr=False)
 
 
 def moments_key(block: Block) -> MomentsKey:
     """The key of a block's moments."""
     g = block.geometry
-    return MomentsKey(
-        block.source, g.groups, g.columns, g.kernel, g.strides, g.dilations, g.pads, g.auto_pad
-    )
+    lengths = g.kernel, g.strides, g.dilations, g.pads
+    patches = kind_of(g).patches
+    return MomentsKey(block.source, g.groups, g.columns, *lengths, g.auto_pad, patches)
 
 
 ROWS_PER_COLUMN = 16
@@ -64,8 +66,7 @@ class Draw(ReadOnlyArrays):
     Attributes:
         feeds: A kernel's geometry inputs for the whole block.
         rows: How many patches they take.
-        places: Conv: output positions, the same of every sample; otherwise rows of the input
-            flattened to (rows, columns).
+        places: As `BlockKind.patch_feeds` takes them.
     """
 
     feeds: dict[str, np.ndarray]
@@ -99,16 +100,10 @@ class Sampling:
             size: How many samples the batch has.
             rng: Draws positions.
         """
-        geometry = self._geometry
-        if geometry.kind == "conv":
-            available = prod(output_lengths(geometry, shape[2:]))
-            count = min(available, self.rows_per_sample)
-            rows = count * real
-        else:
-            available = prod(shape[:-1]) * real // size
-            rows = count = min(available, real * self.rows_per_sample)
+        kind, geometry = kind_of(self._geometry), self._geometry
+        available, count, rows = kind.picked(geometry, shape, real, size, self.rows_per_sample)
         places = np.sort(rng.choice(available, count, replace=False))
-        return Draw(patch_feeds(geometry, shape, real, places), rows, places)
+        return Draw(kind.patch_feeds(geometry, shape, real, places), rows, places)
 
     def answers(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
         """The values that a tensor of the shape of the block's answer has for the drawn patches.
@@ -121,38 +116,7 @@ class Sampling:
         Returns:
             (groups, patches, rows), in the order of the kernels.
         """
-        geometry = self._geometry
-        if geometry.kind != "conv":
-            return np.asarray(values.reshape(-1, geometry.out_channels)[draw.places][None])
-        flat = values[:real].reshape(real, geometry.groups, geometry.rows, -1)
-        picked = flat[..., draw.places]
-        return np.asarray(picked.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, geometry.rows))
-
-
-def patch_feeds(
-    geometry: Geometry, shape: tuple[int, ...], real: int, places: np.ndarray
-) -> dict[str, np.ndarray]:
-    """A kernel's geometry inputs.
-
-    Args:
-        geometry: Of the block.
-        shape: Of its input, of a batch.
-        real: How many samples of the batch count.
-        places: As of a `Draw`.
-    """
-    if geometry.kind != "conv":
-        return {"index": places, "shape": np.array([1, -1, geometry.columns])}
-    lengths = shape[2:]
-    axes = len(lengths)
-    pads = explicit_pads(geometry, lengths)
-    channels, taps = geometry.in_channels // geometry.groups, prod(geometry.kernel)
-    return {
-        "count": np.array([real]),
-        "pads": np.array((0, 0, *pads[:axes], 0, 0, *pads[axes:])),
-        "index": patch_index(geometry, lengths, places).T.reshape(-1),
-        "split": np.array([0, geometry.groups, channels, len(places), taps]),
-        "shape": np.array([geometry.groups, -1, geometry.columns]),
-    }
+        return kind_of(self._geometry).answers(self._geometry, values, draw.places, real)
 
 
 # Of the mean square: above the rounding of float64 sums, below anything that matters.
@@ -225,7 +189,7 @@ class _Sum:
     ) -> None:
         geometry = block.geometry
         self._provider = session.provider
-        self._is_conv = geometry.kind == "conv"
+        self._spatial = kind_of(geometry).spatial
         self._sampling = Sampling(block, samples, terms and ROWS_A_TERM * terms)
         self._rng = np.random.default_rng([seed, zlib.crc32(repr(moments_key(block)).encode())])
         self._sums: ProductSums | None = None
@@ -245,7 +209,7 @@ class _Sum:
         """
         shape = tuple(values.shape())
         draw = self._sampling.draw(shape, batch.count, batch.size, self._rng)
-        kernel = patches_kernel(self._provider, self._is_conv, values.element_type())
+        kernel = patches_kernel(self._provider, self._spatial, values.element_type())
         z = as_array(kernel.run_on_device({"x": values, **draw.feeds}, ["z"])["z"])
         problem = problem_of(z)
         if problem is not None:

@@ -11,6 +11,7 @@ from functools import partial
 from math import prod
 
 from onnx_relusv.core.blocks import Block, Geometry
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.spectra.moments import MomentsKey, Sampling, moments_key
 from onnx_relusv.spectra.product_sums import ROWS_A_TERM
@@ -136,8 +137,7 @@ def _largest_columns(blocks: Iterable[Block], samples: int, terms: Mapping[Momen
 
 def _columns(block: Block, samples: int, terms: Mapping[MomentsKey, int]) -> int:
     geometry = block.geometry
-    is_conv = geometry.kind == "conv"
-    rows = prod(block.output_shape[2:] if is_conv else block.output_shape[:-1])
+    rows = kind_of(geometry).positions(block.output_shape)
     kept = terms.get(moments_key(block))
     rows = min(rows, Sampling(block, samples, kept and ROWS_A_TERM * kept).rows_per_sample)
     return _COLUMNS * geometry.groups * geometry.columns * rows

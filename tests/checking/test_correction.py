@@ -22,7 +22,7 @@ from onnx_relusv.measuring.without_samples import planning_moments
 from onnx_relusv.planning.unit_offer import PruningOffer
 from onnx_relusv.planning.units import pruning_offer
 from onnx_relusv.rewrites.apply import rewritten
-from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.work.executors import Silent
 
 BUDGETS = Budgets(size=0.5)
@@ -93,7 +93,7 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
     for block in blocks:
         now = fitted.factors[block.key]
         left = reduced_map(block.geometry, model.folding(block), moments[block.key], now.kept)
-        rank = forms.largest_rank("dense", block.geometry)
+        rank = FORMS["dense"].largest_rank(block.geometry)
         back = Factors(
             form="dense",
             rank=rank,

@@ -19,8 +19,8 @@ from onnx_relusv.checking.corrective import (
     ratios_in_company,
 )
 from onnx_relusv.core.blocks import LinearMap
+from onnx_relusv.core.measures import Correction
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.outcomes import Correction
 from onnx_relusv.core.plans import Budgets, Factors
 from onnx_relusv.core.reduction import Change, FittedPlan
 from onnx_relusv.fitting.fit import fit, fitted_alike
@@ -104,7 +104,7 @@ def test_without_a_promise_nothing_is_fitted_again(case: Case) -> None:
     assert (correction.corrected, correction.taken) == (None, False)
     assert found.plan.choices == first.plan.choices
     for key, factors in found.factors.items():
-        np.testing.assert_array_equal(factors.first, first.factors[key].first)
+        np.testing.assert_array_equal(factors.matrices[0], first.factors[key].matrices[0])
 
 
 def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case) -> None:

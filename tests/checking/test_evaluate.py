@@ -12,7 +12,7 @@ from sample_arrays import archive
 from onnx_relusv import ComparisonLimits, ReluSvError, check_limits, compare
 from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.core.errors import InputError, LimitExceededError, UsageError
-from onnx_relusv.core.outcomes import OutputChange
+from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.results import Comparison, Evaluation
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.runtime.session import CPU, Session

@@ -4,7 +4,7 @@ import pytest
 
 from onnx_relusv.checking.latency import SLOWER, check_latency, slower_blocks
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.outcomes import Latency
+from onnx_relusv.core.measures import Latency
 from onnx_relusv.planning.latency import MARGIN
 
 

@@ -141,7 +141,7 @@ def factors_of(one: Try) -> list[bytes]:
     return [
         array.tobytes()
         for found in one.fitted.factors.values()
-        for array in (found.first, found.second, found.bias)
+        for array in (found.matrices[0], found.matrices[-1], found.bias)
     ]
 
 

@@ -13,11 +13,11 @@ from rewrites import IMAGES, Rewritten, compressed_network, rewritten
 
 from onnx_relusv.core.blocks import LinearMap, Moments
 from onnx_relusv.core.errors import ValidationError
-from onnx_relusv.core.plans import Form
 from onnx_relusv.core.reduction import Change, Fitted
 from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.graph.checks import checker_problem
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.runtime.differences import relative_error
 
 
@@ -199,7 +199,7 @@ def test_an_unchanged_file_is_not_smaller(network: Rewritten, tmp_path: Path) ->
 @pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("in_data_metric", [False, True])
 def test_a_level_that_is_worse_than_stated(
-    network: Rewritten, form: Form, in_data_metric: bool
+    network: Rewritten, form: str, in_data_metric: bool
 ) -> None:
     searched = network.searched
     block = searched.blocks[1]

@@ -17,8 +17,7 @@ from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.core.errors import ValidationError
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.reference import with_dense
-from onnx_relusv.rewrites.low_rank.composed_maps import ComposedMaps, MovedMaps
-from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.factors import ComposedMaps, MovedMaps, as_stored
 from onnx_relusv.runtime import session
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.disk_arrays import on_disk, release, released_while_read
@@ -110,7 +109,7 @@ def test_every_weight_is_moved_by_one_rounding(
     # In pieces the draws are those of the whole.
     whole = MovedMaps(blocks, dense, np.random.default_rng(3))
     found = {key: whole[key].weight for key in whole}
-    monkeypatch.setattr("onnx_relusv.rewrites.low_rank.composed_maps._DRAWN", 7)
+    monkeypatch.setattr("onnx_relusv.rewrites.low_rank.factors._DRAWN", 7)
     pieces = MovedMaps(blocks, dense, np.random.default_rng(3))
     assert list(found) == list(pieces) == list(dense)
     for key, weight in found.items():

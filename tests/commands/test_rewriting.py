@@ -14,7 +14,7 @@ from onnx import helper
 from onnx_relusv.commands.apply import write_fitted
 from onnx_relusv.core.errors import BudgetError, InputError, ValidationError
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.plans import Budgets, Choice, Form, Plan
+from onnx_relusv.core.plans import Budgets, Choice, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.core.results import Verdict
 from onnx_relusv.fitting.plan import fit_plan
@@ -23,7 +23,8 @@ from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.measuring.case import Opened, block_moments, open_model
 from onnx_relusv.planning.offer import divided
 from onnx_relusv.rewrites.low_rank.candidates import candidate_at
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.work.executors import Silent
 from onnx_relusv.work.publishing import Publication
 
@@ -246,7 +247,7 @@ def test_a_kept_size_budget_is_no_obstacle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["channel", "spatial"])
-def test_every_form_of_a_convolution(form: Form, tmp_path: Path) -> None:
+def test_every_form_of_a_convolution(form: str, tmp_path: Path) -> None:
     model = opened(tmp_path)
     choice = Choice(key="c", action="double_layer", form=form, rank=3)
     written(model, planned(model, (choice,)), tmp_path / "smaller.onnx")

@@ -10,14 +10,14 @@ from graphs import evaluated
 from residual_networks import residual_network, with_a_broadcast_shortcut, with_positions
 
 from onnx_relusv.core.blocks import Floats, LinearMap
-from onnx_relusv.core.plans import Form
 from onnx_relusv.core.reduction import Change, Fitted
 from onnx_relusv.fitting import fit as fit_module
 from onnx_relusv.fitting.block_fit import BlockFit
 from onnx_relusv.fitting.fit import fit
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Opened, block_moments
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.split import Split
@@ -26,7 +26,7 @@ from onnx_relusv.work.executors import Silent
 
 KINDS = ("shortcut first", "shortcut last", "identity")
 # All blocks but the classifier, much smaller; the shortcut's map most of all.
-RANKS: dict[str, tuple[Form, int]] = {
+RANKS: dict[str, tuple[str, int]] = {
     "b": ("channel", 6),
     "s": ("channel", 2),
     "m": ("spatial", 5),
@@ -35,7 +35,7 @@ RANKS: dict[str, tuple[Form, int]] = {
 }
 
 
-def changes(model: Opened, ranks: Mapping[str, tuple[Form, int]] = RANKS) -> list[Change]:
+def changes(model: Opened, ranks: Mapping[str, tuple[str, int]] = RANKS) -> list[Change]:
     return [Change(block, *ranks[block.key]) for block in model.blocks if block.key in ranks]
 
 
@@ -227,7 +227,7 @@ def judged(model: Opened, watch: Watch, key: str, dense: LinearMap, *, rectified
     ],
 )
 def test_it_is_never_worse_than_plain_factors_where_it_was_chosen(
-    kind: str, form: Form, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, form: str, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, watch = residual_network(tmp_path, kind), Watch(monkeypatch)
     found = fitted(model, changes(model, {**RANKS, "d": (form, rank)}))
@@ -266,7 +266,7 @@ def test_a_constant_is_no_shortcut(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     model, watch = with_positions(tmp_path), Watch(monkeypatch)
     found = fitted(model, [Change(block, "pair", 4) for block in model.blocks])
     assert watch.shortcuts == dict.fromkeys(found)
-    assert all(np.isfinite(each.factors.first).all() for each in found.values())
+    assert all(np.isfinite(each.factors.matrices[0]).all() for each in found.values())
 
 
 def test_one_branch_alone_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,4 +284,6 @@ def test_a_seed_makes_it_repeatable(tmp_path: Path) -> None:
     one, two = (fitted(model, changes(model)) for _ in range(2))
     for key, first in one.items():
         # Threads add up in another order.
-        np.testing.assert_allclose(first.factors.first, two[key].factors.first, atol=1e-6)
+        np.testing.assert_allclose(
+            first.factors.matrices[0], two[key].factors.matrices[0], atol=1e-6
+        )

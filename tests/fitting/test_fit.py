@@ -14,7 +14,8 @@ from onnx_relusv.fitting.fit import fit
 from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.measuring.case import Opened, block_moments, open_model
 from onnx_relusv.planning.offer import divided
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.executors import Silent
 
@@ -157,7 +158,7 @@ def test_without_samples_factors_are_plain(opened: Opened, tmp_path: Path) -> No
         plain = found[block.key]
         assert plain.moments is None
         u, sigma, vt = np.linalg.svd(blind.folding(block).weight[0])
-        composed = plain.factors.second[0] @ plain.factors.first[0]
+        composed = plain.factors.matrices[-1][0] @ plain.factors.matrices[0][0]
         # Both in float64.
         np.testing.assert_allclose(composed, u[:, :3] * sigma[:3] @ vt[:3], atol=1e-9)
 
@@ -172,7 +173,9 @@ def test_a_single_sample_leaves_nothing_to_choose_by(tmp_path: Path, opened: Ope
         for block in one.blocks[:2]:
             plain = double_layer("pair", block.geometry, one.folding(block), moments[block.key], 3)
             # Products of float64 in another order.
-            np.testing.assert_allclose(found[block.key].factors.first, plain.first, atol=1e-9)
+            np.testing.assert_allclose(
+                found[block.key].factors.matrices[0], plain.matrices[0], atol=1e-9
+            )
             assert not found[block.key].refined
 
 
@@ -180,11 +183,11 @@ def test_two_samples_are_enough_to_run(tmp_path: Path, opened: Opened) -> None:
     np.save(tmp_path / "two.npy", rows(opened, opened.samples)[:2])
     two = with_samples(tmp_path, "two.npy")
     found = fitted(two, changes(two, 3))
-    assert all(np.isfinite(each.factors.first).all() for each in found.values())
+    assert all(np.isfinite(each.factors.matrices[0]).all() for each in found.values())
 
 
 def test_a_seed_makes_the_fit_repeatable(opened: Opened) -> None:
     one, two = (fitted(opened, changes(opened, 3)) for _ in range(2))
     for key, first in one.items():
-        np.testing.assert_array_equal(first.factors.first, two[key].factors.first)
+        np.testing.assert_array_equal(first.factors.matrices[0], two[key].factors.matrices[0])
         np.testing.assert_array_equal(first.factors.bias, two[key].factors.bias)

@@ -10,12 +10,11 @@ from examples import LINEAR, conv, gemm
 from probed import divergence_of_logits
 
 from onnx_relusv.core.blocks import Floats, Geometry, LinearMap
-from onnx_relusv.core.plans import Factors, Form
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting.objectives import OwnAnswers
 from onnx_relusv.fitting.refinement import LOOKS, refined
 from onnx_relusv.fitting.regression import levelled
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.targets import Rows
@@ -31,7 +30,7 @@ def objective(geometry: Geometry, *, scores: bool = True) -> OwnAnswers:
 
 
 def answered(geometry: Geometry, factors: Factors, rows: Rows) -> Floats:
-    composed = forms.compose(factors.form, geometry, *factors.matrices)
+    composed = FORMS[factors.form].compose(geometry, *factors.matrices)
     return np.asarray(rows.z[0].astype(float) @ composed[0].T + factors.bias)
 
 
@@ -54,7 +53,7 @@ def case(
     return linear, parts[0], parts[1], parts[2]
 
 
-def started(form: Form, geometry: Geometry, linear: LinearMap, rows: Rows, rank: int) -> Factors:
+def started(form: str, geometry: Geometry, linear: LinearMap, rows: Rows, rank: int) -> Factors:
     """The best factors for the squared error, in the metric of z."""
     z = rows.z.astype(float)
     second = z.transpose(0, 2, 1) @ z / rows.count
@@ -90,7 +89,7 @@ def test_the_slope_is_the_derivative_on_the_chosen_rows() -> None:
 
 @pytest.mark.parametrize(("form", "rank", "noise"), [("pair", 3, 0.1), ("dense", 10, 0.5)])
 def test_the_divergence_gets_less_on_rows_that_nobody_saw(
-    form: Form, rank: int, noise: float
+    form: str, rank: int, noise: float
 ) -> None:
     geometry = gemm(12, 10)
     linear, fitting, judging, fresh = case(geometry, 12_000, noise=noise)
@@ -124,7 +123,7 @@ def test_what_is_right_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("form", ["pair", "dense"])
-def test_what_scores_have_in_common_is_put_back(form: Form) -> None:
+def test_what_scores_have_in_common_is_put_back(form: str) -> None:
     """A shift that a softmax does not see, which depends on the input, comes off again."""
     geometry = gemm(20, 6)
     linear, fitting, _, fresh = case(geometry, 4000, noise=0.0)

@@ -7,11 +7,9 @@ import pytest
 from examples import block, conv, gemm, linear_map
 
 from onnx_relusv.core.blocks import Floats, Geometry, LinearMap
-from onnx_relusv.core.plans import Form
 from onnx_relusv.core.reduction import Change, Fitted
 from onnx_relusv.fitting.regression import in_metric, regression
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.targets import TargetMoments
 
@@ -54,7 +52,7 @@ def regressed(
 
 def fitted(
     geometry: Geometry,
-    form: Form,
+    form: str,
     rank: int,
     *,
     ridge: float = 0.0,
@@ -69,7 +67,7 @@ def fitted(
 
 def composed(found: Fitted, geometry: Geometry) -> LinearMap:
     factors = found.factors
-    weight = forms.compose(factors.form, geometry, *factors.matrices)
+    weight = FORMS[factors.form].compose(geometry, *factors.matrices)
     return LinearMap(weight, factors.bias)
 
 
@@ -93,7 +91,7 @@ GEOMETRIES = {
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_at_full_rank_it_is_least_squares(name: str) -> None:
     geometry, form = GEOMETRIES[name]
-    found, _, z, answers = fitted(geometry, form, forms.largest_rank(form, geometry))
+    found, _, z, answers = fitted(geometry, form, FORMS[form].largest_rank(geometry))
     dense = composed(found, geometry)
     biases = dense.bias.reshape(geometry.groups, -1)
     for group in range(geometry.groups):
@@ -140,7 +138,7 @@ def test_at_a_low_rank_it_is_the_best_there_is(rank: int, weighted: bool) -> Non
     assert (found.root is None) == (not weighted)
     assert found.moments is not None
     stated = double_layer("pair", geometry, found.target, found.moments, rank)
-    kernel = forms.compose("pair", geometry, *stated.matrices)
+    kernel = FORMS["pair"].compose(geometry, *stated.matrices)
     own = found.weighted(composed(found, geometry)).weight
     np.testing.assert_allclose(own, kernel, rtol=0, atol=1e-10)
 
@@ -165,8 +163,8 @@ def test_a_dead_input_is_no_obstacle() -> None:
         second = means.second * dead[:, None] * dead
         blind = replace(means, second=second, cross=means.cross * dead, mean=means.mean * dead)
         found = regressed(Change(block(geometry), "pair", 3), linear, blind, 1e-3, MANY, None)
-        assert np.isfinite(found.factors.first).all()
-        assert np.isfinite(found.factors.second).all()
+        assert np.isfinite(found.factors.matrices[0]).all()
+        assert np.isfinite(found.factors.matrices[-1]).all()
         # Nothing is known of it, so its weights stay.
         np.testing.assert_allclose(found.target.weight[0, :, 3], linear.weight[0, :, 3], rtol=1e-9)
 

@@ -7,12 +7,11 @@ import pytest
 from examples import LINEAR, RELU, clip, conv, gemm, prelu
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry, LinearMap
-from onnx_relusv.core.plans import Factors, Form, Kept
+from onnx_relusv.core.plans import Factors, Kept
 from onnx_relusv.core.reduction import reduced_activation, reduced_geometry
 from onnx_relusv.fitting.objectives import Reproduction
 from onnx_relusv.fitting.refinement import refined
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.targets import Rows
 
@@ -20,7 +19,7 @@ from onnx_relusv.spectra.targets import Rows
 ROUNDING = 2e-5
 UNITS = 6
 KEPT = np.array([0, 2, 5])
-CASES: dict[str, tuple[Geometry, Form, Activation]] = {
+CASES: dict[str, tuple[Geometry, str, Activation]] = {
     "relu": (gemm(7, UNITS), "dense", RELU),
     "linear": (gemm(7, UNITS), "dense", LINEAR),
     "prelu": (gemm(7, UNITS), "dense", prelu(*np.linspace(-0.2, 0.6, UNITS))),
@@ -54,7 +53,7 @@ def made(name: str, count: int) -> tuple[Reproduction, Factors, Rows, tuple[Floa
     objective = reproduction(geometry, activation, KEPT, root.T @ root / UNITS)
     left = objective.geometry
     linear = LinearMap(rng.standard_normal((1, left.rows, left.columns)), rng.standard_normal(3))
-    rank = forms.largest_rank(form, left)
+    rank = FORMS[form].largest_rank(left)
     rows = Rows(
         z=rng.standard_normal((1, count, left.columns), dtype=np.float32),
         target=rng.standard_normal((1, count, UNITS), dtype=np.float32),
@@ -81,7 +80,7 @@ def mean_error(
 
 
 def composed(objective: Reproduction, factors: Factors) -> Floats:
-    return forms.compose(factors.form, objective.geometry, *factors.matrices)
+    return FORMS[factors.form].compose(objective.geometry, *factors.matrices)
 
 
 def test_the_value() -> None:

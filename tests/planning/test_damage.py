@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from probed import answers, classifier, divergence_of_logits, rewritten, selected
 
 from onnx_relusv.core.blocks import Moments
-from onnx_relusv.core.plans import Candidate, DamageCurve, Form
+from onnx_relusv.core.plans import Candidate, DamageCurve
 from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
 from onnx_relusv.planning.damage import MOST_RANKS, damage_curves, ranks_to_measure, with_damage
-from onnx_relusv.rewrites.low_rank import factors as layers
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, undominated
-from onnx_relusv.rewrites.low_rank.factors import decompose_block, double_layer
-from onnx_relusv.rewrites.low_rank.forms import available_forms, largest_rank
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
 from onnx_relusv.work.executors import Advance, Silent
 
 # Of a divergence: outputs are equal to about 1e-6.
@@ -39,12 +38,12 @@ def offers(model: Opened, moments: BlockMoments) -> Offers:
             Candidate(
                 form=form,
                 rank=rank,
-                level=float(layers.levels(form, item.geometry, linear, seen, parts, [rank])[0]),
+                level=float(FORMS[form].levels(item.geometry, linear, seen, parts, [rank])[0]),
                 bytes=100 * rank,
                 macs=rank,
             )
             for form in available_forms(item.geometry)
-            for rank in range(1, largest_rank(form, item.geometry))
+            for rank in range(1, FORMS[form].largest_rank(item.geometry))
         )
     return found
 
@@ -120,7 +119,7 @@ def test_blocks_without_candidates_have_no_curve(tmp_path: Path) -> None:
 
 
 def offered(
-    levels: list[float], form: Form = "pair", sizes: list[int] | None = None
+    levels: list[float], form: str = "pair", sizes: list[int] | None = None
 ) -> list[Candidate]:
     """Candidates of ranks from 1 on."""
     return [
@@ -131,7 +130,7 @@ def offered(
     ]
 
 
-def curve(ranks: list[int], damages: list[float], form: Form = "pair") -> DamageCurve:
+def curve(ranks: list[int], damages: list[float], form: str = "pair") -> DamageCurve:
     return DamageCurve(key="y", form=form, ranks=tuple(ranks), damages=tuple(damages))
 
 

@@ -19,7 +19,8 @@ from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning.objective import check_measures, damage_measure
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.probe import Try, probe
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 
 SIZE = Budgets(size=0.6)
 MEASURING = MeasureOptions(provider="cpu", seed=3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from offers import candidate
 from probed import classifier
 
-from onnx_relusv.core.plans import Candidate, Form
+from onnx_relusv.core.plans import Candidate
 from onnx_relusv.planning import latency as module
 from onnx_relusv.planning.latency import (
     MOST_TIMED,
@@ -25,7 +25,7 @@ from onnx_relusv.runtime.session import Session
 CONV, GEMM = block(conv(64, 64, (3, 3)), (8, 8)), block(gemm(100, 100))
 
 
-def offered(form: Form, ranks: list[int], each: int = 10) -> list[Candidate]:
+def offered(form: str, ranks: list[int], each: int = 10) -> list[Candidate]:
     return [candidate(rank, 1 / rank, 40 * rank, each * rank, form) for rank in ranks]
 
 
@@ -88,7 +88,7 @@ def test_what_is_known_is_not_timed_again(tmp_path: Path, monkeypatch: pytest.Mo
     opened = classifier(tmp_path)
     timings: Timings = {}
     item = opened.blocks[0]
-    layers: list[tuple[Form, int]] = [("channel", 2), ("spatial", 3)]
+    layers: list[tuple[str, int]] = [("channel", 2), ("spatial", 3)]
     first = block_seconds(opened, item, 4, layers, timings)
     assert first == (10.0, (11.0, 12.0))
     assert block_seconds(opened, item, 4, layers, timings) == first
@@ -111,7 +111,7 @@ def test_what_is_known_is_not_timed_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_real_times_are_positive(tmp_path: Path) -> None:
     opened = classifier(tmp_path)
     for item in opened.blocks:
-        form: Form = "pair" if item.geometry.kind != "conv" else "channel"
+        form: str = "pair" if item.geometry.kind != "conv" else "channel"
         dense, (layer,) = block_seconds(opened, item, 2, [(form, 1)], {})
         assert dense > 0
         assert layer > 0

@@ -12,8 +12,8 @@ from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.planning.cost import PlanCost
 from onnx_relusv.planning.level import Origin
 from onnx_relusv.planning.search import AllItems, BlockItem, GroupItem
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import block_cost, block_macs, candidate_cost
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.prune.cost import CutCost
 from onnx_relusv.rewrites.prune.units import units_of_blocks
 
@@ -23,8 +23,8 @@ TOTAL, ADDED = Cost(bytes=100_000, macs=1_000_000), 700
 def layers(block: Block) -> tuple[Candidate | None, ...]:
     """Every form at a few ranks, whether it saves anything or not."""
     found: list[Candidate] = []
-    for form in forms.available_forms(block.geometry):
-        for rank in range(1, forms.largest_rank(form, block.geometry), 2):
+    for form in available_forms(block.geometry):
+        for rank in range(1, FORMS[form].largest_rank(block.geometry), 2):
             cost = candidate_cost(block, form, rank, 4)
             found.append(
                 Candidate(form=form, rank=rank, level=0.1, bytes=cost.bytes, macs=cost.macs)

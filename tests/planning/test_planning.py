@@ -16,7 +16,7 @@ from onnx_relusv.core.options import AllocationName, MeasureOptions
 from onnx_relusv.core.plans import Budgets, Method, Plan
 from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.planning.offer import divided
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.work.executors import Silent
 
 TEXT = (

@@ -13,8 +13,8 @@ from onnx_relusv.core.plans import Factors
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning import probe as probe_module
 from onnx_relusv.planning.probe import Try, probe
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
-from onnx_relusv.rewrites.low_rank.forms import available_forms
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import available_forms, double_layer
 
 # Outputs are equal to about 1e-6, and a divergence goes with the square of a difference of 0.1
 # to 1 between them.

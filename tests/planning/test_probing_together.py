@@ -15,13 +15,14 @@ from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning import probe
 from onnx_relusv.planning.probe import Opening, TryTogether, probe_together
-from onnx_relusv.rewrites.low_rank.factors import as_stored, double_layer
+from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.runtime.session import CPU, Session
 
 # Outputs are equal to about 1e-6, and a divergence goes with the square of a difference of 0.1
 # to 1 between them.
 EQUAL = 1e-4
-FORMS = {"conv": "channel", "gemm": "pair", "matmul": "pair"}
+FORM_OF = {"conv": "channel", "gemm": "pair", "matmul": "pair"}
 
 
 def openings(model: Opened, *keys: str) -> list[Opening]:
@@ -34,7 +35,7 @@ def maps(model: Opened, keys: str, rank: int = 2) -> dict[str, LinearMap]:
     blocks = {block.key: block for block in model.blocks}
     found: dict[str, Factors] = {
         key: double_layer(
-            FORMS[blocks[key].geometry.kind],  # type: ignore[arg-type]
+            FORM_OF[blocks[key].geometry.kind],
             blocks[key].geometry,
             model.folding(blocks[key]),
             None,

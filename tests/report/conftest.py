@@ -10,8 +10,7 @@ from traced import MODEL as BEFORE
 
 from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
 from onnx_relusv.core.errors import Coverage, CoverageRow
-from onnx_relusv.core.measures import Spectrum
-from onnx_relusv.core.outcomes import (
+from onnx_relusv.core.measures import (
     Certificate,
     Correction,
     FeedChange,
@@ -19,6 +18,7 @@ from onnx_relusv.core.outcomes import (
     LatencyOutcome,
     OutputChange,
     SampleCounts,
+    Spectrum,
     Trial,
 )
 from onnx_relusv.core.plans import Budgets, Choice, Cost
@@ -37,6 +37,7 @@ from onnx_relusv.core.results import (
     RankSaving,
     Verdict,
 )
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 
 HOSTILE_KEY = "<script>alert('a')</script>[bold]$x^$&\"\x1b[31m\u202e\u5377"
 NAN = float("nan")
@@ -176,6 +177,7 @@ def planned(row: BlockRow, choice: Choice, after: Cost) -> BlockRow:
     return replace(
         row,
         choice=choice,
+        unfolding=FORMS[choice.form].unfolding if choice.form else "",
         level=choice.level,
         cost_after=after,
         latency_before=times[0],

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from onnx_relusv.core.outcomes import FeedChange, Latency, NotFinite, OutputChange, SampleCounts
+from onnx_relusv.core.measures import FeedChange, Latency, NotFinite, OutputChange, SampleCounts
 from onnx_relusv.core.results import Assessment, Compression, Evaluation
 from onnx_relusv.report.assessment import (
     alarms,

@@ -7,7 +7,7 @@ import pytest
 from pages import Outline
 from rich.console import Console
 
-from onnx_relusv.core.outcomes import Certificate
+from onnx_relusv.core.measures import Certificate
 from onnx_relusv.core.results import Compression
 from onnx_relusv.report.data import compression_data
 from onnx_relusv.report.facts import compression_facts

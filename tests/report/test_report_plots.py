@@ -59,7 +59,8 @@ def test_the_bracket_is_a_band(inspection: Inspection) -> None:
 def test_a_tucker_rank_is_named_but_not_drawn(compression: Compression) -> None:
     row = next(row for row in compression.rows if row.choice and row.choice.form == "spatial")
     assert row.choice is not None
-    other = replace(row, choice=replace(row.choice, form="tucker"))
+    choice = replace(row.choice, form="tucker")
+    other = replace(row, choice=choice, unfolding="of two unfoldings")
     svg = spectrum_svg(other, 0.1, name="a")
     assert strokes(svg, "chosen") == []
     assert ">tucker, rank 21 (of two unfoldings)</text>" in svg

@@ -9,7 +9,7 @@ import pytest
 from pages import paths
 from swept import LOSSES, SIZES, swept, without_scores
 
-from onnx_relusv.core.outcomes import OutputChange
+from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.report.sweep import sweep_svg
 

@@ -10,7 +10,7 @@ from pages import Outline
 from rich.console import Console
 from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 
-from onnx_relusv.core.outcomes import OutputChange
+from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.report.html import make_sweep, sweep_html
 from onnx_relusv.report.sweep import sweep_data

@@ -8,15 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.core.plans import Form
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.tucker import balanced
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 
 GEOMETRY = conv(6, 8, (3, 2), groups=2)
-FORMS: list[Form] = ["channel", "spatial", "tucker"]
+NAMES = ["channel", "spatial", "tucker"]
 
 
-def uneven(form: Form, rank: int, seed: int) -> list[Floats]:
+def uneven(form: str, rank: int, seed: int) -> list[Floats]:
     """Factors whose inner channels differ by orders of magnitude."""
     rng = np.random.default_rng(seed)
     shapes = factor_shapes(form, GEOMETRY, rank)
@@ -29,12 +27,12 @@ def sum_of_squares(matrices: list[Floats] | tuple[Floats, ...]) -> float:
     return float(sum(np.sum(matrix**2) for matrix in matrices))
 
 
-@given(st.sampled_from(FORMS), st.integers(1, 4), st.integers(0, 999))
-def test_the_product_stays_and_the_norms_get_equal(form: Form, rank: int, seed: int) -> None:
+@given(st.sampled_from(NAMES), st.integers(1, 4), st.integers(0, 999))
+def test_the_product_stays_and_the_norms_get_equal(form: str, rank: int, seed: int) -> None:
     matrices = uneven(form, rank, seed)
-    found = balanced(*matrices)
-    before = forms.compose(form, GEOMETRY, *matrices)
-    after = forms.compose(form, GEOMETRY, *found)
+    found = FORMS[form].balanced(*matrices)
+    before = FORMS[form].compose(GEOMETRY, *matrices)
+    after = FORMS[form].compose(GEOMETRY, *found)
     # Scales are multiplied and divided by; sums of a few products.
     assert np.allclose(after, before, rtol=1e-9, atol=1e-12 * np.abs(before).max())
     if form == "tucker":
@@ -46,10 +44,10 @@ def test_the_product_stays_and_the_norms_get_equal(form: Form, rank: int, seed: 
 
 
 def test_no_other_scales_have_a_smaller_sum_of_squares() -> None:
-    for form in FORMS:
+    for form in NAMES:
         rng = np.random.default_rng(0)
         matrices = uneven(form, 4, 1)
-        found = balanced(*matrices)
+        found = FORMS[form].balanced(*matrices)
         least = sum_of_squares(found)
         assert least < sum_of_squares(matrices)
         for size in (1e-2, 1e-1, 1.0):
@@ -61,14 +59,14 @@ def test_no_other_scales_have_a_smaller_sum_of_squares() -> None:
 
 
 def test_channels_that_are_zero_on_one_side_stay() -> None:
-    for side, form in product(("first", "last"), FORMS):
+    for side, form in product(("first", "last"), NAMES):
         matrices = uneven(form, 4, 2)
         if side == "first":
             matrices[0][:, 0] = 0
         else:
             matrices[-1][:, :, 0] = 0
-        found = balanced(*matrices)
+        found = FORMS[form].balanced(*matrices)
         assert all(np.isfinite(matrix).all() for matrix in found)
-        before = forms.compose(form, GEOMETRY, *matrices)
-        after = forms.compose(form, GEOMETRY, *found)
+        before = FORMS[form].compose(GEOMETRY, *matrices)
+        after = FORMS[form].compose(GEOMETRY, *found)
         assert np.allclose(after, before, rtol=1e-9, atol=1e-12 * np.abs(before).max())

@@ -11,7 +11,6 @@ from onnx import TensorProto
 
 from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.plans import Candidate
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import (
     between_rungs,
     block_candidates,
@@ -21,6 +20,7 @@ from onnx_relusv.rewrites.low_rank.candidates import (
     item_size,
 )
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 
 CASES = {
     "gemm": (gemm(40, 60), ()),
@@ -55,7 +55,7 @@ def test_each_saves_bytes_and_costs_no_macs(name: str) -> None:
             assert candidate.macs <= now.macs
             cost = candidate_cost(item, candidate.form, candidate.rank, 4)
             assert (candidate.bytes, candidate.macs) == (cost.bytes, cost.macs)
-        for form in forms.available_forms(item.geometry):
+        for form in available_forms(item.geometry):
             ordered = [c for c in candidates if c.form == form]
             assert [c.rank for c in ordered] == sorted({c.rank for c in ordered})
             levels = [c.level for c in ordered]
@@ -67,9 +67,9 @@ def test_none_is_missing(name: str) -> None:
     item, linear, seen = made(name, with_moments=False)
     given = {(c.form, c.rank) for c in found(item, linear, seen)}
     now = block_cost(item)
-    for form in forms.available_forms(item.geometry):
+    for form in available_forms(item.geometry):
         useful = []
-        for rank in range(1, forms.largest_rank(form, item.geometry)):
+        for rank in range(1, FORMS[form].largest_rank(item.geometry)):
             cost = candidate_cost(item, form, rank, 4)
             if cost.bytes < now.bytes and cost.macs <= now.macs:
                 useful.append(rank)
@@ -78,8 +78,8 @@ def test_none_is_missing(name: str) -> None:
             assert ranks[0] == 1
             # Steps of at most 9 %, rounded, up to the last one that is useful; of a tucker's ranks
             # that stand for the same factors only one is there.
-            last = {forms.shapes(form, item.geometry, rank): rank for rank in useful}
-            equal = [last[forms.shapes(form, item.geometry, rank)] for rank in ranks]
+            last = {FORMS[form].shapes(item.geometry, rank): rank for rank in useful}
+            equal = [last[FORMS[form].shapes(item.geometry, rank)] for rank in ranks]
             assert len(set(equal)) == len(equal)
             steps = zip(equal, [*ranks[1:], useful[-1]], strict=True)
             assert all(after <= max(before + 1, 1.09 * before + 1) for before, after in steps)

@@ -12,10 +12,9 @@ from onnx import GraphProto, helper
 from onnx_graphs import conv_node, node, runnable
 
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.plans import Form, Kept
+from onnx_relusv.core.plans import Kept
 from onnx_relusv.core.reduction import reduced_block
 from onnx_relusv.measuring.case import Opened, open_model
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_cost,
     block_macs,
@@ -23,7 +22,7 @@ from onnx_relusv.rewrites.low_rank.candidates import (
     candidate_cost,
     reduced_cost,
 )
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 
@@ -94,7 +93,7 @@ def opened_with(kind: str, prefix: str, folder: Path, *, ir_version: int = 8) ->
         ("matmul", "pair"),
     ],
 )
-def test_bytes_are_what_is_written(kind: str, form: Form, tmp_path: Path) -> None:
+def test_bytes_are_what_is_written(kind: str, form: str, tmp_path: Path) -> None:
     """To the byte: the fields of the graph that it has and the original has not."""
     for prefix, ir_version in product(("", "/model/encoder/layers.3/" * 12), (3, 8)):
         opened = opened_with(kind, prefix, tmp_path, ir_version=ir_version)
@@ -121,7 +120,7 @@ def test_bytes_follow_the_type_and_the_rank() -> None:
     item = block(geometry, (9, 9))
     for rank in (1, 5):
         costs = {size: candidate_cost(item, "spatial", rank, size) for size in (2, 4)}
-        numbers = forms.parameters("spatial", geometry, rank) + 16
+        numbers = FORMS["spatial"].parameters(geometry, rank) + 16
         # Longer data takes a byte more for its length, in up to four places a constant.
         assert 0 <= costs[4].bytes - costs[2].bytes - 2 * numbers <= 3 * 4
         assert costs[4].macs == costs[2].macs

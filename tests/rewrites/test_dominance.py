@@ -5,15 +5,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_relusv.core.plans import Candidate, Form
+from onnx_relusv.core.plans import Candidate
 from onnx_relusv.rewrites.low_rank.candidates import undominated
 
 
-def candidate(form: Form, size: int, level: float, macs: int = 10) -> Candidate:
+def candidate(form: str, size: int, level: float, macs: int = 10) -> Candidate:
     return Candidate(form=form, rank=size, level=level, bytes=size, macs=macs)
 
 
-def forms_of(found: list[Candidate]) -> list[Form]:
+def forms_of(found: list[Candidate]) -> list[str]:
     return list(dict.fromkeys(item.form for item in found))
 
 

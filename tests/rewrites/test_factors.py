@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnx_relusv.core.blocks import Floats, Geometry, LinearMap, Moments
-from onnx_relusv.core.plans import Factors, Form
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import (
-    as_stored,
-    composed_level,
-    decompose_block,
-    double_layer,
-    levels,
-)
+from onnx_relusv.core.plans import Factors
+from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level, decompose_block
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
 
 GEOMETRIES = {
     "wide": gemm(30, 12),
@@ -35,11 +29,9 @@ GEOMETRIES = {
 ROOT_OF_ROUNDING = 1e-7
 
 
-def cases() -> list[tuple[str, Form]]:
+def cases() -> list[tuple[str, str]]:
     return [
-        (name, form)
-        for name, geometry in GEOMETRIES.items()
-        for form in forms.available_forms(geometry)
+        (name, form) for name, geometry in GEOMETRIES.items() for form in available_forms(geometry)
     ]
 
 
@@ -51,7 +43,7 @@ def made(name: str, *, with_moments: bool) -> tuple[Geometry, LinearMap, Moments
 
 
 def composed(geometry: Geometry, factors: Factors) -> Floats:
-    return forms.compose(factors.form, geometry, *factors.matrices)
+    return FORMS[factors.form].compose(geometry, *factors.matrices)
 
 
 def roots(geometry: Geometry, seen: Moments | None) -> Floats:
@@ -74,15 +66,15 @@ def level_of(
     return composed_level(linear, composed(geometry, factors), seen)
 
 
-def ranks_of(form: Form, geometry: Geometry) -> list[int]:
-    largest = forms.largest_rank(form, geometry)
+def ranks_of(form: str, geometry: Geometry) -> list[int]:
+    largest = FORMS[form].largest_rank(geometry)
     return sorted({1, 2, largest // 2, largest - 1, largest} & set(range(1, largest + 1)))
 
 
 @pytest.mark.parametrize(
     ("name", "form"), [case for case in cases() if case[1] in ("pair", "channel")]
 )
-def test_pair_and_channel_are_the_best_of_their_rank(name: str, form: Form) -> None:
+def test_pair_and_channel_are_the_best_of_their_rank(name: str, form: str) -> None:
     for with_moments in (False, True):
         geometry, linear, seen = made(name, with_moments=with_moments)
         root = roots(geometry, seen)
@@ -108,12 +100,12 @@ def test_pair_and_channel_are_the_best_of_their_rank(name: str, form: Form) -> N
 
 
 @pytest.mark.parametrize(("name", "form"), cases())
-def test_the_stated_level_is_the_composed_kernel_s(name: str, form: Form) -> None:
+def test_the_stated_level_is_the_composed_kernel_s(name: str, form: str) -> None:
     for with_moments in (False, True):
         geometry, linear, seen = made(name, with_moments=with_moments)
         ranks = ranks_of(form, geometry)
         parts = decompose_block(linear, seen)
-        stated = levels(form, geometry, linear, seen, parts, ranks)
+        stated = FORMS[form].levels(geometry, linear, seen, parts, ranks)
         for rank, level in zip(ranks, stated, strict=True):
             factors = double_layer(form, geometry, linear, seen, rank)
             L = composed(geometry, factors)
@@ -160,8 +152,8 @@ def test_spatial_in_a_metric_is_least_squares_for_its_second_layer() -> None:
         least = spatial_gap(geometry, linear, seen, composed(geometry, factors))
         rng = np.random.default_rng(3)
         for size in (1e-3, 1e-2, 1e-1):
-            moved = factors.second + size * rng.standard_normal(factors.second.shape)
-            other = forms.compose("spatial", geometry, factors.first, moved)
+            moved = factors.matrices[-1] + size * rng.standard_normal(factors.matrices[-1].shape)
+            other = FORMS["spatial"].compose(geometry, factors.matrices[0], moved)
             assert spatial_gap(geometry, linear, seen, other) > least, name
         # The plain answer, best for C = I, is worse where C is not.
         plain = double_layer("spatial", geometry, linear, None, 2)
@@ -183,7 +175,7 @@ def test_spatial_s_first_layer_is_the_best_in_the_mean_column_s_metric(name: str
             root = np.linalg.cholesky(column)
             left = np.linalg.svd(unfolded @ root, full_matrices=False)[0][:, :rank]
             expected = np.linalg.qr((left.T @ unfolded).T)[0]
-            found = np.linalg.qr(factors.first[group].T)[0]
+            found = np.linalg.qr(factors.matrices[0][group].T)[0]
             # Projections on two spaces of the same dimension: equal but for float64 rounding over
             # the gap between two singular values.
             assert np.allclose(found @ found.T, expected @ expected.T, rtol=0, atol=1e-9)
@@ -200,16 +192,18 @@ def test_spatial_in_a_multiple_of_the_identity_is_the_plain_answer() -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), cases())
-def test_the_full_rank_reproduces_the_map(name: str, form: Form) -> None:
+def test_the_full_rank_reproduces_the_map(name: str, form: str) -> None:
     for with_moments in (False, True):
         geometry, linear, seen = made(name, with_moments=with_moments)
-        largest = forms.largest_rank(form, geometry)
+        largest = FORMS[form].largest_rank(geometry)
         factors = double_layer(form, geometry, linear, seen, largest)
         # The metric's condition of 1000 stands between the rounding and W.
         assert np.allclose(composed(geometry, factors), linear.weight, rtol=0, atol=1e-10)
         assert np.allclose(factors.bias, linear.bias, rtol=0, atol=1e-10)
         assert level_of(geometry, linear, factors, seen) < 1e-10
-        stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), [largest])
+        stated = FORMS[form].levels(
+            geometry, linear, seen, decompose_block(linear, seen), [largest]
+        )
         assert stated[0] < ROOT_OF_ROUNDING
 
 
@@ -233,19 +227,19 @@ def test_both_sides_of_an_inner_channel_are_equally_long() -> None:
     for name, form in cases():
         geometry, linear, seen = made(name, with_moments=True)
         factors = double_layer(form, geometry, linear, seen, 2)
-        before, after = factors.first, factors.second
-        if factors.core is not None:
+        before, after = factors.matrices[0], factors.matrices[-1]
+        if len(factors.matrices) == 3:
             # Each of its inner channels is before one end of the core, or behind the other.
             in_front = before.shape[1]
-            by_channel = factors.core.reshape(*factors.core.shape[:2], in_front, -1)
+            by_channel = factors.matrices[1].reshape(*factors.matrices[1].shape[:2], in_front, -1)
             inputs = np.linalg.norm(by_channel, axis=(1, 3))
             assert np.allclose(np.linalg.norm(before, axis=2), inputs, rtol=1e-12), name
-            before = factors.core
+            before = factors.matrices[1]
         assert np.allclose(
             np.linalg.norm(before, axis=2), np.linalg.norm(after, axis=1), rtol=1e-12
         ), name
         assert (factors.form, factors.rank) == (form, 2), name
-        shapes = tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, 2))
+        shapes = tuple((geometry.groups, *shape) for shape in FORMS[form].shapes(geometry, 2))
         assert tuple(matrix.shape for matrix in factors.matrices) == shapes, name
 
 
@@ -254,9 +248,9 @@ def test_what_is_stored_is_composed_from_rounded_factors() -> None:
         geometry, linear, seen = made("grouped conv", with_moments=True)
         factors = double_layer("spatial", geometry, linear, seen, 2)
         stored = as_stored(block(geometry, (5, 5), element_type=element_type), factors)
-        first, second = factors.first.astype(dtype), factors.second.astype(dtype)
-        expected = forms.compose(
-            "spatial", geometry, first.astype(np.float64), second.astype(np.float64)
+        first, second = factors.matrices[0].astype(dtype), factors.matrices[-1].astype(dtype)
+        expected = FORMS["spatial"].compose(
+            geometry, first.astype(np.float64), second.astype(np.float64)
         )
         assert np.array_equal(stored.weight, expected)
         assert np.array_equal(stored.bias, factors.bias.astype(dtype).astype(np.float64))
@@ -266,11 +260,11 @@ def test_what_is_stored_is_composed_from_rounded_factors() -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), cases())
-def test_another_metric_gives_a_worse_level(name: str, form: Form) -> None:
+def test_another_metric_gives_a_worse_level(name: str, form: str) -> None:
     # Shows that the metric matters, and that the tests above can fail.
     geometry, linear, seen = made(name, with_moments=True)
     assert seen is not None
-    rank = max(1, forms.largest_rank(form, geometry) // 3)
+    rank = max(1, FORMS[form].largest_rank(geometry) // 3)
     inverse = replace(seen, covariance=np.linalg.inv(seen.covariance))
     right = double_layer(form, geometry, linear, seen, rank)
     wrong = double_layer(form, geometry, linear, inverse, rank)
@@ -284,14 +278,14 @@ def test_a_group_s_rank_is_cut_in_every_group() -> None:
     weight = linear.weight * np.array([1.0, 10.0])[:, None, None]
     scaled = LinearMap(weight, linear.bias)
     sigma = [np.linalg.svd(W, compute_uv=False) for W in weight]
-    found = levels("channel", geometry, scaled, None, decompose_block(scaled, None), [1, 2])
+    found = FORMS["channel"].levels(geometry, scaled, None, decompose_block(scaled, None), [1, 2])
     for rank, level in zip((1, 2), found, strict=True):
         assert level == pytest.approx(max(s[rank] for s in sigma) / sigma[1][0], rel=1e-9)
 
 
 @pytest.mark.parametrize("form", ["channel", "spatial", "tucker"])
 @pytest.mark.parametrize("name", ["conv", "tall conv"])
-def test_dead_channels(name: str, form: Form) -> None:
+def test_dead_channels(name: str, form: str) -> None:
     for dead, with_moments in product(
         ("output", "input", "all but one", "everything"), (False, True)
     ):
@@ -306,8 +300,8 @@ def test_dead_channels(name: str, form: Form) -> None:
         else:
             kernel[:] = 0
         linear = LinearMap(kernel.reshape(linear.weight.shape), linear.bias)
-        ranks = list(range(1, forms.largest_rank(form, geometry) + 1))
-        stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), ranks)
+        ranks = list(range(1, FORMS[form].largest_rank(geometry) + 1))
+        stated = FORMS[form].levels(geometry, linear, seen, decompose_block(linear, seen), ranks)
         for rank in ranks:
             factors = double_layer(form, geometry, linear, seen, rank)
             assert all(np.isfinite(matrix).all() for matrix in factors.matrices)
@@ -320,7 +314,7 @@ def test_dead_channels(name: str, form: Form) -> None:
         if form == "tucker":
             continue
         # The rank that the kernel has is enough for either of the other forms.
-        needed = np.linalg.matrix_rank(forms.unfold(form, geometry, linear.weight)[0])
+        needed = np.linalg.matrix_rank(FORMS[form].unfold(geometry, linear.weight)[0])
         assert stated[max(needed, 1) - 1] < ROOT_OF_ROUNDING
 
 
@@ -332,13 +326,13 @@ def test_dead_channels(name: str, form: Form) -> None:
     st.booleans(),
 )
 def test_levels_fall_with_the_rank_and_are_reached(
-    geometry: Geometry, form: Form, seed: int, with_moments: bool
+    geometry: Geometry, form: str, seed: int, with_moments: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     linear = linear_map(geometry, rng)
     seen = moments(geometry, rng) if with_moments else None
-    ranks = list(range(1, forms.largest_rank(form, geometry) + 1))
-    stated = levels(form, geometry, linear, seen, decompose_block(linear, seen), ranks)
+    ranks = list(range(1, FORMS[form].largest_rank(geometry) + 1))
+    stated = FORMS[form].levels(geometry, linear, seen, decompose_block(linear, seen), ranks)
     for rank, level in zip(ranks, stated, strict=True):
         factors = double_layer(form, geometry, linear, seen, rank)
         reached = level_of(geometry, linear, factors, seen)

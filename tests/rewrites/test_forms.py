@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from onnx_graphs import conv_node, run, runnable
 
 from onnx_relusv.core.blocks import Floats, Geometry
-from onnx_relusv.core.plans import Form
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.spectra.convolution import output_lengths
+from onnx_relusv.core.kinds import output_lengths
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 
 
 def small_integers(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -21,11 +20,11 @@ def small_integers(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def kernels(
-    form: Form, geometry: Geometry, first: Floats, second: Floats
+    form: str, geometry: Geometry, first: Floats, second: Floats
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both factors as Conv kernels, put together number by number."""
-    layers = forms.conv_layers(form, geometry)
     groups, rank = geometry.groups, first.shape[1]
+    layers = FORMS[form].layers(geometry, rank)
     inner, outer = (
         np.zeros((groups * rank, geometry.in_channels // groups, *layers[0].kernel), np.float32),
         np.zeros((geometry.out_channels, rank, *layers[1].kernel), np.float32),
@@ -46,15 +45,15 @@ def kernels(
 
 
 def run_both(
-    form: Form, geometry: Geometry, lengths: tuple[int, ...], rank: int, seed: int
+    form: str, geometry: Geometry, lengths: tuple[int, ...], rank: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Runs the dense layer and the double layer, with a bias on the dense and the last one."""
     rng = np.random.default_rng(seed)
     first, second = (small_integers(rng, s) for s in factor_shapes(form, geometry, rank))
-    dense = forms.compose(form, geometry, first, second)
+    dense = FORMS[form].compose(geometry, first, second)
     inner, outer = kernels(form, geometry, first, second)
     kernel_shape = (geometry.out_channels, geometry.in_channels // geometry.groups)
-    layers = forms.conv_layers(form, geometry)
+    layers = FORMS[form].layers(geometry, 1)
     model = runnable(
         [
             conv_node(["x", "dense", "bias"], "expected", geometry, geometry.groups),
@@ -101,7 +100,7 @@ def test_two_convs_equal_the_composed_one() -> None:
 
 @given(conv_geometries(), st.sampled_from(["channel", "spatial"]), st.integers(1, 4))
 def test_two_convs_equal_the_composed_one_for_any_geometry(
-    geometry: Geometry, form: Form, rank: int
+    geometry: Geometry, form: str, rank: int
 ) -> None:
     lengths = (9, 10)  # one odd, one even: SAME pads them differently
     found = run_both(form, geometry, lengths, rank, seed=1)
@@ -109,15 +108,15 @@ def test_two_convs_equal_the_composed_one_for_any_geometry(
     assert found["got"].shape[2:] == output_lengths(geometry, lengths)
     # What is counted is what the shapes of the tensors say.
     inner, outer, between = found["inner"], found["outer"], found["between"]
-    assert forms.parameters(form, geometry, rank) == inner.size + outer.size
+    assert FORMS[form].parameters(geometry, rank) == inner.size + outer.size
     counted = inner.size * prod(between.shape[2:]) + outer.size * prod(found["got"].shape[2:])
-    source, output = (1, geometry.in_channels, *lengths), (1, *found["got"].shape[1:])
-    assert forms.macs(form, geometry, rank, source, output) == counted
+    source = (1, geometry.in_channels, *lengths)
+    assert FORMS[form].macs(geometry, rank, source) == counted
 
 
 @given(conv_geometries(axes=1), st.integers(1, 3))
 def test_one_dimensional_convs(geometry: Geometry, rank: int) -> None:
-    assert "spatial" not in forms.available_forms(geometry)
+    assert "spatial" not in available_forms(geometry)
     found = run_both("channel", geometry, (11,), rank, seed=2)
     assert np.array_equal(found["got"], found["expected"])
 
@@ -125,7 +124,7 @@ def test_one_dimensional_convs(geometry: Geometry, rank: int) -> None:
 def test_a_bias_on_the_first_layer_is_wrong_at_the_borders() -> None:
     # Shows that the tests above would notice: the second layer pads the bias away.
     geometry = conv(1, 1, (3, 3), pads=(1, 1, 1, 1))
-    layers = forms.conv_layers("spatial", geometry)
+    layers = FORMS["spatial"].layers(geometry, 1)
     model = runnable(
         [
             conv_node(["x", "first", "bias"], "between", layers[0], 1),
@@ -147,8 +146,8 @@ def test_a_bias_on_the_first_layer_is_wrong_at_the_borders() -> None:
 def test_same_lower_is_not_same_upper() -> None:
     lower = conv(2, 3, (4, 2), auto_pad="SAME_LOWER")
     for layer, other in zip(
-        forms.conv_layers("spatial", lower),
-        forms.conv_layers("spatial", replace(lower, auto_pad="SAME_UPPER")),
+        FORMS["spatial"].layers(lower, 1),
+        FORMS["spatial"].layers(replace(lower, auto_pad="SAME_UPPER"), 1),
         strict=True,
     ):
         assert (layer.auto_pad, other.auto_pad) == ("SAME_LOWER", "SAME_UPPER")
@@ -162,18 +161,18 @@ def test_same_lower_is_not_same_upper() -> None:
 def test_unfold_and_fold_are_inverse(geometry: Geometry, seed: int) -> None:
     shape = (geometry.groups, geometry.rows, geometry.columns)
     weight = np.random.default_rng(seed).standard_normal(shape)
-    matrix = forms.unfold("spatial", geometry, weight)
+    matrix = FORMS["spatial"].unfold(geometry, weight)
     assert matrix.shape[1:] == (
-        forms.second_shape("spatial", geometry, 1)[0],
-        forms.first_shape("spatial", geometry, 1)[1],
+        FORMS["spatial"].shapes(geometry, 1)[-1][0],
+        FORMS["spatial"].shapes(geometry, 1)[0][1],
     )
-    assert np.array_equal(forms.fold("spatial", geometry, matrix), weight)
+    assert np.array_equal(FORMS["spatial"].fold(geometry, matrix), weight)
     height, width = geometry.kernel
     kernel = weight.reshape(geometry.groups, geometry.rows, -1, height, width)
     g, o, c, y, x = (length - 1 for length in kernel.shape)
     assert matrix[g, o * width + x, c * height + y] == kernel[g, o, c, y, x]
-    assert forms.unfold("channel", geometry, weight) is weight
-    assert forms.fold("channel", geometry, weight) is weight
+    assert FORMS["channel"].unfold(geometry, weight) is weight
+    assert FORMS["channel"].fold(geometry, weight) is weight
 
 
 @given(conv_geometries(smallest_kernel=2), st.integers(1, 3), st.integers(0, 99))
@@ -186,39 +185,39 @@ def test_compose_is_the_sum_over_inner_channels(geometry: Geometry, rank: int, s
     p = first.reshape(geometry.groups, rank, -1, height)
     q = second.reshape(geometry.groups, geometry.rows, width, rank)
     expected = np.einsum("goxk,gkcy->gocyx", q, p)
-    got = forms.compose("spatial", geometry, first, second).reshape(expected.shape)
+    got = FORMS["spatial"].compose(geometry, first, second).reshape(expected.shape)
     # Sums of up to three float64 products of numbers around 1, in either order.
     assert np.allclose(got, expected, rtol=0, atol=1e-14)
 
 
 @given(conv_geometries(), st.sampled_from(["channel", "spatial"]))
-def test_the_largest_rank_reproduces_any_kernel(geometry: Geometry, form: Form) -> None:
+def test_the_largest_rank_reproduces_any_kernel(geometry: Geometry, form: str) -> None:
     assume(form == "channel" or min(geometry.kernel) > 1)
     weight = np.random.default_rng(0).standard_normal(
         (geometry.groups, geometry.rows, geometry.columns)
     )
-    largest = forms.largest_rank(form, geometry)
-    matrix = forms.unfold(form, geometry, weight)
+    largest = FORMS[form].largest_rank(geometry)
+    matrix = FORMS[form].unfold(geometry, weight)
     assert np.linalg.matrix_rank(matrix).max() == largest
 
 
 def test_forms_of_each_kind() -> None:
-    assert forms.available_forms(gemm(4, 5)) == ("pair",)
-    assert forms.available_forms(matmul(4, 5)) == ("pair",)
-    assert forms.available_forms(conv(4, 5, (3, 3))) == ("channel", "spatial", "tucker")
-    assert forms.available_forms(conv(1, 5, (3, 3))) == ("channel", "spatial")
-    assert forms.available_forms(conv(4, 8, (3, 3), groups=4)) == ("channel", "spatial")
-    assert forms.available_forms(conv(4, 5, (2, 2, 2))) == ("channel", "tucker")
-    assert forms.available_forms(conv(4, 5, (1, 1, 1))) == ("channel",)
-    assert forms.available_forms(conv(4, 5, (1, 1))) == ("channel",)
-    assert forms.available_forms(conv(4, 5, (3, 1))) == ("channel", "tucker")
-    assert forms.available_forms(conv(4, 5, (3,))) == ("channel", "tucker")
+    assert available_forms(gemm(4, 5)) == ("pair",)
+    assert available_forms(matmul(4, 5)) == ("pair",)
+    assert available_forms(conv(4, 5, (3, 3))) == ("channel", "spatial", "tucker")
+    assert available_forms(conv(1, 5, (3, 3))) == ("channel", "spatial")
+    assert available_forms(conv(4, 8, (3, 3), groups=4)) == ("channel", "spatial")
+    assert available_forms(conv(4, 5, (2, 2, 2))) == ("channel", "tucker")
+    assert available_forms(conv(4, 5, (1, 1, 1))) == ("channel",)
+    assert available_forms(conv(4, 5, (1, 1))) == ("channel",)
+    assert available_forms(conv(4, 5, (3, 1))) == ("channel", "tucker")
+    assert available_forms(conv(4, 5, (3,))) == ("channel", "tucker")
 
 
 def test_pair_counts_by_hand() -> None:
     # 7 -> 3 -> 5 for each of 4 tokens.
     geometry = matmul(7, 5)
-    assert forms.parameters("pair", geometry, 3) == 7 * 3 + 3 * 5
-    assert forms.macs("pair", geometry, 3, (1, 4, 7), (1, 4, 5)) == 4 * (7 * 3 + 3 * 5)
-    assert forms.macs("pair", gemm(7, 5), 3, (1, 7), (1, 5)) == 7 * 3 + 3 * 5
-    assert forms.largest_rank("pair", geometry) == 5
+    assert FORMS["pair"].parameters(geometry, 3) == 7 * 3 + 3 * 5
+    assert FORMS["pair"].macs(geometry, 3, (1, 4, 7)) == 4 * (7 * 3 + 3 * 5)
+    assert FORMS["pair"].macs(gemm(7, 5), 3, (1, 7)) == 7 * 3 + 3 * 5
+    assert FORMS["pair"].largest_rank(geometry) == 5

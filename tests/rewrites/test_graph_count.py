@@ -10,8 +10,8 @@ from patterns import PATTERNS
 
 from onnx_relusv.graph.blocks import measured_tensors
 from onnx_relusv.graph.reference import macs, model_facts, parameters
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.candidates import block_macs
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 W = normal(6, 5)
@@ -102,12 +102,10 @@ def test_the_count_of_a_rewritten_file_is_what_its_forms_promise(name: str, tmp_
         return macs(proto, {key: value.shape for key, value in values.items()})
 
     assert counted(pattern.proto()) == block_macs(block)
-    for form in forms.available_forms(block.geometry):
+    for form in available_forms(block.geometry):
         factors = factors_of(searched, block, form, 2)
         smaller = rewrite(searched.model, [block], {"y": factors}, "{}")
-        assert counted(smaller) == forms.macs(
-            form, block.geometry, 2, block.source_shape, block.output_shape
-        )
-        promised = forms.parameters(form, block.geometry, 2)
+        assert counted(smaller) == FORMS[form].macs(block.geometry, 2, block.source_shape)
+        promised = FORMS[form].parameters(block.geometry, 2)
         bias = block.geometry.out_channels if np.any(factors.bias) else 0
         assert parameters(smaller) == promised + bias

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from graphs import factors_of, gap, model_proto, normal, normalization, positive, search
 
-from onnx_relusv.rewrites.low_rank.forms import available_forms, largest_rank
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.low_rank.surgery import isolated
 from onnx_relusv.runtime.session import CPU, Session
 
@@ -54,7 +54,7 @@ def test_dense_and_at_full_rank(large: bool, tmp_path: Path) -> None:
         # Rounding of float32, over some hundred products.
         assert gap(session.run({block.source: source})[block.key], wanted) < 1e-5
         for form in available_forms(block.geometry):
-            rank = largest_rank(form, block.geometry)
+            rank = FORMS[form].largest_rank(block.geometry)
             layer = alone.double_layer(factors_of(found, block, form, rank))
             inner = Session(layer, CPU).run({block.source: source})[block.key]
             assert gap(inner, wanted) < 1e-4

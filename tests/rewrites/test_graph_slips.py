@@ -19,7 +19,6 @@ from graphs import (
 )
 from onnx import numpy_helper
 
-from onnx_relusv.core.plans import Form
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 # Float32 sums of at most 100 products; the careless numbers are off by a hundredth or more.
@@ -206,7 +205,7 @@ def test_a_tensor_that_only_a_branch_uses_stays_computed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("form", ["channel", "spatial"])
-def test_a_bias_belongs_to_the_last_layer(form: Form, tmp_path: Path) -> None:
+def test_a_bias_belongs_to_the_last_layer(form: str, tmp_path: Path) -> None:
     proto = model_proto(
         "(float[N,4,7,7] x) => (y) { h = Conv<pads=[1,1,1,1]>(x, k, b) y = Relu(h) }",
         KERNEL | {"b": 3 * normal(7)},

@@ -25,16 +25,15 @@ from onnx import ModelProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from patterns import PATTERNS, REPRESENTATIVES
 
-from onnx_relusv.core.plans import Form
 from onnx_relusv.graph.checks import PROVENANCE_KEY
-from onnx_relusv.rewrites.low_rank.forms import available_forms, largest_rank
-from onnx_relusv.rewrites.low_rank.surgery import rewrite, stored_weights
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
+from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 # Float32 sums of at most 100 products, twice, and factors that are rounded to float32.
 ROUNDING = 5e-6
 
 
-def rewritten(searched: Searched, form: Form, rank: int) -> ModelProto:
+def rewritten(searched: Searched, form: str, rank: int) -> ModelProto:
     """The only block as a double layer."""
     block = searched.block
     factors = factors_of(searched, block, form, rank)
@@ -49,7 +48,7 @@ def test_full_rank_agrees_with_the_original(name: str, tmp_path: Path) -> None:
     names = [block.pre_activation, block.key]
     before = run(searched.model.path, pattern.feeds(), names)
     for form in available_forms(block.geometry):
-        smaller = rewritten(searched, form, largest_rank(form, block.geometry))
+        smaller = rewritten(searched, form, FORMS[form].largest_rank(block.geometry))
         onnx.checker.check_model(smaller, full_check=True)
         after = run(smaller, pattern.feeds(), names)
         assert all(gap(after[name], before[name]) < ROUNDING for name in before)
@@ -80,7 +79,7 @@ def test_any_convolution(tmp_path: Path, convolution: Convolution) -> None:
     block = searched.block
     exact = run(proto, feeds)["y"]
     for form in available_forms(block.geometry):
-        smaller = rewritten(searched, form, largest_rank(form, block.geometry))
+        smaller = rewritten(searched, form, FORMS[form].largest_rank(block.geometry))
         assert gap(run(smaller, feeds)["y"], exact) < ROUNDING
 
 
@@ -105,7 +104,7 @@ def test_operator_sets(opset: int | str, tmp_path: Path) -> None:
         )
         feeds = {"x": normal(*shape)}
         searched = search(proto, tmp_path, feeds)
-        form: Form = "channel" if is_conv else "pair"
+        form: str = "channel" if is_conv else "pair"
         smaller = rewritten(searched, form, 5)
         onnx.checker.check_model(smaller, full_check=True)
         assert smaller.ir_version == proto.ir_version
@@ -147,7 +146,7 @@ def test_other_types_of_weights(operator: str, element_type: str, tmp_path: Path
     shapes = {"x": feeds["x"].shape, "h": (2, 5, 4, 4) if operator == "Conv" else (2, 5)}
     searched = search_shapes(proto, tmp_path, shapes)
     block = searched.block
-    form: Form = "channel" if operator == "Conv" else "pair"
+    form: str = "channel" if operator == "Conv" else "pair"
     smaller = rewritten(searched, form, 5)
     onnx.checker.check_model(smaller, full_check=True)
     kinds = {tensor.data_type for tensor in smaller.graph.initializer}
@@ -186,7 +185,8 @@ def test_stored_weights_are_what_the_nodes_read(name: str, tmp_path: Path) -> No
         smaller = rewrite(searched.model, [block], {block.key: factors}, "{}")
         stored = {t.name: onnx.numpy_helper.to_array(t) for t in smaller.graph.initializer}
         roles = ["first", "second"] if form != "tucker" else ["first", "core", "second"]
-        for role, weight in zip(roles, stored_weights(block, factors), strict=True):
+        weights = FORMS[form].stored(block.geometry, factors.rank, factors.matrices)
+        for role, weight in zip(roles, weights, strict=True):
             np.testing.assert_array_equal(stored[f"y/{role}_weight"], weight.astype(np.float32))
 
 
@@ -207,7 +207,7 @@ def test_a_chain_of_blocks_is_rewritten_at_once(tmp_path: Path) -> None:
     searched = search(proto, tmp_path, feeds)
     assert [block.key for block in searched.blocks] == ["b", "d", "y"]
     full = {
-        block.key: factors_of(searched, block, form, largest_rank(form, block.geometry))
+        block.key: factors_of(searched, block, form, FORMS[form].largest_rank(block.geometry))
         for block in searched.blocks
         for form in available_forms(block.geometry)[-1:]
     }

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorAnnotation, helper, parser
 
 from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.graph.checks import PROVENANCE_KEY
-from onnx_relusv.rewrites.low_rank.factors import double_layer
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 ROUNDING = 5e-6  # float32 sums of a few products, twice

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Geometry, LinearMap
-from onnx_relusv.rewrites.low_rank.forms import available_forms, compose, first_shape, second_shape
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.low_rank.surgery import stand_in
 
 
@@ -21,9 +21,12 @@ def test_they_have_the_shapes_and_about_the_size_of_the_block(
     linear = LinearMap(scale * drawn.weight, np.zeros(geometry.out_channels))
     for form in available_forms(geometry):
         found = stand_in(form, geometry, linear, rank, rng)
-        assert found.first.shape == (geometry.groups, *first_shape(form, geometry, rank))
-        assert found.second.shape == (geometry.groups, *second_shape(form, geometry, rank))
-        norm = np.linalg.norm(compose(form, geometry, *found.matrices))
+        assert found.matrices[0].shape == (geometry.groups, *FORMS[form].shapes(geometry, rank)[0])
+        assert found.matrices[-1].shape == (
+            geometry.groups,
+            *FORMS[form].shapes(geometry, rank)[-1],
+        )
+        norm = np.linalg.norm(FORMS[form].compose(geometry, *found.matrices))
         # Products of Gaussians: equal in the mean; of rank 1 they vary most, three more than two.
         assert 0.1 < norm / np.linalg.norm(linear.weight) < 5
         assert np.all(found.bias != 0)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from onnx_graphs import conv_node, run, runnable
 
 from onnx_relusv.core.blocks import Floats, Geometry
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import double_layer
-from onnx_relusv.spectra.convolution import output_lengths
+from onnx_relusv.core.kinds import output_lengths
+from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
+from onnx_relusv.rewrites.low_rank.tucker import tucker_widths
 
 CONVS = {
     "plain": conv(3, 4, (3, 3)),
@@ -56,7 +56,7 @@ def run_both(
 ) -> dict[str, np.ndarray]:
     """Runs the dense layer and the three, with a bias on the dense and the last one."""
     kernel_shape = (geometry.out_channels, geometry.in_channels // geometry.groups)
-    layers = forms.conv_layers("tucker", geometry)
+    layers = FORMS["tucker"].layers(geometry, 1)
     groups = geometry.groups
     model = runnable(
         [
@@ -86,7 +86,7 @@ def run_whole_numbers(
         return rng.integers(-3, 4, shape).astype(np.float64)
 
     matrices = [whole(shape) for shape in factor_shapes("tucker", geometry, rank)]
-    dense = forms.compose("tucker", geometry, *matrices)
+    dense = FORMS["tucker"].compose(geometry, *matrices)
     factors = kernels(geometry, *matrices)
     x = whole((2, geometry.in_channels, *LENGTHS[: len(geometry.kernel)]))
     return run_both(geometry, dense, factors, x, whole((geometry.out_channels,))), factors
@@ -107,13 +107,13 @@ def test_three_convs_equal_the_composed_one_for_any_geometry(geometry: Geometry,
     found, factors = run_whole_numbers(geometry, rank, seed=1)
     assert np.array_equal(found["got"], found["expected"])
     # What is counted is what the shapes of the tensors say.
-    assert forms.parameters("tucker", geometry, rank) == sum(factor.size for factor in factors)
+    assert FORMS["tucker"].parameters(geometry, rank) == sum(factor.size for factor in factors)
     counted = sum(
         factor.size * prod(found[tensor].shape[2:])
         for factor, tensor in zip(factors, ("before", "behind", "got"), strict=True)
     )
-    source, output = (1, geometry.in_channels, *lengths), (1, *found["got"].shape[1:])
-    assert forms.macs("tucker", geometry, rank, source, output) == counted
+    source = (1, geometry.in_channels, *lengths)
+    assert FORMS["tucker"].macs(geometry, rank, source) == counted
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -122,10 +122,10 @@ def test_at_the_largest_rank_it_is_onnxruntime_s_own_conv(name: str) -> None:
         geometry, rng = CONVS[name], np.random.default_rng(0)
         linear = linear_map(geometry, rng)
         seen = moments(geometry, rng) if with_moments else None
-        rank = forms.largest_rank("tucker", geometry)
+        rank = FORMS["tucker"].largest_rank(geometry)
         factors = double_layer("tucker", geometry, linear, seen, rank)
-        assert factors.core is not None
-        three = kernels(geometry, factors.first, factors.core, factors.second)
+        assert len(factors.matrices) == 3
+        three = kernels(geometry, factors.matrices[0], factors.matrices[1], factors.matrices[-1])
         x = rng.standard_normal((2, geometry.in_channels, *LENGTHS[: len(geometry.kernel)]))
         found = run_both(geometry, linear.weight, three, x, linear.bias)
         # Float32 sums of at most 60 products, three times.
@@ -137,7 +137,7 @@ def test_at_the_largest_rank_it_is_onnxruntime_s_own_conv(name: str) -> None:
 def test_a_bias_on_the_first_layer_is_wrong_at_the_borders() -> None:
     # Shows that the tests above would notice: the core pads it away.
     geometry = conv(1, 1, (3, 3), pads=(1, 1, 1, 1))
-    layers = forms.conv_layers("tucker", geometry)
+    layers = FORMS["tucker"].layers(geometry, 1)
     model = runnable(
         [
             conv_node(["x", "one", "bias"], "before", layers[0], 1),
@@ -159,13 +159,14 @@ def test_a_bias_on_the_first_layer_is_wrong_at_the_borders() -> None:
 
 def test_stride_and_pads_are_the_core_s() -> None:
     geometry = conv(4, 6, (3, 2), groups=2, strides=(2, 1), dilations=(1, 2), pads=(1, 0, 2, 1))
-    first, core, last = forms.conv_layers("tucker", geometry)
-    assert first == last
-    assert (first.kernel, first.strides, first.pads) == ((1, 1), (1, 1), (0, 0, 0, 0))
+    first, core, last = FORMS["tucker"].layers(geometry, 1)
+    for layer in (first, last):
+        assert (layer.kernel, layer.strides, layer.pads) == ((1, 1), (1, 1), (0, 0, 0, 0))
+        assert (layer.dilations, layer.auto_pad) == ((1, 1), "NOTSET")
     assert (core.kernel, core.strides, core.pads) == ((3, 2), (2, 1), (1, 0, 2, 1))
     assert core.dilations == (1, 2)
     lower = replace(geometry, auto_pad="SAME_LOWER", dilations=(1, 1))
-    assert [layer.auto_pad for layer in forms.conv_layers("tucker", lower)] == [
+    assert [layer.auto_pad for layer in FORMS["tucker"].layers(lower, 1)] == [
         "NOTSET",
         "SAME_LOWER",
         "NOTSET",
@@ -182,7 +183,7 @@ def test_compose_is_the_sum_over_both_inner_channels(
     )
     split = core.reshape(*core.shape[:2], first.shape[1], -1)
     expected = np.einsum("gok,gkiv,gic->gocv", second, split, first)
-    got = forms.compose("tucker", geometry, first, core, second).reshape(expected.shape)
+    got = FORMS["tucker"].compose(geometry, first, core, second).reshape(expected.shape)
     # Sums of up to fifteen float64 products of numbers around 1, in either order.
     assert np.allclose(got, expected, rtol=0, atol=1e-13)
 
@@ -194,13 +195,13 @@ def test_the_chain_rule_through_the_core(geometry: Geometry, rank: int, seed: in
     first, core, _ = (
         rng.standard_normal(shape) for shape in factor_shapes("tucker", geometry, rank)
     )
-    pull = rng.standard_normal(forms.inner(first, core).shape)
-    first_slope, core_slope = forms.inner_slopes(pull, first, core)
+    pull = rng.standard_normal(FORMS["tucker"].inner(first, core).shape)
+    first_slope, core_slope = FORMS["tucker"].inner_slopes(pull, first, core)
     moved_first, moved_core = (rng.standard_normal(each.shape) for each in (first, core))
-    before = np.sum(pull * forms.inner(first, core))
+    before = np.sum(pull * FORMS["tucker"].inner(first, core))
     for slope, step, after in (
-        (first_slope, moved_first, np.sum(pull * forms.inner(first + moved_first, core))),
-        (core_slope, moved_core, np.sum(pull * forms.inner(first, core + moved_core))),
+        (first_slope, moved_first, np.sum(pull * FORMS["tucker"].inner(first + moved_first, core))),
+        (core_slope, moved_core, np.sum(pull * FORMS["tucker"].inner(first, core + moved_core))),
     ):
         assert slope.shape == step.shape
         # A few hundred float64 products of numbers around 1.
@@ -210,31 +211,31 @@ def test_the_chain_rule_through_the_core(geometry: Geometry, rank: int, seed: in
 def test_widths_by_hand() -> None:
     # Nine kernel values: a third as many channels before the core as behind it, rounded up.
     geometry = conv(64, 128, (3, 3))
-    assert [forms.tucker_widths(geometry, rank) for rank in (1, 3, 4, 30)] == [
+    assert [tucker_widths(geometry, rank) for rank in (1, 3, 4, 30)] == [
         (1, 1),
         (1, 3),
         (2, 4),
         (10, 30),
     ]
-    assert forms.parameters("tucker", geometry, 30) == 10 * 64 + 30 * 10 * 9 + 128 * 30
+    assert FORMS["tucker"].parameters(geometry, 30) == 10 * 64 + 30 * 10 * 9 + 128 * 30
     # Where all 128 are there behind the core, it only gets wider in front.
-    assert forms.tucker_widths(geometry, 150) == (50, 128)
-    assert forms.largest_rank("tucker", geometry) == 190
-    assert forms.tucker_widths(geometry, 190) == (64, 128)
-    assert forms.tucker_widths(geometry, 189) == (63, 128)
+    assert tucker_widths(geometry, 150) == (50, 128)
+    assert FORMS["tucker"].largest_rank(geometry) == 190
+    assert tucker_widths(geometry, 190) == (64, 128)
+    assert tucker_widths(geometry, 189) == (63, 128)
 
 
 @given(st.integers(1, 3).flatmap(lambda axes: conv_geometries(axes=axes)))
 def test_nothing_shrinks_with_the_rank(geometry: Geometry) -> None:
-    largest = forms.largest_rank("tucker", geometry)
-    widths = [forms.tucker_widths(geometry, rank) for rank in range(1, largest + 3)]
+    largest = FORMS["tucker"].largest_rank(geometry)
+    widths = [tucker_widths(geometry, rank) for rank in range(1, largest + 3)]
     for before, after in itertools.pairwise(widths):
         assert before[0] <= after[0]
         assert before[1] <= after[1]
-    numbers = [forms.parameters("tucker", geometry, rank) for rank in range(1, largest + 1)]
+    numbers = [FORMS["tucker"].parameters(geometry, rank) for rank in range(1, largest + 1)]
     assert numbers == sorted(numbers)
     # From the largest rank on there is all that a kernel has, and not before.
-    whole = forms.tucker_widths(geometry, 10**6)
+    whole = tucker_widths(geometry, 10**6)
     assert widths[largest - 1] == whole
     assert largest == 1 or widths[largest - 2] != whole
     for in_front, behind in widths:

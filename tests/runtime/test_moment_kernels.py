@@ -6,9 +6,9 @@ from examples import conv
 from onnx import TensorProto
 
 from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.kinds import explicit_pads, output_lengths, patch_index
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import CPU, CUDA
-from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
 
 CONV = conv(4, 6, (3, 2), groups=2, strides=(2, 1), pads=(1, 0, 1, 1))
 LENGTHS = (5, 4)

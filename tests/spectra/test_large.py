@@ -9,7 +9,8 @@ import pytest
 from examples import block, gemm, linear_map
 
 from onnx_relusv.core.blocks import FactoredCovariance, LinearMap, Moments
-from onnx_relusv.rewrites.low_rank.factors import composed_level, decompose_block, double_layer
+from onnx_relusv.rewrites.low_rank.factors import composed_level, decompose_block
+from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.spectra import singular
 from onnx_relusv.spectra.measure import measure
 from onnx_relusv.spectra.singular import Reduction, decompose, left_basis, measured, metric_norm
@@ -107,7 +108,7 @@ def test_a_large_block_is_measured_and_fitted_alike(monkeypatch: pytest.MonkeyPa
 
     def everything() -> tuple[LinearMap, float]:
         factors = double_layer("pair", geometry, linear, seen, 4)
-        composed = factors.second @ factors.first
+        composed = factors.matrices[-1] @ factors.matrices[0]
         return LinearMap(composed, factors.bias), composed_level(linear, composed, seen)
 
     spectrum = measure(

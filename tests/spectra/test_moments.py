@@ -10,8 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from onnx_graphs import node, runnable
 
 from onnx_relusv.core.blocks import Block, Floats, Geometry, InputSpec, Moments
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import composed_level, double_layer
+from onnx_relusv.rewrites.low_rank.factors import composed_level
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.samples.samples import open_samples
 from onnx_relusv.spectra import moments
@@ -262,11 +262,11 @@ def test_any_input_gives_a_metric_that_can_be_used(name: str, tmp_path: Path) ->
         # The roots that the factors need exist.
         np.linalg.cholesky(found.covariance)
         linear = linear_map(item.geometry, np.random.default_rng(1))
-        for form in forms.available_forms(item.geometry):
+        for form in available_forms(item.geometry):
             factors = double_layer(form, item.geometry, linear, found, 3)
-            assert np.isfinite(factors.first).all()
-            assert np.isfinite(factors.second).all()
-            dense = forms.compose(form, item.geometry, *factors.matrices)
+            assert np.isfinite(factors.matrices[0]).all()
+            assert np.isfinite(factors.matrices[-1]).all()
+            dense = FORMS[form].compose(item.geometry, *factors.matrices)
             assert 0 <= composed_level(linear, dense, found) <= 1 + 1e-9
 
 

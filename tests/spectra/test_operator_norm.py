@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from onnx_relusv.core.blocks import Floats, Geometry
+from onnx_relusv.core.kinds import output_lengths
 from onnx_relusv.spectra.convolution import (
     LONGEST_AXIS,
     convolution_singular_values,
     operator_norm,
-    output_lengths,
 )
 
 # Of float64 sums of some hundred products.

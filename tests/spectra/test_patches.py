@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from onnx_relusv.core.blocks import Geometry
-from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
+from onnx_relusv.core.kinds import explicit_pads, output_lengths, patch_index
 
 
 @st.composite

@@ -10,7 +10,7 @@ from graphs import model_proto, normal
 from probed import opened
 
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.plans import Budgets, Choice, Form, GroupChoice, Plan
+from onnx_relusv.core.plans import Budgets, Choice, GroupChoice, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_block
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.channels.groups import find_channels
@@ -35,7 +35,7 @@ def opened_graph(graph: CutGraph, folder: Path, *, samples: bool = True) -> Open
 def plan(
     model: Opened,
     gone: Mapping[str, list[int]],
-    layers: Mapping[str, tuple[Form, int]] | None = None,
+    layers: Mapping[str, tuple[str, int]] | None = None,
 ) -> Plan:
     """What is left without some units of groups, some of it as double layers."""
     assert model.channels is not None

@@ -4,12 +4,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Activation, Block, Geometry, LinearMap, Moments
+from onnx_relusv.core.kinds import output_lengths
 from onnx_relusv.core.measures import Spectrum
-from onnx_relusv.core.plans import Form
-from onnx_relusv.rewrites.low_rank import forms
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra.convolution import output_lengths
 from onnx_relusv.spectra.measure import measure
 
 RELU = Activation(kind="relu", slopes=np.zeros(1))
@@ -145,8 +144,8 @@ def moments(geometry: Geometry, rng: np.random.Generator) -> Moments:
     )
 
 
-def factor_shapes(form: Form, geometry: Geometry, rank: int) -> tuple[tuple[int, int, int], ...]:
-    return tuple((geometry.groups, *shape) for shape in forms.shapes(form, geometry, rank))
+def factor_shapes(form: str, geometry: Geometry, rank: int) -> tuple[tuple[int, int, int], ...]:
+    return tuple((geometry.groups, *shape) for shape in FORMS[form].shapes(geometry, rank))
 
 
 def spectrum_of(

@@ -17,15 +17,14 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper, parser
 
 from onnx_relusv.core.blocks import Block, Floats, LinearMap, Refusal
-from onnx_relusv.core.plans import Factors, Form
+from onnx_relusv.core.kinds import explicit_pads, output_lengths, patch_index
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.nodes import Folding
 from onnx_relusv.graph.view import view
-from onnx_relusv.rewrites.low_rank.factors import double_layer
-from onnx_relusv.rewrites.low_rank.forms import available_forms, compose, largest_rank
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
-from onnx_relusv.spectra.convolution import explicit_pads, output_lengths, patch_index
 
 Feeds = Mapping[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
@@ -166,7 +165,7 @@ def search_shapes(proto: ModelProto, folder: Path, shapes: Shapes) -> Searched:
     return Searched(model, *find_blocks(model, view(model), shapes), {})
 
 
-def factors_of(searched: Searched, block: Block, form: Form, rank: int) -> Factors:
+def factors_of(searched: Searched, block: Block, form: str, rank: int) -> Factors:
     """A block's double layer in the plain metric."""
     return double_layer(form, block.geometry, searched.linear(block), None, rank)
 
@@ -174,7 +173,7 @@ def factors_of(searched: Searched, block: Block, form: Form, rank: int) -> Facto
 def full_rank(searched: Searched, keys: Iterable[str] | None = None) -> ModelProto:
     """Every block, or some of them, as a double layer that computes the same."""
     factors = {
-        block.key: factors_of(searched, block, form, largest_rank(form, block.geometry))
+        block.key: factors_of(searched, block, form, FORMS[form].largest_rank(block.geometry))
         for block in searched.blocks
         for form in available_forms(block.geometry)[-1:]
         if keys is None or block.key in keys
@@ -184,7 +183,7 @@ def full_rank(searched: Searched, keys: Iterable[str] | None = None) -> ModelPro
 
 def composed(block: Block, factors: Factors) -> LinearMap:
     """The dense map that factors stand for, in float64."""
-    kernel = compose(factors.form, block.geometry, *factors.matrices)
+    kernel = FORMS[factors.form].compose(block.geometry, *factors.matrices)
     return LinearMap(kernel, factors.bias)
 
 

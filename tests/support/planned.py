@@ -1,10 +1,10 @@
 """Plans of double layers, by hand."""
 
-from onnx_relusv.core.plans import Budgets, Choice, Form, Plan
+from onnx_relusv.core.plans import Budgets, Choice, Plan
 from onnx_relusv.measuring.case import Opened
 
 
-def plan(model: Opened, **changed: tuple[Form, int]) -> Plan:
+def plan(model: Opened, **changed: tuple[str, int]) -> Plan:
     """Some blocks as double layers of a form and a rank; the others stay."""
 
     def choice(key: str) -> Choice:

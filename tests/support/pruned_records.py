@@ -46,6 +46,7 @@ def pruned(compression: Compression) -> Compression:
     rows = (
         replace(
             conv,
+            unfolding="",
             choice=Choice(
                 key="conv1_relu",
                 action="prune",

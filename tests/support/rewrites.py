@@ -9,7 +9,6 @@ from graphs import Searched, factors_of, model_proto, normal, normalization, sea
 from onnx import ModelProto, helper
 
 from onnx_relusv.checking.validate import validate
-from onnx_relusv.core.plans import Form
 from onnx_relusv.core.results import Verdict
 from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.rewrites.apply import Claim
@@ -63,7 +62,7 @@ def rewritten(
     searched: Searched,
     keys: set[str] | None = None,
     rank: int = 3,
-    chosen: Mapping[str, Form] | None = None,
+    chosen: Mapping[str, str] | None = None,
 ) -> Rewritten:
     """All blocks, or those that are named, at a low rank in a chosen form or their last one."""
     blocks = {block.key: block for block in searched.blocks}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from traced import MODEL, PROVENANCE
 
-from onnx_relusv.core.outcomes import Latency, OutputChange
+from onnx_relusv.core.measures import Latency, OutputChange
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
 

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
 from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.core.kinds import CONV
 from onnx_relusv.graph.channels import numbers
 from onnx_relusv.graph.channels.lengths import Dims, LengthWalk
 from onnx_relusv.graph.channels.operator import (
@@ -184,7 +185,7 @@ def _of_activation(
         return None
     # Slopes of a PRelu belong to channels as behind a Conv of two axes; others end the walk.
     channels = len(found.mean)
-    geometry = Geometry(kind="conv", in_channels=channels, out_channels=channels)
+    geometry = Geometry(kind=CONV.name, in_channels=channels, out_channels=channels)
     activation = read_activation(node, geometry, rank=4, constants=walk.constants)
     if activation is None or (found.flattened and len(activation.slopes) > 1):
         return None

@@ -8,16 +8,18 @@ Forms that other forms of the same block beat at every size: they need no measur
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import ceil, prod
+from math import ceil
 
 import numpy as np
 from onnx import NodeProto, helper
 
 from onnx_relusv.core.blocks import Block, LinearMap, Moments
-from onnx_relusv.core.plans import Candidate, Cost, Form
+from onnx_relusv.core.kinds import kind_of
+from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.graph import writing
-from onnx_relusv.rewrites.low_rank import forms
-from onnx_relusv.rewrites.low_rank.factors import decompose_block, levels
+from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
+from onnx_relusv.rewrites.low_rank.surgery import double_layer_nodes
 from onnx_relusv.spectra.singular import Decomposition
 
 # What a protobuf spends on a refit beside the numbers and names, at most: field tags, dims, element
@@ -32,10 +34,7 @@ _HALF_A_FLOAT = 2
 
 def block_macs(block: Block) -> int:
     """Multiply-accumulates of the block as it is, for one sample."""
-    numbers = weight_numbers(block)
-    if block.geometry.kind == "conv":
-        return numbers * prod(block.output_shape[2:])
-    return numbers * prod(block.output_shape[:-1])
+    return kind_of(block.geometry).macs(block.geometry, block.source_shape)
 
 
 def block_cost(block: Block) -> Cost:
@@ -44,7 +43,7 @@ def block_cost(block: Block) -> Cost:
 
 
 def candidate_cost(
-    block: Block, form: Form, rank: int, item_size: int, *, biased: bool = True
+    block: Block, form: str, rank: int, item_size: int, *, biased: bool = True
 ) -> Cost:
     """What a double layer costs.
 
@@ -59,71 +58,26 @@ def candidate_cost(
         The cost; its bytes are those that its nodes and initializers take in the file, unless their
         names are taken there and get a number behind them.
     """
-    weights = zip(_roles(form), _stored_shapes(block, form, rank), strict=True)
-    constants = [(f"{block.key}/{role}_weight", dims) for role, dims in weights]
+    layers = FORMS[form].layers(block.geometry, rank)
+    made = double_layer_nodes(block, layers, biased=biased)
+    constants = [
+        (name, kind_of(layer).stored_shape(layer))
+        for name, layer in zip(made.weights, layers, strict=True)
+    ]
     stored = sum(writing.tensor(name, dims, item_size) for name, dims in constants)
-    if biased:
-        name, dims = f"{block.key}/bias", (block.geometry.out_channels,)
-        constants.append((name, dims))
+    if made.bias is not None:
+        dims = (block.geometry.out_channels,)
+        constants.append((made.bias, dims))
         # A bias is stored as it is read.
-        stored += writing.tensor(name, dims, item_size + _HALF_A_FLOAT * _is_cast(block))
+        stored += writing.tensor(made.bias, dims, item_size + _HALF_A_FLOAT * _is_cast(block))
     if block.lists_initializers:
         stored += sum(writing.listed(name, dims) for name, dims in constants)
-    return Cost(
-        bytes=stored + _node_bytes(block, form, biased=biased),
-        macs=forms.macs(form, block.geometry, rank, block.source_shape, block.output_shape),
+    nodes = sum(
+        writing.node(new.operator, [new.name, *new.inputs, new.output], new.attributes)
+        for new in made.nodes
     )
-
-
-def _roles(form: Form) -> tuple[str, ...]:
-    return ("first", "core", "second") if form == "tucker" else ("first", "second")
-
-
-def _stored_shapes(block: Block, form: Form, rank: int) -> list[tuple[int, ...]]:
-    """The shapes in which the nodes of a form read its weights."""
-    geometry = block.geometry
-    shapes = forms.shapes(form, geometry, rank)
-    if geometry.kind != "conv":
-        return [(columns, rows) for rows, columns in shapes]
-    layers = forms.conv_layers(form, geometry)
-    if form == "spatial":
-        (width, columns), _ = shapes
-        first = (geometry.groups * width, columns // geometry.kernel[0], *layers[0].kernel)
-        return [first, (geometry.out_channels, width, *layers[1].kernel)]
-    return [
-        (geometry.groups * rows, columns // prod(layer.kernel), *layer.kernel)
-        for (rows, columns), layer in zip(shapes, layers, strict=True)
-    ]
-
-
-def _node_bytes(block: Block, form: Form, *, biased: bool) -> int:
-    """What the nodes of a form take, which does not depend on its rank."""
-    key, roles = block.key, _roles(form)
-    between = [f"{key}/inner", *([f"{key}/core_inner"] if form == "tucker" else [])]
-    tensors = [block.source, *between, block.pre_activation]
-    bias, total = f"{key}/bias", 0
-    for place, role in enumerate(roles):
-        read, made = tensors[place], tensors[place + 1]
-        weight, is_last = f"{key}/{role}_weight", role == roles[-1]
-        if _is_cast(block):
-            stored, weight = weight, f"{weight}_read"
-            names = [f"{stored}_cast", stored, weight]
-            total += writing.node("Cast", names, {"to": block.element_type})
-        names = [f"{key}/{role}", read, weight]
-        operator, attributes = "MatMul", dict[str, writing.Attribute]()
-        if block.geometry.kind == "conv":
-            operator = "Conv"
-            layer = forms.conv_layers(form, block.geometry)[place]
-            attributes = forms.conv_attributes(layer, block.geometry.groups)
-        if is_last and biased and block.geometry.kind == "matmul":
-            product = f"{key}/product"
-            total += writing.node("Add", [f"{key}/sum", product, bias, made])
-            made = product
-        elif is_last and biased:
-            operator = "Gemm" if block.geometry.kind == "gemm" else operator
-            names.append(bias)
-        total += writing.node(operator, [*names, made], attributes)
-    return total
+    macs = FORMS[form].macs(block.geometry, rank, block.source_shape)
+    return Cost(bytes=stored + nodes, macs=macs)
 
 
 def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int:
@@ -148,7 +102,7 @@ def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int
     if missing <= 0:
         return names
     overhead = _INITIALIZER_OVERHEAD
-    if block.geometry.kind == "matmul":
+    if not kind_of(block.geometry).adds_bias:
         overhead += _NODE_OVERHEAD + 3 * new
     return missing + overhead + names
 
@@ -183,17 +137,10 @@ def reduced_cost(block: Block, left: Block) -> Cost:
 
 def block_numbers(block: Block) -> int:
     """Numbers in a block's weight and in one vector of its output channels."""
-    return weight_numbers(block) + block.geometry.out_channels
-
-
-def weight_numbers(block: Block) -> int:
-    """Numbers in a block's weight."""
-    geometry = block.geometry
-    return geometry.groups * geometry.rows * geometry.columns
+    return block.geometry.numbers + block.geometry.out_channels
 
 
 # Ratio of neighbouring ranks where a level is costly to compute; 1.09 wastes 4 % on average.
-_COSTLY: frozenset[Form] = frozenset({"spatial", "tucker"})
 _STEP = 1.09
 
 
@@ -217,11 +164,11 @@ def block_candidates(
     found: list[Candidate] = []
     # Without moments the bias is the original's.
     biased = moments is not None or bool(np.any(linear.bias))
-    for form in forms.available_forms(block.geometry):
+    for form in available_forms(block.geometry):
         ranks = useful_ranks(block, form, biased=biased)
         if not ranks:
             continue
-        reached = levels(form, block.geometry, linear, moments, parts, ranks)
+        reached = FORMS[form].levels(block.geometry, linear, moments, parts, ranks)
         # A larger rank is never worse in the mean; rounding may say otherwise of equal levels, and
         # of a tucker, whose bases are not best in the spectral norm, so may the level itself.
         reached = np.minimum.accumulate(reached)
@@ -233,16 +180,16 @@ def block_candidates(
 
 
 def candidate_at(
-    block: Block, linear: LinearMap, moments: Moments | None, form: Form, rank: int
+    block: Block, linear: LinearMap, moments: Moments | None, form: str, rank: int
 ) -> Candidate:
     """One candidate, whether or not it makes the block smaller."""
     parts = decompose_block(linear, moments)
-    level = levels(form, block.geometry, linear, moments, parts, [rank])[0]
+    level = FORMS[form].levels(block.geometry, linear, moments, parts, [rank])[0]
     biased = moments is not None or bool(np.any(linear.bias))
     return _candidate(block, form, rank, float(level), biased=biased)
 
 
-def _candidate(block: Block, form: Form, rank: int, level: float, *, biased: bool) -> Candidate:
+def _candidate(block: Block, form: str, rank: int, level: float, *, biased: bool) -> Candidate:
     cost = candidate_cost(block, form, rank, item_size(block), biased=biased)
     return Candidate(form=form, rank=rank, level=level, bytes=cost.bytes, macs=cost.macs)
 
@@ -296,7 +243,7 @@ def item_size(block: Block) -> int:
     return int(np.dtype(helper.tensor_dtype_to_np_dtype(block.weight_type)).itemsize)
 
 
-def useful_ranks(block: Block, form: Form, *, biased: bool = True) -> Sequence[int]:
+def useful_ranks(block: Block, form: str, *, biased: bool = True) -> Sequence[int]:
     """The ranks that make a block smaller without more multiply-accumulates, increasing.
 
     Args:
@@ -305,9 +252,9 @@ def useful_ranks(block: Block, form: Form, *, biased: bool = True) -> Sequence[i
         biased: Whether the double layer adds a bias.
     """
     now, size = block_cost(block), item_size(block)
-    largest = forms.largest_rank(form, block.geometry)
+    largest = FORMS[form].largest_rank(block.geometry)
     ranks: Iterable[int] = range(1, largest)
-    if form in _COSTLY:
+    if FORMS[form].costly:
         steps = np.log(max(largest, 2)) / np.log(_STEP)
         ladder = np.geomspace(1, largest, int(steps) + 2).round().astype(int)
         ranks = [int(rank) for rank in np.unique(ladder)]

@@ -1,8 +1,8 @@
-"""Rewrites blocks as double layers: graphsurgeon edits, the original file keeps everything else.
+"""Rewrites blocks as double layers; the original file keeps everything else.
 
-graphsurgeon's own export loses metadata, doc strings and value infos. So only its order of nodes
-is used: nodes that were in the file are copied from the file, byte for byte, and new nodes and
-initializers are put beside them.
+Nodes that were in the file are copied from the file, byte for byte, and new nodes and initializers
+are put beside them. What the new nodes are is said once, without numbers: so what they take in the
+file is known before there are any.
 
 A block by itself, as a model that reads the block's input and gives its output.
 
@@ -12,69 +12,164 @@ surgery would put in their place. So each can be run, and timed, without the res
 Factors of any values: for the time that a double layer takes, values do not count.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import onnx_graphsurgeon as gs
-from onnx import ModelProto, NodeProto, helper, numpy_helper
-from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Block, Floats, Geometry, LinearMap, Runnable
-from onnx_relusv.core.plans import Factors, Form
+from onnx_relusv.core.kinds import kind_of
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.nodes import node_attributes
 from onnx_relusv.graph.protos import FreshNames, set_metadata
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.segments import segment
-from onnx_relusv.graph.view import view
-from onnx_relusv.graph.writing import transplant
-from onnx_relusv.rewrites.low_rank import forms
+from onnx_relusv.graph.writing import Attribute, transplant
+from onnx_relusv.rewrites.low_rank.forms import FORMS
 
 
-@dataclass
-class _DoubleLayer:
-    """New nodes in their order and the constants that they bring along."""
+@dataclass(frozen=True)
+class NewNode:
+    """A node of the default domain; of attributes there are values, or copies from the file."""
 
-    nodes: list[gs.Node]
-    constants: list[gs.Constant]
+    operator: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    copied: tuple[AttributeProto, ...] = ()
+
+    def proto(self) -> NodeProto:
+        """As it is in the file; attributes in their order, which `make_node` does not keep."""
+        made = helper.make_node(self.operator, self.inputs, [self.output], name=self.name)
+        made.attribute.extend(helper.make_attribute(*one) for one in self.attributes.items())
+        made.attribute.extend(self.copied)
+        return made
 
 
-class _Stored:
-    """The constants of what replaces a block, and the Casts behind those that are stored narrow."""
+class Replacement:
+    """The nodes that take a block's place, and the names of the constants that they read.
 
-    def __init__(self, block: Block, names: FreshNames) -> None:
+    Args:
+        block: The block.
+        names: Makes names that the graph does not have yet.
+
+    Attributes:
+        nodes: In their order; Casts behind weights that are stored narrow come first.
+        weights: Names of the stored weights, one a layer.
+        bias: Name of the bias; None where there is none.
+    """
+
+    def __init__(self, block: Block, names: Callable[[str], str]) -> None:
         self._block, self._names = block, names
-        self.constants: list[gs.Constant] = []
-        self.casts: list[gs.Node] = []
+        self._casts: list[NewNode] = []
+        self._layers: list[NewNode] = []
+        self.weights: list[str] = []
+        self.bias: str | None = None
 
-    def weight(self, role: str, values: Floats) -> gs.Tensor:
+    @property
+    def nodes(self) -> list[NewNode]:
+        """All of them."""
+        return [*self._casts, *self._layers]
+
+    def add(
+        self,
+        name: str,
+        layer: Geometry,
+        tensors: tuple[str, str],
+        *,
+        biased: bool,
+        role: str = "weight",
+        copied: Sequence[AttributeProto] | None = None,
+    ) -> None:
+        """Adds the nodes of one layer.
+
+        Args:
+            name: Of its node.
+            layer: The layer.
+            tensors: What it reads and what it makes.
+            biased: Whether it adds the bias.
+            role: Of its weight, in names.
+            copied: Attributes of its node; those that follow from the layer if None.
+        """
+        kind, key = kind_of(layer), self._block.key
+        source, output = tensors
+        inputs = [source, self._weight(f"{key}/{role}")]
+        attributes = kind.attributes(layer) if copied is None else {}
+        operator = kind.operator if biased else kind.unbiased_operator
+        if biased:
+            self.bias = self._names(f"{key}/bias")
+        if self.bias is None or kind.adds_bias:
+            inputs += [] if self.bias is None else [self.bias]
+            product = output
+        else:
+            product = self._names(f"{key}/product")
+        made = NewNode(operator, name, tuple(inputs), product, attributes, tuple(copied or ()))
+        self._layers.append(made)
+        if self.bias is not None and product != output:
+            total = self._names(f"{key}/sum")
+            self._layers.append(NewNode("Add", total, (product, self.bias), output))
+
+    def _weight(self, name: str) -> str:
         """A weight as its node reads it."""
-        block = self._block
-        stored = self._constant(role, values, block.weight_type)
+        block, stored = self._block, self._names(name)
+        self.weights.append(stored)
         if block.weight_type == block.element_type:
             return stored
-        read = gs.Variable(self._names(f"{block.key}/{role}_read"))
-        self.casts.append(
-            gs.Node(
-                "Cast",
-                self._names(f"{block.key}/{role}_cast"),
-                attrs={"to": int(block.element_type)},
-                inputs=[stored],
-                outputs=[read],
-            )
-        )
+        read, cast = self._names(f"{name}_read"), self._names(f"{name}_cast")
+        self._casts.append(NewNode("Cast", cast, (stored,), read, {"to": int(block.element_type)}))
         return read
 
-    def bias(self, values: Floats) -> gs.Tensor:
-        """A bias, in the type in which it is added."""
-        return self._constant("bias", values, self._block.element_type)
+    def constants(self, weights: Iterable[Floats], bias: Floats) -> list[TensorProto]:
+        """The constants in numbers, each in the type in which it is stored; a bias as it is added.
 
-    def _constant(self, role: str, values: Floats, element_type: int) -> gs.Constant:
-        dtype = helper.tensor_dtype_to_np_dtype(element_type)
-        stored = np.ascontiguousarray(values.astype(dtype))
-        self.constants.append(gs.Constant(self._names(f"{self._block.key}/{role}"), stored))
-        return self.constants[-1]
+        Args:
+            weights: One a layer, as its node reads it.
+            bias: (out_channels,).
+        """
+        block = self._block
+        found = [
+            _tensor(name, values, block.weight_type)
+            for name, values in zip(self.weights, weights, strict=True)
+        ]
+        if self.bias is not None:
+            found.append(_tensor(self.bias, bias, block.element_type))
+        return found
+
+
+def _tensor(name: str, values: Floats, element_type: int) -> TensorProto:
+    dtype = helper.tensor_dtype_to_np_dtype(element_type)
+    return numpy_helper.from_array(np.ascontiguousarray(values.astype(dtype)), name)
+
+
+def double_layer_nodes(
+    block: Block, layers: Sequence[Geometry], names: Callable[[str], str] = str, *, biased: bool
+) -> Replacement:
+    """The nodes that compute the pre-activation from the source in linear layers.
+
+    Args:
+        block: The block.
+        layers: Two or more.
+        names: Makes names that the graph does not have yet.
+        biased: Whether a bias is added; one of nothing but zeros is left out.
+    """
+    key, found = block.key, Replacement(block, names)
+    between = ["core" if place == 1 else f"core_{place}" for place in range(1, len(layers) - 1)]
+    roles = ["first", *between, "second"]
+    inner = [f"{key}/inner", *(f"{key}/{role}_inner" for role in between)]
+    tensors = [block.source, *map(names, inner), block.pre_activation]
+    for place, (role, layer) in enumerate(zip(roles, layers, strict=True)):
+        found.add(
+            names(f"{key}/{role}"),
+            layer,
+            (tensors[place], tensors[place + 1]),
+            role=f"{role}_weight",
+            biased=biased and place == len(layers) - 1,
+        )
+    return found
 
 
 def rewrite(
@@ -91,123 +186,49 @@ def rewrite(
     Returns:
         The new model. Tensors that were external still point to the original's data.
     """
-    graph = view(model).graph
-    names = FreshNames(model.proto.graph)
-    layers: dict[int, _DoubleLayer] = {}
+    original, names = model.proto.graph.node, FreshNames(model.proto.graph)
+    replaced: dict[int, list[NewNode]] = {}
     removed: set[int] = set()
+    added: list[TensorProto] = []
     for block in blocks:
         if block.key in factors:
             removed.update(block.nodes)
-            linear, own = graph.nodes[block.nodes[0]], factors[block.key]
-            make = _dense_layer if own.form == "dense" else _double_layer
-            layers[block.nodes[0]] = make(linear, block, own, names)
-    nodes: list[NodeProto] = []
-    for index, original in enumerate(model.proto.graph.node):
-        if index in layers:
-            nodes.extend(OnnxExporter.export_node(node) for node in layers[index].nodes)
+            linear, own = original[block.nodes[0]], factors[block.key]
+            make = _one_layer if FORMS[own.form].one_layer else _double_layer
+            nodes, constants = make(linear, block, own, names)
+            replaced[block.nodes[0]] = nodes
+            added += constants
+    kept: list[NodeProto] = []
+    for index, node in enumerate(original):
+        if index in replaced:
+            kept.extend(new.proto() for new in replaced[index])
         elif index not in removed:
-            nodes.append(original)
-    constants = [constant for layer in layers.values() for constant in layer.constants]
-    added = [numpy_helper.from_array(constant.values, constant.name) for constant in constants]
-    result = transplant(model.proto, nodes, added)
+            kept.append(node)
+    result = transplant(model.proto, kept, added)
     set_metadata(result, PROVENANCE_KEY, provenance)
     return result
 
 
-def _double_layer(
-    linear: gs.Node, block: Block, factors: Factors, names: FreshNames
-) -> _DoubleLayer:
-    """The nodes that compute the pre-activation from the source in linear layers."""
-    key, source = block.key, linear.inputs[0]
-    stored = _Stored(block, names)
-
-    def node(
-        role: str, op: str, inputs: list[gs.Tensor], output: gs.Tensor, **attrs: object
-    ) -> gs.Node:
-        return gs.Node(op, names(f"{key}/{role}"), attrs=attrs, inputs=inputs, outputs=[output])
-
-    inner = gs.Variable(names(f"{key}/inner"))
-    output = gs.Variable(block.pre_activation)
-    roles = ("first", "second") if factors.core is None else ("first", "core", "second")
-    weights = [
-        stored.weight(f"{role}_weight", weight)
-        for role, weight in zip(roles, stored_weights(block, factors), strict=True)
-    ]
-    # A bias of nothing but zeros is left out, as in the original.
-    bias = [stored.bias(factors.bias)] if np.any(factors.bias) else []
-    if block.geometry.kind == "conv":
-        layers = forms.conv_layers(factors.form, block.geometry)
-        groups = block.geometry.groups
-        between = [inner]
-        if factors.core is not None:
-            between.append(gs.Variable(names(f"{key}/core_inner")))
-        nodes = [
-            node(role, "Conv", [read, weight], made, **forms.conv_attributes(layer, groups))
-            for role, read, weight, made, layer in zip(
-                roles, [source, *between], weights, [*between, output], layers, strict=True
-            )
-        ]
-        nodes[-1].inputs.extend(bias)
-        return _DoubleLayer([*stored.casts, *nodes], stored.constants)
-    first, second = weights
-    # A MatMul takes inputs of any rank and needs no bias, which a Gemm does before opset 11.
-    nodes = [node("first", "MatMul", [source, first], inner)]
-    if block.geometry.kind == "gemm" and bias:
-        nodes.append(node("second", "Gemm", [inner, second, *bias], output))
-    elif bias:
-        product = gs.Variable(names(f"{key}/product"))
-        nodes.append(node("second", "MatMul", [inner, second], product))
-        nodes.append(node("sum", "Add", [product, *bias], output))
-    else:
-        nodes.append(node("second", "MatMul", [inner, second], output))
-    return _DoubleLayer([*stored.casts, *nodes], stored.constants)
+_Made = tuple[list[NewNode], list[TensorProto]]
 
 
-def _dense_layer(
-    linear: gs.Node, block: Block, factors: Factors, names: FreshNames
-) -> _DoubleLayer:
+def _double_layer(linear: NodeProto, block: Block, factors: Factors, names: FreshNames) -> _Made:
+    form, geometry, rank = FORMS[factors.form], block.geometry, factors.rank
+    biased = bool(np.any(factors.bias))
+    found = double_layer_nodes(block, form.layers(geometry, rank), names, biased=biased)
+    weights = form.stored(geometry, rank, factors.matrices)
+    return found.nodes, found.constants(weights, factors.bias)
+
+
+def _one_layer(linear: NodeProto, block: Block, factors: Factors, names: FreshNames) -> _Made:
     """The block's linear map with other values; what was folded into it is gone."""
-    stored = _Stored(block, names)
-    attributes = {k: value for k, value in linear.attrs.items() if k not in ("alpha", "beta")}
-    matrix = factors.first
-    if block.geometry.kind == "conv":
-        channels = block.geometry.in_channels // block.geometry.groups
-        shape = (block.geometry.out_channels, channels, *block.geometry.kernel)
-        weight = stored.weight("weight", matrix.reshape(shape))
-    else:
-        transposed = attributes.get("transB", 0)
-        weight = stored.weight("weight", matrix[0] if transposed else matrix[0].T)
-    output = gs.Variable(block.pre_activation)
-    inputs = [linear.inputs[0], weight]
-    # Before opset 11 a Gemm has to have a bias.
-    needed = np.any(factors.bias) or linear.op == "Gemm"
-    bias = [stored.bias(factors.bias)] if needed else []
-    if linear.op == "MatMul" and bias:
-        product = gs.Variable(names(f"{block.key}/product"))
-        made = gs.Node("MatMul", linear.name, inputs=inputs, outputs=[product])
-        added = gs.Node("Add", names(f"{block.key}/sum"), inputs=[product, *bias], outputs=[output])
-        return _DoubleLayer([*stored.casts, made, added], stored.constants)
-    made = gs.Node(
-        linear.op, linear.name, attrs=attributes, inputs=[*inputs, *bias], outputs=[output]
-    )
-    return _DoubleLayer([*stored.casts, made], stored.constants)
-
-
-def stored_weights(block: Block, factors: Factors) -> tuple[Floats, ...]:
-    """The factors in the shapes in which their nodes read them."""
-    geometry, rank = block.geometry, factors.rank
-    if geometry.kind != "conv":
-        return factors.first[0].T, factors.second[0].T
-    layers = forms.conv_layers(factors.form, geometry)
-    if factors.form == "spatial":
-        kernel = factors.first.reshape(geometry.groups * rank, -1, *layers[0].kernel)
-        # Rows of the spatial form's second factor are (output channel, kernel column).
-        split = factors.second.reshape(geometry.out_channels, geometry.kernel[1], rank)
-        return kernel, split.transpose(0, 2, 1)[:, :, None, :]
-    return tuple(
-        matrix.reshape(geometry.groups * matrix.shape[1], -1, *layer.kernel)
-        for matrix, layer in zip(factors.matrices, layers, strict=True)
-    )
+    kind, found = kind_of(block.geometry), Replacement(block, names)
+    copied = [a for a in linear.attribute if a.name not in kind.folded]
+    biased = kind.needs_bias or bool(np.any(factors.bias))
+    tensors = linear.input[0], block.pre_activation
+    found.add(linear.name, block.geometry, tensors, biased=biased, copied=copied)
+    weight = kind.stored(block.geometry, factors.matrices[0], node_attributes(linear))
+    return found.nodes, found.constants([weight], factors.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,12 +271,12 @@ def isolated(model: Model, block: Block, example: np.ndarray) -> Isolated:
 
 
 def stand_in(
-    form: Form, geometry: Geometry, linear: LinearMap, rank: int, rng: np.random.Generator
+    form: str, geometry: Geometry, linear: LinearMap, rank: int, rng: np.random.Generator
 ) -> Factors:
     """Random factors about as large as their block, so that nothing overflows or fades away.
 
     Args:
-        form: The form.
+        form: Name of the form.
         geometry: The block's geometry.
         linear: Its linear map, whose Frobenius norm the factors have together, on average.
         rank: Inner width, per group.
@@ -267,7 +288,7 @@ def stand_in(
     """
     norm = float(np.linalg.norm(linear.weight))
     drawn = []
-    for rows, columns in forms.shapes(form, geometry, rank):
+    for rows, columns in FORMS[form].shapes(geometry, rank):
         drawn.append(rng.standard_normal((geometry.groups, rows, columns)) / np.sqrt(columns))
     drawn[-1] *= norm / np.sqrt(geometry.groups * drawn[-1].shape[1])
     bias = np.where(linear.bias == 0, 1e-3, linear.bias)

@@ -12,7 +12,7 @@ from onnx_relusv.runtime.session import Session
 
 
 @lru_cache(maxsize=16)
-def patches_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
+def patches_kernel(provider: str, spatial: bool, element_type: int) -> Session:
     """Takes patches of a batch.
 
     Inputs:
@@ -30,12 +30,12 @@ def patches_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     """
     graph = Graph("patches")
     z_type = DOUBLE if element_type == DOUBLE else FLOAT
-    graph.output("z", _patches(graph, is_conv, element_type).cast(z_type), 3, z_type)
+    graph.output("z", _patches(graph, spatial, element_type).cast(z_type), 3, z_type)
     return graph.opened(provider, alone=False)
 
 
 @lru_cache(maxsize=16)
-def answers_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
+def answers_kernel(provider: str, spatial: bool, element_type: int) -> Session:
     """The outputs of a linear map for patches of a batch.
 
     Inputs, besides those of `patches_kernel`:
@@ -45,7 +45,7 @@ def answers_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
         answers: (groups, patches, rows) float32.
     """
     graph = Graph("answers")
-    z = _patches(graph, is_conv, element_type).cast(FLOAT)
+    z = _patches(graph, spatial, element_type).cast(FLOAT)
     answers = z @ graph.input("weight", 3).transposed(0, 2, 1) + graph.input("bias", 3)
     graph.output("answers", answers, 3)
     return graph.opened(provider, alone=False)
@@ -72,7 +72,7 @@ def products_kernel(provider: str, element_type: int) -> Session:
     return graph.opened(provider, alone=False)
 
 
-def _patches(graph: Graph, is_conv: bool, element_type: int) -> Tensor:
+def _patches(graph: Graph, spatial: bool, element_type: int) -> Tensor:
     """Patches of the input x, (groups, patches, columns), of its element type.
 
     Kernel values are gathered last of all, so that whole runs of them move when positions come
@@ -80,7 +80,7 @@ def _patches(graph: Graph, is_conv: bool, element_type: int) -> Tensor:
     """
     x = graph.input("x", None, element_type)
     index, shape = (graph.input(name, 1, INT) for name in ("index", "shape"))
-    if not is_conv:
+    if not spatial:
         return graph.op("Gather", graph.op("Reshape", x, shape), index, axis=1)
     count, pads, split = (graph.input(name, 1, INT) for name in ("count", "pads", "split"))
     zero = graph.constant(np.array([0]))

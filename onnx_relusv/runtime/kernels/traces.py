@@ -20,7 +20,7 @@ _TINY = 1e-37
 
 
 @lru_cache(maxsize=16)
-def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
+def trace_kernel(provider: str, spatial: bool, element_type: int) -> Session:
     """Measures the activated operators at some output positions of every sample.
 
     With D = diag(d), d = phi' at the pre-activation, e = d^2, and F^2 = e'diag(G), the squared
@@ -59,7 +59,7 @@ def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
         graph.input(name, 3) for name in ("squares", "slope", "reciprocal", "least")
     )
     ceiling = graph.input("ceiling", 1)
-    rows = _rows(graph, is_conv, element_type)
+    rows = _rows(graph, spatial, element_type)
     is_open = graph.op("And", rows > 0.0, rows < ceiling)
     d = graph.op("Where", is_open, 1.0, slope)
     e = d * d
@@ -86,12 +86,12 @@ def trace_kernel(provider: str, is_conv: bool, element_type: int) -> Session:
     return graph.opened(provider, alone=False)
 
 
-def _rows(graph: Graph, is_conv: bool, element_type: int) -> Tensor:
+def _rows(graph: Graph, spatial: bool, element_type: int) -> Tensor:
     """The chosen positions, (groups, rows, units) float32."""
     shape, index, split = (graph.input(name, 1, INT) for name in ("shape", "index", "split"))
     flat = graph.op("Reshape", graph.input("y", None, element_type), shape)
-    chosen = graph.op("Gather", flat, index, axis=2 if is_conv else 1)
-    if is_conv:
+    chosen = graph.op("Gather", flat, index, axis=2 if spatial else 1)
+    if spatial:
         chosen = chosen.transposed(0, 2, 1)
     return graph.op("Reshape", chosen.cast(FLOAT), split).transposed(1, 0, 2)
 
