@@ -168,12 +168,12 @@ def test_what_two_fits_share_is_found_alike(kind: str, tmp_path: Path) -> None:
     assert same
     assert moved not in same
     for key in same:
-        np.testing.assert_array_equal(one[key].first, other[key].first)
+        np.testing.assert_array_equal(one[key].matrices[0], other[key].matrices[0])
         np.testing.assert_array_equal(one[key].bias, other[key].bias)
     # The last block sees what the moved one delivers.
     last = blocks[-1].key
     assert last not in same
-    assert not np.array_equal(one[last].first, other[last].first)
+    assert not np.array_equal(one[last].matrices[0], other[last].matrices[0])
 
 
 def test_fits_of_other_blocks_share_nothing(tmp_path: Path) -> None:

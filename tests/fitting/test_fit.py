@@ -144,7 +144,7 @@ def test_what_was_refined_says_so(opened: Opened) -> None:
         each = found[change.block.key]
         assert each.moments is not None
         best = double_layer("pair", change.block.geometry, each.target, each.moments, 3)
-        composed, expected = (f.second[0] @ f.first[0] for f in (each.factors, best))
+        composed, expected = (f.matrices[1][0] @ f.matrices[0][0] for f in (each.factors, best))
         if each.root is None:
             assert np.allclose(composed, expected, atol=1e-9) == (not each.refined)
         # The validation compares with the best where nothing was moved on purpose.
