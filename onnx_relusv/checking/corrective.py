@@ -20,9 +20,9 @@ import numpy as np
 from onnx_relusv.core.blocks import Block, LinearMap
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Correction
+from onnx_relusv.core.metric import MetricChange
 from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map, whole_map
-from onnx_relusv.core.results import MetricChange
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import BlockMoments, Opened
@@ -81,7 +81,7 @@ def fitted_by_damage(
     first = fit_plan(opened, offer.plan(budgets), moments, progress)
     smaller = {choice.key for choice in first.plan.choices if choice.action == "double_layer"}
     blocks = [block for block in opened.blocks if block.key in smaller]
-    with progress.stage("Damage in company", len(blocks)) as advance:
+    with progress.stage("Damage of all changes together", len(blocks)) as advance:
         whole, spared = _in_company(opened, offer, first, blocks, moments, advance)
     if not blocks:  # there is nothing to weigh removed units against
         return first, Correction(damage=whole)

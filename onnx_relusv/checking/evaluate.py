@@ -17,8 +17,8 @@ import scipy.special
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.measures import Latency
-from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.results import Evaluation, MetricChange
+from onnx_relusv.core.metric import Metric, MetricChange
+from onnx_relusv.core.results import Evaluation
 from onnx_relusv.runtime.differences import OutputDifference
 from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.outputs import (

@@ -29,11 +29,9 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
-from onnx_relusv.core.measures import Certificate, Trial
-from onnx_relusv.core.metric import Metric
+from onnx_relusv.core.metric import LossBound, Metric, MetricChange, Trial
 from onnx_relusv.core.plans import Budgets, Choice, Plan
 from onnx_relusv.core.reduction import FittedPlan
-from onnx_relusv.core.results import DropEstimate, MetricChange, MetricTrial
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.bounds import (
@@ -307,8 +305,8 @@ class _Search:
 
 def certified(
     opened: Opened, tries: Sequence[Try], limit: DropLimit, progress: Progress
-) -> tuple[FittedPlan, Certificate | DropEstimate]:
-    """The smallest of the tries that can be certified, and its certificate.
+) -> tuple[FittedPlan, LossBound]:
+    """The smallest of the tries that can be certified, and what it loses at most.
 
     With a metric all of it goes the same way, but the bounds are estimates and certify nothing.
 
@@ -342,60 +340,49 @@ def certified(
     if passed is None:
         raise BudgetError(_how_far(tries, seen, limit))
     taken, fitted = passed
-    found = seen[taken]
-    if isinstance(found, MetricLoss):
-        return fitted, _estimate(tries, taken, found, bounds, limit, parts)
-    trials = tuple(
-        Trial(size=one.plan.size, select_drop=100 * one.found.drop, bound=bounds.get(one))
-        for one in tries
-    )
-    assert isinstance(found, Discordance)  # without a metric, answers are counted
-    return fitted, Certificate(
-        max_drop=limit.points,
-        confidence=limit.confidence,
-        labelled=found.gained is not None,
-        fit_samples=parts.fit.count,
-        select_samples=taken.found.samples,
-        certify_samples=found.samples,
-        lost=int(found.lost),
-        gained=None if found.gained is None else int(found.gained),
-        drop=100 * found.drop,
-        bound=bounds[taken],
-        select_drop=100 * taken.found.drop,
-        trials=trials,
-    )
+    return fitted, _bound(tries, taken, seen[taken], bounds, limit, parts)
 
 
-def _estimate(
+def _bound(
     tries: Sequence[Try],
     taken: Try,
-    found: MetricLoss,
+    found: Loss,
     bounds: Mapping[Try, float],
     limit: DropLimit,
     parts: Split,
-) -> DropEstimate:
-    assert limit.metric is not None  # whose loss it is
-    return DropEstimate(
+) -> LossBound:
+    bound = LossBound(
+        exact=limit.metric is None,
         max_drop=limit.points,
         confidence=limit.confidence,
-        change=MetricChange(
-            name=limit.metric.name,
-            samples=found.samples,
-            part="certifying",
-            before=found.before,
-            after=found.after,
-        ),
         fit_samples=parts.fit.count,
         select_samples=taken.found.samples,
-        groups=found.groups,
-        standard_error=found.standard_error,
+        certify_samples=found.samples,
+        drop=limit.scale * found.drop,
         bound=bounds[taken],
-        select_drop=taken.found.drop,
+        select_drop=limit.scale * taken.found.drop,
         trials=tuple(
-            MetricTrial(size=one.plan.size, select_drop=one.found.drop, bound=bounds.get(one))
+            Trial(
+                size=one.plan.size,
+                select_drop=limit.scale * one.found.drop,
+                bound=bounds.get(one),
+            )
             for one in tries
         ),
     )
+    if isinstance(found, Discordance):
+        gained = None if found.gained is None else int(found.gained)
+        return replace(bound, lost=int(found.lost), gained=gained)
+    assert isinstance(found, MetricLoss)  # the only other kind
+    assert limit.metric is not None  # whose loss it is
+    change = MetricChange(
+        name=limit.metric.name,
+        samples=found.samples,
+        part="certifying",
+        before=found.before,
+        after=found.after,
+    )
+    return replace(bound, metric=change, groups=found.groups, standard_error=found.standard_error)
 
 
 def _how_far(tries: Sequence[Try], seen: Mapping[Try, Loss], limit: DropLimit) -> str:

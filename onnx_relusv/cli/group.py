@@ -100,10 +100,10 @@ def _show_coverage(error: BudgetError) -> None:
     # Loaded by then, and by no command that only shows its help.
     from rich.console import Console
 
-    from onnx_relusv.report.tables import coverage_parts
+    from onnx_relusv.report.terminal import coverage_parts
 
     console = Console(stderr=True)
-    for part in coverage_parts(error.coverage):
+    for part in coverage_parts(error):
         console.print(part, markup=False, highlight=False)
 
 

@@ -19,16 +19,8 @@ from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.commands.trace import trace
 from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.plans import Plan
-from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
-from onnx_relusv.report.tables import (
-    comparison_table,
-    compression_table,
-    inspection_table,
-    plan_table,
-    sweep_table,
-    trace_table,
-)
-from onnx_relusv.report.trace_plots import trace_data
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.terminal import plan_parts, report_parts
 from onnx_relusv.report.words import printable
 
 # In place of a file's name: standard output.
@@ -55,9 +47,9 @@ class _Command:
 def _plan_lines(made: Plan) -> Iterable[RenderableType]:
     changed = sum(choice.action != "keep" for choice in made.choices)
     time = "" if made.latency is None else f", about {made.latency:.1%} of the time"
-    yield from plan_table(made)
+    yield from plan_parts(made)
     yield (
-        f"{changed} of {len(made.choices)} blocks change at a level of {made.level:.4g}: "
+        f"{changed} of {len(made.choices)} blocks change at a relative error of {made.level:.4g}: "
         f"{made.size:.1%} of the bytes, {made.macs:.1%} of the MACs{time}."
     )
     if made.damage_measure is not None:
@@ -69,13 +61,13 @@ def _plan(*, command: str, **arguments: Any) -> Plan:
 
 
 _COMMANDS = {
-    "inspect": _Command(inspect, inspection_table, inspection_data),
+    "inspect": _Command(inspect, report_parts, report_data),
     "plan": _Command(_plan, _plan_lines, ending="The plan is in {output}."),
-    "apply": _Command(apply, compression_table, compression_data),
-    "compress": _Command(compress, compression_table, compression_data),
-    "compare": _Command(compare, comparison_table, comparison_data),
-    "trace": _Command(trace, trace_table, trace_data),
-    "sweep": _Command(sweep, sweep_table),
+    "apply": _Command(apply, report_parts, report_data),
+    "compress": _Command(compress, report_parts, report_data),
+    "compare": _Command(compare, report_parts, report_data),
+    "trace": _Command(trace, report_parts, report_data),
+    "sweep": _Command(sweep, report_parts),
 }
 
 

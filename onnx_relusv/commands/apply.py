@@ -18,17 +18,15 @@ from onnx_relusv.checking.validate import validate
 from onnx_relusv.commands.stages import Produced
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.measures import Certificate
+from onnx_relusv.core.metric import MetricChange
 from onnx_relusv.core.options import Settings
 from onnx_relusv.core.plans import Action, Choice, GroupChoice, Kept, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_block
 from onnx_relusv.core.results import (
-    BlockRow,
+    BlockReport,
     ChannelRefusal,
     Compression,
-    DropEstimate,
-    GroupRow,
-    MetricChange,
+    GroupReport,
     Verdict,
 )
 from onnx_relusv.graph.channels.walk import ChannelGroup
@@ -37,8 +35,8 @@ from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Opened, facts_of, provenance
 from onnx_relusv.planning.latency_models import length
-from onnx_relusv.report.assessment import alarms, conclusion
-from onnx_relusv.report.html import make_compression, make_figures
+from onnx_relusv.report.html import make_figures, make_report
+from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
 from onnx_relusv.rewrites.changes import kept_channels, removed_mask
 from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, reduced_cost
@@ -54,7 +52,7 @@ NOT_IN_PLAN = "not in the plan"
 
 def group_rows(
     opened: Opened, plan: Plan
-) -> tuple[tuple[GroupRow, ...], tuple[ChannelRefusal, ...]]:
+) -> tuple[tuple[GroupReport, ...], tuple[ChannelRefusal, ...]]:
     """The groups in topological order, and whose channels stay; both empty where no units go."""
     channels = opened.channels
     if channels is None:
@@ -63,7 +61,7 @@ def group_rows(
     writes = {name: node.op_type for node in opened.model.proto.graph.node for name in node.output}
     return (
         tuple(
-            GroupRow(choice=planned.get(group.key) or _kept(group), operators=group.operators)
+            GroupReport(choice=planned.get(group.key) or _kept(group), operators=group.operators)
             for group in channels.groups
         ),
         tuple(
@@ -197,7 +195,7 @@ def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress
             done.append(_compression(job, produced, written, output, verdict, progress))
             if report is not None:
                 made = stack.enter_context(staged(report)) / "report"
-                make_compression(done[0], made, report)
+                make_report(done[0], made, report)
                 with_it.add(made, report)
             if targets.json is not None:
                 made = stack.enter_context(staged(targets.json)) / "figures"
@@ -236,8 +234,7 @@ def _compression(
     )
     timed = None if latency is None else latency.measured
     bound = produced.bound
-    certificate = bound if isinstance(bound, Certificate) else None
-    estimate = bound if isinstance(bound, DropEstimate) else None
+    bounded = None if bound is None else bound.metric
     found, warnings = assess(opened, fitted, written, job.test, timed, progress)
     assessment = replace(
         found, alarms=alarms(found), conclusion=conclusion(found, opened.facts, after)
@@ -261,10 +258,9 @@ def _compression(
         groups=groups,
         channel_refusals=channel_refusals,
         verdict=verdict,
-        certificate=certificate,
+        bound=bound,
         correction=produced.correction,
-        metric=found.evaluation.metric or (job.metric if estimate is None else estimate.change),
-        estimate=estimate,
+        metric=found.evaluation.metric or bounded or job.metric,
         batch=batch,
         latency=latency,
         assessment=assessment,
@@ -282,8 +278,8 @@ def _compression(
 
 
 def _decided(
-    row: BlockRow, choice: Choice | None, levels: Mapping[str, float], kept: Kept | None
-) -> BlockRow:
+    row: BlockReport, choice: Choice | None, levels: Mapping[str, float], kept: Kept | None
+) -> BlockReport:
     """A block's row with what became of it."""
     choice = choice or Choice(key=row.block.key, why=NOT_IN_PLAN)
     left = reduced_block(row.block, kept)
@@ -313,7 +309,7 @@ def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
     return replace(choice, action=action, form=DENSE.name, rank=after.largest_rank, why=why)
 
 
-def _timed(row: BlockRow, times: BlockTimes) -> BlockRow:
+def _timed(row: BlockReport, times: BlockTimes) -> BlockReport:
     """A block's row with what it takes by itself, where it changed."""
     before, after = times.get(row.block.key, (None, None))
     return replace(row, latency_before=before, latency_after=after)

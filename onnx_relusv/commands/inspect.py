@@ -8,7 +8,7 @@ from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.case import block_moments, open_model, provenance
 from onnx_relusv.measuring.sample_warnings import sample_warnings
 from onnx_relusv.planning.reachable import model_coverage
-from onnx_relusv.report.html import write_inspection
+from onnx_relusv.report.html import write_report
 from onnx_relusv.work.executors import Progress, Silent
 
 
@@ -63,5 +63,5 @@ def inspect(
         coverage=model_coverage(opened),
         provenance=provenance(opened.provider, opened.options, opened.samples, command),
     )
-    write_inspection(found, report, json, force=force)
+    write_report(found, report, json, force=force)
     return found

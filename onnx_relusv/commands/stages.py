@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from onnx_relusv.checking.corrective import fitted_by_damage
 from onnx_relusv.checking.search import DropLimit, certified, drop_limit, search
-from onnx_relusv.core.measures import Certificate, Correction
+from onnx_relusv.core.measures import Correction
+from onnx_relusv.core.metric import LossBound
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan
-from onnx_relusv.core.results import DropEstimate
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.measuring.blocks import Measured, measure_blocks
 from onnx_relusv.measuring.case import BlockMoments, Opened, selected
@@ -72,7 +72,7 @@ class Produced:
 
     fitted: FittedPlan
     correction: Correction | None = None
-    bound: Certificate | DropEstimate | None = None
+    bound: LossBound | None = None
 
 
 @contextmanager

@@ -177,13 +177,12 @@ class Sweeping:
             file = place / name
             write_fitted(ready.ground.opened, fitted, file, progress, before_publishing)
             evaluation, drop = self.judging.judge(file, progress)
-        before, (after,) = opened.facts, facts
+        (after,) = facts
         return SweepPoint(
             method=method,
             size=size,
+            before=opened.facts,
             after=replace(after, path=(self.kept or Path()) / name),
-            bytes_share=after.bytes / before.bytes,
-            macs_share=after.macs / before.macs if before.macs else 1.0,
             level=fitted.plan.level,
             damage=fitted.plan.damage,
             evaluation=evaluation,
@@ -200,7 +199,10 @@ class Sweeping:
 
 def _knee(curve: Sequence[SweepPoint]) -> float | None:
     finite = [point for point in curve if isfinite(point.loss)]
-    place = knee([point.bytes_share for point in finite], [point.loss for point in finite])
+    place = knee(
+        [point.after.bytes / point.before.bytes for point in finite],
+        [point.loss for point in finite],
+    )
     return None if place is None else finite[place].size
 
 

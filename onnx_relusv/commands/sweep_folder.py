@@ -23,7 +23,7 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.graph.model import data_files
 from onnx_relusv.graph.writing import check_places
-from onnx_relusv.report.html import make_sweep
+from onnx_relusv.report.html import make_report
 from onnx_relusv.work.publishing import Publication, staged
 from onnx_relusv.work.temporary_files import temporary_folder
 
@@ -110,7 +110,7 @@ def publish(found: Sweep, report: Path, models: Path, place: Path, *, force: boo
             still there.
     """
     fresh = place / "report"
-    make_sweep(found, fresh, report)
+    make_report(found, fresh, report)
     if found.kept:
         target = report / MODELS
         if force and os.path.lexists(target):

@@ -15,7 +15,7 @@ from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import Opened, open_model, provenance
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.measuring.separation import separate
-from onnx_relusv.report.html import write_trace
+from onnx_relusv.report.html import write_report
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array
 from onnx_relusv.samples.samples import Batch, Samples
@@ -258,5 +258,5 @@ def trace(
     check_places({"--json": json}, report, models=[model], read=[samples], force=force)
     opened = open_model(model, samples, measuring)
     found = trace_samples(opened, exact=exact, command=command, progress=progress)
-    write_trace(found, report, json, force=force)
+    write_report(found, report, json, force=force)
     return found

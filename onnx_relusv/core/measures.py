@@ -191,6 +191,11 @@ class Spectrum(ReadOnlyArrays):
         return None
 
     @property
+    def s_0_estimate(self) -> float:
+        """The estimate of s_0; NaN where none was computed."""
+        return float(self.estimate[0])
+
+    @property
     def stable_rank(self) -> float:
         """Sum of the squared singular values over the largest one squared; 0 for a zero map."""
         return float(np.sum(self.sigma**2) / self.sigma[0] ** 2) if self.sigma[0] > 0 else 0.0
@@ -260,61 +265,6 @@ class Correction:
     def taken(self) -> bool:
         """Whether the second plan is the one that was carried out."""
         return self.corrected is not None and self.corrected < self.damage
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A size that the search for the smallest file tried.
-
-    Attributes:
-        size: Planned share of the original's bytes, an upper bound.
-        select_drop: Points lost, or of changed answers, on the samples for choosing.
-        bound: Upper bound of these points from the samples for certifying; None where they were
-            not looked at.
-    """
-
-    size: float
-    select_drop: float
-    bound: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Certificate:
-    """How much the written file loses at most, on samples like these.
-
-    Certified, over all the trials that were looked at, is that it loses `max_drop` points at most,
-    with a probability of `confidence` at least; not that it loses `bound` at most, which is that
-    only where no more than one trial was looked at.
-
-    Attributes:
-        max_drop: Points of accuracy that may be lost; without labels, of answers that may change.
-        confidence: The probability with which the certificate holds, at least.
-        labelled: Whether the samples have labels.
-        fit_samples: How many samples factors were fitted to.
-        select_samples: How many the search looked at.
-        certify_samples: How many the certificate rests on; nothing was fitted to them or chosen
-            on them.
-        lost: Of these, how many the original alone has right; without labels, how many answers
-            differ.
-        gained: Of these, how many the smaller model alone has right; None without labels.
-        drop: Points lost, or of changed answers, on these.
-        bound: Upper bound of these points, at most `max_drop`.
-        select_drop: Points lost, or of changed answers, on the samples for choosing.
-        trials: What was tried, the largest first.
-    """
-
-    max_drop: float
-    confidence: float
-    labelled: bool
-    fit_samples: int
-    select_samples: int
-    certify_samples: int
-    lost: int
-    gained: int | None
-    drop: float
-    bound: float
-    select_drop: float
-    trials: tuple[Trial, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A measure of a model's answers that the user brings, in place of top-1; higher is better."""
+"""A measure of answers that the user brings, in place of top-1; and what is lost at most."""
 
 import math
 import os
@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -140,3 +141,101 @@ def what_went_wrong(error: BaseException, path: Path | None) -> str:
     own = [frame for frame in frames if path is not None and frame.filename == str(path)]
     where = "".join(f"line {frame.lineno} of {frame.filename}: " for frame in (own or frames)[-1:])
     return f"{where}{type(error).__name__}: {text}" if text else f"{where}{type(error).__name__}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricChange:
+    """A metric of two models on the same samples.
+
+    Attributes:
+        name: The metric's.
+        samples: How many.
+        part: Which: all, those for choosing, on which factors, forms and ranks were chosen too,
+            or those for certifying and those of a test file, which nothing was fitted to or
+            chosen on.
+        before: The first model's; higher is better.
+        after: The second's.
+    """
+
+    name: str
+    samples: int
+    part: Literal["all", "choosing", "certifying", "test"]
+    before: float
+    after: float
+
+    @property
+    def loss(self) -> float:
+        """What is lost, in the metric's units; negative where something is gained."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A size that the search for the smallest file tried; losses are as in `LossBound`.
+
+    Attributes:
+        size: Planned share of the original's bytes, an upper bound.
+        select_drop: What it loses on the selection set.
+        bound: Upper bound of the loss from the certification set; None where it was not evaluated.
+    """
+
+    size: float
+    select_drop: float
+    bound: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossBound:
+    """How much the written file loses at most, on samples like these: certified, or estimated.
+
+    Without a metric answers are counted, and losses are in points of accuracy or, without labels,
+    of answers that change. Certified, over all the trials that were evaluated, is that the file
+    loses `max_drop` points at most, with a probability of `confidence` at least; not that it loses
+    `bound` at most, which is that only where no more than one trial was evaluated.
+
+    With a metric losses are in its units, and nothing is certified: the bound is a quantile of a
+    jackknife's Student distribution, near enough for many samples and smooth metrics, and proved
+    for none.
+
+    Attributes:
+        exact: Whether it is certified, and not an estimate.
+        max_drop: What may be lost.
+        confidence: The probability with which the bound holds: at least where it is exact, near
+            enough otherwise.
+        fit_samples: How many samples factors were fitted to.
+        select_samples: How many are in the selection set, which sizes were chosen on.
+        certify_samples: How many are in the certification set, which the bound rests on; nothing
+            was fitted to them or chosen on them.
+        lost: Where exact, how many of these the original alone has right; without labels, how many
+            answers differ.
+        gained: Where exact, how many of these the smaller model alone has right; None without
+            labels.
+        metric: Where not exact, the metric before and after on these.
+        groups: Where not exact, how many groups these were put into.
+        standard_error: Where not exact, that of the loss on these; estimated.
+        drop: The loss on these.
+        bound: Upper bound of the loss, at most `max_drop`.
+        select_drop: The loss on the selection set.
+        trials: What was tried, the largest first.
+    """
+
+    exact: bool
+    max_drop: float
+    confidence: float
+    fit_samples: int
+    select_samples: int
+    certify_samples: int
+    lost: int | None = None
+    gained: int | None = None
+    metric: MetricChange | None = None
+    groups: int | None = None
+    standard_error: float | None = None
+    drop: float
+    bound: float
+    select_drop: float
+    trials: tuple[Trial, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether points are of accuracy, and not of answers that change."""
+        return self.gained is not None

@@ -1,7 +1,4 @@
-"""The frozen records of what came out: checks, facts, evaluations, and the report made of them.
-
-The frozen records of what a metric says of two models.
-"""
+"""The frozen records of what commands found: checks, facts, evaluations, and the whole of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +8,6 @@ from typing import Literal
 from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
 from onnx_relusv.core.errors import Coverage
 from onnx_relusv.core.measures import (
-    Certificate,
     Correction,
     FeedChange,
     Latency,
@@ -20,83 +16,9 @@ from onnx_relusv.core.measures import (
     SampleCounts,
     Spectrum,
 )
+from onnx_relusv.core.metric import LossBound, MetricChange
 from onnx_relusv.core.options import Settings
 from onnx_relusv.core.plans import Allocation, Budgets, Choice, Cost, GroupChoice
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricChange:
-    """A metric of two models on the same samples.
-
-    Attributes:
-        name: The metric's.
-        samples: How many.
-        part: Which: all, those for choosing, on which factors, forms and ranks were chosen too,
-            or those for certifying and those of a test file, which nothing was fitted to or
-            chosen on.
-        before: The first model's; higher is better.
-        after: The second's.
-    """
-
-    name: str
-    samples: int
-    part: Literal["all", "choosing", "certifying", "test"]
-    before: float
-    after: float
-
-    @property
-    def loss(self) -> float:
-        """What is lost, in the metric's units; negative where something is gained."""
-        return self.before - self.after
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricTrial:
-    """A size that the search for the smallest file tried; losses are in the metric's units.
-
-    Attributes:
-        size: Planned share of the original's bytes, an upper bound.
-        select_drop: The loss on the samples for choosing.
-        bound: Estimated upper bound of the loss from the samples for certifying; None where they
-            were not looked at.
-    """
-
-    size: float
-    select_drop: float
-    bound: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DropEstimate:
-    """How much of a metric the written file loses at most, on samples like these; no certificate.
-
-    The bound is a quantile of a jackknife's Student distribution: near enough for many samples and
-    smooth metrics, and proved for none. All losses are in the metric's units.
-
-    Attributes:
-        max_drop: What may be lost.
-        confidence: The probability with which the bound is to hold, near enough.
-        change: The metric before and after, on the samples for certifying.
-        fit_samples: How many samples factors were fitted to.
-        select_samples: How many the search looked at.
-        groups: How many groups the samples for certifying were put into.
-        standard_error: Of the loss on them; estimated.
-        bound: Estimated upper bound of the loss, at most `max_drop`.
-        select_drop: The loss on the samples for choosing.
-        trials: What was tried, the largest first.
-    """
-
-    max_drop: float
-    confidence: float
-    change: MetricChange
-    fit_samples: int
-    select_samples: int
-    groups: int
-    standard_error: float
-    bound: float
-    select_drop: float
-    trials: tuple[MetricTrial, ...]
-
 
 # What a result is judged on; see `Assessment`.
 JudgedPart = Literal["test", "certifying", "choosing", "fitting", "synthetic"]
@@ -125,6 +47,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What is left of a model, as shares from 0 on; None where it had nothing."""
+
+    size: float | None
+    macs: float | None
+    parameters: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """What a model file is, for reports.
 
@@ -143,6 +74,14 @@ class ModelFacts:
     macs: int
     sha256: str
     opset: int
+
+    def shares_of(self, before: "ModelFacts") -> Shares:
+        """How much of another model this one is."""
+        return Shares(
+            size=self.bytes / before.bytes if before.bytes else None,
+            macs=self.macs / before.macs if before.macs else None,
+            parameters=self.parameters / before.parameters if before.parameters else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +190,7 @@ class RankSaving:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BlockRow:
+class BlockReport:
     """All that is known of one block.
 
     Attributes:
@@ -286,7 +225,7 @@ class BlockRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupRow:
+class GroupReport:
     """What became of a group of units that share channels.
 
     Attributes:
@@ -350,7 +289,7 @@ class Inspection:
     """
 
     model: ModelFacts
-    rows: tuple[BlockRow, ...]
+    rows: tuple[BlockReport, ...]
     refusals: tuple[Refusal, ...]
     provenance: Provenance
     warnings: tuple[str, ...] = ()
@@ -375,10 +314,9 @@ class Compression:
         groups: One a group of units, in topological order; none where no units are removed.
         channel_refusals: Whose output channels stay, with reasons, where units are removed.
         verdict: The validation.
-        certificate: How much is lost at most; None where that was not asked for.
+        bound: How much is lost at most, exact or estimated; None where that was not asked for.
         correction: What became of the corrective round; None where there was none.
         metric: What a metric says of both models; None where none was given.
-        estimate: How much of the metric is lost at most; None where that was not asked for.
         batch: Samples in a run that blocks were timed with.
         latency: What came of a budget on latency; None without one.
         assessment: What it costs.
@@ -395,21 +333,30 @@ class Compression:
     level: float
     damage: float | None
     damage_measure: str | None = None
-    rows: tuple[BlockRow, ...]
+    rows: tuple[BlockReport, ...]
     refusals: tuple[Refusal, ...]
-    groups: tuple[GroupRow, ...] = ()
+    groups: tuple[GroupReport, ...] = ()
     channel_refusals: tuple[ChannelRefusal, ...] = ()
     verdict: Verdict
-    certificate: Certificate | None = None
+    bound: LossBound | None = None
     correction: Correction | None = None
     metric: MetricChange | None = None
-    estimate: DropEstimate | None = None
     batch: int = 1
     latency: LatencyOutcome | None = None
     assessment: Assessment
     samples: SampleCounts | None = None
     warnings: tuple[str, ...]
     provenance: Provenance
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Both models side by side, as they were assessed."""
+        return self.assessment.evaluation
+
+    @property
+    def shares(self) -> Shares:
+        """What is left of the original."""
+        return self.after.shares_of(self.before)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -420,3 +367,8 @@ class Comparison:
     after: ModelFacts
     evaluation: Evaluation
     provenance: Provenance
+
+    @property
+    def shares(self) -> Shares:
+        """What is left of the first model."""
+        return self.after.shares_of(self.before)

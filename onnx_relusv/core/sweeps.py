@@ -9,7 +9,7 @@ from onnx_relusv.core.codec import Share
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import Exclude, Include, PlanOptions
 from onnx_relusv.core.plans import Allocation, Budgets, Method
-from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance
+from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, Shares
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,8 @@ class SweepPoint:
     Attributes:
         method: Name of the method.
         size: Share of the original's bytes that was asked for.
+        before: The original.
         after: The file.
-        bytes_share: Its bytes, of the original's.
-        macs_share: Its multiply-accumulates, of the original's; 1 where that has none.
         level: The common level tau; by damage, the largest planned level.
         damage: Expected divergence of the outputs; None where no damage was measured.
         evaluation: The original and the file side by side on the samples that judge.
@@ -142,14 +141,18 @@ class SweepPoint:
 
     method: str
     size: float
+    before: ModelFacts
     after: ModelFacts
-    bytes_share: float
-    macs_share: float
     level: float
     damage: float | None
     evaluation: Evaluation
     drop: PairedDrop | None
     command: str
+
+    @property
+    def shares(self) -> Shares:
+        """What is left of the original."""
+        return self.after.shares_of(self.before)
 
     @property
     def error(self) -> float:

@@ -10,7 +10,7 @@ from onnx_relusv.core.blocks import Block, LinearMap
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Candidate, Cost
-from onnx_relusv.core.results import BlockRow, RankSaving
+from onnx_relusv.core.results import BlockReport, RankSaving
 from onnx_relusv.measuring.case import BlockMoments, Opened
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
@@ -78,7 +78,7 @@ TOLERANCES = (0.05, 0.1, 0.2)
 class Measured:
     """The rows of all blocks and the candidates of each, by key."""
 
-    rows: tuple[BlockRow, ...]
+    rows: tuple[BlockReport, ...]
     candidates: dict[str, tuple[Candidate, ...]]
 
 
@@ -154,9 +154,9 @@ def measure_block(
     return BlockMeasures(spectrum, tuple(block_candidates(block, linear, seen, parts)))
 
 
-def _row(block: Block, found: BlockMeasures, moments: BlockMoments) -> BlockRow:
+def _row(block: Block, found: BlockMeasures, moments: BlockMoments) -> BlockReport:
     geometry, cost, seen = block.geometry, block_cost(block), moments[block.key]
-    return BlockRow(
+    return BlockReport(
         block=block,
         parameters=geometry.numbers + geometry.out_channels,
         cost=cost,

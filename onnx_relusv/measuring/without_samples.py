@@ -39,7 +39,7 @@ from onnx_relusv.core.blocks import Block, FactoredCovariance, Floats, Moments
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import shrunk, variances
-from onnx_relusv.core.results import BlockRow
+from onnx_relusv.core.results import BlockReport
 from onnx_relusv.graph.channels.operator import NOTHING, ChannelStatistics, Normalisation
 from onnx_relusv.graph.channels.statistics import (
     channel_statistics,
@@ -323,7 +323,7 @@ def assumed_moments(
     return replace(synthetic, mean=mean, covariance=covariance, source="batch_normalization")
 
 
-def blind_warnings(opened: Opened, rows: Sequence[BlockRow]) -> tuple[str, ...]:
+def blind_warnings(opened: Opened, rows: Sequence[BlockReport]) -> tuple[str, ...]:
     """That the choice was blind, in a sentence for the user.
 
     Args:

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from onnx_relusv.core.results import BlockRow
+from onnx_relusv.core.results import BlockReport
 from onnx_relusv.report.words import bytes_text, decision_text, middle_cut, number_text, printable
 
 
@@ -216,7 +216,7 @@ _LONGEST_NAME = 34
 _BAR_HEIGHT = 0.2
 
 
-def spectrum_svg(row: BlockRow, level: float | None, *, name: str) -> str:
+def spectrum_svg(row: BlockReport, level: float | None, *, name: str) -> str:
     """The ReLU singular values of a block as shares of sigma_1, over the rank k.
 
     Args:
@@ -237,7 +237,7 @@ def spectrum_svg(row: BlockRow, level: float | None, *, name: str) -> str:
         return inline_svg(figure, name=name, label=f"Spectrum of {key}")
 
 
-def _draw_spectrum(axes: Axes, row: BlockRow, level: float | None) -> None:
+def _draw_spectrum(axes: Axes, row: BlockReport, level: float | None) -> None:
     spectrum, choice = row.spectrum, row.choice
     largest = spectrum.sigma[0]
     ranks = np.arange(len(spectrum.sigma))
@@ -289,7 +289,7 @@ def _label_logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _spectrum_title(row: BlockRow) -> str:
+def _spectrum_title(row: BlockReport) -> str:
     if row.spectrum.sigma[0] == 0:
         return "the linear map is zero"
     choice = row.choice
@@ -300,7 +300,7 @@ def _spectrum_title(row: BlockRow) -> str:
     return f"{words} ({row.unfolding})" if row.unfolding else words
 
 
-def bytes_svg(rows: Sequence[BlockRow], *, name: str) -> str:
+def bytes_svg(rows: Sequence[BlockReport], *, name: str) -> str:
     """Bytes of every block before and after, as bars.
 
     Beyond `MOST_BARS` blocks, only the largest are drawn, and the title says how many are not.
@@ -335,7 +335,7 @@ def bytes_svg(rows: Sequence[BlockRow], *, name: str) -> str:
         return inline_svg(figure, name=name, label="Bytes of every block before and after")
 
 
-def _bar_name(row: BlockRow) -> str:
+def _bar_name(row: BlockReport) -> str:
     # The font that measures the labels knows few scripts, and would warn of each other character.
     name = printable(row.block.key).encode("ascii", "backslashreplace").decode("ascii")
     return middle_cut(name, _LONGEST_NAME)

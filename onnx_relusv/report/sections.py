@@ -1,395 +1,313 @@
-"""The tables of a report; one with nothing to say is left out.
+"""The sections about all blocks and groups of units: what was found, measured and decided."""
 
-How much the written file loses at most, and the sizes that were tried to find it.
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-What a metric says of two models, as JSON-ready data.
-
-How much of a metric is lost at most, and the sizes that were tried for that.
-
-The bound is estimated and certifies nothing, which stands wherever it does.
-"""
-
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from onnx_relusv.core.blocks import Refusal
-from onnx_relusv.core.measures import Certificate, Trial
-from onnx_relusv.core.results import (
-    BlockRow,
-    DropEstimate,
-    Evaluation,
-    MetricChange,
-    MetricTrial,
-    ModelFacts,
-    Provenance,
-    Verdict,
-)
-from onnx_relusv.report.blocks import (
-    CONVERGED,
-    ESTIMATES,
-    KEY,
-    LAYER,
-    MEAN_WIDTH,
-    OPERATOR_NORM,
-    PARAMETERS,
-    RELU_MEAN_WIDTH,
-    RELU_WIDTH,
-    S_0,
-    SPECTRUM,
-    STABLE_RANK,
-    STATISTICS,
-    UNTRAINED,
-    Column,
-    saving_columns,
-)
-from onnx_relusv.report.page import Heading, Section, Table
+from onnx_relusv.core.plans import Plan
+from onnx_relusv.core.results import Compression, GroupReport, Inspection
+from onnx_relusv.report.blocks import BlockTable, block_columns, saving_columns
+from onnx_relusv.report.page import Column, Fact, Legend, Part, Picture
+from onnx_relusv.report.plots import bytes_svg, spectrum_svg, strip_svg
 from onnx_relusv.report.words import (
     NOTHING,
-    bytes_text,
-    confidence_text,
-    count_text,
-    number_text,
-    percent_text,
-    points_text,
+    bracket_text,
+    change_text,
     printable,
-    seconds_text,
-    settings_text,
+    ranges_text,
+    reasons_note,
 )
 
-Data = dict[str, Any]
+Found = Inspection | Compression
 
 
-def certificate_sections(certificate: Certificate | None) -> tuple[Section, ...]:
-    """The certificate and the tries, where a largest drop was asked for."""
-    if certificate is None:
-        return ()
-    return (
-        _certified(certificate),
-        _sizes_tried(
-            certificate.trials,
-            certificate.max_drop,
-            drop="In points, on the samples for choosing.",
-            bound="In points, from the samples for certifying; a dash: not looked at.",
-            fates=("certified", "not certified"),
-            text="Certified from the largest file down; the first that fails ends it.",
-        ),
-    )
-
-
-def what_is_lost(certificate: Certificate) -> str:
-    """What the points are points of."""
-    return "accuracy" if certificate.labelled else "changed answers"
-
-
-def _certified(certificate: Certificate) -> Section:
-    lost, gained = str(certificate.lost), certificate.gained
-    counts = (
-        (("answers that changed", lost),)
-        if gained is None
-        else (
-            ("right in the original alone", lost),
-            ("right in the result alone", str(gained)),
-        )
-    )
-    rows = (
-        ("largest drop asked for", points_text(certificate.max_drop)),
-        ("confidence", confidence_text(certificate.confidence)),
-        ("samples for fitting", str(certificate.fit_samples)),
-        ("samples for choosing", str(certificate.select_samples)),
-        ("samples for certifying", str(certificate.certify_samples)),
-        *((f"of these, {name}", count) for name, count in counts),
-        ("drop on these", points_text(certificate.drop)),
-        ("upper bound", points_text(certificate.bound)),
-        ("drop on the samples for choosing", points_text(certificate.select_drop)),
-    )
-    text = (
-        f"Points of {what_is_lost(certificate)}. Certified: on samples like these the result loses "
-        f"{points_text(certificate.max_drop)} at most, with a confidence of "
-        f"{confidence_text(certificate.confidence)}. The samples for certifying were set aside by "
-        "the seed; nothing was fitted to them or chosen on them."
-    )
-    return Section(
-        title="Certificate",
-        text=text,
-        table=Table((Heading("what"), Heading("value", "", True)), rows),
-    )
-
-
-def _sizes_tried(
-    trials: Sequence[Trial | MetricTrial],
-    limit: float,
-    *,
-    drop: str,
-    bound: str,
-    fates: tuple[str, str],
-    text: str,
-) -> Section:
-    """The sizes that a search tried, the last that keeps the limit being the one that was written.
-
-    Args:
-        trials: The largest size first.
-        limit: What a bound has to keep.
-        drop: Explains the losses.
-        bound: Explains their bounds.
-        fates: What is said where the limit is kept, and where it is not.
-        text: Stands above the table.
-    """
-    kept = [trial.bound is not None and trial.bound <= limit for trial in trials]
-    last = max(index for index, passed in enumerate(kept) if passed)
-
-    def fate(index: int) -> str:
-        if index == last:
-            return "written"
-        return "not looked at" if trials[index].bound is None else fates[0 if kept[index] else 1]
-
-    headings = (
-        Heading("size", "Planned share of the original's bytes, an upper bound.", True),
-        Heading("drop", drop, True),
-        Heading("bound", bound, True),
-        Heading("what became of it"),
-    )
-    rows = tuple(
-        (
-            percent_text(trial.size),
-            number_text(trial.select_drop),
-            NOTHING if trial.bound is None else number_text(trial.bound),
-            fate(index),
-        )
-        for index, trial in enumerate(trials)
-    )
-    return Section(title="Sizes tried", text=text, table=Table(headings, rows))
-
-
-def metric_data(change: MetricChange | None) -> Data | None:
-    """A metric of two models as JSON-ready data; None where there is none."""
-    if change is None:
-        return None
-    return {
-        "name": change.name,
-        "samples": change.samples,
-        "part": change.part,
-        "before": change.before,
-        "after": change.after,
-        "loss": change.loss,
-    }
-
-
-def estimate_data(estimate: DropEstimate | None) -> Data | None:
-    """An estimate as JSON-ready data; None where there is none."""
-    if estimate is None:
-        return None
-    return {
-        "max_drop": estimate.max_drop,
-        "confidence": estimate.confidence,
-        "fit_samples": estimate.fit_samples,
-        "select_samples": estimate.select_samples,
-        "certify_samples": estimate.change.samples,
-        "groups": estimate.groups,
-        "drop": estimate.change.loss,
-        "standard_error": estimate.standard_error,
-        "bound": estimate.bound,
-        "select_drop": estimate.select_drop,
-        "trials": [_trial(trial) for trial in estimate.trials],
-    }
-
-
-def _trial(trial: MetricTrial) -> Data:
-    return {"size": trial.size, "select_drop": trial.select_drop, "bound": trial.bound}
-
-
-def estimate_sections(estimate: DropEstimate | None) -> tuple[Section, ...]:
-    """The estimate and the tries, where a largest drop of a metric was asked for."""
-    if estimate is None:
-        return ()
-    return (
-        _estimated(estimate),
-        _sizes_tried(
-            estimate.trials,
-            estimate.max_drop,
-            drop="In the metric's units, on the samples for choosing.",
-            bound="Estimated, from the samples set aside; a dash: not looked at.",
-            fates=("estimated to keep it", "not estimated to keep it"),
-            text="Estimated from the largest file down; the first over the limit ends it.",
-        ),
-    )
-
-
-def _estimated(estimate: DropEstimate) -> Section:
-    change = estimate.change
-    rows = (
-        ("metric", printable(change.name)),
-        ("largest drop asked for", number_text(estimate.max_drop)),
-        ("confidence, estimated", confidence_text(estimate.confidence)),
-        ("samples for fitting", str(estimate.fit_samples)),
-        ("samples for choosing", str(estimate.select_samples)),
-        ("samples set aside", str(change.samples)),
-        ("groups of these", str(estimate.groups)),
-        ("before, on these", f"{change.before:.5g}"),
-        ("after, on these", f"{change.after:.5g}"),
-        ("drop on these", number_text(change.loss)),
-        ("standard error, estimated", number_text(estimate.standard_error)),
-        ("upper bound, estimated, not exact", number_text(estimate.bound)),
-        ("drop on the samples for choosing", number_text(estimate.select_drop)),
-    )
-    text = (
-        "In the metric's own units. Estimated, not exact: on samples like these the result loses "
-        f"{number_text(estimate.max_drop)} at most, with a confidence of about "
-        f"{confidence_text(estimate.confidence)}, by a jackknife over groups of samples that were "
-        "set aside by the seed; nothing was fitted to them or chosen on them. Nothing is "
-        "certified: what befalls very few samples may not be seen."
-    )
-    return Section(
-        title="Estimate, not exact",
-        text=text,
-        table=Table((Heading("what"), Heading("value", "", True)), rows),
-    )
-
-
-def blocks_section(columns: Sequence[Column], rows: Sequence[BlockRow]) -> tuple[Section, ...]:
-    """One row for each block."""
-    if not rows:
-        return (Section(title="Blocks", text="No block was found."),)
-    return (Section(title="Blocks", table=_block_table(columns, rows)),)
-
-
-def measures_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
-    """ReLU singular values and mean widths of every block."""
-    if not rows:
-        return ()
-    columns = (
-        KEY,
-        LAYER,
-        PARAMETERS,
-        STATISTICS,
-        S_0,
-        STABLE_RANK,
-        MEAN_WIDTH,
-        RELU_MEAN_WIDTH,
-        OPERATOR_NORM,
-    )
-    text = (
+_NONE = "No block was found."
+BLOCKS: Part[Inspection] = Part(
+    title="Blocks",
+    of=lambda found: found.rows,
+    columns=lambda found: block_columns(found.rows, BlockTable.FOUND),
+    empty=_NONE,
+)
+DECISIONS: Part[Compression] = Part(
+    title="Blocks",
+    of=lambda found: found.rows,
+    columns=lambda found: block_columns(found.rows, BlockTable.DECISIONS),
+    empty=_NONE,
+)
+SHORT_DECISIONS: Part[Compression] = Part(
+    title="Blocks",
+    of=lambda found: found.rows,
+    columns=lambda found: block_columns(
+        found.rows,
+        BlockTable.TERMINAL_DECISIONS,
+        *(() if found.latency is None else (BlockTable.TERMINAL_TIMES,)),
+    ),
+    empty=_NONE,
+    note=lambda found: reasons_note(row.choice.why for row in found.rows if row.choice),
+)
+SHORT_MEASURES: Part[Inspection] = Part(
+    title="Blocks",
+    of=lambda found: found.rows,
+    columns=lambda found: (
+        *block_columns(found.rows, BlockTable.TERMINAL_MEASURES),
+        *saving_columns(found.rows, with_form=False),
+    ),
+    empty=_NONE,
+    note=(
+        "Largest response: length of the longest output to inputs of length 1, found by ascent, "
+        "and [certified bounds]. At a relative error: rank of the cheapest form, and the share of "
+        "the block's bytes that it saves."
+    ),
+)
+MEASURES: Part[Found] = Part(
+    title="Measures",
+    of=lambda found: found.rows,
+    columns=lambda found: block_columns(found.rows, BlockTable.MEASURES),
+    text=(
         "Brackets are certified bounds; numbers before a bracket are estimates and prove nothing. "
         "Three digits are shown, seven are in the JSON report."
+    ),
+)
+SHORT_SPECTRA: Part[Inspection] = Part(
+    title="Spectra",
+    of=lambda found: found.rows,
+    columns=lambda found: block_columns(found.rows, BlockTable.TERMINAL_SPECTRA),
+    note=(
+        "Bars are values at a geometric ladder of ranks k, logarithmic: a full bar is the block's "
+        "largest singular value, the lowest a hundredth of it. Untrained: random weights of the "
+        "same shape and Frobenius norm. ReLU singular values, what is left behind the activation, "
+        "are estimates."
+    ),
+)
+SAVINGS: Part[Found] = Part(
+    title="Savings by relative error",
+    of=lambda found: [row for row in found.rows if any(one.savings for one in found.rows)],
+    columns=lambda found: (
+        block_columns(found.rows, BlockTable.MEASURES)[0],
+        *saving_columns(found.rows, with_form=True),
+    ),
+)
+BYTES: Part[Compression] = Part(
+    title="Bytes by block",
+    of=lambda found: found.rows,
+    pictures=lambda found: [Picture(bytes_svg(found.rows, name="bytes"), wide=True)],
+    legend=(("before", "before"), ("after", "after")),
+)
+
+
+def _common_error(found: Found) -> float | None:
+    """The relative error that all blocks share; None without a plan, or where each has its own."""
+    return found.level if isinstance(found, Compression) and found.damage is None else None
+
+
+def _spectra(found: Found) -> Iterator[Picture]:
+    for number, row in enumerate(found.rows):
+        svg = spectrum_svg(row, _common_error(found), name=f"spectrum-{number}")
+        yield Picture(svg, printable(row.block.key))
+
+
+def _spectra_legend(found: Found) -> Legend:
+    legend: Legend = (
+        ("sigma", "singular values, sigma_(k+1)"),
+        ("band", "certified bounds of the ReLU singular values s_k"),
+        ("estimate", "estimates of s_k, neither bound"),
+        ("untrained", "singular values of an untrained layer of the shape, equal Frobenius norm"),
     )
-    return (Section(title="Measures", text=text, table=_block_table(columns, rows)),)
+    if isinstance(found, Compression):
+        legend += (("chosen", "rank of the double layer"),)
+    if _common_error(found) is not None:
+        legend += (("level", "relative error of the plan"),)
+    return legend
 
 
-def sparklines_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
-    """The spectra of all blocks in a line each, for the terminal."""
-    if not rows:
-        return ()
-    columns = (KEY, SPECTRUM, UNTRAINED, ESTIMATES, CONVERGED, RELU_WIDTH, OPERATOR_NORM)
-    return (Section(title="Spectra", table=_block_table(columns, rows)),)
+SPECTRA: Part[Found] = Part(
+    title="Spectra",
+    of=lambda found: found.rows,
+    text=(
+        "What is left of a block when the rank of its linear map is cut to k, as a share of its "
+        "largest singular value: sigma_(k+1) of the linear map itself, s_k behind the activation."
+    ),
+    pictures=_spectra,
+    legend=_spectra_legend,
+)
 
 
-def savings_section(rows: Sequence[BlockRow]) -> tuple[Section, ...]:
-    """What the cheapest form would save at some levels."""
-    columns = saving_columns(rows, with_form=True)
-    if not columns:
-        return ()
-    return (Section(title="Savings by level", table=_block_table((KEY, *columns), rows)),)
+class _Rung(NamedTuple):
+    key: str
+    k: int
+    estimate: float
+    bracket: str
+    sigma: float
+    untrained: float
+    converged: str
 
 
-def refusals_section(
-    refusals: Sequence[Refusal], text: str = "These look like blocks and stay as they are."
-) -> tuple[Section, ...]:
-    """What was left alone, with reasons; `text` says what that means."""
-    if not refusals:
-        return ()
-    return (
-        Section(
-            title="Refused",
-            text=text,
-            table=Table(
-                (Heading("block"), Heading("reason")),
-                tuple((printable(one.key), printable(one.reason)) for one in refusals),
-            ),
+def _rungs(found: Found) -> tuple[_Rung, ...]:
+    return tuple(
+        _Rung(
+            row.block.key,
+            k,
+            float(spectrum.estimate[k]),
+            bracket_text(float(spectrum.lower[k]), float(spectrum.upper[k])),
+            float(spectrum.sigma[k]),
+            float(spectrum.untrained[k]),
+            "yes" if converged else "no",
+        )
+        for row in found.rows
+        for spectrum in [row.spectrum]
+        for k, converged in zip(spectrum.ranks, spectrum.converged, strict=True)
+    )
+
+
+_AGREED = "Whether the ascent had stopped growing and a second start agreed to 1 %."
+LADDER: Part[Inspection] = Part(
+    title="ReLU singular values",
+    of=_rungs,
+    text=(
+        "How far the best stand-in of rank k must stray behind the activation, for inputs of "
+        "length 1 at most, without bias. The bracket is certified for every k; the JSON report has "
+        "it for all of them, this table for a ladder of k."
+    ),
+    columns=(
+        Column("block", "The tensor that leaves the block.", value="key"),
+        Column("k", "The rank of the stand-in.", True, value="k"),
+        Column(
+            "estimate", "By ascent at the truncated SVD; neither bound.", True, value="estimate"
         ),
+        Column("certified bracket", "Lower and upper bound of s_k.", True, value="bracket"),
+        Column("sigma_(k+1)", "The ordinary singular value.", True, value="sigma"),
+        Column("untrained", "The same of an untrained layer.", True, value="untrained"),
+        Column("converged", _AGREED, value="converged"),
+    ),
+)
+
+
+# Characters of a list of units; the JSON report has all of it.
+_LONGEST, _SHORT = 400, 24
+
+
+def _names(names: Sequence[str]) -> str:
+    return printable(", ".join(names)) or NOTHING
+
+
+def _removed(row: GroupReport) -> list[int]:
+    return sorted(set(range(row.choice.units)) - set(row.choice.kept))
+
+
+def _units(row: GroupReport) -> str:
+    return change_text(str(row.choice.units), str(len(row.choice.kept)))
+
+
+def _losing(rows: Sequence[GroupReport]) -> list[GroupReport]:
+    return [row for row in rows if len(row.choice.kept) < row.choice.units]
+
+
+_GROUP = Column("group", "The tensor that its first producer writes.", value="choice.key")
+_PRODUCERS = Column(
+    "written by",
+    "Tensors whose weighted nodes lose rows: their channels go together.",
+    value="choice.producers",
+    text=_names,
+)
+_OPERATORS = Column(
+    "in between", "Operators that its units run through, each once.", value="operators", text=_names
+)
+_CONSUMERS = Column(
+    "read by", "Tensors whose weighted nodes lose columns.", value="choice.consumers", text=_names
+)
+_UNITS = Column("units", "Before and after.", True, value=_units)
+_ERROR = Column(
+    "relative error",
+    "Also called level: w(W R^(1/2)) / w(W C^(1/2)), Gaussian mean widths: what the kept units "
+    "cannot reproduce of the removed ones, as the consumers' weights W see it. C is the units' "
+    "covariance, R what is left of it given the kept ones.",
+    True,
+    value="choice.level",
+)
+_CHANGE = Column(
+    "expected change",
+    "What the removal, with everything else as it was, does to the outputs, also called damage; "
+    "measured at a few numbers of units on held-out samples and interpolated between them.",
+    True,
+    value="choice.damage",
+)
+_WHY = Column(
+    "why", "The reason of the decision; damage is the expected change.", value="choice.why"
+)
+
+
+def _removed_column(longest: int) -> Column:
+    return Column(
+        "removed",
+        "Which units went, numbered from 0 in the order of the first producer's channels.",
+        value=_removed,
+        text=lambda units: ranges_text(units, longest),
     )
 
 
-def verdict_section(verdict: Verdict) -> tuple[Section, ...]:
-    """The checks that the result passed."""
-    checks = Table(
-        (Heading("check"), Heading("what was found")),
-        tuple((printable(check.name), printable(check.detail)) for check in verdict.checks),
-    )
-    return (Section(title="Validation", text="All checks passed.", table=checks),)
+def _page_columns(found: Compression) -> tuple[Column, ...]:
+    measured = any(row.choice.damage is not None for row in found.groups)
+    changes = (_CHANGE,) if measured else ()
+    removed = (_removed_column(_LONGEST),) if _losing(found.groups) else ()
+    written = (_GROUP, _PRODUCERS, _OPERATORS, _CONSUMERS, _UNITS)
+    return (*written, *removed, _ERROR, *changes, _WHY)
 
 
-def latencies_section(evaluation: Evaluation) -> tuple[Section, ...]:
-    """Time of a run at every batch size."""
-    if not evaluation.latencies:
-        return ()
-    headings = (
-        Heading("batch size"),
-        Heading("first", "Median of one run.", True),
-        Heading("second", "Median of one run, measured in turns with the first.", True),
-        Heading("ratio", "Time of the second over time of the first.", True),
-    )
-    rows = tuple(
-        (
-            str(latency.batch),
-            seconds_text(latency.before),
-            seconds_text(latency.after),
-            number_text(latency.after / latency.before) if latency.before else NOTHING,
-        )
-        for latency in evaluation.latencies
-    )
-    text = f"On {evaluation.provider}, measured in turns."
-    return (Section(title="Latency", text=text, table=Table(headings, rows)),)
+def _strips(found: Compression) -> Iterator[Picture]:
+    for row in _losing(found.groups):
+        choice, key = row.choice, printable(row.choice.key)
+        svg = strip_svg(choice.units, choice.kept, f"Kept and removed units of {key}")
+        yield Picture(svg, f"{key}, {len(choice.kept)} of {choice.units} kept", wide=True)
 
 
-def models_section(models: Mapping[str, ModelFacts]) -> Section:
-    """The files, by role."""
-    headings = (
-        Heading("model"),
-        Heading("file"),
-        Heading("bytes", "Of the file and its external data.", True),
-        Heading("parameters", "Floating-point numbers in initializers and Constant nodes.", True),
-        Heading("MACs", "Of all Conv, ConvTranspose, Gemm and MatMul nodes for one sample.", True),
-        Heading("opset", "Version of the default operator set.", True),
-    )
-    rows = tuple(
-        (
-            role,
-            printable(str(facts.path)),
-            bytes_text(facts.bytes),
-            count_text(facts.parameters),
-            count_text(facts.macs),
-            str(facts.opset),
-        )
-        for role, facts in models.items()
-    )
-    return Section(title="Files", table=Table(headings, rows))
+GROUPS: Part[Compression] = Part(
+    title="Groups of units",
+    of=lambda found: found.groups,
+    columns=_page_columns,
+    text="Neurons and channels that share tensors are removed together or not at all.",
+    pictures=_strips,
+    legend=lambda found: (
+        (("after", "kept"), ("before", "removed")) if _losing(found.groups) else ()
+    ),
+)
 
 
-def provenance_section(provenance: Provenance, models: Mapping[str, ModelFacts]) -> Section:
-    """Who made the result, and from what; `models` are the files by role."""
-    rows = [("provider", provenance.provider), ("seed", str(provenance.seed))]
-    if provenance.samples is None:
-        rows.append(("samples", "none"))
-    else:
-        groups = provenance.sample_groups
-        inside = "" if groups is None else f" in {groups} groups"
-        rows.append(("samples", f"{provenance.sample_count}{inside} from {provenance.samples}"))
-        rows.append(("SHA-256 of the samples", provenance.samples_sha256 or NOTHING))
-    rows.extend((f"SHA-256 of the {role}", facts.sha256) for role, facts in models.items())
-    rows.extend(sorted(provenance.versions.items()))
-    table = Table(
-        (Heading("what"), Heading("value")),
-        tuple((printable(name), printable(value)) for name, value in rows),
-    )
-    return Section(
-        title="Provenance",
-        table=table,
-        file=settings_text(provenance.settings),
-        file_name="relusv.toml",
-    )
+def _groups(found: Compression | Plan) -> Sequence[GroupReport]:
+    if isinstance(found, Compression):
+        return found.groups
+    return [GroupReport(choice=choice) for choice in found.groups]
 
 
-def _block_table(columns: Sequence[Column], rows: Sequence[BlockRow]) -> Table:
-    return Table(
-        tuple(Heading(column.title, column.explanation, column.numeric) for column in columns),
-        tuple(tuple(column.cell(row) for column in columns) for row in rows),
-    )
+# The same in one table, as short as the terminal is narrow; of a plan, too. The first producer is
+# the group's key.
+SHORT_GROUPS: Part[Compression | Plan] = Part(
+    title="Groups of units",
+    of=_groups,
+    columns=(
+        Column("group", value=lambda row: row.choice.producers or [row.choice.key], text=_names),
+        _CONSUMERS,
+        _UNITS,
+        _removed_column(_SHORT),
+        _ERROR,
+        _WHY,
+    ),
+    note=lambda found: reasons_note(row.choice.why for row in _groups(found)),
+)
+CHANNELS_THAT_STAY: Part[Compression] = Part(
+    title="Channels that stay",
+    of=lambda found: found.channel_refusals,
+    columns=(
+        Column("layer", "The tensor that it writes.", value="key"),
+        Column("operator", value="operator"),
+        Column("reason", value="reason"),
+    ),
+    text="All output channels of these layers stay, whatever becomes of their inputs.",
+)
+
+
+def groups_facts(found: Compression) -> Iterator[Fact]:
+    """How many units went."""
+    if found.groups:
+        units = sum(row.choice.units for row in found.groups)
+        removed = sum(len(_removed(row)) for row in found.groups)
+        groups = f"in {len(_losing(found.groups))} of {len(found.groups)} groups"
+        yield Fact("units removed", f"{removed} of {units}", groups)

@@ -1,16 +1,6 @@
-"""The parts of a sweep's report; one with nothing to say is left out.
+"""The report of a sweep: its facts, its sections, and what is lost over what is left, drawn."""
 
-A sweep as a JSON-ready dictionary; docs/report-schema.md describes every field.
-
-The plots of a sweep: what is lost over what is left, one line a method.
-
-What a sweep comes to: the facts at the top, and where each method bends.
-
-The picture of a sweep's report: what is lost over what is left.
-"""
-
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import isfinite, log2
 
@@ -25,96 +15,248 @@ from matplotlib.ticker import (
 )
 from matplotlib.transforms import ScaledTranslation
 
-from onnx_relusv.core.sweeps import JudgedBy, Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
-from onnx_relusv.report.data import (
-    SCHEMA_VERSION,
-    Data,
-    evaluation_data,
-    model_data,
-    provenance_data,
-    shares_data,
-)
-from onnx_relusv.report.page import Fact, Heading, Picture, Section, Table
+from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
+from onnx_relusv.report.page import Column, Fact, Legend, Part, Picture
 from onnx_relusv.report.plots import inline_svg, light, plot_settings
 from onnx_relusv.report.words import (
-    LOSS_NAMES,
-    answers_text,
-    batches,
     bytes_text,
     count_text,
-    loss_text,
-    marks_text,
     number_text,
     percent_text,
-    point_name,
-    printable,
-    ratio_text,
+)
+
+# The loss, as an axis and a column have it, and in a sentence.
+LOSS_NAMES: dict[JudgedBy, str] = {
+    "accuracy": "accuracy lost, points",
+    "agreement": "answers changed, points",
+    "error": "relative output error",
+}
+LOSSES: dict[JudgedBy, str] = {
+    "accuracy": "Points of accuracy lost against the original.",
+    "agreement": "Answers in a hundred that differ from the original's.",
+    "error": "L2 of the difference over L2 of the original's, of the output that changes most.",
+}
+_INTERVAL = (
+    "In brackets an exact 95 % interval of paired answers (Clopper and Pearson, with the union "
+    "bound), for each point by itself."
+)
+_KNEE = (
+    "Knee: the point of a method's lower-left hull over bytes that is farthest from its chord, "
+    "both axes normalised; a heuristic that depends on the sizes asked for."
 )
 
 
-def sweep_data(sweep: Sweep) -> Data:
-    """What `sweep` found, as JSON-ready data."""
-    return {
-        "schema": "onnx-relusv/sweep",
-        "schema_version": SCHEMA_VERSION,
-        "model": model_data(sweep.model),
-        "judged_by": sweep.judged_by,
-        "judges": _judges(sweep.judges),
-        "methods": dict(sweep.meanings),
-        "points": [_point(point, sweep) for point in sweep.points],
-        "knees": dict(sweep.knees),
-        "missed": [_missed(one) for one in sweep.missed],
-        "kept": sweep.kept,
-        "provenance": provenance_data(sweep.provenance),
-    }
+def _name(point: SweepPoint | MissedPoint) -> str:
+    """A point's method and the size that was asked for."""
+    return f"{point.method} {number_text(point.size)}"
 
 
-def _judges(judges: Judges) -> Data:
-    return {
-        "path": judges.path,
-        "sha256": judges.sha256,
-        "count": judges.count,
-        "labelled": judges.labelled,
-        "set_aside": judges.set_aside,
-        "fit_samples": judges.fit_samples,
-        "select_samples": judges.select_samples,
-    }
+def _loss(point: SweepPoint) -> str:
+    """The loss, with its interval where there is one."""
+    drop = point.drop
+    if drop is None:
+        return number_text(point.error)
+    # Zero is added because what rounds to zero from below would keep its sign.
+    value, lower, upper = (
+        f"{round(one, 2) + 0.0:.2f}" for one in (drop.points, drop.lower, drop.upper)
+    )
+    return f"{value} [{lower}, {upper}]"
 
 
-def _point(point: SweepPoint, sweep: Sweep) -> Data:
-    return {
-        "method": point.method,
-        "size": point.size,
-        "after": model_data(point.after),
-        "shares": shares_data(sweep.model, point.after),
-        "level": point.level,
-        "damage": point.damage,
-        "drop": None if point.drop is None else _drop(point.drop),
-        "error": point.error if math.isfinite(point.error) else None,
-        "evaluation": evaluation_data(point.evaluation),
-        "slower_at": list(point.slower_at),
-        "command": point.command,
-    }
+def _ratio(batch: int, point: SweepPoint) -> float | None:
+    """Time of a run over the original's; None where it was not measured."""
+    return point.ratios.get(batch)
 
 
-def _drop(drop: PairedDrop) -> Data:
-    return {
-        "lost": drop.lost,
-        "gained": drop.gained,
-        "points": drop.points,
-        "lower": drop.lower,
-        "upper": drop.upper,
-    }
+def _batches(sweep: Sweep) -> list[int]:
+    """The batch sizes at which files were timed."""
+    return sorted({batch for point in sweep.points for batch in point.ratios})
 
 
-def _missed(missed: MissedPoint) -> Data:
-    return {
-        "method": missed.method,
-        "size": missed.size,
-        "failed": missed.failed,
-        "reason": missed.reason,
-    }
+def _marks(sweep: Sweep, point: SweepPoint) -> str:
+    slower = f"slower at batch {' and '.join(map(str, point.slower_at))}"
+    marks = {"knee": sweep.is_knee(point), slower: bool(point.slower_at)}
+    return ", ".join(mark for mark, holds in marks.items() if holds)
 
+
+_POINT = Column("point", "The method and the share of the bytes that was asked for.", value=_name)
+_SLOWER = "Knees, and files that are slower than the original by more than 5 %."
+_OF_IT = "Of the original's."
+_ANSWERS: dict[JudgedBy, tuple[Column, ...]] = {
+    "accuracy": (
+        Column(
+            "accuracy",
+            "Share of right answers of the file.",
+            True,
+            value="evaluation.accuracy_after",
+            text=percent_text,
+        ),
+    ),
+    "agreement": (
+        Column(
+            "agreement",
+            "Share of answers equal to the original's.",
+            True,
+            value="evaluation.agreement",
+            text=percent_text,
+        ),
+    ),
+    "error": (),
+}
+_ERROR = Column(
+    "relative error",
+    "Also called level: the one that all blocks share; where the expected change decided, the "
+    "largest that was planned.",
+    True,
+    value="level",
+)
+_CHANGE = Column(
+    "expected change",
+    "Also called damage: expected divergence of the outputs, before the fit.",
+    True,
+    value="damage",
+)
+
+
+def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
+    """The columns of all points; a terminal has room for the most important."""
+    loss = sweep.judged_by
+    interval = "" if loss == "error" else f" {_INTERVAL}"
+    times = (
+        Column(
+            f"time at {batch}",
+            f"Median time of a run at batch {batch} over the original's, measured in turns.",
+            True,
+            value=partial(_ratio, batch),
+            text="{:.2f}".format,
+        )
+        for batch in _batches(sweep)
+    )
+    error = Column("output error", LOSSES["error"], True, value="error")
+    more = () if short or loss == "error" else (error,)
+    return (
+        _POINT,
+        Column("note", _SLOWER, value=partial(_marks, sweep)),
+        Column("bytes", _OF_IT, True, value="shares.size", text=percent_text),
+        Column("MACs", _OF_IT, True, value="shares.macs", text=percent_text),
+        *(() if short else _ANSWERS[loss]),
+        Column(LOSS_NAMES[loss], f"{LOSSES[loss]}{interval}", True, value=_loss),
+        *more,
+        *times,
+        *(() if short else (_ERROR, _CHANGE)),
+    )
+
+
+POINTS: Part[Sweep] = Part(title="Points", of=lambda sweep: sweep.points, columns=_columns)
+SHORT_POINTS: Part[Sweep] = Part(
+    title="Points", of=lambda sweep: sweep.points, columns=partial(_columns, short=True)
+)
+COMMANDS: Part[Sweep] = Part(
+    title="Commands",
+    of=lambda sweep: sweep.points,
+    columns=(Column("point", value=_name), Column("command", code=True, value="command")),
+    text=lambda sweep: (
+        "Each makes the same file again, byte by byte, with the versions below."
+        + " The files themselves are in the folder models beside this page." * sweep.kept
+    ),
+)
+MISSED: Part[Sweep] = Part(
+    title="Missing points",
+    of=lambda sweep: sweep.missed,
+    columns=(
+        Column("point", value=_name),
+        Column(
+            "what became of it",
+            value="failed",
+            text=lambda failed: "failed its validation" if failed else "not reached",
+        ),
+        Column("reason", value="reason"),
+    ),
+)
+
+
+def sweep_facts(sweep: Sweep) -> Iterator[Fact]:
+    """The summary of a sweep."""
+    judges, accuracy = sweep.judges, sweep.points[0].evaluation.accuracy_before
+    macs = f"{count_text(sweep.model.macs)} MACs"
+    yield Fact("original", bytes_text(sweep.model.bytes), macs)
+    if accuracy is not None:
+        yield Fact("accuracy of the original", percent_text(accuracy))
+    failed = sum(one.failed for one in sweep.missed)
+    missed = f"{len(sweep.missed) - failed} not reached, {failed} failed"
+    yield Fact("points", str(len(sweep.points)), missed)
+    where = "set aside of the samples" if judges.set_aside else "that nothing was fitted to"
+    yield Fact("judged on", f"{judges.count} samples", where)
+    for point in filter(sweep.is_knee, sweep.points):
+        share = f"{percent_text(point.shares.size)} of the bytes"
+        loss = f"{LOSS_NAMES[sweep.judged_by]}: {_loss(point)}"
+        yield Fact(f"knee of {point.method}", share, loss)
+
+
+def _notes(sweep: Sweep) -> Iterator[str]:
+    """Sentences on what was judged, and on what is to be known of the points."""
+    judges = sweep.judges
+    parts = f"{judges.fit_samples} others were fitted to and {judges.select_samples} chosen on"
+    if not judges.fit_samples:
+        parts = "nothing was fitted to any"
+    which = "samples of their own"
+    if judges.set_aside:
+        count = sweep.provenance.sample_count
+        which = f"of the {count} samples, which were set aside for it by the seed"
+    yield f"Files are judged on {judges.count} {which}; {parts}."
+    if sweep.judged_by == "error" and judges.labelled:
+        yield "No output has class scores, so the labels say nothing."
+    without = [name for name, size in sweep.knees.items() if size is None]
+    if without:
+        yield (
+            f"No knee is marked for {', '.join(without)}: there are fewer than three points on the "
+            "curve's lower left, or it is flat or straight."
+        )
+    slower = [_name(point) for point in sweep.points if point.slower_at]
+    if slower:
+        yield f"Slower than the original by more than 5 % at some batch size: {', '.join(slower)}."
+
+
+NOTES: Part[Sweep] = Part(
+    title="About these points",
+    of=lambda sweep: sweep.points,
+    points=lambda sweep: tuple(_notes(sweep)),
+)
+
+
+def _pictures(sweep: Sweep) -> Iterator[Picture]:
+    """The loss over the bytes, the MACs, and the time of a run."""
+    draw = partial(sweep_svg, sweep)
+    words = "{}, of the original's".format
+    sizes = draw(lambda one: one.shares.size, words("bytes"), "bytes", logarithmic=True)
+    yield Picture(sizes, wide=True)
+    macs = draw(lambda one: one.shares.macs, words("MACs"), "macs", logarithmic=True)
+    yield Picture(macs, wide=True)
+    for batch in _batches(sweep):
+        time = words(f"time of a run at batch {batch}")
+        yield Picture(draw(partial(_ratio, batch), time, f"time-{batch}"), wide=True)
+
+
+def _legend(sweep: Sweep) -> Legend:
+    methods = enumerate(sweep.meanings.items())
+    curves = ((ROLES[n % len(ROLES)], f"{method}: {words}") for n, (method, words) in methods)
+    return (*curves, ("chosen", "ring: knee"))
+
+
+CURVES: Part[Sweep] = Part(
+    title="What is lost, and what is left",
+    of=lambda sweep: sweep.points,
+    text=lambda sweep: " ".join(
+        (
+            LOSSES[sweep.judged_by],
+            *(() if sweep.judged_by == "error" else ("Bars are 95 % intervals.",)),
+            _KNEE,
+        )
+    ),
+    points=lambda sweep: tuple(_notes(sweep)),
+    pictures=_pictures,
+    legend=_legend,
+)
 
 # Roles of colours and marks, in the order of the methods.
 ROLES = ("sigma", "estimate", "untrained", "active", "largest")
@@ -129,7 +271,7 @@ Across = Callable[[SweepPoint], float | None]
 
 
 def sweep_svg(
-    sweep: Sweep, across: Across, *, label: str, name: str, logarithmic: bool = False
+    sweep: Sweep, across: Across, label: str, name: str, *, logarithmic: bool = False
 ) -> str:
     """The loss of every point over something else, with its interval and the knees ringed.
 
@@ -234,200 +376,3 @@ def _scale(axes: Axes, losses: Sequence[float], linear: float) -> None:
         margin = 0.08 * (high - low) or linear
         axes.set_ylim(low - margin, high + margin)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
-
-
-_INTERVAL = (
-    "In brackets an exact 95 % interval of paired answers (Clopper and Pearson, with the union "
-    "bound), for each point by itself."
-)
-LOSSES = {
-    "accuracy": "Points of accuracy lost against the original.",
-    "agreement": "Answers in a hundred that differ from the original's.",
-    "error": "L2 of the difference over L2 of the original's, of the output that changes most.",
-}
-
-
-def points_section(sweep: Sweep) -> Section:
-    """All points with their figures."""
-    judged_by = sweep.judged_by
-    answers = {
-        "accuracy": Heading("accuracy", "Share of right answers of the file.", True),
-        "agreement": Heading("agreement", "Share of answers equal to the original's.", True),
-    }
-    scored = judged_by in answers
-    timed = batches(sweep)
-    headings = (
-        Heading("point", "The method and the share of the bytes that was asked for."),
-        Heading("note", "Knees, and files that are slower than the original by more than 5 %."),
-        Heading("bytes", "Of the original's.", True),
-        Heading("MACs", "Of the original's.", True),
-        *([answers[judged_by]] if scored else []),
-        Heading(
-            LOSS_NAMES[judged_by], f"{LOSSES[judged_by]}{f' {_INTERVAL}' if scored else ''}", True
-        ),
-        *([Heading("output error", LOSSES["error"], True)] if scored else []),
-        *(
-            Heading(
-                f"time at {batch}",
-                f"Median time of a run at batch {batch} over the original's, measured in turns.",
-                True,
-            )
-            for batch in timed
-        ),
-        Heading("level", "The common level; by damage, the largest that was planned.", True),
-        Heading("damage", "Expected divergence of the outputs, before the fit.", True),
-    )
-    rows = tuple(
-        (
-            point_name(point),
-            marks_text(point, sweep),
-            percent_text(point.bytes_share),
-            percent_text(point.macs_share),
-            *([answers_text(point)] if scored else []),
-            loss_text(point),
-            *([number_text(point.error)] if scored else []),
-            *(ratio_text(point, batch) for batch in timed),
-            number_text(point.level),
-            number_text(point.damage),
-        )
-        for point in sweep.points
-    )
-    return Section(title="Points", table=Table(headings, rows))
-
-
-def commands_section(sweep: Sweep) -> Section:
-    """What makes every file again."""
-    headings = (Heading("point"), Heading("command", code=True))
-    rows = tuple((point_name(point), printable(point.command)) for point in sweep.points)
-    text = "Each makes the same file again, byte by byte, with the versions below."
-    if sweep.kept:
-        text += " The files themselves are in the folder models beside this page."
-    return Section(title="Commands", text=text, table=Table(headings, rows))
-
-
-def missed_section(sweep: Sweep) -> tuple[Section, ...]:
-    """What is not among the points."""
-    if not sweep.missed:
-        return ()
-    headings = (Heading("point"), Heading("what became of it"), Heading("reason"))
-    rows = tuple(
-        (
-            f"{one.method} {number_text(one.size)}",
-            "failed its validation" if one.failed else "not reached",
-            printable(one.reason),
-        )
-        for one in sweep.missed
-    )
-    return (Section(title="Missing points", table=Table(headings, rows)),)
-
-
-def sweep_facts(sweep: Sweep) -> tuple[Fact, ...]:
-    """The summary of a sweep."""
-    failed = sum(one.failed for one in sweep.missed)
-    missed = f"{len(sweep.missed) - failed} not reached, {failed} failed"
-    judges = sweep.judges
-    where = "set aside of the samples" if judges.set_aside else "that nothing was fitted to"
-    return (
-        Fact("original", bytes_text(sweep.model.bytes), f"{count_text(sweep.model.macs)} MACs"),
-        *_accuracy(sweep),
-        Fact("points", str(len(sweep.points)), missed),
-        Fact("judged on", f"{judges.count} samples", where),
-        *(
-            Fact(
-                f"knee of {point.method}",
-                f"{percent_text(point.bytes_share)} of the bytes",
-                f"{LOSS_NAMES[sweep.judged_by]}: {loss_text(point)}",
-            )
-            for point in sweep.points
-            if sweep.is_knee(point)
-        ),
-    )
-
-
-def sweep_notes(sweep: Sweep) -> tuple[str, ...]:
-    """Sentences on what was judged, and on what is to be known of the points."""
-    judges = sweep.judges
-    sentences = [_judged_on(sweep)]
-    if sweep.judged_by == "error" and judges.labelled:
-        sentences.append("No output has class scores, so the labels say nothing.")
-    without = [name for name, size in sweep.knees.items() if size is None]
-    if without:
-        sentences.append(
-            f"No knee is marked for {', '.join(without)}: there are fewer than three points on the "
-            "curve's lower left, or it is flat or straight."
-        )
-    slower = [point_name(point) for point in sweep.points if point.slower_at]
-    if slower:
-        sentences.append(
-            f"Slower than the original by more than 5 % at some batch size: {', '.join(slower)}."
-        )
-    return tuple(sentences)
-
-
-def _judged_on(sweep: Sweep) -> str:
-    judges, provenance = sweep.judges, sweep.provenance
-    parts = f"{judges.fit_samples} others were fitted to and {judges.select_samples} chosen on"
-    if not judges.fit_samples:
-        parts = "nothing was fitted to any"
-    if judges.set_aside:
-        return (
-            f"Files are judged on {judges.count} of the {provenance.sample_count} samples, which "
-            f"were set aside for it by the seed; {parts}."
-        )
-    return f"Files are judged on {judges.count} samples of their own; {parts}."
-
-
-def _accuracy(sweep: Sweep) -> tuple[Fact, ...]:
-    accuracy = sweep.points[0].evaluation.accuracy_before
-    if accuracy is None:
-        return ()
-    return (Fact("accuracy of the original", percent_text(accuracy)),)
-
-
-_KNEE = (
-    "Knee: the point of a method's lower-left hull over bytes that is farthest from its chord, "
-    "both axes normalised; a heuristic that depends on the sizes asked for."
-)
-
-
-def curves_section(sweep: Sweep) -> Section:
-    """The loss over the bytes, the MACs, and the time of a run."""
-    shares: tuple[tuple[str, Across], ...] = (
-        ("bytes", lambda point: point.bytes_share),
-        ("MACs", lambda point: point.macs_share),
-    )
-    pictures = [
-        _picture(sweep, across, f"{name}, of the original's", name.lower(), logarithmic=True)
-        for name, across in shares
-    ]
-    for batch in batches(sweep):
-        words = f"time of a run at batch {batch}, of the original's"
-        pictures.append(_picture(sweep, partial(_ratio, batch), words, f"time-{batch}"))
-    return Section(
-        title="What is lost, and what is left",
-        text=(
-            f"{LOSSES[sweep.judged_by]} Bars are 95 % intervals. {_KNEE}"
-            if sweep.judged_by != "error"
-            else f"{LOSSES['error']} {_KNEE}"
-        ),
-        points=sweep_notes(sweep),
-        pictures=tuple(pictures),
-        legend=(
-            *(
-                (ROLES[number % len(ROLES)], f"{method}: {meaning}")
-                for number, (method, meaning) in enumerate(sweep.meanings.items())
-            ),
-            ("chosen", "ring: knee"),
-        ),
-    )
-
-
-def _picture(
-    sweep: Sweep, across: Across, words: str, name: str, *, logarithmic: bool = False
-) -> Picture:
-    svg = sweep_svg(sweep, across, label=words, name=name, logarithmic=logarithmic)
-    return Picture(svg, wide=True)
-
-
-def _ratio(batch: int, point: SweepPoint) -> float | None:
-    return point.ratios.get(batch)

@@ -1,22 +1,15 @@
-"""Numbers and names as people read them, the same in the page and in the terminal.
+"""Numbers, names and settings as people read them, the same in the page and in the terminal.
 
 Three significant digits throughout; the JSON has all of them.
-
-Settings as the text of a file that --config reads.
-
-A row of numbers as a row of small bars, in text.
-
-What a sweep's figures are called: in the page, in its plots and in the terminal.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry
 from onnx_relusv.core.options import Setting, Settings
 from onnx_relusv.core.plans import Choice
-from onnx_relusv.core.sweeps import JudgedBy, Sweep, SweepPoint
 
 NOTHING = "-"
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -53,6 +46,11 @@ def confidence_text(confidence: float) -> str:
 def share_text(part: float, whole: float) -> str:
     """A part of a whole in per cent; a dash where the whole is zero."""
     return percent_text(part / whole if whole else None)
+
+
+def ratio_text(part: float, whole: float) -> str:
+    """A part over a whole; a dash where the whole is zero."""
+    return number_text(part / whole if whole else None)
 
 
 def seconds_text(seconds: float) -> str:
@@ -158,10 +156,26 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
     return f"{digits} {scaled}".rstrip()
 
 
+def counted(number: int | str, noun: str) -> str:
+    """A number with its noun, in the plural but for 1."""
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+
+
+def reasons_note(reasons: Iterable[str]) -> str:
+    """What the words of reasons mean, where they are used."""
+    used = " ".join(reasons)
+    meanings = {
+        "level": "a level is a relative error",
+        "damage": "damage is the expected change of the outputs",
+        "in company": "in company is with all other changes made",
+    }
+    said = "; ".join(meaning for word, meaning in meanings.items() if word in used)
+    return f"In reasons, {said}." if said else ""
+
+
 def points_text(value: float) -> str:
     """Points of accuracy, three digits."""
-    number = number_text(value)
-    return f"{number} point" if number == "1" else f"{number} points"
+    return counted(number_text(value), "point")
 
 
 _DELETE = "\x7f"
@@ -211,54 +225,3 @@ def _bar(share: float) -> str:
         return BARS[0]
     height = 1 + math.log10(share) / _DECADES
     return BARS[min(max(math.ceil(height * len(BARS)) - 1, 0), len(BARS) - 1)]
-
-
-# The loss, as an axis and a column have it.
-LOSS_NAMES: dict[JudgedBy, str] = {
-    "accuracy": "accuracy lost, points",
-    "agreement": "answers changed, points",
-    "error": "relative output error",
-}
-KNEE = "knee"
-
-
-def point_name(point: SweepPoint) -> str:
-    """A point's method and the size that was asked for."""
-    return f"{point.method} {number_text(point.size)}"
-
-
-def marks_text(point: SweepPoint, sweep: Sweep) -> str:
-    """What is to be noted of a point."""
-    marks = [KNEE] if sweep.is_knee(point) else []
-    if point.slower_at:
-        marks.append(f"slower at batch {' and '.join(map(str, point.slower_at))}")
-    return ", ".join(marks)
-
-
-def loss_text(point: SweepPoint) -> str:
-    """The loss, with its interval where there is one."""
-    drop = point.drop
-    if drop is None:
-        return number_text(point.error)
-    # Zero is added because what rounds to zero from below would keep its sign.
-    value, lower, upper = (
-        f"{round(one, 2) + 0.0:.2f}" for one in (drop.points, drop.lower, drop.upper)
-    )
-    return f"{value} [{lower}, {upper}]"
-
-
-def answers_text(point: SweepPoint) -> str:
-    """The accuracy of the file, or without labels the share of equal answers."""
-    after = point.evaluation.accuracy_after
-    return percent_text(point.evaluation.agreement if after is None else after)
-
-
-def ratio_text(point: SweepPoint, batch: int) -> str:
-    """Time of a run over the original's."""
-    ratio = point.ratios.get(batch)
-    return NOTHING if ratio is None else f"{ratio:.2f}"
-
-
-def batches(sweep: Sweep) -> list[int]:
-    """The batch sizes at which files were timed."""
-    return sorted({batch for point in sweep.points for batch in point.ratios})

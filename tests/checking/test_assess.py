@@ -18,7 +18,7 @@ from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.results import Compression
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.report.data import compression_data
+from onnx_relusv.report.data import report_data
 from onnx_relusv.samples.samples import open_samples
 from onnx_relusv.samples.split import split
 
@@ -58,7 +58,7 @@ def test_the_samples_for_choosing_are_judged_on(tmp_path: Path) -> None:
     assert done.samples is not None
     assert (done.samples.given, done.samples.fit, done.samples.select) == (400, 320, 80)
     assert found.latency.before > 0
-    assert found.conclusion in json.dumps(compression_data(done))
+    assert found.conclusion in json.dumps(report_data(done))
 
 
 def fit_positions(path: Path, model: Path) -> list[int]:

@@ -90,23 +90,24 @@ def within(tmp_path_factory: pytest.TempPathFactory) -> Within:
 
 def test_a_regressor_within_a_drop(within: Within) -> None:
     """No class scores, targets that are numbers, and a metric for both."""
-    done, found, labels = within.done, within.done.estimate, np.load(within.data)["labels"]
+    done, found, labels = within.done, within.done.bound, np.load(within.data)["labels"]
     assert found is not None
-    assert done.certificate is None
+    assert found.metric is not None
+    assert not found.exact
     # The file itself is judged again, by onnxruntime and numpy alone.
     where, x = within.aside, inputs(ENOUGH)
     before, after = (
         -float(np.mean((run(file, {"x": x}, ["y"])["y"] - labels)[where] ** 2, dtype=np.float64))
         for file in (within.model, within.output)
     )
-    assert done.metric == found.change
-    assert (found.change.samples, found.change.part) == (len(where), "certifying")
-    assert found.change.before == pytest.approx(before, rel=1e-5)
-    assert found.change.after == pytest.approx(after, rel=1e-4)
-    bound = found.change.loss + t.isf(0.1, found.groups - 1) * found.standard_error
+    assert done.metric == found.metric
+    assert (found.metric.samples, found.metric.part) == (len(where), "certifying")
+    assert found.metric.before == pytest.approx(before, rel=1e-5)
+    assert found.metric.after == pytest.approx(after, rel=1e-4)
+    bound = found.metric.loss + t.isf(0.1, found.groups - 1) * found.standard_error
     assert found.bound == pytest.approx(bound)
-    assert 0 < found.change.loss < found.bound <= found.max_drop == within.most
-    assert found.fit_samples + found.select_samples + found.change.samples == ENOUGH
+    assert 0 < found.metric.loss < found.bound <= found.max_drop == within.most
+    assert found.fit_samples + found.select_samples + found.metric.samples == ENOUGH
     assert done.after.bytes == within.output.stat().st_size < done.before.bytes
     bounds = [one.bound for one in found.trials if one.bound is not None]
     assert found.bound == [bound for bound in bounds if bound <= within.most][-1]
@@ -130,8 +131,9 @@ def test_accuracy_as_a_metric_is_the_accuracy_that_is_counted(tmp_path: Path) ->
     model, output = classifier(tmp_path), tmp_path / "small.onnx"
     data = samples(tmp_path, model, count=ENOUGH)
     done = written(model, data, output, ACCURACY, max_drop=0.08)
-    found, limit = done.estimate, 0.08
+    found, limit = done.bound, 0.08
     assert found is not None
+    assert found.metric is not None
     parts = opened(model, data, ACCURACY).split
     assert parts is not None
     where, labels = positions(parts.certify, data), np.load(data)["labels"]
@@ -139,10 +141,10 @@ def test_accuracy_as_a_metric_is_the_accuracy_that_is_counted(tmp_path: Path) ->
         run(file, {"x": inputs(ENOUGH)}, ["y"])["y"].argmax(axis=1)[where] == labels[where]
         for file in (model, output)
     )
-    assert found.change.before == pytest.approx(before.mean())
-    assert found.change.after == pytest.approx(after.mean())
+    assert found.metric.before == pytest.approx(before.mean())
+    assert found.metric.after == pytest.approx(after.mean())
     lost, gained = int(np.sum(before & ~after)), int(np.sum(~before & after))
-    assert found.change.loss == pytest.approx((lost - gained) / len(where))
+    assert found.metric.loss == pytest.approx((lost - gained) / len(where))
     assert found.bound <= limit
     # Eight units of a share are never lost; taken for points, the limit would hold nothing back.
     assert found.max_drop == limit
@@ -152,7 +154,7 @@ def test_without_a_drop_the_report_has_the_metric(tmp_path: Path) -> None:
     model, output = regressor(tmp_path), tmp_path / "small.onnx"
     data = targets(tmp_path, model, count=100)
     done = written(model, data, output, FIT, size=0.5)
-    assert done.estimate is None
+    assert done.bound is None
     assert done.metric is not None
     assert (done.metric.part, done.metric.samples) == ("choosing", 20)
     parts = divided(open_model(model, data, MEASURING, FIT)).split
@@ -175,7 +177,7 @@ def test_a_metric_changes_nothing_but_what_it_says(tmp_path: Path) -> None:
         model, tmp_path / "a.onnx", samples=data, planning=options, measuring=MEASURING
     )
     judged = written(model, data, tmp_path / "b.onnx", ACCURACY, size=0.5)
-    assert (plain.metric, plain.estimate, plain.certificate) == (None, None, None)
+    assert (plain.metric, plain.bound) == (None, None)
     assert judged.metric is not None
     assert [row.choice for row in plain.rows] == [row.choice for row in judged.rows]
     # The weights are equal; the file with a metric also says its name.

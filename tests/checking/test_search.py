@@ -68,7 +68,7 @@ def test_the_written_file_obeys(labelled: bool, tmp_path: Path) -> None:
     model, output = classifier(tmp_path), tmp_path / "small.onnx"
     data = samples(tmp_path, model, labelled=labelled)
     done = written(model, data, output, max_drop=8.0, confidence=0.9)
-    found = done.certificate
+    found = done.bound
     assert found is not None
     # The file itself is counted again, by onnxruntime and numpy alone.
     x, where = inputs(), certify_positions(model, data)
@@ -78,6 +78,7 @@ def test_the_written_file_obeys(labelled: bool, tmp_path: Path) -> None:
         labels = np.load(data)["labels"][where]
         lost = int(np.sum((before == labels) & (after != labels)))
         gained = int(np.sum((before != labels) & (after == labels)))
+    assert found.exact
     assert (found.lost, found.gained, found.certify_samples) == (lost, gained, len(where))
     assert found.labelled is labelled
     bound = expected_bound(lost, gained, len(where), 0.9)
@@ -267,15 +268,15 @@ def test_it_is_the_last_that_passed_from_the_largest_down_in_every_run(tmp_path:
         )
         for output, progress in zip(outputs, (stages, Silent()), strict=True)
     )
-    assert done.certificate == again.certificate
+    assert done.bound == again.bound
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     once = ("Moments", "Spectra", "Damage of the blocks", "Damage of the groups", "Order", "Search")
     once += ("Certification", "Validation")
     for name in once:
         assert sum(stage.startswith(name) for stage in stages.names) == 1, name
     assert 1 < stages.names.count("Fit") <= MOST_TRIES
-    assert done.certificate is not None
-    trials = done.certificate.trials
+    assert done.bound is not None
+    trials = done.bound.trials
     assert 1 < len(trials) <= MOST_TRIES
     assert [trial.size for trial in trials] == sorted((t.size for t in trials), reverse=True)
     looked = [trial for trial in trials if trial.bound is not None]
@@ -284,7 +285,7 @@ def test_it_is_the_last_that_passed_from_the_largest_down_in_every_run(tmp_path:
     # One failure at most, the last look of all.
     assert passed == looked[: len(passed)]
     assert len(looked) - len(passed) <= 1
-    assert done.certificate.bound == passed[-1].bound
+    assert done.bound.bound == passed[-1].bound
     # What was planned is an upper bound of what was written.
     assert done.after.bytes <= passed[-1].size * done.before.bytes
 
@@ -324,7 +325,7 @@ def test_all_budgets_hold_together(tmp_path: Path) -> None:
     limited = {"size": 0.5, "macs": 0.5, "tolerance": 0.2}
     for name, share in limited.items():
         done = written(model, data, tmp_path / f"{name}.onnx", max_drop=40.0, **{name: share})
-        found = done.certificate
+        found = done.bound
         assert found is not None
         assert found.bound <= 40
         if name == "size":

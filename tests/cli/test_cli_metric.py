@@ -43,7 +43,7 @@ def test_a_drop_of_a_metric_is_estimated_and_never_certified(
     for text in (page, words(result)):
         assert "Estimate, not exact" in text
         assert "Sizes tried" in text
-        assert "damage measured as" in text
+        assert "change measured as" in text
         assert "certified at" not in text
         assert "Certificate" not in text
         assert "points" not in text.split("Sizes tried")[1].split("Measures")[0]

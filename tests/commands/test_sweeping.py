@@ -89,13 +89,13 @@ def test_the_kept_files_are_what_the_points_say(swept: Sweep, place: Path) -> No
     assert kept == sorted(one.after.path for one in swept.points)
     for one in swept.points:
         assert one.after.bytes == one.after.path.stat().st_size <= one.size * original
-        assert one.bytes_share == one.after.bytes / original
+        assert one.shares.size == one.after.bytes / original
         macs = sum(
             int(np.prod(tensor.dims))
             for tensor in onnx.load(one.after.path).graph.initializer
             if len(tensor.dims) == 2
         )
-        assert one.macs_share == macs / (20 * 64 + 64 * 64 + 64 * 4)
+        assert one.shares.macs == macs / (20 * 64 + 64 * 64 + 64 * 4)
 
 
 def test_drops_are_counted_on_the_test_inputs(swept: Sweep, place: Path) -> None:

@@ -236,7 +236,7 @@ def test_units_are_removed_by_what_synthetic_inputs_show(files: Path, tmp_path: 
     data = json.loads((report / "report.json").read_text())
     assert data["provenance"]["samples_sha256"] is None
     page = (report / "report.html").read_text()
-    assert "damage on synthetic inputs" in page
+    assert "change of the outputs on synthetic inputs" in page
     assert "samples for choosing" not in page
     (entry,) = (
         json.loads(one.value)

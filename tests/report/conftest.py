@@ -11,7 +11,6 @@ from traced import MODEL as BEFORE
 from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
 from onnx_relusv.core.errors import Coverage, CoverageRow
 from onnx_relusv.core.measures import (
-    Certificate,
     Correction,
     FeedChange,
     Latency,
@@ -19,20 +18,17 @@ from onnx_relusv.core.measures import (
     OutputChange,
     SampleCounts,
     Spectrum,
-    Trial,
 )
+from onnx_relusv.core.metric import LossBound, MetricChange, Trial
 from onnx_relusv.core.plans import Budgets, Choice, Cost
 from onnx_relusv.core.results import (
     Assessment,
-    BlockRow,
+    BlockReport,
     Check,
     Comparison,
     Compression,
-    DropEstimate,
     Evaluation,
     Inspection,
-    MetricChange,
-    MetricTrial,
     Provenance,
     RankSaving,
     Verdict,
@@ -69,7 +65,7 @@ def spectrum(rank: int, *, estimates: int, proved: bool = True) -> Spectrum:
     )
 
 
-def conv_row() -> BlockRow:
+def conv_row() -> BlockReport:
     geometry = Geometry(
         kind="conv",
         in_channels=32,
@@ -93,7 +89,7 @@ def conv_row() -> BlockRow:
         element_type=1,
         original_bytes=73984,
     )
-    return BlockRow(
+    return BlockReport(
         block=block,
         parameters=18496,
         cost=Cost(bytes=73984, macs=3612672),
@@ -107,7 +103,7 @@ def conv_row() -> BlockRow:
     )
 
 
-def gemm_row() -> BlockRow:
+def gemm_row() -> BlockReport:
     block = Block(
         key=HOSTILE_KEY,
         source="flat",
@@ -122,7 +118,7 @@ def gemm_row() -> BlockRow:
         element_type=1,
         original_bytes=32160,
     )
-    return BlockRow(
+    return BlockReport(
         block=block,
         parameters=8040,
         cost=Cost(bytes=32160, macs=8000),
@@ -134,7 +130,7 @@ def gemm_row() -> BlockRow:
     )
 
 
-def grouped_row() -> BlockRow:
+def grouped_row() -> BlockReport:
     geometry = Geometry(
         kind="conv",
         in_channels=16,
@@ -160,7 +156,7 @@ def grouped_row() -> BlockRow:
         element_type=1,
         original_bytes=832,
     )
-    return BlockRow(
+    return BlockReport(
         block=block,
         parameters=208,
         cost=Cost(bytes=832, macs=2880),
@@ -172,7 +168,7 @@ def grouped_row() -> BlockRow:
     )
 
 
-def planned(row: BlockRow, choice: Choice, after: Cost) -> BlockRow:
+def planned(row: BlockReport, choice: Choice, after: Cost) -> BlockReport:
     times = (None, None) if choice.action == "keep" else (0.0025, 0.00125)
     return replace(
         row,
@@ -388,10 +384,10 @@ def certified(compression: Compression) -> Compression:
     return replace(
         compression,
         budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99),
-        certificate=Certificate(
+        bound=LossBound(
+            exact=True,
             max_drop=1.0,
             confidence=0.99,
-            labelled=True,
             fit_samples=2400,
             select_samples=600,
             certify_samples=2000,
@@ -421,21 +417,24 @@ def estimated(compression: Compression) -> Compression:
         budgets=Budgets(size=0.5, max_drop=0.02),
         damage_measure="KL divergence of the class scores y",
         metric=change,
-        estimate=DropEstimate(
+        bound=LossBound(
+            exact=False,
             max_drop=0.02,
             confidence=0.95,
-            change=change,
+            metric=change,
             fit_samples=2400,
             select_samples=600,
+            certify_samples=2000,
             groups=30,
             standard_error=0.004,
+            drop=change.loss,
             bound=0.0138,
             select_drop=0.006,
             trials=(
-                MetricTrial(size=0.7, select_drop=-0.001, bound=0.003),
-                MetricTrial(size=0.49, select_drop=0.006, bound=0.0138),
-                MetricTrial(size=0.4, select_drop=0.015, bound=0.031),
-                MetricTrial(size=0.3, select_drop=0.1),
+                Trial(size=0.7, select_drop=-0.001, bound=0.003),
+                Trial(size=0.49, select_drop=0.006, bound=0.0138),
+                Trial(size=0.4, select_drop=0.015, bound=0.031),
+                Trial(size=0.3, select_drop=0.1),
             ),
         ),
     )

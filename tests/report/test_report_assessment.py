@@ -8,17 +8,11 @@ from rich.console import Console
 
 from onnx_relusv.core.measures import FeedChange, Latency, NotFinite, OutputChange, SampleCounts
 from onnx_relusv.core.results import Assessment, Compression, Evaluation
-from onnx_relusv.report.assessment import (
-    alarms,
-    assessment_facts,
-    assessment_sections,
-    conclusion,
-    samples_fact,
-    share_words,
-)
-from onnx_relusv.report.html import compression_html
+from onnx_relusv.report.html import report_html
+from onnx_relusv.report.losses import COSTS, FEEDS, alarms, conclusion, share_words
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.tables import compression_table
+from onnx_relusv.report.summary import assessment_facts
+from onnx_relusv.report.terminal import report_parts
 
 FASTER = Latency(batch=1, before=0.001, after=0.0006)
 
@@ -140,18 +134,17 @@ def test_all_is_said_where_it_is_all(share: float, words: str) -> None:
     assert share_words(share) == words
 
 
-def test_the_numbers_of_samples() -> None:
-    assert samples_fact(None) == ()
+def test_the_numbers_of_samples(compression: Compression) -> None:
     counts = SampleCounts(given=60_000, taken=5000, fit=4000, select=1000, test=300)
-    assert samples_fact(counts) == (
-        Fact(
-            "samples",
-            "5,000 of 60,000",
-            "4,000 fitted to, 1,000 chosen on, 300 of a test file",
-        ),
+    first, *_ = assessment_facts(replace(compression, samples=counts))
+    assert first == Fact(
+        "samples",
+        "5,000 of 60,000",
+        "4,000 fitted to, 1,000 chosen on, 300 of a test file",
     )
-    (all_of_them,) = samples_fact(replace(counts, given=5000, test=0))
-    assert all_of_them.value == "5,000"
+    every = replace(counts, given=5000, test=0)
+    first, *_ = assessment_facts(replace(compression, samples=every))
+    assert first.value == "5,000"
 
 
 def test_facts(compression: Compression, without_samples: Compression) -> None:
@@ -170,18 +163,18 @@ def test_facts(compression: Compression, without_samples: Compression) -> None:
 
 
 def test_sections(compression: Compression, without_samples: Compression) -> None:
-    (costs, *_) = assessment_sections(compression.assessment)
+    (costs,) = COSTS.sections(compression)
     assert "were chosen on them, which favours the result slightly" in costs.text
     assert "[b]embedding: the original's output is <i>constant</i>" in costs.text
-    *_, feeds = assessment_sections(without_samples.assessment)
+    (feeds,) = FEEDS.sections(without_samples)
     assert feeds.table is not None
     assert feeds.table.rows == (("normal, deviation 1", "4", "0.0123"), ("from 0 to 255", "4", "-"))
-    assert "Change on synthetic inputs" in compression_html(without_samples)
+    assert "Change on synthetic inputs" in report_html(without_samples)
 
 
 def test_the_terminal_ends_with_the_conclusion(compression: Compression) -> None:
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    for part in compression_table(compression):
+    for part in report_parts(compression):
         console.print(part, markup=False)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     lines = printed.splitlines()

@@ -7,39 +7,33 @@ import pytest
 from pages import Outline
 from rich.console import Console
 
-from onnx_relusv.core.measures import Certificate
 from onnx_relusv.core.results import Compression
-from onnx_relusv.report.data import compression_data
-from onnx_relusv.report.facts import compression_facts
-from onnx_relusv.report.html import compression_html
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import report_html
+from onnx_relusv.report.losses import BOUND, TRIALS
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.sections import certificate_sections
-from onnx_relusv.report.tables import compression_table
+from onnx_relusv.report.summary import compression_facts
+from onnx_relusv.report.terminal import report_parts
 from onnx_relusv.report.words import confidence_text
 
 
 @pytest.fixture
-def certificate(certified: Compression) -> Certificate:
-    assert certified.certificate is not None
-    return certified.certificate
-
-
-@pytest.fixture
-def blind(certified: Compression, certificate: Certificate) -> Compression:
+def unlabelled(certified: Compression) -> Compression:
     """The same without labels."""
-    return replace(certified, certificate=replace(certificate, labelled=False, gained=None))
+    assert certified.bound is not None
+    return replace(certified, bound=replace(certified.bound, gained=None))
 
 
 def test_without_a_drop_asked_for_nothing_is_said(compression: Compression) -> None:
-    assert compression_data(compression)["certificate"] is None
-    assert certificate_sections(None) == ()
-    assert "Certificate" not in compression_html(compression)
+    assert report_data(compression)["certificate"] is None
+    assert BOUND.sections(compression) == TRIALS.sections(compression) == ()
+    assert "Certificate" not in report_html(compression)
     names = [fact.name for fact in compression_facts(compression)]
     assert "accuracy" not in names
 
 
 def test_the_data(certified: Compression) -> None:
-    data = compression_data(certified)
+    data = report_data(certified)
     assert (data["budgets"]["max_drop"], data["budgets"]["confidence"]) == (1.0, 0.99)
     found = data["certificate"]
     parts = [found[f"{part}_samples"] for part in ("fit", "select", "certify")]
@@ -48,19 +42,19 @@ def test_the_data(certified: Compression) -> None:
     assert [trial["bound"] for trial in found["trials"]] == [0.5, 0.9375, 1.5, None]
 
 
-def test_one_line_says_what_is_certified(certified: Compression, blind: Compression) -> None:
+def test_one_line_says_what_is_certified(certified: Compression, unlabelled: Compression) -> None:
     facts = {fact.name: fact for fact in compression_facts(certified)}
     assert facts["accuracy"] == Fact(
         "accuracy", "at most 1 point lost", "certified at 99 %; 0.15 on 2000 samples"
     )
-    assert facts["expected damage"].note == "asked for: size 50.0 %, drop 1 point"
-    facts = {fact.name: fact for fact in compression_facts(blind)}
+    assert facts["expected change of the outputs"].note == "asked for: size 50.0 %, drop 1 point"
+    facts = {fact.name: fact for fact in compression_facts(unlabelled)}
     assert facts["answers"].value == "at most 1 point changed"
     assert "accuracy" not in facts
 
 
-def test_the_tries_and_what_became_of_them(certificate: Certificate) -> None:
-    _, tried = certificate_sections(certificate)
+def test_the_tries_and_what_became_of_them(certified: Compression) -> None:
+    (tried,) = TRIALS.sections(certified)
     assert tried.table is not None
     assert tried.table.rows == (
         ("70.0 %", "-0.25", "0.5", "certified"),
@@ -71,10 +65,13 @@ def test_the_tries_and_what_became_of_them(certificate: Certificate) -> None:
 
 
 def test_the_counts_are_named_for_what_they_are(
-    certificate: Certificate, blind: Compression
+    certified: Compression, unlabelled: Compression
 ) -> None:
     with_labels, without = (
-        dict(certificate_sections(one)[0].table.rows) for one in (certificate, blind.certificate)
+        dict(section.table.rows)
+        for one in (certified, unlabelled)
+        for section in BOUND.sections(one)
+        if section.table is not None
     )
     assert with_labels["of these, right in the original alone"] == "12"
     assert with_labels["of these, right in the result alone"] == "9"
@@ -83,19 +80,19 @@ def test_the_counts_are_named_for_what_they_are(
     assert with_labels["confidence"] == "99 %"
 
 
-def test_the_page(certified: Compression, blind: Compression) -> None:
-    outline = Outline(compression_html(certified))
+def test_the_page(certified: Compression, unlabelled: Compression) -> None:
+    outline = Outline(report_html(certified))
     titles = outline.text("h2")
     assert titles[titles.index("Blocks") :][:3] == ["Blocks", "Certificate", "Sizes tried"]
     (text,) = [one for one in outline.text("p") if "Certified: " in one]
     assert text.startswith("Points of accuracy.")
     assert "loses 1 point at most, with a confidence of 99 %" in text
-    assert "Points of changed answers." in compression_html(blind)
+    assert "Points of changed answers." in report_html(unlabelled)
 
 
 def test_the_terminal(certified: Compression) -> None:
     console = Console(file=io.StringIO(), width=120, color_system=None)
-    for part in compression_table(certified):
+    for part in report_parts(certified):
         console.print(part)
     output = console.file
     assert isinstance(output, io.StringIO)

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
-from onnx_relusv.report.data import compression_data
-from onnx_relusv.report.details import groups_facts
-from onnx_relusv.report.html import compression_html
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import report_html
 from onnx_relusv.report.page import Fact
 from onnx_relusv.report.plots import strip_svg
-from onnx_relusv.report.tables import compression_table, plan_table
+from onnx_relusv.report.sections import groups_facts
+from onnx_relusv.report.terminal import plan_parts, report_parts
 from onnx_relusv.report.words import ranges_text
 
 RANGES = "0-3, 7, 12-15"
@@ -52,15 +52,16 @@ def test_ranges_that_are_too_long_end_between_numbers(longest: int, text: str) -
     assert ranges_text(REMOVED, longest) == text
 
 
-def test_the_summary_counts_units() -> None:
-    assert groups_facts(GROUPS) == (Fact("units removed", "9 of 104", "in 1 of 2 groups"),)
-    assert groups_facts(()) == ()
+def test_the_summary_counts_units(compression: Compression) -> None:
+    fact = Fact("units removed", "9 of 104", "in 1 of 2 groups")
+    assert list(groups_facts(pruned(compression))) == [fact]
+    assert list(groups_facts(compression)) == []
 
 
 def test_the_page_says_what_went_together_and_why(compression: Compression) -> None:
-    outline = Outline(compression_html(pruned(compression)))
+    outline = Outline(report_html(pruned(compression)))
     titles = outline.text("h2")
-    assert titles[titles.index("Blocks") :][:3] == ["Blocks", "Groups of units", "Removed units"]
+    assert titles[titles.index("Blocks") :][:2] == ["Blocks", "Groups of units"]
     assert "Channels that stay" in titles
     for cell in (
         "64 -> 55",
@@ -85,18 +86,18 @@ def test_the_page_says_what_went_together_and_why(compression: Compression) -> N
 
 
 def test_a_page_without_groups_does_not_speak_of_them(compression: Compression) -> None:
-    outline = Outline(compression_html(compression))
-    assert not {"Groups of units", "Removed units", "Channels that stay"} & set(outline.text("h2"))
+    outline = Outline(report_html(compression))
+    assert not {"Groups of units", "Channels that stay"} & set(outline.text("h2"))
     assert "channels" not in outline.text("th")
 
 
 def test_where_nothing_went_no_units_are_listed(compression: Compression) -> None:
     kept = replace(pruned(compression), groups=GROUPS[1:])
-    outline = Outline(compression_html(kept))
+    outline = Outline(report_html(kept))
     assert "Groups of units" in outline.text("h2")
-    assert "Removed units" not in outline.text("h2")
-    # Nobody measured what this group or any block does.
-    assert "damage" not in outline.text("th")
+    assert "removed" not in outline.text("th")
+    # What this group or any block does was not measured.
+    assert "expected change" not in outline.text("th")
 
 
 def test_a_strip_draws_every_kept_unit_once() -> None:
@@ -113,7 +114,7 @@ def test_a_strip_draws_every_kept_unit_once() -> None:
 
 
 def test_the_json_names_the_kept_units(compression: Compression) -> None:
-    data = compression_data(pruned(compression))
+    data = report_data(pruned(compression))
     first, second = data["groups"]
     assert (first["units"], first["kept"]) == (64, list(KEPT))
     assert (first["planned_damage"], second["planned_damage"]) == (0.00123, None)
@@ -134,7 +135,7 @@ def shown(parts: list, width: int = 160) -> list[str]:
 
 
 def test_the_terminal_says_the_same_in_short(compression: Compression) -> None:
-    lines = shown(compression_table(pruned(compression)))
+    lines = shown(report_parts(pruned(compression)))
     assert (
         f"conv1_sum, <i>skip</i> fc1_sum 64 -> 55 {RANGES} 0.0512 least damage for the budget"
         in lines
@@ -142,7 +143,7 @@ def test_the_terminal_says_the_same_in_short(compression: Compression) -> None:
     assert "fc1_sum logits 40 - 0 not in the plan" in lines
     assert "logits Gemm logits is a graph <output>" in lines
     assert "units removed 9 of 104 in 1 of 2 groups" in lines
-    assert not any("Groups of units" in line for line in shown(compression_table(compression)))
+    assert not any("Groups of units" in line for line in shown(report_parts(compression)))
 
 
 def test_a_plan_s_groups_in_the_terminal(compression: Compression) -> None:
@@ -160,7 +161,7 @@ def test_a_plan_s_groups_in_the_terminal(compression: Compression) -> None:
         damage=None,
         curves=(),
     )
-    assert plan_table(plan) == []
+    assert plan_parts(plan) == []
     grouped = replace(plan, groups=tuple(row.choice for row in GROUPS))
-    lines = shown(plan_table(grouped))
+    lines = shown(plan_parts(grouped))
     assert any(line.startswith("conv1_sum, <i>skip</i> fc1_sum 64 -> 55") for line in lines)

@@ -5,22 +5,22 @@ from dataclasses import replace
 from rich.console import Console
 
 from onnx_relusv.core.results import Compression
-from onnx_relusv.report.data import compression_data
-from onnx_relusv.report.facts import latency_facts, latency_section
-from onnx_relusv.report.html import compression_html
-from onnx_relusv.report.tables import compression_table
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import report_html
+from onnx_relusv.report.summary import latency_facts
+from onnx_relusv.report.terminal import report_parts
 
 
 def terminal(compression: Compression) -> str:
     console = Console(width=160)
     with console.capture() as captured:
-        for part in compression_table(compression):
+        for part in report_parts(compression):
             console.print(part)
     return " ".join(captured.get().split())
 
 
 def test_the_json_says_what_was_asked_planned_and_measured(faster: Compression) -> None:
-    data = compression_data(faster)
+    data = report_data(faster)
     assert data["budgets"]["latency"] == 0.6
     assert data["latency"] == {
         "asked": 0.6,
@@ -36,28 +36,29 @@ def test_the_json_says_what_was_asked_planned_and_measured(faster: Compression) 
 
 
 def test_page_and_terminal_say_it(faster: Compression) -> None:
-    page, screen = compression_html(faster), terminal(faster)
-    for text in ("20 ms -> 11.5 ms", "57.5 % of the original; 56.2 % planned; batch 32"):
+    page, screen = report_html(faster), terminal(faster)
+    for text in (
+        "20 ms -> 11.5 ms",
+        "57.5 % of the original; 56.2 % planned of blocks timed by themselves; batch 32",
+    ):
         assert text in screen
     for text in ("CPUExecutionProvider, 2 threads", "2.5 ms -> 1.25 ms (0.5)"):
         assert text in screen
     assert "asked for: size 50.0 %, latency 60.0 %" in screen
-    assert ">Latency<" in page
     for text in ("60.0 %", "56.2 %", "57.5 %", "2.5 ms -&gt; 1.25 ms (0.5)", "2 threads"):
         assert text in page
 
 
 def test_without_the_budget_only_the_page_has_the_blocks_times(compression: Compression) -> None:
-    assert latency_facts(None) == ()
-    assert latency_section(None) == ()
-    assert "2.5 ms -&gt; 1.25 ms (0.5)" in compression_html(compression)
+    assert list(latency_facts(compression)) == []
+    assert "2.5 ms -&gt; 1.25 ms (0.5)" in report_html(compression)
     assert "1.25 ms" not in terminal(compression)
-    assert compression_data(compression)["latency"] is None
+    assert report_data(compression)["latency"] is None
 
 
 def test_what_is_not_known_is_a_dash(faster: Compression) -> None:
     assert faster.latency is not None
     blank = replace(faster.latency, planned=None, threads=None)
-    (fact,) = latency_facts(blank)
-    assert "; - planned; batch 32, CPUExecutionProvider" in fact.note
+    (fact,) = latency_facts(replace(faster, latency=blank))
+    assert "; - planned of blocks timed by themselves; batch 32, CPUExecutionProvider" in fact.note
     assert "thread" not in fact.note

@@ -8,12 +8,12 @@ from pages import Outline
 from rich.console import Console, RenderableType
 
 from onnx_relusv.core.results import Comparison, Compression, MetricChange
-from onnx_relusv.report.data import comparison_data, compression_data
-from onnx_relusv.report.facts import comparison_facts, compression_facts
-from onnx_relusv.report.html import comparison_html, compression_html
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import report_html
+from onnx_relusv.report.losses import TRIALS
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.sections import estimate_sections
-from onnx_relusv.report.tables import comparison_table, compression_table
+from onnx_relusv.report.summary import comparison_facts, compression_facts
+from onnx_relusv.report.terminal import report_parts
 
 
 def printed(parts: list[RenderableType]) -> str:
@@ -25,17 +25,16 @@ def printed(parts: list[RenderableType]) -> str:
 
 
 def test_without_a_metric_nothing_is_said(compression: Compression, comparison: Comparison) -> None:
-    data = compression_data(compression)
+    data = report_data(compression)
     assert (data["metric"], data["drop_estimate"], data["damage_measure"]) == (None, None, None)
-    assert comparison_data(comparison)["evaluation"]["metric"] is None
-    assert estimate_sections(None) == ()
-    assert "stimated, not exact" not in compression_html(compression)
+    assert report_data(comparison)["evaluation"]["metric"] is None
+    assert "stimated, not exact" not in report_html(compression)
     names = [fact.name for fact in compression_facts(compression)]
-    assert not {"drop", "damage measured as"} & set(names)
+    assert not {"drop", "change measured as"} & set(names)
 
 
 def test_the_data(estimated: Compression, judged: Comparison) -> None:
-    data = compression_data(estimated)
+    data = report_data(estimated)
     assert data["certificate"] is None
     assert data["damage_measure"] == "KL divergence of the class scores y"
     assert data["metric"]["loss"] == pytest.approx(0.007)
@@ -44,7 +43,7 @@ def test_the_data(estimated: Compression, judged: Comparison) -> None:
     assert parts == [2400, 600, 2000]
     assert (found["groups"], found["bound"]) == (30, 0.0138)
     assert [trial["bound"] for trial in found["trials"]] == [0.003, 0.0138, 0.031, None]
-    found = comparison_data(judged)["evaluation"]
+    found = report_data(judged)["evaluation"]
     assert (found["metric"]["part"], found["metric"]["loss"]) == ("all", -0.125)
     assert found["drop"] is None
 
@@ -60,8 +59,8 @@ def test_lines_say_what_is_estimated_and_in_which_units(estimated: Compression) 
         "estimated at 95 %, not exact: 0.0138 on 2000 samples",
     )
     asked = "asked for: size 50.0 %, drop 0.02 of own<b>.py:f1"
-    assert facts["expected damage"].note == asked
-    assert facts["damage measured as"].value == "KL divergence of the class scores y"
+    assert facts["expected change of the outputs"].note == asked
+    assert facts["change measured as"].value == "KL divergence of the class scores y"
 
 
 def test_a_metric_on_the_samples_for_choosing_says_so(compression: Compression) -> None:
@@ -72,7 +71,7 @@ def test_a_metric_on_the_samples_for_choosing_says_so(compression: Compression) 
 
 
 def test_the_tries_and_what_became_of_them(estimated: Compression) -> None:
-    _, tried = estimate_sections(estimated.estimate)
+    (tried,) = TRIALS.sections(estimated)
     assert tried.table is not None
     assert tried.table.rows == (
         ("70.0 %", "-0.001", "0.003", "estimated to keep it"),
@@ -83,7 +82,7 @@ def test_the_tries_and_what_became_of_them(estimated: Compression) -> None:
 
 
 def test_nothing_is_called_certified(estimated: Compression) -> None:
-    page = compression_html(estimated)
+    page = report_html(estimated)
     outline = Outline(page)
     titles = outline.text("h2")
     assert titles[titles.index("Blocks") :][:3] == ["Blocks", "Estimate, not exact", "Sizes tried"]
@@ -91,7 +90,7 @@ def test_nothing_is_called_certified(estimated: Compression) -> None:
     assert text.startswith("In the metric's own units.")
     assert "loses 0.02 at most, with a confidence of about 95 %" in text
     assert "Nothing is certified" in text
-    terminal = printed(compression_table(estimated))
+    terminal = printed(report_parts(estimated))
     assert "upper bound, estimated, not exact" in terminal
     for told in (page, terminal):
         assert "ertificate" not in told
@@ -105,5 +104,5 @@ def test_a_comparison(judged: Comparison) -> None:
     facts = {fact.name: fact for fact in comparison_facts(judged)}
     assert facts["own.py:f1"] == Fact("own.py:f1", "0.5 -> 0.625", "0.125 gained on 1000 samples")
     assert "accuracy" not in facts
-    assert "0.5 -&gt; 0.625" in comparison_html(judged)
-    assert "0.5 -> 0.625" in printed(comparison_table(judged))
+    assert "0.5 -&gt; 0.625" in report_html(judged)
+    assert "0.5 -> 0.625" in printed(report_parts(judged))

@@ -7,7 +7,7 @@ import pytest
 from pruned_records import pruned
 
 from onnx_relusv.core.plans import Cost
-from onnx_relusv.core.results import BlockRow, Compression, Inspection
+from onnx_relusv.core.results import BlockReport, Compression, Inspection
 from onnx_relusv.report.plots import MOST_BARS, bytes_svg, spectrum_svg
 
 
@@ -89,7 +89,7 @@ def test_a_kept_block_has_no_rank(compression: Compression) -> None:
     assert ">kept</text>" in svg
 
 
-def with_sigma(row: BlockRow, sigma: np.ndarray) -> BlockRow:
+def with_sigma(row: BlockReport, sigma: np.ndarray) -> BlockReport:
     spectrum = replace(
         row.spectrum,
         sigma=sigma,

@@ -10,10 +10,8 @@ from pruned_records import pruned
 from swept import swept
 from traced import trace_of
 
-from onnx_relusv.core.results import BlockRow, Comparison, Compression, Inspection
-from onnx_relusv.report.data import comparison_data, compression_data, inspection_data
-from onnx_relusv.report.sweep import sweep_data
-from onnx_relusv.report.trace_plots import trace_data
+from onnx_relusv.core.results import BlockReport, Comparison, Compression, Inspection
+from onnx_relusv.report.data import report_data
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report-schema.md"
 SCALARS: dict[str, type | tuple[type, ...]] = {
@@ -76,7 +74,7 @@ class Checker:
             self.check(value[name], field_kind, f"{kind}.{name}")
 
 
-def measured(rows: tuple[BlockRow, ...]) -> tuple[BlockRow, ...]:
+def measured(rows: tuple[BlockReport, ...]) -> tuple[BlockReport, ...]:
     """Rows as a run has them: what the records leave out on purpose is in every real one."""
     full = rows[0].spectrum
     return tuple(
@@ -103,24 +101,24 @@ def test_the_documents_have_the_documented_fields_and_no_others(
     without_samples = replace(without_samples, rows=compression.rows)
     estimated = replace(estimated, rows=compression.rows)
     faster = replace(faster, rows=compression.rows)
-    checker.check(inspection_data(inspection), "Inspection", "inspection")
-    checker.check(compression_data(compression), "Compression", "compression")
-    checker.check(compression_data(pruned(compression)), "Compression", "pruned")
-    checker.check(compression_data(certified), "Compression", "certified")
-    checker.check(compression_data(without_samples), "Compression", "without samples")
-    checker.check(compression_data(estimated), "Compression", "estimated")
-    checker.check(compression_data(faster), "Compression", "faster")
-    checker.check(comparison_data(comparison), "Comparison", "comparison")
-    checker.check(comparison_data(judged), "Comparison", "judged")
-    checker.check(trace_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")
-    checker.check(sweep_data(swept()), "Sweep", "sweep")
+    checker.check(report_data(inspection), "Inspection", "inspection")
+    checker.check(report_data(compression), "Compression", "compression")
+    checker.check(report_data(pruned(compression)), "Compression", "pruned")
+    checker.check(report_data(certified), "Compression", "certified")
+    checker.check(report_data(without_samples), "Compression", "without samples")
+    checker.check(report_data(estimated), "Compression", "estimated")
+    checker.check(report_data(faster), "Compression", "faster")
+    checker.check(report_data(comparison), "Comparison", "comparison")
+    checker.check(report_data(judged), "Comparison", "judged")
+    checker.check(report_data(trace_of(("conv1", "fc1"), samples=60)), "Trace", "trace")
+    checker.check(report_data(swept()), "Sweep", "sweep")
     every = {f"{name}.{field}" for name, fields in objects.items() for field in fields}
     # Two of the budgets were not asked for in the records of these tests.
     assert every - checker.filled == {"Budgets.macs", "Budgets.tolerance"}
 
 
 def test_the_checker_notices_a_new_field_and_a_wrong_type(inspection: Inspection) -> None:
-    data = inspection_data(inspection)
+    data = report_data(inspection)
     with pytest.raises(AssertionError, match="Inspection"):
         Checker(documented()).check({**data, "extra": 1}, "Inspection", "inspection")
     data["model"]["opset"] = "17"

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from onnx_relusv.report.page import Heading, Table
-from onnx_relusv.report.tables import TerminalTable, column_widths
+from onnx_relusv.report.terminal import TerminalTable, column_widths
 
 TABLE = Table(
     (Heading("block"), Heading("stable rank", numeric=True), Heading("why")),

@@ -16,7 +16,7 @@ from onnx_relusv.report.sweep import sweep_svg
 
 def drawn(sweep: Sweep, *, logarithmic: bool = True) -> str:
     return sweep_svg(
-        sweep, lambda one: one.bytes_share, label="bytes", name="a", logarithmic=logarithmic
+        sweep, lambda one: one.shares.size, label="bytes", name="a", logarithmic=logarithmic
     )
 
 
@@ -31,7 +31,8 @@ def curve(svg: str, role: str, length: int) -> np.ndarray:
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_lines_have_the_places_of_the_shares(logarithmic: bool) -> None:
     svg = drawn(swept(), logarithmic=logarithmic)
-    places = np.log(SIZES) if logarithmic else np.array(SIZES)
+    sizes = [one.shares.size for one in swept().curve("level")]
+    places = np.log(sizes) if logarithmic else np.array(sizes)
     for role in ("sigma", "estimate"):
         across = curve(svg, role, len(SIZES))[:, 0]
         scale, offset = np.polyfit(places, across, 1)

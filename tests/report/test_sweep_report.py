@@ -12,14 +12,14 @@ from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 
 from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.sweeps import Sweep
-from onnx_relusv.report.html import make_sweep, sweep_html
-from onnx_relusv.report.sweep import sweep_data
-from onnx_relusv.report.tables import sweep_table
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import make_report, report_html
+from onnx_relusv.report.terminal import report_parts
 
 
 def printed(sweep: Sweep, width: int = 160) -> str:
     console = Console(file=StringIO(), width=width)
-    for part in sweep_table(sweep):
+    for part in report_parts(sweep):
         console.print(part, markup=False, highlight=False)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
@@ -27,7 +27,7 @@ def printed(sweep: Sweep, width: int = 160) -> str:
 
 def test_the_page_says_what_matters() -> None:
     sweep = swept()
-    outline = Outline(sweep_html(sweep))
+    outline = Outline(report_html(sweep))
     assert outline.text("title") == ["Sweep: models/net.onnx"]
     assert outline.text("h2") == [
         "What is lost, and what is left",
@@ -58,7 +58,7 @@ def test_the_page_says_what_matters() -> None:
 
 
 def test_the_page_says_what_was_judged_on() -> None:
-    said = Outline(sweep_html(swept())).text("li")
+    said = Outline(report_html(swept())).text("li")
     assert said[0] == (
         "Files are judged on 1000 samples of their own; "
         "400 others were fitted to and 100 chosen on."
@@ -66,19 +66,19 @@ def test_the_page_says_what_was_judged_on() -> None:
     assert said[1].startswith("No knee is marked for level:")
     assert said[2].endswith("damage 0.5, level 0.5.")
     blind = replace(swept(), judges=replace(swept().judges, fit_samples=0, select_samples=0))
-    assert Outline(sweep_html(blind)).text("li")[0].endswith("; nothing was fitted to any.")
-    said = Outline(sweep_html(unlabelled(swept()))).text("li")
+    assert Outline(report_html(blind)).text("li")[0].endswith("; nothing was fitted to any.")
+    said = Outline(report_html(unlabelled(swept()))).text("li")
     assert said[0].startswith("Files are judged on 1000 of the 500 samples, which were set aside")
 
 
 def test_without_labels_answers_are_compared() -> None:
-    page = sweep_html(unlabelled(swept()))
+    page = report_html(unlabelled(swept()))
     assert "answers changed, points" in page
     assert "accuracy" not in page
 
 
 def test_without_class_scores_the_error_is_shown() -> None:
-    page = sweep_html(without_scores(swept()))
+    page = report_html(without_scores(swept()))
     outline = Outline(page)
     assert "relative output error" in outline.text("th")
     assert "0.04" in outline.text("td")
@@ -87,7 +87,7 @@ def test_without_class_scores_the_error_is_shown() -> None:
 
 
 def test_without_misses_there_is_no_table_of_them() -> None:
-    assert "Missing points" not in sweep_html(replace(swept(), missed=()))
+    assert "Missing points" not in report_html(replace(swept(), missed=()))
 
 
 @pytest.mark.parametrize("sweep", [swept(), unlabelled(swept()), without_scores(swept())])
@@ -98,7 +98,7 @@ def test_the_terminal_has_every_point(sweep: Sweep) -> None:
     assert "[b]y[/b] is off by 3" in text
     assert "knee of damage" in text
     lines = [line for line in text.splitlines() if line.startswith("damage 0.125")]
-    assert [line.rstrip().endswith("knee") for line in lines] == [True]
+    assert ["knee" in line.split() for line in lines] == [True]
 
 
 def test_a_narrow_terminal_breaks_lines_and_no_words() -> None:
@@ -115,10 +115,10 @@ def test_the_figures_are_strict_json(tmp_path: Path) -> None:
     )
     sweep = replace(sweep, points=(replace(first, evaluation=broken), *others))
     folder = tmp_path / "report"
-    make_sweep(sweep, folder, folder)
+    make_report(sweep, folder, folder)
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"), parse_constant=int)
-    assert data == sweep_data(sweep)
+    assert data == report_data(sweep)
     assert data["schema"] == "onnx-relusv/sweep"
     assert [one["error"] for one in data["points"]][:2] == [None, 0.01]
     assert (data["points"][1]["drop"], data["knees"]) == (None, {"damage": 0.125, "level": None})
-    assert (folder / "report.html").read_text(encoding="utf-8") == sweep_html(sweep)
+    assert (folder / "report.html").read_text(encoding="utf-8") == report_html(sweep)

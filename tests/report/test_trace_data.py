@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from traced import trace_of
 
-from onnx_relusv.report.trace_plots import trace_data
+from onnx_relusv.report.data import report_data
 
 
 def refuse(constant: str) -> None:
@@ -13,7 +13,7 @@ def refuse(constant: str) -> None:
 
 
 def test_a_trace_is_strict_json_with_schema_and_version() -> None:
-    data = trace_data(trace_of(("conv1", "fc1"), samples=60))
+    data = report_data(trace_of(("conv1", "fc1"), samples=60))
     assert json.loads(json.dumps(data, allow_nan=False), parse_constant=refuse) == data
     assert list(data)[:2] == ["schema", "schema_version"]
     assert (data["schema"], data["schema_version"]) == ("onnx-relusv/trace", 1)
@@ -21,7 +21,7 @@ def test_a_trace_is_strict_json_with_schema_and_version() -> None:
 
 def test_columns_have_an_entry_an_input_and_six_digits() -> None:
     trace = trace_of(("conv1", "fc1"), samples=60)
-    data = trace_data(trace)
+    data = report_data(trace)
     for block, recorded in zip(data["blocks"], trace.blocks, strict=True):
         for name in ("active", "width_lower", "width_upper", "largest", "margin"):
             column = getattr(recorded, name)
@@ -37,7 +37,7 @@ def test_columns_have_an_entry_an_input_and_six_digits() -> None:
 def test_what_was_not_computed_or_is_infinite_is_null() -> None:
     trace = trace_of(("conv1", "fc1"), samples=60)
     dead = replace(trace.blocks[1], margin=np.full(60, np.inf))
-    exact, bracketed = trace_data(replace(trace, blocks=(trace.blocks[0], dead)))["blocks"]
+    exact, bracketed = report_data(replace(trace, blocks=(trace.blocks[0], dead)))["blocks"]
     assert None not in exact["width"]
     assert bracketed["width"] == [None] * 60
     assert bracketed["margin"] == [None] * 60
@@ -45,7 +45,7 @@ def test_what_was_not_computed_or_is_infinite_is_null() -> None:
 
 def test_answers_are_counted() -> None:
     trace = trace_of(("conv1",), samples=60)
-    answers = trace_data(trace)["answers"]
+    answers = report_data(trace)["answers"]
     assert (answers["right"], answers["wrong"]) == (51, 9)
     assert trace.correct is not None
     assert answers["correct"] == trace.correct.tolist()
@@ -53,7 +53,7 @@ def test_answers_are_counted() -> None:
 
 def test_scores_keep_all_digits_and_their_order() -> None:
     trace = trace_of(("conv1", "fc1"), samples=60)
-    found, data = trace.separation, trace_data(trace)["separation"]
+    found, data = trace.separation, report_data(trace)["separation"]
     assert found is not None
     assert [(one["block"], one["quantity"]) for one in data["scores"]] == [
         (one.block, one.quantity) for one in found.scores
@@ -68,15 +68,15 @@ def test_scores_keep_all_digits_and_their_order() -> None:
 
 def test_without_labels_or_class_scores_there_is_null() -> None:
     trace = replace(trace_of(("conv1",), samples=60), correct=None, separation=None)
-    data = trace_data(trace)
+    data = report_data(trace)
     assert data["answers"] is data["separation"] is None
     assert data["class_scores"] is not None
-    assert trace_data(replace(trace, max_softmax=None, entropy=None))["class_scores"] is None
+    assert report_data(replace(trace, max_softmax=None, entropy=None))["class_scores"] is None
 
 
 def test_what_could_not_be_combined_is_null() -> None:
     trace = trace_of(("conv1",), samples=60)
     assert trace.separation is not None
     few = replace(trace.separation, combined=None, combined_with_output=None, folds=0)
-    data = trace_data(replace(trace, separation=few))["separation"]
+    data = report_data(replace(trace, separation=few))["separation"]
     assert data["combined"] is data["combined_with_output"] is None

@@ -8,10 +8,10 @@ from traced import trace_of
 
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import trace as trace_module
-from onnx_relusv.report.html import trace_html, write_trace
+from onnx_relusv.report import page as pages
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import report_html, write_report
 from onnx_relusv.report.trace import conclusions
-from onnx_relusv.report.trace_plots import trace_data
 
 
 def unlabelled(trace: Trace) -> Trace:
@@ -20,7 +20,7 @@ def unlabelled(trace: Trace) -> Trace:
 
 def test_a_trace_says_what_matters() -> None:
     trace = trace_of(("conv1", "fc1"))
-    outline = Outline(trace_html(trace))
+    outline = Outline(report_html(trace))
     assert outline.text("title") == ["Trace: models/net.onnx"]
     assert outline.text("h2") == [
         "Right and wrong answers",
@@ -44,7 +44,7 @@ def test_a_trace_says_what_matters() -> None:
 
 
 def test_every_block_has_a_row_of_four_distributions() -> None:
-    outline = Outline(trace_html(trace_of(("conv1", "fc1"))))
+    outline = Outline(report_html(trace_of(("conv1", "fc1"))))
     assert outline.text("h3") == ["conv1", "fc1"]
     labels = [one["aria-label"] for one in outline.all("svg")]
     assert labels == ["AUROC of every score, with its interval"] + [
@@ -55,7 +55,7 @@ def test_every_block_has_a_row_of_four_distributions() -> None:
 
 
 def test_without_labels_there_are_distributions_of_all() -> None:
-    page = trace_html(unlabelled(trace_of(("conv1", "fc1"))))
+    page = report_html(unlabelled(trace_of(("conv1", "fc1"))))
     outline = Outline(page)
     assert outline.text("h2")[:3] == [
         "Right and wrong answers",
@@ -71,14 +71,14 @@ def test_without_labels_there_are_distributions_of_all() -> None:
 def test_answers_of_one_kind_are_drawn_as_one() -> None:
     trace = replace(trace_of(("conv1",)), separation=None)
     assert trace.correct is not None
-    page = trace_html(replace(trace, correct=trace.correct | True))
+    page = report_html(replace(trace, correct=trace.correct | True))
     assert "All answers are right, so there is nothing to tell apart." in page
     assert ": var(--plot-right," not in page
 
 
 def test_names_from_files_are_text_and_nothing_else() -> None:
     hostile = "<script>alert('a')</script>[bold]$x^$&\"\x1b[31m\u202e\u5377"
-    page = trace_html(trace_of((hostile, "fc1")))
+    page = report_html(trace_of((hostile, "fc1")))
     assert "<script" not in page
     assert "<i>branch" not in page
     assert "\x1b" not in page
@@ -91,32 +91,32 @@ def test_names_from_files_are_text_and_nothing_else() -> None:
 
 def test_many_blocks_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = trace_of(("conv1", "fc1"))
-    monkeypatch.setattr(trace_module, "MOST_OPEN", 2)
-    assert "Show all" not in trace_html(trace)
-    monkeypatch.setattr(trace_module, "MOST_OPEN", 1)
-    assert "<summary>Show all 2</summary>" in trace_html(trace)
+    monkeypatch.setattr(pages, "MOST_OPEN", 2)
+    assert "Show all" not in report_html(trace)
+    monkeypatch.setattr(pages, "MOST_OPEN", 1)
+    assert "<summary>Show all 2</summary>" in report_html(trace)
 
 
 def test_a_model_without_blocks_has_a_page() -> None:
-    outline = Outline(trace_html(replace(unlabelled(trace_of(("conv1",))), blocks=())))
+    outline = Outline(report_html(replace(unlabelled(trace_of(("conv1",))), blocks=())))
     assert "No block was traced." in outline.text("p")
     assert outline.all("svg") == []
 
 
 def test_a_page_is_the_same_every_time() -> None:
     trace = trace_of(("conv1", "fc1"))
-    assert trace_html(trace) == trace_html(trace)
+    assert report_html(trace) == report_html(trace)
 
 
 def test_a_report_is_a_folder_with_both(tmp_path: Path) -> None:
     trace = trace_of(("conv1",))
     folder = tmp_path / "report"
-    write_trace(trace, folder, force=False)
+    write_report(trace, folder, force=False)
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
-    assert json.loads((folder / "report.json").read_text("utf-8")) == trace_data(trace)
-    assert (folder / "report.html").read_text("utf-8") == trace_html(trace)
+    assert json.loads((folder / "report.json").read_text("utf-8")) == report_data(trace)
+    assert (folder / "report.html").read_text("utf-8") == report_html(trace)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing can be written there"):
-        write_trace(trace_of(("conv1",)), tmp_path / "nowhere" / "report", force=False)
+        write_report(trace_of(("conv1",)), tmp_path / "nowhere" / "report", force=False)

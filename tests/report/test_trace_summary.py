@@ -55,7 +55,7 @@ def test_each_outcome_has_its_words(gain: tuple[float, float, float], verdict: s
         combined_with_output=score(gain),
         scores=(score(gain, block="conv1"),),
     )
-    sentences = conclusions(replace(trace, separation=changed))
+    sentences = list(conclusions(replace(trace, separation=changed)))
     assert len(sentences) == 3
     assert [sentence.endswith(f": {verdict}.") for sentence in sentences] == [True] * 3
 
@@ -75,7 +75,7 @@ def test_names_are_printable() -> None:
 
 
 def test_few_answers_are_said_to_be_few() -> None:
-    few = conclusions(trace_of(("conv1",), samples=100, share=0.05))
+    few = list(conclusions(trace_of(("conv1",), samples=100, share=0.05)))
     assert few[-1] == "Answers that are wrong are few, 5: the intervals are rough."
     assert not any("rough" in one for one in conclusions(trace_of(("conv1",))))
 
@@ -83,7 +83,7 @@ def test_few_answers_are_said_to_be_few() -> None:
 def test_what_was_not_combined_is_said() -> None:
     trace = trace_of(("conv1",), samples=50, share=0.02)
     assert separation(trace).wrong == 1
-    assert conclusions(trace)[0] == (
+    assert next(conclusions(trace)) == (
         "Nothing was combined: a fit needs at least two right and two wrong answers."
     )
 

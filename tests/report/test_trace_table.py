@@ -6,14 +6,14 @@ from rich.console import Console
 from traced import block_trace, trace_of
 
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report.tables import trace_table
+from onnx_relusv.report.terminal import report_parts
 
 HOSTILE = "<script>[bold]x\x1b[31m\u202e"
 
 
 def shown(trace: Trace, width: int = 160) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    for part in trace_table(trace):
+    for part in report_parts(trace):
         console.print(part)
     output = console.file
     assert isinstance(output, io.StringIO)

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from onnx_relusv.core.plans import Choice, Cost, GroupChoice
-from onnx_relusv.core.results import ChannelRefusal, Compression, GroupRow
+from onnx_relusv.core.results import ChannelRefusal, Compression, GroupReport
 
 REMOVED = (0, 1, 2, 3, 7, 12, 13, 14, 15)
 KEPT = tuple(unit for unit in range(64) if unit not in REMOVED)
 GROUPS = (
-    GroupRow(
+    GroupReport(
         choice=GroupChoice(
             key="conv1_sum",
             units=64,
@@ -21,7 +21,7 @@ GROUPS = (
         ),
         operators=("Relu", "Add", "Flatten"),
     ),
-    GroupRow(
+    GroupReport(
         choice=GroupChoice(
             key="fc1_sum",
             units=40,

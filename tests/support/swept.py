@@ -19,14 +19,13 @@ def point(method: str, size: float, loss: float) -> SweepPoint:
     return SweepPoint(
         method=method,
         size=size,
+        before=MODEL,
         after=replace(
             MODEL,
             path=Path(f"report/models/net-{method}-{size}.onnx"),
             bytes=round(size * MODEL.bytes),
             macs=round(size * MODEL.macs),
         ),
-        bytes_share=size,
-        macs_share=size,
         level=1 - size,
         damage=loss / 100 if method == "damage" else None,
         evaluation=Evaluation(

@@ -1,0 +1,439 @@
+"""What a smaller model costs: sentences, its outputs side by side, and what it loses at most.
+
+Exact bounds, which are certified, and estimates of a metric's loss are told apart in words.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+
+from onnx_relusv.core.measures import NotFinite, OutputChange
+from onnx_relusv.core.metric import LossBound, Trial
+from onnx_relusv.core.results import (
+    Assessment,
+    Comparison,
+    Compression,
+    Evaluation,
+    JudgedPart,
+    ModelFacts,
+)
+from onnx_relusv.report.page import NUMBERS, Column, Part
+from onnx_relusv.report.words import (
+    NOTHING,
+    confidence_text,
+    number_text,
+    percent_text,
+    points_text,
+    printable,
+)
+
+# Below this share of equal answers, or above this change of an output, a result may be of no use.
+LEAST_AGREEMENT = 0.95
+MOST_CHANGE = 0.3
+# Better than these, there may be room for a smaller file.
+_GOOD_AGREEMENT, _SMALL_CHANGE = 0.99, 0.03
+# Times of runs differ by this much by themselves.
+_SAME_TIME = 0.05
+
+# What a result was evaluated on, behind a number.
+PARTS: dict[JudgedPart, str] = {
+    "test": "samples that nothing was fitted to or chosen on",
+    "certifying": "samples that nothing was fitted to or chosen on",
+    "choosing": "samples that nothing was fitted to",
+    "fitting": "samples that it was fitted to",
+    "synthetic": "synthetic inputs",
+}
+_CAVEATS: dict[JudgedPart, str] = {
+    "choosing": " (forms and sizes were chosen on them, which favours it slightly)",
+    "fitting": " (which says little of others)",
+}
+
+
+def alarms(found: Assessment) -> tuple[str, ...]:
+    """Sentences where so much changes that the result may be of no use; none elsewhere."""
+    evaluation, sentences = found.evaluation, []
+    where = f"{evaluation.samples:,} {PARTS[found.part]}"
+    if evaluation.agreement is not None and evaluation.agreement < LEAST_AGREEMENT:
+        sentences.append(
+            f"Only {share_words(evaluation.agreement)} of {where} get the answer that the original "
+            "gives. The result may be of no use."
+        )
+    changed = [one for one in evaluation.outputs if one.change > MOST_CHANGE]
+    if changed:
+        named = "; ".join(f"{printable(one.name)} {_changes(one)}" for one in changed)
+        last = "" if sentences else " The result may be of no use."
+        sentences.append(f"Outputs change much on {where}: {named}.{last}")
+    return tuple(sentences)
+
+
+def conclusion(found: Assessment, before: ModelFacts, after: ModelFacts) -> str:
+    """What it costs in one sentence, and what to try next in another."""
+    size = percent_text(after.bytes / before.bytes)
+    cost = _synthetic_cost(found) if found.part == "synthetic" else _cost(found)
+    return f"{cost}; the file has {size} of the bytes and {_time(found)}. {_next(found)}"
+
+
+def share_words(share: float) -> str:
+    """A share in per cent, which is 100 only where it is all."""
+    digits = 1
+    while share < 1 and float(f"{100 * share:.{digits}f}") == 100 and digits < 6:
+        digits += 1
+    return f"{100 * share:.{digits}f} %"
+
+
+def change_words(one: OutputChange) -> str:
+    """How much an output changes: relative where it holds numbers, else what is not equal."""
+    if math.isinf(one.change):
+        return "not finite" if one.after.count or one.mismatched else "without bounds"
+    if one.kind in ("scores", "values"):
+        return number_text(one.change)
+    return f"{share_words(one.change)} differ"
+
+
+def by_change(found: Assessment) -> list[OutputChange]:
+    """The outputs whose change tells something, that with the largest change first."""
+    outputs = [one for one in found.evaluation.outputs if one.name not in found.withheld]
+    return sorted(outputs, key=lambda one: -one.change)
+
+
+def _changes(one: OutputChange, whose: str = "its") -> str:
+    if math.isinf(one.change):
+        if one.after.nan or one.mismatched:
+            return "has entries that are no finite numbers, or others than the original's"
+        return "is no longer zero, or of another shape"
+    if one.kind in ("scores", "values"):
+        return f"by {number_text(one.change)} of {whose} size"
+    return f"in {share_words(one.change)} of {whose} entries"
+
+
+def _cost(found: Assessment) -> str:
+    evaluation, caveat = found.evaluation, _CAVEATS.get(found.part, "")
+    where = f"{evaluation.samples:,} {PARTS[found.part]}"
+    if evaluation.agreement is not None:
+        cost = f"Of {where}, {share_words(evaluation.agreement)} get the same answer{caveat}"
+    elif found.change is None:
+        cost = f"On {where} the original's outputs are constant, so what it costs is not known"
+    else:
+        cost = f"On {where}, {_outputs(found)}{caveat}"
+    return cost + _right(evaluation)
+
+
+def _outputs(found: Assessment) -> str:
+    most, *others = by_change(found)
+    by = "beyond any measure"
+    if not math.isinf(most.change):
+        by = _changes(most, "their" if others else "its")
+    if not others:
+        return f"output {printable(most.name)} changes {by}"
+    return f"outputs change {by} at most ({printable(most.name)})"
+
+
+def _right(evaluation: Evaluation) -> str:
+    if evaluation.metric is not None:
+        metric = evaluation.metric
+        return f", and {printable(metric.name)} goes from {metric.before:.5g} to {metric.after:.5g}"
+    if evaluation.drop is None:
+        return ""
+    first, second = map(percent_text, (evaluation.accuracy_before, evaluation.accuracy_after))
+    return f", and accuracy goes from {first} to {second}"
+
+
+def _synthetic_cost(found: Assessment) -> str:
+    if found.change is None:
+        return (
+            "No samples were given, and synthetic inputs tell nothing here, so what it costs is "
+            "not known"
+        )
+    changes = sorted(feed.change for feed in found.feeds if feed.change is not None)
+    kinds = str(len(changes))
+    if len(changes) < len(found.feeds):
+        kinds += f" of {len(found.feeds)}"
+    how = "beyond any measure"
+    if not math.isinf(changes[-1]):
+        least, most = number_text(changes[0]), number_text(changes[-1])
+        how = f"by {least if least == most else f'{least} to {most}'} of their size"
+    return (
+        f"No samples were given: on {kinds} kinds of synthetic inputs the outputs change {how}, "
+        "which says little of real ones"
+    )
+
+
+def _time(found: Assessment) -> str:
+    ratio = found.latency.after / found.latency.before if found.latency.before else 1.0
+    if ratio > 1 + _SAME_TIME:
+        return f"takes {ratio:.2f} times as long"
+    if ratio >= 1 - _SAME_TIME:
+        return "takes as long"
+    return f"takes {ratio:.2f} of the time"
+
+
+def _next(found: Assessment) -> str:
+    """What to try next."""
+    evaluation, agreement, bad = found.evaluation, found.evaluation.agreement, bool(alarms(found))
+    if found.part == "synthetic":
+        ask = "Ask for less, such as a larger --size, and give" if bad else "Next, give"
+        return (
+            f"{ask} --samples: some hundreds of inputs, without labels, are fitted to and tell "
+            "what it costs."
+        )
+    if found.part == "fitting":
+        return "Next, give some hundreds of samples."
+    if bad:
+        return (
+            "Ask for less, such as a larger --size, or give more samples; sweep shows what every "
+            "size loses."
+        )
+    if found.latency.after > found.latency.before * (1 + _SAME_TIME):
+        return "Next, if time matters: --latency, or --method harmonic with --round-to 16."
+    if agreement is None and (found.change or 0.0) <= _SMALL_CHANGE:
+        return "A smaller file may do: sweep shows the whole curve."
+    if agreement is not None and agreement >= _GOOD_AGREEMENT:
+        return (
+            "A smaller file may do: --max-drop looks for the smallest one that loses no more than "
+            "you allow, and sweep shows the whole curve."
+        )
+    if evaluation.drop is None and agreement is not None:
+        return "Next, compare it on samples with labels, which tells the accuracy."
+    return "Next, sweep shows what other sizes lose."
+
+
+Judged = Compression | Comparison
+
+
+def _figure(value: float) -> str:
+    return "NaN" if math.isnan(value) else number_text(value)
+
+
+_NUMBERS = ("scores", "values")
+_KINDS = {"values": "numbers", "nothing": NOTHING}
+_EQUAL = (
+    "Of scores the share of samples with the same top-1; of labels and text the share of equal "
+    "entries; of lists the share of rows that both models give, of lists of numbers the shorter "
+    "length over the longer."
+)
+_RELATIVE = "L2 of the difference over L2 of the first model's output."
+_LARGEST = "Largest absolute difference on these samples."
+_EQUALITY = (
+    Column("compared as", value="kind", text=lambda kind: _KINDS.get(kind, kind)),
+    Column("equal", _EQUAL, True, value="agreement", text=percent_text),
+)
+_DIFFERENCES = (
+    Column("relative", _RELATIVE, True, value="relative", text=_figure),
+    Column("mean", "Mean absolute difference.", True, value="mean", text=_figure),
+    Column("largest", _LARGEST, True, value="largest", text=_figure),
+)
+
+
+def _output_columns(judged: Judged) -> tuple[Column, ...]:
+    """Of numbers alone there is nothing to say about what is equal."""
+    outputs = judged.evaluation.outputs
+    equality = _EQUALITY if any(one.kind not in _NUMBERS for one in outputs) else ()
+    return (Column("output", value="name"), *equality, *_DIFFERENCES)
+
+
+def _judged_on(compression: Compression) -> str:
+    found = compression.assessment
+    if found.part == "synthetic":
+        text = (
+            "No samples were given. Measured on synthetic inputs, every output on the kind on "
+            "which it changes most; that says little of real inputs."
+        )
+    else:
+        text = (
+            "The original and the written file side by side on "
+            f"{found.evaluation.samples:,} {PARTS[found.part]}."
+        )
+    if found.part == "choosing":
+        text += " Sizes, forms and factors were chosen on them, which favours the result slightly."
+    if found.withheld:
+        reasons = (f"{printable(name)}: {reason}" for name, reason in found.withheld.items())
+        text += f" What the change of an output tells nothing of: {'; '.join(reasons)}."
+    return text
+
+
+OUTPUTS: Part[Comparison] = Part(
+    title="Difference of the outputs",
+    of=lambda found: found.evaluation.outputs,
+    columns=_output_columns,
+)
+COSTS: Part[Compression] = Part(
+    title="What it costs",
+    of=lambda found: found.evaluation.outputs,
+    columns=_output_columns,
+    text=_judged_on,
+)
+
+
+def output_notes(outputs: Sequence[OutputChange]) -> Iterator[str]:
+    """Sentences about outputs that are not finite, of other lengths, or not compared at all."""
+    for one in outputs:
+        name = printable(one.name)
+        for which, found in (("first", one.before), ("second", one.after)):
+            if found.count:
+                yield f"{name}: of {one.entries} entries of the {which} model {_counts(found)}."
+        if one.mismatched:
+            yield (
+                f"{name}: {one.mismatched} entries are not finite in one model, and other in the "
+                "other one; figures are of entries that are finite in both."
+            )
+        elif one.before.count:
+            yield f"{name}: both models have these alike; figures are of all other entries."
+        if one.other_shape:
+            alone = "is compared with zero, or counts as different"
+            if one.kind == "list":
+                alone = "counts as different, and numbers are of the other runs"
+            yield (
+                f"{name}: in {one.other_shape} of {one.runs} runs it has another shape or length "
+                f"in the second model; what one of them has alone {alone}."
+            )
+        if one.kind == "nothing":
+            yield f"{name}: it held nothing in either model, so nothing was compared."
+
+
+def _counts(found: NotFinite) -> str:
+    counts = ((found.nan, "NaN"), (found.infinite, "infinite"))
+    return " and ".join(
+        f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in counts if count
+    )
+
+
+OUTPUT_NOTES: Part[Judged] = Part(
+    title="About these outputs",
+    of=lambda judged: tuple(output_notes(judged.evaluation.outputs)),
+    text=lambda judged: " ".join(output_notes(judged.evaluation.outputs)),
+)
+
+
+def _feed_change(change: float) -> str:
+    return "not finite" if math.isinf(change) else number_text(change)
+
+
+_TELLS_NOTHING = (
+    "Relative, of the output that changes most; a dash: nothing changes, though blocks did, so it "
+    "tells nothing."
+)
+FEEDS: Part[Compression] = Part(
+    title="Change on synthetic inputs",
+    of=lambda found: found.assessment.feeds,
+    columns=(
+        Column("synthetic inputs", value="inputs"),
+        Column("samples", numeric=True, value="samples"),
+        Column("change", _TELLS_NOTHING, True, value="change", text=_feed_change),
+    ),
+)
+
+
+def bound_text(bound: LossBound, loss: float) -> str:
+    """A loss in its unit: in points where answers are counted, otherwise in the metric's."""
+    return points_text(loss) if bound.exact else number_text(loss)
+
+
+def _bound_rows(compression: Compression) -> Iterator[tuple[str, str]]:
+    bound = compression.bound
+    if bound is None:
+        return
+    estimated = "" if bound.exact else ", estimated"
+    certify = "samples for certifying" if bound.exact else "samples set aside"
+    if bound.metric is not None:
+        yield "metric", printable(bound.metric.name)
+    yield "largest drop asked for", bound_text(bound, bound.max_drop)
+    yield f"confidence{estimated}", confidence_text(bound.confidence)
+    yield "samples for fitting", str(bound.fit_samples)
+    yield "samples for choosing", str(bound.select_samples)
+    yield certify, str(bound.certify_samples)
+    if bound.metric is not None:
+        yield "groups of these", str(bound.groups)
+        yield "before, on these", f"{bound.metric.before:.5g}"
+        yield "after, on these", f"{bound.metric.after:.5g}"
+    elif bound.gained is None:
+        yield "of these, answers that changed", str(bound.lost)
+    else:
+        yield "of these, right in the original alone", str(bound.lost)
+        yield "of these, right in the result alone", str(bound.gained)
+    yield "drop on these", bound_text(bound, bound.drop)
+    if not bound.exact:
+        yield "standard error, estimated", number_text(bound.standard_error)
+    upper = "upper bound" if bound.exact else "upper bound, estimated, not exact"
+    yield upper, bound_text(bound, bound.bound)
+    yield "drop on the samples for choosing", bound_text(bound, bound.select_drop)
+
+
+def _bound_text(compression: Compression) -> str:
+    bound = compression.bound
+    if bound is None:
+        return ""
+    most, confidence = bound_text(bound, bound.max_drop), confidence_text(bound.confidence)
+    if bound.exact:
+        return (
+            f"Points of {'accuracy' if bound.labelled else 'changed answers'}. Certified: on "
+            f"samples like these the result loses {most} at most, with a confidence of "
+            f"{confidence}. The samples for certifying were set aside by the seed; nothing was "
+            "fitted to them or chosen on them."
+        )
+    return (
+        f"In the metric's own units. Estimated, not exact: on samples like these the result loses "
+        f"{most} at most, with a confidence of about {confidence}, by a jackknife over groups of "
+        "samples that were set aside by the seed; nothing was fitted to them or chosen on them. "
+        "Nothing is certified: what befalls very few samples may not be seen."
+    )
+
+
+def _is_exact(compression: Compression) -> bool:
+    return compression.bound is not None and compression.bound.exact
+
+
+BOUND: Part[Compression] = Part(
+    title=lambda found: "Certificate" if _is_exact(found) else "Estimate, not exact",
+    of=lambda found: tuple(_bound_rows(found)),
+    columns=NUMBERS,
+    text=_bound_text,
+)
+
+
+def _fates(compression: Compression) -> tuple[tuple[Trial, str], ...]:
+    """The sizes that the search tried, and what became of them; none without a bound.
+
+    The last that kept the limit was written.
+    """
+    bound = compression.bound
+    if bound is None:
+        return ()
+    kept = [one.bound is not None and one.bound <= bound.max_drop for one in bound.trials]
+    last = max(index for index, passed in enumerate(kept) if passed)
+    words = "certified" if bound.exact else "estimated to keep it"
+
+    def fate(index: int, trial: Trial) -> str:
+        if index == last:
+            return "written"
+        return "not looked at" if trial.bound is None else "not " * (not kept[index]) + words
+
+    return tuple((trial, fate(index, trial)) for index, trial in enumerate(bound.trials))
+
+
+def _trial_columns(compression: Compression) -> tuple[Column, ...]:
+    drop, bound = "In points", "In points, from the samples for certifying"
+    if not _is_exact(compression):
+        drop, bound = "In the metric's units", "Estimated, from the samples set aside"
+
+    def of(name: str) -> Callable[[tuple[Trial, str]], float | None]:
+        return lambda tried: getattr(tried[0], name)
+
+    planned = "Planned share of the original's bytes, an upper bound."
+    return (
+        Column("size", planned, True, value=of("size"), text=percent_text),
+        Column("drop", f"{drop}, on the samples for choosing.", True, value=of("select_drop")),
+        Column("bound", f"{bound}; a dash: not looked at.", True, value=of("bound")),
+        Column("what became of it", value=itemgetter(1)),
+    )
+
+
+TRIALS: Part[Compression] = Part(
+    title="Sizes tried",
+    of=_fates,
+    columns=_trial_columns,
+    text=lambda found: (
+        "Certified from the largest file down; the first that fails ends it."
+        if _is_exact(found)
+        else "Estimated from the largest file down; the first over the limit ends it."
+    ),
+)
