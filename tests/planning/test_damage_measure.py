@@ -49,8 +49,9 @@ def with_labels(model: Opened) -> tuple[Opened, np.ndarray]:
     assert model.split is not None
     assert model.split.select is not None
     labels = np.linspace(-1, 1, model.split.select.count)
-    model.split.select.labels = labels
-    return replace(model, metric=MARGIN), labels
+    select = replace(model.split.select, labels=labels)
+    parts = replace(model.split, select=select)
+    return replace(model, split=parts, metric=MARGIN), labels
 
 
 def margin(outputs: list[np.ndarray], labels: np.ndarray | None) -> float:
