@@ -35,7 +35,9 @@ from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.view import view
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.differences import OutputDifference
 from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.outputs import answer_output, output_value, real_part
@@ -56,7 +58,8 @@ Ran = Mapping[str, Any]
 
 
 def synthetic_assessment(
-    opened: Opened,
+    case: Case,
+    workspace: Workspace,
     before: Session,
     after: Session,
     input_range: tuple[float, float] | None,
@@ -68,7 +71,8 @@ def synthetic_assessment(
     """Puts both models side by side on several synthetic feeds.
 
     Args:
-        opened: The original.
+        case: The original.
+        workspace: Where it runs, and what is kept.
         before: The same, open.
         after: The smaller model.
         input_range: What was declared of the inputs, or None.
@@ -79,13 +83,13 @@ def synthetic_assessment(
     Returns:
         What it costs, not yet in words, and warnings.
     """
-    run = _Run(opened, before, after, changes=changes)
+    run = _Run(case, before, after, changes=changes)
     with progress.stage("Assessment on synthetic inputs", 1) as advance:
-        run.all(_feeds(opened, before, input_range))
+        run.all(_feeds(case, workspace, before, input_range))
         advance(1)
     if timed is None:
-        seconds = interleaved_latency(before, after, dict(opened.example), brief=True)
-        timed = Latency(batch=opened.example_batch, before=seconds[0], after=seconds[1])
+        seconds = interleaved_latency(before, after, dict(case.example), brief=True)
+        timed = Latency(batch=case.example_batch, before=seconds[0], after=seconds[1])
     found = Assessment(
         part="synthetic",
         evaluation=Evaluation(
@@ -112,12 +116,12 @@ class _Run:
         worst: By output, the change on the feed on which it changes most.
     """
 
-    def __init__(self, opened: Opened, before: Session, after: Session, *, changes: bool) -> None:
+    def __init__(self, case: Case, before: Session, after: Session, *, changes: bool) -> None:
         self.feeds: list[FeedChange] = []
         self.worst: dict[str, OutputChange] = {}
         self._after, self._changes = after, changes
-        self._names = opened.model.output_names
-        self._lists = value_lengths(opened.model)
+        self._names = case.model.output_names
+        self._lists = value_lengths(case.model)
         self._together = self._differences()
 
     def _differences(self) -> dict[str, OutputDifference]:
@@ -179,12 +183,13 @@ def _warnings(found: Assessment) -> tuple[str, ...]:
 
 
 def _feeds(
-    opened: Opened,
+    case: Case,
+    workspace: Workspace,
     before: Session,
     input_range: tuple[float, float] | None,
 ) -> Iterator[tuple[VariedFeed, Ran]]:
     """Feeds with what the original gives for them, finite numbers."""
-    model, seen = opened.model, view(opened.model)
+    model, seen = case.model, view(case.model)
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
     ran: list[Ran] = []
 
@@ -197,10 +202,10 @@ def _feeds(
 
     several = Drawing(
         inputs=model.inputs,
-        example=opened.example,
+        example=case.example,
         normalisations=normalised,
         input_range=input_range,
-        seed=opened.options.seed,
+        seed=workspace.options.seed,
         repeats=_REPEATS if repeatable(model.inputs) else 1,
     )
     # What is declared to take any number of samples may take one alone.
@@ -227,14 +232,14 @@ _CONSTANT = "the original's output is the same for all of these samples"
 _BATCH = 4
 
 
-def sample_counts(opened: Opened, test: Samples | None) -> SampleCounts | None:
+def sample_counts(inputs: Inputs, test: Samples | None) -> SampleCounts | None:
     """How many samples there are, and what for; None without any.
 
     Args:
-        opened: The model, its samples split.
+        inputs: The model, its samples split.
         test: What the result is judged on, where that is a file of its own.
     """
-    given, parts, tested = opened.given, opened.split, 0 if test is None else test.count
+    given, parts, tested = inputs.user_samples, inputs.split, 0 if test is None else test.count
     if given is None or parts is None:
         return SampleCounts(given=0, taken=0, fit=0, select=0, test=tested) if tested else None
     return SampleCounts(
@@ -247,7 +252,7 @@ def sample_counts(opened: Opened, test: Samples | None) -> SampleCounts | None:
     )
 
 
-def test_samples(opened: Opened, test: Path | None) -> Samples | None:
+def test_samples(case: Case, inputs: Inputs, test: Path | None) -> Samples | None:
     """Opens samples that a result is to be judged on.
 
     Raises:
@@ -256,8 +261,8 @@ def test_samples(opened: Opened, test: Path | None) -> Samples | None:
     """
     if test is None:
         return None
-    samples = open_samples(test, opened.model.inputs, any_labels=opened.metric is not None)
-    if opened.given is not None and samples.sha256 == opened.given.sha256:
+    samples = open_samples(test, case.model.inputs, any_labels=inputs.metric is not None)
+    if inputs.user_samples is not None and samples.sha256 == inputs.user_samples.sha256:
         raise UsageError(
             f"--test {test}: these are the samples that are fitted to. Give others, or leave "
             "--test away."
@@ -265,17 +270,17 @@ def test_samples(opened: Opened, test: Path | None) -> Samples | None:
     return samples
 
 
-def judged_on(opened: Opened, test: Samples | None) -> tuple[JudgedPart, Samples | None]:
+def judged_on(inputs: Inputs, test: Samples | None) -> tuple[JudgedPart, Samples | None]:
     """Which samples a result is judged on; None where that is synthetic feeds.
 
     Args:
-        opened: The model, its samples split.
+        inputs: The model, its samples split.
         test: Samples of a file of their own, or None.
     """
-    parts = opened.split
+    parts = inputs.split
     if test is not None:
         return "test", test
-    if opened.given is None or parts is None:
+    if inputs.user_samples is None or parts is None:
         return "synthetic", None
     if parts.certify is not None:
         return "certifying", parts.certify
@@ -285,7 +290,9 @@ def judged_on(opened: Opened, test: Samples | None) -> tuple[JudgedPart, Samples
 
 
 def assess(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     fitted: FittedPlan,
     written: Model,
     test: Samples | None,
@@ -295,7 +302,9 @@ def assess(
     """Judges a file that is about to get its name.
 
     Args:
-        opened: The original, its samples split.
+        case: The original, its samples split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         fitted: What the file was made of.
         written: The file.
         test: Samples to judge on, or None.
@@ -305,25 +314,25 @@ def assess(
     Returns:
         What it costs, not yet in words, and warnings.
     """
-    part, samples = judged_on(opened, test)
-    before = Session(runnable(opened.model), opened.provider, lean=opened.lean)
-    after = Session(written.path, opened.provider, lean=opened.lean)
+    part, samples = judged_on(inputs, test)
+    before = Session(runnable(case.model), workspace.provider, lean=workspace.is_lean(case.model))
+    after = Session(written.path, workspace.provider, lean=workspace.is_lean(case.model))
     if samples is None:
         changes = any(level > 0 for level in fitted.levels.values())
         input_range = fitted.plan.input_range
         return synthetic_assessment(
-            opened, before, after, input_range, timed, progress, changes=changes
+            case, workspace, before, after, input_range, timed, progress, changes=changes
         )
-    samples, warnings = _with_known_labels(opened, before, samples, test or opened.given)
+    samples, warnings = _with_known_labels(inputs, before, samples, test or inputs.user_samples)
     with progress.stage("Assessment", samples.count) as advance:
         evaluation = evaluate(
             before,
             after,
             samples,
-            opened.model.output_names,
+            case.model.output_names,
             advance=advance,
-            metric=opened.metric if part == "test" else None,
-            lists=value_lengths(opened.model),
+            metric=inputs.metric if part == "test" else None,
+            lists=value_lengths(case.model),
             latency=False,
         )
     if evaluation.metric is not None:
@@ -353,10 +362,10 @@ def _constant_warnings(found: Assessment) -> tuple[str, ...]:
 
 
 def _with_known_labels(
-    opened: Opened, before: Session, samples: Samples, whole: Samples | None
+    inputs: Inputs, before: Session, samples: Samples, whole: Samples | None
 ) -> tuple[Samples, tuple[str, ...]]:
     """Samples without labels where these are none of the model's classes, and warnings of them."""
-    if whole is None or whole.labels is None or opened.metric is not None:
+    if whole is None or whole.labels is None or inputs.metric is not None:
         return samples, ()
     labels, found = whole.labels, []
     if len(labels) > 1 and len(np.unique(labels)) == 1:

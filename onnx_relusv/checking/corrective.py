@@ -25,8 +25,10 @@ from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map, whole_map
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case
 from onnx_relusv.measuring.held_out import original_metric
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.offer import Planner
 from onnx_relusv.planning.probe import Try, probe, whole_damages
 from onnx_relusv.rewrites.apply import composed, dense_maps, rewritten
@@ -57,7 +59,9 @@ DEFAULT_CORRECTION = CorrectionSettings()
 
 
 def fitted_by_damage(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     offer: Planner,
     budgets: Budgets,
     moments: BlockMoments,
@@ -67,7 +71,9 @@ def fitted_by_damage(
     """Fits the plan with the least damage within the budgets, and corrects it once.
 
     Args:
-        opened: The model, its samples split.
+        case: The model, its samples split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         offer: What plans are made of.
         budgets: As asked for.
         moments: Of the blocks' inputs.
@@ -78,11 +84,11 @@ def fitted_by_damage(
         BudgetError: The budgets cannot be reached, or the plan changes nothing.
         ValidationError: Factors as stored are not what they were fitted to be.
     """
-    first = fit_plan(opened, offer.plan(budgets), moments, progress)
+    first = fit_plan(case, inputs, workspace, offer.plan(budgets), moments, progress)
     smaller = {choice.key for choice in first.plan.choices if choice.action == "double_layer"}
-    blocks = [block for block in opened.blocks if block.key in smaller]
+    blocks = [block for block in case.blocks if block.key in smaller]
     with progress.stage("Damage of all changes together", len(blocks)) as advance:
-        whole, spared = _in_company(opened, offer, first, blocks, moments, advance)
+        whole, spared = _in_company(case, inputs, workspace, offer, first, blocks, moments, advance)
     if not blocks:  # there is nothing to weigh removed units against
         return first, Correction(damage=whole)
     scaled = offer.in_company(*_ratios(first.plan, whole, spared, settings.furthest))
@@ -92,13 +98,15 @@ def fitted_by_damage(
         return first, Correction(damage=whole)
     if _gain(scaled, first.plan, plan) < settings.least_gain:
         return first, Correction(damage=whole)
-    second = fit_plan(opened, offer.priced(plan), moments, progress, earlier=first)
-    correction = Correction(damage=whole, corrected=_damage(opened, offer, second))
+    second = fit_plan(case, inputs, workspace, offer.priced(plan), moments, progress, earlier=first)
+    correction = Correction(damage=whole, corrected=_damage(case, inputs, workspace, offer, second))
     return (second if correction.taken else first), correction
 
 
 def _in_company(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     offer: Planner,
     fitted: FittedPlan,
     blocks: Sequence[Block],
@@ -106,50 +114,56 @@ def _in_company(
     advance: Advance,
 ) -> tuple[float, dict[str, float]]:
     """The damage of a compressed network, and what is spared where a double layer is put back."""
-    dense = dense_maps(opened, fitted)
-    whole = _damage(opened, offer, fitted)
+    dense = dense_maps(case, fitted)
+    whole = _damage(case, inputs, workspace, offer, fitted)
 
     def examine(block: Block, damage: Try) -> float:
         # The channels that are gone stay gone: they are not the double layer's.
         kept, geometry = fitted.factors[block.key].kept, block.geometry
-        left = reduced_map(geometry, opened.folding(block), moments[block.key], kept)
+        left = reduced_map(geometry, case.folding(block), moments[block.key], kept)
         return whole - damage(whole_map(geometry, left, kept))
 
-    return whole, _probed(opened, offer, blocks, dense, examine, advance)
+    return whole, _probed(case, inputs, workspace, offer, blocks, dense, examine, advance)
 
 
-def _damage(opened: Opened, offer: Planner, fitted: FittedPlan) -> float:
+def _damage(
+    case: Case, inputs: Inputs, workspace: Workspace, offer: Planner, fitted: FittedPlan
+) -> float:
     """The damage of a compressed network on the samples for choosing."""
-    dense = dense_maps(opened, fitted)
-    if not dense or not _seen_by_blocks(opened, fitted.plan):
-        changed = [composed(opened, fitted)]
-        measure, selection = offer.damage, opened.selection
-        return whole_damages(opened, selection, changed, measure, lambda steps: None)[0]
+    dense = dense_maps(case, fitted)
+    if not dense or not _seen_by_blocks(case, fitted.plan):
+        changed = [composed(case, fitted)]
+        measure, selection = offer.damage, inputs.selection
+        return whole_damages(case, workspace, selection, changed, measure, lambda steps: None)[0]
     # Any of the changed blocks will do to hang the network on: all of them are replaced.
-    block = next(block for block in opened.blocks if block.key in dense)
+    block = next(block for block in case.blocks if block.key in dense)
 
     def examine(one: Block, damage: Try) -> float:
         return damage(dense[one.key])
 
-    return _probed(opened, offer, [block], dense, examine, lambda steps: None)[block.key]
+    return _probed(case, inputs, workspace, offer, [block], dense, examine, lambda steps: None)[
+        block.key
+    ]
 
 
-def _seen_by_blocks(opened: Opened, plan: Plan) -> bool:
+def _seen_by_blocks(case: Case, plan: Plan) -> bool:
     """Whether blocks alone read the units that a plan removes."""
-    outputs = blocks_by_output(opened)
+    outputs = blocks_by_output(case)
     lost = (choice for choice in plan.groups if len(choice.kept) < choice.units)
     return all(name in outputs for choice in lost for name in choice.consumers)
 
 
 def _probed(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     offer: Planner,
     blocks: Sequence[Block],
     dense: Mapping[str, LinearMap],
     examine: Callable[[Block, Try], float],
     advance: Advance,
 ) -> dict[str, float]:
-    return probe(opened, opened.selection, blocks, dense, examine, advance, offer.damage)
+    return probe(case, workspace, inputs.selection, blocks, dense, examine, advance, offer.damage)
 
 
 def ratios_in_company(
@@ -207,24 +221,28 @@ def _gain(offer: Planner, first: Plan, second: Plan) -> float:
     return 1 - after / before if before > 0 else 0.0
 
 
-def metric_change(opened: Opened, fitted: FittedPlan) -> MetricChange | None:
+def metric_change(
+    case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan
+) -> MetricChange | None:
     """The metric before and after on the samples for choosing; None where there is no metric.
 
     Raises:
         InputError: The metric fails.
     """
-    before = original_metric(opened)
-    if before is None or opened.metric is None:
+    before = original_metric(case, inputs, workspace)
+    if before is None or inputs.metric is None:
         return None
-    samples = opened.selection
+    samples = inputs.selection
     smaller = Session(
-        runnable(opened.model, rewritten(opened, fitted)), opened.provider, alone=False
+        runnable(case.model, rewritten(case, inputs, workspace, fitted)),
+        workspace.provider,
+        alone=False,
     )
-    outputs = collected(smaller, samples, opened.model.output_names)
+    outputs = collected(smaller, samples, case.model.output_names)
     return MetricChange(
-        name=opened.metric.name,
+        name=inputs.metric.name,
         samples=samples.count,
         part="choosing",
         before=before,
-        after=opened.metric.value(outputs, samples.labels),
+        after=inputs.metric.value(outputs, samples.labels),
     )

@@ -4,7 +4,9 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Latency, LatencyOutcome
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.graph.model import Model
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.latency import MARGIN, MOST_MEASURED, block_seconds
 from onnx_relusv.planning.latency_models import Race, Timings, length
 from onnx_relusv.report.words import seconds_text
@@ -20,7 +22,9 @@ SLOWER = 0.1
 BlockTimes = dict[str, tuple[float, float]]
 
 
-def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome | None:
+def final_latency(
+    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, written: Model
+) -> LatencyOutcome | None:
     """Measures a file that is about to get its name; None without a budget on latency.
 
     A file that seems to be over the budget is measured again, since a machine that is busy with
@@ -32,7 +36,7 @@ def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome 
     asked = plan.budgets.latency
     if asked is None:
         return None
-    race = Race(opened, plan.batch)
+    race = Race(case, inputs, workspace, plan.batch)
     found: list[LatencyOutcome] = []
     while len(found) < MOST_MEASURED and not any(one.share <= asked for one in found):
         found.append(
@@ -40,7 +44,7 @@ def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome 
                 asked=asked,
                 planned=plan.latency,
                 measured=race.against(written.path),
-                provider=opened.provider,
+                provider=workspace.provider,
                 threads=default_threads(),
             )
         )
@@ -49,7 +53,7 @@ def final_latency(opened: Opened, plan: Plan, written: Model) -> LatencyOutcome 
     return least
 
 
-def check_planned_latency(opened: Opened, plan: Plan) -> None:
+def check_planned_latency(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> None:
     """Holds a plan that was read against its budget on latency, before anything is fitted.
 
     Stand-ins take the place of factors, since time does not depend on the weights' values. A plan
@@ -59,10 +63,10 @@ def check_planned_latency(opened: Opened, plan: Plan) -> None:
         BudgetError: It is over its budget by more than `MARGIN` of it, whenever it is measured.
     """
     asked = plan.budgets.latency
-    changes = changes_of(opened, plan)
+    changes = changes_of(case, inputs, plan)
     if asked is None or plan.groups or not changes:
         return
-    race = Race(opened, plan.batch)
+    race = Race(case, inputs, workspace, plan.batch)
     shares: list[float] = []
     while len(shares) < MOST_MEASURED:
         found = race.against_plan(changes)
@@ -90,20 +94,24 @@ def check_latency(asked: float, measured: Latency) -> None:
         )
 
 
-def block_times(opened: Opened, plan: Plan, progress: Progress) -> BlockTimes:
+def block_times(
+    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, progress: Progress
+) -> BlockTimes:
     """Times every block that changes by itself, before and after; equal ones once."""
     changes = [
         change
-        for change in changes_of(opened, plan)
+        for change in changes_of(case, inputs, plan)
         if not FORMS[change.form].one_layer and not change.kept
     ]
     timings: Timings = {}
-    batch = length(opened, plan.batch)
+    batch = length(case, plan.batch)
     found: BlockTimes = {}
     with progress.stage("Latency of the changed blocks", len(changes)) as advance:
         for change in changes:
             layers = [(change.form, change.rank)]
-            before, after = block_seconds(opened, change.block, batch, layers, timings)
+            before, after = block_seconds(
+                case, inputs, workspace, change.block, batch, layers, timings
+            )
             found[change.block.key] = before, after[0]
             advance(1)
     return found

@@ -42,8 +42,10 @@ from onnx_relusv.measuring.bounds import (
     MetricLoss,
     samples_needed,
 )
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case
 from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric, answers_output
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.offer import Planner
 from onnx_relusv.rewrites.apply import composed, rewritten
 from onnx_relusv.samples.samples import Samples
@@ -92,11 +94,15 @@ class DropLimit:
         return 1 - self.confidence
 
 
-def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
+def drop_limit(
+    case: Case, inputs: Inputs, workspace: Workspace, budgets: Budgets
+) -> DropLimit | None:
     """Reads the limit, and looks whether it can be certified before anything is measured.
 
     Args:
-        opened: The model, its samples split for certifying.
+        case: The model, its samples split for certifying.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         budgets: As asked for.
 
     Returns:
@@ -111,7 +117,7 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     points, confidence = budgets.max_drop, budgets.confidence
     if points is None:
         return None
-    samples, parts = opened.samples, opened.split
+    samples, parts = inputs.samples, inputs.split
     if samples is None or parts is None:
         raise UsageError("--max-drop needs --samples: answers are counted on them.")
     if samples.groups is not None:
@@ -121,9 +127,9 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
             "--macs or --tolerance."
         )
     confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
-    if opened.metric is not None:
-        _check_groups(opened, 0 if parts.certify is None else parts.certify.count)
-        return DropLimit(points, confidence, None, opened.metric)
+    if inputs.metric is not None:
+        _check_groups(inputs, 0 if parts.certify is None else parts.certify.count)
+        return DropLimit(points, confidence, None, inputs.metric)
     needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
     certified = 0 if parts.certify is None else parts.certify.count
     if certified < needed or parts.select is None:
@@ -133,10 +139,10 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
             "set aside for certifying; with fewer, not even a file that changes no answer could "
             "be certified. Nothing was written."
         )
-    found = answers_output(opened, parts.select)
+    found = answers_output(case, workspace, parts.select)
     if found is None:
         raise InputError(
-            f"{opened.model.path}: no output has class scores, (samples, classes), or a label a "
+            f"{case.model.path}: no output has class scores, (samples, classes), or a label a "
             "sample, so there are no answers that --max-drop could count. Give a --metric to judge "
             "by, or use --size, --macs or --tolerance."
         )
@@ -148,33 +154,37 @@ def drop_limit(opened: Opened, budgets: Budgets) -> DropLimit | None:
     return DropLimit(points, confidence, found.name)
 
 
-def _check_groups(opened: Opened, certified: int) -> None:
+def _check_groups(inputs: Inputs, certified: int) -> None:
     needed = GROUPS * LEAST_IN_GROUP
     if certified < needed:
-        assert opened.samples is not None  # the caller looked
+        assert inputs.samples is not None  # the caller looked
         raise BudgetError(
-            f"{opened.samples.path}: {opened.samples.count} samples are too few for --max-drop "
+            f"{inputs.samples.path}: {inputs.samples.count} samples are too few for --max-drop "
             f"with a --metric. It takes {samples_for(needed)}, of which {needed} are set aside: "
             f"what is lost is estimated from {GROUPS} groups of {LEAST_IN_GROUP} of them. Nothing "
             "was written."
         )
 
 
-def judge(opened: Opened, samples: Samples, limit: DropLimit) -> Callable[[Runnable], Loss]:
+def judge(
+    case: Case, inputs: Inputs, workspace: Workspace, samples: Samples, limit: DropLimit
+) -> Callable[[Runnable], Loss]:
     """Runs the original, and gives a function that tells what a smaller model loses against it.
 
     Args:
-        opened: The original.
+        case: The original.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         samples: A part of its samples.
         limit: What may be lost.
 
     Raises:
         InputError: A metric fails.
     """
-    if opened.metric is not None:
-        return HeldOutMetric(opened, samples, opened.metric).loss
+    if inputs.metric is not None:
+        return HeldOutMetric(case, workspace, samples, inputs.metric).loss
     assert limit.scores is not None  # without a metric, drop_limit has found them
-    return HeldOut(opened, samples, limit.scores).discordance
+    return HeldOut(case, workspace, samples, limit.scores).discordance
 
 
 _STEPS = 5
@@ -201,7 +211,9 @@ class Try:
 
 
 def search(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     offer: Planner,
     moments: BlockMoments,
     budgets: Budgets,
@@ -211,7 +223,9 @@ def search(
     """Tries sizes on a geometric ladder, from that of the size budget down if there is one.
 
     Args:
-        opened: The model, its samples split for certifying.
+        case: The model, its samples split for certifying.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         offer: What plans are made of.
         moments: Of the blocks' inputs.
         budgets: As asked for; every plan keeps all of them.
@@ -224,7 +238,7 @@ def search(
     Raises:
         BudgetError: No plan keeps the other budgets.
     """
-    searching = _Search(opened, offer, moments, budgets, limit, progress)
+    searching = _Search(case, inputs, workspace, offer, moments, budgets, limit, progress)
     largest = min(_LARGEST, budgets.size or 1)
     # Not to miss the smallest plan by a rounding.
     least = offer.least_size(budgets.tolerance) * (1 + 1e-9)
@@ -238,25 +252,29 @@ def search(
 class _Search:
     def __init__(
         self,
-        opened: Opened,
+        case: Case,
+        inputs: Inputs,
+        workspace: Workspace,
         offer: Planner,
         moments: BlockMoments,
         budgets: Budgets,
         limit: DropLimit,
         progress: Progress,
     ) -> None:
-        parts = opened.split
+        parts = inputs.split
         assert parts is not None  # drop_limit has looked for all parts
         assert parts.select is not None
         assert parts.certify is not None
-        self._opened = opened
+        self._case = case
+        self._inputs = inputs
+        self._workspace = workspace
         self._offer = offer
         self._moments = moments
         self._budgets = budgets
         self._limit = limit
         self._progress = progress
         self._certified = parts.certify.count
-        self._loss = judge(opened, parts.select, limit)
+        self._loss = judge(case, inputs, workspace, parts.select, limit)
         self._tries: dict[tuple[Choice, ...], Try] = {}
 
     @property
@@ -298,20 +316,29 @@ class _Search:
         return self._tries[plan.choices]
 
     def _try(self, plan: Plan) -> Try:
-        fitted = fit_plan(self._opened, plan, self._moments, self._progress)
-        found = self._loss(composed(self._opened, fitted))
+        fitted = fit_plan(
+            self._case, self._inputs, self._workspace, plan, self._moments, self._progress
+        )
+        found = self._loss(composed(self._case, fitted))
         return Try(plan, found, fitted if found.drop <= self._limit.share else None)
 
 
 def certified(
-    opened: Opened, tries: Sequence[Try], limit: DropLimit, progress: Progress
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    tries: Sequence[Try],
+    limit: DropLimit,
+    progress: Progress,
 ) -> tuple[FittedPlan, LossBound]:
     """The smallest of the tries that can be certified, and what it loses at most.
 
     With a metric all of it goes the same way, but the bounds are estimates and certify nothing.
 
     Args:
-        opened: The model, its samples split for certifying.
+        case: The model, its samples split for certifying.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         tries: The largest first.
         limit: What may be lost.
         progress: Shows the looks.
@@ -319,7 +346,7 @@ def certified(
     Raises:
         BudgetError: None can.
     """
-    parts = opened.split
+    parts = inputs.split
     assert parts is not None  # drop_limit has looked for all parts
     assert parts.certify is not None
     within = [(one, one.fitted) for one in tries if one.fitted is not None]
@@ -329,9 +356,9 @@ def certified(
     bounds: dict[Try, float] = {}
     passed: tuple[Try, FittedPlan] | None = None
     with progress.stage("Certification", len(within)) as advance:
-        loss = judge(opened, parts.certify, limit)
+        loss = judge(case, inputs, workspace, parts.certify, limit)
         for one, fitted in within:
-            seen[one] = loss(runnable(opened.model, rewritten(opened, fitted)))
+            seen[one] = loss(runnable(case.model, rewritten(case, inputs, workspace, fitted)))
             bounds[one] = limit.scale * seen[one].bound(limit.error)
             advance(1)
             if bounds[one] > limit.points:

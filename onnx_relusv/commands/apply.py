@@ -33,7 +33,9 @@ from onnx_relusv.graph.channels.walk import ChannelGroup
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import Opened, facts_of, provenance
+from onnx_relusv.measuring.case import Case, facts_of, provenance
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.latency_models import length
 from onnx_relusv.report.html import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
@@ -51,14 +53,14 @@ NOT_IN_PLAN = "not in the plan"
 
 
 def group_rows(
-    opened: Opened, plan: Plan
+    case: Case, plan: Plan
 ) -> tuple[tuple[GroupReport, ...], tuple[ChannelRefusal, ...]]:
     """The groups in topological order, and whose channels stay; both empty where no units go."""
-    channels = opened.channels
+    channels = case.channels
     if channels is None:
         return (), ()
     planned = {choice.key: choice for choice in plan.groups}
-    writes = {name: node.op_type for node in opened.model.proto.graph.node for name in node.output}
+    writes = {name: node.op_type for node in case.model.proto.graph.node for name in node.output}
     return (
         tuple(
             GroupReport(choice=planned.get(group.key) or _kept(group), operators=group.operators)
@@ -85,7 +87,9 @@ def _kept(group: ChannelGroup) -> GroupChoice:
 
 
 def write_fitted(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     fitted: FittedPlan,
     output: Path,
     progress: Progress,
@@ -96,7 +100,9 @@ def write_fitted(
     """Writes a plan that was fitted.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         fitted: The plan and its factors.
         output: Where the file goes, once it has passed all checks.
         progress: Shows the validation.
@@ -110,40 +116,42 @@ def write_fitted(
         UsageError: Something cannot be written, or may not be replaced.
     """
     with staged(output) as folder:
-        path = write_staged(rewritten(opened, fitted), opened.model, folder, output.name)
+        path = write_staged(
+            rewritten(case, inputs, workspace, fitted), case.model, folder, output.name
+        )
         with progress.stage("Validation", 1) as advance:
             verdict = validate(
-                opened.model,
+                case.model,
                 path,
-                _claim(opened, fitted),
-                opened.samples,
-                provider=opened.provider,
-                rng=np.random.default_rng(opened.options.seed),
-                lean=opened.lean,
+                _claim(case, workspace, fitted),
+                inputs.samples,
+                provider=workspace.provider,
+                rng=np.random.default_rng(workspace.options.seed),
+                lean=workspace.is_lean(case.model),
             )
             advance(1)
         written = read_model(path)
-        _check_size(opened, fitted.plan, written)
+        _check_size(case, fitted.plan, written)
         publication = Publication(force=force)
         before_publishing(written, verdict, publication)
         publish(path, output, publication)
 
 
-def _claim(opened: Opened, fitted: FittedPlan) -> Claim:
-    maps = ComposedMaps(opened.blocks, fitted.factors)
+def _claim(case: Case, workspace: Workspace, fitted: FittedPlan) -> Claim:
+    maps = ComposedMaps(case.blocks, fitted.factors)
     # Composed anew for each use where all together would be too large, else once.
-    claim = Claim(opened.blocks, maps if opened.lean else dict(maps), fitted.levels)
+    claim = Claim(case.blocks, maps if workspace.is_lean(case.model) else dict(maps), fitted.levels)
     if not fitted.plan.groups:
         return claim
-    assert opened.channels is not None  # kept_channels has looked
-    return replace(claim, cut=Cut(opened.channels, removed_mask(opened.channels, fitted.plan)))
+    assert case.channels is not None  # kept_channels has looked
+    return replace(claim, cut=Cut(case.channels, removed_mask(case.channels, fitted.plan)))
 
 
-def _check_size(opened: Opened, plan: Plan, written: Model) -> None:
+def _check_size(case: Case, plan: Plan, written: Model) -> None:
     limit = plan.budgets.size
-    if limit is not None and written.bytes > limit * opened.model.bytes:
+    if limit is not None and written.bytes > limit * case.model.bytes:
         raise BudgetError(
-            f"the file has {written.bytes / opened.model.bytes:.4g} of the bytes, "
+            f"the file has {written.bytes / case.model.bytes:.4g} of the bytes, "
             f"over the budget of {limit:.4g}; nothing was written."
         )
 
@@ -161,7 +169,9 @@ class Job:
     """What the report says besides the plan that is written, and what that is judged on.
 
     Attributes:
-        opened: The original.
+        case: The original, with its groups of units where these go.
+        inputs: Its samples.
+        workspace: Where it runs.
         measured: Its blocks.
         command: Goes into the provenance.
         warnings: What is to be said before anything was written.
@@ -170,7 +180,9 @@ class Job:
         metric: Of the metric on the selection set; None where it is not looked at.
     """
 
-    opened: Opened
+    case: Case
+    inputs: Inputs
+    workspace: Workspace
     measured: Measured
     command: str
     warnings: tuple[str, ...] = ()
@@ -203,7 +215,9 @@ def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress
                 with_it.add(made, targets.json)
 
         write_fitted(
-            job.opened,
+            job.case,
+            job.inputs,
+            job.workspace,
             produced.fitted,
             output,
             progress,
@@ -221,26 +235,26 @@ def _compression(
     verdict: Verdict,
     progress: Progress,
 ) -> Compression:
-    opened, fitted = job.opened, produced.fitted
+    case, inputs, workspace, fitted = job.case, job.inputs, job.workspace, produced.fitted
     plan, levels = fitted.plan, fitted.levels
-    latency = final_latency(opened, plan, written)
-    times = block_times(opened, plan, progress)
-    batch = length(opened, plan.batch)
+    latency = final_latency(case, inputs, workspace, plan, written)
+    times = block_times(case, inputs, workspace, plan, progress)
+    batch = length(case, plan.batch)
     choices = {choice.key: choice for choice in plan.choices}
-    left = kept_channels(opened, plan)
-    groups, channel_refusals = group_rows(opened, plan)
+    left = kept_channels(case, plan)
+    groups, channel_refusals = group_rows(case, plan)
     after = replace(
-        facts_of(written, opened.provider, opened.example, opened.example_batch), path=output
+        facts_of(written, workspace.provider, case.example, case.example_batch), path=output
     )
     timed = None if latency is None else latency.measured
     bound = produced.bound
     bounded = None if bound is None else bound.metric
-    found, warnings = assess(opened, fitted, written, job.test, timed, progress)
+    found, warnings = assess(case, inputs, workspace, fitted, written, job.test, timed, progress)
     assessment = replace(
-        found, alarms=alarms(found), conclusion=conclusion(found, opened.facts, after)
+        found, alarms=alarms(found), conclusion=conclusion(found, case.facts, after)
     )
     return Compression(
-        before=opened.facts,
+        before=case.facts,
         after=after,
         budgets=plan.budgets,
         method=plan.method,
@@ -254,7 +268,7 @@ def _compression(
             )
             for row in job.measured.rows
         ),
-        refusals=opened.refusals,
+        refusals=case.refusals,
         groups=groups,
         channel_refusals=channel_refusals,
         verdict=verdict,
@@ -264,7 +278,7 @@ def _compression(
         batch=batch,
         latency=latency,
         assessment=assessment,
-        samples=sample_counts(opened, job.test),
+        samples=sample_counts(inputs, job.test),
         warnings=(
             *assessment.alarms,
             *job.warnings,
@@ -272,7 +286,7 @@ def _compression(
             *slower_blocks(times, batch),
         ),
         provenance=provenance(
-            opened.provider, opened.options, opened.given, job.command, job.settings
+            workspace.provider, workspace.options, inputs.user_samples, job.command, job.settings
         ),
     )
 

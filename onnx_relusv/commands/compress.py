@@ -25,13 +25,13 @@ from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.writing import check_places
-from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.measuring.case import open_model, split_inputs
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.sample_warnings import check_repeatable, sample_warnings
 from onnx_relusv.measuring.without_samples import (
     blind_warnings,
     samples_where_units_go,
 )
-from onnx_relusv.planning.offer import divided
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.reachable import saying_where_bytes_are
 from onnx_relusv.planning.units import with_channels
@@ -80,13 +80,13 @@ def plan(
     )
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    opened = open_model(model, samples, measuring, planning.metric)
-    check_repeatable(opened)
-    with prepared(opened, planning, progress) as ready:
+    case, inputs, workspace = open_model(model, samples, measuring, planning.metric)
+    check_repeatable(case, workspace)
+    with prepared(case, inputs, workspace, planning, progress) as ready:
         told = _warnings(ready, progress)
         found = planned(ready, planning.budgets, progress)
     found = replace(
-        found, max_samples=opened.drawn, input_shape=measuring.input_shape, warnings=told
+        found, max_samples=inputs.drawn, input_shape=measuring.input_shape, warnings=told
     )
     if output is not None:
         write_text(plan_text(found), output, force=force)
@@ -139,36 +139,37 @@ def apply(
     file = None if isinstance(plan, Plan) else plan
     _check_targets(targets, model, [samples, test, file], applying.cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
-    opened = open_model(model, samples, applying.for_plan(decided))
-    check_repeatable(opened)
-    if opened.model.sha256 != decided.model_sha256:
+    case, inputs, workspace = open_model(model, samples, applying.for_plan(decided))
+    check_repeatable(case, workspace)
+    if case.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
-            f"this one has {opened.model.sha256[:12]}...). Make a plan for this one."
+            f"this one has {case.model.sha256[:12]}...). Make a plan for this one."
         )
     if decided.budgets.max_drop is not None:
         raise InputError(
             "the plan asks for a max_drop, which only compress can certify; set it to null."
         )
-    judges = test_samples(opened, test)
+    judges = test_samples(case, inputs, test)
     units_go = bool(decided.groups)
     with (
-        saying_where_bytes_are(opened, PlanOptions()),
-        samples_where_units_go(opened, decided.input_range, go=units_go) as opened,
+        saying_where_bytes_are(case, PlanOptions()),
+        samples_where_units_go(case, inputs, workspace, decided.input_range, go=units_go) as inputs,
     ):
-        opened = divided(opened)
+        inputs = split_inputs(case, inputs, workspace.options.seed)
         if decided.groups:
-            opened = with_channels(opened, decided.input_range)
-        check_planned_latency(opened, decided)
-        with measured(opened, progress) as ground:
-            fitted = fit_plan(opened, decided, ground.moments, progress)
+            case = with_channels(case, inputs, workspace, decided.input_range)
+        check_planned_latency(case, inputs, workspace, decided)
+        with measured(case, inputs, workspace, progress) as ground:
+            fitted = fit_plan(case, inputs, workspace, decided, ground.moments, progress)
             warnings = (
-                *blind_warnings(opened, ground.measured.rows),
-                *_unlike_planned(opened, decided),
+                *blind_warnings(inputs, ground.measured.rows),
+                *_unlike_planned(inputs, decided),
                 *decided.edited,
-                *sample_warnings(opened, ground.moments, progress),
+                *sample_warnings(case, inputs, ground.moments, progress),
             )
-            job = Job(opened, ground.measured, command, warnings, _judged_by(test), judges)
+            settings = _judged_by(test)
+            job = Job(case, inputs, workspace, ground.measured, command, warnings, settings, judges)
             return carry_out(job, Produced(fitted), targets, progress)
 
 
@@ -218,27 +219,31 @@ def compress(
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     targets = Targets(output, report, json, force)
     _check_targets(targets, model, [samples, test, planning.metric_file], measuring.cache)
-    opened = open_model(model, samples, measuring, planning.metric)
-    check_repeatable(opened)
-    judges = test_samples(opened, test)
-    with prepared(opened, planning, progress) as ready:
-        opened, rows = ready.ground.opened, ready.ground.measured
+    case, inputs, workspace = open_model(model, samples, measuring, planning.metric)
+    check_repeatable(case, workspace)
+    judges = test_samples(case, inputs, test)
+    with prepared(case, inputs, workspace, planning, progress) as ready:
+        ground = ready.ground
+        case, inputs = ground.case, ground.inputs
         told = _warnings(ready, progress)
         if ready.limit is None:
-            told = (*blind_warnings(opened, rows.rows), *told)
+            told = (*blind_warnings(inputs, ground.measured.rows), *told)
         settings = {**settings_of(planning), **_judged_by(test)}
         made = produce(ready, planning.budgets, progress)
         change = None
         if judges is None and ready.limit is None:
-            change = metric_change(opened, made.fitted)
-        job = Job(opened, rows, command, told, settings, judges, change)
+            change = metric_change(case, inputs, workspace, made.fitted)
+        job = Job(case, inputs, workspace, ground.measured, command, told, settings, judges, change)
         return carry_out(job, made, targets, progress)
 
 
 def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
     """What is to be said of the options and of the samples."""
     ground = ready.ground
-    return (*ready.planning.notes, *sample_warnings(ground.opened, ground.moments, progress))
+    return (
+        *ready.planning.notes,
+        *sample_warnings(ground.case, ground.inputs, ground.moments, progress),
+    )
 
 
 def _judged_by(test: Path | None) -> Settings:
@@ -261,14 +266,14 @@ def _check_targets(
     )
 
 
-def _unlike_planned(opened: Opened, decided: Plan) -> tuple[str, ...]:
-    given = None if opened.given is None else opened.given.sha256
+def _unlike_planned(inputs: Inputs, decided: Plan) -> tuple[str, ...]:
+    given = None if inputs.user_samples is None else inputs.user_samples.sha256
     if given == decided.samples_sha256:
-        if opened.drawn == decided.max_samples:
+        if inputs.drawn == decided.max_samples:
             return ()
         return ("The plan was made with another part of these samples; its levels may not hold.",)
     if given is None:
-        fitted = "nothing is fitted" if opened.samples is None else "synthetic ones are fitted to"
+        fitted = "nothing is fitted" if inputs.samples is None else "synthetic ones are fitted to"
         return (f"The plan was made with samples, but none were given: {fitted}.",)
     if decided.samples_sha256 is None:
         return ("The plan was made without samples; its levels are not those of these samples.",)

@@ -51,17 +51,17 @@ def inspect(
         cache=measuring.cache,
         force=force,
     )
-    opened = open_model(model, samples, measuring)
-    with block_moments(opened, progress) as moments:
-        measured = measure_blocks(opened, moments, progress)
-        warnings = sample_warnings(opened, moments, progress)
+    case, inputs, workspace = open_model(model, samples, measuring)
+    with block_moments(case, inputs, workspace, progress) as moments:
+        measured = measure_blocks(case, inputs, workspace, moments, progress)
+        warnings = sample_warnings(case, inputs, moments, progress)
     found = Inspection(
-        model=opened.facts,
+        model=case.facts,
         rows=measured.rows,
-        refusals=opened.refusals,
+        refusals=case.refusals,
         warnings=warnings,
-        coverage=model_coverage(opened),
-        provenance=provenance(opened.provider, opened.options, opened.samples, command),
+        coverage=model_coverage(case),
+        provenance=provenance(workspace.provider, workspace.options, inputs.samples, command),
     )
     write_report(found, report, json, force=force)
     return found

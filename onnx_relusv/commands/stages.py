@@ -19,10 +19,12 @@ from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.measuring.blocks import Measured, measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Opened, selected
+from onnx_relusv.measuring.case import BlockMoments, Case, selected, split_inputs
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.objective import check_measures
-from onnx_relusv.planning.offer import Planner, by_damage, divided, resolved, with_provenance
+from onnx_relusv.planning.offer import Planner, by_damage, resolved, with_provenance
 from onnx_relusv.planning.reachable import saying_where_bytes_are
 from onnx_relusv.planning.units import make_offer, searched
 from onnx_relusv.work.executors import Progress
@@ -33,12 +35,16 @@ class Ground:
     """What plans and fits rest on.
 
     Attributes:
-        opened: The model, its samples split; synthetic ones where that takes some.
+        case: The model, with its groups of units where these may go.
+        inputs: Its samples, split; synthetic ones where that takes some.
+        workspace: Where it runs, and what is kept.
         moments: Of the blocks' inputs.
         measured: The blocks' spectra and candidates.
     """
 
-    opened: Opened
+    case: Case
+    inputs: Inputs
+    workspace: Workspace
     moments: BlockMoments
     measured: Measured
 
@@ -76,22 +82,31 @@ class Produced:
 
 
 @contextmanager
-def measured(opened: Opened, progress: Progress) -> Iterator[Ground]:
+def measured(
+    case: Case, inputs: Inputs, workspace: Workspace, progress: Progress
+) -> Iterator[Ground]:
     """Measures a model's blocks; what it yields holds within the context.
 
     Args:
-        opened: The model, its samples split.
+        case: The model.
+        inputs: Its samples, split.
+        workspace: Where it runs, and what is kept.
         progress: Shows the stages.
     """
-    with planning_moments(opened, progress) as moments:
-        yield Ground(opened, moments, measure_blocks(opened, moments, progress))
+    with planning_moments(case, inputs, workspace, progress) as moments:
+        blocks = measure_blocks(case, inputs, workspace, moments, progress)
+        yield Ground(case, inputs, workspace, moments, blocks)
 
 
-def settled(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
+def settled(
+    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions
+) -> tuple[Case, PlanOptions]:
     """Settles the method, and refuses what shapes alone show to be out of reach.
 
     Args:
-        opened: The model, its samples split.
+        case: The model.
+        inputs: Its samples, split.
+        workspace: Where it runs.
         planning: What plans may do, its patterns resolved.
 
     Returns:
@@ -102,7 +117,7 @@ def settled(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]
         BudgetError: Nothing can be made smaller, or not by as much.
         InputError: A sample lies outside of a declared range.
     """
-    return searched(opened, resolved(opened, planning))
+    return searched(case, inputs, workspace, resolved(inputs, planning))
 
 
 def prepare(ground: Ground, planning: PlanOptions, progress: Progress) -> Prepared:
@@ -117,18 +132,30 @@ def prepare(ground: Ground, planning: PlanOptions, progress: Progress) -> Prepar
         UsageError: Damage was asked for without a selection set.
         BudgetError: The budget on latency cannot be reached.
     """
-    offer = make_offer(ground.opened, ground.measured, ground.moments, planning, progress)
+    offer = make_offer(
+        ground.case,
+        ground.inputs,
+        ground.workspace,
+        ground.measured,
+        ground.moments,
+        planning,
+        progress,
+    )
     return Prepared(ground, planning, offer)
 
 
 @contextmanager
-def prepared(opened: Opened, planning: PlanOptions, progress: Progress) -> Iterator[Prepared]:
+def prepared(
+    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions, progress: Progress
+) -> Iterator[Prepared]:
     """All stages up to what plans are made of; what it yields holds within the context.
 
     Budget errors that come out of the context say where the model's bytes are.
 
     Args:
-        opened: The model as it was read.
+        case: The model as it was read.
+        inputs: Its samples, whole.
+        workspace: Where it runs, and what is kept.
         planning: What plans may do.
         progress: Shows the stages.
 
@@ -137,20 +164,19 @@ def prepared(opened: Opened, planning: PlanOptions, progress: Progress) -> Itera
         InputError: The samples do not fit what was asked for.
         BudgetError: The budgets cannot be reached.
     """
-    planning = selected(opened, planning)
-    opened = divided(opened, certifying=planning.budgets.max_drop is not None)
-    with saying_where_bytes_are(opened, planning):
-        opened, planning = settled(opened, planning)
-    limit = drop_limit(opened, planning.budgets)
+    planning, seed = selected(case, planning), workspace.options.seed
+    inputs = split_inputs(case, inputs, seed, certifying=planning.budgets.max_drop is not None)
+    with saying_where_bytes_are(case, planning):
+        case, planning = settled(case, inputs, workspace, planning)
+    limit = drop_limit(case, inputs, workspace, planning.budgets)
     # What counts answers takes real samples.
     counts = planning.budgets.max_drop is not None or planning.metric is not None
-    synthetic = samples_where_units_go(
-        opened, planning.input_range, go=planning.method == "harmonic" and not counts
-    )
-    with saying_where_bytes_are(opened, planning), synthetic as found:
-        opened = opened if found is opened else divided(found)
-        check_measures(opened, planning)
-        with measured(opened, progress) as ground:
+    go = planning.method == "harmonic" and not counts
+    synthetic = samples_where_units_go(case, inputs, workspace, planning.input_range, go=go)
+    with saying_where_bytes_are(case, planning), synthetic as found:
+        inputs = inputs if found is inputs else split_inputs(case, found, seed)
+        check_measures(case, inputs, workspace, planning)
+        with measured(case, inputs, workspace, progress) as ground:
             yield replace(prepare(ground, planning, progress), limit=limit)
 
 
@@ -159,7 +185,7 @@ def planned(prepared: Prepared, budgets: Budgets, progress: Progress) -> Plan:
 
     By damage, that takes fits: the corrective round looks at the compressed network.
     """
-    if by_damage(prepared.ground.opened, prepared.planning):
+    if by_damage(prepared.ground.inputs, prepared.planning):
         return produce(prepared, budgets, progress).fitted.plan
     return _offer(prepared, budgets).plan(budgets)
 
@@ -177,17 +203,22 @@ def produce(prepared: Prepared, budgets: Budgets, progress: Progress) -> Produce
         ValidationError: Factors as stored are not what they were fitted to be.
     """
     ground, offer = prepared.ground, _offer(prepared, budgets)
-    opened, moments = ground.opened, ground.moments
+    case, inputs, workspace, moments = ground.case, ground.inputs, ground.workspace, ground.moments
     if prepared.limit is not None:
-        tries = search(opened, offer, moments, budgets, prepared.limit, progress)
-        fitted, bound = certified(opened, tries, prepared.limit, progress)
+        tries = search(case, inputs, workspace, offer, moments, budgets, prepared.limit, progress)
+        fitted, bound = certified(case, inputs, workspace, tries, prepared.limit, progress)
         return Produced(fitted, bound=bound)
-    if by_damage(opened, prepared.planning):
-        fitted, correction = fitted_by_damage(opened, offer, budgets, moments, progress)
+    if by_damage(inputs, prepared.planning):
+        fitted, correction = fitted_by_damage(
+            case, inputs, workspace, offer, budgets, moments, progress
+        )
         return Produced(fitted, correction=correction)
-    return Produced(fit_plan(opened, offer.plan(budgets), moments, progress))
+    return Produced(fit_plan(case, inputs, workspace, offer.plan(budgets), moments, progress))
 
 
 def _offer(prepared: Prepared, budgets: Budgets) -> Planner:
     """What plans are made of, with the bytes of what a file says of these budgets."""
-    return with_provenance(prepared.offer, prepared.ground.opened, prepared.planning, budgets)
+    ground = prepared.ground
+    return with_provenance(
+        prepared.offer, ground.case, ground.inputs, ground.workspace, prepared.planning, budgets
+    )

@@ -147,11 +147,11 @@ class Sweeping:
                     )
                 advance(1)
         _check_any(points, missed)
-        opened, judges = self.judging.opened, self.judging.judges
+        judges, workspace = self.judging.judges, self.judging.workspace
         if not any(SWEEP_METHODS[name].on_samples for name in methods):
             judges = replace(judges, fit_samples=0, select_samples=0)
         return Sweep(
-            model=opened.facts,
+            model=self.judging.case.facts,
             judged_by=self.judging.judged_by,
             judges=judges,
             meanings={name: SWEEP_METHODS[name].meaning for name in methods},
@@ -160,28 +160,43 @@ class Sweeping:
             missed=tuple(missed),
             kept=self.kept is not None,
             provenance=provenance(
-                opened.provider, opened.options, opened.samples, self.command, self.asked.settings
+                workspace.provider,
+                workspace.options,
+                self.judging.inputs.samples,
+                self.command,
+                self.asked.settings,
             ),
         )
 
     def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:
-        opened, ready = self.judging.opened, self.ready[method]
+        case, ready = self.judging.case, self.ready[method]
+        ground = ready.ground
         name = f"{self.asked.name(method, size)}.onnx"
         fitted = produce(ready, Budgets(size=size), progress).fitted
         facts: list[ModelFacts] = []
 
         def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
-            facts.append(facts_of(written, opened.provider, opened.example, opened.example_batch))
+            facts.append(
+                facts_of(written, ground.workspace.provider, case.example, case.example_batch)
+            )
 
         with self._place() as place:
             file = place / name
-            write_fitted(ready.ground.opened, fitted, file, progress, before_publishing)
+            write_fitted(
+                ground.case,
+                ground.inputs,
+                ground.workspace,
+                fitted,
+                file,
+                progress,
+                before_publishing,
+            )
             evaluation, drop = self.judging.judge(file, progress)
         (after,) = facts
         return SweepPoint(
             method=method,
             size=size,
-            before=opened.facts,
+            before=case.facts,
             after=replace(after, path=(self.kept or Path()) / name),
             level=fitted.plan.level,
             damage=fitted.plan.damage,
@@ -286,19 +301,22 @@ def sweep(
         read=[samples, test],
         cache=measuring.cache,
     )
-    opened = open_model(model, samples, measuring)
-    check_repeatable(opened)
-    planning = selected(opened, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
-    judged = judging(opened, test)
+    case, inputs, workspace = open_model(model, samples, measuring)
+    check_repeatable(case, workspace)
+    planning = selected(case, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
+    judged = judging(case, inputs, workspace, test)
+    inputs = judged.inputs
     sizes, methods = sweeping.sizes, sweeping.methods
-    missed = out_of_reach(methods, asked.ladder, judged.opened, planning)
-    with saying_where_bytes_are(opened, planning):
+    missed = out_of_reach(methods, asked.ladder, case, inputs, workspace, planning)
+    with saying_where_bytes_are(case, planning):
         check_any_reached(asked, missed)
     reaching = [name for name in methods if any((name, size) not in missed for size in sizes)]
     with (
-        saying_where_bytes_are(opened, planning),
+        saying_where_bytes_are(case, planning),
         workplace(report) as place,
-        prepared_methods(reaching, asked.ladder, judged.opened, planning, progress) as ready,
+        prepared_methods(
+            reaching, asked.ladder, case, inputs, workspace, planning, progress
+        ) as ready,
     ):
         models = place / MODELS
         models.mkdir()

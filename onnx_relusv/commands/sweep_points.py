@@ -15,9 +15,10 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, PairedDrop
 from onnx_relusv.graph.deciding import value_lengths
-from onnx_relusv.measuring.case import Opened, open_model
+from onnx_relusv.measuring.case import Case, open_model, split_inputs
 from onnx_relusv.measuring.held_out import HeldOut, answers_output
-from onnx_relusv.planning.offer import divided
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples, open_samples
 from onnx_relusv.work.executors import Progress
@@ -31,14 +32,18 @@ class Judging:
     """A model whose files are judged.
 
     Attributes:
-        opened: The model, its samples split.
+        case: The model.
+        inputs: Its samples, split.
+        workspace: Where it runs.
         samples: What files are judged on.
         judges: The same for the report.
         judged_by: What a file's loss is.
         held: Counts the answers that change; None without class scores.
     """
 
-    opened: Opened
+    case: Case
+    inputs: Inputs
+    workspace: Workspace
     samples: Samples
     judges: Judges
     judged_by: JudgedBy
@@ -46,25 +51,27 @@ class Judging:
 
     def judge(self, file: Path, progress: Progress) -> tuple[Evaluation, PairedDrop | None]:
         """Puts a file and the original side by side; progress is told of the samples."""
-        opened, samples = self.opened, self.samples
-        before, after = (Session(path, opened.provider) for path in (opened.model.path, file))
+        model, samples = self.case.model, self.samples
+        before, after = (Session(path, self.workspace.provider) for path in (model.path, file))
         with progress.stage("Evaluation", samples.count) as advance:
             evaluation = evaluate(
                 before,
                 after,
                 samples,
-                opened.model.output_names,
+                model.output_names,
                 advance=advance,
-                lists=value_lengths(opened.model),
+                lists=value_lengths(model),
             )
         return evaluation, None if self.held is None else _paired_drop(self.held, file)
 
 
-def judging(opened: Opened, test: Path | None) -> Judging:
+def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None) -> Judging:
     """Settles what files are judged on, and looks whether that can be done.
 
     Args:
-        opened: The model with its samples, not split yet.
+        case: The model.
+        inputs: Its samples, not split yet.
+        workspace: Where it runs.
         test: Samples to judge on; None to set a part of the model's samples aside.
 
     Raises:
@@ -72,10 +79,11 @@ def judging(opened: Opened, test: Path | None) -> Judging:
             are too few samples to set some aside.
         UsageError: The test samples are those that are fitted to.
     """
-    whole = opened.samples
+    whole = inputs.samples
     assert whole is not None  # a sweep has samples
-    opened = divided(opened, certifying=test is None)
-    parts = opened.split
+    seed = workspace.options.seed
+    inputs = split_inputs(case, inputs, seed, certifying=test is None)
+    parts = inputs.split
     assert parts is not None  # samples were split
     if test is None:
         samples = parts.certify
@@ -85,13 +93,13 @@ def judging(opened: Opened, test: Path | None) -> Judging:
                 "Give more, or others with --test."
             )
     else:
-        samples = open_samples(test, opened.model.inputs)
+        samples = open_samples(test, case.model.inputs)
         if samples.sha256 == whole.sha256:
             raise UsageError(
                 f"{test}: these are the samples that are fitted to, and nothing is judged on "
                 "them. Give others, or leave --test away to set a part of them aside."
             )
-    found = answers_output(opened, samples)
+    found = answers_output(case, workspace, samples)
     # Labels that no answer could equal do not count.
     if found is not None and samples.labels is not None and not found.check_labels(samples):
         samples = replace(samples, labels=None)
@@ -105,9 +113,10 @@ def judging(opened: Opened, test: Path | None) -> Judging:
         select_samples=0 if parts.select is None else parts.select.count,
     )
     if found is None:
-        return Judging(opened, samples, judges, "error", None)
+        return Judging(case, inputs, workspace, samples, judges, "error", None)
     judged_by: JudgedBy = "agreement" if samples.labels is None else "accuracy"
-    return Judging(opened, samples, judges, judged_by, HeldOut(opened, samples, found.name))
+    held = HeldOut(case, workspace, samples, found.name)
+    return Judging(case, inputs, workspace, samples, judges, judged_by, held)
 
 
 def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
@@ -123,21 +132,29 @@ def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
 
 
 def out_of_reach(
-    names: Sequence[str], sizes: Sequence[float], opened: Opened, planning: PlanOptions
+    names: Sequence[str],
+    sizes: Sequence[float],
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    planning: PlanOptions,
 ) -> dict[tuple[str, float], BudgetError]:
     """Methods and sizes for which there is no plan, as shapes tell, with the reason.
 
     Args:
         names: Of the methods.
         sizes: Shares of the model's bytes.
-        opened: The model.
+        case: The model.
+        inputs: Its samples, split.
+        workspace: Where it runs.
         planning: Which blocks may change.
     """
     found: dict[tuple[str, float], BudgetError] = {}
     for name in names:
         for size in sizes:
             try:
-                opened, _ = settled(opened, SWEEP_METHODS[name].planning(planning, size))
+                asked = SWEEP_METHODS[name].planning(planning, size)
+                case, _ = settled(case, inputs, workspace, asked)
             except BudgetError as error:
                 found[name, size] = error
     return found
@@ -147,7 +164,9 @@ def out_of_reach(
 def prepared_methods(
     names: Sequence[str],
     sizes: Sequence[float],
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     planning: PlanOptions,
     progress: Progress,
 ) -> Iterator[dict[str, Prepared]]:
@@ -156,7 +175,9 @@ def prepared_methods(
     Args:
         names: Of the methods; each reaches one of the sizes at least.
         sizes: Shares of the model's bytes.
-        opened: The model, its samples split; methods without samples open it without any.
+        case: The model; methods without samples open it without any.
+        inputs: Its samples, split.
+        workspace: Where it runs, and what is kept.
         planning: Which blocks may change.
         progress: Shows the stages.
 
@@ -166,15 +187,16 @@ def prepared_methods(
     with ExitStack() as stack:
         grounds: dict[bool, Ground] = {}
         for on_samples in dict.fromkeys(SWEEP_METHODS[name].on_samples for name in names):
-            model = opened
+            model, own = case, inputs
             if not on_samples:
-                model = divided(open_model(opened.model.path, None, opened.options))
-            grounds[on_samples] = stack.enter_context(measured(model, progress))
+                model, own, _ = open_model(case.model.path, None, workspace.options)
+                own = split_inputs(model, own, workspace.options.seed)
+            grounds[on_samples] = stack.enter_context(measured(model, own, workspace, progress))
         ready: dict[str, Prepared] = {}
         for name in names:
             ground = grounds[SWEEP_METHODS[name].on_samples]
             # What is measured does not depend on the size; the largest is the nearest to be there.
             wished = SWEEP_METHODS[name].planning(planning, max(sizes))
-            model, settled_planning = settled(ground.opened, wished)
-            ready[name] = prepare(replace(ground, opened=model), settled_planning, progress)
+            model, settled_planning = settled(ground.case, ground.inputs, workspace, wished)
+            ready[name] = prepare(replace(ground, case=model), settled_planning, progress)
         yield ready

@@ -12,9 +12,11 @@ from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.traces import BlockTrace, Trace, Truths
 from onnx_relusv.graph.writing import check_places
-from onnx_relusv.measuring.case import Opened, open_model, provenance
+from onnx_relusv.measuring.case import Case, open_model, provenance
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.measuring.separation import separate
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.report.html import write_report
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array
@@ -31,11 +33,21 @@ _SCORE_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
 _BATCH_SHARE = 4
 
 
-def trace_samples(opened: Opened, *, exact: bool, command: str, progress: Progress) -> Trace:
+def trace_samples(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    *,
+    exact: bool,
+    command: str,
+    progress: Progress,
+) -> Trace:
     """Runs all samples once and measures the activated operators of every block.
 
     Args:
-        opened: The model, opened with samples.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         exact: Whether mean widths are computed, and not only bounded.
         command: Goes into the provenance.
         progress: Shown the run.
@@ -44,12 +56,12 @@ def trace_samples(opened: Opened, *, exact: bool, command: str, progress: Progre
         InputError: The model does not run, a label is no class, or what was measured is not a
             number for some input.
     """
-    samples = opened.samples
-    assert samples is not None  # the pipeline opened it with samples
-    traced = [block for block in opened.blocks if _reason(block) is None]
-    run = _Run(opened, samples, traced, exact)
+    samples = inputs.samples
+    assert samples is not None  # the command takes samples
+    traced = [block for block in case.blocks if _reason(block) is None]
+    run = _Run(case, inputs, workspace, samples, traced, exact)
     with progress.stage("Activated operators of the inputs", samples.count) as advance:
-        for batch in samples.batches(_batch_length(traced, opened.free_bytes)):
+        for batch in samples.batches(_batch_length(traced, workspace.free_bytes(case.model))):
             run.add(batch)
             advance(batch.count)
     blocks, confidence = run.blocks(), run.confidence()
@@ -63,18 +75,20 @@ def trace_samples(opened: Opened, *, exact: bool, command: str, progress: Progre
             confidence.max_softmax,
             confidence.entropy,
             correct,
-            seed=opened.options.seed,
+            seed=workspace.options.seed,
         )
     return Trace(
-        model=opened.facts,
+        model=case.facts,
         blocks=blocks,
-        refusals=(*opened.refusals, *_refusals(opened.blocks), *run.refusals),
+        refusals=(*case.refusals, *_refusals(case.blocks), *run.refusals),
         max_softmax=None if confidence is None else confidence.max_softmax,
         entropy=None if confidence is None else confidence.entropy,
         correct=correct,
         separation=separation,
         warnings=tuple(_warnings(blocks, confidence, samples, correct)),
-        provenance=provenance(opened.provider, opened.options, samples, command, {"exact": exact}),
+        provenance=provenance(
+            workspace.provider, workspace.options, samples, command, {"exact": exact}
+        ),
     )
 
 
@@ -82,7 +96,9 @@ class _Run:
     """The samples on their way through the model, whose blocks and answers are recorded.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         samples: The samples.
         traced: The blocks to measure.
         exact: Whether mean widths are computed.
@@ -92,28 +108,36 @@ class _Run:
     """
 
     def __init__(
-        self, opened: Opened, samples: Samples, traced: Iterable[Block], exact: bool
+        self,
+        case: Case,
+        inputs: Inputs,
+        workspace: Workspace,
+        samples: Samples,
+        traced: Iterable[Block],
+        exact: bool,
     ) -> None:
         self.refusals: list[Refusal] = []
-        self._opened = opened
+        self._case = case
+        self._inputs = inputs
+        self._workspace = workspace
         self._samples = samples
         self._recorders = [
             BlockRecorder(
                 block,
-                opened.folding(block),
+                case.folding(block),
                 samples.count,
-                provider=opened.provider,
-                seed=opened.options.seed,
+                provider=workspace.provider,
+                seed=workspace.options.seed,
                 exact=exact,
             )
             for block in traced
         ]
         exposed = [recorder.block.pre_activation for recorder in self._recorders]
-        self._session = opened.session(exposed)
+        self._session = workspace.session(case.model, exposed)
         # Those that may hold class scores; after the first batch only the one that does.
         self._outputs = [
             name
-            for name in opened.model.output_names
+            for name in case.model.output_names
             if self._session.output_types[name] in _SCORE_TYPES
         ]
         self._scores: str | None = None
@@ -137,10 +161,10 @@ class _Run:
             except UnusableValuesError as error:
                 raise explained(
                     error,
-                    self._opened.model,
+                    self._case.model,
                     self._samples,
-                    self._opened.provider,
-                    blind=self._opened.blind,
+                    self._workspace.provider,
+                    blind=self._inputs.data_free,
                 ) from error
         for recorder in list(self._recorders):
             reason = recorder.add(values[recorder.block.pre_activation], batch)
@@ -256,7 +280,7 @@ def trace(
     report, json = as_optional_path("report", report), as_optional_path("json", json)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     check_places({"--json": json}, report, models=[model], read=[samples], force=force)
-    opened = open_model(model, samples, measuring)
-    found = trace_samples(opened, exact=exact, command=command, progress=progress)
+    case, inputs, workspace = open_model(model, samples, measuring)
+    found = trace_samples(case, inputs, workspace, exact=exact, command=command, progress=progress)
     write_report(found, report, json, force=force)
     return found

@@ -38,7 +38,9 @@ from onnx_relusv.fitting.regression import (
 )
 from onnx_relusv.graph.blocks import ResidualSum
 from onnx_relusv.measuring.blocks import rows_within
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.changes import direct_consumers, is_reproduced
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.kernels.moments import answers_kernel, patches_kernel
@@ -135,7 +137,9 @@ class BlockFit:
     """One block that is fitted, and how its answers are judged.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         change: What is wanted.
         residual: Where the block's answer is added to a shortcut; None where it is not.
         advance: Called after each of the `STEPS`.
@@ -144,7 +148,9 @@ class BlockFit:
 
     def __init__(
         self,
-        opened: Opened,
+        case: Case,
+        inputs: Inputs,
+        workspace: Workspace,
         change: Change,
         residual: ResidualSum | None,
         advance: Advance = unseen,
@@ -153,14 +159,15 @@ class BlockFit:
     ) -> None:
         self.block: Block = change.block
         self.shortcut = None if residual is None else residual.shortcut
-        self._opened = opened
+        self._case = case
+        self._workspace = workspace
         self._advance = advance
         self._change = change
         self._scores = scores
-        self._linear = opened.folding(change.block)
+        self._linear = case.folding(change.block)
         self._is_rectified = residual is not None and residual.rectified
-        self._consumers = direct_consumers(change.block, opened.blocks)
-        self._reproduces = is_reproduced(opened, change.block, change.kept)
+        self._consumers = direct_consumers(change.block, case.blocks)
+        self._reproduces = is_reproduced(case, inputs, change.block, change.kept)
 
     def fitted(self, plain: Fitted, parts: Split, batches: Iterator[tuple[Seen, bool]]) -> Fitted:
         """The best factors that are found.
@@ -170,7 +177,7 @@ class BlockFit:
             parts: The samples.
             batches: What the block sees, and whether it is for choosing.
         """
-        most = rows_within(self.block, self._opened.options.working_bytes)
+        most = rows_within(self.block, self._workspace.options.working_bytes)
         taken = self._patches(parts.fit.count)
         # Every look is at these, so that as many as steps see would double the time.
         selected = parts.select.count if parts.select else 1
@@ -180,11 +187,11 @@ class BlockFit:
         sums = None
         if plain.moments is None or not plain.moments.factored:
             sums = ProductSums(
-                geometry.groups, geometry.columns, geometry.rows, self._opened.provider
+                geometry.groups, geometry.columns, geometry.rows, self._workspace.provider
             )
         fitting, selecting = CollectedRows(), CollectedRows()
         most_of_a_sample = ceil(most / parts.fit.count)
-        rng = np.random.default_rng(self._opened.options.seed)
+        rng = np.random.default_rng(self._workspace.options.seed)
         behind = self.block.activation
         for seen, choosing in batches:
             if seen.shortcut is not None and self._is_rectified:
@@ -200,7 +207,7 @@ class BlockFit:
             geometry=geometry,
             activation=reduced_activation(behind, self._change.kept),
             importance=self._importance(),
-            provider=self._opened.provider,
+            provider=self._workspace.provider,
             scores=self._scores,
         )
         everything = selecting.rows()
@@ -250,7 +257,7 @@ class BlockFit:
             self._linear,
             self._change.kept,
             samples,
-            self._opened.provider,
+            self._workspace.provider,
             most,
             all_answers=self._reproduces,
         )
@@ -265,7 +272,7 @@ class BlockFit:
     def _reproduction(self, geometry: Geometry) -> Reproduction:
         block, kept = self.block, self._change.kept
         importance = consumers_gram(
-            block.geometry.out_channels, map(self._opened.folding, self._consumers)
+            block.geometry.out_channels, map(self._case.folding, self._consumers)
         )
         assert kept is not None
         assert importance is not None  # otherwise nothing is reproduced
@@ -276,7 +283,7 @@ class BlockFit:
             whole_activation=block.activation,
             kept=kept.outputs,
             importance=importance,
-            provider=self._opened.provider,
+            provider=self._workspace.provider,
         )
 
     def _importance(self) -> Floats | None:
@@ -303,5 +310,5 @@ class BlockFit:
         """The consumers' maps of the outputs that are left."""
         kept = self._change.kept
         for consumer in consumers:
-            linear = self._opened.folding(consumer)
+            linear = self._case.folding(consumer)
             yield linear if kept is None else of_inputs(consumer.geometry, linear, kept.outputs)

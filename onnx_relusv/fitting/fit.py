@@ -37,8 +37,10 @@ from onnx_relusv.fitting.block_fit import STEPS, BlockFit
 from onnx_relusv.graph.blocks import ResidualSum, residual_sum
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.segments import Cut, cuts
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.probe import segment_session
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
@@ -54,7 +56,9 @@ Keep = Callable[[Change, Fitted], None]
 
 
 def fit(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     changes: Sequence[Change],
     moments: BlockMoments,
     progress: Progress,
@@ -65,7 +69,9 @@ def fit(
     """Fits all changes in topological order.
 
     Args:
-        opened: The model and its samples, split.
+        case: The model and its samples, split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         changes: In topological order.
         moments: Of the original's inputs; blocks without are fitted plainly.
         progress: Shows the batches, and of the steps of every block.
@@ -77,7 +83,7 @@ def fit(
     Returns:
         By block key.
     """
-    known, parts = known or {}, opened.split
+    known, parts = known or {}, inputs.split
     found: dict[str, Factors] = {}
     waiting = []
     for change in changes:
@@ -88,7 +94,7 @@ def fit(
             found[key] = known[key]
         else:
             # One sample tells no covariance; what is assumed without any does.
-            plain = _plain(opened, change, moments[key] if parts is None else None)
+            plain = _plain(case, change, moments[key] if parts is None else None)
             keep(change, plain)
             found[key] = plain.factors
             # It holds a whole weight, and the next block of a large model needs the room.
@@ -96,7 +102,7 @@ def fit(
     if all(change.block.key in known for change in waiting):
         return found | {change.block.key: known[change.block.key] for change in waiting}
     assert parts is not None  # otherwise none waits
-    fitting = _Fitting(opened, parts, moments, found, scores)
+    fitting = _Fitting(case, inputs, workspace, parts, moments, found, scores)
     fitting.run(waiting, progress, keep, known)
     return found
 
@@ -180,9 +186,9 @@ def _course(
     return sums, places, _ready(places, changes, needs)
 
 
-def _plain(opened: Opened, change: Change, moments: Moments | None) -> Fitted:
+def _plain(case: Case, change: Change, moments: Moments | None) -> Fitted:
     geometry, kept = change.block.geometry, change.kept
-    linear = reduced_map(geometry, opened.folding(change.block), moments, kept)
+    linear = reduced_map(geometry, case.folding(change.block), moments, kept)
     seen = reduced_moments(geometry, moments, kept)
     factors = double_layer(change.form, change.reduced.geometry, linear, seen, change.rank)
     return Fitted(replace(factors, kept=kept), linear, seen)
@@ -198,18 +204,22 @@ class _Fitting:
 
     def __init__(
         self,
-        opened: Opened,
+        case: Case,
+        inputs: Inputs,
+        workspace: Workspace,
         parts: Split,
         moments: BlockMoments,
         found: dict[str, Factors],
         scores: str | None,
     ) -> None:
         self._scores = scores
-        self._opened = opened
+        self._case = case
+        self._inputs = inputs
+        self._workspace = workspace
         self._parts = parts
         self._moments = moments
         self._found = found
-        self._length = batch_length(opened.blocks, opened.options.working_bytes)
+        self._length = batch_length(case.blocks, workspace.options.working_bytes)
         # Of every batch, how many of its samples are real, how many it has with padding, and
         # whether it is for choosing.
         self._batches: list[tuple[int, int, bool]] = []
@@ -222,7 +232,7 @@ class _Fitting:
         known: Mapping[str, Factors],
     ) -> None:
         """Fits the changes and adds them to what was found; not all of them are known."""
-        model = self._opened.model
+        model = self._case.model
         sums, places, ready = _course(model, changes)
         exact = Stream(self._feeds())
         delivered = exact
@@ -237,14 +247,16 @@ class _Fitting:
             done = sum(change.block.key in known for change in changes)
             advance(streamed * (len(places) - 1 - last) + of_block * done)
             for place, here in zip(places[: last + 1], ready, strict=False):
-                session = segment_session(self._opened, exact, place.live, {})
+                session = segment_session(self._case, self._workspace, exact, place.live, {})
                 moved = exact.advanced(session, place.live, advance)
                 if delivered is exact and not self._found:
                     advance(len(self._batches))
                     delivered_moved = moved
                 else:
                     dense = {key: self._dense(key) for key in self._found}
-                    session = segment_session(self._opened, delivered, place.live, dense)
+                    session = segment_session(
+                        self._case, self._workspace, delivered, place.live, dense
+                    )
                     delivered_moved = delivered.advanced(session, place.live, advance)
                 for stream in {id(s): s for s in (exact, delivered)}.values():
                     stream.drop()
@@ -253,9 +265,15 @@ class _Fitting:
                     key = change.block.key
                     if key not in known:
                         item = BlockFit(
-                            self._opened, change, sums[key], advance, scores=key == self._scores
+                            self._case,
+                            self._inputs,
+                            self._workspace,
+                            change,
+                            sums[key],
+                            advance,
+                            scores=key == self._scores,
                         )
-                        plain = _plain(self._opened, change, self._moments[key])
+                        plain = _plain(self._case, change, self._moments[key])
                         seen = self._seen(item, exact, delivered, advance)
                         fitted = item.fitted(plain, self._parts, seen)
                         keep(change, fitted)
@@ -274,7 +292,7 @@ class _Fitting:
                 yield batch.feeds
 
     def _dense(self, key: str) -> LinearMap:
-        block = next(block for block in self._opened.blocks if block.key == key)
+        block = next(block for block in self._case.blocks if block.key == key)
         return as_stored(block, self._found[key])
 
     def _seen(
@@ -313,7 +331,11 @@ class _Fitting:
             check_usable(block.source, exact[block.source], start, real, size)
         except UnusableValuesError as error:
             raise explained(
-                error, self._opened.model, samples, self._opened.provider, blind=self._opened.blind
+                error,
+                self._case.model,
+                samples,
+                self._workspace.provider,
+                blind=self._inputs.data_free,
             ) from error
         try:
             check_usable(block.source, delivered[block.source], start, real, size)
@@ -325,7 +347,9 @@ class _Fitting:
             ) from error
 
 
-def fit_tasks(opened: Opened, changes: Sequence[Change]) -> dict[str, Task[Factors]]:
+def fit_tasks(
+    case: Case, inputs: Inputs, workspace: Workspace, changes: Sequence[Change]
+) -> dict[str, Task[Factors]]:
     """What is to be found for some changes, by block key; all of them are fitted together."""
     listed = [
         (change.block.key, change.form, change.rank, _places(change.kept)) for change in changes
@@ -334,7 +358,11 @@ def fit_tasks(opened: Opened, changes: Sequence[Change]) -> dict[str, Task[Facto
     return {
         change.block.key: Task(
             kind="factors",
-            key={**opened.identity, "changes": digest, "block": change.block.key},
+            key={
+                **run_identity(case, inputs, workspace),
+                "changes": digest,
+                "block": change.block.key,
+            },
             result=Factors,
             fits=partial(_are_of, change),
         )

@@ -15,7 +15,9 @@ from onnx_relusv.core.reduction import (
 )
 from onnx_relusv.fitting.fit import fit, fit_tasks, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.candidates import candidate_at
 from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level
@@ -68,7 +70,9 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> floa
 
 
 def fit_plan(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     plan: Plan,
     moments: BlockMoments,
     progress: Progress,
@@ -77,7 +81,9 @@ def fit_plan(
     """Finds the factors that carry a plan out.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         plan: For this model.
         moments: Of the blocks' inputs.
         progress: Shows the fit.
@@ -89,7 +95,7 @@ def fit_plan(
         BudgetError: The plan changes nothing.
         ValidationError: Factors as stored are not what they were fitted to be.
     """
-    changed = changes_of(opened, plan)
+    changed = changes_of(case, inputs, plan)
     if not changed and not removes_units(plan):
         raise BudgetError(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
@@ -98,7 +104,7 @@ def fit_plan(
     levels: dict[str, float] = {}
     known: dict[str, Factors] = {}
     if earlier is not None:
-        same = fitted_alike(opened.model, changes_of(opened, earlier.plan), changed)
+        same = fitted_alike(case.model, changes_of(case, inputs, earlier.plan), changed)
         known = {key: earlier.factors[key] for key in same}
 
     def walk(
@@ -107,20 +113,30 @@ def fit_plan(
         def keep(change: Change, fitted: Fitted) -> None:
             reached = check_stated_level(change, fitted, as_stored(change.block, fitted.factors))
             # What is fitted to no samples stands for the block itself, in the very moments.
-            if reached is not None and opened.split is None and change.kept is None:
+            if reached is not None and inputs.split is None and change.kept is None:
                 levels[change.block.key] = reached
             done(change.block.key, fitted.factors)
 
-        fit(opened, changed, moments, progress, keep, known, fitted_to_scores(opened, plan))
+        fit(
+            case,
+            inputs,
+            workspace,
+            changed,
+            moments,
+            progress,
+            keep,
+            known,
+            fitted_to_scores(case, inputs, workspace, plan),
+        )
 
-    found = run(fit_tasks(opened, changed), walk, opened.cache, known=known)
+    found = run(fit_tasks(case, inputs, workspace, changed), walk, workspace.cache, known=known)
     for block in (change.block for change in changed):
         if block.key in levels:
             continue
         dense = as_stored(block, found[block.key])
         left = found[block.key].kept
         own, other = (
-            kept_outputs(block.geometry, linear, left) for linear in (opened.folding(block), dense)
+            kept_outputs(block.geometry, linear, left) for linear in (case.folding(block), dense)
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
     return FittedPlan(plan, found, {key: levels[key] for key in found})

@@ -35,7 +35,9 @@ from onnx_relusv.graph.deciding import (
 )
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.differences import in_one_shape
 from onnx_relusv.runtime.outputs import class_scores, real_rows
 from onnx_relusv.runtime.session import Session
@@ -221,25 +223,26 @@ def deciding_outputs(model: Model, session: Session) -> tuple[str, ...]:
 
 
 def judged_answers(
-    opened: Opened, batch: Batch, wanted: Literal["auto", "kl", "l2"] = "auto"
+    case: Case, workspace: Workspace, batch: Batch, wanted: Literal["auto", "kl", "l2"] = "auto"
 ) -> Answers:
     """What of a model's outputs is compared, from a batch of samples.
 
     Args:
-        opened: The model.
+        case: The model.
+        workspace: Where it runs, and what is kept.
         batch: The samples.
         wanted: As of `answers_of`.
 
     Raises:
         InputError: Class scores are to be compared, and there are none.
     """
-    session = opened.session()
-    names = deciding_outputs(opened.model, session)
-    if names != opened.model.output_names:
-        session = opened.session(names)
+    session = workspace.session(case.model)
+    names = deciding_outputs(case.model, session)
+    if names != case.model.output_names:
+        session = workspace.session(case.model, names)
     # No names would mean all outputs to onnxruntime.
     values = session.run(batch.feeds, names) if names else {}
-    return answers_of(opened.model, values, batch.count, batch.size, wanted)
+    return answers_of(case.model, values, batch.count, batch.size, wanted)
 
 
 _BATCH = 64
@@ -270,19 +273,19 @@ class ScoresBlock(ReadOnlyArrays):
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
 
-def scores_block(opened: Opened) -> ScoresBlock | None:
+def scores_block(case: Case, inputs: Inputs, workspace: Workspace) -> ScoresBlock | None:
     """Finds the block that gives the class scores, by a run on the samples that are fitted on.
 
     Returns:
         None where there is no such block, or are no samples.
     """
-    samples = opened.fitted
+    samples = inputs.calibration
     if samples is None:
         return None
-    answers = judged_answers(opened, next(samples.batches(_BATCH, limit=_MOST)))
+    answers = judged_answers(case, workspace, next(samples.batches(_BATCH, limit=_MOST)))
     if answers.scores is None or answers.independent:
         return None
-    session, total, count = opened.session([answers.scores]), np.zeros(()), 0
+    session, total, count = workspace.session(case.model, [answers.scores]), np.zeros(()), 0
     for batch in samples.batches(_BATCH, limit=_MOST):
         values = session.run(batch.feeds, [answers.scores])
         scores = np.asarray(real_rows(values, batch.count, batch.size)[answers.scores], np.float64)
@@ -293,26 +296,28 @@ def scores_block(opened: Opened) -> ScoresBlock | None:
         count += len(shares)
     if not count:
         return None
-    block = block_of_scores(opened.model, opened.blocks, answers.scores)
+    block = block_of_scores(case.model, case.blocks, answers.scores)
     if block is None or len(total) != block.geometry.out_channels:
         return None
     return ScoresBlock(block, answers, total / count)
 
 
-def fitted_to_scores(opened: Opened, plan: Plan) -> str | None:
+def fitted_to_scores(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> str | None:
     """The key of the block that is fitted to the divergence of its class scores.
 
     Args:
-        opened: The model and its samples, split.
+        case: The model and its samples, split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         plan: What is fitted. Where it was made by damage, and that is no divergence of class
             scores, nothing is fitted to one.
 
     Returns:
         None where there is no such block, or are no samples to judge it on.
     """
-    if opened.split is None or opened.split.select is None:
+    if inputs.split is None or inputs.split.select is None:
         return None
-    found = scores_block(opened)
+    found = scores_block(case, inputs, workspace)
     if found is None or plan.damage_measure not in (None, found.answers.words):
         return None
     return found.block.key

@@ -11,7 +11,9 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.results import BlockReport, RankSaving
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
@@ -100,31 +102,33 @@ class BlockMeasures:
         return f"no form is called {min(unknown)}" if unknown else None
 
 
-def measure_blocks(opened: Opened, moments: BlockMoments, progress: Progress) -> Measured:
+def measure_blocks(
+    case: Case, inputs: Inputs, workspace: Workspace, moments: BlockMoments, progress: Progress
+) -> Measured:
     """Measures every block and lists its candidates, several blocks at a time.
 
     A GPU is fed by one thread. The blocks under way stay within the memory that there is for
     measuring; one that takes more is measured while no other is. What the cache knows is not
     measured again.
     """
-    seed, provider = opened.options.seed, opened.provider
+    seed, provider = workspace.options.seed, workspace.provider
     tasks = {
         block.key: Task(
             kind="measures",
-            key={**opened.identity, "block": block.key},
+            key={**run_identity(case, inputs, workspace), "block": block.key},
             result=BlockMeasures,
             lengths={"rank": block.geometry.largest_rank},
             function=measure_block,
-            arguments=(block, opened.folding, moments, seed, provider),
+            arguments=(block, case.folding, moments, seed, provider),
             load=measuring_load(block, in_data_metric=moments[block.key] is not None),
         )
-        for block in opened.blocks
+        for block in case.blocks
     }
     with progress.stage("Spectra of the blocks", len(tasks)) as advance:
-        executor = local(opened.options.working_bytes, advance, device=provider != CPU)
-        found = run(tasks, executor, opened.cache, advance)
+        executor = local(workspace.options.working_bytes, advance, device=provider != CPU)
+        found = run(tasks, executor, workspace.cache, advance)
     return Measured(
-        tuple(_row(block, found[block.key], moments) for block in opened.blocks),
+        tuple(_row(block, found[block.key], moments) for block in case.blocks),
         {key: measures.candidates for key, measures in found.items()},
     )
 

@@ -1,4 +1,4 @@
-"""A model opened for work: its blocks, its samples, and where graphs run."""
+"""A model that was read and searched for blocks, and the moments of their inputs."""
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import scipy
 
 from onnx_relusv.core.arguments import select
 from onnx_relusv.core.blocks import Block, LinearMap, Moments, Refusal
-from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.linear_algebra import UnusableValuesError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import NO_SETTINGS, MeasureOptions, PlanOptions, Settings, settings_of
@@ -25,17 +25,19 @@ from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.nodes import Folding
 from onnx_relusv.graph.reference import model_facts, runnable
 from onnx_relusv.graph.view import view
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained, numbers_of
 from onnx_relusv.measuring.ready import made_ready
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version, shapes_for_one
 from onnx_relusv.samples.feeds import batch_of
 from onnx_relusv.samples.samples import Samples
-from onnx_relusv.samples.split import Split
+from onnx_relusv.samples.split import split
 from onnx_relusv.spectra.moments import MomentsKey, measure_moments, moments_key
 from onnx_relusv.spectra.passes import Passes, plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
-from onnx_relusv.work.cache import NO_CACHE, Cache, Fields, code_digest
+from onnx_relusv.work.cache import Cache, Fields, code_digest
 from onnx_relusv.work.executors import Advance, Progress
 from onnx_relusv.work.temporary_files import remove_leftovers
 
@@ -45,15 +47,11 @@ _COUNTED = (
     "how many rows it works on depends on the answers of blocks before it, so nothing can be "
     "fitted row by row"
 )
-# What a session that rewrites and packs weights holds besides them, in weights; measured.
-_COPIES = 2
-# The share of the memory for measuring that these copies may take.
-_COPIES_SHARE = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """A model that was read, run once, and searched for blocks.
+class Case:
+    """A model file that was read, run once, and searched for blocks.
 
     Attributes:
         model: The file.
@@ -61,20 +59,9 @@ class Opened:
         blocks: In topological order.
         refusals: What was left alone.
         folding: Reads a block's linear map.
-        samples: What to measure on, or None; synthetic where blind.
-        provider: The execution provider in force.
-        options: As asked for.
         example: A feed of one sample, or of one batch where that is fixed; random values without
             samples.
-        split: The samples' parts where a plan is made or carried out; None where all are measured.
-        cache: Where long work is kept for the next run.
-        metric: What outputs are judged by in place of top-1, or None.
-        blind: Whether no samples were given, and blocks are measured on what can be assumed.
-        scale_told: Whether anything told how large the model's inputs are, where samples are
-            synthetic.
         channels: The units that may be removed, where that was looked into.
-        unusable: Why nothing can be planned on the samples, whatever blocks there are: what the
-            model makes of them is no use. None where it is.
         unit_shapes: By name, for one sample, of the tensors that they were looked for in.
     """
 
@@ -83,108 +70,43 @@ class Opened:
     blocks: tuple[Block, ...]
     refusals: tuple[Refusal, ...]
     folding: Callable[[Block], LinearMap]
-    samples: Samples | None
-    provider: str
-    options: MeasureOptions
     example: Mapping[str, np.ndarray]
-    split: Split | None = None
-    cache: Cache = NO_CACHE
-    metric: Metric | None = None
-    blind: bool = False
-    scale_told: bool = True
     channels: Channels | None = None
-    unusable: str | None = None
     unit_shapes: Mapping[str, tuple[int, ...]] | None = None
-
-    @property
-    def identity(self) -> Fields:
-        """What decides all that is measured and fitted; every entry of the cache is kept under it.
-
-        Not the number of cores: on another machine, numbers agree to the rounding of sums.
-        """
-        parts = self.split
-        counts = None
-        if parts is not None:
-            counts = [part and part.count for part in (parts.fit, parts.select, parts.certify)]
-        return {
-            "versions": {**versions(), "scipy": scipy.__version__},
-            "code": code_digest(),
-            "model": self.model.sha256,
-            "samples": None if self.samples is None else self.samples.sha256,
-            "drawn": self.drawn,
-            "split": counts,
-            "blind": self.blind,
-            "seed": self.options.seed,
-            "provider": self.provider,
-            "memory": self.options.memory,
-            "input_shape": list(self.options.input_shape),
-        }
 
     @property
     def example_batch(self) -> int:
         """Samples in the example."""
         return batch_of(self.model.inputs, self.example)
 
-    @property
-    def given(self) -> Samples | None:
-        """The user's own samples, None where there are none."""
-        return None if self.blind else self.samples
 
-    @property
-    def drawn(self) -> int | None:
-        """How many of the user's samples were drawn; None where all are taken, or none given."""
-        given = self.given
-        return None if given is None or given.count == given.total else given.count
+def run_identity(case: Case, inputs: Inputs, workspace: Workspace) -> Fields:
+    """What decides all that is measured and fitted; every entry of the cache is kept under it.
 
-    @property
-    def fitted(self) -> Samples | None:
-        """The samples that moments are taken of."""
-        return self.samples if self.split is None else self.split.fit
-
-    @property
-    def has_selection(self) -> bool:
-        """Whether there is a selection set."""
-        return self.split is not None and self.split.select is not None
-
-    @property
-    def selection(self) -> Samples:
-        """The selection set: samples that nothing is fitted to, and choices are made by.
-
-        Raises:
-            UsageError: There is none: too few samples were given, or none.
-        """
-        if self.split is None or self.split.select is None:
-            raise UsageError("what changes do to the outputs takes --samples, two at least.")
-        return self.split.select
-
-    def session(self, exposed: Iterable[str] = ()) -> Session:
-        """Opens the model with some of its tensors as further outputs, to measure on the way.
-
-        Weights are rewritten and packed for speed only where the copies are small beside the
-        memory that there is for measuring; otherwise they are read where they lie.
-        """
-        source = runnable(self.model, exposed=exposed)
-        return Session(source, self.provider, lean=self._is_lean, alone=False)
-
-    @property
-    def free_bytes(self) -> int:
-        """What of the memory for measuring is left besides a session's copies of the weights."""
-        copies = 0 if self._is_lean else _COPIES * self.model.bytes
-        return self.options.working_bytes - copies
-
-    @property
-    def lean(self) -> bool:
-        """Whether sessions read weights where they lie, since copies would take too much memory."""
-        return self._is_lean
-
-    @property
-    def _is_lean(self) -> bool:
-        return _COPIES_SHARE * _COPIES * self.model.bytes > self.options.working_bytes
+    Not the number of cores: on another machine, numbers agree to the rounding of sums.
+    """
+    parts, options = inputs.split, workspace.options
+    counts = None
+    if parts is not None:
+        counts = [part and part.count for part in (parts.fit, parts.select, parts.certify)]
+    return {
+        "versions": {**versions(), "scipy": scipy.__version__},
+        "code": code_digest(),
+        "model": case.model.sha256,
+        "samples": None if inputs.samples is None else inputs.samples.sha256,
+        "drawn": inputs.drawn,
+        "split": counts,
+        "blind": inputs.data_free,
+        "seed": options.seed,
+        "provider": workspace.provider,
+        "memory": options.memory,
+        "input_shape": list(options.input_shape),
+    }
 
 
 def open_model(
     path: Path, samples_path: Path | None, options: MeasureOptions, metric: Metric | None = None
-) -> Opened:
+) -> tuple[Case, Inputs, Workspace]:
     """Reads a model and its samples, runs it once and finds its blocks.
 
     With a metric, labels are the metric's business and may be any array.
@@ -222,29 +144,47 @@ def open_model(
         unusable = numbers.problem
     example = ready.example
     del session, ready  # its weights need not be held any longer
-    return Opened(
+    case = Case(
         model=model,
         facts=model_facts(model, shapes),
         blocks=tuple(blocks),
         refusals=tuple(refusals),
         folding=Folding(model),
-        samples=samples,
-        provider=provider,
-        options=options,
         example=example,
-        cache=cache,
-        metric=metric,
-        unusable=unusable,
     )
+    inputs = Inputs(samples, metric, unusable=unusable)
+    return case, inputs, Workspace(provider, options, cache)
 
 
-def selected(opened: Opened, planning: PlanOptions) -> PlanOptions:
+def split_inputs(case: Case, inputs: Inputs, seed: int, *, certifying: bool = False) -> Inputs:
+    """The samples split into their parts; without any, blocks are measured data-free.
+
+    Args:
+        case: The model.
+        inputs: Its samples, whole.
+        seed: Decides which sample goes to which part.
+        certifying: Whether a part is set aside for certifying.
+
+    Raises:
+        InputError: What the model makes of the samples cannot be worked with.
+    """
+    if inputs.unusable is not None and inputs.user_samples is not None:
+        raise InputError(
+            f"{case.model.path}: on {inputs.user_samples.path} {inputs.unusable}. Mend the model, "
+            "or scale the samples as it expects them."
+        )
+    if inputs.samples is None:
+        return replace(inputs, data_free=True)
+    return replace(inputs, split=split(inputs.samples, seed, certifying=certifying))
+
+
+def selected(case: Case, planning: PlanOptions) -> PlanOptions:
     """Settings that know what their patterns mean in a model.
 
     Raises:
         UsageError: A pattern matches neither a block nor what was refused.
     """
-    known = targets(opened.model.proto, opened.blocks, opened.refusals)
+    known = targets(case.model.proto, case.blocks, case.refusals)
     return replace(planning, selection=select(known, planning.include, planning.exclude))
 
 
@@ -292,7 +232,7 @@ def _shape_session(model: Model, tensors: tuple[str, ...], provider: str) -> Ses
 
 @contextmanager
 def block_moments(
-    opened: Opened, progress: Progress, *, lenient: bool = False
+    case: Case, inputs: Inputs, workspace: Workspace, progress: Progress, *, lenient: bool = False
 ) -> Iterator[BlockMoments]:
     """The moments of every block's input by key.
 
@@ -301,20 +241,22 @@ def block_moments(
     there is.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         progress: Shows the samples.
         lenient: Whether blocks have none whose input holds numbers that cannot be worked with.
 
     Raises:
         InputError: An input does, and that is not lenient.
     """
-    samples = opened.fitted
+    samples = inputs.calibration
     if samples is None:
-        yield dict.fromkeys((block.key for block in opened.blocks), None)
+        yield dict.fromkeys((block.key for block in case.blocks), None)
         return
-    passes = plan_passes(opened.blocks, samples, opened.free_bytes)
+    passes = plan_passes(case.blocks, samples, workspace.free_bytes(case.model))
     keys = {moments_key(block) for group in passes.groups for block in group}
-    with _store(opened, keys) as stored:
+    with _store(case, inputs, workspace, keys) as stored:
         steps = len(passes.groups) * samples.count
         with progress.stage("Moments of the blocks' inputs", steps) as advance:
             left = [
@@ -324,21 +266,27 @@ def block_moments(
             ]
             advance(steps - len(left) * samples.count)
             for group in left:
-                _measure_pass(opened, samples, group, passes, advance, stored, lenient)
+                _measure_pass(
+                    case, inputs, workspace, samples, group, passes, advance, stored, lenient
+                )
         # Their sessions keep the memory that the largest block took.
         patches_kernel.cache_clear()
         products_kernel.cache_clear()
-        yield MomentsByBlock(opened.blocks, stored)
+        yield MomentsByBlock(case.blocks, stored)
 
 
-def _store(opened: Opened, keys: Iterable[MomentsKey]) -> AbstractContextManager[StoredMoments]:
-    if opened.cache.folder is None:
+def _store(
+    case: Case, inputs: Inputs, workspace: Workspace, keys: Iterable[MomentsKey]
+) -> AbstractContextManager[StoredMoments]:
+    if workspace.cache.folder is None:
         return moments_on_disk()
-    return nullcontext(StoredMoments(opened.cache, opened.identity, keys))
+    return nullcontext(StoredMoments(workspace.cache, run_identity(case, inputs, workspace), keys))
 
 
 def _measure_pass(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     samples: Samples,
     blocks: Sequence[Block],
     passes: Passes,
@@ -347,9 +295,9 @@ def _measure_pass(
     lenient: bool,
 ) -> None:
     # Of all, also where some are known: what is exposed decides how onnxruntime fuses and rounds.
-    session = opened.session(block.source for block in blocks)
+    session = workspace.session(case.model, (block.source for block in blocks))
     wanted = [block for block in blocks if moments_key(block) not in stored]
-    seed = opened.options.seed
+    seed = workspace.options.seed
     try:
         for key, found in measure_moments(
             session,
@@ -365,7 +313,7 @@ def _measure_pass(
             del found  # before the next ones are made
     except UnusableValuesError as error:
         raise explained(
-            error, opened.model, samples, opened.provider, blind=opened.blind
+            error, case.model, samples, workspace.provider, blind=inputs.data_free
         ) from error
 
 

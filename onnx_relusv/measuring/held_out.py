@@ -11,7 +11,9 @@ from onnx_relusv.core.blocks import Floats, Runnable
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.measuring.bounds import Discordance, MetricLoss, groups_of, standard_error
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.outputs import (
     AnswerOutput,
     answer_output,
@@ -30,16 +32,17 @@ class HeldOut:
     """Samples with the original's answers to them.
 
     Args:
-        opened: The original.
+        case: The original.
+        workspace: Where it runs, and what is kept.
         samples: A part of its samples.
         output: Its output with answers, class scores or labels, one a sample.
     """
 
-    def __init__(self, opened: Opened, samples: Samples, output: str) -> None:
-        self._provider = opened.provider
+    def __init__(self, case: Case, workspace: Workspace, samples: Samples, output: str) -> None:
+        self._provider = workspace.provider
         self._samples = samples
         self._output = output
-        self._before = self._answers(opened.session())
+        self._before = self._answers(workspace.session(case.model))
 
     def discordance(self, smaller: Runnable | Path) -> Discordance:
         """Runs a smaller model, or its file, and counts where it differs.
@@ -76,10 +79,10 @@ class HeldOut:
         return np.concatenate(answers), np.concatenate(known)
 
 
-def answers_output(opened: Opened, samples: Samples) -> AnswerOutput | None:
+def answers_output(case: Case, workspace: Workspace, samples: Samples) -> AnswerOutput | None:
     """The original's output with answers, one a sample; None without one."""
     batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
-    values = opened.session().run(batch.feeds)
+    values = workspace.session(case.model).run(batch.feeds)
     read = {
         name: real_part(output_value(value), batch.count, batch.size)
         for name, value in values.items()
@@ -94,7 +97,8 @@ class HeldOutMetric:
     """Samples with the original's metric, on all of them and without each group of them.
 
     Args:
-        opened: The original.
+        case: The original.
+        workspace: Where it runs, and what is kept.
         samples: A part of its samples, two at least.
         metric: What its answers are worth.
 
@@ -102,14 +106,14 @@ class HeldOutMetric:
         InputError: The metric fails, or an output's first axis is not that of the samples.
     """
 
-    def __init__(self, opened: Opened, samples: Samples, metric: Metric) -> None:
-        self._provider = opened.provider
-        self._names = opened.model.output_names
+    def __init__(self, case: Case, workspace: Workspace, samples: Samples, metric: Metric) -> None:
+        self._provider = workspace.provider
+        self._names = case.model.output_names
         self._samples = samples
         self._metric = metric
-        rng = np.random.default_rng([opened.options.seed, _STREAM])
+        rng = np.random.default_rng([workspace.options.seed, _STREAM])
         self._group = groups_of(samples.count, rng)
-        self._before = self._values(opened.session())
+        self._before = self._values(workspace.session(case.model))
 
     def loss(self, smaller: Runnable) -> MetricLoss:
         """Runs a smaller model.
@@ -138,14 +142,14 @@ class HeldOutMetric:
         return np.array(found)
 
 
-def original_metric(opened: Opened) -> float | None:
+def original_metric(case: Case, inputs: Inputs, workspace: Workspace) -> float | None:
     """The original's metric on the samples for choosing; None where there is no metric.
 
     Raises:
         InputError: The metric fails, or an output's first axis is not that of the samples.
     """
-    if opened.metric is None or opened.split is None or opened.split.select is None:
+    if inputs.metric is None or inputs.split is None or inputs.split.select is None:
         return None
-    samples = opened.split.select
-    outputs = collected(opened.session(), samples, opened.model.output_names)
-    return opened.metric.value(outputs, samples.labels)
+    samples = inputs.split.select
+    outputs = collected(workspace.session(case.model), samples, case.model.output_names)
+    return inputs.metric.value(outputs, samples.labels)

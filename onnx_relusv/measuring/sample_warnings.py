@@ -28,7 +28,9 @@ from onnx_relusv.graph.channels.statistics import (
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.segments import random_node
 from onnx_relusv.graph.view import view
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.differences import identical
 from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.runtime.session import Session
@@ -37,25 +39,25 @@ from onnx_relusv.spectra.mean_widths import activated_gaussian
 from onnx_relusv.work.executors import Progress
 
 
-def check_repeatable(opened: Opened) -> None:
+def check_repeatable(case: Case, workspace: Workspace) -> None:
     """Checks by its nodes, and by two runs on the same input, that a model repeats its answers.
 
     Raises:
         InputError: It draws random numbers, or two runs differ.
     """
-    node = random_node(opened.model.proto)
+    node = random_node(case.model.proto)
     if node is not None:
         raise InputError(
-            f"{opened.model.path}: the node {node} draws random numbers, so the model answers the "
+            f"{case.model.path}: the node {node} draws random numbers, so the model answers the "
             "same input differently in every run, and no result could be compared with it. Export "
             "it without that node, or with its numbers as an input."
         )
-    session = Session(runnable(opened.model), opened.provider, lean=True, alone=False)
-    first, again = (session.run(opened.example) for _ in range(2))
+    session = Session(runnable(case.model), workspace.provider, lean=True, alone=False)
+    first, again = (session.run(case.example) for _ in range(2))
     differing = [name for name in first if not _same_answers(first[name], again[name])]
     if differing:
         raise InputError(
-            f"{opened.model.path}: two runs of the model on the same input give different "
+            f"{case.model.path}: two runs of the model on the same input give different "
             f"values of {', '.join(differing)}, so no result could be compared with it. "
             "Export it without whatever changes from run to run."
         )
@@ -160,18 +162,21 @@ _VARIANCES = (1e-3, 1e3)
 _SCALE_ADVICE = "Scale them as the model was trained."
 
 
-def sample_warnings(opened: Opened, moments: BlockMoments, progress: Progress) -> tuple[str, ...]:
+def sample_warnings(
+    case: Case, inputs: Inputs, moments: BlockMoments, progress: Progress
+) -> tuple[str, ...]:
     """Sentences for the user on how far samples can be relied on; none without samples.
 
     Args:
-        opened: The model with its samples.
+        case: The model with its samples.
+        inputs: Its samples.
         moments: Of the blocks' inputs.
         progress: Shows the samples.
     """
-    samples = opened.given
+    samples = inputs.user_samples
     if samples is None:
         return ()
-    seen, model = view(opened.model), opened.model
+    seen, model = view(case.model), case.model
     found = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
     shown = {
         name: partial(_normalised, each) for name, each in found.items() if each is not NOTHING
@@ -179,9 +184,9 @@ def sample_warnings(opened: Opened, moments: BlockMoments, progress: Progress) -
     with progress.stage("Samples", samples.count) as advance:
         facts = sample_facts(samples, shown, advance)
     return (
-        *_numbers(opened, samples),
+        *_numbers(case, inputs, samples),
         *_alike(samples, facts),
-        *(scaled if (scaled := _scale(facts)) else _statistics(opened, moments)),
+        *(scaled if (scaled := _scale(facts)) else _statistics(case, moments)),
     )
 
 
@@ -196,7 +201,7 @@ def few_rows(blocks: Sequence[Block], samples: int) -> list[tuple[Block, int]]:
     return [(block, count) for block, count in rows if count < block.geometry.columns]
 
 
-def _numbers(opened: Opened, samples: Samples) -> tuple[str, ...]:
+def _numbers(case: Case, inputs: Inputs, samples: Samples) -> tuple[str, ...]:
     if samples.independent == 1:
         what = "There is one sample" if samples.count == 1 else f"All {samples.count} samples are"
         what += "" if samples.count == 1 else " of one group"
@@ -204,9 +209,9 @@ def _numbers(opened: Opened, samples: Samples) -> tuple[str, ...]:
             f"{what}: what is found may not hold for any other, and nothing is left to choose or "
             "to judge on. Give some hundreds.",
         )
-    fitted = opened.fitted
+    fitted = inputs.calibration
     assert fitted is not None  # there are samples
-    short = few_rows(opened.blocks, fitted.independent)
+    short = few_rows(case.blocks, fitted.independent)
     if not short:
         return ()
     worst, rows = min(short, key=lambda pair: pair[1] / pair[0].geometry.columns)
@@ -269,11 +274,11 @@ def _scale(facts: SampleFacts) -> tuple[str, ...]:
     )
 
 
-def _statistics(opened: Opened, moments: BlockMoments) -> tuple[str, ...]:
+def _statistics(case: Case, moments: BlockMoments) -> tuple[str, ...]:
     """Whether the input of the first block behind a BatchNormalization has the file's variance."""
-    sources = {block.source for block in opened.blocks}
-    known = channel_statistics(opened.model, view(opened.model), sources, activated_gaussian)
-    for block in opened.blocks:
+    sources = {block.source for block in case.blocks}
+    known = channel_statistics(case.model, view(case.model), sources, activated_gaussian)
+    for block in case.blocks:
         told, seen = known.get(block.source), moments[block.key]
         if told is None or seen is None:
             continue

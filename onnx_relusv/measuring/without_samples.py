@@ -46,7 +46,9 @@ from onnx_relusv.graph.channels.statistics import (
     normalisation,
 )
 from onnx_relusv.graph.view import View, view
-from onnx_relusv.measuring.case import BlockMoments, MomentsByBlock, Opened, block_moments
+from onnx_relusv.measuring.case import BlockMoments, Case, MomentsByBlock, block_moments
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.low_rank.candidates import block_macs
 from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.samples.samples import Samples, open_samples
@@ -72,7 +74,8 @@ Normalisations = Mapping[str, Normalisation]
 
 
 def input_normalisations(
-    opened: Opened,
+    case: Case,
+    workspace: Workspace,
     seen: View,
     input_range: tuple[float, float] | None,
     folder: Path,
@@ -81,19 +84,20 @@ def input_normalisations(
     """How inputs are taken to be normalised, by name, and whether anything told so.
 
     Args:
-        opened: The model.
+        case: The model.
+        workspace: Where it runs, and what is kept.
         seen: Its graph.
         input_range: What was declared of its inputs, or None.
         folder: Takes a file while conventions are tried.
         write: Writes a few synthetic samples, given such normalisations.
     """
-    model = opened.model
+    model = case.model
     found = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
     bare = [name for name, one in found.items() if one is NOTHING]
     if input_range is not None:
         low, high = input_range
         return found | dict.fromkeys(bare, _of((low + high) / 2, (high - low) / 4)), True
-    sources = {block.source for block in opened.blocks}
+    sources = {block.source for block in case.blocks}
     known = channel_statistics(model, seen, sources, activated_gaussian)
     if not bare or not known:
         return found, not bare
@@ -102,7 +106,9 @@ def input_normalisations(
         path = folder / "tried.npz"
         normalised = found | dict.fromkeys(bare, _of(mean, deviation))
         write(path, normalised)
-        tried.append((_distance(opened, known, open_samples(path, model.inputs)), normalised))
+        tried.append(
+            (_distance(case, workspace, known, open_samples(path, model.inputs)), normalised)
+        )
     return min(tried, key=lambda one: one[0])[1], True
 
 
@@ -110,14 +116,16 @@ def _of(mean: float, deviation: float) -> Normalisation:
     return Normalisation(np.array(1 / deviation), np.array(-mean / deviation))
 
 
-def _distance(opened: Opened, known: Mapping[str, ChannelStatistics], samples: Samples) -> float:
+def _distance(
+    case: Case, workspace: Workspace, known: Mapping[str, ChannelStatistics], samples: Samples
+) -> float:
     """How unlike the samples' channels are to what the file says of them.
 
     Returns:
         The median over tensors of the mean over channels of the Kullback-Leibler divergence of two
         Gaussians, infinite where a number is not finite.
     """
-    session = opened.session(known)
+    session = workspace.session(case.model, known)
     sums = {name: np.zeros((3, len(one.mean))) for name, one in known.items()}
     for batch in samples.batches(_BATCH):
         values = session.run(batch.feeds)
@@ -153,21 +161,28 @@ _TRIED = 64
 
 @contextmanager
 def samples_where_units_go(
-    opened: Opened, input_range: tuple[float, float] | None, *, go: bool
-) -> Iterator[Opened]:
-    """A model with samples; synthetic ones, in a folder that is gone afterwards, if it has none.
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    input_range: tuple[float, float] | None,
+    *,
+    go: bool,
+) -> Iterator[Inputs]:
+    """Samples of a model; synthetic ones, in a folder that is gone afterwards, if it has none.
 
-    What is made of these is blind all the same. The model is as it was where no units go, where an
+    What is made of these is blind all the same. They are as they were where no units go, where an
     input is of whole numbers, and where synthetic inputs lead to numbers that are not finite.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs.
         input_range: What was declared of its inputs, or None.
         go: Whether units are to be removed.
     """
-    example = synthetic_example(opened) if go and opened.samples is None else None
+    example = synthetic_example(case) if go and inputs.samples is None else None
     if example is None:
-        yield opened
+        yield inputs
         return
 
     def write(path: Path, normalised: Normalisations, count: int = _TRIED) -> None:
@@ -175,26 +190,26 @@ def samples_where_units_go(
             path,
             example,
             normalised,
-            opened.options.seed,
+            workspace.options.seed,
             count,
             varied=True,
             input_range=input_range,
         )
 
     with temporary_folder() as folder:
-        seen = view(opened.model)
-        normalised, told = input_normalisations(opened, seen, input_range, folder, write)
+        seen = view(case.model)
+        normalised, told = input_normalisations(case, workspace, seen, input_range, folder, write)
         path = folder / "synthetic.npz"
         write(path, normalised, varied_count(example))
-        samples = open_samples(path, opened.model.inputs)
-        if not _runs(opened, samples):
-            yield opened
+        samples = open_samples(path, case.model.inputs)
+        if not _runs(case, workspace, samples):
+            yield inputs
             return
-        yield replace(opened, samples=samples, blind=True, scale_told=told)
+        yield replace(inputs, samples=samples, data_free=True, scale_known=told)
 
 
-def _runs(opened: Opened, samples: Samples) -> bool:
-    session = opened.session(block.source for block in opened.blocks)
+def _runs(case: Case, workspace: Workspace, samples: Samples) -> bool:
+    session = workspace.session(case.model, (block.source for block in case.blocks))
     batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
     try:
         answers = session.run(batch.feeds).values()
@@ -204,22 +219,22 @@ def _runs(opened: Opened, samples: Samples) -> bool:
     return all(np.isfinite(values).all() for values in arrays if values.dtype.kind == "f")
 
 
-def synthetic_example(opened: Opened) -> Mapping[str, np.ndarray] | None:
+def synthetic_example(case: Case) -> Mapping[str, np.ndarray] | None:
     """A sample of a size that runs, the axis of samples first.
 
     Args:
-        opened: The model.
+        case: The model.
 
     Returns:
         By input; None where one is no tensor of floats, but means something.
     """
-    inputs = opened.model.inputs
+    inputs = case.model.inputs
     if any(spec.dtype.kind in "iubO" or not spec.shape for spec in inputs):
         return None
     return {
-        spec.name: opened.example[spec.name][None]
+        spec.name: case.example[spec.name][None]
         if spec.samples_axis is None
-        else np.moveaxis(opened.example[spec.name], spec.samples_axis, 0)[:1]
+        else np.moveaxis(case.example[spec.name], spec.samples_axis, 0)[:1]
         for spec in inputs
     }
 
@@ -240,36 +255,40 @@ _SCALE = (
 
 
 @contextmanager
-def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoments]:
+def planning_moments(
+    case: Case, inputs: Inputs, workspace: Workspace, progress: Progress
+) -> Iterator[BlockMoments]:
     """The moments of every block's input by key, assumed ones where the model is measured blind.
 
     Of the samples, they are what `block_moments` gives. Blind ones lie in a temporary file
     likewise; None where there are no inputs to assume, or the memory is too small.
 
     Args:
-        opened: The model; blind where its samples are synthetic or there are none.
+        case: The model; blind where its samples are synthetic or there are none.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         progress: Shows the samples.
     """
-    if opened.samples is not None:
-        with block_moments(opened, progress) as moments:
-            yield _Synthetic(moments) if opened.blind else moments
+    if inputs.samples is not None:
+        with block_moments(case, inputs, workspace, progress) as moments:
+            yield _Synthetic(moments) if inputs.data_free else moments
         return
-    seen = view(opened.model)
-    example = synthetic_example(opened)
+    seen = view(case.model)
+    example = synthetic_example(case)
     if example is None:
-        yield dict.fromkeys((block.key for block in opened.blocks), None)
+        yield dict.fromkeys((block.key for block in case.blocks), None)
         return
     known = channel_statistics(
-        opened.model, seen, {block.source for block in opened.blocks}, activated_gaussian
+        case.model, seen, {block.source for block in case.blocks}, activated_gaussian
     )
     with moments_on_disk() as stored:
         # Synthetic inputs may lead where real ones never do; the unit ball is left then.
         try:
             with (
-                _on_synthetic(opened, seen, example) as drawn,
-                block_moments(drawn, progress, lenient=True) as found,
+                _on_synthetic(case, inputs, workspace, seen, example) as drawn,
+                block_moments(case, drawn, workspace, progress, lenient=True) as found,
             ):
-                for block in opened.blocks:
+                for block in case.blocks:
                     synthetic = found[block.key]
                     if synthetic is not None and moments_key(block) not in stored:
                         assumed = assumed_moments(block, synthetic, known.get(block.source))
@@ -281,9 +300,9 @@ def planning_moments(opened: Opened, progress: Progress) -> Iterator[BlockMoment
         else:
             is_assumed = True
         if is_assumed:
-            yield MomentsByBlock(opened.blocks, stored)
+            yield MomentsByBlock(case.blocks, stored)
         else:
-            yield dict.fromkeys((block.key for block in opened.blocks), None)
+            yield dict.fromkeys((block.key for block in case.blocks), None)
 
 
 def assumed_moments(
@@ -323,14 +342,14 @@ def assumed_moments(
     return replace(synthetic, mean=mean, covariance=covariance, source="batch_normalization")
 
 
-def blind_warnings(opened: Opened, rows: Sequence[BlockReport]) -> tuple[str, ...]:
+def blind_warnings(inputs: Inputs, rows: Sequence[BlockReport]) -> tuple[str, ...]:
     """That the choice was blind, in a sentence for the user.
 
     Args:
-        opened: The model.
+        inputs: The model.
         rows: What was measured.
     """
-    if not opened.blind:
+    if not inputs.data_free:
         return ()
     used = {row.statistics for row in rows}
     listed = ", ".join(text for source, text in _SOURCES.items() if source in used)
@@ -338,7 +357,7 @@ def blind_warnings(opened: Opened, rows: Sequence[BlockReport]) -> tuple[str, ..
         f"No samples: blocks were measured on {listed or 'nothing'}; "
         "what it costs in accuracy is not known."
     )
-    return (found,) if opened.scale_told else (found, _SCALE)
+    return (found,) if inputs.scale_known else (found, _SCALE)
 
 
 class _Synthetic(Mapping[str, Moments | None]):
@@ -408,13 +427,17 @@ def _by_column(block: Block, known: ChannelStatistics) -> tuple[Floats, Floats] 
 
 @contextmanager
 def _on_synthetic(
-    opened: Opened, seen: View, example: Mapping[str, np.ndarray]
-) -> Iterator[Opened]:
-    """The model with synthetic samples, in a folder that is gone afterwards."""
-    model = opened.model
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    seen: View,
+    example: Mapping[str, np.ndarray],
+) -> Iterator[Inputs]:
+    """Synthetic samples of a model, in a folder that is gone afterwards."""
+    model = case.model
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
     with temporary_folder() as folder:
         path = folder / "synthetic.npz"
-        count = affordable_count(sum(map(block_macs, opened.blocks)))
-        write_synthetic(path, example, normalised, opened.options.seed, count)
-        yield replace(opened, samples=open_samples(path, opened.model.inputs), blind=False)
+        count = affordable_count(sum(map(block_macs, case.blocks)))
+        write_synthetic(path, example, normalised, workspace.options.seed, count)
+        yield replace(inputs, samples=open_samples(path, case.model.inputs), data_free=False)

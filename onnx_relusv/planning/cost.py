@@ -24,7 +24,9 @@ from onnx_relusv.core.reduction import Change, FittedPlan, reduced_block, reduce
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.level import Origin
 from onnx_relusv.planning.search import Items, State
 from onnx_relusv.rewrites.apply import rewritten
@@ -50,42 +52,48 @@ SizeOf = Callable[[Plan], int]
 Make = Callable[[Origin, Budgets], Plan]
 
 
-def size_of(opened: Opened, measured: Measured) -> SizeOf | None:
+def size_of(case: Case, inputs: Inputs, workspace: Workspace, measured: Measured) -> SizeOf | None:
     """What tells the bytes of plans' files; None for a model so large that estimates will do.
 
     Args:
-        opened: The model, with its channels where units may go.
+        case: The model, with its channels where units may go.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         measured: Its blocks; what they were measured on tells which biases can be zero.
     """
-    if opened.model.bytes > _LARGE:
+    if case.model.bytes > _LARGE:
         return None
     blocks = {row.block.key: row for row in measured.rows}
     biased = {
         key
         for key, row in blocks.items()
-        if row.statistics != "none" or np.any(opened.folding(row.block).bias)
+        if row.statistics != "none" or np.any(case.folding(row.block).bias)
     }
 
     def size(plan: Plan) -> int:
-        return planned_bytes(opened, plan, biased)
+        return planned_bytes(case, inputs, workspace, plan, biased)
 
     return size
 
 
-def planned_bytes(opened: Opened, plan: Plan, biased: Collection[str]) -> int:
+def planned_bytes(
+    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, biased: Collection[str]
+) -> int:
     """The bytes of the model file and its external data.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         plan: For this model.
         biased: Keys of the blocks whose bias is not zero once they are fitted.
     """
     stand_ins = {
         change.block.key: _stand_in(change, biased=change.block.key in biased)
-        for change in changes_of(opened, plan)
+        for change in changes_of(case, inputs, plan)
     }
-    proto = rewritten(opened, FittedPlan(plan, stand_ins, {}))
-    return written_bytes(proto, opened.model)
+    proto = rewritten(case, inputs, workspace, FittedPlan(plan, stand_ins, {}))
+    return written_bytes(proto, case.model)
 
 
 def _stand_in(change: Change, *, biased: bool) -> Factors:

@@ -24,7 +24,9 @@ from onnx_relusv.core.plans import Candidate, Choice, DamageCurve, GroupCurve
 from onnx_relusv.core.reduction import reduced_map, whole_map
 from onnx_relusv.graph.channels.walk import NO_UNIT
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.planning.probe import (
     Opening,
@@ -60,7 +62,9 @@ Curves = tuple[DamageCurve, ...]
 
 
 def damage_curves(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     samples: Samples,
     candidates: Candidates,
     moments: BlockMoments,
@@ -70,7 +74,9 @@ def damage_curves(
     """Measures the damage curves of all blocks that have candidates.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         samples: Held out from what the moments are of.
         candidates: By block key.
         moments: Of the blocks' inputs, in whose metric the tried factors are best.
@@ -80,18 +86,18 @@ def damage_curves(
     Returns:
         By block key, one curve a form, of those that no other form beats.
     """
-    blocks = [block for block in opened.blocks if candidates.get(block.key)]
+    blocks = [block for block in case.blocks if candidates.get(block.key)]
     measured = {
         block.key: ranks_to_measure(block, _worth_measuring(block, candidates[block.key]))
         for block in blocks
     }
     tries = sum(len(ranks) for forms in measured.values() for ranks in forms.values())
-    few = thinned(opened, samples, tries)
+    few = thinned(inputs, samples, tries)
     tasks: dict[str, Task[Curves]] = {
         key: Task(
             kind="damage",
             key={
-                **opened.identity,
+                **run_identity(case, inputs, workspace),
                 "count": few.count,
                 "measure": None if measure is None else measure.words,
                 # Which other blocks are examined decides how the model is cut, and so how it
@@ -109,7 +115,7 @@ def damage_curves(
 
     def walk(tasks: Tasks[str, Curves], known: Known[str, Curves], done: Done[str, Curves]) -> None:
         def examine(block: Block, divergence: Try) -> Curves:
-            linear, seen = opened.folding(block), moments[block.key]
+            linear, seen = case.folding(block), moments[block.key]
             curves = []
             for form, ranks in measured[block.key].items():
                 factors = FORMS[form].factors(block.geometry, linear, seen, ranks)
@@ -118,25 +124,25 @@ def damage_curves(
             done(block.key, tuple(curves))
             return tuple(curves)
 
-        probe(opened, few, blocks, {}, examine, advance, measure, known)
+        probe(case, workspace, few, blocks, {}, examine, advance, measure, known)
 
     with progress.stage("Damage of the blocks' forms", tries) as advance:
-        return run(tasks, walk, _cache(opened, measure), advance)
+        return run(tasks, walk, _cache(workspace, measure), advance)
 
 
 def _are_of(ranks: Mapping[str, tuple[int, ...]], curves: Curves) -> bool:
     return {curve.form: curve.ranks for curve in curves} == ranks
 
 
-def _cache(opened: Opened, measure: DamageMeasure | None) -> Cache:
+def _cache(workspace: Workspace, measure: DamageMeasure | None) -> Cache:
     """Where damages are kept: a metric's nowhere, for what its code depends on is not known."""
-    return opened.cache if measure is None or measure.metric is None else NO_CACHE
+    return workspace.cache if measure is None or measure.metric is None else NO_CACHE
 
 
-def thinned(opened: Opened, samples: Samples, tries: int) -> Samples:
+def thinned(inputs: Inputs, samples: Samples, tries: int) -> Samples:
     """As many samples as tries may cost, evenly taken: a try is half a pass, on average."""
-    assert opened.samples is not None  # these are a part of them
-    affordable = int(2 * _MOST_PASSES * opened.samples.count / max(tries, 1))
+    assert inputs.samples is not None  # these are a part of them
+    affordable = int(2 * _MOST_PASSES * inputs.samples.count / max(tries, 1))
     count = min(samples.count, max(_FEWEST, affordable))
     return samples.part(np.linspace(0, samples.count - 1, count).round().astype(int))
 
@@ -240,7 +246,9 @@ def counts_to_measure(units: int) -> tuple[int, ...]:
 
 
 def group_curves(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     samples: Samples,
     ordered: Sequence[Ordered],
     units: Mapping[str, BlockUnits],
@@ -254,7 +262,9 @@ def group_curves(
     What is no block, a ConvTranspose, gets nothing back: it is tried with zeros for what is gone.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         samples: Held out from what the moments are of.
         ordered: The groups.
         units: Of the blocks' channels, by key.
@@ -269,12 +279,12 @@ def group_curves(
     read = {one.group.key: one for one in ordered if one.group.consumers and one.units > 1}
     counts = {key: counts_to_measure(one.units) for key, one in read.items()}
     tries = sum(map(len, counts.values()))
-    few = thinned(opened, samples, tries)
+    few = thinned(inputs, samples, tries)
     tasks = {
         key: Task(
             kind="cuts",
             key={
-                **opened.identity,
+                **run_identity(case, inputs, workspace),
                 "measure": measure.words,
                 # Which groups are examined decides how the model is cut, and so how it rounds.
                 "groups": list(counts),
@@ -300,21 +310,21 @@ def group_curves(
         def examine(opening: Opening, divergence: TryTogether) -> GroupCurve:
             one = read[opening.key]
             cuts = (one.removed(total, count) for count in counts[opening.key])
-            changed = (_without(opened, one, units, removed, moments) for removed in cuts)
+            changed = (_without(case, one, units, removed, moments) for removed in cuts)
             return found(opening.key, map(divergence, changed))
 
         fitted = [one for one in read.values() if one.is_read_by_blocks]
         openings = [Opening(one.group.key, one.consumers) for one in fitted]
-        probe_together(opened, few, openings, {}, examine, advance, measure, known)
+        probe_together(case, workspace, few, openings, {}, examine, advance, measure, known)
         for key, one in read.items():
             if key not in known and not one.is_read_by_blocks:
                 cuts = (one.removed(total, count) for count in counts[key])
                 names = measure.answers.outputs
-                whole = (_zeroed(opened, one, units, removed, moments, names) for removed in cuts)
-                found(key, whole_damages(opened, few, whole, measure, advance))
+                whole = (_zeroed(case, one, units, removed, moments, names) for removed in cuts)
+                found(key, whole_damages(case, workspace, few, whole, measure, advance))
 
     with progress.stage("Damage of the groups' cuts", tries) as advance:
-        return run(tasks, walk, _cache(opened, measure), advance)
+        return run(tasks, walk, _cache(workspace, measure), advance)
 
 
 def _is_of(counts: tuple[int, ...], curve: GroupCurve) -> bool:
@@ -322,7 +332,7 @@ def _is_of(counts: tuple[int, ...], curve: GroupCurve) -> bool:
 
 
 def _zeroed(
-    opened: Opened,
+    case: Case,
     one: Ordered,
     units: Mapping[str, BlockUnits],
     removed: Mask,
@@ -330,14 +340,14 @@ def _zeroed(
     exposed: tuple[str, ...],
 ) -> Runnable:
     """The model with zeros for what is gone, and blocks that make do without it."""
-    assert opened.channels is not None  # an order was made of them
-    proto, arrays = zeroed(opened.model, opened.channels, removed)
-    dense = _without(opened, one, units, removed, moments)
-    return reference(replace(opened.model, proto=proto), opened.blocks, dense, exposed, arrays)
+    assert case.channels is not None  # an order was made of them
+    proto, arrays = zeroed(case.model, case.channels, removed)
+    dense = _without(case, one, units, removed, moments)
+    return reference(replace(case.model, proto=proto), case.blocks, dense, exposed, arrays)
 
 
 def _without(
-    opened: Opened,
+    case: Case,
     one: Ordered,
     units: Mapping[str, BlockUnits],
     removed: Mask,
@@ -349,7 +359,7 @@ def _without(
         own = units[block.key]
         # The rows of a consumer that is a producer of the same group stay: they are not seen.
         kept = replace(own, outputs=np.full_like(own.outputs, NO_UNIT)).kept(removed)
-        linear = opened.folding(block)
+        linear = case.folding(block)
         reduced = reduced_map(block.geometry, linear, moments[block.key], kept)
         found[block.key] = whole_map(block.geometry, reduced, kept)
     return found

@@ -30,7 +30,9 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Candidate, Choice, Plan
 from onnx_relusv.core.reduction import Change
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.latency_models import (
     Race,
     Timing,
@@ -54,7 +56,9 @@ Layer = tuple[str, int]
 
 
 def block_seconds(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     block: Block,
     batch: int,
     layers: Sequence[Layer],
@@ -64,7 +68,9 @@ def block_seconds(
     """Seconds of one run of a block as it is, and with each of several double layers.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         block: One of its blocks.
         batch: Samples in a run.
         layers: Forms and ranks.
@@ -75,11 +81,11 @@ def block_seconds(
     shape = (block.source_shape[0] * batch, *block.source_shape[1:])
     dense = TimingKey(
         geometry=block.geometry,
-        operators=tuple(opened.model.proto.graph.node[index].op_type for index in block.nodes),
+        operators=tuple(case.model.proto.graph.node[index].op_type for index in block.nodes),
         activation=block.activation.kind,
         element_type=block.element_type,
         source_shape=shape,
-        provider=opened.provider,
+        provider=workspace.provider,
     )
     keys = [dense, *(replace(dense, form=form, rank=rank) for form, rank in layers)]
 
@@ -88,10 +94,10 @@ def block_seconds(
         known: Known[TimingKey, Timing],
         done: Done[TimingKey, Timing],
     ) -> None:
-        for key, seconds in zip(keys, _timed(opened, block, shape, layers), strict=True):
+        for key, seconds in zip(keys, _timed(case, workspace, block, shape, layers), strict=True):
             done(key, Timing(seconds))
 
-    tasks = {key: timing_task(opened, key) for key in keys}
+    tasks = {key: timing_task(case, inputs, workspace, key) for key in keys}
     known = {key: Timing(timings[key]) for key in keys if key in timings}
     found = run(tasks, together, cache, known=known)
     timings.update((key, timing.seconds) for key, timing in found.items())
@@ -100,16 +106,16 @@ def block_seconds(
 
 
 def _timed(
-    opened: Opened, block: Block, shape: tuple[int, ...], layers: Sequence[Layer]
+    case: Case, workspace: Workspace, block: Block, shape: tuple[int, ...], layers: Sequence[Layer]
 ) -> tuple[float, ...]:
-    rng = np.random.default_rng(opened.options.seed)
+    rng = np.random.default_rng(workspace.options.seed)
     dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
     source = rng.standard_normal(shape, np.float32).astype(dtype)
-    alone, linear = isolated(opened.model, block, source), opened.folding(block)
+    alone, linear = isolated(case.model, block, source), case.folding(block)
     models = [alone.dense()]
     for form, rank in layers:
         models.append(alone.double_layer(stand_in(form, block.geometry, linear, rank, rng)))
-    sessions = [Session(model, opened.provider) for model in models]
+    sessions = [Session(model, workspace.provider) for model in models]
     return undisturbed_latencies(sessions, {block.source: source})
 
 
@@ -195,7 +201,9 @@ class Timed:
 
 
 def timed_candidates(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     candidates: Candidates,
     planning: PlanOptions,
     progress: Progress,
@@ -203,27 +211,36 @@ def timed_candidates(
     """Times the candidates of a model; only looks at its batch without a budget on latency.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         candidates: By block key; other blocks are not timed.
         planning: The budgets and the batch.
         progress: Shows the blocks.
     """
     if planning.budgets.latency is None:
-        return Timed(length(opened, planning.batch), candidates)
+        return Timed(length(case, planning.batch), candidates)
     timings: Timings = {}
-    race = Race(opened, planning.batch)
+    race = Race(case, inputs, workspace, planning.batch)
     layers = {
         block.key: layers_to_time(block, candidates[block.key])
-        for block in opened.blocks
+        for block in case.blocks
         if candidates.get(block.key)
     }
     dense: dict[str, float] = {}
     changed: dict[str, tuple[float, ...]] = {}
-    waiting = [block for block in opened.blocks if block.key in layers]
+    waiting = [block for block in case.blocks if block.key in layers]
     with progress.stage("Latency of the blocks' forms", len(waiting)) as advance:
         for block in waiting:
             dense[block.key], changed[block.key] = block_seconds(
-                opened, block, race.batch, layers[block.key], timings, opened.cache
+                case,
+                inputs,
+                workspace,
+                block,
+                race.batch,
+                layers[block.key],
+                timings,
+                workspace.cache,
             )
             advance(1)
     whole = race.original()
@@ -236,7 +253,7 @@ def timed_candidates(
         return found.after / found.before
 
     def measure(plan: Plan) -> float:
-        changes = changes_of(opened, plan)
+        changes = changes_of(case, inputs, plan)
         if not changes:
             return 1.0
         first = share(changes)
@@ -252,7 +269,7 @@ def timed_candidates(
         )
         for block in waiting
     }
-    check_reachable(asked, lambda: share(fastest(opened.blocks, timed, dense, scale)))
+    check_reachable(asked, lambda: share(fastest(case.blocks, timed, dense, scale)))
     return Timed(
         batch=race.batch,
         candidates={**candidates, **timed},

@@ -17,8 +17,10 @@ from onnx_relusv.core.codec import Limits, to_data
 from onnx_relusv.core.measures import Latency
 from onnx_relusv.core.reduction import Change
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case, run_identity
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.trials import batch_feeds
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.low_rank.surgery import rewrite, stand_in
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
@@ -31,15 +33,18 @@ class Race:
     """An original, open to be timed against smaller models.
 
     Args:
-        opened: The original; its first samples are what runs, or synthetic inputs without samples.
+        case: The original; its first samples are what runs, or synthetic inputs without samples.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         batch: Samples in a run, where the model leaves it open.
     """
 
-    def __init__(self, opened: Opened, batch: int) -> None:
-        self._opened = opened
-        self._original = Session(runnable(opened.model), opened.provider)
-        self._feeds = _feeds(opened, self._original, batch)
-        self.batch = length(opened, batch)
+    def __init__(self, case: Case, inputs: Inputs, workspace: Workspace, batch: int) -> None:
+        self._case = case
+        self._workspace = workspace
+        self._original = Session(runnable(case.model), workspace.provider)
+        self._feeds = _feeds(case, inputs, workspace, self._original, batch)
+        self.batch = length(case, batch)
 
     def original(self) -> float:
         """Undisturbed seconds of one run of the original."""
@@ -47,42 +52,44 @@ class Race:
 
     def against(self, smaller: Runnable | Path) -> Latency:
         """Median seconds of both, in turn."""
-        session = Session(smaller, self._opened.provider)
+        session = Session(smaller, self._workspace.provider)
         before, after = interleaved_latency(self._original, session, self._feeds)
         return Latency(batch=self.batch, before=before, after=after)
 
     def against_plan(self, changes: Sequence[Change]) -> Latency:
         """The same for a plan that has no factors yet; values do not count for its time."""
-        rng = np.random.default_rng(self._opened.options.seed)
+        rng = np.random.default_rng(self._workspace.options.seed)
         factors = {
             change.block.key: stand_in(
                 change.form,
                 change.block.geometry,
-                self._opened.folding(change.block),
+                self._case.folding(change.block),
                 change.rank,
                 rng,
             )
             for change in changes
         }
-        model = self._opened.model
-        proto = rewrite(model, self._opened.blocks, factors, "")
+        model = self._case.model
+        proto = rewrite(model, self._case.blocks, factors, "")
         return self.against(runnable(model, proto))
 
 
-def length(opened: Opened, batch: int) -> int:
+def length(case: Case, batch: int) -> int:
     """Samples in a run: the model's own batch where it is fixed, otherwise the wanted one."""
-    return fixed_batch(opened.model.inputs) or batch
+    return fixed_batch(case.model.inputs) or batch
 
 
-def _feeds(opened: Opened, session: Session, batch: int) -> dict[str, np.ndarray]:
-    wanted = length(opened, batch)
-    if opened.samples is None:
-        rng = np.random.default_rng(opened.options.seed)
-        return batch_feeds(session, opened.model, rng, wanted)
-    given = next(iter(opened.samples.batches(wanted, limit=wanted))).feeds
+def _feeds(
+    case: Case, inputs: Inputs, workspace: Workspace, session: Session, batch: int
+) -> dict[str, np.ndarray]:
+    wanted = length(case, batch)
+    if inputs.samples is None:
+        rng = np.random.default_rng(workspace.options.seed)
+        return batch_feeds(session, case.model, rng, wanted)
+    given = next(iter(inputs.samples.batches(wanted, limit=wanted))).feeds
     return {
         spec.name: _repeated(given[spec.name], spec.samples_axis, wanted)
-        for spec in opened.model.inputs
+        for spec in case.model.inputs
     }
 
 
@@ -135,11 +142,11 @@ class Timing:
     seconds: Annotated[float, Limits(above=0, most=sys.float_info.max)]
 
 
-def timing_task(opened: Opened, key: TimingKey) -> Task[Timing]:
+def timing_task(case: Case, inputs: Inputs, workspace: Workspace, key: TimingKey) -> Task[Timing]:
     """The time of a block by itself, on this machine."""
     machine = [platform.node(), platform.machine(), available_cores()]
     return Task(
         kind="timing",
-        key={**opened.identity, "machine": machine, "timing": to_data(key)},
+        key={**run_identity(case, inputs, workspace), "machine": machine, "timing": to_data(key)},
         result=Timing,
     )

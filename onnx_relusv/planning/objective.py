@@ -10,8 +10,10 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.measuring.answers import Answers, Divergence, judged_answers
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
 from onnx_relusv.measuring.held_out import original_metric
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.outputs import CollectedOutputs
 from onnx_relusv.samples.samples import Samples
 
@@ -93,11 +95,15 @@ class _MetricLoss:
         return max(self._before - after, 0.0)
 
 
-def damage_measure(opened: Opened, samples: Samples, planning: PlanOptions) -> DamageMeasure:
+def damage_measure(
+    case: Case, inputs: Inputs, workspace: Workspace, samples: Samples, planning: PlanOptions
+) -> DamageMeasure:
     """Decides what damage is, from a batch of the original's outputs and its graph.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         samples: What damage is measured on.
         planning: What was asked for.
 
@@ -108,11 +114,11 @@ def damage_measure(opened: Opened, samples: Samples, planning: PlanOptions) -> D
     batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
     if wanted == "metric":
         # A metric is told the outputs themselves, whatever they are.
-        return DamageMeasure(Answers(opened.model.output_names, None, False), opened.metric)
-    return DamageMeasure(judged_answers(opened, batch, wanted))
+        return DamageMeasure(Answers(case.model.output_names, None, False), inputs.metric)
+    return DamageMeasure(judged_answers(case, workspace, batch, wanted))
 
 
-def check_measures(opened: Opened, planning: PlanOptions) -> None:
+def check_measures(case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions) -> None:
     """Looks before anything is measured whether what was asked for can be.
 
     Raises:
@@ -122,9 +128,9 @@ def check_measures(opened: Opened, planning: PlanOptions) -> None:
     asked = "--metric" if planning.metric is not None else f"--divergence {planning.divergence}"
     if planning.metric is None and planning.divergence == "auto":
         return
-    select = None if opened.split is None else opened.split.select
+    select = None if inputs.split is None else inputs.split.select
     if select is None:
         raise UsageError(f"{asked} needs --samples, two at least.")
-    original_metric(opened)
+    original_metric(case, inputs, workspace)
     if planning.divergence == "kl":
-        damage_measure(opened, select, planning)
+        damage_measure(case, inputs, workspace, select, planning)

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from onnx_relusv.core.blocks import Block, StatisticsSource
-from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.cost import SizeOf, size_of, sized
 from onnx_relusv.planning.damage import damage_curves, in_company, priced, with_damage
 from onnx_relusv.planning.knapsack import make_damage_plan
@@ -22,7 +24,6 @@ from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.probe import reserved_bytes, with_refits
 from onnx_relusv.rewrites.apply import provenance_bytes
 from onnx_relusv.rewrites.low_rank.candidates import between_rungs, block_cost
-from onnx_relusv.samples.split import split
 from onnx_relusv.work.executors import Progress
 
 # What says where a tensor lies in external data.
@@ -173,39 +174,18 @@ class Planner(Protocol):
         ...
 
 
-def divided(opened: Opened, *, certifying: bool = False) -> Opened:
-    """With the samples split into their parts; without any, blocks are measured blind.
-
-    Args:
-        opened: The model.
-        certifying: Whether a part is set aside for certifying.
-
-    Raises:
-        InputError: What the model makes of the samples cannot be worked with.
-    """
-    if opened.unusable is not None and opened.given is not None:
-        raise InputError(
-            f"{opened.model.path}: on {opened.given.path} {opened.unusable}. Mend the model, or "
-            "scale the samples as it expects them."
-        )
-    if opened.samples is None:
-        return replace(opened, blind=True)
-    parts = split(opened.samples, opened.options.seed, certifying=certifying)
-    return replace(opened, split=parts)
-
-
-def by_damage(opened: Opened, planning: PlanOptions) -> bool:
+def by_damage(inputs: Inputs, planning: PlanOptions) -> bool:
     """Whether a plan goes by measured damage, and not by one common level.
 
     Raises:
         UsageError: Damage was asked for without samples.
     """
-    if planning.allocation == "damage" and not opened.has_selection:
+    if planning.allocation == "damage" and not inputs.has_selection:
         raise UsageError("--allocation damage needs --samples, two at least.")
-    return planning.allocation != "level" and opened.has_selection and planning.has_budget
+    return planning.allocation != "level" and inputs.has_selection and planning.has_budget
 
 
-def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
+def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
     """With the method that is meant: both kinds of change are weighed by measured damage alone.
 
     Raises:
@@ -214,7 +194,7 @@ def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
     """
     if planning.method != "auto":
         return planning
-    if by_damage(opened, planning) and planning.budgets.latency is None:
+    if by_damage(inputs, planning) and planning.budgets.latency is None:
         return planning
     try:
         return replace(planning, method="double-layer")
@@ -226,7 +206,9 @@ def resolved(opened: Opened, planning: PlanOptions) -> PlanOptions:
 
 
 def layer_offer(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     measured: Measured,
     moments: BlockMoments,
     planning: PlanOptions,
@@ -235,7 +217,9 @@ def layer_offer(
     """Measures what plans of double layers go by: time, and damage unless one level is asked for.
 
     Args:
-        opened: The model, its samples split.
+        case: The model, its samples split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         measured: Its blocks' candidates.
         moments: Of the blocks' inputs.
         planning: What plans may do.
@@ -245,28 +229,32 @@ def layer_offer(
         BudgetError: The budget on latency cannot be reached.
         UsageError: Damage was asked for without samples.
     """
-    timed = timed_candidates(opened, allowed_candidates(measured, planning), planning, progress)
+    timed = timed_candidates(
+        case, inputs, workspace, allowed_candidates(measured, planning), planning, progress
+    )
     candidates: Mapping[str, Sequence[Candidate]] = timed.candidates
     curves: Mapping[str, tuple[DamageCurve, ...]] = {}
     damage: DamageMeasure | None = None
-    if by_damage(opened, planning):
-        selection = opened.selection
-        damage = damage_measure(opened, selection, planning)
-        curves = damage_curves(opened, selection, timed.candidates, moments, progress, damage)
+    if by_damage(inputs, planning):
+        selection = inputs.selection
+        damage = damage_measure(case, inputs, workspace, selection, planning)
+        curves = damage_curves(
+            case, inputs, workspace, selection, timed.candidates, moments, progress, damage
+        )
         candidates = {
             key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()
         }
     return Offer(
-        blocks=opened.blocks,
+        blocks=case.blocks,
         candidates=candidates,
-        finer={} if timed.measure else finer_candidates(opened, candidates),
+        finer={} if timed.measure else finer_candidates(case, candidates),
         curves=tuple(curve for own in curves.values() for curve in own),
-        origin=origin_of(opened, measured, planning, timed),
+        origin=origin_of(case, inputs, workspace, measured, planning, timed),
         statistics={row.block.key: row.statistics for row in measured.rows},
         measure=damage,
-        refit=lambda plan: with_refits(plan, opened, planning),
+        refit=lambda plan: with_refits(plan, case, inputs, planning),
         latency=timed.measure,
-        size_of=size_of(opened, measured),
+        size_of=size_of(case, inputs, workspace, measured),
     )
 
 
@@ -284,28 +272,28 @@ def allowed_candidates(
 
 
 def finer_candidates(
-    opened: Opened, candidates: Mapping[str, Sequence[Candidate]]
+    case: Case, candidates: Mapping[str, Sequence[Candidate]]
 ) -> dict[str, tuple[Candidate, ...]]:
     """By key, what lies between the rungs of candidates, so that budgets can be used.
 
     Args:
-        opened: The model.
+        case: The model.
         candidates: By key, with their damages where these were measured.
     """
-    finest = _FINEST * opened.model.bytes
-    blocks = (block for block in opened.blocks if block.key in candidates)
+    finest = _FINEST * case.model.bytes
+    blocks = (block for block in case.blocks if block.key in candidates)
     return {block.key: between_rungs(block, candidates[block.key], finest) for block in blocks}
 
 
-def _padding(opened: Opened) -> int:
+def _padding(case: Case) -> int:
     """What beginning on pages adds at most to a file with external data, and naming where."""
-    lengths = [external_location(one).length for one in external_tensors(opened.model.proto)]
+    lengths = [external_location(one).length for one in external_tensors(case.model.proto)]
     if not lengths:
         return 0
     # A weight becomes two, of a Conv three; biases are small.
     further = [
         block.original_bytes
-        for block in opened.blocks
+        for block in case.blocks
         for _ in range(2 if kind_of(block.geometry).spatial else 1)
     ]
     paged = sum(length >= SMALLEST_PAGED for length in (*lengths, *further))
@@ -313,26 +301,33 @@ def _padding(opened: Opened) -> int:
 
 
 def origin_of(
-    opened: Opened, measured: Measured, planning: PlanOptions, timed: Timed | None = None
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    measured: Measured,
+    planning: PlanOptions,
+    timed: Timed | None = None,
 ) -> Origin:
     """What plans are for.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         measured: Its blocks' candidates.
         planning: What plans may do.
         timed: What was timed; None where nothing was.
     """
-    reserved = reserved_bytes(opened, planning) + _padding(opened)
+    reserved = reserved_bytes(case, inputs, planning) + _padding(case)
     origin = Origin(
-        model_sha256=opened.model.sha256,
-        samples_sha256=None if opened.given is None else opened.given.sha256,
-        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
-        added_bytes=reserved + _stated_bytes(opened, planning, planning.budgets),
+        model_sha256=case.model.sha256,
+        samples_sha256=None if inputs.user_samples is None else inputs.user_samples.sha256,
+        total=Cost(bytes=case.model.bytes, macs=case.facts.macs),
+        added_bytes=reserved + _stated_bytes(case, inputs, workspace, planning, planning.budgets),
         reserved_bytes=reserved,
-        seed=opened.options.seed,
+        seed=workspace.options.seed,
         method="double-layer",
-        assumed=opened.blind and any(row.statistics != "none" for row in measured.rows),
+        assumed=inputs.data_free and any(row.statistics != "none" for row in measured.rows),
     )
     if timed is None:
         return origin
@@ -341,20 +336,29 @@ def origin_of(
 
 
 def with_provenance(
-    offer: Planner, opened: Opened, planning: PlanOptions, budgets: Budgets
+    offer: Planner,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    planning: PlanOptions,
+    budgets: Budgets,
 ) -> Planner:
     """An offer for files that state other budgets than it was made with.
 
     Args:
         offer: What plans are made of.
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         planning: What plans may do.
         budgets: As the file will state them.
     """
-    origin, stated = offer.origin, _stated_bytes(opened, planning, budgets)
+    origin, stated = offer.origin, _stated_bytes(case, inputs, workspace, planning, budgets)
     return offer.with_origin(replace(origin, added_bytes=origin.reserved_bytes + stated))
 
 
-def _stated_bytes(opened: Opened, planning: PlanOptions, budgets: Budgets) -> int:
+def _stated_bytes(
+    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions, budgets: Budgets
+) -> int:
     """What a file takes to say where it comes from."""
-    return provenance_bytes(opened, planning.method, budgets, planning.input_range)
+    return provenance_bytes(case, inputs, workspace, planning.method, budgets, planning.input_range)

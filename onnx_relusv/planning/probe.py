@@ -26,7 +26,9 @@ from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import cuts, segment, tail
 from onnx_relusv.measuring.answers import judged_answers
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
 from onnx_relusv.rewrites.low_rank.forms import DENSE
@@ -40,34 +42,36 @@ from onnx_relusv.work.executors import Advance
 _LARGER = 1.5
 
 
-def refittable(opened: Opened, planning: PlanOptions) -> tuple[Block, ...]:
+def refittable(case: Case, inputs: Inputs, planning: PlanOptions) -> tuple[Block, ...]:
     """The blocks that may get other values: none without samples to fit them on and to judge.
 
     Nor those whose numbers the file has in so much less that others would make it larger.
     """
-    if opened.split is None or opened.split.select is None:
+    if inputs.split is None or inputs.split.select is None:
         return ()
     return tuple(
         block
-        for block in opened.blocks
+        for block in case.blocks
         if planning.allows(block.key)
         and item_size(block) * block.geometry.numbers <= _LARGER * block.original_bytes
     )
 
 
-def reserved_bytes(opened: Opened, planning: PlanOptions) -> int:
+def reserved_bytes(case: Case, inputs: Inputs, planning: PlanOptions) -> int:
     """What all refits together add to a file at most."""
-    nodes = opened.model.proto.graph.node
+    nodes = case.model.proto.graph.node
     return sum(
-        refit_bytes(block, nodes, item_size(block)) for block in refittable(opened, planning)
+        refit_bytes(block, nodes, item_size(block)) for block in refittable(case, inputs, planning)
     )
 
 
-def with_refits(plan: Plan, opened: Opened, planning: PlanOptions) -> Plan:
+def with_refits(plan: Plan, case: Case, inputs: Inputs, planning: PlanOptions) -> Plan:
     """A plan in which the blocks behind a change that would be kept are fitted anew."""
     changed = [choice.key for choice in plan.choices if choice.action != "keep"]
-    behind = dependents(opened.model, changed)
-    blocks = {block.key: block for block in refittable(opened, planning) if block.source in behind}
+    behind = dependents(case.model, changed)
+    blocks = {
+        block.key: block for block in refittable(case, inputs, planning) if block.source in behind
+    }
     choices = (
         _refit(choice, blocks[choice.key])
         if choice.action == "keep" and choice.key in blocks
@@ -84,12 +88,17 @@ def _refit(choice: Choice, block: Block) -> Choice:
 
 
 def segment_session(
-    opened: Opened, stream: Stream, live: tuple[str, ...], dense: Mapping[str, LinearMap]
+    case: Case,
+    workspace: Workspace,
+    stream: Stream,
+    live: tuple[str, ...],
+    dense: Mapping[str, LinearMap],
 ) -> Session | None:
     """The part of a model from where a stream is to a cut behind it.
 
     Args:
-        opened: The model.
+        case: The model.
+        workspace: Where it runs, and what is kept.
         stream: What is alive now.
         live: What is alive at the cut.
         dense: Linear maps that stand in blocks' places, by key; the others stay as they are.
@@ -100,9 +109,9 @@ def segment_session(
     example = next(iter(stream))
     if all(name in example for name in live):
         return None
-    proto, arrays = with_dense(opened.model, opened.blocks, dense)
-    part = segment(opened.model, proto, example, live, arrays)
-    return Session(part, opened.provider, alone=False)
+    proto, arrays = with_dense(case.model, case.blocks, dense)
+    part = segment(case.model, proto, example, live, arrays)
+    return Session(part, workspace.provider, alone=False)
 
 
 Found = TypeVar("Found")
@@ -126,7 +135,8 @@ class Opening:
 
 
 def probe(
-    opened: Opened,
+    case: Case,
+    workspace: Workspace,
     samples: Samples,
     blocks: Sequence[Block],
     others: Mapping[str, LinearMap],
@@ -138,7 +148,8 @@ def probe(
     """Examines blocks one by one, in topological order.
 
     Args:
-        opened: The model.
+        case: The model.
+        workspace: Where it runs, and what is kept.
         samples: What runs through it.
         blocks: The blocks to examine.
         others: Linear maps that stand in other blocks' places all the while, by key.
@@ -158,11 +169,14 @@ def probe(
         return examine(block, lambda dense: divergence({block.key: dense}))
 
     openings = [Opening(block.key, (block,)) for block in blocks]
-    return probe_together(opened, samples, openings, others, alone, advance, measure, known)
+    return probe_together(
+        case, workspace, samples, openings, others, alone, advance, measure, known
+    )
 
 
 def probe_together(
-    opened: Opened,
+    case: Case,
+    workspace: Workspace,
     samples: Samples,
     openings: Sequence[Opening],
     others: Mapping[str, LinearMap],
@@ -175,30 +189,36 @@ def probe_together(
     found = dict(known or {})
     if all(opening.key in found for opening in openings):
         return found
-    return _Probing(opened, samples, others, advance, measure).run(openings, examine, found)
+    return _Probing(case, workspace, samples, others, advance, measure).run(
+        openings, examine, found
+    )
 
 
 class _Probing:
     def __init__(
         self,
-        opened: Opened,
+        case: Case,
+        workspace: Workspace,
         samples: Samples,
         others: Mapping[str, LinearMap],
         advance: Advance,
         measure: DamageMeasure | None,
     ) -> None:
-        self._opened = opened
+        self._case = case
+        self._workspace = workspace
         self._samples = samples
         self._others = others
         self._advance = advance
-        self._length = batch_length(opened.blocks, opened.options.working_bytes)
+        self._length = batch_length(case.blocks, workspace.options.working_bytes)
         self._sizes: list[tuple[int, int]] = []
         if measure is None:
-            measure = DamageMeasure(judged_answers(opened, next(samples.batches(self._length))))
+            measure = DamageMeasure(
+                judged_answers(case, workspace, next(samples.batches(self._length)))
+            )
         self._names = measure.answers.outputs
         self._stream = Stream(self._feeds())
         original = Session(
-            runnable(opened.model, exposed=self._names), opened.provider, alone=False
+            runnable(case.model, exposed=self._names), workspace.provider, alone=False
         )
         self._exact = self._stream.advanced(original, self._names, lambda steps: None)
         self._begin = measure.distances(samples, self._exact, self._sizes)
@@ -210,11 +230,11 @@ class _Probing:
         found: dict[str, Found],
     ) -> dict[str, Found]:
         stream = self._stream
-        model = self._opened.model
+        model = self._case.model
         sources = [opening.blocks[0].source for opening in openings]
         # Outputs that are made before a block are compared too, and other blocks may change them.
         for place in cuts(model, sources, self._names):
-            session = segment_session(self._opened, stream, place.live, self._others)
+            session = segment_session(self._case, self._workspace, stream, place.live, self._others)
             moved = stream.advanced(session, place.live, lambda steps: None)
             stream.drop()
             stream = moved
@@ -231,13 +251,13 @@ class _Probing:
             yield batch.feeds
 
     def _trying(self, opening: Opening, stream: Stream) -> TryTogether:
-        model, example = self._opened.model, next(iter(stream))
+        model, example = self._case.model, next(iter(stream))
         # An output that does not depend on the block may be alive at the cut, even all may be.
         behind = [name for name in self._names if name not in example]
-        made = tail(model, opening.blocks, self._others, self._opened.blocks, example, behind)
+        made = tail(model, opening.blocks, self._others, self._case.blocks, example, behind)
         session = None
         if behind:
-            session = Session(made.runnable, self._opened.provider, alone=False)
+            session = Session(made.runnable, self._workspace.provider, alone=False)
         # A block that leads to no output is not in its tail, nor are its constants.
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]
@@ -258,7 +278,8 @@ class _Probing:
 
 
 def whole_damages(
-    opened: Opened,
+    case: Case,
+    workspace: Workspace,
     samples: Samples,
     changed: Iterable[Runnable],
     measure: DamageMeasure,
@@ -267,7 +288,8 @@ def whole_damages(
     """What changed models do to the outputs, one after the other; each takes a pass.
 
     Args:
-        opened: The original.
+        case: The original.
+        workspace: Where it runs, and what is kept.
         samples: What runs through it and through them.
         changed: Models with the outputs that the measure compares.
         measure: What damage is.
@@ -276,17 +298,17 @@ def whole_damages(
     names, sizes = measure.answers.outputs, list[tuple[int, int]]()
 
     def feeds() -> Iterator[dict[str, np.ndarray]]:
-        for batch in samples.batches(batch_length(opened.blocks, opened.options.working_bytes)):
+        for batch in samples.batches(batch_length(case.blocks, workspace.options.working_bytes)):
             sizes.append((batch.count, batch.size))
             yield batch.feeds
 
     found = []
     stream = Stream(feeds())
-    original = Session(runnable(opened.model, exposed=names), opened.provider, alone=False)
+    original = Session(runnable(case.model, exposed=names), workspace.provider, alone=False)
     exact = stream.advanced(original, names, lambda steps: None)
     begin = measure.distances(samples, exact, sizes)
     for source in changed:
-        session, distance = Session(source, opened.provider, alone=False), begin()
+        session, distance = Session(source, workspace.provider, alone=False), begin()
         for size, values, right in zip(sizes, stream, exact, strict=True):
             distance.add(right, session.run(values, names) if names else {}, *size)
         found.append(distance.value)

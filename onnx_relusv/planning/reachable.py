@@ -20,7 +20,7 @@ from onnx_relusv.core.plans import Budgets, Cost
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.coverage import coverage
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
 from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
@@ -33,27 +33,27 @@ from onnx_relusv.rewrites.prune.cost import Counts, CutCost
 from onnx_relusv.rewrites.prune.units import Rounding, shrinking_groups, units_of_blocks
 
 
-def model_coverage(opened: Opened, planning: PlanOptions | None = None) -> Coverage:
+def model_coverage(case: Case, planning: PlanOptions | None = None) -> Coverage:
     """Says of all constants whether blocks hold them.
 
     Args:
-        opened: The model.
+        case: The model.
         planning: What plans may do; anything if None.
     """
     staying: dict[str, str] = {}
     with_units = set[str]()
-    if opened.channels is not None:
-        with_units = set(units_of_blocks(opened.channels, opened.blocks))
-    for block in opened.blocks:
+    if case.channels is not None:
+        with_units = set(units_of_blocks(case.channels, case.blocks))
+    for block in case.blocks:
         if planning is not None and not planning.allows(block.key):
             staying[block.key] = "left out by --include or --exclude"
         elif not _has_smaller_form(block) and block.key not in with_units:
             staying[block.key] = "no double layer makes them smaller"
-    return coverage(opened.model, opened.blocks, opened.refusals, staying)
+    return coverage(case.model, case.blocks, case.refusals, staying)
 
 
 @contextmanager
-def saying_where_bytes_are(opened: Opened, planning: PlanOptions) -> Iterator[None]:
+def saying_where_bytes_are(case: Case, planning: PlanOptions) -> Iterator[None]:
     """Lets budget errors that come out of it say where the model's bytes lie.
 
     Not those on what may be lost, which bytes do not explain.
@@ -64,7 +64,7 @@ def saying_where_bytes_are(opened: Opened, planning: PlanOptions) -> Iterator[No
         budgets = planning.budgets
         explains = budgets.max_drop is None or budgets.size is not None or budgets.macs is not None
         if error.coverage is None and explains:
-            error.coverage = model_coverage(opened, planning)
+            error.coverage = model_coverage(case, planning)
         raise
 
 
@@ -77,27 +77,27 @@ def _has_smaller_form(block: Block) -> bool:
 _TAGS, _NODE = 12, 64
 
 
-def check_reachable(opened: Opened, planning: PlanOptions, cut: CutCost | None = None) -> None:
+def check_reachable(case: Case, planning: PlanOptions, cut: CutCost | None = None) -> None:
     """Refuses budgets that no plan can keep.
 
     Args:
-        opened: The model, with its channels where units may go.
+        case: The model, with its channels where units may go.
         planning: What plans may do; its method is the one that is meant.
         cut: What cuts save; None where no units go.
 
     Raises:
         BudgetError: Nothing can be made smaller, or not by as much.
     """
-    if cut is None and not any(_can_shrink(block) for block in _allowed(opened, planning)):
+    if cut is None and not any(_can_shrink(block) for block in _allowed(case, planning)):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
-    problem = unreachable(planning.budgets, opened, least_cost(opened, planning, cut))
+    problem = unreachable(planning.budgets, case, least_cost(case, planning, cut))
     if problem is not None:
         raise problem
 
 
-def unreachable(budgets: Budgets, opened: Opened, least: Cost) -> BudgetError | None:
+def unreachable(budgets: Budgets, case: Case, least: Cost) -> BudgetError | None:
     """The error where budgets lie below the least; None where they do not."""
-    total = opened.facts
+    total = case.facts
     size, macs = least.bytes / total.bytes, least.macs / max(total.macs, 1)
     asked = [
         f"{share:.4g} of the {name}"
@@ -113,17 +113,17 @@ def unreachable(budgets: Budgets, opened: Opened, least: Cost) -> BudgetError | 
     )
 
 
-def least_cost(opened: Opened, planning: PlanOptions, cut: CutCost | None = None) -> Cost:
+def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) -> Cost:
     """A lower bound of what any plan leaves; arguments as of `check_reachable`."""
     layered = planning.method != "harmonic"
-    blocks = _allowed(opened, planning) if layered else []
-    bytes_, macs = float(opened.model.bytes), float(opened.facts.macs)
-    left, headers = list(blocks), _Headers(opened)
+    blocks = _allowed(case, planning) if layered else []
+    bytes_, macs = float(case.model.bytes), float(case.facts.macs)
+    left, headers = list(blocks), _Headers(case)
     if cut is not None:
-        counts = _fewest(opened, planning)
+        counts = _fewest(case, planning)
         saved, spared = cut.most_saved(counts)
         bytes_, macs = bytes_ - saved - _TAGS * cut.parts, macs - spared
-        left = _left(opened, blocks, counts)
+        left = _left(case, blocks, counts)
     for block, own in zip(blocks, left, strict=True):
         costs = [
             candidate_cost(own, form, 1, item_size(block), biased=False)
@@ -136,33 +136,33 @@ def least_cost(opened: Opened, planning: PlanOptions, cut: CutCost | None = None
     return Cost(bytes=max(0, int(bytes_)), macs=max(0, int(macs)))
 
 
-def _allowed(opened: Opened, planning: PlanOptions) -> list[Block]:
-    return [block for block in opened.blocks if planning.allows(block.key)]
+def _allowed(case: Case, planning: PlanOptions) -> list[Block]:
+    return [block for block in case.blocks if planning.allows(block.key)]
 
 
 def _can_shrink(block: Block) -> bool:
     return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
 
 
-def _fewest(opened: Opened, planning: PlanOptions) -> Counts:
+def _fewest(case: Case, planning: PlanOptions) -> Counts:
     """(groups,) int64: how many units stay at least."""
-    assert opened.channels is not None  # there is what cuts save
+    assert case.channels is not None  # there is what cuts save
     rounding = Rounding(planning.round_to, planning.keep_at_least)
-    free = {group.key for group in shrinking_groups(opened, planning)}
+    free = {group.key for group in shrinking_groups(case, planning)}
     return np.array(
         [
             rounding.counts(len(group.units))[-1] if group.key in free else len(group.units)
-            for group in opened.channels.groups
+            for group in case.channels.groups
         ],
         np.int64,
     )
 
 
-def _left(opened: Opened, blocks: Sequence[Block], counts: Counts) -> list[Block]:
+def _left(case: Case, blocks: Sequence[Block], counts: Counts) -> list[Block]:
     """The blocks with as many channels as are left of them."""
-    assert opened.channels is not None  # there is what cuts save
-    units = units_of_blocks(opened.channels, opened.blocks)
-    sizes = [BlockSize(block, units.get(block.key), opened.channels) for block in blocks]
+    assert case.channels is not None  # there is what cuts save
+    units = units_of_blocks(case.channels, case.blocks)
+    sizes = [BlockSize(block, units.get(block.key), case.channels) for block in blocks]
     return [
         block_of_size(block, *size.at(counts)) for block, size in zip(blocks, sizes, strict=True)
     ]
@@ -171,10 +171,10 @@ def _left(opened: Opened, blocks: Sequence[Block], counts: Counts) -> list[Block
 class _Headers:
     """What may go with a block besides the numbers and nodes that it is said to cost, at most."""
 
-    def __init__(self, opened: Opened) -> None:
-        self._model = opened.model
-        graph = opened.model.proto.graph
-        self._constants = Constants(opened.model)
+    def __init__(self, case: Case) -> None:
+        self._model = case.model
+        graph = case.model.proto.graph
+        self._constants = Constants(case.model)
         self._initializers = {tensor.name for tensor in graph.initializer}
         self._described = {value.name: value.ByteSize() for value in graph.value_info}
 

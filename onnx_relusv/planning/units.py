@@ -8,7 +8,9 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Candidate, Cost, DamageCurve
 from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import BlockMoments, Opened, shapes_of
+from onnx_relusv.measuring.case import BlockMoments, Case, shapes_of
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.cost import size_of
 from onnx_relusv.planning.damage import damage_curves, damages, group_curves, with_damage
 from onnx_relusv.planning.objective import damage_measure
@@ -36,32 +38,43 @@ from onnx_relusv.rewrites.prune.units import (
 from onnx_relusv.work.executors import Progress
 
 
-def with_channels(opened: Opened, input_range: tuple[float, float] | None = None) -> Opened:
+def with_channels(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    input_range: tuple[float, float] | None = None,
+) -> Case:
     """A model with its groups of units looked into, which takes one run with all tensors shown.
 
     Args:
-        opened: The model.
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
 
     Raises:
         InputError: A sample lies outside of the range.
     """
-    if input_range is not None and opened.given is not None:
-        check_range(opened.given, input_range)
-    model, shapes = opened.model, _shapes(opened)
+    if input_range is not None and inputs.user_samples is not None:
+        check_range(inputs.user_samples, input_range)
+    model, shapes = case.model, _shapes(case, workspace)
     found = find_channels(model, shapes)
     channels = replace(found, twins=twins(model, found))
-    return replace(opened, channels=channels, unit_shapes=shapes)
+    return replace(case, channels=channels, unit_shapes=shapes)
 
 
-def searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions]:
+def searched(
+    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions
+) -> tuple[Case, PlanOptions]:
     """A model with its groups of units where these may go, and the method that is left.
 
     Where no unit can go, ``auto`` makes double layers as ``double-layer`` does; limits on what is
     left of groups then hold of themselves.
 
     Args:
-        opened: The model, its samples split.
+        case: The model.
+        inputs: Its samples, split.
+        workspace: Where it runs.
         planning: What plans may do; its method is the one that is meant.
 
     Raises:
@@ -69,36 +82,38 @@ def searched(opened: Opened, planning: PlanOptions) -> tuple[Opened, PlanOptions
         InputError: A sample lies outside of a declared range.
     """
     if planning.method != "double-layer":
-        if opened.channels is None:
-            opened = with_channels(opened, planning.input_range)
-        planning = possible(opened, planning)
-    check_reachable(opened, planning, cut_cost(opened, planning))
-    return opened, planning
+        if case.channels is None:
+            case = with_channels(case, inputs, workspace, planning.input_range)
+        planning = possible(case, planning)
+    check_reachable(case, planning, cut_cost(case, workspace, planning))
+    return case, planning
 
 
-def cut_cost(opened: Opened, planning: PlanOptions) -> CutCost | None:
+def cut_cost(case: Case, workspace: Workspace, planning: PlanOptions) -> CutCost | None:
     """What cuts save; None where no units go."""
-    if planning.method == "double-layer" or opened.channels is None:
+    if planning.method == "double-layer" or case.channels is None:
         return None
-    return CutCost(opened.model, opened.channels, opened.unit_shapes or _shapes(opened))
+    return CutCost(case.model, case.channels, case.unit_shapes or _shapes(case, workspace))
 
 
-def possible(opened: Opened, planning: PlanOptions) -> PlanOptions:
+def possible(case: Case, planning: PlanOptions) -> PlanOptions:
     """What plans of a model whose groups were looked into may do; errors as of `searched`."""
-    if shrinking_groups(opened, planning):
+    if shrinking_groups(case, planning):
         return planning
     if planning.method == "harmonic":
-        raise nothing_to_remove(opened, planning)
+        raise nothing_to_remove(case, planning)
     return replace(planning, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
 
 
-def _shapes(opened: Opened) -> Mapping[str, tuple[int, ...]]:
-    tensors = channel_tensors(opened.model.proto)
-    return shapes_of(opened.model, tensors, opened.provider, opened.example, opened.example_batch)
+def _shapes(case: Case, workspace: Workspace) -> Mapping[str, tuple[int, ...]]:
+    tensors = channel_tensors(case.model.proto)
+    return shapes_of(case.model, tensors, workspace.provider, case.example, case.example_batch)
 
 
 def make_offer(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     measured: Measured,
     moments: BlockMoments,
     planning: PlanOptions,
@@ -106,11 +121,13 @@ def make_offer(
 ) -> Planner:
     """Measures what plans by a method are made of; arguments and errors as of both makers."""
     maker = layer_offer if planning.method == "double-layer" else pruning_offer
-    return maker(opened, measured, moments, planning, progress)
+    return maker(case, inputs, workspace, measured, moments, planning, progress)
 
 
 def pruning_offer(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     measured: Measured,
     moments: BlockMoments,
     planning: PlanOptions,
@@ -119,24 +136,26 @@ def pruning_offer(
     """Orders the units of all groups, and measures what their removal does where plans go by it.
 
     Args:
-        opened: The model with its channels, its samples split.
+        case: The model with its channels, its samples split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         measured: Its blocks' candidates.
         moments: Of the blocks' inputs.
         planning: What plans may do.
         progress: Shows the groups, and of the tries.
     """
-    channels, cut = opened.channels, cut_cost(opened, planning)
+    channels, cut = case.channels, cut_cost(case, workspace, planning)
     assert channels is not None  # with_channels has looked
     assert cut is not None  # units may go
-    ordered = ordered_groups(opened, channels, moments, planning, progress)
+    ordered = ordered_groups(case, inputs, workspace, channels, moments, planning, progress)
     origin = replace(
-        origin_of(opened, measured, planning),
+        origin_of(case, inputs, workspace, measured, planning),
         method=planning.method,
-        total=Cost(bytes=opened.model.bytes, macs=opened.facts.macs),
+        total=Cost(bytes=case.model.bytes, macs=case.facts.macs),
         input_range=planning.input_range,
     )
     offer = PruningOffer(
-        blocks=opened.blocks,
+        blocks=case.blocks,
         channels=channels,
         ordered=ordered,
         damages=None,
@@ -144,25 +163,36 @@ def pruning_offer(
         cut=cut,
         rounding=Rounding(planning.round_to, planning.keep_at_least),
         origin=origin,
-        refit=lambda plan: with_refits(plan, opened, planning),
-        left_out=frozenset(b.key for b in opened.blocks if not planning.allows(b.key)),
-        size_of=size_of(opened, measured),
+        refit=lambda plan: with_refits(plan, case, inputs, planning),
+        left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
+        size_of=size_of(case, inputs, workspace, measured),
     )
-    if not by_damage(opened, planning):
+    if not by_damage(inputs, planning):
         return offer
-    selection = opened.selection
-    measure = damage_measure(opened, selection, planning)
-    units = units_of_blocks(channels, opened.blocks)
+    selection = inputs.selection
+    measure = damage_measure(case, inputs, workspace, selection, planning)
+    units = units_of_blocks(channels, case.blocks)
     cuts = group_curves(
-        opened, selection, ordered, units, channels.count, moments, progress, measure
+        case,
+        inputs,
+        workspace,
+        selection,
+        ordered,
+        units,
+        channels.count,
+        moments,
+        progress,
+        measure,
     )
     candidates: dict[str, list[Candidate]] = {}
     layers: tuple[DamageCurve, ...] = ()
     if planning.method == "auto":
         offered = allowed_candidates(measured, planning)
-        curves = damage_curves(opened, selection, offered, moments, progress, measure)
+        curves = damage_curves(
+            case, inputs, workspace, selection, offered, moments, progress, measure
+        )
         candidates = {key: with_damage(own, curves.get(key, ())) for key, own in offered.items()}
-        for key, finer in finer_candidates(opened, candidates).items():
+        for key, finer in finer_candidates(case, candidates).items():
             candidates[key] += finer
         layers = tuple(curve for own in curves.values() for curve in own)
     found: dict[str, Floats] = {

@@ -19,7 +19,9 @@ from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.changes import kept_channels, removed_mask
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
@@ -78,26 +80,33 @@ class Claim:
 _LONGEST = 0.00012345678901234567
 
 
-def provenance_text(opened: Opened, plan: Plan) -> str:
+def provenance_text(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> str:
     """The entry's value for a plan's file."""
-    return _text(opened, plan.method, plan.level, plan.budgets, plan.input_range)
+    return _text(case, inputs, workspace, plan.method, plan.level, plan.budgets, plan.input_range)
 
 
 def provenance_bytes(
-    opened: Opened, method: str, budgets: Budgets, input_range: tuple[float, float] | None
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    method: str,
+    budgets: Budgets,
+    input_range: tuple[float, float] | None,
 ) -> int:
     """What the entry adds to a file at most; an older one that it replaces counts against it."""
-    longest = _text(opened, method, _LONGEST, budgets, input_range)
+    longest = _text(case, inputs, workspace, method, _LONGEST, budgets, input_range)
     replaced = sum(
         writing.entry(entry.ByteSize())
-        for entry in opened.model.proto.metadata_props
+        for entry in case.model.proto.metadata_props
         if entry.key == PROVENANCE_KEY
     )
     return writing.entry(writing.text(PROVENANCE_KEY) + writing.text(longest)) - replaced
 
 
 def _text(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     method: str,
     level: float,
     budgets: Budgets,
@@ -106,61 +115,59 @@ def _text(
     return json.dumps(
         {
             "version": version("onnx-relusv"),
-            "original_sha256": opened.model.sha256,
-            "samples_sha256": None if opened.given is None else opened.given.sha256,
+            "original_sha256": case.model.sha256,
+            "samples_sha256": None if inputs.user_samples is None else inputs.user_samples.sha256,
             "method": method,
             "level": level,
             "budgets": asdict(budgets),
-            "seed": opened.options.seed,
+            "seed": workspace.options.seed,
             # Outside of it the file may compute something else.
             **({} if input_range is None else {"input_range": input_range}),
             # What max_drop is of, where it is not top-1.
             **(
                 {}
-                if opened.metric is None or budgets.max_drop is None
-                else {"metric": opened.metric.name}
+                if inputs.metric is None or budgets.max_drop is None
+                else {"metric": inputs.metric.name}
             ),
         }
     )
 
 
-def dense_maps(opened: Opened, fitted: FittedPlan) -> dict[str, LinearMap]:
+def dense_maps(case: Case, fitted: FittedPlan) -> dict[str, LinearMap]:
     """By key, the one linear map that each double layer composes to, as it is stored."""
-    return dict(ComposedMaps(opened.blocks, fitted.factors))
+    return dict(ComposedMaps(case.blocks, fitted.factors))
 
 
-def composed(opened: Opened, fitted: FittedPlan) -> Runnable:
+def composed(case: Case, fitted: FittedPlan) -> Runnable:
     """The original with its changed blocks' dense maps, and zeros where removed units are read."""
-    base, arrays = opened.model, dict[str, np.ndarray]()
+    base, arrays = case.model, dict[str, np.ndarray]()
     if fitted.plan.groups:
-        assert opened.channels is not None  # kept_channels has looked
-        base, arrays = Cut(opened.channels, removed_mask(opened.channels, fitted.plan)).reference(
-            base
-        )
-    return reference(base, opened.blocks, dense_maps(opened, fitted), (), arrays)
+        assert case.channels is not None  # kept_channels has looked
+        base, arrays = Cut(case.channels, removed_mask(case.channels, fitted.plan)).reference(base)
+    return reference(base, case.blocks, dense_maps(case, fitted), (), arrays)
 
 
-def rewritten(opened: Opened, fitted: FittedPlan) -> ModelProto:
+def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> ModelProto:
     """The smaller model, unchecked."""
-    story, plan = provenance_text(opened, fitted.plan), fitted.plan
-    model, blocks = opened.model, opened.blocks
+    story, plan = provenance_text(case, inputs, workspace, fitted.plan), fitted.plan
+    model, blocks = case.model, case.blocks
     if plan.groups:
-        assert opened.channels is not None  # kept_channels has looked
-        proto = cut(model, opened.channels, removed_mask(opened.channels, plan))
+        assert case.channels is not None  # kept_channels has looked
+        proto = cut(model, case.channels, removed_mask(case.channels, plan))
         model = replace(model, proto=proto)
-        blocks = _relocated(opened, proto, kept_channels(opened, plan))
+        blocks = _relocated(case, proto, kept_channels(case, plan))
     return rewrite(model, blocks, fitted.factors, story)
 
 
-def _relocated(opened: Opened, proto: ModelProto, left: Mapping[str, Kept]) -> tuple[Block, ...]:
+def _relocated(case: Case, proto: ModelProto, left: Mapping[str, Kept]) -> tuple[Block, ...]:
     """The blocks with what is left of them, their nodes numbered as in a cut model."""
     nodes = proto.graph.node
     places = {name: index for index, node in enumerate(nodes) for name in node.output}
-    before = opened.model.proto.graph.node
+    before = case.model.proto.graph.node
     return tuple(
         replace(
             reduced_block(block, left.get(block.key)),
             nodes=tuple(places[before[index].output[0]] for index in block.nodes),
         )
-        for block in opened.blocks
+        for block in case.blocks
     )

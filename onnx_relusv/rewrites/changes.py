@@ -8,7 +8,8 @@ from onnx_relusv.core.plans import Kept, Plan
 from onnx_relusv.core.reduction import Change, reduced_geometry
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.channels.walk import Channels
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS, available_forms
 from onnx_relusv.rewrites.prune.units import Mask, removed_units, units_of_blocks
 
@@ -20,45 +21,46 @@ def direct_consumers(block: Block, blocks: Iterable[Block]) -> list[Block]:
     return readers if simple and len(readers) == len(block.consumers) else []
 
 
-def is_reproduced(opened: Opened, block: Block, kept: Kept | None) -> bool:
+def is_reproduced(case: Case, inputs: Inputs, block: Block, kept: Kept | None) -> bool:
     """Whether what is left of a block is fitted to tell its consumers what all of it told them.
 
     That needs units that are gone, and consumers that are blocks, and nothing else, which are then
     fitted to what is left; and samples to choose by.
 
     Args:
-        opened: The model and its samples, split.
+        case: The model and its samples, split.
+        inputs: Its samples.
         block: The block.
         kept: What is left of its channels; None where all are.
     """
     if kept is None or len(kept.outputs) == block.geometry.out_channels:
         return False
-    if opened.split is None or opened.split.select is None:
+    if inputs.split is None or inputs.split.select is None:
         return False
-    consumers = direct_consumers(block, opened.blocks)
-    return any(opened.folding(consumer).weight.any() for consumer in consumers)
+    consumers = direct_consumers(block, case.blocks)
+    return any(case.folding(consumer).weight.any() for consumer in consumers)
 
 
-def changes_of(opened: Opened, plan: Plan) -> list[Change]:
+def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
     """What a plan changes, checked against the model, in topological order.
 
     Raises:
         InputError: The plan names blocks or ranks that the model does not have.
     """
     choices = {choice.key: choice for choice in plan.choices if choice.action != "keep"}
-    unknown = set(choices) - {block.key for block in opened.blocks}
+    unknown = set(choices) - {block.key for block in case.blocks}
     if unknown:
         raise InputError(f"the plan changes {min(unknown)}, which is no block of this model.")
     changed: list[Change] = []
-    left = kept_channels(opened, plan)
-    behind = dependents(opened.model, {*choices, *left})
-    for block in opened.blocks:
+    left = kept_channels(case, plan)
+    behind = dependents(case.model, {*choices, *left})
+    for block in case.blocks:
         choice, kept = choices.get(block.key), left.get(block.key)
         if choice is None and kept is None:
             continue
         layer = choice is not None and choice.action == "double_layer"
         cut_alone = not layer and kept is not None and _gets_all(block, kept, behind)
-        if cut_alone and not is_reproduced(opened, block, kept):
+        if cut_alone and not is_reproduced(case, inputs, block, kept):
             # Its rows are cut, and no more is to be done.
             continue
         geometry = reduced_geometry(block.geometry, kept)
@@ -79,7 +81,7 @@ def changes_of(opened: Opened, plan: Plan) -> list[Change]:
     return changed
 
 
-def kept_channels(opened: Opened, plan: Plan) -> dict[str, Kept]:
+def kept_channels(case: Case, plan: Plan) -> dict[str, Kept]:
     """By key, what a plan leaves of the blocks that lose channels.
 
     Raises:
@@ -87,9 +89,9 @@ def kept_channels(opened: Opened, plan: Plan) -> dict[str, Kept]:
     """
     if not plan.groups:
         return {}
-    assert opened.channels is not None  # a plan with groups was made of them
-    removed = removed_mask(opened.channels, plan)
-    units = units_of_blocks(opened.channels, opened.blocks)
+    assert case.channels is not None  # a plan with groups was made of them
+    removed = removed_mask(case.channels, plan)
+    units = units_of_blocks(case.channels, case.blocks)
     found = {key: own.kept(removed) for key, own in units.items()}
     return {key: kept for key, kept in found.items() if kept is not None}
 

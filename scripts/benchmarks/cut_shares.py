@@ -45,7 +45,7 @@ def cut_share(before: Path, after: Path, samples: Path) -> CutShare:
             does, or that of what is folded into it.
         samples: Of a size that the original runs with.
     """
-    channels = with_channels(open_model(before, samples, MeasureOptions())).channels
+    channels = with_channels(*open_model(before, samples, MeasureOptions())).channels
     assert channels is not None  # with_channels has looked
     producers = {name for group in channels.groups for name in group.producers}
     lengths, last = dict(_lengths(after)), _last(before)

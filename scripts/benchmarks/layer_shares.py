@@ -13,9 +13,8 @@ from onnx_relusv import ApplyOptions, Budgets, MeasureOptions, PlanOptions, appl
 from onnx_relusv.core.plans import Cost, Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import open_model
+from onnx_relusv.measuring.case import open_model, split_inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
-from onnx_relusv.planning.offer import divided
 from onnx_relusv.planning.search import Decision, plan_of
 from onnx_relusv.planning.unit_offer import PruningOffer
 from onnx_relusv.planning.units import pruning_offer, with_channels
@@ -42,15 +41,16 @@ def without_share(
 
 
 def _plan(model: Path, share: float, samples: Path | None, cache: Path) -> Plan:
-    opened = open_model(model, samples, MeasureOptions(cache=cache))
+    case, inputs, workspace = open_model(model, samples, MeasureOptions(cache=cache))
     progress = Silent()
-    with samples_where_units_go(opened, None, go=True) as opened:
-        opened = with_channels(divided(opened))
-        with planning_moments(opened, progress) as moments:
-            measured = measure_blocks(opened, moments, progress)
+    with samples_where_units_go(case, inputs, workspace, None, go=True) as inputs:
+        inputs = split_inputs(case, inputs, workspace.options.seed)
+        case = with_channels(case, inputs, workspace)
+        with planning_moments(case, inputs, workspace, progress) as moments:
+            measured = measure_blocks(case, inputs, workspace, moments, progress)
             # Without a budget no damage is measured, only orders and levels.
             planning = PlanOptions(method="harmonic")
-            offer = pruning_offer(opened, measured, moments, planning, progress)
+            offer = pruning_offer(case, inputs, workspace, measured, moments, planning, progress)
             return offer.refit(_of_share(offer, share))
 
 

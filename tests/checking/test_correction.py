@@ -8,6 +8,7 @@ import pytest
 from cut_graphs import CutGraph
 from cut_plans import opened_graph
 from graphs import normal, run
+from opened import Opened
 from probed import divergence_of_logits, selected
 
 from onnx_relusv.checking import corrective
@@ -17,7 +18,7 @@ from onnx_relusv.core.plans import Budgets, Factors, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments
 from onnx_relusv.measuring.without_samples import planning_moments
 from onnx_relusv.planning.unit_offer import PruningOffer
 from onnx_relusv.planning.units import pruning_offer
@@ -51,16 +52,16 @@ ARRAYS = {
 def case(tmp_path: Path) -> tuple[Opened, PruningOffer, BlockMoments]:
     model = opened_graph(CutGraph(TEXT, ARRAYS, (5, 40), {}), tmp_path)
     planning = PlanOptions(method="auto", budgets=BUDGETS)
-    with planning_moments(model, Silent()) as moments:
-        known: BlockMoments = {block.key: moments[block.key] for block in model.blocks}
-        measured = measure_blocks(model, known, Silent())
-        return model, pruning_offer(model, measured, known, planning, Silent()), known
+    with planning_moments(*model, Silent()) as moments:
+        known: BlockMoments = {block.key: moments[block.key] for block in model.case.blocks}
+        measured = measure_blocks(*model, known, Silent())
+        return model, pruning_offer(*model, measured, known, planning, Silent()), known
 
 
 def damage(model: Opened, fitted: FittedPlan) -> float:
     """Of a rewritten file, on the samples for choosing."""
     x = {"x": selected(model)}
-    before, after = run(model.model.path, x)["y"], run(rewritten(model, fitted), x)["y"]
+    before, after = run(model.case.model.path, x)["y"], run(rewritten(*model, fitted), x)["y"]
     return divergence_of_logits(before, after)
 
 
@@ -74,8 +75,8 @@ def mixed(offer: PruningOffer) -> Plan:
 
 def test_the_damage_is_that_of_the_file(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
     model, offer, moments = case
-    fitted = fit_plan(model, mixed(offer), moments, Silent())
-    _, correction = fitted_by_damage(model, offer, BUDGETS, moments, Silent())
+    fitted = fit_plan(*model, mixed(offer), moments, Silent())
+    _, correction = fitted_by_damage(*model, offer, BUDGETS, moments, Silent())
     assert correction.damage == pytest.approx(damage(model, fitted), rel=ROUNDING)
 
 
@@ -83,16 +84,16 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
     case: tuple[Opened, PruningOffer, BlockMoments],
 ) -> None:
     model, offer, moments = case
-    fitted = fit_plan(model, mixed(offer), moments, Silent())
+    fitted = fit_plan(*model, mixed(offer), moments, Silent())
     layers = {choice.key for choice in fitted.plan.choices if choice.action == "double_layer"}
-    blocks = [block for block in model.blocks if block.key in layers]
+    blocks = [block for block in model.case.blocks if block.key in layers]
     whole, spared = corrective._in_company(
-        model, offer, fitted, blocks, moments, lambda steps: None
+        *model, offer, fitted, blocks, moments, lambda steps: None
     )
     assert set(spared) == layers
     for block in blocks:
         now = fitted.factors[block.key]
-        left = reduced_map(block.geometry, model.folding(block), moments[block.key], now.kept)
+        left = reduced_map(block.geometry, model.case.folding(block), moments[block.key], now.kept)
         rank = FORMS["dense"].largest_rank(block.geometry)
         back = Factors(
             form="dense",
@@ -111,11 +112,11 @@ def test_the_better_plan_is_taken(
 ) -> None:
     model, offer, moments = case
     # Beside double layers that are as dear as this, units are cheap, and another plan is made.
-    dear = dict.fromkeys((block.key for block in model.blocks), 1e3)
+    dear = dict.fromkeys((block.key for block in model.case.blocks), 1e3)
     company = offer.in_company(dear, 1.0)
     monkeypatch.setattr(PruningOffer, "in_company", lambda *_: company)
     settings = CorrectionSettings(least_gain=-np.inf)
-    found, correction = fitted_by_damage(model, offer, BUDGETS, moments, Silent(), settings)
+    found, correction = fitted_by_damage(*model, offer, BUDGETS, moments, Silent(), settings)
     assert correction.corrected is not None
     assert correction.corrected != correction.damage
     least = min(correction.damage, correction.corrected)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opened import Opened
 from probed import answers, divergence_of_logits, rewritten, selected
 from residual_networks import BRANCHES, residual_network
 
@@ -27,7 +28,7 @@ from onnx_relusv.fitting.fit import fit, fitted_alike
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
+from onnx_relusv.measuring.case import BlockMoments, block_moments
 from onnx_relusv.planning.offer import Offer, layer_offer
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.runtime.session import CPU, Session
@@ -49,34 +50,34 @@ class Case:
 def case(tmp_path: Path) -> Iterator[Case]:
     opened = residual_network(tmp_path, "identity")
     planning = PlanOptions(budgets=BUDGETS)
-    with block_moments(opened, Silent()) as moments:
-        measured = measure_blocks(opened, moments, Silent())
-        offer = layer_offer(opened, measured, moments, planning, Silent())
+    with block_moments(*opened, Silent()) as moments:
+        measured = measure_blocks(*opened, moments, Silent())
+        offer = layer_offer(*opened, measured, moments, planning, Silent())
         yield Case(opened, moments, offer)
 
 
 def damage(case: Case, factors: dict[str, Factors]) -> float:
     """Of a rewritten file, on the samples for choosing."""
     x = {"x": selected(case.opened)}
-    before = answers(case.opened.model.path, x)["y"]
+    before = answers(case.opened.case.model.path, x)["y"]
     return divergence_of_logits(before, answers(rewritten(case.opened, factors), x)["y"])
 
 
 def corrected(
     case: Case, settings: CorrectionSettings = DEFAULT_CORRECTION
 ) -> tuple[FittedPlan, Correction]:
-    return fitted_by_damage(case.opened, case.offer, BUDGETS, case.moments, Silent(), settings)
+    return fitted_by_damage(*case.opened, case.offer, BUDGETS, case.moments, Silent(), settings)
 
 
 def test_the_damage_is_that_of_the_file(case: Case) -> None:
-    first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    first = fit_plan(*case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
     _, correction = corrected(case)
     assert correction.damage == pytest.approx(damage(case, dict(first.factors)), rel=ROUNDING)
 
 
 @pytest.mark.parametrize("furthest", [2.0, 50.0])
 def test_the_better_plan_is_taken(furthest: float, case: Case) -> None:
-    first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    first = fit_plan(*case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
     found, correction = corrected(case, CorrectionSettings(furthest, least_gain=-np.inf))
     assert correction.corrected is not None
     least = min(correction.damage, correction.corrected)
@@ -99,7 +100,7 @@ def test_the_better_plan_is_taken(furthest: float, case: Case) -> None:
 
 
 def test_without_a_promise_nothing_is_fitted_again(case: Case) -> None:
-    first = fit_plan(case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    first = fit_plan(*case.opened, case.offer.plan(BUDGETS), case.moments, Silent())
     found, correction = corrected(case, CorrectionSettings(least_gain=1.0))
     assert (correction.corrected, correction.taken) == (None, False)
     assert found.plan.choices == first.plan.choices
@@ -109,18 +110,18 @@ def test_without_a_promise_nothing_is_fitted_again(case: Case) -> None:
 
 def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case) -> None:
     opened = case.opened
-    fitted = fit_plan(opened, case.offer.plan(BUDGETS), case.moments, Silent())
-    blocks = [block for block in opened.blocks if block.key in fitted.factors]
+    fitted = fit_plan(*opened, case.offer.plan(BUDGETS), case.moments, Silent())
+    blocks = [block for block in opened.case.blocks if block.key in fitted.factors]
     whole, spared = corrective._in_company(
-        opened, case.offer, fitted, blocks, case.moments, lambda steps: None
+        *opened, case.offer, fitted, blocks, case.moments, lambda steps: None
     )
     dense = {block.key: as_stored(block, fitted.factors[block.key]) for block in blocks}
 
     def without(key: str) -> float:
         others: dict[str, LinearMap] = {k: v for k, v in dense.items() if k != key}
-        session = Session(reference(opened.model, opened.blocks, others), CPU)
+        session = Session(reference(opened.case.model, opened.case.blocks, others), CPU)
         x = selected(opened)
-        before = answers(opened.model.path, {"x": x})["y"]
+        before = answers(opened.case.model.path, {"x": x})["y"]
         return divergence_of_logits(before, session.run({"x": x})["y"])
 
     expected = {key: whole - without(key) for key in dense}
@@ -152,19 +153,19 @@ def test_ratios_stay_near_the_median(pairs: list[tuple[float, float]]) -> None:
 @pytest.mark.parametrize("kind", list(BRANCHES))
 def test_what_two_fits_share_is_found_alike(kind: str, tmp_path: Path) -> None:
     opened = residual_network(tmp_path, kind)
-    blocks = [block for block in opened.blocks if block.geometry.kind == "conv"]
+    blocks = [block for block in opened.case.blocks if block.geometry.kind == "conv"]
 
     def changes(last: int, moved: str | None) -> list[Change]:
         return [Change(block, "channel", last if block.key == moved else 3) for block in blocks[:5]]
 
     def found(wanted: list[Change]) -> dict[str, Factors]:
-        with block_moments(opened, Silent()) as moments:
-            return fit(opened, wanted, moments, Silent(), lambda change, fitted: None)
+        with block_moments(*opened, Silent()) as moments:
+            return fit(*opened, wanted, moments, Silent(), lambda change, fitted: None)
 
     moved = blocks[2].key
     before, after = changes(4, None), changes(4, moved)
     one, other = found(before), found(after)
-    same = fitted_alike(opened.model, before, after)
+    same = fitted_alike(opened.case.model, before, after)
     assert same
     assert moved not in same
     for key in same:
@@ -178,6 +179,6 @@ def test_what_two_fits_share_is_found_alike(kind: str, tmp_path: Path) -> None:
 
 def test_fits_of_other_blocks_share_nothing(tmp_path: Path) -> None:
     opened = residual_network(tmp_path, "identity")
-    changes = [Change(block, "channel", 3) for block in opened.blocks[:3]]
-    assert fitted_alike(opened.model, changes, changes) == {c.block.key for c in changes}
-    assert fitted_alike(opened.model, changes, changes[:2]) == set()
+    changes = [Change(block, "channel", 3) for block in opened.case.blocks[:3]]
+    assert fitted_alike(opened.case.model, changes, changes) == {c.block.key for c in changes}
+    assert fitted_alike(opened.case.model, changes, changes[:2]) == set()

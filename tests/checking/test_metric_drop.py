@@ -19,6 +19,7 @@ from classified import (
     targets,
 )
 from graphs import run
+from opened import Opened, divided, open_model
 from scipy.stats import t
 
 from onnx_relusv import Budgets, MeasureOptions, Metric, PlanOptions, compare, compress
@@ -26,8 +27,6 @@ from onnx_relusv.checking.search import drop_limit
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.results import Compression
 from onnx_relusv.graph.checks import PROVENANCE_KEY
-from onnx_relusv.measuring.case import Opened, open_model
-from onnx_relusv.planning.offer import divided
 from onnx_relusv.samples.samples import Samples
 
 SEED = 3
@@ -65,7 +64,7 @@ class Within:
     @property
     def aside(self) -> np.ndarray:
         """Where the samples lie that were set aside."""
-        parts = opened(self.model, self.data).split
+        parts = opened(self.model, self.data).inputs.split
         assert parts is not None
         return positions(parts.certify, self.data)
 
@@ -134,7 +133,7 @@ def test_accuracy_as_a_metric_is_the_accuracy_that_is_counted(tmp_path: Path) ->
     found, limit = done.bound, 0.08
     assert found is not None
     assert found.metric is not None
-    parts = opened(model, data, ACCURACY).split
+    parts = opened(model, data, ACCURACY).inputs.split
     assert parts is not None
     where, labels = positions(parts.certify, data), np.load(data)["labels"]
     before, after = (
@@ -157,7 +156,7 @@ def test_without_a_drop_the_report_has_the_metric(tmp_path: Path) -> None:
     assert done.bound is None
     assert done.metric is not None
     assert (done.metric.part, done.metric.samples) == ("choosing", 20)
-    parts = divided(open_model(model, data, MEASURING, FIT)).split
+    parts = divided(open_model(model, data, MEASURING, FIT)).inputs.split
     assert parts is not None
     where, labels = positions(parts.select, data), np.load(data)["labels"]
     before, after = (
@@ -195,7 +194,7 @@ def test_too_few_samples_for_groups_are_said_at_once(tmp_path: Path) -> None:
         written(model, targets(tmp_path, model, count=748), output, FIT, max_drop=1.0)
     assert not output.exists()
     enough = opened(model, targets(tmp_path, model, count=749))
-    limit = drop_limit(enough, Budgets(max_drop=1.0))
+    limit = drop_limit(*enough, Budgets(max_drop=1.0))
     assert limit is not None
     assert (limit.points, limit.confidence, limit.metric) == (1.0, 0.95, FIT)
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from classified import COUNT, TEXT, answers, classifier, inputs, samples, weights
 from graphs import model_proto, run
+from opened import Opened, divided, open_model
 from scipy.stats import binomtest
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
@@ -21,9 +22,9 @@ from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import Opened, block_moments, open_model
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.measuring.held_out import HeldOut
-from onnx_relusv.planning.offer import Offer, divided, layer_offer
+from onnx_relusv.planning.offer import Offer, layer_offer
 from onnx_relusv.planning.plan_file import plan_text
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.work.executors import Advance, Silent
@@ -38,7 +39,7 @@ def opened(model: Path, data: Path) -> Opened:
 
 def certify_positions(model: Path, data: Path) -> np.ndarray:
     """Where the samples for certifying lie, found by their values."""
-    parts = opened(model, data).split
+    parts = opened(model, data).inputs.split
     assert parts is not None
     assert parts.certify is not None
     rows = [batch.feeds["x"][: batch.count, 0] for batch in parts.certify.batches(64)]
@@ -105,12 +106,12 @@ class Case:
 @contextmanager
 def searching(model: Path, data: Path, budgets: Budgets) -> Iterator[Case]:
     one = opened(model, data)
-    limit = drop_limit(one, budgets)
+    limit = drop_limit(*one, budgets)
     assert limit is not None
-    with block_moments(one, Silent()) as moments:
-        measured = measure_blocks(one, moments, Silent())
-        offer = layer_offer(one, measured, moments, PlanOptions(budgets=budgets), Silent())
-        yield Case(one, offer, limit, search(one, offer, moments, budgets, limit, Silent()))
+    with block_moments(*one, Silent()) as moments:
+        measured = measure_blocks(*one, moments, Silent())
+        offer = layer_offer(*one, measured, moments, PlanOptions(budgets=budgets), Silent())
+        yield Case(one, offer, limit, search(*one, offer, moments, budgets, limit, Silent()))
 
 
 def told(case: Case) -> list[object]:
@@ -137,7 +138,7 @@ def test_the_search_never_looks_at_the_samples_for_certifying(
     arrays, budgets = dict(np.load(data)), Budgets(max_drop=8.0)
     with searching(model, data, budgets) as case:
         clean = told(case)
-        found = certified(case.model, case.tries, case.limit, Silent())[1]
+        found = certified(*case.model, case.tries, case.limit, Silent())[1]
     certify = certify_positions(model, data)
     # The first sample is run when the model is opened, to see that it runs at all.
     assert 0 not in certify
@@ -150,7 +151,7 @@ def test_the_search_never_looks_at_the_samples_for_certifying(
     with searching(model, tmp_path / "certify.npz", budgets) as case:
         assert told(case) == clean
         # Who looks at them notices.
-        assert certified(case.model, case.tries, case.limit, Silent())[1] != found
+        assert certified(*case.model, case.tries, case.limit, Silent())[1] != found
     if labelled:  # as well, all others matter
         others = np.setdiff1d(np.arange(COUNT), certify)
         arrays["x"][others] = arrays["x"][others][:, ::-1]
@@ -170,17 +171,19 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, list[Try], 
     tries, bounds = [], []
     with (
         searching(model, data, Budgets(max_drop=99.0)) as case,
-        block_moments(case.model, Silent()) as moments,
+        block_moments(*case.model, Silent()) as moments,
     ):
-        parts = case.model.split
+        parts = case.model.inputs.split
         assert parts is not None
         assert parts.select is not None
-        select = HeldOut(case.model, parts.select, "y")
+        select = HeldOut(case.model.case, case.model.workspace, parts.select, "y")
         for size in (0.85, 0.7, 0.6, 0.5, 0.42, 0.35):
             one = case.offer.plan(Budgets(size=size))
-            fitted = fit_plan(case.model, one, moments, Silent())
-            proto = rewritten(case.model, fitted)
-            tries.append(Try(one, select.discordance(runnable(case.model.model, proto)), fitted))
+            fitted = fit_plan(*case.model, one, moments, Silent())
+            proto = rewritten(*case.model, fitted)
+            tries.append(
+                Try(one, select.discordance(runnable(case.model.case.model, proto)), fitted)
+            )
             after = run(proto, {"x": x}, ["y"])["y"].argmax(axis=1)[where]
             lost = int(np.sum((before == labels) & (after != labels)))
             gained = int(np.sum((before != labels) & (after == labels)))
@@ -198,9 +201,9 @@ def test_looks_end_with_the_first_that_fails(
     limit = DropLimit(points, 0.9, "y")
     if not first_failure:
         with pytest.raises(BudgetError, match=rf"smallest bound is {bounds[0]:.3g} points"):
-            certified(model, tries, limit, Silent())
+            certified(*model, tries, limit, Silent())
         return
-    fitted, certificate = certified(model, tries, limit, Silent())
+    fitted, certificate = certified(*model, tries, limit, Silent())
     assert fitted is tries[first_failure - 1].fitted
     assert certificate.bound == pytest.approx(bounds[first_failure - 1])
     looks = [trial.bound for trial in certificate.trials]
@@ -241,7 +244,7 @@ def test_too_few_samples_are_said_before_any_measuring(
     assert stages.names == []
     assert not output.exists()
     enough = samples(tmp_path, model, count=count, labelled=labelled, name="enough")
-    limit = drop_limit(opened(model, enough), Budgets(max_drop=1.0))
+    limit = drop_limit(*opened(model, enough), Budgets(max_drop=1.0))
     assert limit == DropLimit(1.0, 0.95, "y")
 
 

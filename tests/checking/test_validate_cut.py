@@ -11,6 +11,7 @@ from cut_graphs import GRAPHS
 from cut_plans import fitted, opened_graph, plan, random_units
 from graphs import change_initializer, run
 from onnx import ModelProto, numpy_helper
+from opened import Opened
 from probed import selected
 
 from onnx_relusv.checking.validate import validate
@@ -21,7 +22,6 @@ from onnx_relusv.core.results import Verdict
 from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.graph.writing import write_staged
-from onnx_relusv.measuring.case import Opened
 from onnx_relusv.rewrites.apply import dense_maps, rewritten
 from onnx_relusv.rewrites.changes import removed_mask
 from onnx_relusv.rewrites.low_rank.factors import as_stored
@@ -49,10 +49,10 @@ LAYERS = {
 
 def validated(model: Opened, found: FittedPlan, proto: ModelProto, folder: Path) -> Verdict:
     with staged(folder / "out.onnx") as stage:
-        path = write_staged(proto, model.model, stage, "out.onnx")
+        path = write_staged(proto, model.case.model, stage, "out.onnx")
         rng = np.random.default_rng(0)
-        claim = _claim(model, found)
-        return validate(model.model, path, claim, model.samples, provider=CPU, rng=rng)
+        claim = _claim(model.case, model.workspace, found)
+        return validate(model.case.model, path, claim, model.inputs.samples, provider=CPU, rng=rng)
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -66,15 +66,17 @@ def test_a_cut_file_passes(name: str, layered: bool, samples: bool, tmp_path: Pa
     output = tmp_path / "small.onnx"
     verdicts: list[Verdict] = []
     write_fitted(
-        model, found, output, Silent(), lambda _, verdict, with_it: verdicts.append(verdict)
+        *model, found, output, Silent(), lambda _, verdict, with_it: verdicts.append(verdict)
     )
     assert {check.name for check in verdicts[0].checks} >= {"onnx.checker", "reference", "smaller"}
     # No node is there that a double layer does not add, and no tensor has the removed channels.
     result = onnx.load(output)
-    before = sum(tensor.dims[0] for tensor in model.model.proto.graph.initializer if tensor.dims)
+    before = sum(
+        tensor.dims[0] for tensor in model.case.model.proto.graph.initializer if tensor.dims
+    )
     assert sum(tensor.dims[0] for tensor in result.graph.initializer if tensor.dims) < before
     if not layered:
-        assert len(result.graph.node) <= len(model.model.proto.graph.node) + 1
+        assert len(result.graph.node) <= len(model.case.model.proto.graph.node) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ def cut_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CutModel]:
         folder = tmp_path_factory.mktemp(name)
         model = opened_graph(graph, folder)
         found = fitted(model, plan(model, GONE[name]))
-        proto = rewritten(model, found)
+        proto = rewritten(*model, found)
         made[name] = CutModel(model, found, proto, validated(model, found, proto, folder))
     return made
 
@@ -104,9 +106,9 @@ def cut_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CutModel]:
 def test_outputs_move_as_the_verdict_says(name: str, cut_models: dict[str, CutModel]) -> None:
     made = cut_models[name]
     model, verdict = made.model, made.verdict
-    assert model.samples is not None
-    x = next(iter(model.samples.batches(16, limit=16))).feeds
-    moved = relative_error(run(made.proto, x)["y"], run(model.model.path, x)["y"])
+    assert model.inputs.samples is not None
+    x = next(iter(model.inputs.samples.batches(16, limit=16))).feeds
+    moved = relative_error(run(made.proto, x)["y"], run(model.case.model.path, x)["y"])
     # Float32 through half a dozen layers, of an error of some per cent at least.
     assert verdict.output_error["y"] == pytest.approx(moved, rel=1e-3)
     assert moved > 1e-2
@@ -158,8 +160,8 @@ def test_a_file_without_other_units(tmp_path: Path) -> None:
     model = opened_graph(GRAPHS["residual"], tmp_path)
     found = fitted(model, plan(model, {"a": [2]}))
     other = plan(model, {"a": [3]})
-    assert model.channels is not None
-    proto = cut(model.model, model.channels, removed_mask(model.channels, other))
+    assert model.case.channels is not None
+    proto = cut(model.case.model, model.case.channels, removed_mask(model.case.channels, other))
     with pytest.raises(ValidationError, match="c differs from the reference"):
         validated(model, found, proto, tmp_path)
 
@@ -168,19 +170,19 @@ def test_a_file_with_all_its_units(tmp_path: Path) -> None:
     model = opened_graph(GRAPHS["residual"], tmp_path)
     found = fitted(model, plan(model, {"a": [2]}))
     with pytest.raises(ValidationError, match="differs from the reference by inf"):
-        validated(model, found, model.model.proto, tmp_path)
+        validated(model, found, model.case.model.proto, tmp_path)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_without_any_fit_the_cut_is_the_zeroed_original(name: str, tmp_path: Path) -> None:
     """What is cut is exact: only sums of zeros are left out."""
     model = opened_graph(GRAPHS[name], tmp_path, samples=False)
-    assert model.channels is not None
-    removed = removed_mask(model.channels, plan(model, random_units(model, 0.5)))
-    result = cut(model.model, model.channels, removed)
+    assert model.case.channels is not None
+    removed = removed_mask(model.case.channels, plan(model, random_units(model, 0.5)))
+    result = cut(model.case.model, model.case.channels, removed)
     zeros = ModelProto()
-    zeros.CopyFrom(model.model.proto)
-    for axis in model.channels.consumed:
+    zeros.CopyFrom(model.case.model.proto)
+    for axis in model.case.channels.consumed:
         node = zeros.graph.node[axis.node]
         gone = (axis.units >= 0) & removed[np.maximum(axis.units, 0)]
         tensor = next(t for t in zeros.graph.initializer if t.name == node.input[axis.slot])
@@ -197,11 +199,11 @@ def test_a_level_of_what_is_left(form: str, tmp_path: Path) -> None:
     model = opened_graph(GRAPHS["residual"], tmp_path, samples=False)
     wanted = plan(model, GONE["residual"], {"e": (form, 2)})  # type: ignore[dict-item]
     found = fitted(model, wanted)
-    block = next(block for block in model.blocks if block.key == "e")
+    block = next(block for block in model.case.blocks if block.key == "e")
     factors = found.factors["e"]
     assert factors.kept is not None
     change = Change(block, factors.form, 2, factors.kept)
-    target = reduced_map(block.geometry, model.folding(block), None, factors.kept)
+    target = reduced_map(block.geometry, model.case.folding(block), None, factors.kept)
     each = Fitted(factors, target, None)
     check_stated_level(change, each, as_stored(block, factors))
     worse = replace(factors, matrices=(*factors.matrices[:-1], 0 * factors.matrices[-1]))
@@ -215,13 +217,13 @@ def test_the_fit_mends_what_the_removal_broke(layered: bool, tmp_path: Path) -> 
     layers = LAYERS["residual"] if layered else {}
     wanted = plan(model, GONE["residual"], layers)  # type: ignore[arg-type]
     x = {"x": selected(model)}
-    exact = run(model.model.path, x)["y"]
+    exact = run(model.case.model.path, x)["y"]
     found = fitted(model, wanted)
-    assert model.channels is not None
-    plain = cut(model.model, model.channels, removed_mask(model.channels, wanted))
-    reached = relative_error(run(rewritten(model, found), x)["y"], exact)
+    assert model.case.channels is not None
+    plain = cut(model.case.model, model.case.channels, removed_mask(model.case.channels, wanted))
+    reached = relative_error(run(rewritten(*model, found), x)["y"], exact)
     assert reached < 0.7 * relative_error(run(plain, x)["y"], exact)
     # And the file is what the reference is with the composed maps in the whole blocks' places.
-    source = reference(model.model, model.blocks, dense_maps(model, found))
+    source = reference(model.case.model, model.case.blocks, dense_maps(model.case, found))
     referred = Session(source, CPU).run(x)["y"]
-    assert relative_error(run(rewritten(model, found), x)["y"], referred) < 1e-5
+    assert relative_error(run(rewritten(*model, found), x)["y"], referred) < 1e-5

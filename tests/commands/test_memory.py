@@ -12,6 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from graphs import model_proto, normal
+from opened import open_model
 
 from onnx_relusv import MeasureOptions, inspect
 from onnx_relusv.cli.commands import cli
@@ -19,7 +20,7 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.options import DEFAULT_MEMORY, LEAST_MEMORY
 from onnx_relusv.core.results import Inspection
-from onnx_relusv.measuring.case import block_moments, open_model
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.work.executors import Advance, Silent
 
 # Four branches that read tensors of their own: with the least memory the second moments of two of
@@ -151,7 +152,9 @@ def test_the_command_has_it_too(wide: tuple[Path, Path], tmp_path: Path) -> None
 
 
 def test_too_little_is_refused() -> None:
-    with pytest.raises(UsageError, match=f"--memory {LEAST_MEMORY - 1}: use a number from {LEAST_MEMORY}"):
+    with pytest.raises(
+        UsageError, match=f"--memory {LEAST_MEMORY - 1}: use a number from {LEAST_MEMORY}"
+    ):
         MeasureOptions(memory=LEAST_MEMORY - 1)
     result = CliRunner().invoke(cli, ["inspect", "model.onnx", "--memory", str(LEAST_MEMORY - 1)])
     assert result.exit_code == 2
@@ -165,13 +168,13 @@ def test_temporary_files_are_gone_even_after_an_error(
     opened = open_model(*wide, MeasureOptions(provider="cpu", memory=LEAST_MEMORY))
 
     def fail() -> None:
-        with block_moments(opened, Silent()) as moments:
+        with block_moments(*opened, Silent()) as moments:
             assert all(moments[key] is not None for key in moments)
             raise RuntimeError("on the way")
 
     with pytest.raises(RuntimeError, match="on the way"):
         fail()
     assert list(tmp_path.iterdir()) == []
-    with block_moments(opened, Silent()) as moments:
+    with block_moments(*opened, Silent()) as moments:
         assert len(moments) == len(BRANCHES)
     assert list(tmp_path.iterdir()) == []

@@ -18,14 +18,14 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from graphs import model_proto, normal, normalization
+from opened import divided, open_model
 from resumed import ARRAYS, KINDS, SIZE, TEXT, compressed, entries, saved
 
 from onnx_relusv import ApplyOptions, MeasureOptions, PlanOptions, apply, inspect, plan
 from onnx_relusv.cli.commands import cli
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.plans import Budgets
-from onnx_relusv.measuring.case import open_model
-from onnx_relusv.planning.offer import divided
+from onnx_relusv.measuring.case import run_identity
 from onnx_relusv.work.cache import Arrays, Cache, Fields
 from onnx_relusv.work.executors import Advance
 
@@ -194,7 +194,7 @@ def test_what_decides_a_result_decides_under_what_it_is_kept(
         model: Path = model, samples: Path | None = samples, **settings: Any
     ) -> dict[str, object]:
         options = MeasureOptions(provider="cpu", **settings)
-        return dict(open_model(model, samples, options).identity)
+        return dict(run_identity(*open_model(model, samples, options)))
 
     opened = open_model(model, samples, MeasureOptions(provider="cpu"))
     different = [
@@ -204,8 +204,8 @@ def test_what_decides_a_result_decides_under_what_it_is_kept(
         identity(another),
         identity(samples=others),
         identity(samples=None),
-        dict(divided(opened).identity),
-        dict(divided(opened, certifying=True).identity),
+        dict(run_identity(*divided(opened))),
+        dict(run_identity(*divided(opened, certifying=True))),
     ]
     assert all(one != other for one, other in combinations(different, 2))
     # Where entries lie, and a copy of the same model, are no differences.

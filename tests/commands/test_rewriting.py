@@ -10,6 +10,7 @@ import onnx
 import pytest
 from graphs import evaluated, gap, model_proto, normal, run
 from onnx import helper
+from opened import Opened, divided, open_model
 
 from onnx_relusv.commands.apply import write_fitted
 from onnx_relusv.core.errors import BudgetError, InputError, ValidationError
@@ -20,8 +21,7 @@ from onnx_relusv.core.results import Verdict
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.measuring.case import Opened, block_moments, open_model
-from onnx_relusv.planning.offer import divided
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.rewrites.low_rank.candidates import candidate_at
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import double_layer
@@ -62,7 +62,7 @@ def opened(folder: Path, *, samples: bool = False, external: bool = False) -> Op
 def planned(model: Opened, choices: tuple[Choice, ...] = CHOICES, **budgets: float) -> Plan:
     """A plan of these choices."""
     return Plan(
-        model_sha256=model.model.sha256,
+        model_sha256=model.case.model.sha256,
         samples_sha256=None,
         budgets=Budgets(**budgets),
         method="double-layer",
@@ -84,9 +84,9 @@ def written(
     before_publishing: Callable[[Model, Verdict, Publication], None] = lambda *_: None,
 ) -> FittedPlan:
     """Carries a plan out, in silence."""
-    with block_moments(model, Silent()) as moments:
-        fitted = fit_plan(model, plan, moments, Silent())
-    write_fitted(model, fitted, output, Silent(), before_publishing, force=True)
+    with block_moments(*model, Silent()) as moments:
+        fitted = fit_plan(*model, plan, moments, Silent())
+    write_fitted(*model, fitted, output, Silent(), before_publishing, force=True)
     return fitted
 
 
@@ -101,19 +101,19 @@ def test_the_file_computes_what_its_factors_say(external: bool, tmp_path: Path) 
     written(model, planned(model), output)
     feeds = {"x": normal(2, 4, 8, 8)}
     result = run(output, feeds, ["a", "g", "h", "y"])
-    conv, dense, last = model.blocks
+    conv, dense, last = model.case.blocks
     for block, form, rank, source in (
         (conv, "spatial", 4, feeds["x"]),
         (dense, "pair", 5, result["g"]),
     ):
-        factors = double_layer(form, block.geometry, model.folding(block), None, rank)
+        factors = double_layer(form, block.geometry, model.case.folding(block), None, rank)
         expected = evaluated(block, as_stored(block, factors), source)
         # Float32 sums of at most 100 products, twice.
         assert gap(result[block.pre_activation], expected) < 5e-6
-    kept = evaluated(last, model.folding(last), np.maximum(result["h"], 0))
+    kept = evaluated(last, model.case.folding(last), np.maximum(result["h"], 0))
     assert gap(result["y"], kept) < 5e-6
     smaller = read_model(output)
-    assert smaller.bytes < model.model.bytes
+    assert smaller.bytes < model.case.model.bytes
     assert smaller.has_external_data == external
 
 
@@ -125,9 +125,9 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
     }
     assert metadata["labels"] == "a,b"
     story = json.loads(metadata[PROVENANCE_KEY])
-    assert model.samples is not None
-    assert story["original_sha256"] == model.model.sha256
-    assert story["samples_sha256"] == model.samples.sha256
+    assert model.inputs.samples is not None
+    assert story["original_sha256"] == model.case.model.sha256
+    assert story["samples_sha256"] == model.inputs.samples.sha256
     assert (story["method"], story["level"], story["seed"]) == ("double-layer", 0.9, 3)
     asked = {name: share for name, share in story["budgets"].items() if share is not None}
     assert asked == {"size": 0.9}
@@ -156,10 +156,10 @@ def test_what_is_told_before_the_file_has_its_name(tmp_path: Path) -> None:
     assert read_model(output).sha256 == sha256
     assert len(verdict.checks) == 8
     assert levels.keys() == {"c", "i"}
-    for block, choice in zip(model.blocks[:2], CHOICES[:2], strict=True):
+    for block, choice in zip(model.case.blocks[:2], CHOICES[:2], strict=True):
         assert choice.form is not None
         assert choice.rank is not None
-        linear = model.folding(block)
+        linear = model.case.folding(block)
         stated = candidate_at(block, linear, None, choice.form, choice.rank).level
         # Rounding to float32 moves a level by about 1e-7.
         assert levels[block.key] == pytest.approx(stated, rel=1e-5)
@@ -170,7 +170,7 @@ def test_samples_shape_the_factors(tmp_path: Path) -> None:
     for samples in (False, True):
         model = opened(tmp_path, samples=samples)
         written(model, planned(model), tmp_path / "smaller.onnx")
-        exact = run(model.model.path, feeds, ["h"])["h"]
+        exact = run(model.case.model.path, feeds, ["h"])["h"]
         errors.append(gap(run(tmp_path / "smaller.onnx", feeds, ["h"])["h"], exact))
     # What flows in after a ReLU and a mean has a mean far from zero, which plain factors miss.
     assert errors[1] < 0.5 * errors[0]
@@ -243,7 +243,7 @@ def test_an_error_before_publishing_leaves_no_model_behind(external: bool, tmp_p
 def test_a_kept_size_budget_is_no_obstacle(tmp_path: Path) -> None:
     model = opened(tmp_path)
     written(model, planned(model, size=0.9), tmp_path / "smaller.onnx")
-    assert read_model(tmp_path / "smaller.onnx").bytes <= 0.9 * model.model.bytes
+    assert read_model(tmp_path / "smaller.onnx").bytes <= 0.9 * model.case.model.bytes
 
 
 @pytest.mark.parametrize("form", ["channel", "spatial"])

@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, normal
+from opened import open_model
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress, inspect
 from onnx_relusv.core.linear_algebra import dense
-from onnx_relusv.measuring.case import block_moments, open_model
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.rewrites.prune import elimination
 from onnx_relusv.spectra import passes
 from onnx_relusv.work.executors import Silent
@@ -57,13 +58,13 @@ def test_moments_with_few_rows_are_the_dense_ones(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = open_model(model, model.parent / "samples.npz", MeasureOptions(provider="cpu"))
-    keys = [block.key for block in opened.blocks if block.geometry.columns > 30]
+    keys = [block.key for block in opened.case.blocks if block.geometry.columns > 30]
     assert len(keys) == 2
-    with block_moments(opened, Silent()) as found:
+    with block_moments(*opened, Silent()) as found:
         factored = {key: found[key] for key in keys}
         assert all(one is not None and one.factored for one in factored.values())
         monkeypatch.undo()
-        with block_moments(opened, Silent()) as wanted:
+        with block_moments(*opened, Silent()) as wanted:
             for key, one in factored.items():
                 other = wanted[key]
                 assert one is not None

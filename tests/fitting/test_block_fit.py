@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import evaluated
+from opened import Opened
 from residual_networks import residual_network, with_a_broadcast_shortcut, with_positions
 
 from onnx_relusv.core.blocks import Floats, LinearMap
@@ -15,7 +16,7 @@ from onnx_relusv.fitting import fit as fit_module
 from onnx_relusv.fitting.block_fit import BlockFit
 from onnx_relusv.fitting.fit import fit
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.case import Opened, block_moments
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.runtime.session import CPU, Session
@@ -36,17 +37,17 @@ RANKS: dict[str, tuple[str, int]] = {
 
 
 def changes(model: Opened, ranks: Mapping[str, tuple[str, int]] = RANKS) -> list[Change]:
-    return [Change(block, *ranks[block.key]) for block in model.blocks if block.key in ranks]
+    return [Change(block, *ranks[block.key]) for block in model.case.blocks if block.key in ranks]
 
 
 def fitted(model: Opened, wanted: Sequence[Change]) -> dict[str, Fitted]:
-    with block_moments(model, Silent()) as moments:
+    with block_moments(*model, Silent()) as moments:
         found: dict[str, Fitted] = {}
 
         def keep(change: Change, each: Fitted) -> None:
             found[change.block.key] = each
 
-        fit(model, wanted, moments, Silent(), keep)
+        fit(*model, wanted, moments, Silent(), keep)
         return found
 
 
@@ -80,7 +81,7 @@ def images(samples: Samples | None) -> np.ndarray:
 
 
 def composed(model: Opened, found: Mapping[str, Fitted]) -> dict[str, LinearMap]:
-    blocks = {block.key: block for block in model.blocks}
+    blocks = {block.key: block for block in model.case.blocks}
     return {key: as_stored(blocks[key], each.factors) for key, each in found.items()}
 
 
@@ -88,7 +89,7 @@ def referred(
     model: Opened, dense: Mapping[str, LinearMap], names: Sequence[str], x: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Inner tensors of the whole network with some maps replaced."""
-    source = reference(model.model, model.blocks, dense, names)
+    source = reference(model.case.model, model.case.blocks, dense, names)
     return {"x": x, **Session(source, CPU, optimized=False).run({"x": x})}
 
 
@@ -113,14 +114,17 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_every_block_sees_the_network_with_all_that_was_fitted_before(watched: Watched) -> None:
     model, watch, found = watched.model, watched.watch, watched.found
-    assert model.split is not None
+    assert model.inputs.split is not None
     assert set(watch.seen) == set(found) == {c.block.key for c in changes(model)}
     dense, before = composed(model, found), dict[str, LinearMap]()
-    blocks = {block.key: block for block in model.blocks}
+    blocks = {block.key: block for block in model.case.blocks}
     for key in watch.seen:
         source, shortcut = blocks[key].source, watch.shortcuts[key]
         names = [name for name in (source, shortcut) if name is not None]
-        for samples, choosing in ((model.split.fit, False), (model.split.select, True)):
+        for samples, choosing in (
+            (model.inputs.split.fit, False),
+            (model.inputs.split.select, True),
+        ):
             x = images(samples)
             pairs = [
                 (referred(model, {}, names, x), lambda s: s.original, 0),
@@ -146,8 +150,8 @@ def test_every_block_sees_the_network_with_all_that_was_fitted_before(watched: W
 def test_all_that_comes_behind_sees_the_compressed_branches(watched: Watched) -> None:
     """Shows that the test above can fail: with any one map left as it was, z is another."""
     model, watch, found = watched.model, watched.watch, watched.found
-    assert model.split is not None
-    dense, x = composed(model, found), images(model.split.select)
+    assert model.inputs.split is not None
+    dense, x = composed(model, found), images(model.inputs.split.select)
     seen = watch.values("h", lambda s: s.delivered, choosing=True)
     for key in set(found) - {"h"}:
         others = {other: each for other, each in dense.items() if other not in (key, "h")}
@@ -156,8 +160,8 @@ def test_all_that_comes_behind_sees_the_compressed_branches(watched: Watched) ->
 
 def error_behind_the_sum(model: Opened, found: Mapping[str, Fitted]) -> float:
     """Mean squared error of f on the held-out samples, of the whole network."""
-    assert model.split is not None
-    x = images(model.split.select)
+    assert model.inputs.split is not None
+    x = images(model.inputs.split.select)
     exact, reached = (
         referred(model, dense, ["f"], x)["f"].astype(float)
         for dense in ({}, composed(model, found))
@@ -178,13 +182,17 @@ def test_the_main_branch_mends_what_the_shortcut_broke(
     mended = fitted(model, wanted)
     monkeypatch.setattr(fit_module, "residual_sum", lambda model, block: None)
     alone = fitted(model, wanted)
-    with block_moments(model, Silent()) as moments:
+    with block_moments(*model, Silent()) as moments:
         plain = {
             c.block.key: Fitted(
                 double_layer(
-                    c.form, c.block.geometry, model.folding(c.block), moments[c.block.key], c.rank
+                    c.form,
+                    c.block.geometry,
+                    model.case.folding(c.block),
+                    moments[c.block.key],
+                    c.rank,
                 ),
-                model.folding(c.block),
+                model.case.folding(c.block),
                 moments[c.block.key],
             )
             for c in wanted
@@ -195,7 +203,7 @@ def test_the_main_branch_mends_what_the_shortcut_broke(
 
 
 def answers(model: Opened, key: str, dense: LinearMap, source: np.ndarray) -> Floats:
-    block = next(block for block in model.blocks if block.key == key)
+    block = next(block for block in model.case.blocks if block.key == key)
     return evaluated(block, dense, source)
 
 
@@ -205,9 +213,12 @@ def judged(model: Opened, watch: Watch, key: str, dense: LinearMap, *, rectified
     Without consumers, whose weights would count too, as behind a sum.
     """
     own = answers(model, key, dense, watch.values(key, lambda s: s.delivered, choosing=True))
-    block = next(block for block in model.blocks if block.key == key)
+    block = next(block for block in model.case.blocks if block.key == key)
     exact = answers(
-        model, key, model.folding(block), watch.values(key, lambda s: s.original, choosing=True)
+        model,
+        key,
+        model.case.folding(block),
+        watch.values(key, lambda s: s.original, choosing=True),
     )
     if watch.seen[key][0][0].shortcut is not None:
         exact = exact + watch.values(key, lambda s: s.shortcut[0], choosing=True)  # type: ignore[index]
@@ -231,9 +242,9 @@ def test_it_is_never_worse_than_plain_factors_where_it_was_chosen(
 ) -> None:
     model, watch = residual_network(tmp_path, kind), Watch(monkeypatch)
     found = fitted(model, changes(model, {**RANKS, "d": (form, rank)}))
-    block = next(block for block in model.blocks if block.key == "d")
-    with block_moments(model, Silent()) as moments:
-        plain = double_layer(form, block.geometry, model.folding(block), moments["d"], rank)
+    block = next(block for block in model.case.blocks if block.key == "d")
+    with block_moments(*model, Silent()) as moments:
+        plain = double_layer(form, block.geometry, model.case.folding(block), moments["d"], rank)
     reached, before = (
         judged(model, watch, "d", as_stored(block, factors), rectified=True)
         for factors in (found["d"].factors, plain)
@@ -247,14 +258,14 @@ def test_what_is_broadcast_to_an_answer_is_no_part_of_its_target(
 ) -> None:
     """Then nothing is known of the sum's sign, so no error may count for nothing."""
     model, watch = with_a_broadcast_shortcut(tmp_path), Watch(monkeypatch)
-    block = next(block for block in model.blocks if block.key == "d")
-    with block_moments(model, Silent()) as moments:
+    block = next(block for block in model.case.blocks if block.key == "d")
+    with block_moments(*model, Silent()) as moments:
         seen = moments["d"]
     for rank in (2, 5, 8):
         found = fitted(model, changes(model, {**RANKS, "d": ("channel", rank)}))
         assert watch.shortcuts["d"] == "p"
         assert all(s.shortcut is None for s, _ in watch.seen["d"])
-        plain = double_layer("channel", block.geometry, model.folding(block), seen, rank)
+        plain = double_layer("channel", block.geometry, model.case.folding(block), seen, rank)
         reached, before = (
             judged(model, watch, "d", as_stored(block, factors), rectified=False)
             for factors in (found["d"].factors, plain)
@@ -264,7 +275,7 @@ def test_what_is_broadcast_to_an_answer_is_no_part_of_its_target(
 
 def test_a_constant_is_no_shortcut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, watch = with_positions(tmp_path), Watch(monkeypatch)
-    found = fitted(model, [Change(block, "pair", 4) for block in model.blocks])
+    found = fitted(model, [Change(block, "pair", 4) for block in model.case.blocks])
     assert watch.shortcuts == dict.fromkeys(found)
     assert all(np.isfinite(each.factors.matrices[0]).all() for each in found.values())
 

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from opened import Opened, divided, open_model
 
 from onnx_relusv.core.blocks import Floats, LinearMap
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.reduction import Change, Fitted
 from onnx_relusv.fitting.fit import fit
 from onnx_relusv.fitting.plan import check_stated_level
-from onnx_relusv.measuring.case import Opened, block_moments, open_model
-from onnx_relusv.planning.offer import divided
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.samples.samples import Samples
@@ -61,17 +61,17 @@ def with_samples(folder: Path, name: str) -> Opened:
 
 
 def changes(opened: Opened, rank: int) -> list[Change]:
-    return [Change(block, "pair", rank) for block in opened.blocks[:2]]
+    return [Change(block, "pair", rank) for block in opened.case.blocks[:2]]
 
 
 def fitted(opened: Opened, wanted: list[Change]) -> dict[str, Fitted]:
-    with block_moments(opened, Silent()) as moments:
+    with block_moments(*opened, Silent()) as moments:
         found: dict[str, Fitted] = {}
 
         def keep(change: Change, each: Fitted) -> None:
             found[change.block.key] = each
 
-        fit(opened, wanted, moments, Silent(), keep)
+        fit(*opened, wanted, moments, Silent(), keep)
         return found
 
 
@@ -87,16 +87,16 @@ def answered(linear: LinearMap, x: Floats) -> Floats:
 
 def second_block_s(opened: Opened, first: Fitted, x: Floats) -> tuple[Floats, Floats]:
     """What the first block delivers to the second, and what the second is to answer."""
-    block, second = opened.blocks[:2]
-    original = np.maximum(answered(opened.folding(block), x), 0)
+    block, second = opened.case.blocks[:2]
+    original = np.maximum(answered(opened.case.folding(block), x), 0)
     delivered = np.maximum(answered(as_stored(block, first.factors), x), 0)
-    return delivered, answered(opened.folding(second), original)
+    return delivered, answered(opened.case.folding(second), original)
 
 
 def felt(opened: Opened, dense: LinearMap, delivered: Floats, target: Floats) -> float:
     """The mean of e'Se behind the second block's Relu, S what the last Gemm makes of errors."""
     error = np.maximum(answered(dense, delivered), 0) - np.maximum(target, 0)
-    weight = opened.folding(opened.blocks[2]).weight[0]
+    weight = opened.case.folding(opened.case.blocks[2]).weight[0]
     gram = weight.T @ weight
     level = np.trace(gram) / len(gram)
     S = (gram / level + 0.3 * np.eye(len(gram))) / 1.3
@@ -105,13 +105,13 @@ def felt(opened: Opened, dense: LinearMap, delivered: Floats, target: Floats) ->
 
 @pytest.mark.parametrize(("before", "rank"), [(3, 2), (5, 3), (7, 8)])
 def test_a_fit_mends_what_earlier_blocks_broke(before: int, rank: int, opened: Opened) -> None:
-    assert opened.split is not None
-    first, second = opened.blocks[:2]
+    assert opened.inputs.split is not None
+    first, second = opened.case.blocks[:2]
     found = fitted(opened, [Change(first, "pair", before), Change(second, "pair", rank)])
-    with block_moments(opened, Silent()) as moments:
-        linear, seen = opened.folding(second), moments[second.key]
+    with block_moments(*opened, Silent()) as moments:
+        linear, seen = opened.case.folding(second), moments[second.key]
         plain = double_layer("pair", second.geometry, linear, seen, rank)
-    for samples in (opened.split.fit, opened.split.select):
+    for samples in (opened.inputs.split.fit, opened.inputs.split.select):
         delivered, target = second_block_s(opened, found[first.key], rows(opened, samples))
         errors = [
             felt(opened, as_stored(second, factors), delivered, target)
@@ -121,14 +121,14 @@ def test_a_fit_mends_what_earlier_blocks_broke(before: int, rank: int, opened: O
 
 
 def test_it_is_never_worse_than_plain_factors_where_it_was_chosen(opened: Opened) -> None:
-    assert opened.split is not None
-    first, second = opened.blocks[:2]
+    assert opened.inputs.split is not None
+    first, second = opened.case.blocks[:2]
     for rank in (1, 2, 3, 5, 7, 9):
         found = fitted(opened, [Change(first, "pair", 3), Change(second, "pair", rank)])
-        with block_moments(opened, Silent()) as moments:
-            linear, seen = opened.folding(second), moments[second.key]
+        with block_moments(*opened, Silent()) as moments:
+            linear, seen = opened.case.folding(second), moments[second.key]
             plain = double_layer("pair", second.geometry, linear, seen, rank)
-        x = rows(opened, opened.split.select)
+        x = rows(opened, opened.inputs.split.select)
         delivered, target = second_block_s(opened, found[first.key], x)
         reached, before = (
             felt(opened, as_stored(second, factors), delivered, target)
@@ -154,10 +154,10 @@ def test_what_was_refined_says_so(opened: Opened) -> None:
 def test_without_samples_factors_are_plain(opened: Opened, tmp_path: Path) -> None:
     blind = open_model(tmp_path / "net.onnx", None, MeasureOptions(provider="cpu"))
     found = fitted(blind, changes(blind, 3))
-    for block in blind.blocks[:2]:
+    for block in blind.case.blocks[:2]:
         plain = found[block.key]
         assert plain.moments is None
-        u, sigma, vt = np.linalg.svd(blind.folding(block).weight[0])
+        u, sigma, vt = np.linalg.svd(blind.case.folding(block).weight[0])
         composed = plain.factors.matrices[-1][0] @ plain.factors.matrices[0][0]
         # Both in float64.
         np.testing.assert_allclose(composed, u[:, :3] * sigma[:3] @ vt[:3], atol=1e-9)
@@ -166,12 +166,14 @@ def test_without_samples_factors_are_plain(opened: Opened, tmp_path: Path) -> No
 def test_a_single_sample_leaves_nothing_to_choose_by(tmp_path: Path, opened: Opened) -> None:
     np.save(tmp_path / "one.npy", np.ones((1, FEATURES), np.float32))
     one = with_samples(tmp_path, "one.npy")
-    assert one.split is not None
-    assert one.split.select is None
+    assert one.inputs.split is not None
+    assert one.inputs.split.select is None
     found = fitted(one, changes(one, 3))
-    with block_moments(one, Silent()) as moments:
-        for block in one.blocks[:2]:
-            plain = double_layer("pair", block.geometry, one.folding(block), moments[block.key], 3)
+    with block_moments(*one, Silent()) as moments:
+        for block in one.case.blocks[:2]:
+            plain = double_layer(
+                "pair", block.geometry, one.case.folding(block), moments[block.key], 3
+            )
             # Products of float64 in another order.
             np.testing.assert_allclose(
                 found[block.key].factors.matrices[0], plain.matrices[0], atol=1e-9
@@ -180,7 +182,7 @@ def test_a_single_sample_leaves_nothing_to_choose_by(tmp_path: Path, opened: Ope
 
 
 def test_two_samples_are_enough_to_run(tmp_path: Path, opened: Opened) -> None:
-    np.save(tmp_path / "two.npy", rows(opened, opened.samples)[:2])
+    np.save(tmp_path / "two.npy", rows(opened, opened.inputs.samples)[:2])
     two = with_samples(tmp_path, "two.npy")
     found = fitted(two, changes(two, 3))
     assert all(np.isfinite(each.factors.matrices[0]).all() for each in found.values())

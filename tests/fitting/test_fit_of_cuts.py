@@ -9,13 +9,13 @@ import pytest
 from cut_graphs import GRAPHS
 from cut_plans import fitted, opened_graph, plan
 from graphs import run
+from opened import Opened
 from probed import selected
 
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting import block_fit
 from onnx_relusv.fitting.objectives import Objective, OwnAnswers, Reproduction
 from onnx_relusv.fitting.refinement import refined
-from onnx_relusv.measuring.case import Opened
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.runtime.differences import relative_error
 from onnx_relusv.spectra.targets import Rows
@@ -27,7 +27,7 @@ def error(model: Opened, gone: dict[str, list[int]]) -> float:
     """Relative, of the outputs on samples that nothing was fitted to."""
     x = {"x": selected(model)}
     found = fitted(model, plan(model, gone))
-    return relative_error(run(rewritten(model, found), x)["y"], run(model.model.path, x)["y"])
+    return relative_error(run(rewritten(*model, found), x)["y"], run(model.case.model.path, x)["y"])
 
 
 def test_a_duplicate_costs_nothing(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_only_what_is_left_is_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert start.bias.shape == (objective.geometry.out_channels,)
     # Targets are what the original answers.
     x = np.concatenate(
-        [batch.feeds["x"][: batch.count] for batch in model.split.select.batches(60)]  # type: ignore[union-attr]
+        [batch.feeds["x"][: batch.count] for batch in model.inputs.split.select.batches(60)]  # type: ignore[union-attr]
     )
-    exact = run(model.model.path, {"x": x}, ["y"])["y"]
+    exact = run(model.case.model.path, {"x": x}, ["y"])["y"]
     np.testing.assert_allclose(y[3].target[0], exact, rtol=0, atol=1e-4)

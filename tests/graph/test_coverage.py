@@ -7,10 +7,10 @@ import onnx
 import pytest
 from graphs import model_proto, normal, saved
 from onnx import ModelProto, helper, numpy_helper
+from opened import open_model
 
 from onnx_relusv.core.errors import Coverage
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
-from onnx_relusv.measuring.case import open_model
 from onnx_relusv.planning.reachable import model_coverage
 
 W = normal(24, 24)
@@ -20,7 +20,7 @@ WORDS = "(int64[N] x) => (float[N,24] y)"
 
 def found(proto: ModelProto, folder: Path, planning: PlanOptions | None = None) -> Coverage:
     path = saved(proto, folder).path
-    return model_coverage(open_model(path, None, MeasureOptions(provider="cpu")), planning)
+    return model_coverage(open_model(path, None, MeasureOptions(provider="cpu")).case, planning)
 
 
 def opset_function() -> ModelProto:
@@ -144,7 +144,7 @@ def test_all_bytes_are_told_once(tmp_path: Path) -> None:
             size_threshold=0,
         )
         opened = open_model(path, None, MeasureOptions(provider="cpu"))
-        coverage = model_coverage(opened)
+        coverage = model_coverage(opened.case)
         size = sum(file.stat().st_size for file in tmp_path.glob(f"{external}.*"))
         assert coverage.total_bytes == size
         constants = sum(row.bytes for row in coverage.rows)

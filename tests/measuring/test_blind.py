@@ -9,20 +9,20 @@ import onnx
 import pytest
 from examples import block, conv, gemm, moments
 from graphs import model_proto, normal, run
+from opened import divided, open_model
 
 from onnx_relusv import ApplyOptions, Budgets, PlanOptions, apply, compress, inspect, plan
 from onnx_relusv.core.blocks import Moments
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.graph.channels.operator import ChannelStatistics
-from onnx_relusv.measuring.case import block_moments, open_model
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.measuring.without_samples import (
     SHRINKAGE,
     assumed_moments,
     planning_moments,
     samples_where_units_go,
 )
-from onnx_relusv.planning.offer import divided
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.work.executors import Silent
 
@@ -59,14 +59,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assumed(path: Path, options: MeasureOptions = CPU) -> dict[str, Moments | None]:
-    with planning_moments(divided(open_model(path, None, options)), Silent()) as found:
+    with planning_moments(*divided(open_model(path, None, options)), Silent()) as found:
         return dict(found)
 
 
 def test_behind_a_normalisation_channels_are_as_on_the_data_it_was_made_on(files: Path) -> None:
     found = assumed(files / "model.onnx")["s"]
     opened = open_model(files / "model.onnx", files / "samples.npz", CPU)
-    with block_moments(opened, Silent()) as seen:
+    with block_moments(*opened, Silent()) as seen:
         real = seen["s"]
     assert found is not None
     assert real is not None
@@ -89,7 +89,9 @@ def test_behind_a_normalisation_channels_are_as_on_the_data_it_was_made_on(files
 def _of_unit_noise(files: Path) -> Moments:
     """Moments of white noise with a variance of 1."""
     np.savez(files / "unit.npz", x=normal(SAMPLES, 3, 8, 8, seed=3))
-    with block_moments(open_model(files / "model.onnx", files / "unit.npz", CPU), Silent()) as seen:
+    with block_moments(
+        *open_model(files / "model.onnx", files / "unit.npz", CPU), Silent()
+    ) as seen:
         found = seen["s"]
     assert found is not None
     return found
@@ -324,8 +326,8 @@ def test_nothing_is_drawn_where_it_means_nothing(files: Path, tmp_path: Path) ->
     onnx.save(model_proto(endless, weights), tmp_path / "endless.onnx")
     for name in ("tokens", "endless"):
         opened = open_model(tmp_path / f"{name}.onnx", None, CPU)
-        with samples_where_units_go(opened, None, go=True) as same:
-            assert same is opened
+        with samples_where_units_go(*opened, None, go=True) as same:
+            assert same is opened.inputs
     done = compress(
         tmp_path / "tokens.onnx", tmp_path / "small.onnx", planning=HARMONIC, measuring=CPU
     )
@@ -333,11 +335,11 @@ def test_nothing_is_drawn_where_it_means_nothing(files: Path, tmp_path: Path) ->
     assert done.allocation == "level"
     # Real samples are used as they are, and without units to remove there is nothing to fit.
     given = open_model(files / "model.onnx", files / "samples.npz", CPU)
-    with samples_where_units_go(given, None, go=True) as same:
-        assert same is given
+    with samples_where_units_go(*given, None, go=True) as same:
+        assert same is given.inputs
     bare = open_model(files / "model.onnx", None, CPU)
-    with samples_where_units_go(bare, None, go=False) as same:
-        assert same is bare
+    with samples_where_units_go(*bare, None, go=False) as same:
+        assert same is bare.inputs
 
 
 def _cut(proto: onnx.ModelProto, kept: dict[str, list[int]]) -> onnx.ModelProto:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import model_proto, normal, saved
+from opened import open_model
 from sample_arrays import archive
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.measuring.answers import deciding_outputs
-from onnx_relusv.measuring.case import open_model
 from onnx_relusv.runtime.session import CPU, Session
 
 ML = {"ai.onnx.ml": 3}
@@ -101,5 +101,5 @@ def test_blocks_on_as_many_rows_as_blocks_before_them_decide_stay(tmp_path: Path
     arrays = {name: ARRAYS[name] for name in ("W", "V", "zero")} | {"U": normal(10, 32)}
     model = saved(model_proto(text, arrays), tmp_path)
     opened = open_model(model.path, archive(tmp_path, x=normal(20, 32)), MeasureOptions())
-    assert "u" not in {block.key for block in opened.blocks}
-    assert "how many rows" in {one.key: one.reason for one in opened.refusals}["u"]
+    assert "u" not in {block.key for block in opened.case.blocks}
+    assert "how many rows" in {one.key: one.reason for one in opened.case.refusals}["u"]

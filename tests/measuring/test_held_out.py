@@ -7,11 +7,11 @@ import onnx
 import pytest
 from graphs import model_proto
 from onnx import ModelProto
+from opened import Opened, open_model
 
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.measuring.bounds import Discordance
-from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.held_out import HeldOut, answers_output
 from onnx_relusv.runtime.outputs import AnswerOutput
 
@@ -34,8 +34,10 @@ def opened(folder: Path, *, labelled: bool, batch: str = "N") -> Opened:
 
 
 def counted(model: Opened, smaller: ModelProto) -> Discordance:
-    assert model.samples is not None
-    return HeldOut(model, model.samples, "y").discordance(Runnable(smaller.SerializeToString(), {}))
+    assert model.inputs.samples is not None
+    return HeldOut(model.case, model.workspace, model.inputs.samples, "y").discordance(
+        Runnable(smaller.SerializeToString(), {})
+    )
 
 
 @pytest.mark.parametrize("batch", ["N", "4"])
@@ -53,7 +55,7 @@ def test_where_answers_differ(batch: str, tmp_path: Path) -> None:
 
 def test_a_model_agrees_with_itself(tmp_path: Path) -> None:
     model = opened(tmp_path, labelled=True)
-    assert counted(model, model.model.proto) == Discordance(COUNT, 0, 0)
+    assert counted(model, model.case.model.proto) == Discordance(COUNT, 0, 0)
 
 
 def test_what_is_not_a_number_is_never_right(tmp_path: Path) -> None:
@@ -70,12 +72,14 @@ def test_what_is_not_a_number_is_never_right(tmp_path: Path) -> None:
 
 def test_the_output_with_class_scores(tmp_path: Path) -> None:
     model = opened(tmp_path, labelled=False)
-    assert model.samples is not None
-    assert answers_output(model, model.samples) == AnswerOutput("y", True, classes=3)
+    assert model.inputs.samples is not None
+    assert answers_output(model.case, model.workspace, model.inputs.samples) == AnswerOutput(
+        "y", True, classes=3
+    )
     onnx.save(
         model_proto("(float[N,3] x) => (float[N,1] n) { n = ReduceMax<axes=[1]>(x) }"),
         tmp_path / "n.onnx",
     )
     number = open_model(tmp_path / "n.onnx", tmp_path / "s.npz", MeasureOptions(provider="cpu"))
-    assert number.samples is not None
-    assert answers_output(number, number.samples) is None
+    assert number.inputs.samples is not None
+    assert answers_output(number.case, number.workspace, number.inputs.samples) is None

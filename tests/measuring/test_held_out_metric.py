@@ -8,6 +8,7 @@ import pytest
 from classified import ACCURACY, share_right
 from graphs import model_proto
 from onnx import ModelProto
+from opened import Opened, open_model
 
 from onnx_relusv.checking.search import DropLimit, judge
 from onnx_relusv.core.blocks import Runnable
@@ -15,7 +16,6 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.measuring.bounds import GROUPS, MetricLoss
-from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric
 
 COUNT = 331
@@ -36,17 +36,17 @@ def opened(folder: Path, metric: Metric | None, *, batch: str = "N", seed: int =
 
 
 def loss(model: Opened, smaller: ModelProto, metric: Metric = ACCURACY) -> MetricLoss:
-    assert model.samples is not None
+    assert model.inputs.samples is not None
     runnable = Runnable(smaller.SerializeToString(), {})
-    return HeldOutMetric(model, model.samples, metric).loss(runnable)
+    return HeldOutMetric(model.case, model.workspace, model.inputs.samples, metric).loss(runnable)
 
 
 @pytest.mark.parametrize("batch", ["N", "4"])
 def test_accuracy_as_a_metric_loses_what_is_counted(batch: str, tmp_path: Path) -> None:
     model, smaller = opened(tmp_path, ACCURACY, batch=batch), scores("y = Abs(x)", batch)
-    assert model.samples is not None
+    assert model.inputs.samples is not None
     found = loss(model, smaller)
-    counted = HeldOut(model, model.samples, "y")
+    counted = HeldOut(model.case, model.workspace, model.inputs.samples, "y")
     exact = counted.discordance(Runnable(smaller.SerializeToString(), {}))
     assert found.drop == pytest.approx(exact.drop, abs=1e-12)
     assert found.before == pytest.approx(np.mean(X.argmax(axis=1) == LABELS))
@@ -63,7 +63,7 @@ def test_accuracy_as_a_metric_loses_what_is_counted(batch: str, tmp_path: Path) 
 
 def test_a_model_loses_nothing_against_itself(tmp_path: Path) -> None:
     model = opened(tmp_path, ACCURACY)
-    found = loss(model, model.model.proto)
+    found = loss(model, model.case.model.proto)
     assert (found.drop, found.standard_error, found.bound(0.05)) == (0, 0, 0)
 
 
@@ -107,9 +107,9 @@ def test_the_judge_is_what_was_asked_for(tmp_path: Path) -> None:
     smaller = Runnable(scores("y = Abs(x)").SerializeToString(), {})
     for metric, scale in ((None, 100), (ACCURACY, 1)):
         model = opened(tmp_path, metric)
-        assert model.samples is not None
+        assert model.inputs.samples is not None
         limit = DropLimit(5.0, 0.95, "y" if metric is None else None, metric)
-        found = judge(model, model.samples, limit)(smaller)
+        found = judge(*model, model.inputs.samples, limit)(smaller)
         assert isinstance(found, MetricLoss) == (metric is not None)
         assert limit.scale == scale
         # Five points are a share of 0.05; five units of a metric are five.

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import scipy.special
 from graphs import model_proto, normal, run
+from opened import Opened, open_model
 from planned import plan
 from probed import divergence_of_logits, opened
 
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.measuring.answers import fitted_to_scores, scores_block
-from onnx_relusv.measuring.case import Opened, open_model
 
 HEAD = "(float[N,6] x) => (float[N,M] y) { a = Gemm(x, w, b) r = Relu(a) "
 ARRAYS = {"w": normal(6, 8), "b": normal(8), "v": normal(8, 5, scale=0.5), "c": normal(5)}
@@ -30,16 +30,16 @@ def model(tail: str, folder: Path, *, count: int = 60) -> Opened:
 
 def shares(model: Opened) -> np.ndarray:
     """Of the samples that are fitted on, by onnxruntime and scipy."""
-    assert model.fitted is not None
-    x = np.concatenate([b.feeds["x"][: b.count] for b in model.fitted.batches(7)])
-    r = run(model.model.path, {"x": x}, ["r"])["r"]
+    assert model.inputs.calibration is not None
+    x = np.concatenate([b.feeds["x"][: b.count] for b in model.inputs.calibration.batches(7)])
+    r = run(model.case.model.path, {"x": x}, ["r"])["r"]
     return scipy.special.softmax(r.astype(float) @ ARRAYS["v"] + ARRAYS["c"], axis=1)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_confusion_is_the_mean_curvature(name: str, tmp_path: Path) -> None:
     made = model(CLASSIFIERS[name], tmp_path)
-    found = scores_block(made)
+    found = scores_block(*made)
     assert found is not None
     assert found.block.key == ("y" if name == "logits" else "z")
     p = shares(made)
@@ -56,7 +56,7 @@ def test_the_confusion_is_the_mean_curvature(name: str, tmp_path: Path) -> None:
 def test_it_is_that_of_the_divergence(tmp_path: Path) -> None:
     """A small error of the scores, the same in all samples, against the divergence itself."""
     made = model(CLASSIFIERS["logits"], tmp_path)
-    found = scores_block(made)
+    found = scores_block(*made)
     assert found is not None
     logits = np.log(shares(made))
     error = np.array([0.3, -0.2, 0.1, 0.4, -0.5]) * 1e-2
@@ -78,30 +78,30 @@ def test_it_is_that_of_the_divergence(tmp_path: Path) -> None:
 )
 def test_other_outputs_have_no_such_block(tail: str, tmp_path: Path) -> None:
     made = model(tail, tmp_path)
-    assert scores_block(made) is None
-    assert fitted_to_scores(made, plan(made)) is None
+    assert scores_block(*made) is None
+    assert fitted_to_scores(*made, plan(made)) is None
 
 
 def test_outputs_that_are_no_scores(tmp_path: Path) -> None:
     text = "(float[N,3,6] x) => (float[N,3,5] y) { r = Relu(x) y = MatMul(r, u) }"
     made = opened(model_proto(text, {"u": normal(6, 5)}), tmp_path, {"x": normal(60, 3, 6)})
-    assert scores_block(made) is None
+    assert scores_block(*made) is None
 
 
 def test_what_is_fitted_to_the_divergence(tmp_path: Path) -> None:
     made = model(CLASSIFIERS["probabilities"], tmp_path)
-    found = scores_block(made)
+    found = scores_block(*made)
     assert found is not None
     asked = plan(made, r=("pair", 2))
     # By level, or by the divergence of these scores; not where damage was something else.
-    assert fitted_to_scores(made, asked) == "z"
-    assert fitted_to_scores(made, replace(asked, damage_measure=found.answers.words)) == "z"
-    assert fitted_to_scores(made, replace(asked, damage_measure="relative L2 error")) is None
+    assert fitted_to_scores(*made, asked) == "z"
+    assert fitted_to_scores(*made, replace(asked, damage_measure=found.answers.words)) == "z"
+    assert fitted_to_scores(*made, replace(asked, damage_measure="relative L2 error")) is None
     without = open_model(tmp_path / "model.onnx", None, MeasureOptions(provider="cpu"))
-    assert scores_block(without) is None
-    assert fitted_to_scores(without, asked) is None
+    assert scores_block(*without) is None
+    assert fitted_to_scores(*without, asked) is None
 
 
 def test_one_sample_is_not_judged(tmp_path: Path) -> None:
     made = model(CLASSIFIERS["logits"], tmp_path, count=1)
-    assert fitted_to_scores(made, plan(made)) is None
+    assert fitted_to_scores(*made, plan(made)) is None

@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from opened import Opened, open_model
 
 from onnx_relusv import Budgets, PlanOptions, plan
 from onnx_relusv.core.arguments import Target, select
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.measuring.case import Opened, open_model, selected
+from onnx_relusv.measuring.case import selected
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -61,8 +62,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
 def test_patterns(
     include: tuple[str, ...], exclude: tuple[str, ...], allowed: set[str], opened: Opened
 ) -> None:
-    assert {block.key for block in opened.blocks} == set(BLOCKS)
-    options = selected(opened, PlanOptions(include=include, exclude=exclude))
+    assert {block.key for block in opened.case.blocks} == set(BLOCKS)
+    options = selected(opened.case, PlanOptions(include=include, exclude=exclude))
     assert {key for key in BLOCKS if options.allows(key)} == allowed
     # Only what is refused anyway is said to change nothing.
     assert len(options.notes) == ("deep" in exclude) + ("d" in include)
@@ -86,7 +87,7 @@ def test_what_matches_nothing_is_refused_with_the_nearest(
 ) -> None:
     for option in ("include", "exclude"):
         with pytest.raises(UsageError, match=f"--{option} {pattern}: matches no .*nearest.*{near}"):
-            selected(opened, PlanOptions(**{option: ("y", pattern)}))  # type: ignore[arg-type]
+            selected(opened.case, PlanOptions(**{option: ("y", pattern)}))  # type: ignore[arg-type]
 
 
 def test_names_with_brackets_mean_themselves() -> None:
@@ -107,7 +108,7 @@ def test_an_excluded_depthwise_convolution_keeps_its_units(opened: Opened) -> No
     def cut(*exclude: str) -> list[str]:
         budgets = Budgets(tolerance=0.5)
         options = PlanOptions(method="harmonic", budgets=budgets, exclude=exclude)
-        return [group.key for group in plan(opened.model.path, planning=options).groups]
+        return [group.key for group in plan(opened.case.model.path, planning=options).groups]
 
     assert cut() == ["c", "e"]
     assert cut("deep") == cut("d") == ["e"]

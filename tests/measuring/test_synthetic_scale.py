@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, normal, run
+from opened import Opened, open_model
 
 from onnx_relusv import Budgets, PlanOptions, compress
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.graph.view import view
-from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.measuring.without_samples import (
     CONVENTIONS,
     Normalisations,
@@ -59,8 +59,10 @@ def found(
         example = {"x": np.zeros((1, 3, 8, 8), np.float32)}
         write_synthetic(path, example, normalised, 0, 64, varied=True, input_range=input_range)
 
-    seen = view(opened.model)
-    normalised, told = input_normalisations(opened, seen, input_range, folder, write)
+    seen = view(opened.case.model)
+    normalised, told = input_normalisations(
+        opened.case, opened.workspace, seen, input_range, folder, write
+    )
     assert told
     taken = normalised["x"]
     return float(-taken.shift / taken.scale), float(1 / taken.scale)
@@ -90,16 +92,16 @@ def test_without_any_of_it_inputs_are_normalised(tmp_path: Path) -> None:
     weights = {"v": normal(30, 12), "w": normal(12, 4)}
     onnx.save(model_proto(text, weights), tmp_path / "plain.onnx")
     opened = open_model(tmp_path / "plain.onnx", None, CPU)
-    with samples_where_units_go(opened, None, go=True) as ready:
+    with samples_where_units_go(*opened, None, go=True) as ready:
         assert ready.samples is not None
-        assert not ready.scale_told
+        assert not ready.scale_known
         values = np.concatenate([one.feeds["x"][: one.count] for one in ready.samples.batches(500)])
         path = ready.samples.path
     # The mean square of contrasts that are log-uniform from a to b: (b^2 - a^2) / 2 log(b / a).
     assert np.mean(values**2) == pytest.approx((1.5**2 - 0.3**2) / 2 / np.log(5), rel=0.05)
     assert not path.exists()
-    with samples_where_units_go(opened, (0, 255), go=True) as ready:
-        assert ready.scale_told
+    with samples_where_units_go(*opened, (0, 255), go=True) as ready:
+        assert ready.scale_known
         assert ready.samples is not None
         values = np.concatenate([one.feeds["x"][: one.count] for one in ready.samples.batches(500)])
     assert (values.min(), values.max()) == (0, 255)

@@ -8,12 +8,12 @@ from cut_graphs import GRAPHS
 from cut_plans import opened_graph
 from hypothesis import given
 from hypothesis import strategies as st
+from opened import Opened
 from probed import answers, selected
 
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, GroupCurve
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import Opened
 from onnx_relusv.measuring.without_samples import planning_moments
 from onnx_relusv.planning.damage import counts_to_measure, damages
 from onnx_relusv.planning.unit_offer import PruningOffer
@@ -26,9 +26,9 @@ PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence=
 
 
 def offered(model: Opened) -> PruningOffer:
-    with planning_moments(model, Silent()) as moments:
-        measured = measure_blocks(model, moments, Silent())
-        return pruning_offer(model, measured, moments, PLANNING, Silent())
+    with planning_moments(*model, Silent()) as moments:
+        measured = measure_blocks(*model, moments, Silent())
+        return pruning_offer(*model, measured, moments, PLANNING, Silent())
 
 
 def squared_error(after: np.ndarray, before: np.ndarray) -> float:
@@ -41,14 +41,16 @@ def test_a_group_that_no_block_reads_does_damage(tmp_path: Path) -> None:
     """A ConvTranspose gets nothing back: it is as if its columns were cut out, which is tried."""
     model = opened_graph(GRAPHS["groups"], tmp_path)
     offer = offered(model)
-    assert model.channels is not None
+    assert model.case.channels is not None
     (one,) = [one for one in offer.ordered if one.group.key == "d"]
     assert not one.is_read_by_blocks
     (curve,) = [curve for curve in offer.group_curves if curve.key == "d"]
     feeds = {"x": selected(model)}
-    before = answers(model.model.proto, feeds)["y"]
+    before = answers(model.case.model.proto, feeds)["y"]
     for count, damage in zip(curve.counts, curve.damages, strict=True):
-        proto = cut(model.model, model.channels, one.removed(model.channels.count, count))
+        proto = cut(
+            model.case.model, model.case.channels, one.removed(model.case.channels.count, count)
+        )
         # Sums of some hundred float32 products, squared.
         assert damage == pytest.approx(squared_error(answers(proto, feeds)["y"], before), rel=1e-3)
     assert min(curve.damages) > 1e-3
@@ -58,14 +60,16 @@ def test_blocks_get_back_what_they_can(tmp_path: Path) -> None:
     """With consumers that are fitted less is lost than by cutting alone, in most of all cuts."""
     model = opened_graph(GRAPHS["chain"], tmp_path)
     offer = offered(model)
-    assert model.channels is not None
+    assert model.case.channels is not None
     feeds = {"x": selected(model)}
-    before = answers(model.model.proto, feeds)["y"]
+    before = answers(model.case.model.proto, feeds)["y"]
     better = tries = 0
     for one in offer.ordered:
         (curve,) = [curve for curve in offer.group_curves if curve.key == one.group.key]
         for count, damage in zip(curve.counts, curve.damages, strict=True):
-            proto = cut(model.model, model.channels, one.removed(model.channels.count, count))
+            proto = cut(
+                model.case.model, model.case.channels, one.removed(model.case.channels.count, count)
+            )
             plain = squared_error(answers(proto, feeds)["y"], before)
             better += damage < plain
             tries += 1

@@ -11,11 +11,12 @@ import pytest
 from examples import block, gemm
 from hypothesis import given
 from hypothesis import strategies as st
+from opened import Opened
 from probed import answers, classifier, divergence_of_logits, rewritten, selected
 
 from onnx_relusv.core.blocks import Moments
 from onnx_relusv.core.plans import Candidate, DamageCurve
-from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
+from onnx_relusv.measuring.case import BlockMoments, block_moments
 from onnx_relusv.planning.damage import MOST_RANKS, damage_curves, ranks_to_measure, with_damage
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, undominated
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
@@ -30,8 +31,8 @@ Offers = dict[str, tuple[Candidate, ...]]
 def offers(model: Opened, moments: BlockMoments) -> Offers:
     """What the blocks may become; small ones get candidates that save nothing, by the same rule."""
     found: Offers = {}
-    for item in model.blocks:
-        linear, seen = model.folding(item), moments[item.key]
+    for item in model.case.blocks:
+        linear, seen = model.case.folding(item), moments[item.key]
         parts = decompose_block(linear, seen)
         listed = block_candidates(item, linear, seen, parts)
         found[item.key] = listed or tuple(
@@ -65,15 +66,15 @@ class Stages(Silent):
 
 def test_a_curve_is_the_divergence_of_rewritten_models(tmp_path: Path) -> None:
     model, progress = classifier(tmp_path), Stages()
-    assert model.split is not None
-    assert model.split.select is not None
+    assert model.inputs.split is not None
+    assert model.inputs.split.select is not None
     feeds = {"x": selected(model)}
-    exact = answers(model.model.path, feeds)["y"]
-    with block_moments(model, Silent()) as moments:
+    exact = answers(model.case.model.path, feeds)["y"]
+    with block_moments(*model, Silent()) as moments:
         candidates = offers(model, moments)
-        curves = damage_curves(model, model.split.select, candidates, moments, progress)
-        assert list(curves) == [item.key for item in model.blocks]
-        for item in model.blocks:
+        curves = damage_curves(*model, model.inputs.split.select, candidates, moments, progress)
+        assert list(curves) == [item.key for item in model.case.blocks]
+        for item in model.case.blocks:
             # Every form has its curve, but for those that others beat.
             left = undominated(
                 candidates[item.key], *(s * item.original_bytes for s in (0.02, 0.7))
@@ -100,22 +101,22 @@ def measured(
     exact: np.ndarray,
 ) -> float:
     """By rewriting the block and running the file whole."""
-    item = next(item for item in model.blocks if item.key == curve.key)
-    factors = double_layer(curve.form, item.geometry, model.folding(item), seen, rank)
+    item = next(item for item in model.case.blocks if item.key == curve.key)
+    factors = double_layer(curve.form, item.geometry, model.case.folding(item), seen, rank)
     assert seen is not None
     return divergence_of_logits(exact, answers(rewritten(model, {item.key: factors}), feeds)["y"])
 
 
 def test_blocks_without_candidates_have_no_curve(tmp_path: Path) -> None:
     model = classifier(tmp_path)
-    assert model.split is not None
-    assert model.split.select is not None
-    with block_moments(model, Silent()) as moments:
+    assert model.inputs.split is not None
+    assert model.inputs.split.select is not None
+    with block_moments(*model, Silent()) as moments:
         every = offers(model, moments)
         some = {"c": (), "j": every["j"]}
-        curves = damage_curves(model, model.split.select, some, moments, Silent())
+        curves = damage_curves(*model, model.inputs.split.select, some, moments, Silent())
         assert list(curves) == ["j"]
-        assert damage_curves(model, model.split.select, {}, moments, Silent()) == {}
+        assert damage_curves(*model, model.inputs.split.select, {}, moments, Silent()) == {}
 
 
 def offered(

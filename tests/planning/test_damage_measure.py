@@ -8,6 +8,7 @@ import onnx
 import pytest
 from classified import FIT, minus_error, regressor, targets
 from graphs import run
+from opened import Opened
 from probed import answers, classifier, opened, rewritten, selected
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, plan
@@ -15,7 +16,6 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.plans import Factors, Plan
-from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning.objective import check_measures, damage_measure
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.probe import Try, probe
@@ -28,7 +28,7 @@ MEASURING = MeasureOptions(provider="cpu", seed=3)
 
 def factors_of(model: Opened, block: Block) -> Factors:
     form = "pair" if block.geometry.kind != "conv" else "channel"
-    return double_layer(form, block.geometry, model.folding(block), None, 2)  # type: ignore[arg-type]
+    return double_layer(form, block.geometry, model.case.folding(block), None, 2)  # type: ignore[arg-type]
 
 
 def tried(model: Opened, planning: PlanOptions) -> dict[str, float]:
@@ -37,21 +37,30 @@ def tried(model: Opened, planning: PlanOptions) -> dict[str, float]:
     def examine(block: Block, damage: Try) -> float:
         return damage(as_stored(block, factors_of(model, block)))
 
-    assert model.split is not None
-    select = model.split.select
+    assert model.inputs.split is not None
+    select = model.inputs.split.select
     assert select is not None
-    measure = damage_measure(model, select, planning)
-    return probe(model, select, model.blocks, {}, examine, lambda steps: None, measure)
+    measure = damage_measure(*model, select, planning)
+    return probe(
+        model.case,
+        model.workspace,
+        select,
+        model.case.blocks,
+        {},
+        examine,
+        lambda steps: None,
+        measure,
+    )
 
 
 def with_labels(model: Opened) -> tuple[Opened, np.ndarray]:
     """The classifier with a number for every held-out sample, as any metric may have."""
-    assert model.split is not None
-    assert model.split.select is not None
-    labels = np.linspace(-1, 1, model.split.select.count)
-    select = replace(model.split.select, labels=labels)
-    parts = replace(model.split, select=select)
-    return replace(model, split=parts, metric=MARGIN), labels
+    assert model.inputs.split is not None
+    assert model.inputs.split.select is not None
+    labels = np.linspace(-1, 1, model.inputs.split.select.count)
+    select = replace(model.inputs.split.select, labels=labels)
+    parts = replace(model.inputs.split, select=select)
+    return model.with_inputs(split=parts, metric=MARGIN), labels
 
 
 def margin(outputs: list[np.ndarray], labels: np.ndarray | None) -> float:
@@ -68,9 +77,9 @@ def test_damage_by_a_metric_is_what_it_loses(batch: int | None, tmp_path: Path) 
     """With batches of three, the last of which is padded, or in one."""
     model, labels = with_labels(classifier(tmp_path, batch=batch))
     feeds = {"x": selected(model)}
-    before = margin([answers(model.model.path, feeds, batch)["y"]], labels)
+    before = margin([answers(model.case.model.path, feeds, batch)["y"]], labels)
     found, lost = tried(model, BY_METRIC), {}
-    for block in model.blocks:
+    for block in model.case.blocks:
         smaller = rewritten(model, {block.key: factors_of(model, block)})
         lost[block.key] = before - margin([answers(smaller, feeds, batch)["y"]], labels)
         # Outputs are around 1, and equal to about 1e-6.
@@ -83,11 +92,11 @@ def test_damage_by_a_metric_is_what_it_loses(batch: int | None, tmp_path: Path) 
 def test_l2_takes_no_heed_of_class_scores(tmp_path: Path) -> None:
     model = classifier(tmp_path)
     feeds = {"x": selected(model)}
-    exact = answers(model.model.path, feeds)["y"]
+    exact = answers(model.case.model.path, feeds)["y"]
     found = tried(model, PlanOptions(budgets=SIZE, divergence="l2"))
     automatic = tried(model, PlanOptions(budgets=SIZE))
     assert tried(model, PlanOptions(budgets=SIZE, divergence="kl")) == automatic
-    for block in model.blocks:
+    for block in model.case.blocks:
         smaller = rewritten(model, {block.key: factors_of(model, block)})
         gap = answers(smaller, feeds)["y"].astype(float) - exact
         expected = np.sum(gap**2) / np.sum(exact.astype(float) ** 2)
@@ -173,14 +182,14 @@ def test_a_metric_s_drop_has_its_own_units() -> None:
 
 def test_what_cannot_be_measured_is_said_before_any_measuring(tmp_path: Path) -> None:
     model = classifier(tmp_path)
-    check_measures(model, PlanOptions(budgets=SIZE, divergence="kl"))
-    blind = replace(model, samples=None, split=None)
+    check_measures(*model, PlanOptions(budgets=SIZE, divergence="kl"))
+    blind = model.with_inputs(samples=None, split=None)
     for options in (
         PlanOptions(budgets=SIZE, divergence="kl"),
         PlanOptions(budgets=SIZE, metric=MARGIN),
     ):
         with pytest.raises(UsageError, match=r"needs --samples, two at least"):
-            check_measures(blind, options)
+            check_measures(*blind, options)
     path = regressor(tmp_path)
     data = targets(tmp_path, path, count=60)
     with pytest.raises(InputError, match=r"no output has class scores.*--divergence kl"):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from cut_graphs import GRAPHS
 from cut_plans import opened_graph
+from opened import Opened
 
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import Opened
 from onnx_relusv.measuring.without_samples import planning_moments
 from onnx_relusv.planning import damage, units
 from onnx_relusv.planning.unit_offer import PruningOffer
@@ -22,9 +22,9 @@ PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence=
 
 
 def offered(model: Opened) -> PruningOffer:
-    with planning_moments(model, Silent()) as moments:
-        measured = measure_blocks(model, moments, Silent())
-        return units.pruning_offer(model, measured, moments, PLANNING, Silent())
+    with planning_moments(*model, Silent()) as moments:
+        measured = measure_blocks(*model, moments, Silent())
+        return units.pruning_offer(*model, measured, moments, PLANNING, Silent())
 
 
 def refuse(*arguments: object, **others: object) -> None:
@@ -33,7 +33,8 @@ def refuse(*arguments: object, **others: object) -> None:
 
 @pytest.mark.parametrize("name", ["chain", "groups"])
 def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = replace(opened_graph(GRAPHS[name], tmp_path), cache=Cache(tmp_path / "cache"))
+    model = opened_graph(GRAPHS[name], tmp_path)
+    model = model.with_workspace(cache=Cache(tmp_path / "cache"))
     first = offered(model)
     assert first.group_curves
     monkeypatch.setattr(orders, "eliminate", refuse)
@@ -47,8 +48,9 @@ def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_another_seed_finds_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = replace(opened_graph(GRAPHS["chain"], tmp_path), cache=Cache(tmp_path / "cache"))
+    model = opened_graph(GRAPHS["chain"], tmp_path)
+    model = model.with_workspace(cache=Cache(tmp_path / "cache"))
     offered(model)
     monkeypatch.setattr(orders, "eliminate", refuse)
     with pytest.raises(AssertionError, match="it was known"):
-        offered(replace(model, options=replace(model.options, seed=99)))
+        offered(model.with_workspace(options=replace(model.workspace.options, seed=99)))

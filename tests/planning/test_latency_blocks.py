@@ -87,31 +87,31 @@ def test_what_is_known_is_not_timed_again(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "undisturbed_latencies", clock)
     opened = classifier(tmp_path)
     timings: Timings = {}
-    item = opened.blocks[0]
+    item = opened.case.blocks[0]
     layers: list[tuple[str, int]] = [("channel", 2), ("spatial", 3)]
-    first = block_seconds(opened, item, 4, layers, timings)
+    first = block_seconds(*opened, item, 4, layers, timings)
     assert first == (10.0, (11.0, 12.0))
-    assert block_seconds(opened, item, 4, layers, timings) == first
-    assert block_seconds(opened, item, 4, layers[1:], timings) == (10.0, (12.0,))
+    assert block_seconds(*opened, item, 4, layers, timings) == first
+    assert block_seconds(*opened, item, 4, layers[1:], timings) == (10.0, (12.0,))
     assert runs == [3]
     # One that is not known is timed with all that it is compared with, and replaces it.
-    assert block_seconds(opened, item, 4, [("channel", 2), ("channel", 1)], timings) == (
+    assert block_seconds(*opened, item, 4, [("channel", 2), ("channel", 1)], timings) == (
         20.0,
         (21.0, 22.0),
     )
     # Another batch is another matter, as is another block, unless all that counts is the same.
-    block_seconds(opened, item, 5, layers, timings)
-    block_seconds(opened, opened.blocks[1], 4, [("channel", 1)], timings)
+    block_seconds(*opened, item, 5, layers, timings)
+    block_seconds(*opened, opened.case.blocks[1], 4, [("channel", 1)], timings)
     assert runs == [3, 3, 3, 2]
     twin = replace(item, key=item.key, weight="another")
-    block_seconds(opened, twin, 5, layers, timings)
+    block_seconds(*opened, twin, 5, layers, timings)
     assert runs == [3, 3, 3, 2]
 
 
 def test_real_times_are_positive(tmp_path: Path) -> None:
     opened = classifier(tmp_path)
-    for item in opened.blocks:
+    for item in opened.case.blocks:
         form: str = "pair" if item.geometry.kind != "conv" else "channel"
-        dense, (layer,) = block_seconds(opened, item, 2, [(form, 1)], {})
+        dense, (layer,) = block_seconds(*opened, item, 2, [(form, 1)], {})
         assert dense > 0
         assert layer > 0

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, normalization
+from opened import open_model
 from planned import plan
 from probed import CLASSIFIER, COUNT, WEIGHTS, classifier
 
@@ -18,7 +19,6 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.plans import Budgets, Candidate
 from onnx_relusv.core.reduction import Change
-from onnx_relusv.measuring.case import open_model
 from onnx_relusv.planning import latency_models as module
 from onnx_relusv.planning.latency import check_reachable, fastest
 from onnx_relusv.planning.latency_models import Race, length
@@ -45,21 +45,24 @@ def test_the_first_samples_run(tmp_path: Path, fed: list[dict[str, np.ndarray]])
     opened = classifier(tmp_path)
     with np.load(tmp_path / "samples.npz") as archive:
         samples = archive["x"]
-    race = Race(opened, 8)
-    changes = [Change(opened.blocks[0], "spatial", 2), Change(opened.blocks[-1], "pair", 1)]
+    race = Race(*opened, 8)
+    changes = [
+        Change(opened.case.blocks[0], "spatial", 2),
+        Change(opened.case.blocks[-1], "pair", 1),
+    ]
     found = race.against_plan(changes)
     assert (found.batch, found.before, found.after) == (8, 2.0, 1.0)
     assert np.array_equal(fed[0]["x"], samples[:8])
     # Where there are fewer, they run again.
-    found = Race(opened, COUNT + 3).against_plan(changes)
+    found = Race(*opened, COUNT + 3).against_plan(changes)
     assert found.batch == COUNT + 3
     assert np.array_equal(fed[1]["x"], np.concatenate([samples, samples[:3]]))
 
 
 def test_a_fixed_batch_goes_first(tmp_path: Path, fed: list[dict[str, np.ndarray]]) -> None:
     opened = classifier(tmp_path, batch=7)
-    assert length(opened, 32) == 7
-    found = Race(opened, 32).against_plan([Change(opened.blocks[0], "channel", 1)])
+    assert length(opened.case, 32) == 7
+    found = Race(*opened, 32).against_plan([Change(opened.case.blocks[0], "channel", 1)])
     assert found.batch == 7
     assert fed[0]["x"].shape == (7, 3, 6, 6)
 
@@ -69,7 +72,7 @@ def test_without_samples_inputs_are_made_up(
 ) -> None:
     classifier(tmp_path)
     opened = open_model(tmp_path / "model.onnx", None, MeasureOptions(provider="cpu"))
-    Race(opened, 5).against_plan([Change(opened.blocks[0], "channel", 1)])
+    Race(*opened, 5).against_plan([Change(opened.case.blocks[0], "channel", 1)])
     assert fed[0]["x"].shape == (5, 3, 6, 6)
 
 
@@ -77,12 +80,12 @@ def test_dynamic_lengths_are_found_by_trying(tmp_path: Path) -> None:
     text = CLASSIFIER.format(n="N").replace("[N,3,6,6]", "[N,3,H,W]")
     onnx.save(model_proto(text, WEIGHTS | normalization(8)), tmp_path / "any.onnx")
     opened = open_model(tmp_path / "any.onnx", None, MeasureOptions(provider="cpu"))
-    assert Race(opened, 2).original() > 0
+    assert Race(*opened, 2).original() > 0
 
 
 def test_a_model_races_itself(tmp_path: Path, fed: list[dict[str, np.ndarray]]) -> None:
     opened = classifier(tmp_path)
-    found = Race(opened, 4).against(opened.model.path)
+    found = Race(*opened, 4).against(opened.case.model.path)
     assert found.after / found.before == 0.5
     assert len(fed) == 1
 
@@ -91,7 +94,7 @@ def test_a_plan_that_is_too_slow_here_is_refused_before_anything_is_fitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = classifier(tmp_path)
-    key = opened.blocks[0].key
+    key = opened.case.blocks[0].key
     asked = replace(plan(opened, **{key: ("channel", 1)}), budgets=Budgets(latency=0.5))
     shares = iter([0.6, 0.54, 0.53])
 
@@ -110,7 +113,7 @@ def test_a_plan_that_is_too_slow_here_is_refused_before_anything_is_fitted(
     output = tmp_path / "small.onnx"
     with pytest.raises(BudgetError, match=r"0\.53 of the time at batch 1, .* nothing was fitted"):
         apply(
-            opened.model.path,
+            opened.case.model.path,
             asked,
             output,
             samples=tmp_path / "samples.npz",
@@ -125,11 +128,11 @@ def test_one_measurement_within_the_allowance_lets_a_plan_be_fitted(
 ) -> None:
     opened = classifier(tmp_path)
     asked = replace(
-        plan(opened, **{opened.blocks[0].key: ("channel", 1)}), budgets=Budgets(latency=0.5)
+        plan(opened, **{opened.case.blocks[0].key: ("channel", 1)}), budgets=Budgets(latency=0.5)
     )
     shares = iter([0.6, 0.52])
     monkeypatch.setattr(module, "interleaved_latency", lambda *_: (1.0, next(shares)))
-    check_planned_latency(opened, asked)
+    check_planned_latency(*opened, asked)
     assert next(shares, None) is None
 
 
@@ -141,7 +144,7 @@ def test_the_least_that_was_reached_is_named() -> None:
 
 
 def test_the_fastest_forms_are_those_of_blocks_that_gain_by_it(tmp_path: Path) -> None:
-    first, second, *_ = classifier(tmp_path).blocks
+    first, second, *_ = classifier(tmp_path).case.blocks
     offers = {
         first.key: tuple(
             Candidate(form="channel", rank=r, level=0, bytes=1, macs=1, latency=t)

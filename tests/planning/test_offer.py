@@ -12,6 +12,7 @@ from cut_graphs import GRAPHS
 from cut_plans import opened_graph
 from hypothesis import given
 from hypothesis import strategies as st
+from opened import Opened
 
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import PlanOptions
@@ -20,7 +21,7 @@ from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.measuring.blocks import measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Opened, facts_of
+from onnx_relusv.measuring.case import BlockMoments, facts_of
 from onnx_relusv.measuring.without_samples import planning_moments
 from onnx_relusv.planning.unit_offer import PruningOffer
 from onnx_relusv.planning.units import pruning_offer
@@ -38,9 +39,9 @@ def offered(
     model = opened_graph(GRAPHS[name], folder, samples=samples)
     budgets = Budgets(size=0.5) if samples else Budgets(tolerance=0.3)
     planning = PlanOptions(method=method, budgets=budgets, **options)  # type: ignore[arg-type]
-    with planning_moments(model, Silent()) as moments:
-        measured = measure_blocks(model, moments, Silent())
-        yield model, pruning_offer(model, measured, moments, planning, Silent()), moments
+    with planning_moments(*model, Silent()) as moments:
+        measured = measure_blocks(*model, moments, Silent())
+        yield model, pruning_offer(*model, measured, moments, planning, Silent()), moments
 
 
 def kept(plan: Plan) -> dict[str, int]:
@@ -55,15 +56,20 @@ def test_what_is_planned_is_what_the_file_has(name: str, method: str, tmp_path: 
         for size in (0.95, 0.8):
             plan = offer.plan(Budgets(size=size))
             assert plan.size <= size
-            fitted = fit_plan(model, plan, moments, Silent())
+            fitted = fit_plan(*model, plan, moments, Silent())
             with staged(tmp_path / "small.onnx") as folder:
-                path = write_staged(rewritten(model, fitted), model.model, folder, "small.onnx")
-                facts = facts_of(
-                    read_model(path), model.provider, model.example, model.example_batch
+                path = write_staged(
+                    rewritten(*model, fitted), model.case.model, folder, "small.onnx"
                 )
-            assert facts.bytes <= plan.size * model.model.bytes
+                facts = facts_of(
+                    read_model(path),
+                    model.workspace.provider,
+                    model.case.example,
+                    model.case.example_batch,
+                )
+            assert facts.bytes <= plan.size * model.case.model.bytes
             # Of some ten thousand; the plan rounds to a whole one and gives a share.
-            assert facts.macs == pytest.approx(plan.macs * model.facts.macs, abs=1)
+            assert facts.macs == pytest.approx(plan.macs * model.case.facts.macs, abs=1)
 
 
 def test_the_least_damage_of_all_plans(tmp_path: Path) -> None:

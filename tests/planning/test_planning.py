@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, normal
+from opened import divided
 from probed import answers, divergence_of_logits, opened, rewritten, selected
 
 from onnx_relusv import PlanOptions, plan
@@ -15,7 +16,6 @@ from onnx_relusv.core.errors import BudgetError, UsageError
 from onnx_relusv.core.options import AllocationName, MeasureOptions
 from onnx_relusv.core.plans import Budgets, Method, Plan
 from onnx_relusv.measuring.case import block_moments
-from onnx_relusv.planning.offer import divided
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.work.executors import Silent
 
@@ -155,16 +155,16 @@ def test_curves_are_those_of_held_out_samples(files: Path) -> None:
     """The file's curves, from the split of its seed, against models that are really rewritten."""
     found = planned(files, "many")
     model = opened(onnx.load(files / "model.onnx"), files, {"x": normal(100, 40, seed=7)})
-    assert model.options.seed == MEASURING.seed
+    assert model.workspace.options.seed == MEASURING.seed
     feeds = {"x": selected(model)}
     assert len(feeds["x"]) == 20
-    exact = answers(model.model.path, feeds)["y"]
-    blocks = {block.key: block for block in model.blocks}
-    with block_moments(model, Silent()) as moments:
+    exact = answers(model.case.model.path, feeds)["y"]
+    blocks = {block.key: block for block in model.case.blocks}
+    with block_moments(*model, Silent()) as moments:
         for curve in found.curves:
             block = blocks[curve.key]
             for rank, damage in zip(curve.ranks, curve.damages, strict=True):
-                linear, seen = model.folding(block), moments[block.key]
+                linear, seen = model.case.folding(block), moments[block.key]
                 factors = double_layer(curve.form, block.geometry, linear, seen, rank)
                 after = answers(rewritten(model, {block.key: factors}), feeds)["y"]
                 expected = divergence_of_logits(exact, after)
@@ -189,13 +189,13 @@ def test_the_seed_splits(files: Path) -> None:
 
 def test_without_samples_there_is_nothing_to_split(files: Path) -> None:
     model = opened(onnx.load(files / "model.onnx"), files, {"x": normal(100, 40, seed=7)})
-    blind = replace(model, samples=None, split=None)
-    assert divided(blind).split is None
-    assert divided(blind).blind
-    assert not model.blind
-    assert model.split is not None
-    assert model.split.certify is None
-    assert model.fitted is model.split.fit
+    blind = model.with_inputs(samples=None, split=None)
+    assert divided(blind).inputs.split is None
+    assert divided(blind).inputs.data_free
+    assert not model.inputs.data_free
+    assert model.inputs.split is not None
+    assert model.inputs.split.certify is None
+    assert model.inputs.calibration is model.inputs.split.fit
     certifying = divided(model, certifying=True)
-    assert certifying.split is not None
-    assert certifying.split.certify is not None
+    assert certifying.inputs.split is not None
+    assert certifying.inputs.split.certify is not None

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import model_proto, normal, run
+from opened import Opened
 from probed import answers, classifier, divergence_of_logits, opened, selected
 from residual_networks import residual_network
 
 from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.case import Opened
 from onnx_relusv.planning import probe
 from onnx_relusv.planning.probe import Opening, TryTogether, probe_together
 from onnx_relusv.rewrites.low_rank.factors import as_stored
@@ -27,17 +27,17 @@ FORM_OF = {"conv": "channel", "gemm": "pair", "matmul": "pair"}
 
 def openings(model: Opened, *keys: str) -> list[Opening]:
     """One opening for every text of keys."""
-    blocks = {block.key: block for block in model.blocks}
+    blocks = {block.key: block for block in model.case.blocks}
     return [Opening(each, tuple(blocks[key] for key in each.split())) for each in keys]
 
 
 def maps(model: Opened, keys: str, rank: int = 2) -> dict[str, LinearMap]:
-    blocks = {block.key: block for block in model.blocks}
+    blocks = {block.key: block for block in model.case.blocks}
     found: dict[str, Factors] = {
         key: double_layer(
             FORM_OF[blocks[key].geometry.kind],
             blocks[key].geometry,
-            model.folding(blocks[key]),
+            model.case.folding(blocks[key]),
             None,
             rank,
         )
@@ -53,8 +53,8 @@ def probed(
     known: Mapping[str, float] | None = None,
     told: list[int] | None = None,
 ) -> dict[str, float]:
-    assert model.split is not None
-    assert model.split.select is not None
+    assert model.inputs.split is not None
+    assert model.inputs.split.select is not None
 
     def examine(opening: Opening, divergence: TryTogether) -> float:
         assert [block.key for block in opening.blocks] == opening.key.split()
@@ -63,15 +63,24 @@ def probed(
     advance = (told if told is not None else []).append
     wanted = openings(model, *keys)
     return probe_together(
-        model, model.split.select, wanted, others or {}, examine, advance, known=known
+        model.case,
+        model.workspace,
+        model.inputs.split.select,
+        wanted,
+        others or {},
+        examine,
+        advance,
+        known=known,
     )
 
 
 def expected(model: Opened, dense: Mapping[str, LinearMap]) -> float:
     """The divergence of the whole network with maps replaced."""
     x = {"x": selected(model)}
-    exact = answers(model.model.path, x)["y"]
-    changed = Session(reference(model.model, model.blocks, dense), CPU, optimized=False).run(x)
+    exact = answers(model.case.model.path, x)["y"]
+    changed = Session(
+        reference(model.case.model, model.case.blocks, dense), CPU, optimized=False
+    ).run(x)
     return divergence_of_logits(exact, changed["y"])
 
 
@@ -123,16 +132,22 @@ def test_what_is_known_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_own_maps_change_nothing(tmp_path: Path) -> None:
     model = classifier(tmp_path)
-    assert model.split is not None
-    assert model.split.select is not None
+    assert model.inputs.split is not None
+    assert model.inputs.split.select is not None
 
     def examine(opening: Opening, divergence: TryTogether) -> list[float]:
-        own = {block.key: model.folding(block) for block in opening.blocks}
+        own = {block.key: model.case.folding(block) for block in opening.blocks}
         other = maps(model, opening.key)
         return [divergence(dense) for dense in (other, own, other)]
 
     found = probe_together(
-        model, model.split.select, openings(model, "c j", "d y"), {}, examine, lambda steps: None
+        model.case,
+        model.workspace,
+        model.inputs.split.select,
+        openings(model, "c j", "d y"),
+        {},
+        examine,
+        lambda steps: None,
     )
     for first, own, again in found.values():
         assert abs(own) < 1e-9  # the square of float32 rounding
@@ -149,8 +164,8 @@ def test_an_output_in_between_counts_too(tmp_path: Path) -> None:
     model = opened(model_proto(text, arrays), tmp_path, {"x": normal(30, 2, 6)})
     found = probed(model, "y z")
     x = {"x": selected(model)}
-    before = run(model.model.path, x)
-    after = Session(reference(model.model, model.blocks, maps(model, "y z")), CPU).run(x)
+    before = run(model.case.model.path, x)
+    after = Session(reference(model.case.model, model.case.blocks, maps(model, "y z")), CPU).run(x)
     shares = [
         np.sum((after[name].astype(float) - before[name]) ** 2) / np.sum(before[name] ** 2.0)
         for name in ("y", "z")

@@ -49,12 +49,12 @@ def test_no_plan_goes_below_it(name: str, method: str, tmp_path: Path) -> None:
     """And plans come near to it, so that it is worth something."""
     model = opened_graph(GRAPHS[name], tmp_path)
     planning = PlanOptions(method=method, budgets=Budgets(size=0.999))  # type: ignore[arg-type]
-    least = least_cost(model, planning, cut_cost(model, planning))
-    with planning_moments(model, Silent()) as moments:
-        measured = measure_blocks(model, moments, Silent())
+    least = least_cost(model.case, planning, cut_cost(model.case, model.workspace, planning))
+    with planning_moments(*model, Silent()) as moments:
+        measured = measure_blocks(*model, moments, Silent())
         make = layer_offer if method == "double-layer" else pruning_offer
-        offer = make(model, measured, moments, planning, Silent())
-        total = model.facts
+        offer = make(*model, measured, moments, planning, Silent())
+        total = model.case.facts
         for budgets in (Budgets(size=1e-6), Budgets(macs=1e-6)):
             with pytest.raises(BudgetError):
                 offer.plan(budgets)
@@ -129,9 +129,9 @@ def test_a_budget_above_it_goes_on(tmp_path: Path) -> None:
     """The bound refuses nothing by itself that could be kept."""
     graph = opened_graph(GRAPHS["chain"], tmp_path)
     planning = PlanOptions(method="harmonic", budgets=Budgets(size=0.9))
-    model, found = searched(graph, planning)
-    least = least_cost(model, found, cut_cost(model, found))
+    model, found = searched(*graph, planning)
+    least = least_cost(model, found, cut_cost(model, graph.workspace, found))
     share = (least.bytes + 1) / model.facts.bytes
-    assert searched(graph, PlanOptions(method="harmonic", budgets=Budgets(size=share)))
+    assert searched(*graph, PlanOptions(method="harmonic", budgets=Budgets(size=share)))
     with pytest.raises(BudgetError):
-        searched(graph, PlanOptions(method="harmonic", budgets=Budgets(size=share * 0.9)))
+        searched(*graph, PlanOptions(method="harmonic", budgets=Budgets(size=share * 0.9)))

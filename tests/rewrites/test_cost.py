@@ -10,11 +10,11 @@ import pytest
 from examples import block, conv, gemm, matmul
 from onnx import GraphProto, helper
 from onnx_graphs import conv_node, node, runnable
+from opened import Opened, open_model
 
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.plans import Kept
 from onnx_relusv.core.reduction import reduced_block
-from onnx_relusv.measuring.case import Opened, open_model
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_cost,
     block_macs,
@@ -97,15 +97,15 @@ def test_bytes_are_what_is_written(kind: str, form: str, tmp_path: Path) -> None
     """To the byte: the fields of the graph that it has and the original has not."""
     for prefix, ir_version in product(("", "/model/encoder/layers.3/" * 12), (3, 8)):
         opened = opened_with(kind, prefix, tmp_path, ir_version=ir_version)
-        (item,) = opened.blocks
-        original = opened.model.proto.graph
+        (item,) = opened.case.blocks
+        original = opened.case.model.proto.graph
         before = {name for node in original.node for name in node.output}
         before |= {each.name for each in (*original.initializer, *original.input)}
         for rank, biased in ((1, True), (3, True), (4, False)):
-            factors = double_layer(form, item.geometry, opened.folding(item), None, rank)
+            factors = double_layer(form, item.geometry, opened.case.folding(item), None, rank)
             if not biased:
                 factors = replace(factors, bias=np.zeros_like(factors.bias))
-            graph = rewrite(opened.model, opened.blocks, {item.key: factors}, "").graph
+            graph = rewrite(opened.case.model, opened.case.blocks, {item.key: factors}, "").graph
             kept = {tensor.name for tensor in original.initializer}
             kept &= {tensor.name for tensor in graph.initializer}
             new = [node for node in graph.node if node not in original.node]

@@ -15,14 +15,14 @@ from examples import conv, linear_map, moments
 from graphs import model_proto, normal
 from hypothesis import given
 from hypothesis import strategies as st
+from opened import divided, open_model
 from planned import plan
 
 from onnx_relusv.commands.apply import write_fitted
 from onnx_relusv.core.blocks import Floats, Geometry
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.fitting.plan import fit_plan
-from onnx_relusv.measuring.case import block_moments, open_model
-from onnx_relusv.planning.offer import divided
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.rewrites.low_rank.factors import composed_level, decompose_block
 from onnx_relusv.rewrites.low_rank.form import Form, Nested, Reals, of_width, pointwise
@@ -109,12 +109,12 @@ def test_a_plan_with_it_is_written_and_passes_every_check(
     np.savez(samples, x=normal(64, 8, 9, 9))
     options = MeasureOptions(provider="cpu", seed=3)
     opened = divided(open_model(path, samples if with_samples else None, options))
-    assert available_forms(opened.blocks[0].geometry)[-1] == "mixing"
+    assert available_forms(opened.case.blocks[0].geometry)[-1] == "mixing"
     (tmp_path / "plan.json").write_text(plan_text(plan(opened, c=("mixing", 3))), encoding="utf-8")
-    with block_moments(opened, Silent()) as found:
-        fitted = fit_plan(opened, read_plan(tmp_path / "plan.json"), found, Silent())
+    with block_moments(*opened, Silent()) as found:
+        fitted = fit_plan(*opened, read_plan(tmp_path / "plan.json"), found, Silent())
     # It equals the composed kernel at every block and output, and its level is as stated.
-    write_fitted(opened, fitted, output, Silent(), lambda *_: None)
+    write_fitted(*opened, fitted, output, Silent(), lambda *_: None)
     first, second = onnx.load(output).graph.node[:2]
     kernels = [
         list(each.ints)

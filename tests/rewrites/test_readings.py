@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from cut_graphs import GRAPHS, CutGraph, shapes_of
 from graphs import model_proto, normal
+from opened import Opened
 from probed import opened
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.graph.channels.groups import find_channels
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
-from onnx_relusv.measuring.case import BlockMoments, Opened, block_moments
+from onnx_relusv.measuring.case import BlockMoments, block_moments
 from onnx_relusv.rewrites.prune.elimination import Reading
 from onnx_relusv.rewrites.prune.orders import group_readings
 from onnx_relusv.work.executors import Silent
@@ -25,9 +26,9 @@ COUNT = 40
 def measured(graph: CutGraph, folder: Path) -> Iterator[tuple[Opened, Channels, BlockMoments]]:
     proto = model_proto(graph.text, graph.arrays, opset=13)
     model = opened(proto, folder, {"x": normal(COUNT, *graph.shape[1:], seed=1)})
-    shapes = shapes_of(model.model, {"x": normal(*graph.shape)})
-    with block_moments(model, Silent()) as moments:
-        yield model, find_channels(model.model, shapes), moments
+    shapes = shapes_of(model.case.model, {"x": normal(*graph.shape)})
+    with block_moments(*model, Silent()) as moments:
+        yield model, find_channels(model.case.model, shapes), moments
 
 
 def readings(
@@ -41,7 +42,7 @@ def readings(
     group = next(group for group in channels.groups if group.key == key)
 
     roots = {} if weighting is None else {weighted: weighting}
-    return group_readings(model, channels, group, moments, roots)
+    return group_readings(model.case, channels, group, moments, roots)
 
 
 def test_a_block_is_seen_with_its_patches(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_what_is_not_known_is_as_large_as_what_is(tmp_path: Path) -> None:
 
 def test_without_moments_columns_are_independent(tmp_path: Path) -> None:
     with measured(GRAPHS["chain"], tmp_path) as (model, channels, _):
-        nothing = dict.fromkeys((block.key for block in model.blocks), None)
+        nothing = dict.fromkeys((block.key for block in model.case.blocks), None)
         (found,) = readings(model, channels, nothing, "a")
         np.testing.assert_array_equal(found.covariance, np.eye(54))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from cut_graphs import CutGraph, shapes_of
 from graphs import model_proto, normal
+from opened import Opened, divided, open_model
 from probed import opened
 
 from onnx_relusv.core.options import MeasureOptions
@@ -14,8 +15,7 @@ from onnx_relusv.core.plans import Budgets, Choice, GroupChoice, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_block
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.channels.groups import find_channels
-from onnx_relusv.measuring.case import Opened, block_moments, open_model
-from onnx_relusv.planning.offer import divided
+from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.rewrites.prune.units import removed_units, units_of_blocks
 from onnx_relusv.work.executors import Silent
 
@@ -27,9 +27,12 @@ def opened_graph(graph: CutGraph, folder: Path, *, samples: bool = True) -> Open
     proto = model_proto(graph.text, graph.arrays, opset=13)
     model = opened(proto, folder, {"x": normal(COUNT, *graph.shape[1:], seed=1)})
     if not samples:
-        model = divided(open_model(model.model.path, None, MeasureOptions(provider="cpu", seed=3)))
-    shapes = shapes_of(model.model, {"x": normal(*graph.shape)})
-    return replace(model, channels=find_channels(model.model, shapes))
+        model = divided(
+            open_model(model.case.model.path, None, MeasureOptions(provider="cpu", seed=3))
+        )
+    shapes = shapes_of(model.case.model, {"x": normal(*graph.shape)})
+    channels = find_channels(model.case.model, shapes)
+    return model._replace(case=replace(model.case, channels=channels))
 
 
 def plan(
@@ -38,7 +41,7 @@ def plan(
     layers: Mapping[str, tuple[str, int]] | None = None,
 ) -> Plan:
     """What is left without some units of groups, some of it as double layers."""
-    assert model.channels is not None
+    assert model.case.channels is not None
     groups = tuple(
         GroupChoice(
             key=group.key,
@@ -49,12 +52,12 @@ def plan(
             consumers=group.consumers,
             why="",
         )
-        for group in model.channels.groups
+        for group in model.case.channels.groups
     )
-    removed = removed_units(model.channels, groups)
-    units = units_of_blocks(model.channels, model.blocks)
+    removed = removed_units(model.case.channels, groups)
+    units = units_of_blocks(model.case.channels, model.case.blocks)
     choices = []
-    for block in model.blocks:
+    for block in model.case.blocks:
         own = units.get(block.key)
         kept = None if own is None else own.kept(removed)
         if block.key in (layers or {}):
@@ -66,7 +69,7 @@ def plan(
             rank = reduced_block(block, kept).geometry.largest_rank
             choices.append(Choice(key=block.key, action="prune", form="dense", rank=rank))
     return Plan(
-        model_sha256=model.model.sha256,
+        model_sha256=model.case.model.sha256,
         samples_sha256=None,
         budgets=Budgets(),
         method="auto",
@@ -83,17 +86,17 @@ def plan(
 
 
 def fitted(model: Opened, wanted: Plan) -> FittedPlan:
-    with block_moments(model, Silent()) as moments:
-        return fit_plan(model, wanted, moments, Silent())
+    with block_moments(*model, Silent()) as moments:
+        return fit_plan(*model, wanted, moments, Silent())
 
 
 def random_units(model: Opened, share: float, seed: int = 0) -> dict[str, list[int]]:
     """About as many units of every group, drawn at random; one at least stays."""
-    assert model.channels is not None
+    assert model.case.channels is not None
     rng = np.random.default_rng(seed)
     return {
         group.key: sorted(
             rng.permutation(len(group.units))[: int(share * len(group.units))].tolist()
         )
-        for group in model.channels.groups
+        for group in model.case.channels.groups
     }

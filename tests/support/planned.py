@@ -1,7 +1,8 @@
 """Plans of double layers, by hand."""
 
+from opened import Opened
+
 from onnx_relusv.core.plans import Budgets, Choice, Plan
-from onnx_relusv.measuring.case import Opened
 
 
 def plan(model: Opened, **changed: tuple[str, int]) -> Plan:
@@ -14,7 +15,7 @@ def plan(model: Opened, **changed: tuple[str, int]) -> Plan:
         return Choice(key=key, action="double_layer", form=form, rank=rank)
 
     return Plan(
-        model_sha256=model.model.sha256,
+        model_sha256=model.case.model.sha256,
         samples_sha256=None,
         budgets=Budgets(),
         method="double-layer",
@@ -23,7 +24,7 @@ def plan(model: Opened, **changed: tuple[str, int]) -> Plan:
         level=0.1,
         size=0.9,
         macs=0.9,
-        choices=tuple(choice(block.key) for block in model.blocks),
+        choices=tuple(choice(block.key) for block in model.case.blocks),
         damage=None,
         curves=(),
     )

@@ -7,11 +7,10 @@ import numpy as np
 import onnx
 import scipy.special
 from graphs import model_proto, normal, normalization, run
+from opened import Opened, divided, open_model
 
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.plans import Factors
-from onnx_relusv.measuring.case import Opened, open_model
-from onnx_relusv.planning.offer import divided
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 
 # A residual connection, a normalisation, grouped channels, and a MatMul without bias.
@@ -54,15 +53,15 @@ def opened(
 
 def selected(model: Opened, name: str = "x") -> np.ndarray:
     """The held-out samples of one input."""
-    assert model.split is not None
-    assert model.split.select is not None
-    batches = list(model.split.select.batches(7))
+    assert model.inputs.split is not None
+    assert model.inputs.split.select is not None
+    batches = list(model.inputs.split.select.batches(7))
     return np.concatenate([batch.feeds[name][: batch.count] for batch in batches])
 
 
 def rewritten(model: Opened, factors: Mapping[str, Factors]) -> onnx.ModelProto:
     """The model with double layers in it."""
-    return rewrite(model.model, model.blocks, dict(factors), "{}")
+    return rewrite(model.case.model, model.case.blocks, dict(factors), "{}")
 
 
 def answers(

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 from graphs import model_proto, normal
 from onnx import helper, numpy_helper
+from opened import Opened
 from probed import opened
-
-from onnx_relusv.measuring.case import Opened
 
 # The main branch: a Conv with its Relu, and a Conv; then the sum, its Relu, and a classifier.
 MAIN = "c = Conv<pads=[1,1,1,1]>(b, k1, b1) m = Relu(c) d = Conv<pads=[1,1,1,1]>(m, k2, b2)"

@@ -20,7 +20,9 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.graph.channels.walk import ChannelGroup, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.measuring.answers import scores_block
-from onnx_relusv.measuring.case import BlockMoments, Opened
+from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.prune.elimination import Elimination, Reading, eliminate, separable
 from onnx_relusv.rewrites.prune.units import Mask, blocks_by_output, free_groups
 from onnx_relusv.rewrites.prune.wide_elimination import NONE_LEFT
@@ -71,7 +73,7 @@ _SMALL = 2048
 
 
 def group_readings(
-    opened: Opened,
+    case: Case,
     channels: Channels,
     group: ChannelGroup,
     moments: BlockMoments,
@@ -80,7 +82,7 @@ def group_readings(
     """All that reads a group's units.
 
     Args:
-        opened: The model.
+        case: The model.
         channels: Its groups.
         group: One of them.
         moments: Of the blocks' inputs.
@@ -91,7 +93,7 @@ def group_readings(
         With the columns of twins moved to those of the first of them.
     """
     twins = local_twins(channels, group)
-    blocks = {block.nodes[0]: block for block in opened.blocks}
+    blocks = {block.nodes[0]: block for block in case.blocks}
     found: list[Reading] = []
     others: list[Reading] = []
     for axis in channels.consumed:
@@ -100,18 +102,18 @@ def group_readings(
             continue
         if axis.node in blocks:
             block = blocks[axis.node]
-            found.extend(_of_block(opened, block, units, moments, roots.get(block.key)))
+            found.extend(_of_block(case, block, units, moments, roots.get(block.key)))
         else:
-            others.append(_of_constant(opened, axis, units))
+            others.append(_of_constant(case, axis, units))
     scale = _mean_variance(found)
     found += [replace(one, covariance=scaled(one.covariance, scale)) for one in others]
     left = [_without_twins(one, twins) for one in found]
     return [separable(one) for one in left if np.any(one.units != NONE_LEFT)]
 
 
-def columns_read(opened: Opened, channels: Channels, group: ChannelGroup) -> list[int]:
+def columns_read(case: Case, channels: Channels, group: ChannelGroup) -> list[int]:
     """How many columns each weight has that reads a group's units, once for each of its groups."""
-    blocks = {block.nodes[0]: block.geometry for block in opened.blocks}
+    blocks = {block.nodes[0]: block.geometry for block in case.blocks}
     found: list[int] = []
     for axis in channels.consumed:
         if np.any(_local(axis.units, group) != NONE_LEFT):
@@ -177,10 +179,10 @@ def _part(reading: Reading, left: npt.NDArray[np.bool_]) -> Reading:
 
 
 def _of_block(
-    opened: Opened, block: Block, units: Units, moments: BlockMoments, weighting: Floats | None
+    case: Case, block: Block, units: Units, moments: BlockMoments, weighting: Floats | None
 ) -> Iterator[Reading]:
     geometry, seen = block.geometry, moments[block.key]
-    linear = opened.folding(block)
+    linear = case.folding(block)
     columns = np.repeat(units, prod(geometry.kernel))
     for group, weight in enumerate(linear.weight):
         yield Reading(
@@ -202,9 +204,9 @@ def _varying(moments: Moments, group: int) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _of_constant(opened: Opened, axis: ConstantAxis, units: Units) -> Reading:
-    name = opened.model.proto.graph.node[axis.node].input[axis.slot]
-    values = Constants(opened.model).array(name)
+def _of_constant(case: Case, axis: ConstantAxis, units: Units) -> Reading:
+    name = case.model.proto.graph.node[axis.node].input[axis.slot]
+    values = Constants(case.model).array(name)
     assert values is not None  # what is cut is constant
     weight = np.moveaxis(values.astype(np.float64), axis.axis, -1).reshape(-1, len(units))
     everywhere = np.ones(len(units), np.bool_)
@@ -235,7 +237,9 @@ _LARGEST_SQUARE = 11_000
 
 
 def ordered_groups(
-    opened: Opened,
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
     channels: Channels,
     moments: BlockMoments,
     planning: PlanOptions,
@@ -244,31 +248,33 @@ def ordered_groups(
     """Orders the units of the groups that may change.
 
     Args:
-        opened: The model, its samples split.
+        case: The model, its samples split.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
         channels: Its groups.
         moments: Of the blocks' inputs.
         planning: What may change.
         progress: Shows the groups.
     """
-    blocks, free = blocks_by_output(opened), free_groups(opened, planning)
-    places = {block.key: place for place, block in enumerate(opened.blocks)}
-    scores = scores_block(opened)
+    blocks, free = blocks_by_output(case), free_groups(case, planning)
+    places = {block.key: place for place, block in enumerate(case.blocks)}
+    scores = scores_block(case, inputs, workspace)
     roots = {} if scores is None else {scores.block.key: scores.root}
     tasks = {
         group.key: Task(
             kind="order",
-            key={**opened.identity, "group": group.key},
+            key={**run_identity(case, inputs, workspace), "group": group.key},
             result=Elimination,
             lengths={"units": len(group.units)},
             function=order_of,
-            arguments=(opened, channels, group, moments, roots),
-            load=_load(opened, channels, group),
+            arguments=(case, channels, group, moments, roots),
+            load=_load(case, channels, group),
         )
         for group in free
     }
     with progress.stage("Order of the units", len(free)) as advance:
-        executor = local(opened.options.working_bytes, advance)
-        orders = run(tasks, executor, opened.cache, advance)
+        executor = local(workspace.options.working_bytes, advance)
+        orders = run(tasks, executor, workspace.cache, advance)
     found = []
     for group in free:
         consumers = [blocks[name] for name in group.consumers if name in blocks]
@@ -277,8 +283,8 @@ def ordered_groups(
     return tuple(found)
 
 
-def _load(opened: Opened, channels: Channels, group: ChannelGroup) -> Load:
-    columns = np.array(columns_read(opened, channels, group), np.float64)
+def _load(case: Case, channels: Channels, group: ChannelGroup) -> Load:
+    columns = np.array(columns_read(case, channels, group), np.float64)
     # Of wide readings, whose covariances are factored, no square array is made.
     columns = np.minimum(columns, _LARGEST_SQUARE)
     work, memory = np.sum(columns**3), _FLOAT64 * _SQUARES * np.sum(columns**2)
@@ -286,7 +292,7 @@ def _load(opened: Opened, channels: Channels, group: ChannelGroup) -> Load:
 
 
 def order_of(
-    opened: Opened,
+    case: Case,
     channels: Channels,
     group: ChannelGroup,
     moments: BlockMoments,
@@ -296,14 +302,14 @@ def order_of(
     """A group's order: what is nothing to anybody first, and one unit stays to the end.
 
     Args:
-        opened: The model.
+        case: The model.
         channels: Its groups.
         group: One of them.
         moments: Of the blocks' inputs.
         roots: As of `group_readings`.
         threads: How many may be used; BLAS is limited to them already.
     """
-    readings = group_readings(opened, channels, group, moments, roots)
+    readings = group_readings(case, channels, group, moments, roots)
     equal = local_twins(channels, group)
     spare = np.flatnonzero(equal != np.arange(len(equal)))
     still = np.setdiff1d(still_units(readings, len(equal)), spare)

@@ -28,7 +28,7 @@ from onnx_relusv.core.plans import GroupChoice, Kept, Plan
 from onnx_relusv.graph.channels.walk import NO_UNIT, ChannelGroup, Channels, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
-from onnx_relusv.measuring.case import Opened
+from onnx_relusv.measuring.case import Case
 from onnx_relusv.rewrites.prune.cutting import staying
 from onnx_relusv.samples.samples import Samples
 
@@ -141,52 +141,52 @@ def _rungs(sizes: np.ndarray) -> tuple[int, ...]:
 _MOST_REASONS = 3
 
 
-def free_groups(opened: Opened, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
+def free_groups(case: Case, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
     """The groups that the user's patterns let change, in topological order.
 
     None without channels.
     """
-    if opened.channels is None:
+    if case.channels is None:
         return ()
-    blocks, nodes = blocks_by_output(opened), opened.model.proto.graph.node
+    blocks, nodes = blocks_by_output(case), case.model.proto.graph.node
     kept = [
         axis.units
-        for axis in opened.channels.carried
+        for axis in case.channels.carried
         if planning.excludes(nodes[axis.node].output[0])
     ]
     return tuple(
         group
-        for group in opened.channels.groups
+        for group in case.channels.groups
         if _may_change(group, blocks, planning) and not _has_any(group, kept)
     )
 
 
-def shrinking_groups(opened: Opened, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
+def shrinking_groups(case: Case, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
     """Those of them that --round-to and --keep-at-least let lose a unit."""
     rounding = Rounding(planning.round_to, planning.keep_at_least)
-    free = free_groups(opened, planning)
+    free = free_groups(case, planning)
     return tuple(group for group in free if len(rounding.counts(len(group.units))) > 1)
 
 
-def nothing_to_remove(opened: Opened, planning: PlanOptions) -> BudgetError:
+def nothing_to_remove(case: Case, planning: PlanOptions) -> BudgetError:
     """The error where no group may lose units, with the reasons."""
     advice = "Use --method double-layer, which makes blocks smaller by their ranks."
     return BudgetError(
-        f"no units of this model can be removed: {_why(opened, planning)}. Nothing was written."
-        + f" {advice}" * bool(opened.blocks)
+        f"no units of this model can be removed: {_why(case, planning)}. Nothing was written."
+        + f" {advice}" * bool(case.blocks)
     )
 
 
-def blocks_by_output(opened: Opened) -> dict[str, Block]:
+def blocks_by_output(case: Case) -> dict[str, Block]:
     """The blocks by the tensors that their linear maps write."""
-    nodes = opened.model.proto.graph.node
-    return {str(nodes[block.nodes[0]].output[0]): block for block in opened.blocks}
+    nodes = case.model.proto.graph.node
+    return {str(nodes[block.nodes[0]].output[0]): block for block in case.blocks}
 
 
-def _why(opened: Opened, planning: PlanOptions) -> str:
-    channels = opened.channels
+def _why(case: Case, planning: PlanOptions) -> str:
+    channels = case.channels
     if channels is not None and channels.groups:
-        if not free_groups(opened, planning):
+        if not free_groups(case, planning):
             return "--include and --exclude leave no group whose blocks may all change"
         return "--round-to and --keep-at-least leave every group all of its channels"
     return _refused(channels) or "it has no Gemm, MatMul or Conv with constant weights"
