@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import compress
 from math import isfinite, log2
 
 from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
 from onnx_relusv.report.page import Column, Fact, Legend, Part, Picture
 from onnx_relusv.report.plots import inline_svg, light, plot_settings
 from onnx_relusv.report.words import (
+    NOTHING,
     bytes_text,
     count_text,
     number_text,
@@ -119,7 +121,7 @@ _CHANGE = Column(
 
 
 def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
-    """The columns of all points; a terminal has room for the most important."""
+    """The columns that say something of a point; a terminal has room for the most important."""
     loss = sweep.judged_by
     interval = "" if loss == "error" else f" {_INTERVAL}"
     times = (
@@ -134,7 +136,7 @@ def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
     )
     error = Column("output error", LOSSES["error"], True, value="error")
     more = () if short or loss == "error" else (error,)
-    return (
+    columns = (
         _POINT,
         Column("note", _SLOWER, value=partial(_marks, sweep)),
         Column("bytes", _OF_IT, True, value="shares.size", text=percent_text),
@@ -145,6 +147,8 @@ def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
         *times,
         *(() if short else (_ERROR, _CHANGE)),
     )
+    said = (any(one.cell(point).strip(NOTHING) for point in sweep.points) for one in columns)
+    return tuple(compress(columns, said))
 
 
 POINTS: Part[Sweep] = Part(title="Points", of=lambda sweep: sweep.points, columns=_columns)
