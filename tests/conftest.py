@@ -13,8 +13,13 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 
+# Files whose tests take a minute and more: first, or one core waits for them in the end.
+LONGEST = ("test_readme.py",)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs a GPU where there is none that onnxruntime can use."""
+    """Puts the longest files first, and skips what needs a GPU where onnxruntime can use none."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
