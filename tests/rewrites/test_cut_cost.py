@@ -69,6 +69,17 @@ def test_nothing_is_saved_by_nothing(name: str, tmp_path: Path) -> None:
     assert cost_of(found).saved(whole) == (0, 0)
 
 
+def test_a_shape_in_a_node_without_inputs(tmp_path: Path) -> None:
+    """As exporters write a Flatten: a Constant, which reads nothing, and a Reshape."""
+    text = (
+        "(float[N,3,4,4] x) => (float[N,10] y) { a = Conv<pads=[1,1,1,1]>(x, k) c = Relu(a)"
+        " s = Constant<value_ints=[0,-1]>() f = Reshape(c, s) y = MatMul(f, w) }"
+    )
+    arrays = {"k": normal(8, 3, 3, 3), "w": normal(8 * 16, 10)}
+    found = found_in(CutGraph(text, arrays, (1, 3, 4, 4), {"a": 8}), tmp_path)
+    check(found, np.arange(found.channels.count) < 3)
+
+
 def test_numbers_by_hand(tmp_path: Path) -> None:
     """One channel of six less: a row of the first Conv, four vectors, a column of the second."""
     found = found_in(GRAPHS["chain"], tmp_path)

@@ -197,8 +197,10 @@ class _Parts:
     def _vector(self, node: NodeProto) -> Iterator[_Part]:
         """The lengths that a node may name, in a vector that is called after its output."""
         operator = operator_of(node)
+        if operator is None or operator.settings is None or operator.begins:
+            return
         axis = self._channels.tensors.get(node.input[0])
-        if axis is None or operator is None or operator.settings is None or operator.begins:
+        if axis is None:
             return
         fixed, slopes = self._lengths([axis.units])
         numbers = 8 * max(len(node.output), len(self._shapes.get(node.output[0], ())))
