@@ -35,9 +35,8 @@ from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.view import view
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.differences import OutputDifference
 from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.outputs import answer_output, output_value, real_part

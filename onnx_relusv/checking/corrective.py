@@ -3,7 +3,7 @@
 A plan adds up what single changes do to the original. In the compressed network they do something
 else: what an early block loses, the fits of later ones mend in part, and what comes last nothing
 mends. So every double layer is put back as the block was, by itself, and what that spares is its
-damage in company; what is left of the network's damage is that of all removed units together. The
+joint damage; what is left of the network's damage is that of all removed units together. The
 damages of all candidates are scaled by the ratio of the two, and a plan is made of them. If it
 promises less damage, by those figures, it is fitted too, and of the two the one with less damage on
 the samples for choosing is taken; so the round never does harm there.
@@ -25,10 +25,9 @@ from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map, whole_map
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.held_out import original_metric
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.offer import Planner
 from onnx_relusv.planning.probe import Try, probe, whole_damages
 from onnx_relusv.rewrites.apply import composed, dense_maps, rewritten
@@ -88,10 +87,12 @@ def fitted_by_damage(
     smaller = {choice.key for choice in first.plan.choices if choice.action == "double_layer"}
     blocks = [block for block in case.blocks if block.key in smaller]
     with progress.stage("Damage of all changes together", len(blocks)) as advance:
-        whole, spared = _in_company(case, inputs, workspace, offer, first, blocks, moments, advance)
+        whole, spared = _joint_damages(
+            case, inputs, workspace, offer, first, blocks, moments, advance
+        )
     if not blocks:  # there is nothing to weigh removed units against
         return first, Correction(damage=whole)
-    scaled = offer.in_company(*_ratios(first.plan, whole, spared, settings.furthest))
+    scaled = offer.scaled(*_ratios(first.plan, whole, spared, settings.furthest))
     try:
         plan = scaled.plan(budgets)
     except BudgetError:  # a budget on latency is measured, so what was kept may be missed
@@ -103,7 +104,7 @@ def fitted_by_damage(
     return (second if correction.taken else first), correction
 
 
-def _in_company(
+def _joint_damages(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
@@ -166,14 +167,14 @@ def _probed(
     return probe(case, workspace, inputs.selection, blocks, dense, examine, advance, offer.damage)
 
 
-def ratios_in_company(
-    alone: _Damages, company: _Damages, furthest: float = DEFAULT_CORRECTION.furthest
+def joint_ratios(
+    isolated: _Damages, joint: _Damages, furthest: float = DEFAULT_CORRECTION.furthest
 ) -> dict[str, float]:
-    """How much more a block's change does in company, than by itself; kept near the median.
+    """The joint damage of a block's change over its isolated damage; kept near the median.
 
     Args:
-        alone: By key, what the change does to the original by itself, expected.
-        company: By key, what is spared in the compressed network where the change is undone; below
+        isolated: By key, what the change does to the original by itself, expected.
+        joint: By key, what is spared in the compressed network where the change is undone; below
             0 where that does harm.
         furthest: The largest factor between a ratio and the median of all.
 
@@ -181,7 +182,7 @@ def ratios_in_company(
         By key, of the blocks whose change does anything by itself; within that factor of their
         median, and 1 for all where that is not above 0.
     """
-    found = {key: company[key] / alone[key] for key in company if alone.get(key, 0) > 0}
+    found = {key: joint[key] / isolated[key] for key in joint if isolated.get(key, 0) > 0}
     median = float(np.median(list(found.values()))) if found else 0.0
     if median <= 0:
         return dict.fromkeys(found, 1.0)
@@ -201,10 +202,10 @@ def _ratios(
         plan: With the damages of its changes by themselves.
         whole: The damage of the compressed network.
         spared: By key, what is spared where a double layer is put back.
-        furthest: As of `ratios_in_company`.
+        furthest: As of `joint_ratios`.
     """
     alone = {choice.key: choice.damage for choice in plan.choices if choice.damage}
-    ratios = ratios_in_company(alone, spared, furthest)
+    ratios = joint_ratios(alone, spared, furthest)
     if not ratios:
         return {}, 1.0
     usual = float(np.median(list(ratios.values())))

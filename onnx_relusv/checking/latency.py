@@ -4,9 +4,8 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Latency, LatencyOutcome
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.graph.model import Model
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.latency import MARGIN, MOST_MEASURED, block_seconds
 from onnx_relusv.planning.latency_models import Race, Timings, length
 from onnx_relusv.report.words import seconds_text

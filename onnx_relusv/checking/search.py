@@ -42,10 +42,9 @@ from onnx_relusv.measuring.bounds import (
     MetricLoss,
     samples_needed,
 )
-from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric, answers_output
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.offer import Planner
 from onnx_relusv.rewrites.apply import composed, rewritten
 from onnx_relusv.samples.samples import Samples

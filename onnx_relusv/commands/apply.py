@@ -33,9 +33,8 @@ from onnx_relusv.graph.channels.walk import ChannelGroup
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import Case, facts_of, provenance
+from onnx_relusv.measuring.case import Case, Workspace, facts_of, provenance
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.latency_models import length
 from onnx_relusv.report.html import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion

@@ -19,10 +19,9 @@ from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.measuring.blocks import Measured, measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Case, selected, split_inputs
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, selected, split_inputs
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.objective import check_measures
 from onnx_relusv.planning.offer import Planner, by_damage, resolved, with_provenance
 from onnx_relusv.planning.reachable import saying_where_bytes_are

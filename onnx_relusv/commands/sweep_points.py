@@ -15,10 +15,9 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, PairedDrop
 from onnx_relusv.graph.deciding import value_lengths
-from onnx_relusv.measuring.case import Case, open_model, split_inputs
+from onnx_relusv.measuring.case import Case, Workspace, open_model, split_inputs
 from onnx_relusv.measuring.held_out import HeldOut, answers_output
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples, open_samples
 from onnx_relusv.work.executors import Progress
@@ -195,7 +194,7 @@ def prepared_methods(
         ready: dict[str, Prepared] = {}
         for name in names:
             ground = grounds[SWEEP_METHODS[name].on_samples]
-            # What is measured does not depend on the size; the largest is the nearest to be there.
+            # What is measured does not depend on the size; the largest is in reach if any is.
             wished = SWEEP_METHODS[name].planning(planning, max(sizes))
             model, settled_planning = settled(ground.case, ground.inputs, workspace, wished)
             ready[name] = prepare(replace(ground, case=model), settled_planning, progress)

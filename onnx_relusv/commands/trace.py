@@ -12,11 +12,10 @@ from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.traces import BlockTrace, Trace, Truths
 from onnx_relusv.graph.writing import check_places
-from onnx_relusv.measuring.case import Case, open_model, provenance
+from onnx_relusv.measuring.case import Case, Workspace, open_model, provenance
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.measuring.separation import separate
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.report.html import write_report
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array

@@ -254,7 +254,7 @@ class Correction:
     Attributes:
         damage: Of the compressed network to the outputs, on the samples for choosing, with the
             plan by damages that were measured one by one.
-        corrected: With the plan by damages in company; None where that promised too little to be
+        corrected: With the plan by joint damages; None where that promised too little to be
             fitted.
     """
 

@@ -38,9 +38,8 @@ from onnx_relusv.fitting.regression import (
 )
 from onnx_relusv.graph.blocks import ResidualSum
 from onnx_relusv.measuring.blocks import rows_within
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.changes import direct_consumers, is_reproduced
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.kernels.moments import answers_kernel, patches_kernel

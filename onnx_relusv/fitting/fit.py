@@ -37,10 +37,9 @@ from onnx_relusv.fitting.block_fit import STEPS, BlockFit
 from onnx_relusv.graph.blocks import ResidualSum, residual_sum
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.segments import Cut, cuts
-from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.probe import segment_session
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer

@@ -15,9 +15,8 @@ from onnx_relusv.core.reduction import (
 )
 from onnx_relusv.fitting.fit import fit, fit_tasks, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
-from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.candidates import candidate_at
 from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level

@@ -35,9 +35,8 @@ from onnx_relusv.graph.deciding import (
 )
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.differences import in_one_shape
 from onnx_relusv.runtime.outputs import class_scores, real_rows
 from onnx_relusv.runtime.session import Session

@@ -11,9 +11,8 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.results import BlockReport, RankSaving
-from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms

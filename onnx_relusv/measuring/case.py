@@ -28,7 +28,6 @@ from onnx_relusv.graph.view import view
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained, numbers_of
 from onnx_relusv.measuring.ready import made_ready
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version, shapes_for_one
 from onnx_relusv.samples.feeds import batch_of
@@ -37,7 +36,7 @@ from onnx_relusv.samples.split import split
 from onnx_relusv.spectra.moments import MomentsKey, measure_moments, moments_key
 from onnx_relusv.spectra.passes import Passes, plan_passes
 from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
-from onnx_relusv.work.cache import Cache, Fields, code_digest
+from onnx_relusv.work.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.work.executors import Advance, Progress
 from onnx_relusv.work.temporary_files import remove_leftovers
 
@@ -78,6 +77,45 @@ class Case:
     def example_batch(self) -> int:
         """Samples in the example."""
         return batch_of(self.model.inputs, self.example)
+
+
+# What a session that rewrites and packs weights holds besides them, in weights; measured.
+_COPIES = 2
+# The share of the memory for measuring that these copies may take.
+_COPIES_SHARE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """Where a model is worked on.
+
+    Attributes:
+        provider: The execution provider in force.
+        options: The seed, the memory and what else was asked for.
+        cache: Where long work is kept for the next run.
+    """
+
+    provider: str
+    options: MeasureOptions
+    cache: Cache = NO_CACHE
+
+    def session(self, model: Model, exposed: Iterable[str] = ()) -> Session:
+        """Opens a model with some of its tensors as further outputs, to measure on the way.
+
+        Weights are rewritten and packed for speed only where the copies are small beside the
+        memory that there is for measuring; otherwise they are read where they lie.
+        """
+        source = runnable(model, exposed=exposed)
+        return Session(source, self.provider, lean=self.is_lean(model), alone=False)
+
+    def is_lean(self, model: Model) -> bool:
+        """Whether sessions read weights where they lie, since copies would take too much memory."""
+        return _COPIES_SHARE * _COPIES * model.bytes > self.options.working_bytes
+
+    def free_bytes(self, model: Model) -> int:
+        """What of the memory for measuring is left besides a session's copies of the weights."""
+        copies = 0 if self.is_lean(model) else _COPIES * model.bytes
+        return self.options.working_bytes - copies
 
 
 def run_identity(case: Case, inputs: Inputs, workspace: Workspace) -> Fields:

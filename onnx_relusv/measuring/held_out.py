@@ -11,9 +11,8 @@ from onnx_relusv.core.blocks import Floats, Runnable
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.measuring.bounds import Discordance, MetricLoss, groups_of, standard_error
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.outputs import (
     AnswerOutput,
     answer_output,

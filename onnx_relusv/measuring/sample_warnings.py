@@ -28,9 +28,8 @@ from onnx_relusv.graph.channels.statistics import (
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.segments import random_node
 from onnx_relusv.graph.view import view
-from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.differences import identical
 from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.runtime.session import Session

@@ -46,9 +46,8 @@ from onnx_relusv.graph.channels.statistics import (
     normalisation,
 )
 from onnx_relusv.graph.view import View, view
-from onnx_relusv.measuring.case import BlockMoments, Case, MomentsByBlock, block_moments
+from onnx_relusv.measuring.case import BlockMoments, Case, MomentsByBlock, Workspace, block_moments
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.low_rank.candidates import block_macs
 from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.samples.samples import Samples, open_samples

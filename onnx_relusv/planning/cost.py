@@ -24,9 +24,8 @@ from onnx_relusv.core.reduction import Change, FittedPlan, reduced_block, reduce
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.level import Origin
 from onnx_relusv.planning.search import Items, State
 from onnx_relusv.rewrites.apply import rewritten

@@ -24,9 +24,8 @@ from onnx_relusv.core.plans import Candidate, Choice, DamageCurve, GroupCurve
 from onnx_relusv.core.reduction import reduced_map, whole_map
 from onnx_relusv.graph.channels.walk import NO_UNIT
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.planning.probe import (
     Opening,
@@ -213,11 +212,11 @@ def _priced(choice: Choice, offered: Sequence[Candidate]) -> Choice:
     damage = next(one.damage for one in offered if (one.form, one.rank) == wanted)
     if damage == choice.damage:
         return choice
-    why = f"least damage in company for the bytes, {damage:.3g} by itself"
+    why = f"least joint damage for the bytes, {damage:.3g} by itself"
     return replace(choice, damage=damage, why=why)
 
 
-def in_company(
+def scaled_damages(
     offered: Offered, layers: Mapping[str, float], others: float
 ) -> dict[str, list[Candidate]]:
     """Double layers with scaled damages.

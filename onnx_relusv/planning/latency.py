@@ -30,9 +30,8 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Candidate, Choice, Plan
 from onnx_relusv.core.reduction import Change
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.latency_models import (
     Race,
     Timing,

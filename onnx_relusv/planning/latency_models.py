@@ -17,10 +17,9 @@ from onnx_relusv.core.codec import Limits, to_data
 from onnx_relusv.core.measures import Latency
 from onnx_relusv.core.reduction import Change
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import Case, run_identity
+from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.trials import batch_feeds
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.low_rank.surgery import rewrite, stand_in
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session

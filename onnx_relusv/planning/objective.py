@@ -10,10 +10,9 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.measuring.answers import Answers, Divergence, judged_answers
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.held_out import original_metric
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.runtime.outputs import CollectedOutputs
 from onnx_relusv.samples.samples import Samples
 

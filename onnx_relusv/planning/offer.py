@@ -12,11 +12,10 @@ from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import BlockMoments, Case
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.cost import SizeOf, size_of, sized
-from onnx_relusv.planning.damage import damage_curves, in_company, priced, with_damage
+from onnx_relusv.planning.damage import damage_curves, priced, scaled_damages, with_damage
 from onnx_relusv.planning.knapsack import make_damage_plan
 from onnx_relusv.planning.latency import Measure, Timed, plan_within, timed_candidates
 from onnx_relusv.planning.level import Origin, make_plan
@@ -103,7 +102,7 @@ class Offer:
         """The same for another origin."""
         return replace(self, origin=origin)
 
-    def in_company(self, layers: Mapping[str, float], others: float) -> "Offer":
+    def scaled(self, layers: Mapping[str, float], others: float) -> "Offer":
         """With scaled damages.
 
         Args:
@@ -112,8 +111,8 @@ class Offer:
         """
         return replace(
             self,
-            candidates=in_company(self.candidates, layers, others),
-            finer=in_company(self.finer, layers, others),
+            candidates=scaled_damages(self.candidates, layers, others),
+            finer=scaled_damages(self.finer, layers, others),
         )
 
     def least_size(self, tolerance: float | None) -> float:
@@ -164,7 +163,7 @@ class Planner(Protocol):
         """A plan with the damages that are offered here, whatever it was made by."""
         ...
 
-    def in_company(self, layers: Mapping[str, float], others: float) -> "Planner":
+    def scaled(self, layers: Mapping[str, float], others: float) -> "Planner":
         """With scaled damages.
 
         Args:

@@ -26,9 +26,8 @@ from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import cuts, segment, tail
 from onnx_relusv.measuring.answers import judged_answers
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
 from onnx_relusv.rewrites.low_rank.forms import DENSE

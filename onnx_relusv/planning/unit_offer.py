@@ -10,7 +10,7 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Budgets, Candidate, DamageCurve, GroupCurve, Plan
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.planning.cost import PlanCost, SizeOf, sized
-from onnx_relusv.planning.damage import in_company, priced
+from onnx_relusv.planning.damage import priced, scaled_damages
 from onnx_relusv.planning.level import Origin, how_far, limits
 from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.planning.search import (
@@ -136,7 +136,7 @@ class PruningOffer:
         """The same for another origin."""
         return replace(self, origin=origin)
 
-    def in_company(self, layers: Mapping[str, float], others: float) -> "PruningOffer":
+    def scaled(self, layers: Mapping[str, float], others: float) -> "PruningOffer":
         """With scaled damages.
 
         Args:
@@ -147,7 +147,7 @@ class PruningOffer:
         return replace(
             self,
             damages={key: others * own for key, own in self.damages.items()},
-            candidates=in_company(self.candidates, layers, others),
+            candidates=scaled_damages(self.candidates, layers, others),
         )
 
     def least_size(self, tolerance: float | None) -> float:

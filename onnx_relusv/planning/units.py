@@ -8,9 +8,8 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Candidate, Cost, DamageCurve
 from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import BlockMoments, Case, shapes_of
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, shapes_of
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.planning.cost import size_of
 from onnx_relusv.planning.damage import damage_curves, damages, group_curves, with_damage
 from onnx_relusv.planning.objective import damage_measure

@@ -334,7 +334,7 @@ COLUMNS: tuple[BlockColumn, ...] = (
     BlockColumn(
         "why",
         "The reason of the decision. A level is a relative error, damage the expected change of "
-        "the outputs, in company that with all other changes made.",
+        "the outputs, joint damage that with all other changes made.",
         value=lambda row: row.choice and row.choice.why,
         numeric=False,
         tables=(_DECISIONS, _TERMINAL_DECISIONS),

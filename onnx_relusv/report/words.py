@@ -167,7 +167,7 @@ def reasons_note(reasons: Iterable[str]) -> str:
     meanings = {
         "level": "a level is a relative error",
         "damage": "damage is the expected change of the outputs",
-        "in company": "in company is with all other changes made",
+        "joint damage": "joint damage is that with all other changes made",
     }
     said = "; ".join(meaning for word, meaning in meanings.items() if word in used)
     return f"In reasons, {said}." if said else ""

@@ -19,9 +19,8 @@ from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.changes import kept_channels, removed_mask
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.surgery import rewrite

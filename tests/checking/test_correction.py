@@ -87,7 +87,7 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
     fitted = fit_plan(*model, mixed(offer), moments, Silent())
     layers = {choice.key for choice in fitted.plan.choices if choice.action == "double_layer"}
     blocks = [block for block in model.case.blocks if block.key in layers]
-    whole, spared = corrective._in_company(
+    whole, spared = corrective._joint_damages(
         *model, offer, fitted, blocks, moments, lambda steps: None
     )
     assert set(spared) == layers
@@ -113,8 +113,8 @@ def test_the_better_plan_is_taken(
     model, offer, moments = case
     # Beside double layers that are as dear as this, units are cheap, and another plan is made.
     dear = dict.fromkeys((block.key for block in model.case.blocks), 1e3)
-    company = offer.in_company(dear, 1.0)
-    monkeypatch.setattr(PruningOffer, "in_company", lambda *_: company)
+    others = offer.scaled(dear, 1.0)
+    monkeypatch.setattr(PruningOffer, "scaled", lambda *_: others)
     settings = CorrectionSettings(least_gain=-np.inf)
     found, correction = fitted_by_damage(*model, offer, BUDGETS, moments, Silent(), settings)
     assert correction.corrected is not None
@@ -146,7 +146,7 @@ def test_scaled_damages(case: tuple[Opened, PruningOffer, BlockMoments]) -> None
     _, offer, _ = case
     plan = mixed(offer)
     (key, *_) = [choice.key for choice in plan.choices if choice.action == "double_layer"]
-    scaled = offer.in_company({key: 3.0}, 2.0).priced(plan)
+    scaled = offer.scaled({key: 3.0}, 2.0).priced(plan)
     for before, after in zip(plan.choices, scaled.choices, strict=True):
         if before.damage is not None:
             factor = 3.0 if before.key == key else 2.0

@@ -17,7 +17,7 @@ from onnx_relusv.checking.corrective import (
     DEFAULT_CORRECTION,
     CorrectionSettings,
     fitted_by_damage,
-    ratios_in_company,
+    joint_ratios,
 )
 from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.core.measures import Correction
@@ -112,7 +112,7 @@ def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case)
     opened = case.opened
     fitted = fit_plan(*opened, case.offer.plan(BUDGETS), case.moments, Silent())
     blocks = [block for block in opened.case.blocks if block.key in fitted.factors]
-    whole, spared = corrective._in_company(
+    whole, spared = corrective._joint_damages(
         *opened, case.offer, fitted, blocks, case.moments, lambda steps: None
     )
     dense = {block.key: as_stored(block, fitted.factors[block.key]) for block in blocks}
@@ -129,22 +129,22 @@ def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case)
 
 
 def test_ratios_by_hand() -> None:
-    alone = {"a": 1.0, "b": 2.0, "c": 1.0, "nothing": 0.0}
-    company = {"a": 0.5, "b": 8.0, "c": -3.0, "nothing": 1.0}
+    isolated = {"a": 1.0, "b": 2.0, "c": 1.0, "nothing": 0.0}
+    joint = {"a": 0.5, "b": 8.0, "c": -3.0, "nothing": 1.0}
     # The median of 0.5, 4 and -3 is 0.5; the others are kept within twice and half of it.
-    assert ratios_in_company(alone, company) == {"a": 0.5, "b": 1.0, "c": 0.25}
+    assert joint_ratios(isolated, joint) == {"a": 0.5, "b": 1.0, "c": 0.25}
 
 
 def test_no_direction_is_read_from_harm() -> None:
-    for company in ({"a": -1.0, "b": -0.1}, {"a": 0.0, "b": 0.0}):
-        assert ratios_in_company({"a": 1.0, "b": 1.0}, company) == {"a": 1.0, "b": 1.0}
+    for joint in ({"a": -1.0, "b": -0.1}, {"a": 0.0, "b": 0.0}):
+        assert joint_ratios({"a": 1.0, "b": 1.0}, joint) == {"a": 1.0, "b": 1.0}
 
 
 @given(st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=12))
 def test_ratios_stay_near_the_median(pairs: list[tuple[float, float]]) -> None:
-    alone = {str(place): one for place, (one, _) in enumerate(pairs)}
-    company = {str(place): other for place, (_, other) in enumerate(pairs)}
-    found = list(ratios_in_company(alone, company).values())
+    isolated = {str(place): one for place, (one, _) in enumerate(pairs)}
+    joint = {str(place): other for place, (_, other) in enumerate(pairs)}
+    found = list(joint_ratios(isolated, joint).values())
     assert min(found) > 0
     # Twice and half of one and the same number, and rounding.
     assert max(found) <= 4 * min(found) * (1 + 1e-12)

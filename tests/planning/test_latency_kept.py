@@ -8,8 +8,7 @@ from opened import Opened
 from probed import classifier
 
 from onnx_relusv.core.blocks import Geometry
-from onnx_relusv.measuring.case import Case
-from onnx_relusv.measuring.workspace import Workspace
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.planning import latency, latency_models
 from onnx_relusv.planning.latency import block_seconds
 from onnx_relusv.planning.latency_models import Timing, TimingKey, timing_task

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.measuring.case import Case, split_inputs
+from onnx_relusv.measuring.case import Case, Workspace, split_inputs
 from onnx_relusv.measuring.case import open_model as read_and_search
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 
 
 class Opened(NamedTuple):

@@ -20,9 +20,8 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.graph.channels.walk import ChannelGroup, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.measuring.answers import scores_block
-from onnx_relusv.measuring.case import BlockMoments, Case, run_identity
+from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.workspace import Workspace
 from onnx_relusv.rewrites.prune.elimination import Elimination, Reading, eliminate, separable
 from onnx_relusv.rewrites.prune.units import Mask, blocks_by_output, free_groups
 from onnx_relusv.rewrites.prune.wide_elimination import NONE_LEFT
