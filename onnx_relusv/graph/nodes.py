@@ -104,15 +104,6 @@ def wholes(node: NodeProto, name: str) -> list[int] | None:
     return None if value is None else [int(each) for each in value]
 
 
-def gemm_bias(bias: np.ndarray, out_channels: int) -> np.ndarray | None:
-    """A Gemm's C as (out,), or None where it is not the same for every sample."""
-    if bias.ndim > 2 or (bias.ndim == 2 and bias.shape[0] != 1):
-        return None
-    if bias.size not in (1, out_channels):
-        return None
-    return np.broadcast_to(bias.reshape(-1), (out_channels,))
-
-
 def added_bias(values: np.ndarray, geometry: Geometry, rank: int) -> np.ndarray | None:
     """What an Add of a constant adds to every output channel, as (out,), or None if it does not.
 

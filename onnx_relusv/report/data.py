@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv.core.blocks import Geometry
-from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.errors import Coverage, CoverageRow
 from onnx_relusv.core.measures import Correction, LatencyOutcome, OutputChange, Spectrum
 from onnx_relusv.core.metric import MetricChange
@@ -33,7 +32,6 @@ from onnx_relusv.core.sweeps import Sweep, SweepPoint
 from onnx_relusv.core.traces import Trace
 from onnx_relusv.report import blocks
 from onnx_relusv.report.words import settings_text
-from onnx_relusv.work.publishing import write_text
 
 Data = dict[str, Any]
 Report = Inspection | Compression | Comparison | Trace | Sweep
@@ -99,21 +97,6 @@ def report_data(report: Report) -> Data:
         "schema_version": SCHEMA_VERSION,
         **{name: _plain(value, digits) for name, value in _fields(report)},
     }
-
-
-def write_json(data: Data, path: Path, *, force: bool) -> None:
-    """Writes data as strict JSON; an existing file stays untouched unless all of it is written.
-
-    Args:
-        data: What is written.
-        path: Its place.
-        force: Whether a regular file that is there may be replaced.
-
-    Raises:
-        UsageError: The file cannot be written there, or may not be replaced.
-        ValueError: The data holds a number that JSON does not have.
-    """
-    write_text(json_text(data) + "\n", path, force=force)
 
 
 def _plain(value: Any, digits: int) -> Any:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from onnx_relusv.core.results import Comparison, Compression, Inspection
-from onnx_relusv.report.data import report_data, write_json
+from onnx_relusv.report import html
+from onnx_relusv.report.data import report_data
+from onnx_relusv.report.html import write_report
 
 
 def refuse(constant: str) -> None:
@@ -102,7 +104,7 @@ def test_shares_are_after_over_before(compression: Compression) -> None:
 def test_json_is_written_the_same_every_time(compression: Compression, tmp_path: Path) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path in paths:
-        write_json(report_data(compression), path, force=True)
+        write_report(compression, None, path, force=True)
     first, second = (path.read_bytes() for path in paths)
     assert first == second
     assert first.endswith(b"\n}\n")
@@ -110,11 +112,14 @@ def test_json_is_written_the_same_every_time(compression: Compression, tmp_path:
     assert "\u5377".encode() in first
 
 
-def test_a_number_that_json_lacks_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_number_that_json_lacks_leaves_the_old_file(
+    compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "report_data", lambda report: {"level": math.nan})
     path = tmp_path / "report.json"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json({"level": math.nan}, path, force=True)
+        write_report(compression, None, path, force=True)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -122,7 +127,7 @@ def test_a_number_that_json_lacks_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_path_that_is_not_utf_8_survives(inspection: Inspection, tmp_path: Path) -> None:
     odd = replace(inspection, model=replace(inspection.model, path=Path("caf\udce9.onnx")))
     path = tmp_path / "report.json"
-    write_json(report_data(odd), path, force=True)
+    write_report(odd, None, path, force=True)
     data = strict(path.read_text(encoding="utf-8"))
     assert isinstance(data, dict)
     assert data["model"]["path"] == "caf\udce9.onnx"

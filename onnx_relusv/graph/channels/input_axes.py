@@ -227,10 +227,6 @@ class Solver:
         if kept.any():
             self._own[name] = kept
 
-    def is_bound(self, name: str) -> bool:
-        """Whether anything is required of the axis alone."""
-        return name in self._own or name in self._long
-
     def nearest(self, name: str, wanted: int) -> int:
         """The length that keeps all rules of this axis alone: as wanted, above it, or below."""
         if name in self._long:
