@@ -19,7 +19,7 @@ from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.commands.trace import trace
 from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.plans import Plan
-from onnx_relusv.report.data import report_data
+from onnx_relusv.report.files import report_data
 from onnx_relusv.report.terminal import plan_parts, report_parts
 from onnx_relusv.report.words import printable
 

@@ -36,7 +36,7 @@ from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Case, Workspace, facts_of, provenance
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.latency_models import length
-from onnx_relusv.report.html import make_figures, make_report
+from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
 from onnx_relusv.rewrites.changes import kept_channels, removed_mask

@@ -13,7 +13,7 @@ from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import facts_of, provenance
 from onnx_relusv.measuring.ready import made_ready
-from onnx_relusv.report.html import write_report
+from onnx_relusv.report.files import write_report
 from onnx_relusv.runtime.session import Session, choose_provider
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8

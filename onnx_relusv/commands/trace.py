@@ -16,7 +16,7 @@ from onnx_relusv.measuring.case import Case, Workspace, open_model, provenance
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.measuring.separation import separate
-from onnx_relusv.report.html import write_report
+from onnx_relusv.report.files import write_report
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array
 from onnx_relusv.samples.samples import Batch, Samples

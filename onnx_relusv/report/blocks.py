@@ -7,13 +7,14 @@ page and terminal; a new one is an entry in `COLUMNS`.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Flag, auto
+from typing import Any
 
 import numpy as np
 
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.results import BlockReport
-from onnx_relusv.report.page import Column
+from onnx_relusv.report.page import Column, Number
 from onnx_relusv.report.words import (
     NOTHING,
     activation_text,
@@ -31,7 +32,7 @@ from onnx_relusv.report.words import (
 )
 
 
-class BlockTable(Enum):
+class BlockTable(Flag):
     """The tables with a row for each block; a terminal is narrow and shows less."""
 
     FOUND = auto()
@@ -44,19 +45,12 @@ class BlockTable(Enum):
     TERMINAL_TIMES = auto()
 
 
-(
-    _FOUND,
-    _MEASURES,
-    _TERMINAL_MEASURES,
-    _TERMINAL_SPECTRA,
-    _DECISIONS,
-    _TERMINAL_DECISIONS,
-    _TERMINAL_TIMES,
-) = BlockTable
+_MEASURES = BlockTable.MEASURES | BlockTable.TERMINAL_MEASURES
+_DECISIONS = BlockTable.DECISIONS | BlockTable.TERMINAL_DECISIONS
 
 
 @dataclass(frozen=True)
-class BlockColumn(Column):
+class BlockColumn(Number):
     """A quantity of a block.
 
     Attributes:
@@ -64,17 +58,16 @@ class BlockColumn(Column):
         json: Its name in the JSON report, which has the value; empty for none.
     """
 
-    numeric: bool = True
-    tables: tuple[BlockTable, ...] = field(default=(), kw_only=True)
+    tables: BlockTable = field(default=BlockTable(0), kw_only=True)
     json: str = field(default="", kw_only=True)
 
 
-def block_columns(rows: Sequence[BlockReport], *tables: BlockTable) -> tuple[Column, ...]:
+def block_columns(rows: Sequence[BlockReport], tables: BlockTable) -> tuple[Column, ...]:
     """The columns of some tables that have something to say of these blocks."""
     return tuple(
         one
         for one in COLUMNS
-        if set(tables) & set(one.tables) and any(one.cell(row) != NOTHING for row in rows)
+        if tables & one.tables and any(one.cell(row) != NOTHING for row in rows)
     )
 
 
@@ -101,42 +94,26 @@ def _bars(name: str) -> Callable[[Spectrum], str]:
     return bars
 
 
-def _converged(spectrum: Spectrum) -> str:
-    return f"{int(np.sum(spectrum.converged))} of {len(spectrum.converged)}"
-
-
-def _layer(row: BlockReport) -> str:
-    return f"{geometry_text(row.block.geometry)}, {activation_text(row.block.activation)}"
-
-
 def _channels(row: BlockReport) -> str | None:
     choice, geometry = row.choice, row.block.geometry
-    changes = [
-        f"{before} -> {after} {name}"
-        for name, before, after in (
-            ("in", geometry.in_channels, choice and choice.inputs),
-            ("out", geometry.out_channels, choice and choice.outputs),
-        )
-        if after is not None
-    ]
-    return ", ".join(changes) or None
+    changes = (
+        (geometry.in_channels, choice and choice.inputs, "in"),
+        (geometry.out_channels, choice and choice.outputs, "out"),
+    )
+    said = (f"{before} -> {after} {name}" for before, after, name in changes if after is not None)
+    return ", ".join(said) or None
 
 
-def _planned_error(row: BlockReport) -> float | None:
-    choice = row.choice
-    return None if choice is None or choice.action != "double_layer" else choice.level
-
-
-def _written_error(row: BlockReport) -> float | None:
-    return None if row.choice is None or row.choice.action == "keep" else row.level
+def _chosen(value: Callable[[BlockReport], Any], *actions: str) -> Callable[[BlockReport], Any]:
+    """A value that only blocks have of which these are the actions."""
+    return lambda row: value(row) if row.choice and row.choice.action in actions else None
 
 
 def _cost(text: Callable[[float], str], name: str) -> Callable[[BlockReport], str]:
     """A cost, before and after where there is a plan."""
 
     def change(row: BlockReport) -> str:
-        before, after = (getattr(cost, name) for cost in (row.cost, row.cost_after or row.cost))
-        return change_text(text(before), text(after))
+        return change_text(getattr(row.cost, name), getattr(row.cost_after or row.cost, name), text)
 
     return change
 
@@ -145,15 +122,12 @@ def _time(row: BlockReport) -> str | None:
     before, after = row.latency_before, row.latency_after
     if before is None or after is None:
         return None
-    times = change_text(seconds_text(before), seconds_text(after))
-    return f"{times} ({ratio_text(after, before)})"
+    return f"{change_text(before, after, seconds_text)} ({ratio_text(after, before)})"
 
 
 def _fields(paths: str) -> tuple[BlockColumn, ...]:
     """What is in the JSON report alone, named as in the record."""
-    return tuple(
-        BlockColumn("", value=path, json=path.rpartition(".")[2]) for path in paths.split()
-    )
+    return tuple(BlockColumn("", "", path, json=path.rpartition(".")[2]) for path in paths.split())
 
 
 # In the order of the JSON report and of all tables.
@@ -161,10 +135,10 @@ COLUMNS: tuple[BlockColumn, ...] = (
     BlockColumn(
         "block",
         "The tensor that leaves the block.",
-        value="block.key",
+        "block.key",
         json="key",
         numeric=False,
-        tables=tuple(set(BlockTable) - {_TERMINAL_TIMES}),
+        tables=~BlockTable.TERMINAL_TIMES,
     ),
     *_fields(
         "block.source block.pre_activation block.weight block.nodes block.consumers "
@@ -174,45 +148,44 @@ COLUMNS: tuple[BlockColumn, ...] = (
     BlockColumn(
         "layer",
         "Operator, rows x columns of its weight as a matrix, a Conv's kernel, and the activation.",
-        value=_layer,
+        lambda row: f"{geometry_text(row.block.geometry)}, {activation_text(row.block.activation)}",
         numeric=False,
-        tables=(_FOUND, _MEASURES, _TERMINAL_MEASURES),
+        tables=BlockTable.FOUND | _MEASURES,
     ),
     BlockColumn(
         "decision",
         "Kept; refitted: other values in the same form; pruned: fewer channels; or a double "
         "layer, its form and its inner width, per group; of a tucker, the one behind its core. "
         "The ranks of forms belong to different unfoldings of a kernel.",
-        value=lambda row: decision_text(row.choice),
+        lambda row: decision_text(row.choice),
         numeric=False,
-        tables=(_DECISIONS, _TERMINAL_DECISIONS),
+        tables=_DECISIONS,
     ),
     BlockColumn(
         "channels",
         "Input and output channels before and after; a dash where none goes.",
-        value=_channels,
+        _channels,
         numeric=False,
-        tables=(_DECISIONS, _TERMINAL_DECISIONS),
+        tables=_DECISIONS,
     ),
     BlockColumn(
         "parameters",
         "Numbers in the weight and the bias.",
-        value="parameters",
-        json="parameters",
         text=count_text,
-        tables=(_FOUND, _MEASURES, _TERMINAL_MEASURES),
+        json="parameters",
+        tables=BlockTable.FOUND | _MEASURES,
     ),
     BlockColumn(
         "bytes",
         "What the block alone occupies in the file; where it changes, before and after.",
-        value=_cost(bytes_text, "bytes"),
-        tables=(_FOUND, _DECISIONS, _TERMINAL_DECISIONS),
+        _cost(bytes_text, "bytes"),
+        tables=BlockTable.FOUND | _DECISIONS,
     ),
     BlockColumn(
         "MACs",
         "Multiply-accumulates for one sample; where they change, before and after.",
-        value=_cost(count_text, "macs"),
-        tables=(_FOUND, _DECISIONS, _TERMINAL_MEASURES),
+        _cost(count_text, "macs"),
+        tables=BlockTable.FOUND | BlockTable.DECISIONS | BlockTable.TERMINAL_MEASURES,
     ),
     BlockColumn("", value="cost", json="cost_before"),
     *_fields("spectrum savings"),
@@ -220,83 +193,83 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "singular values",
         "At a geometric ladder of k, logarithmic: a full bar is the largest, the lowest a "
         "hundredth of it.",
-        value="spectrum",
-        text=_bars("sigma"),
+        "spectrum",
+        _bars("sigma"),
         numeric=False,
-        tables=(_TERMINAL_SPECTRA,),
+        tables=BlockTable.TERMINAL_SPECTRA,
     ),
     BlockColumn(
         "untrained layer",
         "One layer of this shape with independent Gaussian weights and an equal Frobenius norm, "
         "on the scale of this block.",
-        value="spectrum",
-        text=_bars("untrained"),
+        "spectrum",
+        _bars("untrained"),
         numeric=False,
-        tables=(_TERMINAL_SPECTRA,),
+        tables=BlockTable.TERMINAL_SPECTRA,
     ),
     BlockColumn(
         "ReLU singular values",
         "Estimates of the ReLU singular values s_k at the same k, neither bound.",
-        value="spectrum",
-        text=_bars("estimate"),
+        "spectrum",
+        _bars("estimate"),
         numeric=False,
-        tables=(_TERMINAL_SPECTRA,),
+        tables=BlockTable.TERMINAL_SPECTRA,
     ),
     BlockColumn(
         "converged",
         "At how many of these k the ascent had stopped growing and a second start agreed to 1 %; "
         "elsewhere the estimate may be too low.",
-        value="spectrum",
-        text=_converged,
-        tables=(_TERMINAL_SPECTRA,),
+        "spectrum.converged",
+        lambda converged: f"{int(np.sum(converged))} of {len(converged)}",
+        tables=BlockTable.TERMINAL_SPECTRA,
     ),
     BlockColumn(
         "largest response",
         "Length of the longest output to inputs of length 1, without bias: the ReLU singular "
         "value s_0. In brackets certified bounds; before them what an ascent met, at an input "
         "that proves the lower bound.",
-        value="spectrum",
-        text=_largest_response,
-        tables=(_MEASURES, _TERMINAL_MEASURES),
+        "spectrum",
+        _largest_response,
+        tables=_MEASURES,
     ),
     BlockColumn(
         "stable rank",
         "Sum of the squared singular values over the largest one squared; computed, no estimate.",
-        value="spectrum.stable_rank",
-        tables=(_MEASURES, _TERMINAL_MEASURES),
+        "spectrum.stable_rank",
+        tables=_MEASURES,
     ),
     BlockColumn(
         "mean width",
         "Gaussian mean width of the linear image of the unit ball; certified up to quadrature.",
-        value="spectrum.mean_width",
-        tables=(_MEASURES, _TERMINAL_MEASURES),
+        "spectrum.mean_width",
+        tables=_MEASURES,
     ),
     BlockColumn(
         "mean width after activation",
         "Gaussian mean width behind the activation. In brackets certified bounds; before them a "
         "Monte Carlo estimate from below, with the standard error of its sampling alone.",
-        value="spectrum",
-        text=_relu_mean_width,
-        tables=(_MEASURES, _TERMINAL_SPECTRA),
+        "spectrum",
+        _relu_mean_width,
+        tables=BlockTable.MEASURES | BlockTable.TERMINAL_SPECTRA,
     ),
     BlockColumn(
         "operator norm",
         "Largest singular value of a Conv as an operator on whole feature maps, on a torus as "
         "long as the padded input: another and larger number than that of its patches. Without "
         "the covariance of the inputs.",
-        value="spectrum.operator_norm",
-        tables=(_MEASURES, _TERMINAL_SPECTRA),
+        "spectrum.operator_norm",
+        tables=BlockTable.MEASURES | BlockTable.TERMINAL_SPECTRA,
     ),
     BlockColumn(
         "measured on",
         "Where the covariance of the block's input comes from: samples; without them what a "
         "BatchNormalization tells, with correlations of synthetic inputs, or these inputs alone; "
         "none for the identity.",
-        value="statistics",
+        "statistics",
+        lambda source: str(source).replace("_", " "),
         json="statistics",
-        text=lambda source: str(source).replace("_", " "),
         numeric=False,
-        tables=(_MEASURES,),
+        tables=BlockTable.MEASURES,
     ),
     *_fields("choice"),
     BlockColumn(
@@ -304,8 +277,8 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "Relative error, also called level: |(W - L) C^(1/2)| / |W C^(1/2)| in spectral norms, as "
         "the plan computed it. L takes the place of the weight W; C is the input's covariance, or "
         "the identity: see 'measured on'.",
-        value=_planned_error,
-        tables=(_DECISIONS,),
+        _chosen(lambda row: row.choice and row.choice.level, "double_layer"),
+        tables=BlockTable.DECISIONS,
     ),
     BlockColumn(
         "expected change",
@@ -313,31 +286,31 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "damage: mean divergence of the class scores in nats, or squared relative L2 error; "
         "measured on held-out samples at a few ranks and interpolated between them. Refining is "
         "not in it.",
-        value=lambda row: row.choice and row.choice.damage,
-        tables=(_DECISIONS,),
+        lambda row: row.choice and row.choice.damage,
+        tables=BlockTable.DECISIONS,
     ),
     BlockColumn("", value=lambda row: row.choice and row.level, json="reached_level"),
     BlockColumn(
         "relative error",
         "As the planned error, but computed from the factors that are written.",
-        value=_written_error,
-        tables=(_DECISIONS, _TERMINAL_DECISIONS),
+        _chosen(lambda row: row.level, "double_layer", "prune", "refit"),
+        tables=_DECISIONS,
     ),
     *_fields("cost_after latency_before latency_after"),
     BlockColumn(
         "time",
         "Of one run of the block by itself at the batch size of --batch, before and after, and "
         "their ratio; measured. Only blocks that changed were timed.",
-        value=_time,
-        tables=(_DECISIONS, _TERMINAL_TIMES),
+        _time,
+        tables=BlockTable.DECISIONS | BlockTable.TERMINAL_TIMES,
     ),
     BlockColumn(
         "why",
         "The reason of the decision. A level is a relative error, damage the expected change of "
         "the outputs, joint damage that with all other changes made.",
-        value=lambda row: row.choice and row.choice.why,
+        lambda row: row.choice and row.choice.why,
         numeric=False,
-        tables=(_DECISIONS, _TERMINAL_DECISIONS),
+        tables=_DECISIONS,
     ),
 )
 
@@ -350,22 +323,21 @@ def saving_columns(rows: Sequence[BlockReport], *, with_form: bool) -> tuple[Col
         with_form: Whether cells name the form too; the terminal has no room for it.
     """
     tolerances = sorted({saving.tolerance for row in rows for saving in row.savings})
-    return tuple(_saving_column(tolerance, with_form) for tolerance in tolerances)
 
+    def column(tolerance: float) -> Column:
+        def value(row: BlockReport) -> str | None:
+            for saving in row.savings:
+                if saving.tolerance == tolerance and saving.rank is not None:
+                    share = share_text(saving.saved_bytes, row.cost.bytes)
+                    return f"{saving.form} " * with_form + f"{saving.rank} ({share})"
+            return None
 
-def _saving_column(tolerance: float, with_form: bool) -> Column:
-    def value(row: BlockReport) -> str | None:
-        for saving in row.savings:
-            if saving.tolerance == tolerance and saving.rank is not None:
-                share = share_text(saving.saved_bytes, row.cost.bytes)
-                return f"{saving.form} " * with_form + f"{saving.rank} ({share})"
-        return None
+        return Number(
+            f"at {number_text(tolerance)}",
+            f"The cheapest form with a relative error of {number_text(tolerance)} at most: its "
+            "rank, and the share of the block's bytes it saves, a lower bound; a dash where none "
+            "makes the block smaller.",
+            value,
+        )
 
-    return Column(
-        f"at {number_text(tolerance)}",
-        f"The cheapest form with a relative error of {number_text(tolerance)} at most: its rank, "
-        "and the share of the block's bytes it saves, a lower bound; a dash where none makes the "
-        "block smaller.",
-        True,
-        value=value,
-    )
+    return tuple(map(column, tolerances))

@@ -5,9 +5,9 @@ Exact bounds, which are certified, and estimates of a metric's loss are told apa
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
+from typing import TypeVar
 
-from onnx_relusv.core.measures import NotFinite, OutputChange
+from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.metric import LossBound, Trial
 from onnx_relusv.core.results import (
     Assessment,
@@ -17,7 +17,7 @@ from onnx_relusv.core.results import (
     JudgedPart,
     ModelFacts,
 )
-from onnx_relusv.report.page import NUMBERS, Column, Part
+from onnx_relusv.report.page import Column, Number, Part
 from onnx_relusv.report.words import (
     NOTHING,
     confidence_text,
@@ -35,6 +35,8 @@ _GOOD_AGREEMENT, _SMALL_CHANGE = 0.99, 0.03
 # Times of runs differ by this much by themselves.
 _SAME_TIME = 0.05
 
+# Kinds of outputs whose change is relative to their size.
+NUMBERS = ("scores", "values")
 # What a result was evaluated on, behind a number.
 PARTS: dict[JudgedPart, str] = {
     "test": "samples that nothing was fitted to or chosen on",
@@ -49,21 +51,24 @@ _CAVEATS: dict[JudgedPart, str] = {
 }
 
 
+def _where(found: Assessment) -> str:
+    return f"{found.evaluation.samples:,} {PARTS[found.part]}"
+
+
 def alarms(found: Assessment) -> tuple[str, ...]:
     """Sentences where so much changes that the result may be of no use; none elsewhere."""
-    evaluation, sentences = found.evaluation, []
-    where = f"{evaluation.samples:,} {PARTS[found.part]}"
+    evaluation, said = found.evaluation, []
     if evaluation.agreement is not None and evaluation.agreement < LEAST_AGREEMENT:
-        sentences.append(
-            f"Only {share_words(evaluation.agreement)} of {where} get the answer that the original "
-            "gives. The result may be of no use."
+        said.append(
+            f"Only {share_words(evaluation.agreement)} of {_where(found)} get the answer that the "
+            "original gives. The result may be of no use."
         )
     changed = [one for one in evaluation.outputs if one.change > MOST_CHANGE]
     if changed:
         named = "; ".join(f"{printable(one.name)} {_changes(one)}" for one in changed)
-        last = "" if sentences else " The result may be of no use."
-        sentences.append(f"Outputs change much on {where}: {named}.{last}")
-    return tuple(sentences)
+        last = "" if said else " The result may be of no use."
+        said.append(f"Outputs change much on {_where(found)}: {named}.{last}")
+    return tuple(said)
 
 
 def conclusion(found: Assessment, before: ModelFacts, after: ModelFacts) -> str:
@@ -85,9 +90,7 @@ def change_words(one: OutputChange) -> str:
     """How much an output changes: relative where it holds numbers, else what is not equal."""
     if math.isinf(one.change):
         return "not finite" if one.after.count or one.mismatched else "without bounds"
-    if one.kind in ("scores", "values"):
-        return number_text(one.change)
-    return f"{share_words(one.change)} differ"
+    return number_text(one.change) if one.kind in NUMBERS else f"{share_words(one.change)} differ"
 
 
 def by_change(found: Assessment) -> list[OutputChange]:
@@ -101,20 +104,21 @@ def _changes(one: OutputChange, whose: str = "its") -> str:
         if one.after.nan or one.mismatched:
             return "has entries that are no finite numbers, or others than the original's"
         return "is no longer zero, or of another shape"
-    if one.kind in ("scores", "values"):
+    if one.kind in NUMBERS:
         return f"by {number_text(one.change)} of {whose} size"
     return f"in {share_words(one.change)} of {whose} entries"
 
 
 def _cost(found: Assessment) -> str:
     evaluation, caveat = found.evaluation, _CAVEATS.get(found.part, "")
-    where = f"{evaluation.samples:,} {PARTS[found.part]}"
     if evaluation.agreement is not None:
-        cost = f"Of {where}, {share_words(evaluation.agreement)} get the same answer{caveat}"
+        equal = share_words(evaluation.agreement)
+        cost = f"Of {_where(found)}, {equal} get the same answer{caveat}"
     elif found.change is None:
-        cost = f"On {where} the original's outputs are constant, so what it costs is not known"
+        constant = "the original's outputs are constant, so what it costs is not known"
+        cost = f"On {_where(found)} {constant}"
     else:
-        cost = f"On {where}, {_outputs(found)}{caveat}"
+        cost = f"On {_where(found)}, {_outputs(found)}{caveat}"
     return cost + _right(evaluation)
 
 
@@ -150,8 +154,8 @@ def _synthetic_cost(found: Assessment) -> str:
         kinds += f" of {len(found.feeds)}"
     how = "beyond any measure"
     if not math.isinf(changes[-1]):
-        least, most = number_text(changes[0]), number_text(changes[-1])
-        how = f"by {least if least == most else f'{least} to {most}'} of their size"
+        ends = dict.fromkeys(map(number_text, (changes[0], changes[-1])))
+        how = f"by {' to '.join(ends)} of their size"
     return (
         f"No samples were given: on {kinds} kinds of synthetic inputs the outputs change {how}, "
         "which says little of real ones"
@@ -160,11 +164,9 @@ def _synthetic_cost(found: Assessment) -> str:
 
 def _time(found: Assessment) -> str:
     ratio = found.latency.after / found.latency.before if found.latency.before else 1.0
-    if ratio > 1 + _SAME_TIME:
-        return f"takes {ratio:.2f} times as long"
-    if ratio >= 1 - _SAME_TIME:
+    if abs(ratio - 1) <= _SAME_TIME:
         return "takes as long"
-    return f"takes {ratio:.2f} of the time"
+    return f"takes {ratio:.2f} {'times as long' if ratio > 1 else 'of the time'}"
 
 
 def _next(found: Assessment) -> str:
@@ -198,50 +200,46 @@ def _next(found: Assessment) -> str:
 
 
 Judged = Compression | Comparison
+T = TypeVar("T")
+_KINDS = {"values": "numbers", "nothing": NOTHING}
 
 
 def _figure(value: float) -> str:
     return "NaN" if math.isnan(value) else number_text(value)
 
 
-_NUMBERS = ("scores", "values")
-_KINDS = {"values": "numbers", "nothing": NOTHING}
-_EQUAL = (
-    "Of scores the share of samples with the same top-1; of labels and text the share of equal "
-    "entries; of lists the share of rows that both models give, of lists of numbers the shorter "
-    "length over the longer."
-)
-_RELATIVE = "L2 of the difference over L2 of the first model's output."
-_LARGEST = "Largest absolute difference on these samples."
 _EQUALITY = (
-    Column("compared as", value="kind", text=lambda kind: _KINDS.get(kind, kind)),
-    Column("equal", _EQUAL, True, value="agreement", text=percent_text),
+    Column("compared as", "", "kind", lambda kind: _KINDS.get(kind, kind)),
+    Number(
+        "equal",
+        "Of scores the share of samples with the same top-1; of labels and text the share of equal "
+        "entries; of lists the share of rows that both models give, of lists of numbers the "
+        "shorter length over the longer.",
+        "agreement",
+        percent_text,
+    ),
 )
 _DIFFERENCES = (
-    Column("relative", _RELATIVE, True, value="relative", text=_figure),
-    Column("mean", "Mean absolute difference.", True, value="mean", text=_figure),
-    Column("largest", _LARGEST, True, value="largest", text=_figure),
+    Number("relative", "L2 of the difference over L2 of the first model's output.", text=_figure),
+    Number("mean", "Mean absolute difference.", text=_figure),
+    Number("largest", "Largest absolute difference on these samples.", text=_figure),
 )
 
 
 def _output_columns(judged: Judged) -> tuple[Column, ...]:
     """Of numbers alone there is nothing to say about what is equal."""
     outputs = judged.evaluation.outputs
-    equality = _EQUALITY if any(one.kind not in _NUMBERS for one in outputs) else ()
-    return (Column("output", value="name"), *equality, *_DIFFERENCES)
+    equality = _EQUALITY if any(one.kind not in NUMBERS for one in outputs) else ()
+    return (Column("output", "", "name"), *equality, *_DIFFERENCES)
 
 
 def _judged_on(compression: Compression) -> str:
     found = compression.assessment
+    text = f"The original and the written file side by side on {_where(found)}."
     if found.part == "synthetic":
         text = (
             "No samples were given. Measured on synthetic inputs, every output on the kind on "
             "which it changes most; that says little of real inputs."
-        )
-    else:
-        text = (
-            "The original and the written file side by side on "
-            f"{found.evaluation.samples:,} {PARTS[found.part]}."
         )
     if found.part == "choosing":
         text += " Sizes, forms and factors were chosen on them, which favours the result slightly."
@@ -269,8 +267,10 @@ def output_notes(outputs: Sequence[OutputChange]) -> Iterator[str]:
     for one in outputs:
         name = printable(one.name)
         for which, found in (("first", one.before), ("second", one.after)):
-            if found.count:
-                yield f"{name}: of {one.entries} entries of the {which} model {_counts(found)}."
+            counts = ((found.nan, "NaN"), (found.infinite, "infinite"))
+            said = [f"{n} {'is' if n == 1 else 'are'} {what}" for n, what in counts if n]
+            if said:
+                yield f"{name}: of {one.entries} entries of the {which} model {' and '.join(said)}."
         if one.mismatched:
             yield (
                 f"{name}: {one.mismatched} entries are not finite in one model, and other in the "
@@ -290,35 +290,23 @@ def output_notes(outputs: Sequence[OutputChange]) -> Iterator[str]:
             yield f"{name}: it held nothing in either model, so nothing was compared."
 
 
-def _counts(found: NotFinite) -> str:
-    counts = ((found.nan, "NaN"), (found.infinite, "infinite"))
-    return " and ".join(
-        f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in counts if count
-    )
-
-
 OUTPUT_NOTES: Part[Judged] = Part(
     title="About these outputs",
-    of=lambda judged: tuple(output_notes(judged.evaluation.outputs)),
+    of=lambda judged: output_notes(judged.evaluation.outputs),
     text=lambda judged: " ".join(output_notes(judged.evaluation.outputs)),
-)
-
-
-def _feed_change(change: float) -> str:
-    return "not finite" if math.isinf(change) else number_text(change)
-
-
-_TELLS_NOTHING = (
-    "Relative, of the output that changes most; a dash: nothing changes, though blocks did, so it "
-    "tells nothing."
 )
 FEEDS: Part[Compression] = Part(
     title="Change on synthetic inputs",
     of=lambda found: found.assessment.feeds,
     columns=(
-        Column("synthetic inputs", value="inputs"),
-        Column("samples", numeric=True, value="samples"),
-        Column("change", _TELLS_NOTHING, True, value="change", text=_feed_change),
+        Column("synthetic inputs", "", "inputs"),
+        Number("samples"),
+        Number(
+            "change",
+            "Relative, of the output that changes most; a dash: nothing changes, though blocks "
+            "did, so it tells nothing.",
+            text=lambda change: "not finite" if math.isinf(change) else number_text(change),
+        ),
     ),
 )
 
@@ -328,40 +316,35 @@ def bound_text(bound: LossBound, loss: float) -> str:
     return points_text(loss) if bound.exact else number_text(loss)
 
 
-def _bound_rows(compression: Compression) -> Iterator[tuple[str, str]]:
-    bound = compression.bound
-    if bound is None:
-        return
+def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
     estimated = "" if bound.exact else ", estimated"
-    certify = "samples for certifying" if bound.exact else "samples set aside"
     if bound.metric is not None:
-        yield "metric", printable(bound.metric.name)
+        yield "metric", bound.metric.name
     yield "largest drop asked for", bound_text(bound, bound.max_drop)
     yield f"confidence{estimated}", confidence_text(bound.confidence)
-    yield "samples for fitting", str(bound.fit_samples)
-    yield "samples for choosing", str(bound.select_samples)
-    yield certify, str(bound.certify_samples)
+    yield "samples for fitting", bound.fit_samples
+    yield "samples for choosing", bound.select_samples
+    yield f"samples {'for certifying' if bound.exact else 'set aside'}", bound.certify_samples
     if bound.metric is not None:
-        yield "groups of these", str(bound.groups)
+        yield "groups of these", bound.groups
         yield "before, on these", f"{bound.metric.before:.5g}"
         yield "after, on these", f"{bound.metric.after:.5g}"
-    elif bound.gained is None:
-        yield "of these, answers that changed", str(bound.lost)
+    elif bound.labelled:
+        yield "of these, right in the original alone", bound.lost
+        yield "of these, right in the result alone", bound.gained
     else:
-        yield "of these, right in the original alone", str(bound.lost)
-        yield "of these, right in the result alone", str(bound.gained)
+        yield "of these, answers that changed", bound.lost
     yield "drop on these", bound_text(bound, bound.drop)
     if not bound.exact:
-        yield "standard error, estimated", number_text(bound.standard_error)
-    upper = "upper bound" if bound.exact else "upper bound, estimated, not exact"
-    yield upper, bound_text(bound, bound.bound)
+        yield "standard error, estimated", bound.standard_error
+    yield (
+        f"upper bound{estimated}{', not exact' * (not bound.exact)}",
+        bound_text(bound, bound.bound),
+    )
     yield "drop on the samples for choosing", bound_text(bound, bound.select_drop)
 
 
-def _bound_text(compression: Compression) -> str:
-    bound = compression.bound
-    if bound is None:
-        return ""
+def _bound_text(bound: LossBound) -> str:
     most, confidence = bound_text(bound, bound.max_drop), confidence_text(bound.confidence)
     if bound.exact:
         return (
@@ -378,26 +361,21 @@ def _bound_text(compression: Compression) -> str:
     )
 
 
-def _is_exact(compression: Compression) -> bool:
-    return compression.bound is not None and compression.bound.exact
+def _of_bound(value: Callable[[LossBound], T], otherwise: T) -> Callable[[Compression], T]:
+    """What is to be said of a compression's bound; `otherwise` where it has none."""
+    return lambda found: otherwise if found.bound is None else value(found.bound)
 
 
 BOUND: Part[Compression] = Part(
-    title=lambda found: "Certificate" if _is_exact(found) else "Estimate, not exact",
-    of=lambda found: tuple(_bound_rows(found)),
-    columns=NUMBERS,
-    text=_bound_text,
+    title=_of_bound(lambda bound: "Certificate" if bound.exact else "Estimate, not exact", ""),
+    of=_of_bound(lambda bound: tuple(_bound_rows(bound)), ()),
+    columns=(Column("what", "", 0), Number("value", "", 1)),
+    text=_of_bound(_bound_text, ""),
 )
 
 
-def _fates(compression: Compression) -> tuple[tuple[Trial, str], ...]:
-    """The sizes that the search tried, and what became of them; none without a bound.
-
-    The last that kept the limit was written.
-    """
-    bound = compression.bound
-    if bound is None:
-        return ()
+def _fates(bound: LossBound) -> tuple[tuple[Trial, str], ...]:
+    """The sizes that the search tried, and their fates; the last that is kept is written."""
     kept = [one.bound is not None and one.bound <= bound.max_drop for one in bound.trials]
     last = max(index for index, passed in enumerate(kept) if passed)
     words = "certified" if bound.exact else "estimated to keep it"
@@ -410,30 +388,29 @@ def _fates(compression: Compression) -> tuple[tuple[Trial, str], ...]:
     return tuple((trial, fate(index, trial)) for index, trial in enumerate(bound.trials))
 
 
-def _trial_columns(compression: Compression) -> tuple[Column, ...]:
-    drop, bound = "In points", "In points, from the samples for certifying"
-    if not _is_exact(compression):
-        drop, bound = "In the metric's units", "Estimated, from the samples set aside"
-
-    def of(name: str) -> Callable[[tuple[Trial, str]], float | None]:
-        return lambda tried: getattr(tried[0], name)
-
+def _trial_columns(bound: LossBound) -> tuple[Column, ...]:
+    drop, upper = "In points", "In points, from the samples for certifying"
+    if not bound.exact:
+        drop, upper = "In the metric's units", "Estimated, from the samples set aside"
     planned = "Planned share of the original's bytes, an upper bound."
     return (
-        Column("size", planned, True, value=of("size"), text=percent_text),
-        Column("drop", f"{drop}, on the samples for choosing.", True, value=of("select_drop")),
-        Column("bound", f"{bound}; a dash: not looked at.", True, value=of("bound")),
-        Column("what became of it", value=itemgetter(1)),
+        Number("size", planned, lambda tried: tried[0].size, percent_text),
+        Number("drop", f"{drop}, on the samples for choosing.", lambda tried: tried[0].select_drop),
+        Number("bound", f"{upper}; a dash: not looked at.", lambda tried: tried[0].bound),
+        Column("what became of it", "", 1),
     )
 
 
 TRIALS: Part[Compression] = Part(
     title="Sizes tried",
-    of=_fates,
-    columns=_trial_columns,
-    text=lambda found: (
-        "Certified from the largest file down; the first that fails ends it."
-        if _is_exact(found)
-        else "Estimated from the largest file down; the first over the limit ends it."
+    of=_of_bound(_fates, ()),
+    columns=_of_bound(_trial_columns, ()),
+    text=_of_bound(
+        lambda bound: (
+            "Certified from the largest file down; the first that fails ends it."
+            if bound.exact
+            else "Estimated from the largest file down; the first over the limit ends it."
+        ),
+        "",
     ),
 )

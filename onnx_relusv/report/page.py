@@ -7,7 +7,7 @@ and one format.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from onnx_relusv.report.words import NOTHING, number_text, printable
@@ -27,36 +27,39 @@ class Fact:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Heading:
-    """A column's heading, what it means, and whether its cells are numbers, or code to copy."""
-
-    title: str
-    explanation: str = ""
-    numeric: bool = False
-    code: bool = False
-
-
 def text_of(value: Any) -> str:
     """A value as a cell has it: numbers with three digits, and names with nothing invisible."""
     return number_text(value) if isinstance(value, float) else printable(str(value))
 
 
 @dataclass(frozen=True)
-class Column(Heading):
+class Column:
     """A column of a table whose rows are made of records.
 
     Attributes:
-        value: Where its value is in a record, or what computes it of one; None where there is none.
+        title: Its heading.
+        explanation: What it means.
+        value: Where its value is in a record, at which place of a tuple, or what computes it of
+            one; None where there is none. Empty: the attribute that is called as the column.
         text: What a cell says of a value.
+        numeric: Whether its cells are numbers.
+        code: Whether they are code to copy.
     """
 
-    value: str | Callable[[Any], Any] = field(kw_only=True)
-    text: Callable[[Any], str] = field(default=text_of, kw_only=True)
+    title: str
+    explanation: str = ""
+    value: str | int | Callable[[Any], Any] = ""
+    text: Callable[[Any], str] = text_of
+    numeric: bool = field(default=False, kw_only=True)
+    code: bool = field(default=False, kw_only=True)
 
     def read(self, record: Any) -> Any:
         """The value of a record."""
-        return attrgetter(self.value)(record) if isinstance(self.value, str) else self.value(record)
+        if callable(self.value):
+            return self.value(record)
+        if isinstance(self.value, int):
+            return record[self.value]
+        return attrgetter(self.value or self.title)(record)
 
     def cell(self, record: Any) -> str:
         """The text of a record's cell; a dash without a value."""
@@ -65,10 +68,17 @@ class Column(Heading):
 
 
 @dataclass(frozen=True)
+class Number(Column):
+    """A column of numbers."""
+
+    numeric: bool = field(default=True, kw_only=True)
+
+
+@dataclass(frozen=True)
 class Table:
     """A table; the first cell of every row names the row."""
 
-    headings: tuple[Heading, ...]
+    headings: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
@@ -168,12 +178,12 @@ class Part(Generic[T]):
     """
 
     title: str | Callable[[T], str]
-    of: Callable[[T], Sequence[Any]]
+    of: Callable[[T], Iterable[Any]]
     columns: Sequence[Column] | Callable[[T], Sequence[Column]] = ()
     empty: str = ""
     text: str | Callable[[T], str] = ""
     note: str | Callable[[T], str] = ""
-    points: Callable[[T], Sequence[str]] | None = None
+    points: Callable[[T], Iterable[str]] | None = None
     pictures: Callable[[T], Iterable[Picture]] | None = None
     picture_rows: Callable[[T], Iterable[PictureRow]] | None = None
     legend: Legend | Callable[[T], Legend] = ()
@@ -182,37 +192,26 @@ class Part(Generic[T]):
 
     def sections(self, record: T) -> tuple[Section, ...]:
         """The section of a record; none where there is nothing to show."""
-        rows = self.of(record)
-        title = _of(self.title, record)
+
+        def made(value: Any) -> Any:
+            return value(record) if callable(value) else value
+
+        rows, title = tuple(self.of(record)), made(self.title)
         if not rows:
             return (Section(title=title, text=self.empty),) if self.empty else ()
-        columns = _of(self.columns, record)
+        columns = tuple(made(self.columns))
+        cells = tuple(tuple(one.cell(row) for one in columns) for row in rows)
         return (
             Section(
                 title=title,
-                text=_of(self.text, record),
-                note=_of(self.note, record),
-                points=tuple(_of(self.points or (), record)),
-                table=table_of(columns, rows) if columns else None,
-                pictures=tuple(_of(self.pictures or (), record)),
-                picture_rows=tuple(_of(self.picture_rows or (), record)),
-                legend=_of(self.legend, record),
-                file=_of(self.file or "", record),
+                text=made(self.text),
+                note=made(self.note),
+                points=tuple(made(self.points) or ()),
+                table=Table(columns, cells) if columns else None,
+                pictures=tuple(made(self.pictures) or ()),
+                picture_rows=tuple(made(self.picture_rows) or ()),
+                legend=made(self.legend),
+                file=made(self.file) or "",
                 file_name=self.file_name,
             ),
         )
-
-
-def table_of(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
-    """A table with a row for each record."""
-    return Table(tuple(columns), tuple(tuple(one.cell(row) for one in columns) for row in rows))
-
-
-# Of a table of pairs: what something is, and its value.
-WHAT = Column("what", value=itemgetter(0))
-NUMBERS = (WHAT, Column("value", "", True, value=itemgetter(1)))
-TEXTS = (WHAT, Column("value", value=itemgetter(1)))
-
-
-def _of(value: Any, record: Any) -> Any:
-    return value(record) if callable(value) else value

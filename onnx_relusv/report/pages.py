@@ -1,17 +1,244 @@
-"""The reports as they are declared: which facts and sections each has, in page and terminal."""
+"""The reports as they are declared: facts at the top, and sections in page and terminal."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from onnx_relusv.core.results import Comparison, Compression, Inspection
+from onnx_relusv.core.measures import Latency
+from onnx_relusv.core.metric import LossBound, MetricChange
+from onnx_relusv.core.plans import Action
+from onnx_relusv.core.results import (
+    BlockReport,
+    Comparison,
+    Compression,
+    Evaluation,
+    Inspection,
+    ModelFacts,
+)
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import losses, sections, summary, sweep, trace
-from onnx_relusv.report.data import Report
+from onnx_relusv.report import losses, sections, sweep, trace
+from onnx_relusv.report.losses import NUMBERS, PARTS, bound_text, by_change, change_words
 from onnx_relusv.report.page import Fact, Page, Part
-from onnx_relusv.report.words import change_text, printable
+from onnx_relusv.report.words import (
+    NOTHING,
+    bytes_text,
+    change_text,
+    confidence_text,
+    count_text,
+    counted,
+    number_text,
+    percent_text,
+    printable,
+    seconds_text,
+    share_text,
+)
 
+_WHICH = {
+    "all": "samples",
+    "choosing": "samples for choosing, on which factors and ranks were chosen too",
+    "certifying": "samples set aside",
+    "test": "samples of the test file",
+}
+_ACTIONS: dict[Action, str] = {
+    "double_layer": "double layer",
+    "prune": "pruned",
+    "refit": "refitted",
+}
+_SIZES = (
+    ("size", "bytes", bytes_text),
+    ("parameters", "parameters", count_text),
+    ("MACs", "macs", count_text),
+)
+
+
+def inspection_facts(found: Inspection) -> Iterator[Fact]:
+    """The summary of an inspection."""
+    model, rows, made = found.model, found.rows, found.provenance
+    in_blocks = share_text(sum(row.cost.bytes for row in rows), model.bytes)
+    notes = {"size": f"{in_blocks} in blocks", "MACs": "for one sample"}
+    for name, field, text in _SIZES:
+        yield Fact(name, text(getattr(model, field)), notes.get(name, ""))
+    yield Fact("blocks", str(len(rows)), f"{len(found.refusals)} more refused")
+    yield from _measured(rows)
+    if made.samples is not None:
+        groups = "" if made.sample_groups is None else f"in {made.sample_groups:,} groups, "
+        yield Fact("samples", f"{made.sample_count:,}", f"{groups}all measured on")
+
+
+def compression_facts(found: Compression) -> Iterator[Fact]:
+    """The summary of a compression."""
+    yield from _sizes(found.before, found.after, "original")
+    asked = _asked_for(found)
+    if found.damage is None:
+        yield Fact("relative error", number_text(found.level), asked)
+    else:
+        yield Fact("expected change of the outputs", number_text(found.damage), asked)
+    if found.damage_measure is not None:
+        yield Fact("change measured as", printable(found.damage_measure))
+    yield from _correction(found)
+    actions = Counter(row.choice.action if row.choice else "keep" for row in found.rows)
+    counts = [
+        counted(actions[action], words)
+        if action == "double_layer"
+        else f"{actions[action]} {words}"
+        for action, words in _ACTIONS.items()
+        if actions[action]
+    ]
+    counts.append(f"{actions['keep']} kept, {len(found.refusals)} refused")
+    yield Fact("blocks changed", str(len(found.rows) - actions["keep"]), ", ".join(counts))
+    yield from _bound(found.bound)
+    yield from _metric(found.metric)
+    yield Fact("checks passed", str(len(found.verdict.checks)))
+    yield from _measured(found.rows)
+
+
+def comparison_facts(found: Comparison) -> Iterator[Fact]:
+    """The summary of a comparison."""
+    yield from _sizes(found.before, found.after, "first")
+    yield from _answers(found.evaluation)
+    yield from _metric(found.evaluation.metric)
+    yield Fact("samples", str(found.evaluation.samples), f"on {found.evaluation.provider}")
+
+
+def groups_facts(found: Compression) -> Iterator[Fact]:
+    """How many units went."""
+    if found.groups:
+        removed = [len(sections.removed_units(row)) for row in found.groups]
+        units = sum(row.choice.units for row in found.groups)
+        groups = f"in {sum(map(bool, removed))} of {len(removed)} groups"
+        yield Fact("units removed", f"{sum(removed)} of {units}", groups)
+
+
+def assessment_facts(compression: Compression) -> Iterator[Fact]:
+    """What it costs, and on how many samples that was measured."""
+    found, counts = compression.assessment, compression.samples
+    if counts is not None:
+        uses = (
+            (counts.fit, "fitted to"),
+            (counts.select, "chosen on"),
+            (counts.certify, "certified on"),
+            (counts.test, "of a test file"),
+        )
+        of = f" of {counts.given:,}" if counts.taken < counts.given else ""
+        note = ", ".join(f"{number:,} {words}" for number, words in uses if number)
+        yield Fact("samples", f"{counts.taken:,}{of}", note)
+    which, _, what = PARTS[found.part].partition(" ")
+    samples = f"{found.evaluation.samples:,} {which}"
+    if found.part == "synthetic":
+        samples, what = f"{counted(len(found.feeds), 'kind')} of synthetic inputs", ""
+    yield Fact("judged on", samples, what)
+    yield from _answers(found.evaluation)
+    if found.change is None:
+        yield Fact("largest output change", NOTHING, "these inputs tell nothing of it")
+    else:
+        most = by_change(found)[0]
+        relative = "relative L2, " if most.kind in NUMBERS else ""
+        output = f"{relative}output {printable(most.name)}"
+        yield Fact("largest output change", change_words(most), output)
+    if compression.latency is None:
+        yield _run(found.latency, "time of a run", "of the original", found.evaluation.provider)
+
+
+def latency_facts(found: Compression) -> Iterator[Fact]:
+    """A budget on latency in one line."""
+    outcome = found.latency
+    if outcome is not None:
+        planned = f"{percent_text(outcome.planned)} planned of blocks timed by themselves"
+        threads = "" if outcome.threads is None else f", {counted(outcome.threads, 'thread')}"
+        yield _run(
+            outcome.measured,
+            "latency",
+            f"of the original; {planned}",
+            f"{outcome.provider}{threads}",
+        )
+
+
+def _run(latency: Latency, name: str, note: str, where: str) -> Fact:
+    share = share_text(latency.after, latency.before)
+    change = change_text(latency.before, latency.after, seconds_text)
+    return Fact(name, change, f"{share} {note}; batch {latency.batch}, {where}")
+
+
+def _sizes(before: ModelFacts, after: ModelFacts, whole: str) -> Iterator[Fact]:
+    for name, field, text in _SIZES:
+        first, second = getattr(before, field), getattr(after, field)
+        share = share_text(second, first)
+        yield Fact(name, change_text(first, second, text), f"{share} of the {whole}")
+
+
+def _correction(found: Compression) -> Iterator[Fact]:
+    correction = found.correction
+    if correction is None:
+        return
+    where = "synthetic inputs" if found.provenance.samples is None else "the samples for choosing"
+    value, second = number_text(correction.damage), number_text(correction.corrected)
+    note = f"a second plan, by blocks measured together, has {second} and was not taken"
+    if correction.corrected is None:
+        note = "measured together with the others, no block promised a better plan"
+    elif correction.taken:
+        value, note = second, f"after a second plan, by blocks measured together; {value} before"
+    yield Fact(f"change of the outputs on {where}", value, note)
+
+
+def _asked_for(found: Compression) -> str:
+    budgets, bound = found.budgets, found.bound
+    shares = (("size", budgets.size), ("MACs", budgets.macs), ("latency", budgets.latency))
+    asked = [f"{name} {percent_text(share)}" for name, share in shares if share is not None]
+    if budgets.tolerance is not None:
+        asked.append(f"relative error {number_text(budgets.tolerance)}")
+    if budgets.max_drop is not None and bound is not None:
+        of = "" if bound.metric is None else f" of {printable(bound.metric.name)}"
+        asked.append(f"drop {bound_text(bound, budgets.max_drop)}{of}")
+    return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
+
+
+def _bound(bound: LossBound | None) -> Iterator[Fact]:
+    if bound is None:
+        return
+    most, confidence = bound_text(bound, bound.max_drop), confidence_text(bound.confidence)
+    samples = f"on {bound.certify_samples} samples"
+    if bound.metric is not None:
+        of = printable(bound.metric.name)
+        note = f"estimated at {confidence}, not exact: {number_text(bound.bound)} {samples}"
+        yield Fact("drop", f"at most {most} of {of}", note)
+    else:
+        name, loss = ("accuracy", "lost") if bound.labelled else ("answers", "changed")
+        note = f"certified at {confidence}; {number_text(bound.drop)} {samples}"
+        yield Fact(name, f"at most {most} {loss}", note)
+
+
+def _metric(change: MetricChange | None) -> Iterator[Fact]:
+    if change is not None:
+        # Losses are small beside what they are lost of.
+        values = change_text(change.before, change.after, "{:.5g}".format)
+        loss = f"{number_text(abs(change.loss))} {'gained' if change.loss < 0 else 'lost'}"
+        note = f"{loss} on {change.samples} {_WHICH[change.part]}"
+        yield Fact(printable(change.name), values, note)
+
+
+def _measured(rows: tuple[BlockReport, ...]) -> Iterator[Fact]:
+    if any(row.statistics in ("batch_normalization", "synthetic") for row in rows):
+        yield Fact("measured", "assumed statistics", "no samples were given")
+    elif any(row.spectrum.in_data_metric for row in rows):
+        yield Fact("measured", "on the samples", "with the covariance of every block's input")
+    elif rows:
+        yield Fact("measured", "weights alone", "no samples were given: inputs of length 1")
+
+
+def _answers(evaluation: Evaluation) -> Iterator[Fact]:
+    """Which answers are equal, and how many are right."""
+    if evaluation.agreement is not None:
+        yield Fact("agreement", percent_text(evaluation.agreement), "equal top-1 answers")
+    drop = evaluation.drop
+    if drop is not None:
+        loss = f"{abs(drop):.2f} points {'gained' if drop < 0 else 'lost'}"
+        values = (evaluation.accuracy_before, evaluation.accuracy_after)
+        yield Fact("accuracy", change_text(*values, percent_text), loss)
+
+
+Report = Inspection | Compression | Comparison | Trace | Sweep
 T = TypeVar("T")
 
 
@@ -20,7 +247,6 @@ class Layout(Generic[T]):
     """What is shown of a record, and where.
 
     Attributes:
-        title: What kind of report it is.
         files: The models that it is about, by role.
         facts: Make the summary.
         page: The sections of the page; files and provenance follow all of them.
@@ -28,8 +254,7 @@ class Layout(Generic[T]):
         below: Those of the terminal below it.
     """
 
-    title: str
-    files: Callable[[T], summary.Files]
+    files: Callable[[T], sections.Files]
     facts: Sequence[Callable[[T], Iterable[Fact]]]
     page: Sequence[Part[T]]
     terminal: Sequence[Part[T]]
@@ -38,29 +263,27 @@ class Layout(Generic[T]):
 
 LAYOUTS: dict[type, Layout[Any]] = {
     Inspection: Layout[Inspection](
-        title="Inspection",
         files=lambda found: {"model": found.model},
-        facts=(summary.inspection_facts,),
+        facts=(inspection_facts,),
         page=(
             sections.BLOCKS,
             sections.SAVINGS,
             sections.MEASURES,
             sections.SPECTRA,
             sections.LADDER,
-            summary.REFUSED,
-            summary.COVERAGE,
+            sections.REFUSED,
+            sections.COVERAGE,
         ),
-        terminal=(sections.SHORT_MEASURES, sections.SHORT_SPECTRA, summary.REFUSED),
-        below=(summary.COVERAGE,),
+        terminal=(sections.SHORT_MEASURES, sections.SHORT_SPECTRA, sections.REFUSED),
+        below=(sections.COVERAGE,),
     ),
     Compression: Layout[Compression](
-        title="Compression",
         files=lambda found: {"original": found.before, "result": found.after},
         facts=(
-            summary.compression_facts,
-            sections.groups_facts,
-            summary.latency_facts,
-            summary.assessment_facts,
+            compression_facts,
+            groups_facts,
+            latency_facts,
+            assessment_facts,
         ),
         page=(
             losses.COSTS,
@@ -74,14 +297,14 @@ LAYOUTS: dict[type, Layout[Any]] = {
             sections.SAVINGS,
             sections.MEASURES,
             sections.SPECTRA,
-            summary.REFUSED,
+            sections.REFUSED,
             sections.CHANNELS_THAT_STAY,
-            summary.VALIDATION,
+            sections.VALIDATION,
         ),
         terminal=(
             sections.SHORT_DECISIONS,
             sections.SHORT_GROUPS,
-            summary.REFUSED,
+            sections.REFUSED,
             sections.CHANNELS_THAT_STAY,
             losses.BOUND,
             losses.TRIALS,
@@ -91,14 +314,12 @@ LAYOUTS: dict[type, Layout[Any]] = {
         ),
     ),
     Comparison: Layout[Comparison](
-        title="Comparison",
         files=lambda found: {"first model": found.before, "second model": found.after},
-        facts=(summary.comparison_facts,),
-        page=(losses.OUTPUTS, losses.OUTPUT_NOTES, summary.LATENCIES),
-        terminal=(losses.OUTPUTS, losses.OUTPUT_NOTES, summary.LATENCIES),
+        facts=(comparison_facts,),
+        page=(losses.OUTPUTS, losses.OUTPUT_NOTES, sections.LATENCIES),
+        terminal=(losses.OUTPUTS, losses.OUTPUT_NOTES, sections.LATENCIES),
     ),
     Sweep: Layout[Sweep](
-        title="Sweep",
         files=lambda found: {"original": found.model},
         facts=(sweep.sweep_facts,),
         page=(sweep.CURVES, sweep.POINTS, sweep.COMMANDS, sweep.MISSED),
@@ -106,7 +327,6 @@ LAYOUTS: dict[type, Layout[Any]] = {
         terminal=(sweep.SHORT_POINTS, sweep.MISSED, sweep.NOTES),
     ),
     Trace: Layout[Trace](
-        title="Trace",
         files=lambda found: {"model": found.model},
         facts=(trace.trace_facts,),
         page=(
@@ -123,43 +343,24 @@ LAYOUTS: dict[type, Layout[Any]] = {
 }
 
 
-def facts_of(report: Report) -> tuple[Fact, ...]:
-    """The summary of a report."""
-    return tuple(fact for facts in LAYOUTS[type(report)].facts for fact in facts(report))
-
-
-def alarms_of(report: Report) -> tuple[str, ...]:
-    """Sentences for the user that must not be missed; they are among the warnings, too."""
-    return report.assessment.alarms if isinstance(report, Compression) else ()
-
-
-def warnings_of(report: Report) -> tuple[str, ...]:
-    """Sentences for the user."""
-    return () if isinstance(report, Comparison | Sweep) else report.warnings
-
-
-def conclusion_of(report: Report) -> str:
-    """What it all comes to; empty where nothing is concluded."""
-    return printable(report.assessment.conclusion) if isinstance(report, Compression) else ""
-
-
-def page_of(report: Report) -> Page:
-    """A report as a page."""
-    layout, made, alarms = LAYOUTS[type(report)], report.provenance, alarms_of(report)
+def page_of(report: Report, *, terminal: bool = False) -> Page:
+    """A report as a page, or as much of it as a terminal shows above the summary."""
+    layout, made = LAYOUTS[type(report)], report.provenance
     files = layout.files(report)
     paths = [printable(str(facts.path)) for facts in files.values()]
-    shown = (section for part in layout.page for section in part.sections(report))
+    found = report.assessment if isinstance(report, Compression) else None
+    warnings = () if isinstance(report, Comparison | Sweep) else report.warnings
+    parts = layout.terminal if terminal else layout.page
+    shown = [section for part in parts for section in part.sections(report)]
+    if not terminal:
+        shown += sections.FILES.sections(files) + sections.provenance(files).sections(made)
     return Page(
-        title=layout.title,
+        title=type(report).__name__,
         subject=change_text(paths[0], paths[-1]),
-        facts=facts_of(report),
-        alarms=tuple(map(printable, alarms)),
-        warnings=tuple(printable(one) for one in warnings_of(report) if one not in alarms),
-        conclusion=conclusion_of(report),
-        sections=(
-            *shown,
-            *summary.FILES.sections(files),
-            *summary.provenance(files).sections(made),
-        ),
+        facts=tuple(fact for facts in layout.facts for fact in facts(report)),
+        alarms=tuple(map(printable, found.alarms)) if found else (),
+        warnings=tuple(printable(one) for one in warnings if not found or one not in found.alarms),
+        conclusion=printable(found.conclusion) if found else "",
+        sections=tuple(shown),
         command=printable(made.command),
     )

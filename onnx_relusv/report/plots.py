@@ -1,10 +1,4 @@
-"""The plots of a report: the spectrum of a block, and the bytes of all blocks.
-
-The colours of the plots, on a light and on a dark page.
-
-A group of units as a strip: one place a unit, kept or removed.
-
-Turns a matplotlib figure into SVG that can stand in a page beside others.
+"""The plots of a report: their colours, their way into a page, and the plots of blocks and units.
 
 As matplotlib writes it, an SVG carries identifiers that are random or the same in every SVG, a
 style for the whole page, and fixed colours. Here identifiers are numbered under the plot's own
@@ -14,7 +8,7 @@ dark plot.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
@@ -23,11 +17,19 @@ from xml.dom import minidom
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from onnx_relusv.core.results import BlockReport
-from onnx_relusv.report.words import bytes_text, decision_text, middle_cut, number_text, printable
+from onnx_relusv.report.words import (
+    bytes_text,
+    decision_text,
+    middle_cut,
+    number_text,
+    printable,
+    runs,
+)
 
 
 @dataclass(frozen=True)
@@ -66,46 +68,6 @@ COLOURS = {
 def light(role: str) -> str:
     """A role's colour on a light page."""
     return COLOURS[role].light
-
-
-_HEIGHT = 10
-
-
-def strip_svg(units: int, kept: Sequence[int], label: str) -> str:
-    """The SVG element of a strip, as wide as there is room, in the page's colours.
-
-    Args:
-        units: How many there are.
-        kept: Increasing: those that stay.
-        label: What the picture shows, for those who do not see it.
-    """
-    path = "".join(f"M{first} 0h{length}v{_HEIGHT}h-{length}z" for first, length in _runs(kept))
-    # Stretched to the room: with more units than points of the screen, shades tell how many stay.
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {units} {_HEIGHT}" '
-        f'preserveAspectRatio="none" style="width: 100%; height: 1.1rem" role="img" '
-        f'aria-label="{escape(label)}">'
-        f'<rect width="{units}" height="{_HEIGHT}" style="fill: {_variable("before")}"/>'
-        f'<path d="{path}" style="fill: {_variable("after")}"/></svg>'
-    )
-
-
-def _runs(kept: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First unit and length of every run of kept units."""
-    first = length = 0
-    for unit in kept:
-        if length and unit == first + length:
-            length += 1
-            continue
-        if length:
-            yield first, length
-        first, length = unit, 1
-    if length:
-        yield first, length
-
-
-def _variable(role: str) -> str:
-    return f"var(--plot-{role}, {light(role)})"
 
 
 _SETTINGS = {
@@ -159,8 +121,7 @@ def inline_svg(figure: Figure, *, name: str, label: str) -> str:
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=_NO_METADATA)
-    root = minidom.parseString(stream.getvalue()).documentElement
-    assert root is not None  # a document that was parsed has one
+    (root,) = minidom.parseString(stream.getvalue()).getElementsByTagName("svg")
     for element in root.getElementsByTagName("style"):
         # It would hold for every element of the page; what the root passes on does not.
         if element.parentNode is not None:
@@ -168,41 +129,109 @@ def inline_svg(figure: Figure, *, name: str, label: str) -> str:
     root.setAttribute("style", "stroke-linejoin: round; stroke-linecap: butt")
     root.setAttribute("role", "img")
     root.setAttribute("aria-label", label)
-    _rename_identifiers(root, name)
-    for element in _elements(root):
+    elements = [root, *root.getElementsByTagName("*")]
+    # Those that something refers to.
+    identifiers: dict[str, str] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        return "#" + identifiers.setdefault(match.group(1), f"{name}-{len(identifiers)}")
+
+    for element in elements:
+        for attribute in filter(element.hasAttribute, _REFERRING):
+            value = _REFERENCE.sub(renamed, element.getAttribute(attribute))
+            element.setAttribute(attribute, value)
         if element.hasAttribute("style"):
-            element.setAttribute("style", _with_variables(element.getAttribute("style")))
+            styled = _COLOUR.sub(lambda match: _VARIABLES[match[0]], element.getAttribute("style"))
+            element.setAttribute("style", styled)
+    for element in elements:
+        identifier = identifiers.get(element.getAttribute("id"))
+        if identifier is not None:
+            element.setAttribute("id", identifier)
+        elif element.hasAttribute("id"):
+            element.removeAttribute("id")
     return str(root.toxml())
 
 
-def _rename_identifiers(root: minidom.Element, name: str) -> None:
-    """Numbers the identifiers that something refers to, and drops the others."""
-    wanted: dict[str, str] = {}
+def draw(
+    paint: Callable[[Axes], None],
+    size: tuple[float, float],
+    edges: tuple[float, float, float, float],
+    *,
+    title: str = "",
+    name: str,
+    label: str,
+) -> str:
+    """The SVG element of one pair of axes.
 
-    def renamed(match: re.Match[str]) -> str:
-        return "#" + wanted.setdefault(match.group(1), f"{name}-{len(wanted)}")
-
-    for element in _elements(root):
-        for attribute in _REFERRING:
-            if element.hasAttribute(attribute):
-                value = _REFERENCE.sub(renamed, element.getAttribute(attribute))
-                element.setAttribute(attribute, value)
-    for element in _elements(root):
-        if element.hasAttribute("id"):
-            new = wanted.get(element.getAttribute("id"))
-            if new is None:
-                element.removeAttribute("id")
-            else:
-                element.setAttribute("id", new)
-
-
-def _elements(root: minidom.Element) -> Iterator[minidom.Element]:
-    yield root
-    yield from root.getElementsByTagName("*")
+    Args:
+        paint: Draws into them.
+        size: Width and height in inches.
+        edges: Their left, right, bottom and top ends, as shares of the size.
+        title: Stands above.
+        name: As of `inline_svg`.
+        label: Likewise.
+    """
+    with plot_settings():
+        figure = Figure(figsize=size)
+        left, right, bottom, top = edges
+        figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top)
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", pad=4)
+        paint(axes)
+        return inline_svg(figure, name=name, label=label)
 
 
-def _with_variables(text: str) -> str:
-    return _COLOUR.sub(lambda match: _VARIABLES[match.group()], text)
+def draw_lines(
+    paint: Callable[[Axes], None], height: float, below: float, *, title: str, name: str, label: str
+) -> str:
+    """A chart of lines with names at their left; `height` and the margin `below` are inches."""
+    above = 0.3 if title else 0.05
+    whole = height + above + below
+    edges = (0.3, 0.97, below / whole, 1 - above / whole)
+
+    def painted(axes: Axes) -> None:
+        paint(axes)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+
+    return draw(painted, (7.2, whole), edges, title=title, name=name, label=label)
+
+
+def line_name(key: str) -> str:
+    """A block's name beside its line.
+
+    The font that measures the labels knows few scripts, and would warn of each other character.
+    """
+    return middle_cut(printable(key).encode("ascii", "backslashreplace").decode("ascii"), 34)
+
+
+def scale(axis: Axis, locator: Locator, text: Callable[[float], str] = number_text) -> None:
+    """Says where an axis has labels, and what they are."""
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+
+
+_HEIGHT = 10
+
+
+def strip_svg(units: int, kept: Sequence[int], label: str) -> str:
+    """A group of units as a strip: one place a unit, kept or removed, as wide as there is room.
+
+    Args:
+        units: How many there are.
+        kept: Increasing: those that stay.
+        label: What the picture shows, for those who do not see it.
+    """
+    lengths = ((first, last - first + 1) for first, last in runs(kept))
+    path = "".join(f"M{first} 0h{length}v{_HEIGHT}h-{length}z" for first, length in lengths)
+    # Stretched to the room: with more units than points of the screen, shades tell how many stay.
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {units} {_HEIGHT}" '
+        f'preserveAspectRatio="none" style="width: 100%; height: 1.1rem" role="img" '
+        f'aria-label="{escape(label)}">'
+        f'<rect width="{units}" height="{_HEIGHT}" style="fill: {_VARIABLES[light("before")]}"/>'
+        f'<path d="{path}" style="fill: {_VARIABLES[light("after")]}"/></svg>'
+    )
 
 
 MOST_BARS = 60
@@ -212,8 +241,8 @@ _MOST_POINTS = 160
 # further down, out of sight, since a logarithmic axis has no place for them.
 _LOWEST = 1e-6
 _OUT_OF_SIGHT = 1e-8
-_LONGEST_NAME = 34
 _BAR_HEIGHT = 0.2
+DOTTED, DASHED = (0, (1, 1)), (0, (4, 2))
 
 
 def spectrum_svg(row: BlockReport, level: float | None, *, name: str) -> str:
@@ -221,82 +250,66 @@ def spectrum_svg(row: BlockReport, level: float | None, *, name: str) -> str:
 
     Args:
         row: The block.
-        level: The level of the whole plan, drawn across; None where there is no plan.
+        level: The relative error of the whole plan, drawn across; None where there is no plan.
         name: Sets the plot apart from the others of its page.
     """
-    with plot_settings():
-        figure = Figure(figsize=(3.2, 2.0))
-        figure.subplots_adjust(left=0.16, right=0.97, bottom=0.2, top=0.88)
-        axes = figure.add_subplot()
+
+    def paint(axes: Axes) -> None:
         # A zero map has nothing to be normalised by; its axes stay empty.
         if row.spectrum.sigma[0] > 0:
             _draw_spectrum(axes, row, level)
         axes.set_xlabel("k", labelpad=1)
-        axes.set_title(_spectrum_title(row), loc="left", pad=4)
-        key = printable(row.block.key)
-        return inline_svg(figure, name=name, label=f"Spectrum of {key}")
+
+    return draw(
+        paint,
+        (3.2, 2.0),
+        (0.16, 0.97, 0.2, 0.88),
+        title=_spectrum_title(row),
+        name=name,
+        label=f"Spectrum of {printable(row.block.key)}",
+    )
 
 
 def _draw_spectrum(axes: Axes, row: BlockReport, level: float | None) -> None:
     spectrum, choice = row.spectrum, row.choice
-    largest = spectrum.sigma[0]
-    ranks = np.arange(len(spectrum.sigma))
+    largest, ranks = spectrum.sigma[0], np.arange(len(spectrum.sigma))
     shown = np.unique(np.linspace(0, ranks[-1], _MOST_POINTS).round().astype(int))
-    lower, upper, sigma = (
+    lower, upper, sigma, untrained = (
         np.maximum(values[shown] / largest, _OUT_OF_SIGHT)
-        for values in (spectrum.lower, spectrum.upper, spectrum.sigma)
+        for values in (spectrum.lower, spectrum.upper, spectrum.sigma, spectrum.untrained)
     )
     axes.set_yscale("log")
     axes.fill_between(shown, lower, upper, color=light("band"), linewidth=0)
     # One value is no line, so it gets a dot.
-    axes.plot(
-        shown, sigma, color=light("sigma"), linewidth=1.2, marker="." if len(shown) == 1 else ""
-    )
-    axes.plot(
-        shown,
-        np.maximum(spectrum.untrained[shown] / largest, _OUT_OF_SIGHT),
-        color=light("untrained"),
-        linewidth=0.9,
-        linestyle=(0, (1, 1)),
-    )
+    dot = "." if len(shown) == 1 else ""
+    axes.plot(shown, sigma, color=light("sigma"), linewidth=1.2, marker=dot)
+    axes.plot(shown, untrained, color=light("untrained"), linewidth=0.9, linestyle=DOTTED)
     known = np.isfinite(spectrum.estimate) & (spectrum.estimate > _LOWEST * largest)
-    axes.plot(
-        ranks[known],
-        spectrum.estimate[known] / largest,
-        color=light("estimate"),
-        linestyle="none",
-        marker="o",
-        markersize=2.6,
-    )
+    estimate = spectrum.estimate[known] / largest
+    axes.plot(ranks[known], estimate, "o", color=light("estimate"), markersize=2.6)
     if level is not None and level > 0:
-        axes.axhline(level, color=light("level"), linewidth=1, linestyle=(0, (4, 2)))
-    if choice is not None and choice.action == "double_layer" and not row.unfolding:
-        assert choice.rank is not None  # a double layer has one
-        axes.axvline(choice.rank, color=light("chosen"), linewidth=1)
+        axes.axhline(level, color=light("level"), linewidth=1, linestyle=DASHED)
+    rank = choice.rank if choice is not None and choice.action == "double_layer" else None
+    if rank is not None and not row.unfolding:
+        axes.axvline(rank, color=light("chosen"), linewidth=1)
     bottom = min(float(lower.min()), level or 1.0)
     axes.set_ylim(max(bottom, _LOWEST) / 1.5, float(upper.max()) * 1.3)
     axes.set_xlim(-0.02 * len(ranks) - 0.5, 1.02 * len(ranks) - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _label_logarithmic(axes)
-
-
-def _label_logarithmic(axes: Axes) -> None:
     low, high = axes.get_ylim()
     # Within a decade or two, powers of ten alone would leave one label or none.
     steps = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=7))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    scale(axes.yaxis, LogLocator(subs=steps, numticks=7))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _spectrum_title(row: BlockReport) -> str:
     if row.spectrum.sigma[0] == 0:
         return "the linear map is zero"
-    choice = row.choice
-    if choice is None:
+    if row.choice is None:
         return ""
     # The axes are narrow, and a rank says that it is a double layer.
-    words = decision_text(choice).removeprefix("double layer: ")
+    words = decision_text(row.choice).removeprefix("double layer: ")
     return f"{words} ({row.unfolding})" if row.unfolding else words
 
 
@@ -313,29 +326,15 @@ def bytes_svg(rows: Sequence[BlockReport], *, name: str) -> str:
     shown = [rows[index] for index in sorted(largest)]
     hidden = len(rows) - len(shown)
     title = f"the {len(shown)} largest blocks; {hidden} more are not drawn" if hidden else ""
-    with plot_settings():
-        # Inches; the margins are for the title and for the scale.
-        above, below = (0.3 if title else 0.05), 0.3
-        height = _BAR_HEIGHT * len(shown) + above + below
-        figure = Figure(figsize=(7.2, height))
-        figure.subplots_adjust(left=0.3, right=0.97, bottom=below / height, top=1 - above / height)
-        axes = figure.add_subplot()
+
+    def paint(axes: Axes) -> None:
         places = np.arange(len(shown))
-        before = [row.cost.bytes for row in shown]
         after = [(row.cost_after or row.cost).bytes for row in shown]
-        axes.barh(places, before, height=0.8, color=light("before"))
+        axes.barh(places, [row.cost.bytes for row in shown], height=0.8, color=light("before"))
         axes.barh(places, after, height=0.4, color=light("after"))
-        axes.set_yticks(places, [_bar_name(row) for row in shown])
+        axes.set_yticks(places, [line_name(row.block.key) for row in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: bytes_text(value)))
-        axes.set_title(title, loc="left", pad=4)
-        return inline_svg(figure, name=name, label="Bytes of every block before and after")
+        scale(axes.xaxis, MaxNLocator(6), bytes_text)
 
-
-def _bar_name(row: BlockReport) -> str:
-    # The font that measures the labels knows few scripts, and would warn of each other character.
-    name = printable(row.block.key).encode("ascii", "backslashreplace").decode("ascii")
-    return middle_cut(name, _LONGEST_NAME)
+    label = "Bytes of every block before and after"
+    return draw_lines(paint, _BAR_HEIGHT * len(shown), 0.3, title=title, name=name, label=label)

@@ -1,90 +1,94 @@
-"""The sections about all blocks and groups of units: what was found, measured and decided."""
+"""The sections that most reports have, of blocks, groups of units, files and where bytes are."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Plan
-from onnx_relusv.core.results import Compression, GroupReport, Inspection
-from onnx_relusv.report.blocks import BlockTable, block_columns, saving_columns
-from onnx_relusv.report.page import Column, Fact, Legend, Part, Picture
+from onnx_relusv.core.results import (
+    BlockReport,
+    Comparison,
+    Compression,
+    GroupReport,
+    Inspection,
+    ModelFacts,
+    Provenance,
+)
+from onnx_relusv.core.traces import Trace
+from onnx_relusv.report.blocks import COLUMNS, BlockTable, block_columns, saving_columns
+from onnx_relusv.report.page import Column, Legend, Number, Part, Picture
 from onnx_relusv.report.plots import bytes_svg, spectrum_svg, strip_svg
 from onnx_relusv.report.words import (
     NOTHING,
     bracket_text,
+    bytes_text,
     change_text,
+    count_text,
     printable,
     ranges_text,
+    ratio_text,
     reasons_note,
+    seconds_text,
+    settings_text,
+    share_text,
 )
 
 Found = Inspection | Compression
 
 
-_NONE = "No block was found."
-BLOCKS: Part[Inspection] = Part(
-    title="Blocks",
-    of=lambda found: found.rows,
-    columns=lambda found: block_columns(found.rows, BlockTable.FOUND),
-    empty=_NONE,
+def _table(title: str, tables: BlockTable, text: str = "", note: str = "") -> Part[Found]:
+    """The section of a table of blocks."""
+    return Part(
+        title=title,
+        of=lambda found: found.rows,
+        columns=lambda found: block_columns(found.rows, tables),
+        empty="No block was found." if title == "Blocks" else "",
+        text=text,
+        note=note,
+    )
+
+
+BLOCKS = _table("Blocks", BlockTable.FOUND)
+DECISIONS = _table("Blocks", BlockTable.DECISIONS)
+MEASURES = _table(
+    "Measures",
+    BlockTable.MEASURES,
+    "Brackets are certified bounds; numbers before a bracket are estimates and prove nothing. "
+    "Three digits are shown, seven are in the JSON report.",
 )
-DECISIONS: Part[Compression] = Part(
-    title="Blocks",
-    of=lambda found: found.rows,
-    columns=lambda found: block_columns(found.rows, BlockTable.DECISIONS),
-    empty=_NONE,
+SHORT_SPECTRA = _table(
+    "Spectra",
+    BlockTable.TERMINAL_SPECTRA,
+    note="Bars are values at a geometric ladder of ranks k, logarithmic: a full bar is the block's "
+    "largest singular value, the lowest a hundredth of it. Untrained: random weights of the "
+    "same shape and Frobenius norm. ReLU singular values, what is left behind the activation, "
+    "are estimates.",
 )
 SHORT_DECISIONS: Part[Compression] = Part(
     title="Blocks",
     of=lambda found: found.rows,
+    empty=DECISIONS.empty,
     columns=lambda found: block_columns(
         found.rows,
-        BlockTable.TERMINAL_DECISIONS,
-        *(() if found.latency is None else (BlockTable.TERMINAL_TIMES,)),
+        BlockTable.TERMINAL_DECISIONS
+        | (BlockTable.TERMINAL_TIMES if found.latency else BlockTable(0)),
     ),
-    empty=_NONE,
     note=lambda found: reasons_note(row.choice.why for row in found.rows if row.choice),
 )
-SHORT_MEASURES: Part[Inspection] = Part(
-    title="Blocks",
-    of=lambda found: found.rows,
+SHORT_MEASURES: Part[Inspection] = replace(
+    BLOCKS,
     columns=lambda found: (
         *block_columns(found.rows, BlockTable.TERMINAL_MEASURES),
         *saving_columns(found.rows, with_form=False),
     ),
-    empty=_NONE,
-    note=(
-        "Largest response: length of the longest output to inputs of length 1, found by ascent, "
-        "and [certified bounds]. At a relative error: rank of the cheapest form, and the share of "
-        "the block's bytes that it saves."
-    ),
-)
-MEASURES: Part[Found] = Part(
-    title="Measures",
-    of=lambda found: found.rows,
-    columns=lambda found: block_columns(found.rows, BlockTable.MEASURES),
-    text=(
-        "Brackets are certified bounds; numbers before a bracket are estimates and prove nothing. "
-        "Three digits are shown, seven are in the JSON report."
-    ),
-)
-SHORT_SPECTRA: Part[Inspection] = Part(
-    title="Spectra",
-    of=lambda found: found.rows,
-    columns=lambda found: block_columns(found.rows, BlockTable.TERMINAL_SPECTRA),
-    note=(
-        "Bars are values at a geometric ladder of ranks k, logarithmic: a full bar is the block's "
-        "largest singular value, the lowest a hundredth of it. Untrained: random weights of the "
-        "same shape and Frobenius norm. ReLU singular values, what is left behind the activation, "
-        "are estimates."
-    ),
+    note="Largest response: length of the longest output to inputs of length 1, found by ascent, "
+    "and [certified bounds]. At a relative error: rank of the cheapest form, and the share of "
+    "the block's bytes that it saves.",
 )
 SAVINGS: Part[Found] = Part(
     title="Savings by relative error",
-    of=lambda found: [row for row in found.rows if any(one.savings for one in found.rows)],
-    columns=lambda found: (
-        block_columns(found.rows, BlockTable.MEASURES)[0],
-        *saving_columns(found.rows, with_form=True),
-    ),
+    of=lambda found: found.rows if any(row.savings for row in found.rows) else (),
+    columns=lambda found: (COLUMNS[0], *saving_columns(found.rows, with_form=True)),
 )
 BYTES: Part[Compression] = Part(
     title="Bytes by block",
@@ -106,17 +110,16 @@ def _spectra(found: Found) -> Iterator[Picture]:
 
 
 def _spectra_legend(found: Found) -> Legend:
-    legend: Legend = (
+    chosen = (("chosen", "rank of the double layer"),)
+    common = (("level", "relative error of the plan"),)
+    return (
         ("sigma", "singular values, sigma_(k+1)"),
         ("band", "certified bounds of the ReLU singular values s_k"),
         ("estimate", "estimates of s_k, neither bound"),
         ("untrained", "singular values of an untrained layer of the shape, equal Frobenius norm"),
+        *(chosen if isinstance(found, Compression) else ()),
+        *(() if _common_error(found) is None else common),
     )
-    if isinstance(found, Compression):
-        legend += (("chosen", "rank of the double layer"),)
-    if _common_error(found) is not None:
-        legend += (("level", "relative error of the plan"),)
-    return legend
 
 
 SPECTRA: Part[Found] = Part(
@@ -131,129 +134,112 @@ SPECTRA: Part[Found] = Part(
 )
 
 
-class _Rung(NamedTuple):
-    key: str
-    k: int
-    estimate: float
-    bracket: str
-    sigma: float
-    untrained: float
-    converged: str
+def _at(name: str) -> Callable[[tuple[BlockReport, int, bool]], float]:
+    """A value of a spectrum at one k of the ladder."""
+    return lambda rung: float(getattr(rung[0].spectrum, name)[rung[1]])
 
 
-def _rungs(found: Found) -> tuple[_Rung, ...]:
-    return tuple(
-        _Rung(
-            row.block.key,
-            k,
-            float(spectrum.estimate[k]),
-            bracket_text(float(spectrum.lower[k]), float(spectrum.upper[k])),
-            float(spectrum.sigma[k]),
-            float(spectrum.untrained[k]),
-            "yes" if converged else "no",
-        )
-        for row in found.rows
-        for spectrum in [row.spectrum]
-        for k, converged in zip(spectrum.ranks, spectrum.converged, strict=True)
-    )
-
-
-_AGREED = "Whether the ascent had stopped growing and a second start agreed to 1 %."
 LADDER: Part[Inspection] = Part(
     title="ReLU singular values",
-    of=_rungs,
+    of=lambda found: (
+        (row, k, converged)
+        for row in found.rows
+        for k, converged in zip(row.spectrum.ranks, row.spectrum.converged, strict=True)
+    ),
     text=(
         "How far the best stand-in of rank k must stray behind the activation, for inputs of "
         "length 1 at most, without bias. The bracket is certified for every k; the JSON report has "
         "it for all of them, this table for a ladder of k."
     ),
     columns=(
-        Column("block", "The tensor that leaves the block.", value="key"),
-        Column("k", "The rank of the stand-in.", True, value="k"),
-        Column(
-            "estimate", "By ascent at the truncated SVD; neither bound.", True, value="estimate"
+        Column("block", "The tensor that leaves the block.", lambda rung: rung[0].block.key),
+        Number("k", "The rank of the stand-in.", 1),
+        Number("estimate", "By ascent at the truncated SVD; neither bound.", _at("estimate")),
+        Number(
+            "certified bracket",
+            "Lower and upper bound of s_k.",
+            lambda rung: bracket_text(_at("lower")(rung), _at("upper")(rung)),
         ),
-        Column("certified bracket", "Lower and upper bound of s_k.", True, value="bracket"),
-        Column("sigma_(k+1)", "The ordinary singular value.", True, value="sigma"),
-        Column("untrained", "The same of an untrained layer.", True, value="untrained"),
-        Column("converged", _AGREED, value="converged"),
+        Number("sigma_(k+1)", "The ordinary singular value.", _at("sigma")),
+        Number("untrained", "The same of an untrained layer.", _at("untrained")),
+        Column(
+            "converged",
+            "Whether the ascent had stopped growing and a second start agreed to 1 %.",
+            2,
+            lambda converged: "yes" if converged else "no",
+        ),
     ),
 )
-
-
-# Characters of a list of units; the JSON report has all of it.
-_LONGEST, _SHORT = 400, 24
 
 
 def _names(names: Sequence[str]) -> str:
     return printable(", ".join(names)) or NOTHING
 
 
-def _removed(row: GroupReport) -> list[int]:
+def removed_units(row: GroupReport) -> list[int]:
+    """Which units of a group went."""
     return sorted(set(range(row.choice.units)) - set(row.choice.kept))
 
 
-def _units(row: GroupReport) -> str:
-    return change_text(str(row.choice.units), str(len(row.choice.kept)))
+def _losing(found: Compression) -> list[GroupReport]:
+    return [row for row in found.groups if len(row.choice.kept) < row.choice.units]
 
 
-def _losing(rows: Sequence[GroupReport]) -> list[GroupReport]:
-    return [row for row in rows if len(row.choice.kept) < row.choice.units]
+def _removed(longest: int) -> Column:
+    """Which units went, in so many characters at most; the JSON report has all of them."""
+    return Column(
+        "removed",
+        "Which units went, numbered from 0 in the order of the first producer's channels.",
+        removed_units,
+        lambda units: ranges_text(units, longest),
+    )
 
 
-_GROUP = Column("group", "The tensor that its first producer writes.", value="choice.key")
-_PRODUCERS = Column(
-    "written by",
-    "Tensors whose weighted nodes lose rows: their channels go together.",
-    value="choice.producers",
-    text=_names,
+_READ_BY = Column(
+    "read by", "Tensors whose weighted nodes lose columns.", "choice.consumers", _names
 )
-_OPERATORS = Column(
-    "in between", "Operators that its units run through, each once.", value="operators", text=_names
+_UNITS = Number(
+    "units",
+    "Before and after.",
+    lambda row: change_text(row.choice.units, len(row.choice.kept)),
 )
-_CONSUMERS = Column(
-    "read by", "Tensors whose weighted nodes lose columns.", value="choice.consumers", text=_names
-)
-_UNITS = Column("units", "Before and after.", True, value=_units)
-_ERROR = Column(
+_ERROR = Number(
     "relative error",
     "Also called level: w(W R^(1/2)) / w(W C^(1/2)), Gaussian mean widths: what the kept units "
     "cannot reproduce of the removed ones, as the consumers' weights W see it. C is the units' "
     "covariance, R what is left of it given the kept ones.",
-    True,
-    value="choice.level",
+    "choice.level",
 )
-_CHANGE = Column(
-    "expected change",
-    "What the removal, with everything else as it was, does to the outputs, also called damage; "
-    "measured at a few numbers of units on held-out samples and interpolated between them.",
-    True,
-    value="choice.damage",
-)
-_WHY = Column(
-    "why", "The reason of the decision; damage is the expected change.", value="choice.why"
-)
+_WHY = Column("why", "The reason of the decision; damage is the expected change.", "choice.why")
 
 
-def _removed_column(longest: int) -> Column:
-    return Column(
-        "removed",
-        "Which units went, numbered from 0 in the order of the first producer's channels.",
-        value=_removed,
-        text=lambda units: ranges_text(units, longest),
+def _group_columns(found: Compression) -> Iterator[Column]:
+    yield Column("group", "The tensor that its first producer writes.", "choice.key")
+    yield Column(
+        "written by",
+        "Tensors whose weighted nodes lose rows: their channels go together.",
+        "choice.producers",
+        _names,
     )
-
-
-def _page_columns(found: Compression) -> tuple[Column, ...]:
-    measured = any(row.choice.damage is not None for row in found.groups)
-    changes = (_CHANGE,) if measured else ()
-    removed = (_removed_column(_LONGEST),) if _losing(found.groups) else ()
-    written = (_GROUP, _PRODUCERS, _OPERATORS, _CONSUMERS, _UNITS)
-    return (*written, *removed, _ERROR, *changes, _WHY)
+    between = "Operators that its units run through, each once."
+    yield Column("in between", between, "operators", _names)
+    yield from (_READ_BY, _UNITS)
+    if _losing(found):
+        yield _removed(400)
+    yield _ERROR
+    if any(row.choice.damage is not None for row in found.groups):
+        yield Number(
+            "expected change",
+            "What the removal, with everything else as it was, does to the outputs, also called "
+            "damage; measured at a few numbers of units on held-out samples and interpolated "
+            "between them.",
+            "choice.damage",
+        )
+    yield _WHY
 
 
 def _strips(found: Compression) -> Iterator[Picture]:
-    for row in _losing(found.groups):
+    for row in _losing(found):
         choice, key = row.choice, printable(row.choice.key)
         svg = strip_svg(choice.units, choice.kept, f"Kept and removed units of {key}")
         yield Picture(svg, f"{key}, {len(choice.kept)} of {choice.units} kept", wide=True)
@@ -262,12 +248,10 @@ def _strips(found: Compression) -> Iterator[Picture]:
 GROUPS: Part[Compression] = Part(
     title="Groups of units",
     of=lambda found: found.groups,
-    columns=_page_columns,
+    columns=lambda found: tuple(_group_columns(found)),
     text="Neurons and channels that share tensors are removed together or not at all.",
     pictures=_strips,
-    legend=lambda found: (
-        (("after", "kept"), ("before", "removed")) if _losing(found.groups) else ()
-    ),
+    legend=lambda found: (("after", "kept"), ("before", "removed")) if _losing(found) else (),
 )
 
 
@@ -283,10 +267,10 @@ SHORT_GROUPS: Part[Compression | Plan] = Part(
     title="Groups of units",
     of=_groups,
     columns=(
-        Column("group", value=lambda row: row.choice.producers or [row.choice.key], text=_names),
-        _CONSUMERS,
+        Column("group", "", lambda row: row.choice.producers or [row.choice.key], _names),
+        _READ_BY,
         _UNITS,
-        _removed_column(_SHORT),
+        _removed(24),
         _ERROR,
         _WHY,
     ),
@@ -296,18 +280,145 @@ CHANNELS_THAT_STAY: Part[Compression] = Part(
     title="Channels that stay",
     of=lambda found: found.channel_refusals,
     columns=(
-        Column("layer", "The tensor that it writes.", value="key"),
-        Column("operator", value="operator"),
-        Column("reason", value="reason"),
+        Column("layer", "The tensor that it writes.", "key"),
+        Column("operator"),
+        Column("reason"),
     ),
     text="All output channels of these layers stay, whatever becomes of their inputs.",
 )
+LATENCIES: Part[Comparison] = Part(
+    title="Latency",
+    of=lambda found: found.evaluation.latencies,
+    columns=(
+        Column("batch size", "", "batch"),
+        Number("first", "Median of one run.", "before", seconds_text),
+        Number(
+            "second", "Median of one run, measured in turns with the first.", "after", seconds_text
+        ),
+        Number(
+            "ratio",
+            "Time of the second over time of the first.",
+            lambda one: ratio_text(one.after, one.before),
+        ),
+    ),
+    text=lambda found: f"On {found.evaluation.provider}, measured in turns.",
+)
 
 
-def groups_facts(found: Compression) -> Iterator[Fact]:
-    """How many units went."""
-    if found.groups:
-        units = sum(row.choice.units for row in found.groups)
-        removed = sum(len(_removed(row)) for row in found.groups)
-        groups = f"in {len(_losing(found.groups))} of {len(found.groups)} groups"
-        yield Fact("units removed", f"{removed} of {units}", groups)
+def refused(text: str) -> Part[Inspection | Compression | Trace]:
+    """What was left alone, with reasons; `text` says what that means."""
+    return Part(
+        title="Refused",
+        of=lambda found: found.refusals,
+        columns=(Column("block", "", "key"), Column("reason")),
+        text=text,
+    )
+
+
+REFUSED = refused("These look like blocks and stay as they are.")
+VALIDATION: Part[Compression] = Part(
+    title="Validation",
+    of=lambda found: found.verdict.checks,
+    columns=(Column("check", "", "name"), Column("what was found", "", "detail")),
+    text="All checks passed. A level is a relative error.",
+)
+# The models of a report, by role.
+Files = Mapping[str, ModelFacts]
+_FACTS: tuple[Column, ...] = (
+    Column("file", "", "path"),
+    Number("bytes", "Of the file and its external data.", text=bytes_text),
+    Number(
+        "parameters",
+        "Floating-point numbers in initializers and Constant nodes.",
+        text=count_text,
+    ),
+    Number(
+        "MACs",
+        "Of all Conv, ConvTranspose, Gemm and MatMul nodes for one sample.",
+        "macs",
+        count_text,
+    ),
+    Number("opset", "Version of the default operator set."),
+)
+
+
+def _of_file(column: Column) -> Column:
+    return replace(column, value=lambda named: column.read(named[1]))
+
+
+FILES: Part[Files] = Part(
+    title="Files",
+    of=lambda files: files.items(),
+    columns=(Column("model", "", 0), *map(_of_file, _FACTS)),
+)
+
+
+def provenance(files: Files) -> Part[Provenance]:
+    """Who made the result, and from what; `files` are the models by role."""
+
+    def rows(made: Provenance) -> Iterator[tuple[str, str]]:
+        yield "provider", made.provider
+        yield "seed", str(made.seed)
+        groups = "" if made.sample_groups is None else f" in {made.sample_groups} groups"
+        if made.samples is None:
+            yield "samples", "none"
+        else:
+            yield "samples", f"{made.sample_count}{groups} from {made.samples}"
+            yield "SHA-256 of the samples", made.samples_sha256 or NOTHING
+        yield from ((f"SHA-256 of the {role}", facts.sha256) for role, facts in files.items())
+        yield from sorted(made.versions.items())
+
+    return Part(
+        title="Provenance",
+        of=rows,
+        columns=(Column("what", "", 0), Column("value", "", 1)),
+        file=lambda made: settings_text(made.settings),
+        file_name="relusv.toml",
+    )
+
+
+Covered = Inspection | BudgetError
+
+
+def _coverage_rows(found: Covered) -> Iterator[tuple[str, str, int, str, str]]:
+    """By operator, what blocks hold and what stays; nothing where that is not known."""
+    coverage = found.coverage
+    if coverage is None:
+        return
+    for row in coverage.rows:
+        why = f"{row.reason}; {row.advice}" if row.advice else row.reason
+        if row.count == 1 and row.examples and not row.covered:
+            why = f"{row.examples[0]}: {why}"
+        yield row.operator, str(row.count), row.bytes, "yes" if row.covered else "no", why
+    names = "nodes, names, descriptions"
+    yield "(the rest)", NOTHING, coverage.other_bytes, NOTHING, names
+    yield "(all)", NOTHING, coverage.total_bytes, NOTHING, ""
+
+
+def _covered(found: Covered) -> str:
+    if found.coverage is None:
+        return ""
+    share = share_text(found.coverage.covered_bytes, found.coverage.total_bytes)
+    total = bytes_text(found.coverage.total_bytes)
+    return f"Blocks that can be made smaller hold {share} of the {total}."
+
+
+def _coverage_columns(found: Covered) -> tuple[Column, ...]:
+    total = found.coverage.total_bytes if found.coverage else 0
+    return (
+        Column("operator", "", 0),
+        Number("count", "Operators that read these constants.", 1),
+        Number("bytes", "That their numbers take in the file.", 2, bytes_text),
+        Number("share", "Of the file's.", 2, lambda part: share_text(part, total)),
+        Column("in blocks", "Whether ranks or channels of them can go.", 3),
+        Column("why, and what can be done", "", 4),
+    )
+
+
+COVERAGE: Part[Covered] = Part(
+    title="Where the bytes are",
+    of=_coverage_rows,
+    text=_covered,
+    note=_covered,
+    columns=_coverage_columns,
+)

@@ -1,31 +1,18 @@
 """The report of a sweep: its facts, its sections, and what is lost over what is left, drawn."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import compress
 from math import isfinite, log2
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FixedLocator,
-    FuncFormatter,
-    MaxNLocator,
-    NullLocator,
-    SymmetricalLogLocator,
-)
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 from matplotlib.transforms import ScaledTranslation
 
 from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
-from onnx_relusv.report.page import Column, Fact, Legend, Part, Picture
-from onnx_relusv.report.plots import inline_svg, light, plot_settings
-from onnx_relusv.report.words import (
-    NOTHING,
-    bytes_text,
-    count_text,
-    number_text,
-    percent_text,
-)
+from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture
+from onnx_relusv.report.plots import draw, light, scale
+from onnx_relusv.report.words import NOTHING, bytes_text, count_text, number_text, percent_text
 
 # The loss, as an axis and a column have it, and in a sentence.
 LOSS_NAMES: dict[JudgedBy, str] = {
@@ -76,89 +63,81 @@ def _batches(sweep: Sweep) -> list[int]:
 
 
 def _marks(sweep: Sweep, point: SweepPoint) -> str:
-    slower = f"slower at batch {' and '.join(map(str, point.slower_at))}"
-    marks = {"knee": sweep.is_knee(point), slower: bool(point.slower_at)}
-    return ", ".join(mark for mark, holds in marks.items() if holds)
+    slower = f"slower at batch {' and '.join(map(str, point.slower_at))}" if point.slower_at else ""
+    return ", ".join(filter(None, ("knee" * sweep.is_knee(point), slower)))
 
 
-_POINT = Column("point", "The method and the share of the bytes that was asked for.", value=_name)
-_SLOWER = "Knees, and files that are slower than the original by more than 5 %."
+_POINT = Column("point", "The method and the share of the bytes that was asked for.", _name)
 _OF_IT = "Of the original's."
 _ANSWERS: dict[JudgedBy, tuple[Column, ...]] = {
     "accuracy": (
-        Column(
+        Number(
             "accuracy",
             "Share of right answers of the file.",
-            True,
-            value="evaluation.accuracy_after",
-            text=percent_text,
+            "evaluation.accuracy_after",
+            percent_text,
         ),
     ),
     "agreement": (
-        Column(
+        Number(
             "agreement",
             "Share of answers equal to the original's.",
-            True,
-            value="evaluation.agreement",
-            text=percent_text,
+            "evaluation.agreement",
+            percent_text,
         ),
     ),
     "error": (),
 }
-_ERROR = Column(
-    "relative error",
-    "Also called level: the one that all blocks share; where the expected change decided, the "
-    "largest that was planned.",
-    True,
-    value="level",
-)
-_CHANGE = Column(
-    "expected change",
-    "Also called damage: expected divergence of the outputs, before the fit.",
-    True,
-    value="damage",
-)
 
 
 def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
     """The columns that say something of a point; a terminal has room for the most important."""
     loss = sweep.judged_by
-    interval = "" if loss == "error" else f" {_INTERVAL}"
-    times = (
-        Column(
+    explanation = LOSSES[loss] if loss == "error" else f"{LOSSES[loss]} {_INTERVAL}"
+    slower = "Knees, and files that are slower than the original by more than 5 %."
+    columns = [
+        _POINT,
+        Column("note", slower, partial(_marks, sweep)),
+        Number("bytes", _OF_IT, "shares.size", percent_text),
+        Number("MACs", _OF_IT, "shares.macs", percent_text),
+        *(() if short else _ANSWERS[loss]),
+        Number(LOSS_NAMES[loss], explanation, _loss),
+    ]
+    if not short and loss != "error":
+        columns.append(Number("output error", LOSSES["error"], "error"))
+    columns += (
+        Number(
             f"time at {batch}",
             f"Median time of a run at batch {batch} over the original's, measured in turns.",
-            True,
-            value=partial(_ratio, batch),
-            text="{:.2f}".format,
+            partial(_ratio, batch),
+            "{:.2f}".format,
         )
         for batch in _batches(sweep)
     )
-    error = Column("output error", LOSSES["error"], True, value="error")
-    more = () if short or loss == "error" else (error,)
-    columns = (
-        _POINT,
-        Column("note", _SLOWER, value=partial(_marks, sweep)),
-        Column("bytes", _OF_IT, True, value="shares.size", text=percent_text),
-        Column("MACs", _OF_IT, True, value="shares.macs", text=percent_text),
-        *(() if short else _ANSWERS[loss]),
-        Column(LOSS_NAMES[loss], f"{LOSSES[loss]}{interval}", True, value=_loss),
-        *more,
-        *times,
-        *(() if short else (_ERROR, _CHANGE)),
-    )
-    said = (any(one.cell(point).strip(NOTHING) for point in sweep.points) for one in columns)
-    return tuple(compress(columns, said))
+    if not short:
+        columns += (
+            Number(
+                "relative error",
+                "Also called level: the one that all blocks share; where the expected change "
+                "decided, the largest that was planned.",
+                "level",
+            ),
+            Number(
+                "expected change",
+                "Also called damage: expected divergence of the outputs, before the fit.",
+                "damage",
+            ),
+        )
+    said = (one for one in columns if any(one.cell(row).strip(NOTHING) for row in sweep.points))
+    return tuple(said)
 
 
 POINTS: Part[Sweep] = Part(title="Points", of=lambda sweep: sweep.points, columns=_columns)
-SHORT_POINTS: Part[Sweep] = Part(
-    title="Points", of=lambda sweep: sweep.points, columns=partial(_columns, short=True)
-)
+SHORT_POINTS = replace(POINTS, columns=partial(_columns, short=True))
 COMMANDS: Part[Sweep] = Part(
     title="Commands",
     of=lambda sweep: sweep.points,
-    columns=(Column("point", value=_name), Column("command", code=True, value="command")),
+    columns=(Column("point", "", _name), Column("command", code=True)),
     text=lambda sweep: (
         "Each makes the same file again, byte by byte, with the versions below."
         + " The files themselves are in the folder models beside this page." * sweep.kept
@@ -168,13 +147,13 @@ MISSED: Part[Sweep] = Part(
     title="Missing points",
     of=lambda sweep: sweep.missed,
     columns=(
-        Column("point", value=_name),
+        Column("point", "", _name),
         Column(
             "what became of it",
-            value="failed",
-            text=lambda failed: "failed its validation" if failed else "not reached",
+            "",
+            lambda missed: "failed its validation" if missed.failed else "not reached",
         ),
-        Column("reason", value="reason"),
+        Column("reason"),
     ),
 )
 
@@ -224,46 +203,45 @@ def _notes(sweep: Sweep) -> Iterator[str]:
 NOTES: Part[Sweep] = Part(
     title="About these points",
     of=lambda sweep: sweep.points,
-    points=lambda sweep: tuple(_notes(sweep)),
+    points=_notes,
 )
 
 
 def _pictures(sweep: Sweep) -> Iterator[Picture]:
     """The loss over the bytes, the MACs, and the time of a run."""
-    draw = partial(sweep_svg, sweep)
-    words = "{}, of the original's".format
-    sizes = draw(lambda one: one.shares.size, words("bytes"), "bytes", logarithmic=True)
-    yield Picture(sizes, wide=True)
-    macs = draw(lambda one: one.shares.macs, words("MACs"), "macs", logarithmic=True)
-    yield Picture(macs, wide=True)
+    across: list[tuple[str, str, Across]] = [
+        ("bytes", "bytes", lambda one: one.shares.size),
+        ("MACs", "macs", lambda one: one.shares.macs),
+    ]
     for batch in _batches(sweep):
-        time = words(f"time of a run at batch {batch}")
-        yield Picture(draw(partial(_ratio, batch), time, f"time-{batch}"), wide=True)
+        words = f"time of a run at batch {batch}"
+        across.append((words, f"time-{batch}", partial(_ratio, batch)))
+    for words, name, place in across:
+        logarithmic, label = name in ("bytes", "macs"), f"{words}, of the original's"
+        yield Picture(sweep_svg(sweep, place, label, name, logarithmic=logarithmic), wide=True)
 
 
 def _legend(sweep: Sweep) -> Legend:
     methods = enumerate(sweep.meanings.items())
-    curves = ((ROLES[n % len(ROLES)], f"{method}: {words}") for n, (method, words) in methods)
+    curves = ((_ROLES[n % len(_ROLES)], f"{method}: {words}") for n, (method, words) in methods)
     return (*curves, ("chosen", "ring: knee"))
 
 
 CURVES: Part[Sweep] = Part(
     title="What is lost, and what is left",
     of=lambda sweep: sweep.points,
-    text=lambda sweep: " ".join(
-        (
-            LOSSES[sweep.judged_by],
-            *(() if sweep.judged_by == "error" else ("Bars are 95 % intervals.",)),
-            _KNEE,
-        )
+    text=lambda sweep: (
+        f"{LOSSES[sweep.judged_by]} "
+        + "Bars are 95 % intervals. " * (sweep.judged_by != "error")
+        + _KNEE
     ),
-    points=lambda sweep: tuple(_notes(sweep)),
+    points=_notes,
     pictures=_pictures,
     legend=_legend,
 )
 
 # Roles of colours and marks, in the order of the methods.
-ROLES = ("sigma", "estimate", "untrained", "active", "largest")
+_ROLES = ("sigma", "estimate", "untrained", "active", "largest")
 _MARKERS = ("o", "s", "^", "D", "v")
 # Beyond this many of its units a loss is drawn on a logarithmic scale, so that a method that fails
 # does not press all others onto the axis.
@@ -286,62 +264,72 @@ def sweep_svg(
         name: Sets the plot apart from the others of its page.
         logarithmic: Whether halving is a step of equal length everywhere.
     """
-    with plot_settings():
-        figure = Figure(figsize=(5.0, 3.1))
-        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.14, top=0.97)
-        axes = figure.add_subplot()
-        losses, places = [0.0], [1.0]
-        for number, method in enumerate(sweep.meanings):
-            shown = [
-                (place, point)
-                for point in sweep.curve(method)
-                if (place := across(point)) is not None and isfinite(point.loss)
-            ]
-            _draw_curve(axes, shown, sweep, number)
-            places += [place for place, _ in shown]
-            losses += [end for _, point in shown for end in _ends(point)]
+    loss_name, linear = LOSS_NAMES[sweep.judged_by], _LINEAR[sweep.judged_by]
+    curves = [
+        [
+            (place, point)
+            for point in sweep.curve(method)
+            if (place := across(point)) is not None and isfinite(point.loss)
+        ]
+        for method in sweep.meanings
+    ]
+    places = [1.0, *(place for curve in curves for place, _ in curve)]
+    losses = [0.0, *(end for curve in curves for _, point in curve for end in _ends(point))]
+
+    def paint(axes: Axes) -> None:
+        for number, curve in enumerate(curves):
+            _draw_curve(axes, curve, sweep, number)
         axes.axhline(0, color=light("ink"), linewidth=0.6)
         axes.axvline(1, color=light("ink"), linewidth=0.6, linestyle=(0, (1, 2)))
         axes.set_xlabel(label, labelpad=2)
-        axes.set_ylabel(LOSS_NAMES[sweep.judged_by], labelpad=2)
+        axes.set_ylabel(loss_name, labelpad=2)
         if logarithmic:
-            _halvings(axes, min(places))
+            # From the least share to 1, with a label at every halving.
+            axes.set_xscale("log")
+            axes.set_xlim(min(places) / 1.15, 1.15)
+            shares = [2.0**-power for power in range(int(-log2(min(places))) + 1)]
+            scale(axes.xaxis, FixedLocator(shares), lambda share: f"{number_text(100 * share)} %")
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.set_xlim(0, 1.08 * max(places))
             axes.xaxis.set_major_locator(MaxNLocator(8))
-        _scale(axes, losses, _LINEAR[sweep.judged_by])
-        text = f"{LOSS_NAMES[sweep.judged_by]}, over {label}, of {', '.join(sweep.meanings)}"
-        return inline_svg(figure, name=name, label=text)
+        low, high = min(losses), max(losses)
+        if high > 5 * linear:
+            axes.set_yscale("symlog", linthresh=linear)
+            steps = SymmetricalLogLocator(base=10, linthresh=linear, subs=(1.0, 2.0, 5.0))
+            scale(axes.yaxis, steps)
+            axes.set_ylabel(f"{loss_name} (logarithmic beyond {number_text(linear)})")
+            axes.set_ylim(1.2 * low, 1.3 * high)
+        else:
+            # Without any loss there is still an axis.
+            margin = 0.08 * (high - low) or linear
+            axes.set_ylim(low - margin, high + margin)
+            scale(axes.yaxis, axes.yaxis.get_major_locator())
+
+    text = f"{loss_name}, over {label}, of {', '.join(sweep.meanings)}"
+    return draw(paint, (5.0, 3.1), (0.12, 0.98, 0.14, 0.97), name=name, label=text)
 
 
 def _draw_curve(
-    axes: Axes, shown: Sequence[tuple[float, SweepPoint]], sweep: Sweep, number: int
+    axes: Axes, curve: Sequence[tuple[float, SweepPoint]], sweep: Sweep, number: int
 ) -> None:
-    colour, marker = light(ROLES[number % len(ROLES)]), _MARKERS[number % len(_MARKERS)]
-    places = [place for place, _ in shown]
+    colour, marker = light(_ROLES[number % len(_ROLES)]), _MARKERS[number % len(_MARKERS)]
     # Intervals of several methods at one size would cover one another.
-    aside = axes.transData + ScaledTranslation(
-        _ASIDE * (number - (len(sweep.meanings) - 1) / 2), 0, axes.figure.dpi_scale_trans
-    )
-    for place, point in shown:
+    apart = _ASIDE * (number - (len(sweep.meanings) - 1) / 2)
+    aside = axes.transData + ScaledTranslation(apart, 0, axes.figure.dpi_scale_trans)
+    for place, point in curve:
         axes.vlines(place, *_ends(point), color=colour, linewidth=0.8, transform=aside)
     # In the order of the sizes, so that a latency that turns back is seen to.
+    places, losses = [place for place, _ in curve], [point.loss for _, point in curve]
     axes.plot(
-        places,
-        [point.loss for _, point in shown],
-        color=colour,
-        linewidth=1.2,
-        marker=marker,
-        markersize=3.6,
-        transform=aside,
+        places, losses, marker=marker, color=colour, linewidth=1.2, markersize=3.6, transform=aside
     )
-    knees = [(place, point.loss) for place, point in shown if sweep.is_knee(point)]
+    knees = [index for index, (_, point) in enumerate(curve) if sweep.is_knee(point)]
     axes.plot(
-        [place for place, _ in knees],
-        [loss for _, loss in knees],
+        [places[index] for index in knees],
+        [losses[index] for index in knees],
+        "o",
         color=light("chosen"),
-        linestyle="none",
-        marker="o",
         markersize=9,
         markerfacecolor="none",
         markeredgewidth=1.4,
@@ -354,29 +342,3 @@ def _ends(point: SweepPoint) -> tuple[float, float]:
     if point.drop is None:
         return point.loss, point.loss
     return point.drop.lower, point.drop.upper
-
-
-def _halvings(axes: Axes, least: float) -> None:
-    """A logarithmic axis from the least share to 1, with a label at every halving."""
-    axes.set_xscale("log")
-    axes.set_xlim(least / 1.15, 1.15)
-    shares = [2.0**-power for power in range(int(-log2(least)) + 1)]
-    axes.xaxis.set_major_locator(FixedLocator(shares))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{number_text(100 * value)} %"))
-
-
-def _scale(axes: Axes, losses: Sequence[float], linear: float) -> None:
-    low, high = min(losses), max(losses)
-    if high > 5 * linear:
-        axes.set_yscale("symlog", linthresh=linear)
-        axes.yaxis.set_major_locator(
-            SymmetricalLogLocator(base=10, linthresh=linear, subs=(1.0, 2.0, 5.0))
-        )
-        axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic beyond {number_text(linear)})")
-        axes.set_ylim(1.2 * low, 1.3 * high)
-    else:
-        # Without any loss there is still an axis.
-        margin = 0.08 * (high - low) or linear
-        axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))

@@ -16,11 +16,9 @@ from rich.text import Text
 
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Plan
-from onnx_relusv.report.data import Report
 from onnx_relusv.report.page import Section, Table
-from onnx_relusv.report.pages import LAYOUTS, alarms_of, conclusion_of, facts_of, warnings_of
-from onnx_relusv.report.sections import SHORT_GROUPS
-from onnx_relusv.report.summary import COVERAGE
+from onnx_relusv.report.pages import LAYOUTS, Report, page_of
+from onnx_relusv.report.sections import COVERAGE, SHORT_GROUPS
 from onnx_relusv.report.words import BARS, printable
 
 # Between two columns: a space of padding and one of the box.
@@ -93,26 +91,26 @@ def _longest_word(text: str) -> int:
 
 def report_parts(report: Report) -> list[RenderableType]:
     """What a command found, for the terminal: what matters most is at the end."""
-    layout, conclusion = LAYOUTS[type(report)], conclusion_of(report)
-    above = (section for part in layout.terminal for section in part.sections(report))
-    below = (section for part in layout.below for section in part.sections(report))
+    page = page_of(report, terminal=True)
+    below = [section for part in LAYOUTS[type(report)].below for section in part.sections(report)]
     summary = rich_table.Table.grid(padding=(0, 2))
-    for fact in facts_of(report):
+    for fact in page.facts:
         summary.add_row(
             Text(fact.name, style="dim"), Text(fact.value), Text(fact.note, style="dim")
         )
     return [
-        *_sections(above),
+        *_sections(page.sections),
         summary,
-        *_warnings(warnings_of(report), alarms_of(report)),
-        *("", *_sections(below)) * bool(layout.below),
-        *("", Text(conclusion, style="bold")) * bool(conclusion),
+        *(Text(f"WARNING: {one}", style="bold red") for one in page.alarms),
+        *_warnings(page.warnings),
+        *("", *_sections(below)) * bool(below),
+        *("", Text(page.conclusion, style="bold")) * bool(page.conclusion),
     ]
 
 
 def plan_parts(plan: Plan) -> list[RenderableType]:
     """The groups of units in a plan, for the terminal, and its warnings; nothing without any."""
-    return [*_sections(SHORT_GROUPS.sections(plan)), *_warnings(plan.warnings)]
+    return [*_sections(SHORT_GROUPS.sections(plan)), *_warnings(map(printable, plan.warnings))]
 
 
 def coverage_parts(error: BudgetError) -> list[RenderableType]:
@@ -135,11 +133,5 @@ def _sections(sections: Iterable[Section]) -> Iterator[RenderableType]:
         yield ""
 
 
-def _warnings(warnings: Iterable[str], alarms: Sequence[str] = ()) -> list[RenderableType]:
-    """Warnings, those that are alarms in another colour and in capitals."""
-    return [
-        Text(f"WARNING: {printable(one)}", style="bold red")
-        if one in alarms
-        else Text(f"warning: {printable(one)}", style="yellow")
-        for one in warnings
-    ]
+def _warnings(warnings: Iterable[str]) -> list[RenderableType]:
+    return [Text(f"warning: {one}", style="yellow") for one in warnings]

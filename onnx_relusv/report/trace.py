@@ -1,16 +1,18 @@
-"""The report of a trace: its facts, what beats max softmax in plain sentences, its sections."""
+"""The report of a trace: what beats max softmax in plain sentences, its sections and its plots."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
-from operator import itemgetter
+from itertools import groupby
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.core.traces import BlockTrace, Interval, Score, Separation, Trace
-from onnx_relusv.report.page import Column, Fact, Legend, Part, Picture, PictureRow
-from onnx_relusv.report.summary import refused
-from onnx_relusv.report.trace_plots import TAIL, areas_svg, distribution_svg
+from onnx_relusv.core.traces import BlockTrace, Interval, Score, Separation, Trace, Truths
+from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture, PictureRow
+from onnx_relusv.report.plots import DASHED, draw, draw_lines, light, line_name, scale
+from onnx_relusv.report.sections import refused
 from onnx_relusv.report.words import counted, number_text, percent_text, printable
 
 # With fewer answers of a kind, resamples of them are too much alike.
@@ -83,16 +85,13 @@ def conclusions(trace: Trace) -> Iterator[str]:
     if found is None:
         yield _why_nothing(trace)
         return
-    if found.combined is not None:
-        yield (
-            "All quantities of all blocks, combined by a fit that never saw the input it scores: "
-            f"{_verdict(found.combined)}."
-        )
-    if found.combined_with_output is not None:
-        yield (
-            "The same with max softmax and entropy among them: "
-            f"{_verdict(found.combined_with_output)}."
-        )
+    fit = "All quantities of all blocks, combined by a fit that never saw the input it scores"
+    for words, score in (
+        (fit, found.combined),
+        ("The same with max softmax and entropy among them", found.combined_with_output),
+    ):
+        if score is not None:
+            yield f"{words}: {_verdict(score)}."
     if not found.folds:
         yield "Nothing was combined: a fit needs at least two right and two wrong answers."
     best = best_score(found)
@@ -111,27 +110,24 @@ def _verdict(score: Score) -> str:
     if gain is None:
         return f"AUROC {score.auroc.value:.3f}"
     outcome = "cannot be told from max softmax"
-    if gain.lower > 0:
-        outcome = "beats max softmax"
-    elif gain.upper < 0:
-        outcome = "does not beat max softmax"
+    if gain.lower > 0 or gain.upper < 0:
+        outcome = f"{'beats' if gain.lower > 0 else 'does not beat'} max softmax"
     value, lower, upper = _decimals(gain)
     return f"{outcome} (gain {value}, 95 % interval {lower} to {upper})"
 
 
 def _why_nothing(trace: Trace) -> str:
+    missing = "" if trace.correct is not None else "The samples have no labels"
     if trace.max_softmax is None:
-        return "No output has class scores, so there are no right and wrong answers to tell apart."
-    if trace.correct is None:
-        return "The samples have no labels, so there are no right and wrong answers to tell apart."
-    kind = "right" if trace.correct.all() else "wrong"
+        missing = "No output has class scores"
+    if missing:
+        return f"{missing}, so there are no right and wrong answers to tell apart."
+    kind = "right" if np.all(trace.correct) else "wrong"
     return f"All answers are {kind}, so there is nothing to tell apart."
 
 
 CONCLUSIONS: Part[Trace] = Part(
-    title="Right and wrong answers",
-    of=lambda trace: (trace,),
-    points=lambda trace: tuple(conclusions(trace)),
+    title="Right and wrong answers", of=lambda trace: (trace,), points=conclusions
 )
 REFUSED = refused("These look like blocks and were not traced.")
 _KEY = "The tensor that leaves the block."
@@ -139,7 +135,8 @@ _KEY = "The tensor that leaves the block."
 
 def _median(values: Floats) -> float:
     """The middle value, the lower of two: between two infinite ones there is no mean."""
-    return float(np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2])
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle])
 
 
 def _bracket(block: BlockTrace) -> str:
@@ -154,25 +151,33 @@ def _medians(trace: Trace) -> tuple[Column, ...]:
     correct = trace.correct if trace.separation is not None else None
 
     def text(values: Floats) -> str:
-        kinds = [values] if correct is None else [values[correct], values[~correct]]
-        return " / ".join(number_text(_median(kind)) for kind in kinds)
+        return " / ".join(
+            number_text(_median(kind)) for kind in by_answer(values, correct).values()
+        )
 
-    places = "Output positions an input; 1 where there is no more."
-    gap = "Largest gap of the width's certified bracket, of its upper end."
     return (
-        Column("block", _KEY, value="key"),
-        Column("units", "Neurons, or channels of a Conv.", True, value="units"),
-        Column("positions", places, True, value="positions"),
+        Column("block", _KEY, "key"),
+        Number("units", "Neurons, or channels of a Conv."),
+        Number("positions", "Output positions an input; 1 where there is no more."),
         *(
-            Column(name, f"{meaning} Median.", True, value=partial(_quantity, name), text=text)
+            Number(name, f"{meaning} Median.", partial(_quantity, name), text)
             for name, meaning in QUANTITIES.items()
         ),
-        Column("bracket", gap, True, value=_bracket),
+        Number(
+            "bracket", "Largest gap of the width's certified bracket, of its upper end.", _bracket
+        ),
     )
 
 
 def _quantity(name: str, block: BlockTrace) -> Floats:
     return block.quantities[name]
+
+
+def by_answer(values: Floats, correct: Truths | None) -> dict[str, Floats]:
+    """Values by the role in which they are drawn: all of them, or right and wrong answers apart."""
+    if correct is None:
+        return {"every": values}
+    return {"right": values[correct], "wrong": values[~correct]}
 
 
 # Of right and wrong answers where there are both.
@@ -188,11 +193,9 @@ MEDIANS: Part[Trace] = Part(
 )
 
 
-def _scores_by_block(trace: Trace) -> list[list[Score]]:
-    by_block: dict[str | None, list[Score]] = {}
-    for score in () if trace.separation is None else trace.separation.scores:
-        by_block.setdefault(score.block, []).append(score)
-    return list(by_block.values())
+def _by_block(found: Separation | None) -> list[list[Score]]:
+    scores = () if found is None else found.scores
+    return [list(group) for _, group in groupby(scores, key=lambda score: score.block)]
 
 
 def _area(score: Score) -> str:
@@ -201,77 +204,66 @@ def _area(score: Score) -> str:
 
 AREAS: Part[Trace] = Part(
     title="AUROC by block",
-    of=_scores_by_block,
+    of=lambda trace: _by_block(trace.separation),
     columns=(
-        Column("block", _KEY, value=lambda scores: scores[0].block),
+        Column("block", _KEY, lambda scores: scores[0].block),
         *(
-            Column(name, meaning, True, value=itemgetter(number), text=_area)
+            Number(name, meaning, number, _area)
             for number, (name, meaning) in enumerate(QUANTITIES.items())
         ),
     ),
-    text=(
-        "AUROC with a 95 % bootstrap interval: the chance that a wrong answer lies below (low) or "
-        "above (high) a right one. The side is chosen on these same inputs, so that no figure is "
-        "under 0.5; that favours them slightly."
-    ),
-    note=(
-        "AUROC [95 % interval]; low, high: where wrong answers lie, chosen on these same inputs."
-    ),
+    text="AUROC with a 95 % bootstrap interval: the chance that a wrong answer lies below (low) or "
+    "above (high) a right one. The side is chosen on these same inputs, so that no figure is under "
+    "0.5; that favours them slightly.",
+    note="AUROC [95 % interval]; low, high: where wrong answers lie, chosen on these same inputs.",
 )
 
 
-def _scores(trace: Trace) -> tuple[tuple[str, Score], ...]:
+def _scores(trace: Trace) -> Iterator[tuple[str, Score]]:
     """Max softmax, entropy, the best quantity of a block, and all of them combined."""
     found = trace.separation
     if found is None:
-        return ()
+        return
+    yield from ((score.quantity, score) for score in found.baselines)
     best = best_score(found)
-    shown = (
-        *((score.quantity, score) for score in found.baselines),
-        ("" if best is None else f"best of a block: {score_name(best)}", best),
-        ("all quantities combined", found.combined),
-        ("combined with max softmax and entropy", found.combined_with_output),
-    )
-    return tuple((name, score) for name, score in shown if score is not None)
+    if best is not None:
+        yield f"best of a block: {score_name(best)}", best
+    if found.combined is not None:
+        yield "all quantities combined", found.combined
+    if found.combined_with_output is not None:
+        yield "combined with max softmax and entropy", found.combined_with_output
 
 
 def _scores_text(trace: Trace) -> str:
     found = trace.separation
     if found is None:
         return ""
-    text = (
-        f"{found.wrong} wrong answers against {found.right} right ones; {found.resamples} "
-        "resamples."
+    answers = f"{found.wrong} wrong answers against {found.right} right ones"
+    return f"{answers}; {found.resamples} resamples." + (
+        f" Combined: logistic regression, cross-fitted in {found.folds} folds, so that no input is "
+        "scored by a fit that saw it. The intervals do not repeat the fits." * bool(found.folds)
     )
-    if found.folds:
-        text += (
-            f" Combined: logistic regression, cross-fitted in {found.folds} folds, so that no "
-            "input is scored by a fit that saw it. The intervals do not repeat the fits."
-        )
-    return text
 
 
-_PAIRED = "AUROC minus that of max softmax, paired: on the same 95 % resamples."
-_BOOTSTRAP = "With a 95 % bootstrap interval."
 SCORES: Part[Trace] = Part(
     title="Scores",
     of=_scores,
     columns=(
-        Column("score", value=itemgetter(0)),
-        Column("AUROC", _BOOTSTRAP, True, value=lambda named: interval_text(named[1].auroc)),
-        Column("gain", _PAIRED, True, value=lambda named: named[1].gain, text=interval_text),
+        Column("score", "", 0),
+        Number(
+            "AUROC",
+            "With a 95 % bootstrap interval.",
+            lambda named: interval_text(named[1].auroc),
+        ),
+        Number(
+            "gain",
+            "AUROC minus that of max softmax, paired: on the same 95 % resamples.",
+            lambda named: named[1].gain,
+            interval_text,
+        ),
     ),
     text=_scores_text,
 )
-
-
-def _areas_text(trace: Trace) -> str:
-    text = (
-        "The chance that a wrong answer lies on the wrong answers' side of a right one. Lines are "
-        "95 % bootstrap intervals; the dashed line is max softmax, with its own interval in grey."
-    )
-    lines = f" The lines of a block are, from the top: {', '.join(QUANTITIES)}."
-    return text + (lines if trace.blocks else "")
 
 
 def _areas(trace: Trace) -> Iterator[Picture]:
@@ -279,47 +271,178 @@ def _areas(trace: Trace) -> Iterator[Picture]:
         yield Picture(areas_svg(trace.separation, name="areas"), wide=True)
 
 
-def _areas_legend(trace: Trace) -> Legend:
-    blocks = tuple((name, name) for name in QUANTITIES) if trace.blocks else ()
-    return (*blocks, ("ink", "the output, and all blocks"), ("level", "max softmax"))
-
-
 AREAS_DRAWN: Part[Trace] = Part(
     title="What tells wrong answers",
     of=_scores,
-    text=_areas_text,
+    text=lambda trace: (
+        "The chance that a wrong answer lies on the wrong answers' side of a right one. Lines are "
+        "95 % bootstrap intervals; the dashed line is max softmax, with its own interval in grey."
+        + f" The lines of a block are, from the top: {', '.join(QUANTITIES)}."
+        * bool(trace.blocks)
+    ),
     pictures=_areas,
-    legend=_areas_legend,
+    legend=lambda trace: (
+        *((name, name) for name in QUANTITIES if trace.blocks),
+        ("ink", "the output, and all blocks"),
+        ("level", "max softmax"),
+    ),
 )
 
 
 def _distributions(trace: Trace) -> Iterator[PictureRow]:
     correct = trace.correct if trace.separation is not None else None
     for number, block in enumerate(trace.blocks):
-        key, steps = printable(block.key), {"active": 1 / block.positions}
-        svgs = [
-            distribution_svg(
-                values,
-                correct,
-                step=steps.get(quantity, 0.0),
-                title=quantity,
-                name=f"block-{number}-{quantity}",
-                label=f"Distribution of {quantity} in {key}",
+        key = printable(block.key)
+        pictures = (
+            Picture(
+                distribution_svg(
+                    values,
+                    correct,
+                    step=1 / block.positions if quantity == "active" else 0.0,
+                    title=quantity,
+                    name=f"block-{number}-{quantity}",
+                    label=f"Distribution of {quantity} in {key}",
+                )
             )
             for quantity, values in block.quantities.items()
-        ]
-        yield PictureRow(key, tuple(map(Picture, svgs)))
+        )
+        yield PictureRow(key, tuple(pictures))
 
 
-_BY_ANSWER = (("right", "right answers"), ("wrong", "wrong answers"))
+_ALL: Legend = (("every", "all inputs"),)
+_BY_ANSWER: Legend = (("right", "right answers"), ("wrong", "wrong answers"))
 DISTRIBUTIONS: Part[Trace] = Part(
     title="Inputs, layer by layer",
     of=lambda trace: trace.blocks,
     text=lambda trace: (
         "In the order in which the model computes the blocks. "
-        + ("" if trace.separation is None else "Right and wrong answers have equal areas. ")
-        + f"The outermost {percent_text(TAIL)} on either side are left out."
+        + "Right and wrong answers have equal areas. " * (trace.separation is not None)
+        + f"The outermost {percent_text(_TAIL)} on either side are left out."
     ),
     picture_rows=_distributions,
-    legend=lambda trace: (("every", "all inputs"),) if trace.separation is None else _BY_ANSWER,
+    legend=lambda trace: _ALL if trace.separation is None else _BY_ANSWER,
 )
+
+MOST_ROWS = 60
+# The outermost shares of the inputs would squeeze all others into a few bins.
+_TAIL = 0.005
+_LEAST_BINS, _MOST_BINS = 6, 40
+_MARKERS = {"active": "o", "width": "s", "largest": "^", "margin": "D"}
+# Inches a line of the chart of areas; a block has as many lines as quantities.
+_LINE = 0.085
+
+
+def distribution_svg(
+    values: Floats, correct: Truths | None, *, step: float, title: str, name: str, label: str
+) -> str:
+    """How one quantity of a block is distributed, over right and over wrong answers.
+
+    Areas under both are equal, and both are drawn on the same bins. The outermost inputs of either
+    kind, a share of 0.5 % on either side, are left out, as are infinite values, of which the title
+    tells.
+
+    Args:
+        values: (samples,) without NaN.
+        correct: (samples,) or None, to draw all inputs as one.
+        step: What the values are multiples of; 0 for any.
+        title: Stands above.
+        name: Sets the plot apart from the others of its page.
+        label: What the picture shows, for those who do not see it.
+    """
+    infinite = float(np.mean(np.isinf(values)))
+    if infinite:
+        title += f", {percent_text(infinite)} infinite"
+    finite = {role: kind[np.isfinite(kind)] for role, kind in by_answer(values, correct).items()}
+    finite = {role: kind for role, kind in finite.items() if len(kind)}
+    low, high = _ends(finite.values())
+    if finite and low == high:
+        title += f", {percent_text(float(np.mean(values == low)))} at {number_text(low)}"
+
+    def paint(axes: Axes) -> None:
+        axes.set_title(title, loc="left", pad=3)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        if low == high:
+            return
+        edges = _bin_edges(low, high, _bin_count(min(map(len, finite.values()))), step)
+        for role, kind in finite.items():
+            counts, _ = np.histogram(kind, edges)
+            # Wrong answers come last, and as a line: both stay visible.
+            filled, shares = role != "wrong", counts / counts.sum()
+            width = 0 if filled else 1.1
+            axes.stairs(shares, edges, color=light(role), fill=filled, linewidth=width)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(bottom=0)
+        scale(axes.xaxis, MaxNLocator(4, min_n_ticks=2, integer=step == 1))
+
+    return draw(paint, (3.0, 1.25), (0.04, 0.96, 0.2, 0.84), name=name, label=label)
+
+
+def _ends(kinds: Collection[Floats]) -> tuple[float, float]:
+    """From where to where all kinds are drawn; a kind of few is not cut off as another's tail."""
+    ends = [np.quantile(values, (_TAIL, 1 - _TAIL), method="nearest") for values in kinds]
+    if not ends:
+        return 0.0, 0.0
+    return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
+
+def _bin_count(values: int) -> int:
+    """Rice's rule, for the kind that has the fewest."""
+    return int(np.clip(np.ceil(2 * values ** (1 / 3)), _LEAST_BINS, _MOST_BINS))
+
+
+def _bin_edges(low: float, high: float, bins: int, step: float) -> Floats:
+    """At most so many bins and one; where values come in steps, equally many steps in each."""
+    if step <= 0:
+        return np.linspace(low, high, bins + 1)
+    steps = round((high - low) / step) + 1
+    width = step * np.ceil(steps / bins)
+    count = int(np.ceil(steps * step / width - 1e-9))
+    edges: Floats = low - step / 2 + width * np.arange(count + 1)
+    return edges
+
+
+def areas_svg(separation: Separation, *, name: str) -> str:
+    """The AUROC of every score with its interval, and that of max softmax across.
+
+    Beyond `MOST_ROWS` blocks, only those that tell best are drawn, and the title says how many are
+    not.
+
+    Args:
+        separation: The scores.
+        name: Sets the plot apart from the others of its page.
+    """
+    blocks = _by_block(separation)
+    best = [max(score.auroc.value for score in scores) for scores in blocks]
+    ranked = sorted(range(len(blocks)), key=lambda index: -best[index])
+    shown = [blocks[index] for index in sorted(ranked[:MOST_ROWS])]
+    hidden = len(blocks) - len(shown)
+    title = f"the {len(shown)} blocks that tell best; {hidden} more are not drawn" if hidden else ""
+    output = [*separation.baselines, separation.combined, separation.combined_with_output]
+    rows = [[score] for score in output if score is not None] + shown
+    # A block has at least two lines, and one that is free.
+    ends = np.cumsum([0, *(max(len(row), 2) + 1 for row in rows)])
+    max_softmax = separation.baselines[0].auroc
+
+    def paint(axes: Axes) -> None:
+        axes.axvspan(max_softmax.lower, max_softmax.upper, color=light("grid"), linewidth=0)
+        axes.axvline(max_softmax.value, color=light("level"), linewidth=1, linestyle=DASHED)
+        middles = (ends[:-1] + ends[1:]) / 2
+        for middle, row in zip(middles, rows, strict=True):
+            for number, score in enumerate(row):
+                place, area = middle + number - (len(row) - 1) / 2, score.auroc
+                colour = light(score.quantity if score.quantity in _MARKERS else "ink")
+                marker = _MARKERS.get(score.quantity, "o")
+                axes.hlines(place, area.lower, area.upper, color=colour, linewidth=1.2)
+                axes.plot(area.value, place, marker, color=colour, markersize=3.4, linestyle="none")
+        names = (
+            score.quantity if score.block is None else line_name(score.block) for score, *_ in rows
+        )
+        axes.set_yticks(middles, list(names))
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+        axes.set_ylim(ends[-1], 0)
+        axes.set_xlabel("AUROC", labelpad=1)
+
+    label = "AUROC of every score, with its interval"
+    return draw_lines(paint, _LINE * ends[-1], 0.4, title=title, name=name, label=label)

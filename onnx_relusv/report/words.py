@@ -5,25 +5,24 @@ Three significant digits throughout; the JSON has all of them.
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry
 from onnx_relusv.core.options import Setting, Settings
 from onnx_relusv.core.plans import Choice
 
 NOTHING = "-"
-_BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
-_COUNT_UNITS = ("", "k", "M", "G", "T")
 
 
 def bytes_text(count: float) -> str:
     """Bytes in decimal units: 1234 is 1.23 kB."""
-    return _scaled(count, _BYTE_UNITS)
+    return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
 
 
 def count_text(count: float) -> str:
     """A count in decimal units: 1234567 is 1.23 M."""
-    return _scaled(count, _COUNT_UNITS)
+    return _scaled(count, ("", "k", "M", "G", "T"))
 
 
 def number_text(value: float | None) -> str:
@@ -65,19 +64,17 @@ def bracket_text(lower: float, upper: float) -> str:
     return f"[{number_text(lower)}, {number_text(upper)}]"
 
 
-def change_text(before: str, after: str) -> str:
-    """From one text to another; once where both are the same."""
-    return before if before == after else f"{before} -> {after}"
+def change_text(before: Any, after: Any, text: Callable[[Any], str] = str) -> str:
+    """From one value to another; once where both have the same text."""
+    first, second = text(before), text(after)
+    return first if first == second else f"{first} -> {second}"
 
 
 def geometry_text(geometry: Geometry) -> str:
     """Operator and weight matrix: ``conv 64x288 (3x3)``, per group where there are several."""
-    text = f"{geometry.kind} {geometry.rows}x{geometry.columns}"
-    if geometry.kernel:
-        text += f" ({'x'.join(map(str, geometry.kernel))})"
-    if geometry.groups > 1:
-        text += f" in {geometry.groups} groups"
-    return text
+    kernel = f" ({'x'.join(map(str, geometry.kernel))})" if geometry.kernel else ""
+    groups = f" in {geometry.groups} groups" if geometry.groups > 1 else ""
+    return f"{geometry.kind} {geometry.rows}x{geometry.columns}{kernel}{groups}"
 
 
 def activation_text(activation: Activation) -> str:
@@ -85,11 +82,8 @@ def activation_text(activation: Activation) -> str:
     if activation.kind == "clip":
         return f"clip at {number_text(activation.ceiling)}"
     if activation.kind in ("leaky_relu", "prelu"):
-        least, most = float(activation.slopes.min()), float(activation.slopes.max())
-        slopes = number_text(least)
-        if least != most:
-            slopes += f" to {number_text(most)}"
-        return f"{activation.kind} {slopes}"
+        ends = dict.fromkeys((float(activation.slopes.min()), float(activation.slopes.max())))
+        return f"{activation.kind} {' to '.join(map(number_text, ends))}"
     return activation.kind
 
 
@@ -108,12 +102,22 @@ def printable(text: str) -> str:
     Names in a model may hold terminal control sequences or marks that reverse the direction of
     writing; both would let a file forge what a reader sees.
     """
-    return "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for character in text
-    )
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of every run of neighbours among increasing whole numbers."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
 
 
 def ranges_text(numbers: Sequence[int], longest: int | None = None) -> str:
@@ -123,13 +127,7 @@ def ranges_text(numbers: Sequence[int], longest: int | None = None) -> str:
         numbers: The numbers; a dash where there are none.
         longest: Characters beyond which the rest is left out; None for no limit.
     """
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs(numbers)]
     text = ", ".join(texts)
     if longest is None or len(text) <= longest:
         return text or NOTHING
@@ -146,14 +144,12 @@ def middle_cut(text: str, length: int) -> str:
     return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
 
 
-def _scaled(value: float, units: tuple[str, ...]) -> str:
-    scaled, *larger = units
+def _scaled(value: float, units: Sequence[str]) -> str:
     # 999.5 already rounds to 1000 with three digits.
-    while abs(value) >= 999.5 and larger:
-        value /= 1000
-        scaled, *larger = larger
+    if abs(value) >= 999.5 and len(units) > 1:
+        return _scaled(value / 1000, units[1:])
     digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
-    return f"{digits} {scaled}".rstrip()
+    return f"{digits} {units[0]}".rstrip()
 
 
 def counted(number: int | str, noun: str) -> str:
@@ -178,9 +174,6 @@ def points_text(value: float) -> str:
     return counted(number_text(value), "point")
 
 
-_DELETE = "\x7f"
-
-
 def settings_text(settings: Settings) -> str:
     """Settings as TOML, one a line; empty without any.
 
@@ -196,7 +189,7 @@ def _value(value: Setting) -> str:
         return f"[{', '.join(_value(each) for each in value)}]"
     if isinstance(value, str):
         # All escapes of JSON are TOML's; TOML wants one more.
-        return json.dumps(value, ensure_ascii=False).replace(_DELETE, "\\u007f")
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     # Numbers, and true and false, are written alike.
     return json.dumps(value)
 
@@ -213,9 +206,7 @@ def sparkline(values: Floats, largest: float) -> str:
         values: (n,) non-negative; NaN is left blank.
         largest: What a full bar stands for.
     """
-    if not largest > 0:
-        return BARS[0] * len(values)
-    return "".join(_bar(float(value) / largest) for value in values)
+    return "".join(_bar(float(value) / largest if largest > 0 else 0.0) for value in values)
 
 
 def _bar(share: float) -> str:

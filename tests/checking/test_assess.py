@@ -18,7 +18,7 @@ from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.results import Compression
 from onnx_relusv.graph.model import read_model
-from onnx_relusv.report.data import report_data
+from onnx_relusv.report.files import report_data
 from onnx_relusv.samples.samples import open_samples
 from onnx_relusv.samples.split import split
 

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from onnx_relusv.core.measures import FeedChange, Latency, NotFinite, OutputChange, SampleCounts
 from onnx_relusv.core.results import Assessment, Compression, Evaluation
-from onnx_relusv.report.html import report_html
+from onnx_relusv.report.files import report_html
 from onnx_relusv.report.losses import COSTS, FEEDS, alarms, conclusion, share_words
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.summary import assessment_facts
+from onnx_relusv.report.pages import assessment_facts
 from onnx_relusv.report.terminal import report_parts
 
 FASTER = Latency(batch=1, before=0.001, after=0.0006)

@@ -8,11 +8,10 @@ from pages import Outline
 from rich.console import Console
 
 from onnx_relusv.core.results import Compression
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import report_html
+from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.losses import BOUND, TRIALS
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.summary import compression_facts
+from onnx_relusv.report.pages import compression_facts
 from onnx_relusv.report.terminal import report_parts
 from onnx_relusv.report.words import confidence_text
 

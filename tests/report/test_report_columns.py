@@ -11,8 +11,7 @@ from rich.console import Console
 from onnx_relusv.core.results import BlockReport, Compression, Inspection
 from onnx_relusv.report import blocks
 from onnx_relusv.report.blocks import BlockColumn, BlockTable, block_columns, saving_columns
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import report_html
+from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.terminal import report_parts
 
 
@@ -29,7 +28,7 @@ def test_a_new_column_is_declared_once(
         "reuse",
         "How often a parameter is used for one sample; computed.",
         value=lambda row: row.cost.macs / row.parameters,
-        tables=(BlockTable.FOUND, BlockTable.TERMINAL_MEASURES),
+        tables=BlockTable.FOUND | BlockTable.TERMINAL_MEASURES,
         json="reuse",
     )
     monkeypatch.setattr(blocks, "COLUMNS", (*blocks.COLUMNS, column))

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from onnx_relusv.core.results import Comparison, Compression, Inspection
-from onnx_relusv.report import html
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import write_report
+from onnx_relusv.report import files
+from onnx_relusv.report.files import report_data, write_report
 
 
 def refuse(constant: str) -> None:
@@ -115,7 +114,7 @@ def test_json_is_written_the_same_every_time(compression: Compression, tmp_path:
 def test_a_number_that_json_lacks_leaves_the_old_file(
     compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(html, "report_data", lambda report: {"level": math.nan})
+    monkeypatch.setattr(files, "report_data", lambda report: {"level": math.nan})
     path = tmp_path / "report.json"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON compliant"):

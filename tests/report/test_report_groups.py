@@ -12,11 +12,10 @@ from rich.console import Console
 
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import report_html
+from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.page import Fact
+from onnx_relusv.report.pages import groups_facts
 from onnx_relusv.report.plots import strip_svg
-from onnx_relusv.report.sections import groups_facts
 from onnx_relusv.report.terminal import plan_parts, report_parts
 from onnx_relusv.report.words import ranges_text
 

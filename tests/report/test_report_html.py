@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 from pages import Outline
+from pruned_records import GROUPS
 from swept import swept
 from traced import trace_of
 
 from onnx_relusv.core.results import Comparison, Compression, Inspection
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import page as pages
-from onnx_relusv.report.html import report_html, write_report
+from onnx_relusv.report.files import report_html, write_report
+from onnx_relusv.report.page import MOST_OPEN, PictureRow, Section
 
 
 @pytest.fixture
@@ -162,12 +163,11 @@ def test_numbers_are_marked_and_columns_explained(inspection: Inspection) -> Non
     assert "largest response" in outline.text("dt")
 
 
-def test_many_spectra_are_folded(compression: Compression, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "MOST_OPEN", 2)
-    row = compression.rows[2]
-    assert "Show all" not in report_html(replace(compression, rows=(row, row)))
-    many = report_html(replace(compression, rows=(row, row, row)))
-    assert "<summary>Show all 3</summary>" in many
+def test_many_pictures_are_folded(compression: Compression) -> None:
+    for count, folded in ((MOST_OPEN, False), (MOST_OPEN + 1, True)):
+        page = report_html(replace(compression, rows=(), groups=GROUPS[:1] * count))
+        assert (f"<summary>Show all {count}</summary>" in page) == folded
+        assert Section(title="", picture_rows=(PictureRow("", ()),) * count).folded == folded
 
 
 def test_a_model_without_blocks_has_a_page(

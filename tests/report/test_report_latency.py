@@ -5,9 +5,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from onnx_relusv.core.results import Compression
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import report_html
-from onnx_relusv.report.summary import latency_facts
+from onnx_relusv.report.files import report_data, report_html
+from onnx_relusv.report.pages import latency_facts
 from onnx_relusv.report.terminal import report_parts
 
 

@@ -8,11 +8,10 @@ from pages import Outline
 from rich.console import Console, RenderableType
 
 from onnx_relusv.core.results import Comparison, Compression, MetricChange
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import report_html
+from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.losses import TRIALS
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.summary import comparison_facts, compression_facts
+from onnx_relusv.report.pages import comparison_facts, compression_facts
 from onnx_relusv.report.terminal import report_parts
 
 

@@ -11,7 +11,7 @@ from swept import swept
 from traced import trace_of
 
 from onnx_relusv.core.results import BlockReport, Comparison, Compression, Inspection
-from onnx_relusv.report.data import report_data
+from onnx_relusv.report.files import report_data
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report-schema.md"
 SCALARS: dict[str, type | tuple[type, ...]] = {

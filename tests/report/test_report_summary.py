@@ -5,7 +5,7 @@ from pruned_records import pruned
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.core.results import BlockReport, Comparison, Compression, Inspection
 from onnx_relusv.report.page import Fact
-from onnx_relusv.report.summary import comparison_facts, compression_facts, inspection_facts
+from onnx_relusv.report.pages import comparison_facts, compression_facts, inspection_facts
 
 
 def on_the_ball(rows: tuple[BlockReport, ...]) -> tuple[BlockReport, ...]:

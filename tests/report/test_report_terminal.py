@@ -3,11 +3,11 @@ import io
 import pytest
 from rich.console import Console
 
-from onnx_relusv.report.page import Heading, Table
+from onnx_relusv.report.page import Column, Table
 from onnx_relusv.report.terminal import TerminalTable, column_widths
 
 TABLE = Table(
-    (Heading("block"), Heading("stable rank", numeric=True), Heading("why")),
+    (Column("block"), Column("stable rank", numeric=True), Column("why")),
     (
         ("[bold]fc1[/bold]", "2.78", "smallest rank with level at most 0.1"),
         ("\u5377\u5377", "12", "no form makes it smaller"),

@@ -12,8 +12,7 @@ from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 
 from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.sweeps import Sweep
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import make_report, report_html
+from onnx_relusv.report.files import make_report, report_data, report_html
 from onnx_relusv.report.terminal import report_parts
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from traced import trace_of
 
-from onnx_relusv.report.data import report_data
+from onnx_relusv.report.files import report_data
 
 
 def refuse(constant: str) -> None:

@@ -8,9 +8,7 @@ from traced import trace_of
 
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import page as pages
-from onnx_relusv.report.data import report_data
-from onnx_relusv.report.html import report_html, write_report
+from onnx_relusv.report.files import report_data, report_html, write_report
 from onnx_relusv.report.trace import conclusions
 
 
@@ -87,14 +85,6 @@ def test_names_from_files_are_text_and_nothing_else() -> None:
     outline = Outline(page)
     assert literal in outline.text("h3")
     assert outline.text("th").count(literal) == 2
-
-
-def test_many_blocks_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = trace_of(("conv1", "fc1"))
-    monkeypatch.setattr(pages, "MOST_OPEN", 2)
-    assert "Show all" not in report_html(trace)
-    monkeypatch.setattr(pages, "MOST_OPEN", 1)
-    assert "<summary>Show all 2</summary>" in report_html(trace)
 
 
 def test_a_model_without_blocks_has_a_page() -> None:

@@ -10,8 +10,7 @@ from traced import trace_of
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.traces import Separation, Truths
-from onnx_relusv.report import trace_plots
-from onnx_relusv.report.trace_plots import areas_svg, distribution_svg
+from onnx_relusv.report.trace import MOST_ROWS, areas_svg, distribution_svg
 
 
 def drawn(values: Floats, correct: Truths | None = None, *, step: float = 0.0) -> str:
@@ -141,15 +140,19 @@ def test_hostile_names_are_text() -> None:
     assert "<script" not in svg
 
 
-def test_of_many_blocks_those_that_tell_best_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_plots, "MOST_ROWS", 2)
-    keys = ("conv1", "conv2", "conv3", "fc1")
-    found = separation(keys)
-    best = {
-        key: max(score.auroc.value for score in found.scores if score.block == key) for key in keys
-    }
-    names = texts(areas_svg(found, name="areas"))
-    assert {key for key in keys if key in names} == set(
-        sorted(keys, key=lambda key: -best[key])[:2]
+def test_of_many_blocks_those_that_tell_best_are_drawn() -> None:
+    found = separation(("conv1",))
+    (score, *_), worse = found.scores, ("block3", "block60")
+    area = score.auroc
+    scores = tuple(
+        replace(
+            score,
+            block=name,
+            auroc=replace(area, value=area.value - 0.1 * (name in worse)),
+        )
+        for name in (f"block{number}" for number in range(MOST_ROWS + len(worse)))
     )
-    assert "the 2 blocks that tell best; 2 more are not drawn" in names
+    names = texts(areas_svg(replace(found, scores=scores), name="areas"))
+    kept = [one.block for one in scores if one.block not in worse]
+    assert [name for name in names if name.startswith("block")] == kept
+    assert "the 60 blocks that tell best; 2 more are not drawn" in names

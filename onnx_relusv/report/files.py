@@ -1,19 +1,23 @@
-"""Reports as JSON-ready dictionaries; docs/report-schema.md describes every field.
+"""Reports as files: figures in JSON, and a folder of them with a page that loads nothing.
 
 A record becomes an object of its fields, in their order; `FIELDS` says which records become
-something else. A block is what its columns say (`blocks.COLUMNS`).
+something else, and a block is what its columns say (`blocks.COLUMNS`). docs/report-schema.md
+describes every field.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from onnx_relusv.core.blocks import Geometry
+from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.errors import Coverage, CoverageRow
 from onnx_relusv.core.measures import Correction, LatencyOutcome, OutputChange, Spectrum
 from onnx_relusv.core.metric import MetricChange
@@ -31,19 +35,15 @@ from onnx_relusv.core.results import (
 from onnx_relusv.core.sweeps import Sweep, SweepPoint
 from onnx_relusv.core.traces import Trace
 from onnx_relusv.report import blocks
+from onnx_relusv.report.pages import Report, page_of
+from onnx_relusv.report.plots import COLOURS
 from onnx_relusv.report.words import settings_text
+from onnx_relusv.work.files import REPORT_FILES
+from onnx_relusv.work.publishing import Publication, make_text, not_written, staged
 
 Data = dict[str, Any]
-Report = Inspection | Compression | Comparison | Trace | Sweep
 
 SCHEMA_VERSION = 1
-_SCHEMAS: dict[type, str] = {
-    Inspection: "inspection",
-    Compression: "compression",
-    Comparison: "comparison",
-    Trace: "trace",
-    Sweep: "sweep",
-}
 # Significant digits of lists. Seven are what float32 weights can justify, and halve the file; six
 # are what the brackets of traced inputs can, and keep thousands of inputs small.
 _DIGITS, _TRACE_DIGITS = 7, 6
@@ -82,18 +82,13 @@ FIELDS: dict[type, str] = {
     SweepPoint: "method size after shares level damage drop error evaluation slower_at command",
     Trace: "model blocks class_scores answers separation refusals warnings provenance",
 }
-# A bound on what is lost is one of two fields of a compression, by whether it is exact.
-_CERTIFICATE = """max_drop confidence labelled fit_samples select_samples certify_samples lost
-    gained drop bound select_drop trials"""
-_ESTIMATE = """max_drop confidence fit_samples select_samples certify_samples groups drop
-    standard_error bound select_drop trials"""
 
 
 def report_data(report: Report) -> Data:
     """What a command found, as JSON-ready data."""
     digits = _TRACE_DIGITS if isinstance(report, Trace) else _DIGITS
     return {
-        "schema": f"onnx-relusv/{_SCHEMAS[type(report)]}",
+        "schema": f"onnx-relusv/{type(report).__name__.lower()}",
         "schema_version": SCHEMA_VERSION,
         **{name: _plain(value, digits) for name, value in _fields(report)},
     }
@@ -107,12 +102,12 @@ def _plain(value: Any, digits: int) -> Any:
         if value.dtype.kind == "f":
             return [_plain(float(f"{one:.{digits}g}"), digits) for one in value.tolist()]
         return value.tolist()
+    if is_dataclass(value):
+        value = dict(_fields(value))
     if isinstance(value, Mapping):
         return {name: _plain(one, digits) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one, digits) for one in value]
-    if is_dataclass(value):
-        return {name: _plain(one, digits) for name, one in _fields(value)}
     return str(value) if isinstance(value, Path) else value
 
 
@@ -121,8 +116,8 @@ def _fields(record: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(record, BlockReport):
         yield from ((one.json, one.read(record)) for one in blocks.COLUMNS if one.json)
     else:
-        own = " ".join(field.name for field in fields(record))
-        yield from _read(record, FIELDS.get(type(record), own))
+        every = " ".join(field.name for field in fields(record))
+        yield from _read(record, FIELDS.get(type(record), every))
 
 
 def _read(record: Any, names: str) -> Iterator[tuple[str, Any]]:
@@ -132,16 +127,18 @@ def _read(record: Any, names: str) -> Iterator[tuple[str, Any]]:
         yield name, computed.get(name, attrgetter(path or name))(record)
 
 
-def _certificate(found: Compression) -> Data | None:
-    return dict(_read(found.bound, _CERTIFICATE)) if found.bound and found.bound.exact else None
+def _bound(names: str, *, exact: bool) -> Callable[[Compression], Data | None]:
+    """The bound on what is lost, if it is of this kind."""
 
+    def bound(found: Compression) -> Data | None:
+        matches = found.bound is not None and found.bound.exact is exact
+        return dict(_read(found.bound, names)) if matches else None
 
-def _estimate(found: Compression) -> Data | None:
-    return dict(_read(found.bound, _ESTIMATE)) if found.bound and not found.bound.exact else None
+    return bound
 
 
 def _class_scores(trace: Trace) -> Data | None:
-    if trace.max_softmax is None or trace.entropy is None:
+    if trace.max_softmax is None:
         return None
     return {"max_softmax": trace.max_softmax, "entropy": trace.entropy}
 
@@ -155,7 +152,18 @@ def _answers(trace: Trace) -> Data | None:
 
 # What is no attribute of its record, or is another one.
 _COMPUTED: dict[type, dict[str, Callable[[Any], Any]]] = {
-    Compression: {"certificate": _certificate, "drop_estimate": _estimate},
+    Compression: {
+        "certificate": _bound(
+            """max_drop confidence labelled fit_samples select_samples certify_samples lost gained
+            drop bound select_drop trials""",
+            exact=True,
+        ),
+        "drop_estimate": _bound(
+            """max_drop confidence fit_samples select_samples certify_samples groups drop
+            standard_error bound select_drop trials""",
+            exact=False,
+        ),
+    },
     CoverageRow: {"advice": lambda row: row.advice or None},
     Provenance: {
         "versions": lambda made: dict(sorted(made.versions.items())),
@@ -163,3 +171,72 @@ _COMPUTED: dict[type, dict[str, Callable[[Any], Any]]] = {
     },
     Trace: {"class_scores": _class_scores, "answers": _answers},
 }
+
+
+def write_report(
+    report: Report, folder: Path | None, json_path: Path | None = None, *, force: bool
+) -> None:
+    """Writes a report and its figures, all or nothing.
+
+    Args:
+        report: What a command found.
+        folder: Place of the report; a folder that is there keeps all other files. None for none.
+        json_path: Place of the figures alone; None for none.
+        force: Whether files that are there may be replaced.
+
+    Raises:
+        UsageError: Something cannot be written, or may not be replaced.
+    """
+    publication = Publication(force=force)
+    with ExitStack() as stack:
+        if folder is not None:
+            made = stack.enter_context(staged(folder)) / "report"
+            make_report(report, made, folder)
+            publication.add(made, folder)
+        if json_path is not None:
+            made = stack.enter_context(staged(json_path)) / "figures"
+            make_figures(report, made, json_path)
+            publication.add(made, json_path)
+        publication.commit()
+
+
+def make_report(report: Report, made: Path, folder: Path) -> None:
+    """Makes a report in a hidden folder, to be published with something else.
+
+    Args:
+        report: What a command found.
+        made: A folder that is made for it.
+        folder: Its place later on, which an error names.
+
+    Raises:
+        UsageError: There is no room for it.
+    """
+    page = report_html(report)
+    try:
+        made.mkdir()
+    except OSError as error:
+        raise not_written(folder, error) from error
+    figures, shown = REPORT_FILES
+    make_figures(report, made / figures, folder / figures)
+    make_text(page, made / shown, folder / shown)
+
+
+def make_figures(report: Report, made: Path, file: Path) -> None:
+    """Makes the figures of a report alone; arguments and errors as of `make_report`."""
+    make_text(json_text(report_data(report)) + "\n", made, file)
+
+
+def report_html(report: Report) -> str:
+    """What a command found, as a page."""
+    # Keys and paths come from untrusted files: everything is escaped but SVG that we drew
+    # ourselves.
+    environment = Environment(
+        loader=PackageLoader("onnx_relusv.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page = page_of(report)
+    return environment.get_template("report.html.j2").render(page=page, colours=COLOURS)
