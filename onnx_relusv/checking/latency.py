@@ -8,7 +8,7 @@ from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.latency import MARGIN, MOST_MEASURED, block_seconds
 from onnx_relusv.planning.latency_models import Race, Timings, length
-from onnx_relusv.report.words import seconds_text
+from onnx_relusv.report import words
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.session import default_threads
@@ -119,7 +119,7 @@ def block_times(
 def slower_blocks(times: BlockTimes, batch: int) -> tuple[str, ...]:
     """A warning that names the blocks that their rewrite makes slower; empty without any."""
     named = [
-        f"{key} ({seconds_text(before)} -> {seconds_text(after)})"
+        f"{key} ({words.seconds(before)} -> {words.seconds(after)})"
         for key, (before, after) in times.items()
         if after > before * (1 + SLOWER)
     ]

@@ -13,7 +13,7 @@ import click
 from onnx_relusv.cli.config import config_option
 from onnx_relusv.cli.streams import Streams, standard_streams
 from onnx_relusv.core.errors import BudgetError, ReluSvError, UsageError
-from onnx_relusv.report.words import printable
+from onnx_relusv.report import words
 from onnx_relusv.work.interrupts import Terminated, termination_raised
 from onnx_relusv.work.publishing import written_files
 
@@ -26,7 +26,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Says a warning of Python's without a path and a line of source."""
-    click.echo(f"warning: {printable(' '.join(str(message).split()))}", err=True)
+    click.echo(f"warning: {words.printable(' '.join(str(message).split()))}", err=True)
 
 
 class Commands(click.Group):
@@ -115,7 +115,7 @@ def _outcome(written: Sequence[Path]) -> str:
 
 
 def _named(written: Sequence[Path]) -> str:
-    return " and ".join(printable(str(path)) for path in written)
+    return " and ".join(words.printable(str(path)) for path in written)
 
 
 def _after_printing(streams: Streams, exit_code: int, written: Sequence[Path]) -> int:
@@ -136,6 +136,6 @@ def _after_printing(streams: Streams, exit_code: int, written: Sequence[Path]) -
 
 def _failed(message: str, exit_code: int) -> int:
     # Names that are quoted may hold anything; a message's own lines stay.
-    shown = "\n".join(map(printable, message.split("\n")))
+    shown = "\n".join(map(words.printable, message.split("\n")))
     click.echo(f"error: {shown}", err=True)
     return exit_code

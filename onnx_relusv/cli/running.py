@@ -19,9 +19,9 @@ from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.commands.trace import trace
 from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.plans import Plan
+from onnx_relusv.report import words
 from onnx_relusv.report.files import report_data
 from onnx_relusv.report.terminal import plan_parts, report_parts
-from onnx_relusv.report.words import printable
 
 # In place of a file's name: standard output.
 STANDARD_OUTPUT = Path("-")
@@ -53,7 +53,7 @@ def _plan_lines(made: Plan) -> Iterable[RenderableType]:
         f"{made.size:.1%} of the bytes, {made.macs:.1%} of the MACs{time}."
     )
     if made.damage_measure is not None:
-        yield f"Damage measured as {printable(made.damage_measure)}."
+        yield f"Damage measured as {words.printable(made.damage_measure)}."
 
 
 def _plan(*, command: str, **arguments: Any) -> Plan:

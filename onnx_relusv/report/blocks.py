@@ -14,22 +14,8 @@ import numpy as np
 
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.results import BlockReport
+from onnx_relusv.report import words
 from onnx_relusv.report.page import Column, Number
-from onnx_relusv.report.words import (
-    NOTHING,
-    activation_text,
-    bracket_text,
-    bytes_text,
-    change_text,
-    count_text,
-    decision_text,
-    geometry_text,
-    number_text,
-    ratio_text,
-    seconds_text,
-    share_text,
-    sparkline,
-)
 
 
 class BlockTable(Flag):
@@ -67,29 +53,31 @@ def block_columns(rows: Sequence[BlockReport], tables: BlockTable) -> tuple[Colu
     return tuple(
         one
         for one in COLUMNS
-        if tables & one.tables and any(one.cell(row) != NOTHING for row in rows)
+        if tables & one.tables and any(one.cell(row) != words.NOTHING for row in rows)
     )
 
 
 def _largest_response(spectrum: Spectrum) -> str:
-    bracket = bracket_text(float(spectrum.lower[0]), float(spectrum.upper[0]))
+    bracket = words.bracket(float(spectrum.lower[0]), float(spectrum.upper[0]))
     estimate = spectrum.s_0_estimate
-    return bracket if math.isnan(estimate) else f"{number_text(estimate)} {bracket}"
+    return bracket if math.isnan(estimate) else f"{words.number(estimate)} {bracket}"
 
 
 def _relu_mean_width(spectrum: Spectrum) -> str:
-    bracket = bracket_text(spectrum.relu_mean_width_lower, spectrum.relu_mean_width_upper)
+    bracket = words.bracket(spectrum.relu_mean_width_lower, spectrum.relu_mean_width_upper)
     if math.isnan(spectrum.relu_mean_width):
         return bracket
-    error = number_text(spectrum.relu_mean_width_error)
-    return f"{number_text(spectrum.relu_mean_width)} (error {error}) {bracket}"
+    error = words.number(spectrum.relu_mean_width_error)
+    return f"{words.number(spectrum.relu_mean_width)} (error {error}) {bracket}"
 
 
 def _bars(name: str) -> Callable[[Spectrum], str]:
     """Values of a spectrum at its ladder of k, as bars."""
 
     def bars(spectrum: Spectrum) -> str:
-        return sparkline(getattr(spectrum, name)[list(spectrum.ranks)], float(spectrum.sigma[0]))
+        return words.sparkline(
+            getattr(spectrum, name)[list(spectrum.ranks)], float(spectrum.sigma[0])
+        )
 
     return bars
 
@@ -113,7 +101,9 @@ def _cost(text: Callable[[float], str], name: str) -> Callable[[BlockReport], st
     """A cost, before and after where there is a plan."""
 
     def change(row: BlockReport) -> str:
-        return change_text(getattr(row.cost, name), getattr(row.cost_after or row.cost, name), text)
+        return words.change(
+            getattr(row.cost, name), getattr(row.cost_after or row.cost, name), text
+        )
 
     return change
 
@@ -122,7 +112,7 @@ def _time(row: BlockReport) -> str | None:
     before, after = row.latency_before, row.latency_after
     if before is None or after is None:
         return None
-    return f"{change_text(before, after, seconds_text)} ({ratio_text(after, before)})"
+    return f"{words.change(before, after, words.seconds)} ({words.ratio(after, before)})"
 
 
 def _fields(paths: str) -> tuple[BlockColumn, ...]:
@@ -148,7 +138,9 @@ COLUMNS: tuple[BlockColumn, ...] = (
     BlockColumn(
         "layer",
         "Operator, rows x columns of its weight as a matrix, a Conv's kernel, and the activation.",
-        lambda row: f"{geometry_text(row.block.geometry)}, {activation_text(row.block.activation)}",
+        lambda row: (
+            f"{words.geometry(row.block.geometry)}, {words.activation(row.block.activation)}"
+        ),
         numeric=False,
         tables=BlockTable.FOUND | _MEASURES,
     ),
@@ -157,7 +149,7 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "Kept; refitted: other values in the same form; pruned: fewer channels; or a double "
         "layer, its form and its inner width, per group; of a tucker, the one behind its core. "
         "The ranks of forms belong to different unfoldings of a kernel.",
-        lambda row: decision_text(row.choice),
+        lambda row: words.decision(row.choice),
         numeric=False,
         tables=_DECISIONS,
     ),
@@ -171,20 +163,20 @@ COLUMNS: tuple[BlockColumn, ...] = (
     BlockColumn(
         "parameters",
         "Numbers in the weight and the bias.",
-        text=count_text,
+        text=words.count,
         json="parameters",
         tables=BlockTable.FOUND | _MEASURES,
     ),
     BlockColumn(
         "bytes",
         "What the block alone occupies in the file; where it changes, before and after.",
-        _cost(bytes_text, "bytes"),
+        _cost(words.size, "bytes"),
         tables=BlockTable.FOUND | _DECISIONS,
     ),
     BlockColumn(
         "MACs",
         "Multiply-accumulates for one sample; where they change, before and after.",
-        _cost(count_text, "macs"),
+        _cost(words.count, "macs"),
         tables=BlockTable.FOUND | BlockTable.DECISIONS | BlockTable.TERMINAL_MEASURES,
     ),
     BlockColumn("", value="cost", json="cost_before"),
@@ -328,13 +320,13 @@ def saving_columns(rows: Sequence[BlockReport], *, with_form: bool) -> tuple[Col
         def value(row: BlockReport) -> str | None:
             for saving in row.savings:
                 if saving.tolerance == tolerance and saving.rank is not None:
-                    share = share_text(saving.saved_bytes, row.cost.bytes)
+                    share = words.share(saving.saved_bytes, row.cost.bytes)
                     return f"{saving.form} " * with_form + f"{saving.rank} ({share})"
             return None
 
         return Number(
-            f"at {number_text(tolerance)}",
-            f"The cheapest form with a relative error of {number_text(tolerance)} at most: its "
+            f"at {words.number(tolerance)}",
+            f"The cheapest form with a relative error of {words.number(tolerance)} at most: its "
             "rank, and the share of the block's bytes it saves, a lower bound; a dash where none "
             "makes the block smaller.",
             value,

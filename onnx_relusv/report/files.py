@@ -34,10 +34,9 @@ from onnx_relusv.core.results import (
 )
 from onnx_relusv.core.sweeps import Sweep, SweepPoint
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import blocks
+from onnx_relusv.report import blocks, words
 from onnx_relusv.report.pages import Report, page_of
 from onnx_relusv.report.plots import COLOURS
-from onnx_relusv.report.words import settings_text
 from onnx_relusv.work.files import REPORT_FILES
 from onnx_relusv.work.publishing import Publication, make_text, not_written, staged
 
@@ -167,7 +166,7 @@ _COMPUTED: dict[type, dict[str, Callable[[Any], Any]]] = {
     CoverageRow: {"advice": lambda row: row.advice or None},
     Provenance: {
         "versions": lambda made: dict(sorted(made.versions.items())),
-        "settings": lambda made: settings_text(made.settings),
+        "settings": lambda made: words.settings(made.settings),
     },
     Trace: {"class_scores": _class_scores, "answers": _answers},
 }

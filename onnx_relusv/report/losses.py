@@ -17,15 +17,8 @@ from onnx_relusv.core.results import (
     JudgedPart,
     ModelFacts,
 )
+from onnx_relusv.report import words
 from onnx_relusv.report.page import Column, Number, Part
-from onnx_relusv.report.words import (
-    NOTHING,
-    confidence_text,
-    number_text,
-    percent_text,
-    points_text,
-    printable,
-)
 
 # Below this share of equal answers, or above this change of an output, a result may be of no use.
 LEAST_AGREEMENT = 0.95
@@ -65,7 +58,7 @@ def alarms(found: Assessment) -> tuple[str, ...]:
         )
     changed = [one for one in evaluation.outputs if one.change > MOST_CHANGE]
     if changed:
-        named = "; ".join(f"{printable(one.name)} {_changes(one)}" for one in changed)
+        named = "; ".join(f"{words.printable(one.name)} {_changes(one)}" for one in changed)
         last = "" if said else " The result may be of no use."
         said.append(f"Outputs change much on {_where(found)}: {named}.{last}")
     return tuple(said)
@@ -73,7 +66,7 @@ def alarms(found: Assessment) -> tuple[str, ...]:
 
 def conclusion(found: Assessment, before: ModelFacts, after: ModelFacts) -> str:
     """What it costs in one sentence, and what to try next in another."""
-    size = percent_text(after.bytes / before.bytes)
+    size = words.percent(after.bytes / before.bytes)
     cost = _synthetic_cost(found) if found.part == "synthetic" else _cost(found)
     return f"{cost}; the file has {size} of the bytes and {_time(found)}. {_next(found)}"
 
@@ -90,7 +83,7 @@ def change_words(one: OutputChange) -> str:
     """How much an output changes: relative where it holds numbers, else what is not equal."""
     if math.isinf(one.change):
         return "not finite" if one.after.count or one.mismatched else "without bounds"
-    return number_text(one.change) if one.kind in NUMBERS else f"{share_words(one.change)} differ"
+    return words.number(one.change) if one.kind in NUMBERS else f"{share_words(one.change)} differ"
 
 
 def by_change(found: Assessment) -> list[OutputChange]:
@@ -105,7 +98,7 @@ def _changes(one: OutputChange, whose: str = "its") -> str:
             return "has entries that are no finite numbers, or others than the original's"
         return "is no longer zero, or of another shape"
     if one.kind in NUMBERS:
-        return f"by {number_text(one.change)} of {whose} size"
+        return f"by {words.number(one.change)} of {whose} size"
     return f"in {share_words(one.change)} of {whose} entries"
 
 
@@ -128,17 +121,17 @@ def _outputs(found: Assessment) -> str:
     if not math.isinf(most.change):
         by = _changes(most, "their" if others else "its")
     if not others:
-        return f"output {printable(most.name)} changes {by}"
-    return f"outputs change {by} at most ({printable(most.name)})"
+        return f"output {words.printable(most.name)} changes {by}"
+    return f"outputs change {by} at most ({words.printable(most.name)})"
 
 
 def _right(evaluation: Evaluation) -> str:
     if evaluation.metric is not None:
-        metric = evaluation.metric
-        return f", and {printable(metric.name)} goes from {metric.before:.5g} to {metric.after:.5g}"
+        name, metric = words.printable(evaluation.metric.name), evaluation.metric
+        return f", and {name} goes from {metric.before:.5g} to {metric.after:.5g}"
     if evaluation.drop is None:
         return ""
-    first, second = map(percent_text, (evaluation.accuracy_before, evaluation.accuracy_after))
+    first, second = map(words.percent, (evaluation.accuracy_before, evaluation.accuracy_after))
     return f", and accuracy goes from {first} to {second}"
 
 
@@ -154,7 +147,7 @@ def _synthetic_cost(found: Assessment) -> str:
         kinds += f" of {len(found.feeds)}"
     how = "beyond any measure"
     if not math.isinf(changes[-1]):
-        ends = dict.fromkeys(map(number_text, (changes[0], changes[-1])))
+        ends = dict.fromkeys(map(words.number, (changes[0], changes[-1])))
         how = f"by {' to '.join(ends)} of their size"
     return (
         f"No samples were given: on {kinds} kinds of synthetic inputs the outputs change {how}, "
@@ -201,11 +194,11 @@ def _next(found: Assessment) -> str:
 
 Judged = Compression | Comparison
 T = TypeVar("T")
-_KINDS = {"values": "numbers", "nothing": NOTHING}
+_KINDS = {"values": "numbers", "nothing": words.NOTHING}
 
 
 def _figure(value: float) -> str:
-    return "NaN" if math.isnan(value) else number_text(value)
+    return "NaN" if math.isnan(value) else words.number(value)
 
 
 _EQUALITY = (
@@ -216,7 +209,7 @@ _EQUALITY = (
         "entries; of lists the share of rows that both models give, of lists of numbers the "
         "shorter length over the longer.",
         "agreement",
-        percent_text,
+        words.percent,
     ),
 )
 _DIFFERENCES = (
@@ -244,7 +237,7 @@ def _judged_on(compression: Compression) -> str:
     if found.part == "choosing":
         text += " Sizes, forms and factors were chosen on them, which favours the result slightly."
     if found.withheld:
-        reasons = (f"{printable(name)}: {reason}" for name, reason in found.withheld.items())
+        reasons = (f"{words.printable(name)}: {reason}" for name, reason in found.withheld.items())
         text += f" What the change of an output tells nothing of: {'; '.join(reasons)}."
     return text
 
@@ -265,7 +258,7 @@ COSTS: Part[Compression] = Part(
 def output_notes(outputs: Sequence[OutputChange]) -> Iterator[str]:
     """Sentences about outputs that are not finite, of other lengths, or not compared at all."""
     for one in outputs:
-        name = printable(one.name)
+        name = words.printable(one.name)
         for which, found in (("first", one.before), ("second", one.after)):
             counts = ((found.nan, "NaN"), (found.infinite, "infinite"))
             said = [f"{n} {'is' if n == 1 else 'are'} {what}" for n, what in counts if n]
@@ -305,7 +298,7 @@ FEEDS: Part[Compression] = Part(
             "change",
             "Relative, of the output that changes most; a dash: nothing changes, though blocks "
             "did, so it tells nothing.",
-            text=lambda change: "not finite" if math.isinf(change) else number_text(change),
+            text=lambda change: "not finite" if math.isinf(change) else words.number(change),
         ),
     ),
 )
@@ -313,7 +306,7 @@ FEEDS: Part[Compression] = Part(
 
 def bound_text(bound: LossBound, loss: float) -> str:
     """A loss in its unit: in points where answers are counted, otherwise in the metric's."""
-    return points_text(loss) if bound.exact else number_text(loss)
+    return words.points(loss) if bound.exact else words.number(loss)
 
 
 def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
@@ -321,7 +314,7 @@ def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
     if bound.metric is not None:
         yield "metric", bound.metric.name
     yield "largest drop asked for", bound_text(bound, bound.max_drop)
-    yield f"confidence{estimated}", confidence_text(bound.confidence)
+    yield f"confidence{estimated}", words.confidence(bound.confidence)
     yield "samples for fitting", bound.fit_samples
     yield "samples for choosing", bound.select_samples
     yield f"samples {'for certifying' if bound.exact else 'set aside'}", bound.certify_samples
@@ -345,7 +338,7 @@ def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
 
 
 def _bound_text(bound: LossBound) -> str:
-    most, confidence = bound_text(bound, bound.max_drop), confidence_text(bound.confidence)
+    most, confidence = bound_text(bound, bound.max_drop), words.confidence(bound.confidence)
     if bound.exact:
         return (
             f"Points of {'accuracy' if bound.labelled else 'changed answers'}. Certified: on "
@@ -378,12 +371,12 @@ def _fates(bound: LossBound) -> tuple[tuple[Trial, str], ...]:
     """The sizes that the search tried, and their fates; the last that is kept is written."""
     kept = [one.bound is not None and one.bound <= bound.max_drop for one in bound.trials]
     last = max(index for index, passed in enumerate(kept) if passed)
-    words = "certified" if bound.exact else "estimated to keep it"
+    good = "certified" if bound.exact else "estimated to keep it"
 
     def fate(index: int, trial: Trial) -> str:
         if index == last:
             return "written"
-        return "not looked at" if trial.bound is None else "not " * (not kept[index]) + words
+        return "not looked at" if trial.bound is None else "not " * (not kept[index]) + good
 
     return tuple((trial, fate(index, trial)) for index, trial in enumerate(bound.trials))
 
@@ -394,7 +387,7 @@ def _trial_columns(bound: LossBound) -> tuple[Column, ...]:
         drop, upper = "In the metric's units", "Estimated, from the samples set aside"
     planned = "Planned share of the original's bytes, an upper bound."
     return (
-        Number("size", planned, lambda tried: tried[0].size, percent_text),
+        Number("size", planned, lambda tried: tried[0].size, words.percent),
         Number("drop", f"{drop}, on the samples for choosing.", lambda tried: tried[0].select_drop),
         Number("bound", f"{upper}; a dash: not looked at.", lambda tried: tried[0].bound),
         Column("what became of it", "", 1),

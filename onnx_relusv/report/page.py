@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from onnx_relusv.report.words import NOTHING, number_text, printable
+from onnx_relusv.report import words
 
 T = TypeVar("T", contravariant=True)
 
@@ -29,7 +29,7 @@ class Fact:
 
 def text_of(value: Any) -> str:
     """A value as a cell has it: numbers with three digits, and names with nothing invisible."""
-    return number_text(value) if isinstance(value, float) else printable(str(value))
+    return words.number(value) if isinstance(value, float) else words.printable(str(value))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Column:
     def cell(self, record: Any) -> str:
         """The text of a record's cell; a dash without a value."""
         value = self.read(record)
-        return NOTHING if value is None else self.text(value)
+        return words.NOTHING if value is None else self.text(value)
 
 
 @dataclass(frozen=True)

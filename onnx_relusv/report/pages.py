@@ -18,22 +18,9 @@ from onnx_relusv.core.results import (
 )
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import losses, sections, sweep, trace
+from onnx_relusv.report import losses, sections, sweep, trace, words
 from onnx_relusv.report.losses import NUMBERS, PARTS, bound_text, by_change, change_words
 from onnx_relusv.report.page import Fact, Page, Part
-from onnx_relusv.report.words import (
-    NOTHING,
-    bytes_text,
-    change_text,
-    confidence_text,
-    count_text,
-    counted,
-    number_text,
-    percent_text,
-    printable,
-    seconds_text,
-    share_text,
-)
 
 _WHICH = {
     "all": "samples",
@@ -47,16 +34,16 @@ _ACTIONS: dict[Action, str] = {
     "refit": "refitted",
 }
 _SIZES = (
-    ("size", "bytes", bytes_text),
-    ("parameters", "parameters", count_text),
-    ("MACs", "macs", count_text),
+    ("size", "bytes", words.size),
+    ("parameters", "parameters", words.count),
+    ("MACs", "macs", words.count),
 )
 
 
 def inspection_facts(found: Inspection) -> Iterator[Fact]:
     """The summary of an inspection."""
     model, rows, made = found.model, found.rows, found.provenance
-    in_blocks = share_text(sum(row.cost.bytes for row in rows), model.bytes)
+    in_blocks = words.share(sum(row.cost.bytes for row in rows), model.bytes)
     notes = {"size": f"{in_blocks} in blocks", "MACs": "for one sample"}
     for name, field, text in _SIZES:
         yield Fact(name, text(getattr(model, field)), notes.get(name, ""))
@@ -72,18 +59,18 @@ def compression_facts(found: Compression) -> Iterator[Fact]:
     yield from _sizes(found.before, found.after, "original")
     asked = _asked_for(found)
     if found.damage is None:
-        yield Fact("relative error", number_text(found.level), asked)
+        yield Fact("relative error", words.number(found.level), asked)
     else:
-        yield Fact("expected change of the outputs", number_text(found.damage), asked)
+        yield Fact("expected change of the outputs", words.number(found.damage), asked)
     if found.damage_measure is not None:
-        yield Fact("change measured as", printable(found.damage_measure))
+        yield Fact("change measured as", words.printable(found.damage_measure))
     yield from _correction(found)
     actions = Counter(row.choice.action if row.choice else "keep" for row in found.rows)
     counts = [
-        counted(actions[action], words)
+        words.counted(actions[action], name)
         if action == "double_layer"
-        else f"{actions[action]} {words}"
-        for action, words in _ACTIONS.items()
+        else f"{actions[action]} {name}"
+        for action, name in _ACTIONS.items()
         if actions[action]
     ]
     counts.append(f"{actions['keep']} kept, {len(found.refusals)} refused")
@@ -122,20 +109,20 @@ def assessment_facts(compression: Compression) -> Iterator[Fact]:
             (counts.test, "of a test file"),
         )
         of = f" of {counts.given:,}" if counts.taken < counts.given else ""
-        note = ", ".join(f"{number:,} {words}" for number, words in uses if number)
+        note = ", ".join(f"{number:,} {use}" for number, use in uses if number)
         yield Fact("samples", f"{counts.taken:,}{of}", note)
     which, _, what = PARTS[found.part].partition(" ")
     samples = f"{found.evaluation.samples:,} {which}"
     if found.part == "synthetic":
-        samples, what = f"{counted(len(found.feeds), 'kind')} of synthetic inputs", ""
+        samples, what = f"{words.counted(len(found.feeds), 'kind')} of synthetic inputs", ""
     yield Fact("judged on", samples, what)
     yield from _answers(found.evaluation)
     if found.change is None:
-        yield Fact("largest output change", NOTHING, "these inputs tell nothing of it")
+        yield Fact("largest output change", words.NOTHING, "these inputs tell nothing of it")
     else:
         most = by_change(found)[0]
         relative = "relative L2, " if most.kind in NUMBERS else ""
-        output = f"{relative}output {printable(most.name)}"
+        output = f"{relative}output {words.printable(most.name)}"
         yield Fact("largest output change", change_words(most), output)
     if compression.latency is None:
         yield _run(found.latency, "time of a run", "of the original", found.evaluation.provider)
@@ -145,8 +132,8 @@ def latency_facts(found: Compression) -> Iterator[Fact]:
     """A budget on latency in one line."""
     outcome = found.latency
     if outcome is not None:
-        planned = f"{percent_text(outcome.planned)} planned of blocks timed by themselves"
-        threads = "" if outcome.threads is None else f", {counted(outcome.threads, 'thread')}"
+        planned = f"{words.percent(outcome.planned)} planned of blocks timed by themselves"
+        threads = "" if outcome.threads is None else f", {words.counted(outcome.threads, 'thread')}"
         yield _run(
             outcome.measured,
             "latency",
@@ -156,16 +143,16 @@ def latency_facts(found: Compression) -> Iterator[Fact]:
 
 
 def _run(latency: Latency, name: str, note: str, where: str) -> Fact:
-    share = share_text(latency.after, latency.before)
-    change = change_text(latency.before, latency.after, seconds_text)
+    share = words.share(latency.after, latency.before)
+    change = words.change(latency.before, latency.after, words.seconds)
     return Fact(name, change, f"{share} {note}; batch {latency.batch}, {where}")
 
 
 def _sizes(before: ModelFacts, after: ModelFacts, whole: str) -> Iterator[Fact]:
     for name, field, text in _SIZES:
         first, second = getattr(before, field), getattr(after, field)
-        share = share_text(second, first)
-        yield Fact(name, change_text(first, second, text), f"{share} of the {whole}")
+        share = words.share(second, first)
+        yield Fact(name, words.change(first, second, text), f"{share} of the {whole}")
 
 
 def _correction(found: Compression) -> Iterator[Fact]:
@@ -173,7 +160,7 @@ def _correction(found: Compression) -> Iterator[Fact]:
     if correction is None:
         return
     where = "synthetic inputs" if found.provenance.samples is None else "the samples for choosing"
-    value, second = number_text(correction.damage), number_text(correction.corrected)
+    value, second = words.number(correction.damage), words.number(correction.corrected)
     note = f"a second plan, by blocks measured together, has {second} and was not taken"
     if correction.corrected is None:
         note = "measured together with the others, no block promised a better plan"
@@ -185,11 +172,11 @@ def _correction(found: Compression) -> Iterator[Fact]:
 def _asked_for(found: Compression) -> str:
     budgets, bound = found.budgets, found.bound
     shares = (("size", budgets.size), ("MACs", budgets.macs), ("latency", budgets.latency))
-    asked = [f"{name} {percent_text(share)}" for name, share in shares if share is not None]
+    asked = [f"{name} {words.percent(share)}" for name, share in shares if share is not None]
     if budgets.tolerance is not None:
-        asked.append(f"relative error {number_text(budgets.tolerance)}")
+        asked.append(f"relative error {words.number(budgets.tolerance)}")
     if budgets.max_drop is not None and bound is not None:
-        of = "" if bound.metric is None else f" of {printable(bound.metric.name)}"
+        of = "" if bound.metric is None else f" of {words.printable(bound.metric.name)}"
         asked.append(f"drop {bound_text(bound, budgets.max_drop)}{of}")
     return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
 
@@ -197,25 +184,25 @@ def _asked_for(found: Compression) -> str:
 def _bound(bound: LossBound | None) -> Iterator[Fact]:
     if bound is None:
         return
-    most, confidence = bound_text(bound, bound.max_drop), confidence_text(bound.confidence)
+    most, confidence = bound_text(bound, bound.max_drop), words.confidence(bound.confidence)
     samples = f"on {bound.certify_samples} samples"
     if bound.metric is not None:
-        of = printable(bound.metric.name)
-        note = f"estimated at {confidence}, not exact: {number_text(bound.bound)} {samples}"
+        of = words.printable(bound.metric.name)
+        note = f"estimated at {confidence}, not exact: {words.number(bound.bound)} {samples}"
         yield Fact("drop", f"at most {most} of {of}", note)
     else:
         name, loss = ("accuracy", "lost") if bound.labelled else ("answers", "changed")
-        note = f"certified at {confidence}; {number_text(bound.drop)} {samples}"
+        note = f"certified at {confidence}; {words.number(bound.drop)} {samples}"
         yield Fact(name, f"at most {most} {loss}", note)
 
 
 def _metric(change: MetricChange | None) -> Iterator[Fact]:
     if change is not None:
         # Losses are small beside what they are lost of.
-        values = change_text(change.before, change.after, "{:.5g}".format)
-        loss = f"{number_text(abs(change.loss))} {'gained' if change.loss < 0 else 'lost'}"
+        values = words.change(change.before, change.after, "{:.5g}".format)
+        loss = f"{words.number(abs(change.loss))} {'gained' if change.loss < 0 else 'lost'}"
         note = f"{loss} on {change.samples} {_WHICH[change.part]}"
-        yield Fact(printable(change.name), values, note)
+        yield Fact(words.printable(change.name), values, note)
 
 
 def _measured(rows: tuple[BlockReport, ...]) -> Iterator[Fact]:
@@ -230,12 +217,12 @@ def _measured(rows: tuple[BlockReport, ...]) -> Iterator[Fact]:
 def _answers(evaluation: Evaluation) -> Iterator[Fact]:
     """Which answers are equal, and how many are right."""
     if evaluation.agreement is not None:
-        yield Fact("agreement", percent_text(evaluation.agreement), "equal top-1 answers")
+        yield Fact("agreement", words.percent(evaluation.agreement), "equal top-1 answers")
     drop = evaluation.drop
     if drop is not None:
         loss = f"{abs(drop):.2f} points {'gained' if drop < 0 else 'lost'}"
         values = (evaluation.accuracy_before, evaluation.accuracy_after)
-        yield Fact("accuracy", change_text(*values, percent_text), loss)
+        yield Fact("accuracy", words.change(*values, words.percent), loss)
 
 
 Report = Inspection | Compression | Comparison | Trace | Sweep
@@ -347,7 +334,7 @@ def page_of(report: Report, *, terminal: bool = False) -> Page:
     """A report as a page, or as much of it as a terminal shows above the summary."""
     layout, made = LAYOUTS[type(report)], report.provenance
     files = layout.files(report)
-    paths = [printable(str(facts.path)) for facts in files.values()]
+    paths = [words.printable(str(facts.path)) for facts in files.values()]
     found = report.assessment if isinstance(report, Compression) else None
     warnings = () if isinstance(report, Comparison | Sweep) else report.warnings
     parts = layout.terminal if terminal else layout.page
@@ -356,11 +343,13 @@ def page_of(report: Report, *, terminal: bool = False) -> Page:
         shown += sections.FILES.sections(files) + sections.provenance(files).sections(made)
     return Page(
         title=type(report).__name__,
-        subject=change_text(paths[0], paths[-1]),
+        subject=words.change(paths[0], paths[-1]),
         facts=tuple(fact for facts in layout.facts for fact in facts(report)),
-        alarms=tuple(map(printable, found.alarms)) if found else (),
-        warnings=tuple(printable(one) for one in warnings if not found or one not in found.alarms),
-        conclusion=printable(found.conclusion) if found else "",
+        alarms=tuple(map(words.printable, found.alarms)) if found else (),
+        warnings=tuple(
+            words.printable(one) for one in warnings if not found or one not in found.alarms
+        ),
+        conclusion=words.printable(found.conclusion) if found else "",
         sections=tuple(shown),
-        command=printable(made.command),
+        command=words.printable(made.command),
     )

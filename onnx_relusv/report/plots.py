@@ -22,14 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from onnx_relusv.core.results import BlockReport
-from onnx_relusv.report.words import (
-    bytes_text,
-    decision_text,
-    middle_cut,
-    number_text,
-    printable,
-    runs,
-)
+from onnx_relusv.report import words
 
 
 @dataclass(frozen=True)
@@ -202,10 +195,12 @@ def line_name(key: str) -> str:
 
     The font that measures the labels knows few scripts, and would warn of each other character.
     """
-    return middle_cut(printable(key).encode("ascii", "backslashreplace").decode("ascii"), 34)
+    return words.middle_cut(
+        words.printable(key).encode("ascii", "backslashreplace").decode("ascii"), 34
+    )
 
 
-def scale(axis: Axis, locator: Locator, text: Callable[[float], str] = number_text) -> None:
+def scale(axis: Axis, locator: Locator, text: Callable[[float], str] = words.number) -> None:
     """Says where an axis has labels, and what they are."""
     axis.set_major_locator(locator)
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
@@ -222,7 +217,7 @@ def strip_svg(units: int, kept: Sequence[int], label: str) -> str:
         kept: Increasing: those that stay.
         label: What the picture shows, for those who do not see it.
     """
-    lengths = ((first, last - first + 1) for first, last in runs(kept))
+    lengths = ((first, last - first + 1) for first, last in words.runs(kept))
     path = "".join(f"M{first} 0h{length}v{_HEIGHT}h-{length}z" for first, length in lengths)
     # Stretched to the room: with more units than points of the screen, shades tell how many stay.
     return (
@@ -266,7 +261,7 @@ def spectrum_svg(row: BlockReport, level: float | None, *, name: str) -> str:
         (0.16, 0.97, 0.2, 0.88),
         title=_spectrum_title(row),
         name=name,
-        label=f"Spectrum of {printable(row.block.key)}",
+        label=f"Spectrum of {words.printable(row.block.key)}",
     )
 
 
@@ -309,8 +304,8 @@ def _spectrum_title(row: BlockReport) -> str:
     if row.choice is None:
         return ""
     # The axes are narrow, and a rank says that it is a double layer.
-    words = decision_text(row.choice).removeprefix("double layer: ")
-    return f"{words} ({row.unfolding})" if row.unfolding else words
+    decision = words.decision(row.choice).removeprefix("double layer: ")
+    return f"{decision} ({row.unfolding})" if row.unfolding else decision
 
 
 def bytes_svg(rows: Sequence[BlockReport], *, name: str) -> str:
@@ -334,7 +329,7 @@ def bytes_svg(rows: Sequence[BlockReport], *, name: str) -> str:
         axes.barh(places, after, height=0.4, color=light("after"))
         axes.set_yticks(places, [line_name(row.block.key) for row in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        scale(axes.xaxis, MaxNLocator(6), bytes_text)
+        scale(axes.xaxis, MaxNLocator(6), words.size)
 
     label = "Bytes of every block before and after"
     return draw_lines(paint, _BAR_HEIGHT * len(shown), 0.3, title=title, name=name, label=label)

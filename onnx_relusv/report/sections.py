@@ -15,23 +15,10 @@ from onnx_relusv.core.results import (
     Provenance,
 )
 from onnx_relusv.core.traces import Trace
+from onnx_relusv.report import words
 from onnx_relusv.report.blocks import COLUMNS, BlockTable, block_columns, saving_columns
 from onnx_relusv.report.page import Column, Legend, Number, Part, Picture
 from onnx_relusv.report.plots import bytes_svg, spectrum_svg, strip_svg
-from onnx_relusv.report.words import (
-    NOTHING,
-    bracket_text,
-    bytes_text,
-    change_text,
-    count_text,
-    printable,
-    ranges_text,
-    ratio_text,
-    reasons_note,
-    seconds_text,
-    settings_text,
-    share_text,
-)
 
 Found = Inspection | Compression
 
@@ -73,7 +60,7 @@ SHORT_DECISIONS: Part[Compression] = Part(
         BlockTable.TERMINAL_DECISIONS
         | (BlockTable.TERMINAL_TIMES if found.latency else BlockTable(0)),
     ),
-    note=lambda found: reasons_note(row.choice.why for row in found.rows if row.choice),
+    note=lambda found: words.reasons_note(row.choice.why for row in found.rows if row.choice),
 )
 SHORT_MEASURES: Part[Inspection] = replace(
     BLOCKS,
@@ -106,7 +93,7 @@ def _common_error(found: Found) -> float | None:
 def _spectra(found: Found) -> Iterator[Picture]:
     for number, row in enumerate(found.rows):
         svg = spectrum_svg(row, _common_error(found), name=f"spectrum-{number}")
-        yield Picture(svg, printable(row.block.key))
+        yield Picture(svg, words.printable(row.block.key))
 
 
 def _spectra_legend(found: Found) -> Legend:
@@ -158,7 +145,7 @@ LADDER: Part[Inspection] = Part(
         Number(
             "certified bracket",
             "Lower and upper bound of s_k.",
-            lambda rung: bracket_text(_at("lower")(rung), _at("upper")(rung)),
+            lambda rung: words.bracket(_at("lower")(rung), _at("upper")(rung)),
         ),
         Number("sigma_(k+1)", "The ordinary singular value.", _at("sigma")),
         Number("untrained", "The same of an untrained layer.", _at("untrained")),
@@ -173,7 +160,7 @@ LADDER: Part[Inspection] = Part(
 
 
 def _names(names: Sequence[str]) -> str:
-    return printable(", ".join(names)) or NOTHING
+    return words.printable(", ".join(names)) or words.NOTHING
 
 
 def removed_units(row: GroupReport) -> list[int]:
@@ -191,7 +178,7 @@ def _removed(longest: int) -> Column:
         "removed",
         "Which units went, numbered from 0 in the order of the first producer's channels.",
         removed_units,
-        lambda units: ranges_text(units, longest),
+        lambda units: words.ranges(units, longest),
     )
 
 
@@ -201,7 +188,7 @@ _READ_BY = Column(
 _UNITS = Number(
     "units",
     "Before and after.",
-    lambda row: change_text(row.choice.units, len(row.choice.kept)),
+    lambda row: words.change(row.choice.units, len(row.choice.kept)),
 )
 _ERROR = Number(
     "relative error",
@@ -240,7 +227,7 @@ def _group_columns(found: Compression) -> Iterator[Column]:
 
 def _strips(found: Compression) -> Iterator[Picture]:
     for row in _losing(found):
-        choice, key = row.choice, printable(row.choice.key)
+        choice, key = row.choice, words.printable(row.choice.key)
         svg = strip_svg(choice.units, choice.kept, f"Kept and removed units of {key}")
         yield Picture(svg, f"{key}, {len(choice.kept)} of {choice.units} kept", wide=True)
 
@@ -274,7 +261,7 @@ SHORT_GROUPS: Part[Compression | Plan] = Part(
         _ERROR,
         _WHY,
     ),
-    note=lambda found: reasons_note(row.choice.why for row in _groups(found)),
+    note=lambda found: words.reasons_note(row.choice.why for row in _groups(found)),
 )
 CHANNELS_THAT_STAY: Part[Compression] = Part(
     title="Channels that stay",
@@ -291,14 +278,14 @@ LATENCIES: Part[Comparison] = Part(
     of=lambda found: found.evaluation.latencies,
     columns=(
         Column("batch size", "", "batch"),
-        Number("first", "Median of one run.", "before", seconds_text),
+        Number("first", "Median of one run.", "before", words.seconds),
         Number(
-            "second", "Median of one run, measured in turns with the first.", "after", seconds_text
+            "second", "Median of one run, measured in turns with the first.", "after", words.seconds
         ),
         Number(
             "ratio",
             "Time of the second over time of the first.",
-            lambda one: ratio_text(one.after, one.before),
+            lambda one: words.ratio(one.after, one.before),
         ),
     ),
     text=lambda found: f"On {found.evaluation.provider}, measured in turns.",
@@ -326,17 +313,17 @@ VALIDATION: Part[Compression] = Part(
 Files = Mapping[str, ModelFacts]
 _FACTS: tuple[Column, ...] = (
     Column("file", "", "path"),
-    Number("bytes", "Of the file and its external data.", text=bytes_text),
+    Number("bytes", "Of the file and its external data.", text=words.size),
     Number(
         "parameters",
         "Floating-point numbers in initializers and Constant nodes.",
-        text=count_text,
+        text=words.count,
     ),
     Number(
         "MACs",
         "Of all Conv, ConvTranspose, Gemm and MatMul nodes for one sample.",
         "macs",
-        count_text,
+        words.count,
     ),
     Number("opset", "Version of the default operator set."),
 )
@@ -364,7 +351,7 @@ def provenance(files: Files) -> Part[Provenance]:
             yield "samples", "none"
         else:
             yield "samples", f"{made.sample_count}{groups} from {made.samples}"
-            yield "SHA-256 of the samples", made.samples_sha256 or NOTHING
+            yield "SHA-256 of the samples", made.samples_sha256 or words.NOTHING
         yield from ((f"SHA-256 of the {role}", facts.sha256) for role, facts in files.items())
         yield from sorted(made.versions.items())
 
@@ -372,7 +359,7 @@ def provenance(files: Files) -> Part[Provenance]:
         title="Provenance",
         of=rows,
         columns=(Column("what", "", 0), Column("value", "", 1)),
-        file=lambda made: settings_text(made.settings),
+        file=lambda made: words.settings(made.settings),
         file_name="relusv.toml",
     )
 
@@ -391,15 +378,15 @@ def _coverage_rows(found: Covered) -> Iterator[tuple[str, str, int, str, str]]:
             why = f"{row.examples[0]}: {why}"
         yield row.operator, str(row.count), row.bytes, "yes" if row.covered else "no", why
     names = "nodes, names, descriptions"
-    yield "(the rest)", NOTHING, coverage.other_bytes, NOTHING, names
-    yield "(all)", NOTHING, coverage.total_bytes, NOTHING, ""
+    yield "(the rest)", words.NOTHING, coverage.other_bytes, words.NOTHING, names
+    yield "(all)", words.NOTHING, coverage.total_bytes, words.NOTHING, ""
 
 
 def _covered(found: Covered) -> str:
     if found.coverage is None:
         return ""
-    share = share_text(found.coverage.covered_bytes, found.coverage.total_bytes)
-    total = bytes_text(found.coverage.total_bytes)
+    share = words.share(found.coverage.covered_bytes, found.coverage.total_bytes)
+    total = words.size(found.coverage.total_bytes)
     return f"Blocks that can be made smaller hold {share} of the {total}."
 
 
@@ -408,8 +395,8 @@ def _coverage_columns(found: Covered) -> tuple[Column, ...]:
     return (
         Column("operator", "", 0),
         Number("count", "Operators that read these constants.", 1),
-        Number("bytes", "That their numbers take in the file.", 2, bytes_text),
-        Number("share", "Of the file's.", 2, lambda part: share_text(part, total)),
+        Number("bytes", "That their numbers take in the file.", 2, words.size),
+        Number("share", "Of the file's.", 2, lambda part: words.share(part, total)),
         Column("in blocks", "Whether ranks or channels of them can go.", 3),
         Column("why, and what can be done", "", 4),
     )

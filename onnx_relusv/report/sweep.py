@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, Symmetrica
 from matplotlib.transforms import ScaledTranslation
 
 from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
+from onnx_relusv.report import words
 from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture
 from onnx_relusv.report.plots import draw, light, scale
-from onnx_relusv.report.words import NOTHING, bytes_text, count_text, number_text, percent_text
 
 # The loss, as an axis and a column have it, and in a sentence.
 LOSS_NAMES: dict[JudgedBy, str] = {
@@ -37,14 +37,14 @@ _KNEE = (
 
 def _name(point: SweepPoint | MissedPoint) -> str:
     """A point's method and the size that was asked for."""
-    return f"{point.method} {number_text(point.size)}"
+    return f"{point.method} {words.number(point.size)}"
 
 
 def _loss(point: SweepPoint) -> str:
     """The loss, with its interval where there is one."""
     drop = point.drop
     if drop is None:
-        return number_text(point.error)
+        return words.number(point.error)
     # Zero is added because what rounds to zero from below would keep its sign.
     value, lower, upper = (
         f"{round(one, 2) + 0.0:.2f}" for one in (drop.points, drop.lower, drop.upper)
@@ -75,7 +75,7 @@ _ANSWERS: dict[JudgedBy, tuple[Column, ...]] = {
             "accuracy",
             "Share of right answers of the file.",
             "evaluation.accuracy_after",
-            percent_text,
+            words.percent,
         ),
     ),
     "agreement": (
@@ -83,7 +83,7 @@ _ANSWERS: dict[JudgedBy, tuple[Column, ...]] = {
             "agreement",
             "Share of answers equal to the original's.",
             "evaluation.agreement",
-            percent_text,
+            words.percent,
         ),
     ),
     "error": (),
@@ -98,8 +98,8 @@ def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
     columns = [
         _POINT,
         Column("note", slower, partial(_marks, sweep)),
-        Number("bytes", _OF_IT, "shares.size", percent_text),
-        Number("MACs", _OF_IT, "shares.macs", percent_text),
+        Number("bytes", _OF_IT, "shares.size", words.percent),
+        Number("MACs", _OF_IT, "shares.macs", words.percent),
         *(() if short else _ANSWERS[loss]),
         Number(LOSS_NAMES[loss], explanation, _loss),
     ]
@@ -128,7 +128,9 @@ def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
                 "damage",
             ),
         )
-    said = (one for one in columns if any(one.cell(row).strip(NOTHING) for row in sweep.points))
+    said = (
+        one for one in columns if any(one.cell(row).strip(words.NOTHING) for row in sweep.points)
+    )
     return tuple(said)
 
 
@@ -161,17 +163,17 @@ MISSED: Part[Sweep] = Part(
 def sweep_facts(sweep: Sweep) -> Iterator[Fact]:
     """The summary of a sweep."""
     judges, accuracy = sweep.judges, sweep.points[0].evaluation.accuracy_before
-    macs = f"{count_text(sweep.model.macs)} MACs"
-    yield Fact("original", bytes_text(sweep.model.bytes), macs)
+    macs = f"{words.count(sweep.model.macs)} MACs"
+    yield Fact("original", words.size(sweep.model.bytes), macs)
     if accuracy is not None:
-        yield Fact("accuracy of the original", percent_text(accuracy))
+        yield Fact("accuracy of the original", words.percent(accuracy))
     failed = sum(one.failed for one in sweep.missed)
     missed = f"{len(sweep.missed) - failed} not reached, {failed} failed"
     yield Fact("points", str(len(sweep.points)), missed)
     where = "set aside of the samples" if judges.set_aside else "that nothing was fitted to"
     yield Fact("judged on", f"{judges.count} samples", where)
     for point in filter(sweep.is_knee, sweep.points):
-        share = f"{percent_text(point.shares.size)} of the bytes"
+        share = f"{words.percent(point.shares.size)} of the bytes"
         loss = f"{LOSS_NAMES[sweep.judged_by]}: {_loss(point)}"
         yield Fact(f"knee of {point.method}", share, loss)
 
@@ -214,16 +216,16 @@ def _pictures(sweep: Sweep) -> Iterator[Picture]:
         ("MACs", "macs", lambda one: one.shares.macs),
     ]
     for batch in _batches(sweep):
-        words = f"time of a run at batch {batch}"
-        across.append((words, f"time-{batch}", partial(_ratio, batch)))
-    for words, name, place in across:
-        logarithmic, label = name in ("bytes", "macs"), f"{words}, of the original's"
+        time = f"time of a run at batch {batch}"
+        across.append((time, f"time-{batch}", partial(_ratio, batch)))
+    for title, name, place in across:
+        logarithmic, label = name in ("bytes", "macs"), f"{title}, of the original's"
         yield Picture(sweep_svg(sweep, place, label, name, logarithmic=logarithmic), wide=True)
 
 
 def _legend(sweep: Sweep) -> Legend:
     methods = enumerate(sweep.meanings.items())
-    curves = ((_ROLES[n % len(_ROLES)], f"{method}: {words}") for n, (method, words) in methods)
+    curves = ((_ROLES[n % len(_ROLES)], f"{method}: {meaning}") for n, (method, meaning) in methods)
     return (*curves, ("chosen", "ring: knee"))
 
 
@@ -288,7 +290,7 @@ def sweep_svg(
             axes.set_xscale("log")
             axes.set_xlim(min(places) / 1.15, 1.15)
             shares = [2.0**-power for power in range(int(-log2(min(places))) + 1)]
-            scale(axes.xaxis, FixedLocator(shares), lambda share: f"{number_text(100 * share)} %")
+            scale(axes.xaxis, FixedLocator(shares), lambda share: f"{words.number(100 * share)} %")
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.set_xlim(0, 1.08 * max(places))
@@ -298,7 +300,7 @@ def sweep_svg(
             axes.set_yscale("symlog", linthresh=linear)
             steps = SymmetricalLogLocator(base=10, linthresh=linear, subs=(1.0, 2.0, 5.0))
             scale(axes.yaxis, steps)
-            axes.set_ylabel(f"{loss_name} (logarithmic beyond {number_text(linear)})")
+            axes.set_ylabel(f"{loss_name} (logarithmic beyond {words.number(linear)})")
             axes.set_ylim(1.2 * low, 1.3 * high)
         else:
             # Without any loss there is still an axis.

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Plan
+from onnx_relusv.report import words
 from onnx_relusv.report.page import Section, Table
 from onnx_relusv.report.pages import LAYOUTS, Report, page_of
 from onnx_relusv.report.sections import COVERAGE, SHORT_GROUPS
-from onnx_relusv.report.words import BARS, printable
 
 # Between two columns: a space of padding and one of the box.
 _GAP = 2
@@ -81,7 +81,7 @@ def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
 
 def _ascii(text: str) -> str:
     """For terminals that know nothing else: bars as digits, other characters as escapes."""
-    plain = text.translate({ord(bar): str(height) for height, bar in enumerate(BARS, 1)})
+    plain = text.translate({ord(bar): str(height) for height, bar in enumerate(words.BARS, 1)})
     return plain.encode("ascii", "backslashreplace").decode("ascii")
 
 
@@ -110,7 +110,10 @@ def report_parts(report: Report) -> list[RenderableType]:
 
 def plan_parts(plan: Plan) -> list[RenderableType]:
     """The groups of units in a plan, for the terminal, and its warnings; nothing without any."""
-    return [*_sections(SHORT_GROUPS.sections(plan)), *_warnings(map(printable, plan.warnings))]
+    return [
+        *_sections(SHORT_GROUPS.sections(plan)),
+        *_warnings(map(words.printable, plan.warnings)),
+    ]
 
 
 def coverage_parts(error: BudgetError) -> list[RenderableType]:

@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.traces import BlockTrace, Interval, Score, Separation, Trace, Truths
+from onnx_relusv.report import words
 from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture, PictureRow
 from onnx_relusv.report.plots import DASHED, draw, draw_lines, light, line_name, scale
 from onnx_relusv.report.sections import refused
-from onnx_relusv.report.words import counted, number_text, percent_text, printable
 
 # With fewer answers of a kind, resamples of them are too much alike.
 _FEW_ANSWERS = 30
@@ -39,8 +39,8 @@ def trace_facts(trace: Trace) -> Iterator[Fact]:
     yield Fact("inputs", str(made.sample_count), f"on {made.provider}")
     yield Fact("blocks", str(len(trace.blocks)), f"{len(trace.refusals)} more refused")
     if correct is not None and len(correct):
-        wrong = counted(int((~correct).sum()), "wrong answer")
-        yield Fact("accuracy", percent_text(float(correct.mean())), wrong)
+        wrong = words.counted(int((~correct).sum()), "wrong answer")
+        yield Fact("accuracy", words.percent(float(correct.mean())), wrong)
     if found is not None:
         for name, score in (
             ("max softmax", found.baselines[0]),
@@ -61,7 +61,7 @@ def best_score(separation: Separation) -> Score | None:
 
 def score_name(score: Score) -> str:
     """A score with its block."""
-    return score.quantity + ("" if score.block is None else f" of {printable(score.block)}")
+    return score.quantity + ("" if score.block is None else f" of {words.printable(score.block)}")
 
 
 def interval_text(interval: Interval) -> str:
@@ -86,12 +86,12 @@ def conclusions(trace: Trace) -> Iterator[str]:
         yield _why_nothing(trace)
         return
     fit = "All quantities of all blocks, combined by a fit that never saw the input it scores"
-    for words, score in (
+    for sentence, score in (
         (fit, found.combined),
         ("The same with max softmax and entropy among them", found.combined_with_output),
     ):
         if score is not None:
-            yield f"{words}: {_verdict(score)}."
+            yield f"{sentence}: {_verdict(score)}."
     if not found.folds:
         yield "Nothing was combined: a fit needs at least two right and two wrong answers."
     best = best_score(found)
@@ -152,7 +152,7 @@ def _medians(trace: Trace) -> tuple[Column, ...]:
 
     def text(values: Floats) -> str:
         return " / ".join(
-            number_text(_median(kind)) for kind in by_answer(values, correct).values()
+            words.number(_median(kind)) for kind in by_answer(values, correct).values()
         )
 
     return (
@@ -292,7 +292,7 @@ AREAS_DRAWN: Part[Trace] = Part(
 def _distributions(trace: Trace) -> Iterator[PictureRow]:
     correct = trace.correct if trace.separation is not None else None
     for number, block in enumerate(trace.blocks):
-        key = printable(block.key)
+        key = words.printable(block.key)
         pictures = (
             Picture(
                 distribution_svg(
@@ -317,7 +317,7 @@ DISTRIBUTIONS: Part[Trace] = Part(
     text=lambda trace: (
         "In the order in which the model computes the blocks. "
         + "Right and wrong answers have equal areas. " * (trace.separation is not None)
-        + f"The outermost {percent_text(_TAIL)} on either side are left out."
+        + f"The outermost {words.percent(_TAIL)} on either side are left out."
     ),
     picture_rows=_distributions,
     legend=lambda trace: _ALL if trace.separation is None else _BY_ANSWER,
@@ -351,12 +351,12 @@ def distribution_svg(
     """
     infinite = float(np.mean(np.isinf(values)))
     if infinite:
-        title += f", {percent_text(infinite)} infinite"
+        title += f", {words.percent(infinite)} infinite"
     finite = {role: kind[np.isfinite(kind)] for role, kind in by_answer(values, correct).items()}
     finite = {role: kind for role, kind in finite.items() if len(kind)}
     low, high = _ends(finite.values())
     if finite and low == high:
-        title += f", {percent_text(float(np.mean(values == low)))} at {number_text(low)}"
+        title += f", {words.percent(float(np.mean(values == low)))} at {words.number(low)}"
 
     def paint(axes: Axes) -> None:
         axes.set_title(title, loc="left", pad=3)

@@ -15,79 +15,79 @@ from onnx_relusv.core.plans import Choice
 NOTHING = "-"
 
 
-def bytes_text(count: float) -> str:
+def size(number: float) -> str:
     """Bytes in decimal units: 1234 is 1.23 kB."""
-    return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
+    return _scaled(number, ("B", "kB", "MB", "GB", "TB"))
 
 
-def count_text(count: float) -> str:
+def count(number: float) -> str:
     """A count in decimal units: 1234567 is 1.23 M."""
-    return _scaled(count, ("", "k", "M", "G", "T"))
+    return _scaled(number, ("", "k", "M", "G", "T"))
 
 
-def number_text(value: float | None) -> str:
+def number(value: float | None) -> str:
     """A number with three significant digits; a dash where there is none."""
     if value is None or math.isnan(value):
         return NOTHING
     return f"{value:.3g}"
 
 
-def percent_text(share: float | None) -> str:
+def percent(share: float | None) -> str:
     """A share from 0 to 1 in per cent; a dash where there is none."""
     return NOTHING if share is None else f"{100 * share:.1f} %"
 
 
-def confidence_text(confidence: float) -> str:
+def confidence(probability: float) -> str:
     """A probability near 1 in per cent, with all the nines that matter."""
-    return f"{100 * confidence:.6g} %"
+    return f"{100 * probability:.6g} %"
 
 
-def share_text(part: float, whole: float) -> str:
+def share(part: float, whole: float) -> str:
     """A part of a whole in per cent; a dash where the whole is zero."""
-    return percent_text(part / whole if whole else None)
+    return percent(part / whole if whole else None)
 
 
-def ratio_text(part: float, whole: float) -> str:
+def ratio(part: float, whole: float) -> str:
     """A part over a whole; a dash where the whole is zero."""
-    return number_text(part / whole if whole else None)
+    return number(part / whole if whole else None)
 
 
-def seconds_text(seconds: float) -> str:
+def seconds(time: float) -> str:
     """Seconds as milliseconds."""
-    return f"{number_text(1000 * seconds)} ms"
+    return f"{number(1000 * time)} ms"
 
 
-def bracket_text(lower: float, upper: float) -> str:
+def bracket(lower: float, upper: float) -> str:
     """Both ends of a bracket; a dash where neither is known."""
     if math.isnan(lower) and math.isnan(upper):
         return NOTHING
-    return f"[{number_text(lower)}, {number_text(upper)}]"
+    return f"[{number(lower)}, {number(upper)}]"
 
 
-def change_text(before: Any, after: Any, text: Callable[[Any], str] = str) -> str:
+def change(before: Any, after: Any, text: Callable[[Any], str] = str) -> str:
     """From one value to another; once where both have the same text."""
     first, second = text(before), text(after)
     return first if first == second else f"{first} -> {second}"
 
 
-def geometry_text(geometry: Geometry) -> str:
+def geometry(geometry: Geometry) -> str:
     """Operator and weight matrix: ``conv 64x288 (3x3)``, per group where there are several."""
     kernel = f" ({'x'.join(map(str, geometry.kernel))})" if geometry.kernel else ""
     groups = f" in {geometry.groups} groups" if geometry.groups > 1 else ""
     return f"{geometry.kind} {geometry.rows}x{geometry.columns}{kernel}{groups}"
 
 
-def activation_text(activation: Activation) -> str:
+def activation(activation: Activation) -> str:
     """The activation with its ceiling or slopes."""
     if activation.kind == "clip":
-        return f"clip at {number_text(activation.ceiling)}"
+        return f"clip at {number(activation.ceiling)}"
     if activation.kind in ("leaky_relu", "prelu"):
         ends = dict.fromkeys((float(activation.slopes.min()), float(activation.slopes.max())))
-        return f"{activation.kind} {' to '.join(map(number_text, ends))}"
+        return f"{activation.kind} {' to '.join(map(number, ends))}"
     return activation.kind
 
 
-def decision_text(choice: Choice | None) -> str:
+def decision(choice: Choice | None) -> str:
     """What becomes of a block; of a double layer its form and rank."""
     if choice is None or choice.action == "keep":
         return "kept"
@@ -120,7 +120,7 @@ def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def ranges_text(numbers: Sequence[int], longest: int | None = None) -> str:
+def ranges(numbers: Sequence[int], longest: int | None = None) -> str:
     """Increasing whole numbers with their runs drawn together: ``0-3, 7, 12-15``.
 
     Args:
@@ -152,9 +152,9 @@ def _scaled(value: float, units: Sequence[str]) -> str:
     return f"{digits} {units[0]}".rstrip()
 
 
-def counted(number: int | str, noun: str) -> str:
+def counted(amount: int | str, noun: str) -> str:
     """A number with its noun, in the plural but for 1."""
-    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+    return f"{amount} {noun}" if str(amount) == "1" else f"{amount} {noun}s"
 
 
 def reasons_note(reasons: Iterable[str]) -> str:
@@ -169,19 +169,19 @@ def reasons_note(reasons: Iterable[str]) -> str:
     return f"In reasons, {said}." if said else ""
 
 
-def points_text(value: float) -> str:
+def points(value: float) -> str:
     """Points of accuracy, three digits."""
-    return counted(number_text(value), "point")
+    return counted(number(value), "point")
 
 
-def settings_text(settings: Settings) -> str:
+def settings(values: Settings) -> str:
     """Settings as TOML, one a line; empty without any.
 
     Args:
-        settings: By the options' long names. A path that is not UTF-8 gives a text that is no TOML,
+        values: By the options' long names. A path that is not UTF-8 gives a text that is no TOML,
             which has no way to say it.
     """
-    return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
+    return "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
 
 
 def _value(value: Setting) -> str:

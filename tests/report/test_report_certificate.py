@@ -8,12 +8,12 @@ from pages import Outline
 from rich.console import Console
 
 from onnx_relusv.core.results import Compression
+from onnx_relusv.report import words
 from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.losses import BOUND, TRIALS
 from onnx_relusv.report.page import Fact
 from onnx_relusv.report.pages import compression_facts
 from onnx_relusv.report.terminal import report_parts
-from onnx_relusv.report.words import confidence_text
 
 
 @pytest.fixture
@@ -104,4 +104,4 @@ def test_the_terminal(certified: Compression) -> None:
     ("confidence", "text"), [(0.95, "95 %"), (0.999, "99.9 %"), (0.99999, "99.999 %")]
 )
 def test_confidence_is_not_rounded_to_certainty(confidence: float, text: str) -> None:
-    assert confidence_text(confidence) == text
+    assert words.confidence(confidence) == text

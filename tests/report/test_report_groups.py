@@ -12,12 +12,12 @@ from rich.console import Console
 
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
+from onnx_relusv.report import words
 from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.page import Fact
 from onnx_relusv.report.pages import groups_facts
 from onnx_relusv.report.plots import strip_svg
 from onnx_relusv.report.terminal import plan_parts, report_parts
-from onnx_relusv.report.words import ranges_text
 
 RANGES = "0-3, 7, 12-15"
 
@@ -32,15 +32,15 @@ def numbers(text: str) -> list[int]:
 
 
 def test_ranges() -> None:
-    assert ranges_text(REMOVED) == RANGES
-    assert ranges_text([5]) == "5"
-    assert ranges_text([5, 6]) == "5-6"
-    assert ranges_text([]) == "-"
+    assert words.ranges(REMOVED) == RANGES
+    assert words.ranges([5]) == "5"
+    assert words.ranges([5, 6]) == "5-6"
+    assert words.ranges([]) == "-"
 
 
 @given(st.sets(st.integers(0, 60), min_size=1).map(sorted))
 def test_ranges_name_every_number_once(given_numbers: list[int]) -> None:
-    assert numbers(ranges_text(given_numbers)) == given_numbers
+    assert numbers(words.ranges(given_numbers)) == given_numbers
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_ranges_name_every_number_once(given_numbers: list[int]) -> None:
     [(13, RANGES), (12, "0-3, 7, ..."), (6, "0-3, 7, ..."), (5, "0-3, ..."), (2, "...")],
 )
 def test_ranges_that_are_too_long_end_between_numbers(longest: int, text: str) -> None:
-    assert ranges_text(REMOVED, longest) == text
+    assert words.ranges(REMOVED, longest) == text
 
 
 def test_the_summary_counts_units(compression: Compression) -> None:

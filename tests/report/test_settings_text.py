@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions
 from onnx_relusv.core.options import settings_of
-from onnx_relusv.report.words import settings_text
+from onnx_relusv.report import words
 
 # Anything but halves of characters, which TOML cannot hold.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -23,7 +23,7 @@ VALUES = st.one_of(
 
 @given(st.dictionaries(st.from_regex(r"[a-z]+(-[a-z]+)*", fullmatch=True), VALUES))
 def test_toml_gives_the_settings_back(settings: dict[str, str | int | float | bool]) -> None:
-    found = tomllib.loads(settings_text(settings))
+    found = tomllib.loads(words.settings(settings))
     assert found == settings
     assert [type(each) for each in found.values()] == [type(each) for each in settings.values()]
 
