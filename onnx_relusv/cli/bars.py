@@ -77,7 +77,9 @@ class Bars:
         """Writes a line about how far the innermost stage is; only where there are no bars."""
         now = time.monotonic()
         if not self._stages:
-            self._print(f"still at work, {now - self._ended:.0f} s after the last stage")
+            # Between two stages there is always a moment; only a long one is worth a line.
+            if now - self._ended >= LONG:
+                self._print(f"still at work, {now - self._ended:.0f} s after the last stage")
             return
         own = self._stages[-1]
         share = f"{min(own.done / own.total, 1.0):.0%}" if own.total else "0%"
