@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"core", "samples", "work"},
     "runtime/kernels": {"core", "runtime"},
     "spectra": {"core", "samples", "work", *_RUNTIME},
-    "rewrites/low_rank": {"core", "graph", "runtime", "spectra"},
+    "rewrites/low_rank": {"core", "graph", "runtime", "spectra", "work"},
     "measuring": {"core", "rewrites/low_rank", "samples", "spectra", "work", *_GRAPH, *_RUNTIME},
     "rewrites/prune": {
         "core",
@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
         "measuring",
         "rewrites/low_rank",
         "rewrites/prune",
+        "work",
     },
     "planning": {
         "core",

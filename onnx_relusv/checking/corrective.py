@@ -28,7 +28,7 @@ from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.held_out import original_metric
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.offer import Planner
+from onnx_relusv.planning.offer import Offer
 from onnx_relusv.planning.probe import Try, probe, whole_damages
 from onnx_relusv.rewrites.apply import composed, dense_maps, rewritten
 from onnx_relusv.rewrites.prune.units import blocks_by_output
@@ -61,7 +61,7 @@ def fitted_by_damage(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
-    offer: Planner,
+    offer: Offer,
     budgets: Budgets,
     moments: BlockMoments,
     progress: Progress,
@@ -108,7 +108,7 @@ def _joint_damages(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
-    offer: Planner,
+    offer: Offer,
     fitted: FittedPlan,
     blocks: Sequence[Block],
     moments: BlockMoments,
@@ -128,7 +128,7 @@ def _joint_damages(
 
 
 def _damage(
-    case: Case, inputs: Inputs, workspace: Workspace, offer: Planner, fitted: FittedPlan
+    case: Case, inputs: Inputs, workspace: Workspace, offer: Offer, fitted: FittedPlan
 ) -> float:
     """The damage of a compressed network on the samples for choosing."""
     dense = dense_maps(case, fitted)
@@ -158,7 +158,7 @@ def _probed(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
-    offer: Planner,
+    offer: Offer,
     blocks: Sequence[Block],
     dense: Mapping[str, LinearMap],
     examine: Callable[[Block, Try], float],
@@ -216,7 +216,7 @@ def _ratios(
     return ratios, float(np.clip(left, usual / furthest, usual * furthest))
 
 
-def _gain(offer: Planner, first: Plan, second: Plan) -> float:
+def _gain(offer: Offer, first: Plan, second: Plan) -> float:
     """The share of the first plan's damage that the second one spares, by the offer's figures."""
     before, after = (offer.priced(plan).damage or 0.0 for plan in (first, second))
     return 1 - after / before if before > 0 else 0.0

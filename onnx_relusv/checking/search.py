@@ -45,7 +45,7 @@ from onnx_relusv.measuring.bounds import (
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric, answers_output
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.offer import Planner
+from onnx_relusv.planning.offer import Offer
 from onnx_relusv.rewrites.apply import composed, rewritten
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.split import Split, samples_for
@@ -213,7 +213,7 @@ def search(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
-    offer: Planner,
+    offer: Offer,
     moments: BlockMoments,
     budgets: Budgets,
     limit: DropLimit,
@@ -254,7 +254,7 @@ class _Search:
         case: Case,
         inputs: Inputs,
         workspace: Workspace,
-        offer: Planner,
+        offer: Offer,
         moments: BlockMoments,
         budgets: Budgets,
         limit: DropLimit,

@@ -7,7 +7,7 @@ from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.blocks import measure_blocks
 from onnx_relusv.measuring.case import block_moments, open_model, provenance
 from onnx_relusv.measuring.sample_warnings import sample_warnings
-from onnx_relusv.planning.reachable import model_coverage
+from onnx_relusv.planning.settling import model_coverage
 from onnx_relusv.report.files import write_report
 from onnx_relusv.work.executors import Progress, Silent
 

@@ -18,34 +18,14 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.fitting.plan import fit_plan
-from onnx_relusv.measuring.blocks import Measured, measure_blocks
-from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, selected, split_inputs
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
+from onnx_relusv.measuring.case import Case, Workspace, selected, split_inputs
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
 from onnx_relusv.planning.objective import check_measures
-from onnx_relusv.planning.offer import Planner, by_damage, resolved, with_provenance
-from onnx_relusv.planning.reachable import saying_where_bytes_are
-from onnx_relusv.planning.units import make_offer, searched
+from onnx_relusv.planning.offer import Offer, make_offer, with_provenance
+from onnx_relusv.planning.settling import by_damage, resolved, saying_where_bytes_are, searched
 from onnx_relusv.work.executors import Progress
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """What plans and fits rest on.
-
-    Attributes:
-        case: The model, with its groups of units where these may go.
-        inputs: Its samples, split; synthetic ones where that takes some.
-        workspace: Where it runs, and what is kept.
-        moments: Of the blocks' inputs.
-        measured: The blocks' spectra and candidates.
-    """
-
-    case: Case
-    inputs: Inputs
-    workspace: Workspace
-    moments: BlockMoments
-    measured: Measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +41,7 @@ class Prepared:
 
     ground: Ground
     planning: PlanOptions
-    offer: Planner
+    offer: Offer
     limit: DropLimit | None = None
 
 
@@ -131,16 +111,7 @@ def prepare(ground: Ground, planning: PlanOptions, progress: Progress) -> Prepar
         UsageError: Damage was asked for without a selection set.
         BudgetError: The budget on latency cannot be reached.
     """
-    offer = make_offer(
-        ground.case,
-        ground.inputs,
-        ground.workspace,
-        ground.measured,
-        ground.moments,
-        planning,
-        progress,
-    )
-    return Prepared(ground, planning, offer)
+    return Prepared(ground, planning, make_offer(ground, planning, progress))
 
 
 @contextmanager
@@ -215,9 +186,6 @@ def produce(prepared: Prepared, budgets: Budgets, progress: Progress) -> Produce
     return Produced(fit_plan(case, inputs, workspace, offer.plan(budgets), moments, progress))
 
 
-def _offer(prepared: Prepared, budgets: Budgets) -> Planner:
+def _offer(prepared: Prepared, budgets: Budgets) -> Offer:
     """What plans are made of, with the bytes of what a file says of these budgets."""
-    ground = prepared.ground
-    return with_provenance(
-        prepared.offer, ground.case, ground.inputs, ground.workspace, prepared.planning, budgets
-    )
+    return with_provenance(prepared.offer, prepared.ground, prepared.planning, budgets)

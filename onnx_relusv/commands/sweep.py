@@ -37,7 +37,7 @@ from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOpti
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected
 from onnx_relusv.measuring.sample_warnings import check_repeatable
-from onnx_relusv.planning.reachable import saying_where_bytes_are
+from onnx_relusv.planning.settling import saying_where_bytes_are
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8
 from onnx_relusv.work.publishing import Publication

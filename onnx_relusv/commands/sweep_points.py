@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx_relusv.checking.evaluate import evaluate
-from onnx_relusv.commands.stages import Ground, Prepared, measured, prepare, settled
+from onnx_relusv.commands.stages import Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, PairedDrop
 from onnx_relusv.graph.deciding import value_lengths
+from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, open_model, split_inputs
 from onnx_relusv.measuring.held_out import HeldOut, answers_output
 from onnx_relusv.measuring.inputs import Inputs

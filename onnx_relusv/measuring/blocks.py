@@ -3,7 +3,7 @@
 What it takes to measure a block, estimated: work, and memory at its peak.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_relusv.core.blocks import Block, LinearMap
@@ -99,6 +99,45 @@ class BlockMeasures:
         """What is wrong with it as a whole."""
         unknown = {candidate.form for candidate in self.candidates} - set(FORMS)
         return f"no form is called {min(unknown)}" if unknown else None
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A model that was measured: what plans and fits rest on.
+
+    Attributes:
+        case: The model, with its groups of units where these may go.
+        inputs: Its samples, split; synthetic ones where that takes some.
+        workspace: Where it runs, and what is kept.
+        moments: Of the blocks' inputs.
+        measured: The blocks' spectra and candidates.
+    """
+
+    case: Case
+    inputs: Inputs
+    workspace: Workspace
+    moments: BlockMoments
+    measured: Measured
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The model's, in topological order."""
+        return self.case.blocks
+
+    @property
+    def candidates(self) -> Mapping[str, Sequence[Candidate]]:
+        """The double layers that were found of every block, by key."""
+        return self.measured.candidates
+
+    @property
+    def folding(self) -> Callable[[Block], LinearMap]:
+        """Reads the linear map of a block."""
+        return self.case.folding
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the original's file, external data included."""
+        return self.case.model.bytes
 
 
 def measure_blocks(

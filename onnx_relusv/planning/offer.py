@@ -1,287 +1,227 @@
-"""From measured blocks to a plan: by one level, or by the damage that is measured."""
+"""From a measured model to plans: items of all methods, with their damages where plans go by them.
 
-from collections.abc import Callable, Mapping, Sequence
+What is measured here is measured once, for any number of budgets.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from onnx_relusv.core.blocks import Block, StatisticsSource
-from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
+from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, GroupCurve, Item, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
-from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
-from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.cost import SizeOf, size_of, sized
-from onnx_relusv.planning.damage import damage_curves, priced, scaled_damages, with_damage
-from onnx_relusv.planning.knapsack import make_damage_plan
+from onnx_relusv.measuring.blocks import Ground
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.planning.allocation import (
+    Problem,
+    UnreachableError,
+    least_cost,
+    least_damage,
+    uniform_error,
+)
+from onnx_relusv.planning.cost import Coupling, PlanCost
+from onnx_relusv.planning.decisions import Offered, plan_of, with_damages
+from onnx_relusv.planning.file_size import SizeOf, size_of, sized
 from onnx_relusv.planning.latency import Measure, Timed, plan_within, timed_candidates
-from onnx_relusv.planning.level import Origin, make_plan
+from onnx_relusv.planning.limits import Origin, how_far, limits
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
-from onnx_relusv.planning.probe import reserved_bytes, with_refits
+from onnx_relusv.planning.probe import measured_damages, reserved_bytes, with_refits
+from onnx_relusv.planning.settling import by_damage, cut_cost
 from onnx_relusv.rewrites.apply import provenance_bytes
-from onnx_relusv.rewrites.low_rank.candidates import between_rungs, block_cost
+from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
+from onnx_relusv.rewrites.methods import rewrites_of
+from onnx_relusv.rewrites.prune.units import units_of_blocks
 from onnx_relusv.work.executors import Progress
 
 # What says where a tensor lies in external data.
 _PLACE_BYTES = 200
-# Of the original's bytes: smaller steps between the ranks of a block are not worth a candidate.
-_FINEST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """All that plans of double layers are made of; measured once, for any number of plans.
+    """All that plans are made of.
 
     Attributes:
-        blocks: In topological order.
-        candidates: By key of the blocks that may change; with their damages where these were
-            measured.
-        finer: By key, what lies between the ranks of candidates, likewise.
-        curves: What the damages come from.
-        origin: What plans are for.
-        statistics: What blocks were measured on, by key.
-        measure: What damages are; None where plans go by one common level.
+        offered: What plans choose from.
         refit: Lets the blocks that a plan keeps be fitted to what it changes.
+        measure: What damages are; None where plans go by one common relative error.
         latency: Measures a plan's latency; None without a budget on it.
         size_of: Tells the bytes of a plan's file; None where estimates will do.
     """
 
-    blocks: tuple[Block, ...]
-    candidates: Mapping[str, Sequence[Candidate]]
-    finer: Mapping[str, Sequence[Candidate]]
-    curves: tuple[DamageCurve, ...]
-    origin: Origin
-    statistics: Mapping[str, StatisticsSource]
-    measure: DamageMeasure | None
+    offered: Offered
     refit: Callable[[Plan], Plan]
+    measure: DamageMeasure | None = None
     latency: Measure | None = None
     size_of: SizeOf | None = None
 
+    @property
+    def origin(self) -> Origin:
+        """What plans are for."""
+        return self.offered.origin
+
+    def with_origin(self, origin: Origin) -> "Offer":
+        """The same for another origin."""
+        return replace(self, offered=replace(self.offered, origin=origin))
+
     def plan(self, budgets: Budgets) -> Plan:
-        """The plan within the budgets: by damage where that was measured, else by one level.
+        """The plan within the budgets: by damage where that was measured, else by one error.
 
         Raises:
-            BudgetError: They cannot be reached.
+            BudgetError: They cannot be reached, or nothing can be made smaller.
         """
+        if not self.offered.items:
+            nothing = (rewrite.nothing for rewrite in rewrites_of(self.origin.method))
+            raise BudgetError(f"{', and '.join(nothing)}; nothing was written.")
 
-        def make(limits: Budgets) -> Plan:
-            return sized(self._estimated, self.origin, limits, self.size_of)
+        def make(within: Budgets) -> Plan:
+            return sized(self._estimated, self.origin, within, self.size_of)
 
-        if self.latency is None:
-            return make(budgets)
-        return plan_within(make, budgets, self.latency)
+        return make(budgets) if self.latency is None else plan_within(make, budgets, self.latency)
 
-    def _estimated(self, origin: Origin, limits: Budgets) -> Plan:
+    def _estimated(self, origin: Origin, budgets: Budgets) -> Plan:
         """A plan whose bytes are estimated."""
-        if self.measure is None:
-            plan = make_plan(self.blocks, self.candidates, limits, origin, self.finer)
-            return self.refit(with_statistics(plan, self.statistics))
-        plan = make_damage_plan(self.blocks, self._all, self.curves, limits, origin)
-        plan = with_statistics(plan, self.statistics)
-        return self.refit(replace(plan, damage_measure=self.measure.words))
+        problem = self._problem(origin, budgets.tolerance, limits(budgets, origin.total))
+        try:
+            if self.measure is None:
+                allocation = uniform_error(problem, _error_without_limits(origin, budgets))
+            else:
+                allocation = least_damage(problem)
+        except UnreachableError as far:
+            nearest = problem.costs().total(far.nearest)
+            raise BudgetError(how_far(nearest, budgets, origin.total)) from None
+        offered = replace(self.offered, origin=origin)
+        plan = plan_of(offered, problem.items, allocation, problem.costs(), budgets)
+        return self.refit(plan)
 
-    @property
-    def _all(self) -> dict[str, list[Candidate]]:
-        return {key: [*own, *self.finer.get(key, ())] for key, own in self.candidates.items()}
+    def _problem(
+        self, origin: Origin, tolerance: float | None, within: Mapping[str, float]
+    ) -> Problem:
+        def costs_of(items: Sequence[Item], names: Sequence[str]) -> PlanCost:
+            return PlanCost(items, self.offered.coupling, origin, names)
+
+        items = tuple(item.within(tolerance) for item in self.offered.items)
+        total = origin.total
+        whole = {"bytes": total.bytes, "macs": total.macs, "latency": total.latency}
+        return Problem(items, within, costs_of, whole)
 
     @property
     def damage(self) -> DamageMeasure:
-        """What damages are; they were measured."""
-        assert self.measure is not None
+        """What damages are.
+
+        Raises:
+            ValueError: None were measured.
+        """
+        if self.measure is None:
+            raise ValueError("plans of this offer go by one common relative error")
         return self.measure
 
     def priced(self, plan: Plan) -> Plan:
         """A plan with the damages that are offered here, whatever it was made by."""
-        choices = priced(plan.choices, self._all)
-        return replace(plan, choices=choices, damage=sum(one.damage or 0.0 for one in choices))
-
-    def with_origin(self, origin: Origin) -> "Offer":
-        """The same for another origin."""
-        return replace(self, origin=origin)
+        return with_damages(plan, self.offered.items)
 
     def scaled(self, layers: Mapping[str, float], others: float) -> "Offer":
         """With scaled damages.
 
         Args:
             layers: What those of a block's double layers are multiplied by, by its key.
-            others: The same of all other blocks.
+            others: The same of everything else.
         """
-        return replace(
-            self,
-            candidates=scaled_damages(self.candidates, layers, others),
-            finer=scaled_damages(self.finer, layers, others),
+        items = tuple(
+            item.scaled(layers.get(item.key, others) if isinstance(item, LayerItem) else others)
+            for item in self.offered.items
         )
+        return replace(self, offered=replace(self.offered, items=items))
 
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
-        total, saved = self.origin.total.bytes, self.origin.reserved_bytes
-        candidates = self._all
-        for block in self.blocks:
-            offered = [
-                candidate.bytes
-                for candidate in candidates.get(block.key, ())
-                if tolerance is None or candidate.level <= tolerance
-            ]
-            now = block_cost(block).bytes
-            saved += now - min([now, *offered])
-        return (total + self.origin.added_bytes - saved) / total
+        problem = self._problem(self.origin, tolerance, {"bytes": 1.0})
+        least = float(problem.costs().of(least_cost(problem))[0]) - self.origin.reserved_bytes
+        return least / self.origin.total.bytes
 
 
-class Planner(Protocol):
-    """What plans are made of: measured once, for any number of budgets."""
-
-    @property
-    def origin(self) -> Origin:
-        """What plans are for."""
-        ...
-
-    def with_origin(self, origin: Origin) -> "Planner":
-        """The same for another origin."""
-        ...
-
-    def plan(self, budgets: Budgets) -> Plan:
-        """The plan within the budgets.
-
-        Raises:
-            BudgetError: They cannot be reached.
-        """
-        ...
-
-    def least_size(self, tolerance: float | None) -> float:
-        """The smallest share of the bytes that there is a plan for, whatever the damage."""
-        ...
-
-    @property
-    def damage(self) -> DamageMeasure:
-        """What damages are, where plans go by them."""
-        ...
-
-    def priced(self, plan: Plan) -> Plan:
-        """A plan with the damages that are offered here, whatever it was made by."""
-        ...
-
-    def scaled(self, layers: Mapping[str, float], others: float) -> "Planner":
-        """With scaled damages.
-
-        Args:
-            layers: What those of a block's double layers are multiplied by, by its key.
-            others: The same of all other blocks, and of removed units.
-        """
-        ...
+def _error_without_limits(origin: Origin, budgets: Budgets) -> float:
+    """The common relative error where no cost is limited."""
+    if budgets.tolerance is not None:
+        return budgets.tolerance
+    informed = origin.samples_sha256 is not None or origin.assumed
+    return min(rewrite.default_error(informed) for rewrite in rewrites_of(origin.method))
 
 
-def by_damage(inputs: Inputs, planning: PlanOptions) -> bool:
-    """Whether a plan goes by measured damage, and not by one common level.
-
-    Raises:
-        UsageError: Damage was asked for without samples.
-    """
-    if planning.allocation == "damage" and not inputs.has_selection:
-        raise UsageError("--allocation damage needs --samples, two at least.")
-    return planning.allocation != "level" and inputs.has_selection and planning.has_budget
-
-
-def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
-    """With the method that is meant: both kinds of change are weighed by measured damage alone.
-
-    Raises:
-        UsageError: Damage was asked for without samples, or a number of channels where no units are
-            removed.
-    """
-    if planning.method != "auto":
-        return planning
-    if by_damage(inputs, planning) and planning.budgets.latency is None:
-        return planning
-    try:
-        return replace(planning, method="double-layer")
-    except UsageError as error:
-        raise UsageError(
-            f"{error} --method auto removes units only where damage is measured, which takes "
-            "--samples and a --size, --macs or --max-drop, and no --latency."
-        ) from error
-
-
-def layer_offer(
-    case: Case,
-    inputs: Inputs,
-    workspace: Workspace,
-    measured: Measured,
-    moments: BlockMoments,
-    planning: PlanOptions,
-    progress: Progress,
-) -> Offer:
-    """Measures what plans of double layers go by: time, and damage unless one level is asked for.
+def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Offer:
+    """Finds what plans choose from: items, times, and damages unless one error is asked for.
 
     Args:
-        case: The model, its samples split.
-        inputs: Its samples.
-        workspace: Where it runs, and what is kept.
-        measured: Its blocks' candidates.
-        moments: Of the blocks' inputs.
-        planning: What plans may do.
-        progress: Shows the blocks that are timed, and the batches that damage is measured on.
+        ground: A measured model, with its groups of units where these may go.
+        planning: What plans may do, its method settled.
+        progress: Shows the stages.
 
     Raises:
         BudgetError: The budget on latency cannot be reached.
         UsageError: Damage was asked for without samples.
     """
+    case, inputs, workspace = ground.case, ground.inputs, ground.workspace
     timed = timed_candidates(
-        case, inputs, workspace, allowed_candidates(measured, planning), planning, progress
+        case, inputs, workspace, _allowed_candidates(ground, planning), planning, progress
     )
-    candidates: Mapping[str, Sequence[Candidate]] = timed.candidates
-    curves: Mapping[str, tuple[DamageCurve, ...]] = {}
-    damage: DamageMeasure | None = None
+    measure: DamageMeasure | None = None
     if by_damage(inputs, planning):
-        selection = inputs.selection
-        damage = damage_measure(case, inputs, workspace, selection, planning)
-        curves = damage_curves(
-            case, inputs, workspace, selection, timed.candidates, moments, progress, damage
-        )
-        candidates = {
-            key: with_damage(found, curves.get(key, ())) for key, found in candidates.items()
-        }
+        measure = damage_measure(case, inputs, workspace, inputs.selection, planning)
+    items: list[Item] = []
+    curves: list[DamageCurve | GroupCurve] = []
+    rewrites = rewrites_of(planning.method)
+    for rewrite in rewrites:
+        measured = _timed(rewrite.items(ground, planning, progress), timed)
+        found = measured if timed.measure else [rewrite.finer(each, ground) for each in measured]
+        if measure is not None:
+            sites = rewrite.sites(measured, ground)
+            damages = measured_damages(ground, sites, measure, progress, rewrite.measuring)
+            for place, item in enumerate(found):
+                found[place], own = rewrite.with_damages(item, damages.get(item.key, {}))
+                curves.extend(own)
+        items.extend(found)
     return Offer(
-        blocks=case.blocks,
-        candidates=candidates,
-        finer={} if timed.measure else finer_candidates(case, candidates),
-        curves=tuple(curve for own in curves.values() for curve in own),
-        origin=origin_of(case, inputs, workspace, measured, planning, timed),
-        statistics={row.block.key: row.statistics for row in measured.rows},
-        measure=damage,
+        offered=Offered(
+            blocks=case.blocks,
+            items=tuple(items),
+            origin=_origin_of(ground, planning, timed),
+            statistics={row.block.key: row.statistics for row in ground.measured.rows},
+            coupling=_coupling(ground, planning),
+            layered=any(rewrite.changes_blocks for rewrite in rewrites),
+            left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
+            curves=tuple(curves),
+            damage_measure=None if measure is None else measure.words,
+        ),
         refit=lambda plan: with_refits(plan, case, inputs, planning),
+        measure=measure,
         latency=timed.measure,
-        size_of=size_of(case, inputs, workspace, measured),
+        size_of=size_of(case, inputs, workspace, ground.measured),
     )
 
 
-def with_statistics(plan: Plan, sources: Mapping[str, StatisticsSource]) -> Plan:
-    """A plan that says what its blocks were measured on."""
-    choices = (replace(choice, statistics=sources[choice.key]) for choice in plan.choices)
-    return replace(plan, choices=tuple(choices))
-
-
-def allowed_candidates(
-    measured: Measured, planning: PlanOptions
-) -> dict[str, tuple[Candidate, ...]]:
+def _allowed_candidates(ground: Ground, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:
     """By key, the candidates of the blocks that may change."""
-    return {key: found for key, found in measured.candidates.items() if planning.allows(key)}
+    found = ground.measured.candidates.items()
+    return {key: candidates for key, candidates in found if planning.allows(key)}
 
 
-def finer_candidates(
-    case: Case, candidates: Mapping[str, Sequence[Candidate]]
-) -> dict[str, tuple[Candidate, ...]]:
-    """By key, what lies between the rungs of candidates, so that budgets can be used.
+def _timed(items: Iterable[Item], timed: Timed) -> list[Item]:
+    """Items with the times of their options, without those that make a block slower."""
+    return [
+        layer_item(item.block, timed.candidates[item.key], timed.blocks[item.key]).fast_enough()
+        if isinstance(item, LayerItem) and timed.measure is not None
+        else item
+        for item in items
+    ]
 
-    Args:
-        case: The model.
-        candidates: By key, with their damages where these were measured.
-    """
-    finest = _FINEST * case.model.bytes
-    blocks = (block for block in case.blocks if block.key in candidates)
-    return {block.key: between_rungs(block, candidates[block.key], finest) for block in blocks}
+
+def _coupling(ground: Ground, planning: PlanOptions) -> Coupling | None:
+    channels, cut = ground.case.channels, cut_cost(ground.case, ground.workspace, planning)
+    if channels is None or cut is None:
+        return None
+    return Coupling(channels, units_of_blocks(channels, ground.blocks), cut)
 
 
 def _padding(case: Case) -> int:
@@ -299,65 +239,44 @@ def _padding(case: Case) -> int:
     return PAGE * paged + _PLACE_BYTES * 2 * len(further)
 
 
-def origin_of(
-    case: Case,
-    inputs: Inputs,
-    workspace: Workspace,
-    measured: Measured,
-    planning: PlanOptions,
-    timed: Timed | None = None,
-) -> Origin:
-    """What plans are for.
-
-    Args:
-        case: The model.
-        inputs: Its samples.
-        workspace: Where it runs, and what is kept.
-        measured: Its blocks' candidates.
-        planning: What plans may do.
-        timed: What was timed; None where nothing was.
-    """
+def _origin_of(ground: Ground, planning: PlanOptions, timed: Timed) -> Origin:
+    case, inputs = ground.case, ground.inputs
     reserved = reserved_bytes(case, inputs, planning) + _padding(case)
-    origin = Origin(
+    rows = ground.measured.rows
+    return Origin(
         model_sha256=case.model.sha256,
         samples_sha256=None if inputs.user_samples is None else inputs.user_samples.sha256,
-        total=Cost(bytes=case.model.bytes, macs=case.facts.macs),
-        added_bytes=reserved + _stated_bytes(case, inputs, workspace, planning, planning.budgets),
+        total=Cost(bytes=case.model.bytes, macs=case.facts.macs, latency=timed.whole),
+        added_bytes=reserved + _stated_bytes(ground, planning, planning.budgets),
         reserved_bytes=reserved,
-        seed=workspace.options.seed,
-        method="double-layer",
-        assumed=inputs.data_free and any(row.statistics != "none" for row in measured.rows),
+        seed=ground.workspace.options.seed,
+        method=planning.method,
+        batch=timed.batch,
+        assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
+        input_range=planning.input_range,
     )
-    if timed is None:
-        return origin
-    total = replace(origin.total, latency=timed.whole)
-    return replace(origin, total=total, batch=timed.batch, latencies=timed.blocks)
 
 
-def with_provenance(
-    offer: Planner,
-    case: Case,
-    inputs: Inputs,
-    workspace: Workspace,
-    planning: PlanOptions,
-    budgets: Budgets,
-) -> Planner:
+def with_provenance(offer: Offer, ground: Ground, planning: PlanOptions, budgets: Budgets) -> Offer:
     """An offer for files that state other budgets than it was made with.
 
     Args:
         offer: What plans are made of.
-        case: The model.
-        inputs: Its samples.
-        workspace: Where it runs, and what is kept.
+        ground: The model.
         planning: What plans may do.
         budgets: As the file will state them.
     """
-    origin, stated = offer.origin, _stated_bytes(case, inputs, workspace, planning, budgets)
+    origin, stated = offer.origin, _stated_bytes(ground, planning, budgets)
     return offer.with_origin(replace(origin, added_bytes=origin.reserved_bytes + stated))
 
 
-def _stated_bytes(
-    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions, budgets: Budgets
-) -> int:
+def _stated_bytes(ground: Ground, planning: PlanOptions, budgets: Budgets) -> int:
     """What a file takes to say where it comes from."""
-    return provenance_bytes(case, inputs, workspace, planning.method, budgets, planning.input_range)
+    return provenance_bytes(
+        ground.case,
+        ground.inputs,
+        ground.workspace,
+        planning.method,
+        budgets,
+        planning.input_range,
+    )

@@ -11,22 +11,27 @@ are fitted to what they get, as double layers are, in their own form.
 Sessions that take a stream of samples from one cut of a model to the next.
 
 Damage of changes that no block's place can hold, by running whole models.
+
+What options of items, each by itself, do to the outputs: a few options of every item are tried;
+between them damage follows the relative error, which is known of all (`core.plans.interpolated`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, LinearMap, Runnable
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Choice, Plan
+from onnx_relusv.core.plans import Choice, Plan, Site
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import cuts, segment, tail
 from onnx_relusv.measuring.answers import judged_answers
-from onnx_relusv.measuring.case import Case, Workspace
+from onnx_relusv.measuring.blocks import Ground
+from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.objective import DamageMeasure
 from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
@@ -35,7 +40,9 @@ from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.spectra.passes import batch_length
-from onnx_relusv.work.executors import Advance
+from onnx_relusv.work.cache import NO_CACHE
+from onnx_relusv.work.executors import Advance, Progress
+from onnx_relusv.work.tasks import Done, Known, Task, Tasks, run
 
 # How much more than a block takes, with all that goes with it, its weight may take by itself.
 _LARGER = 1.5
@@ -121,7 +128,7 @@ TryTogether = Callable[[Mapping[str, LinearMap]], float]
 
 
 @dataclass(frozen=True)
-class Opening:
+class ProbeSite:
     """Blocks for which linear maps are tried together.
 
     Attributes:
@@ -163,34 +170,30 @@ def probe(
         What `examine` found, by block key.
     """
 
-    def alone(opening: Opening, divergence: TryTogether) -> Found:
-        (block,) = opening.blocks
+    def alone(site: ProbeSite, divergence: TryTogether) -> Found:
+        (block,) = site.blocks
         return examine(block, lambda dense: divergence({block.key: dense}))
 
-    openings = [Opening(block.key, (block,)) for block in blocks]
-    return probe_together(
-        case, workspace, samples, openings, others, alone, advance, measure, known
-    )
+    sites = [ProbeSite(block.key, (block,)) for block in blocks]
+    return probe_together(case, workspace, samples, sites, others, alone, advance, measure, known)
 
 
 def probe_together(
     case: Case,
     workspace: Workspace,
     samples: Samples,
-    openings: Sequence[Opening],
+    sites: Sequence[ProbeSite],
     others: Mapping[str, LinearMap],
-    examine: Callable[[Opening, TryTogether], Found],
+    examine: Callable[[ProbeSite, TryTogether], Found],
     advance: Advance,
     measure: DamageMeasure | None = None,
     known: Mapping[str, Found] | None = None,
 ) -> dict[str, Found]:
     """The same for blocks that are examined several at a time; arguments as of `probe`."""
     found = dict(known or {})
-    if all(opening.key in found for opening in openings):
+    if all(site.key in found for site in sites):
         return found
-    return _Probing(case, workspace, samples, others, advance, measure).run(
-        openings, examine, found
-    )
+    return _Probing(case, workspace, samples, others, advance, measure).run(sites, examine, found)
 
 
 class _Probing:
@@ -224,23 +227,23 @@ class _Probing:
 
     def run(
         self,
-        openings: Sequence[Opening],
-        examine: Callable[[Opening, TryTogether], Found],
+        sites: Sequence[ProbeSite],
+        examine: Callable[[ProbeSite, TryTogether], Found],
         found: dict[str, Found],
     ) -> dict[str, Found]:
         stream = self._stream
         model = self._case.model
-        sources = [opening.blocks[0].source for opening in openings]
+        sources = [site.blocks[0].source for site in sites]
         # Outputs that are made before a block are compared too, and other blocks may change them.
         for place in cuts(model, sources, self._names):
             session = segment_session(self._case, self._workspace, stream, place.live, self._others)
             moved = stream.advanced(session, place.live, lambda steps: None)
             stream.drop()
             stream = moved
-            for opening in openings:
-                if opening.blocks[0].source in place.sources and opening.key not in found:
-                    found[opening.key] = examine(opening, self._trying(opening, stream))
-            if all(opening.key in found for opening in openings):
+            for site in sites:
+                if site.blocks[0].source in place.sources and site.key not in found:
+                    found[site.key] = examine(site, self._trying(site, stream))
+            if all(site.key in found for site in sites):
                 break
         return found
 
@@ -249,11 +252,11 @@ class _Probing:
             self._sizes.append((batch.count, batch.size))
             yield batch.feeds
 
-    def _trying(self, opening: Opening, stream: Stream) -> TryTogether:
+    def _trying(self, site: ProbeSite, stream: Stream) -> TryTogether:
         model, example = self._case.model, next(iter(stream))
         # An output that does not depend on the block may be alive at the cut, even all may be.
         behind = [name for name in self._names if name not in example]
-        made = tail(model, opening.blocks, self._others, self._case.blocks, example, behind)
+        made = tail(model, site.blocks, self._others, self._case.blocks, example, behind)
         session = None
         if behind:
             session = Session(made.runnable, self._workspace.provider, alone=False)
@@ -313,3 +316,93 @@ def whole_damages(
         found.append(distance.value)
         advance(1)
     return tuple(found)
+
+
+# What all tries together may cost, in passes of all samples through the model; and how few samples
+# still tell damages apart.
+_MOST_PASSES, _FEWEST = 2, 100
+
+# Of the tries of one site, in their order.
+Damages = tuple[float, ...]
+
+
+def measured_damages(
+    ground: Ground, sites: Sequence[Site], measure: DamageMeasure, progress: Progress, title: str
+) -> dict[str, dict[tuple[str | int, ...], float]]:
+    """Measures what is tried at all sites, in one walk through the model.
+
+    Args:
+        ground: The model.
+        sites: Where something is tried.
+        measure: What damage is.
+        progress: Shows the tries.
+        title: Of what is shown.
+
+    Returns:
+        By key of the item and mark of the try.
+    """
+    tries = sum(len(site.tried) for site in sites)
+    samples = thinned(ground, tries)
+    case, inputs, workspace = ground.case, ground.inputs, ground.workspace
+    by_key = {site.key: site for site in sites}
+    tasks: dict[str, Task[Damages]] = {
+        site.key: Task(
+            kind="damage",
+            key={
+                **run_identity(case, inputs, workspace),
+                "count": samples.count,
+                "measure": measure.words,
+                # Which others are tried decides how the model is cut, and so how it rounds.
+                "items": list(by_key),
+                "item": site.key,
+                "tried": [list(mark) for mark in site.tried],
+            },
+            result=Damages,
+            fits=partial(_are_of, site),
+            steps=len(site.tried),
+        )
+        for site in sites
+    }
+
+    def walk(
+        tasks: Tasks[str, Damages], known: Known[str, Damages], done: Done[str, Damages]
+    ) -> None:
+        def keep(key: str, damages: Iterable[float]) -> Damages:
+            found = tuple(damages)
+            done(key, found)
+            return found
+
+        def examine(place: ProbeSite, divergence: TryTogether) -> Damages:
+            return keep(place.key, map(divergence, by_key[place.key].maps()))
+
+        no_others: Mapping[str, LinearMap] = {}
+        places = [ProbeSite(site.key, site.blocks) for site in sites if site.models is None]
+        probe_together(
+            case, workspace, samples, places, no_others, examine, advance, measure, known
+        )
+        for site in sites:
+            if site.models is not None and site.key not in known:
+                models = site.models(measure.answers.outputs)
+                keep(site.key, whole_damages(case, workspace, samples, models, measure, advance))
+
+    # What a metric's code depends on is not known, so its losses are kept nowhere.
+    cache = workspace.cache if measure.metric is None else NO_CACHE
+    with progress.stage(title, tries) as advance:
+        found = run(tasks, walk, cache, advance)
+    return {
+        key: dict(zip(by_key[key].tried, damages, strict=True)) for key, damages in found.items()
+    }
+
+
+def _are_of(site: Site, damages: Damages) -> bool:
+    return len(damages) == len(site.tried)
+
+
+def thinned(ground: Ground, tries: int) -> Samples:
+    """As many of the selection set as tries may cost, evenly taken: a try is half a pass."""
+    samples = ground.inputs.selection
+    whole = ground.inputs.samples
+    total = samples.count if whole is None else whole.count
+    affordable = int(2 * _MOST_PASSES * total / max(tries, 1))
+    count = min(samples.count, max(_FEWEST, affordable))
+    return samples.part(np.linspace(0, samples.count - 1, count).round().astype(int))

@@ -5,147 +5,20 @@ a plan is no knapsack. It is searched for: from a start, the step with the least
 saves is taken again and again, until the budgets are kept; then single steps and pairs of them are
 taken as long as they take damage away. That finds a good plan, not surely the best.
 
-From how many units are kept, and which double layers there are, to a plan's records.
-
-The items of a plan of units and double layers, each with its options.
-
 A search tells some forty options of every item apart, a geometric ladder; once it has found a
 state, ladders around it are as much finer, until they have every option.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_relusv.core.blocks import Block, Floats, ReadOnlyArrays
-from onnx_relusv.core.plans import Allocation, Budgets, Candidate, Choice, Cost, GroupChoice, Plan
-from onnx_relusv.core.reduction import reduced_block
-from onnx_relusv.graph.channels.walk import Channels
-from onnx_relusv.planning.level import LEFT_OUT, Origin
-from onnx_relusv.rewrites.low_rank.forms import DENSE
-from onnx_relusv.rewrites.prune.cost import Counts
-from onnx_relusv.rewrites.prune.orders import Ordered
-from onnx_relusv.rewrites.prune.units import BlockUnits, Mask, ladder
+from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
 
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What was decided, in numbers.
-
-    Attributes:
-        counts: (groups,) int64: how many units of every group of the model are kept.
-        layers: Double layers by block key.
-        cost: What the model then costs.
-        allocation: How it was decided.
-        level: The common level, or the largest.
-        why: In words, of the groups that lose units.
-        left_out: Keys of the blocks that may not change.
-        damage: Of a group with so many units kept; None where it was not measured.
-    """
-
-    counts: Counts
-    layers: Mapping[str, Candidate]
-    cost: Cost
-    allocation: Allocation
-    level: float
-    why: str
-    left_out: frozenset[str] = frozenset()
-    damage: Callable[[Ordered, int], float] | None = None
-
-
-def plan_of(
-    decision: Decision,
-    budgets: Budgets,
-    blocks: Sequence[Block],
-    channels: Channels,
-    ordered: Sequence[Ordered],
-    units: Mapping[str, BlockUnits],
-    origin: Origin,
-) -> Plan:
-    """The plan that a decision means.
-
-    Args:
-        decision: What was decided.
-        budgets: As asked for.
-        blocks: In topological order.
-        channels: The model's groups.
-        ordered: Those that may lose units.
-        units: Of the blocks' channels, by key.
-        origin: What the plan is for.
-    """
-    places = {group.key: place for place, group in enumerate(channels.groups)}
-    kept = [int(decision.counts[places[one.group.key]]) for one in ordered]
-    removed = np.zeros(channels.count, np.bool_)
-    for one, count in zip(ordered, kept, strict=True):
-        removed |= one.removed(channels.count, count)
-    return Plan(
-        model_sha256=origin.model_sha256,
-        samples_sha256=origin.samples_sha256,
-        budgets=budgets,
-        method=origin.method,
-        seed=origin.seed,
-        allocation=decision.allocation,
-        level=decision.level,
-        size=decision.cost.bytes / origin.total.bytes,
-        macs=decision.cost.macs / max(origin.total.macs, 1),
-        choices=tuple(_choice(block, units.get(block.key), removed, decision) for block in blocks),
-        damage=None,
-        curves=(),
-        groups=tuple(
-            _group_choice(one, count, decision) for one, count in zip(ordered, kept, strict=True)
-        ),
-        input_range=origin.input_range,
-    )
-
-
-def _group_choice(one: Ordered, kept: int, decision: Decision) -> GroupChoice:
-    group, gone = one.group, len(one.group.units) - kept
-    return GroupChoice(
-        key=group.key,
-        units=len(group.units),
-        kept=tuple(sorted(int(unit) for unit in one.elimination.order[gone:])),
-        level=one.level(kept),
-        damage=None if decision.damage is None else decision.damage(one, kept),
-        producers=group.producers,
-        consumers=group.consumers,
-        why=decision.why if gone else "not worth its loss",
-    )
-
-
-def _choice(block: Block, units: BlockUnits | None, removed: Mask, decision: Decision) -> Choice:
-    layer = decision.layers.get(block.key)
-    kept = None if units is None else units.kept(removed)
-    inputs = None if kept is None else len(kept.inputs) * block.geometry.groups
-    outputs = None if kept is None else len(kept.outputs)
-    if layer is not None:
-        return Choice(
-            key=block.key,
-            action="double_layer",
-            form=layer.form,
-            rank=layer.rank,
-            level=layer.level,
-            damage=layer.damage,
-            why="least damage for the budget",
-            inputs=inputs,
-            outputs=outputs,
-        )
-    if kept is None:
-        why = "not worth its loss, and no channel goes"
-        return Choice(key=block.key, why=LEFT_OUT if block.key in decision.left_out else why)
-    return Choice(
-        key=block.key,
-        action="prune",
-        form=DENSE.name,
-        rank=reduced_block(block, kept).geometry.largest_rank,
-        why="its channels go with their groups",
-        inputs=inputs,
-        outputs=outputs,
-    )
-
-
+# The place of one option of every item.
 State = tuple[int, ...]
 # How far a step of a pair may go, in options.
 _REACH = 4
@@ -308,109 +181,34 @@ def _with(state: State, item: int, place: int) -> State:
     return (*state[:item], place, *state[item + 1 :])
 
 
-Layer = Candidate | None
+# Options of an item that a search tells apart at a time.
+_RUNGS = 40
 
 
-@dataclass(frozen=True, eq=False)
-class GroupItem:
-    """A group that may lose units.
+def ladder(sizes: Floats, near: int | None = None) -> tuple[int, ...]:
+    """Places in decreasing sizes that a search tells apart.
 
-    Attributes:
-        place: Among all groups of the model.
-        counts: Decreasing from all: how many units may be kept.
+    Args:
+        sizes: (options,) float64, of all options, decreasing, all positive.
+        near: A place; the ladder then goes from the rung above it to the rung below, as they were,
+            and is as much finer. None for a ladder over all sizes.
+
+    Returns:
+        Increasing; the first place, and the last or the one that is near, are among them.
     """
-
-    place: int
-    counts: Counts
-
-    @property
-    def sizes(self) -> list[int]:
-        """Of the options, decreasing."""
-        return [int(count) for count in self.counts]
-
-    def some(self, places: Sequence[int]) -> "GroupItem":
-        """With these options alone."""
-        return replace(self, counts=self.counts[list(places)])
+    everywhere = _rungs(sizes)
+    if near is None:
+        return everywhere
+    above = [place for place in everywhere if place < near]
+    below = [place for place in everywhere if place > near]
+    first, last = max(above, default=near), min(below, default=near)
+    inside = [first + place for place in _rungs(sizes[first : last + 1])]
+    return tuple(sorted({0, near, *inside}))
 
 
-@dataclass(frozen=True, eq=False)
-class BlockItem:
-    """A block that may become a double layer.
-
-    Attributes:
-        block: The block.
-        layers: What it may become, bytes decreasing; None, to stay in its form, is the first.
-    """
-
-    block: Block
-    layers: tuple[Layer, ...]
-
-    @property
-    def sizes(self) -> list[int]:
-        """Of the options, decreasing."""
-        bytes_ = [layer.bytes for layer in self.layers if layer is not None]
-        return [max(bytes_, default=0) + 1, *bytes_]
-
-    def some(self, places: Sequence[int]) -> "BlockItem":
-        """With these options alone."""
-        return replace(self, layers=tuple(self.layers[place] for place in places))
-
-
-@dataclass(frozen=True, eq=False)
-class Items:
-    """What a plan decides on; the items of a state are the groups, then the blocks.
-
-    Attributes:
-        groups: Groups that may lose units.
-        blocks: Blocks that may become double layers.
-        places: Of every item, where its options are among all that it has.
-    """
-
-    groups: Sequence[GroupItem]
-    blocks: Sequence[BlockItem]
-    places: Sequence[Sequence[int]]
-
-    @property
-    def lengths(self) -> list[int]:
-        """How many options every item has."""
-        return [len(places) for places in self.places]
-
-    def all(self, state: State) -> State:
-        """A state in the numbers of all options."""
-        return tuple(own[place] for own, place in zip(self.places, state, strict=True))
-
-
-@dataclass(frozen=True, eq=False)
-class AllItems:
-    """The items with all of their options.
-
-    Attributes:
-        groups: Groups that may lose units.
-        blocks: Blocks that may become double layers.
-    """
-
-    groups: Sequence[GroupItem]
-    blocks: Sequence[BlockItem]
-
-    @property
-    def _both(self) -> list[GroupItem | BlockItem]:
-        return [*self.groups, *self.blocks]
-
-    def coarse(self) -> Items:
-        """With a ladder over all options."""
-        return self._some([ladder(item.sizes) for item in self._both])
-
-    def finer(self, state: State) -> Items:
-        """With finer ladders around a state, which is in the numbers of all options."""
-        items = zip(self._both, state, strict=True)
-        return self._some([ladder(item.sizes, near) for item, near in items])
-
-    def complete(self) -> Items:
-        """With all options."""
-        return self._some([tuple(range(len(item.sizes))) for item in self._both])
-
-    def _some(self, places: Sequence[Sequence[int]]) -> Items:
-        count = len(self.groups)
-        groups = [item.some(own) for item, own in zip(self.groups, places[:count], strict=True)]
-        blocks = [item.some(own) for item, own in zip(self.blocks, places[count:], strict=True)]
-        return Items(groups, blocks, places)
+def _rungs(sizes: Floats) -> tuple[int, ...]:
+    if len(sizes) <= _RUNGS:
+        return tuple(range(len(sizes)))
+    marks = np.geomspace(sizes[0], sizes[-1], _RUNGS)
+    places = np.unique([int(np.argmin(np.abs(sizes - mark))) for mark in marks])
+    return tuple(int(place) for place in places)

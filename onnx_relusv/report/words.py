@@ -161,7 +161,6 @@ def reasons_note(reasons: Iterable[str]) -> str:
     """What the words of reasons mean, where they are used."""
     used = " ".join(reasons)
     meanings = {
-        "level": "a level is a relative error",
         "damage": "damage is the expected change of the outputs",
         "joint damage": "joint damage is that with all other changes made",
     }

@@ -18,7 +18,7 @@ from onnx_relusv.graph.channels.operators import channels_begin
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.measuring.case import open_model
-from onnx_relusv.planning.units import with_channels
+from onnx_relusv.planning.settling import with_channels
 
 
 @dataclass(frozen=True)

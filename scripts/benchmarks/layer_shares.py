@@ -7,18 +7,18 @@ plans by harmonic pruning are made of, and `apply` carries it out as any other.
 
 from pathlib import Path
 
-import numpy as np
-
 from onnx_relusv import ApplyOptions, Budgets, MeasureOptions, PlanOptions, apply
-from onnx_relusv.core.plans import Cost, Plan
+from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import open_model, split_inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
-from onnx_relusv.planning.search import Decision, plan_of
-from onnx_relusv.planning.unit_offer import PruningOffer
-from onnx_relusv.planning.units import pruning_offer, with_channels
-from onnx_relusv.rewrites.prune.units import units_of_blocks
+from onnx_relusv.planning.allocation import Allocation
+from onnx_relusv.planning.cost import PlanCost
+from onnx_relusv.planning.decisions import plan_of
+from onnx_relusv.planning.offer import Offer, make_offer
+from onnx_relusv.planning.settling import with_channels
+from onnx_relusv.rewrites.prune.method import GroupItem
 from onnx_relusv.work.executors import Silent
 
 
@@ -50,27 +50,15 @@ def _plan(model: Path, share: float, samples: Path | None, cache: Path) -> Plan:
             measured = measure_blocks(case, inputs, workspace, moments, progress)
             # Without a budget no damage is measured, only orders and levels.
             planning = PlanOptions(method="harmonic")
-            offer = pruning_offer(case, inputs, workspace, measured, moments, planning, progress)
+            ground = Ground(case, inputs, workspace, moments, measured)
+            offer = make_offer(ground, planning, progress)
             return offer.refit(_of_share(offer, share))
 
 
-def _of_share(offer: PruningOffer, share: float) -> Plan:
-    channels, origin = offer.channels, offer.origin
-    kept = {group.key: len(group.units) for group in channels.groups}
-    for one in offer.ordered:
-        kept[one.group.key] -= round(share * one.units)
-    counts = np.array(list(kept.values()), np.int64)
-    saved, spared = offer.cut.saved(counts)
-    decision = Decision(
-        counts=counts,
-        layers={},
-        cost=Cost(
-            bytes=int(origin.total.bytes + origin.added_bytes - saved),
-            macs=int(origin.total.macs - spared),
-        ),
-        allocation="level",
-        level=max(one.level(kept[one.group.key]) for one in offer.ordered),
-        why=f"{share:g} of the units of every group",
-    )
-    units = units_of_blocks(channels, offer.blocks)
-    return plan_of(decision, Budgets(), offer.blocks, channels, offer.ordered, units, origin)
+def _of_share(offer: Offer, share: float) -> Plan:
+    items = offer.offered.items
+    groups = [item for item in items if isinstance(item, GroupItem)]
+    state = tuple(round(share * item.ordered.units) for item in groups)
+    error = max(float(item.errors[gone]) for item, gone in zip(groups, state, strict=True))
+    costs = PlanCost(items, offer.offered.coupling, offer.origin, ("bytes",))
+    return plan_of(offer.offered, items, Allocation(state, error), costs, Budgets())

@@ -17,11 +17,10 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Factors, Plan
 from onnx_relusv.core.reduction import FittedPlan, reduced_map
 from onnx_relusv.fitting.plan import fit_plan
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import BlockMoments
 from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning.unit_offer import PruningOffer
-from onnx_relusv.planning.units import pruning_offer
+from onnx_relusv.planning.offer import Offer, make_offer
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.work.executors import Silent
@@ -49,13 +48,13 @@ ARRAYS = {
 
 
 @pytest.fixture
-def case(tmp_path: Path) -> tuple[Opened, PruningOffer, BlockMoments]:
+def case(tmp_path: Path) -> tuple[Opened, Offer, BlockMoments]:
     model = opened_graph(CutGraph(TEXT, ARRAYS, (5, 40), {}), tmp_path)
     planning = PlanOptions(method="auto", budgets=BUDGETS)
     with planning_moments(*model, Silent()) as moments:
         known: BlockMoments = {block.key: moments[block.key] for block in model.case.blocks}
         measured = measure_blocks(*model, known, Silent())
-        return model, pruning_offer(*model, measured, known, planning, Silent()), known
+        return model, make_offer(Ground(*model, known, measured), planning, Silent()), known
 
 
 def damage(model: Opened, fitted: FittedPlan) -> float:
@@ -65,7 +64,7 @@ def damage(model: Opened, fitted: FittedPlan) -> float:
     return divergence_of_logits(before, after)
 
 
-def mixed(offer: PruningOffer) -> Plan:
+def mixed(offer: Offer) -> Plan:
     """The least damage within the budget, with units gone and a double layer."""
     plan = offer.plan(BUDGETS)
     assert any(len(group.kept) < group.units for group in plan.groups)
@@ -73,7 +72,7 @@ def mixed(offer: PruningOffer) -> Plan:
     return plan
 
 
-def test_the_damage_is_that_of_the_file(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
+def test_the_damage_is_that_of_the_file(case: tuple[Opened, Offer, BlockMoments]) -> None:
     model, offer, moments = case
     fitted = fit_plan(*model, mixed(offer), moments, Silent())
     _, correction = fitted_by_damage(*model, offer, BUDGETS, moments, Silent())
@@ -81,7 +80,7 @@ def test_the_damage_is_that_of_the_file(case: tuple[Opened, PruningOffer, BlockM
 
 
 def test_what_a_double_layer_spares_leaves_removed_channels_out(
-    case: tuple[Opened, PruningOffer, BlockMoments],
+    case: tuple[Opened, Offer, BlockMoments],
 ) -> None:
     model, offer, moments = case
     fitted = fit_plan(*model, mixed(offer), moments, Silent())
@@ -108,13 +107,13 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
 
 
 def test_the_better_plan_is_taken(
-    case: tuple[Opened, PruningOffer, BlockMoments], monkeypatch: pytest.MonkeyPatch
+    case: tuple[Opened, Offer, BlockMoments], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, offer, moments = case
     # Beside double layers that are as dear as this, units are cheap, and another plan is made.
     dear = dict.fromkeys((block.key for block in model.case.blocks), 1e3)
     others = offer.scaled(dear, 1.0)
-    monkeypatch.setattr(PruningOffer, "scaled", lambda *_: others)
+    monkeypatch.setattr(Offer, "scaled", lambda *_: others)
     settings = CorrectionSettings(least_gain=-np.inf)
     found, correction = fitted_by_damage(*model, offer, BUDGETS, moments, Silent(), settings)
     assert correction.corrected is not None
@@ -126,7 +125,7 @@ def test_the_better_plan_is_taken(
     assert offer.priced(found.plan).damage == pytest.approx(found.plan.damage, rel=1e-12)
 
 
-def test_ratios_of_both_kinds_by_hand(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
+def test_ratios_of_both_kinds_by_hand(case: tuple[Opened, Offer, BlockMoments]) -> None:
     _, offer, _ = case
     plan = mixed(offer)
     layers = [choice for choice in plan.choices if choice.action == "double_layer"]
@@ -142,7 +141,7 @@ def test_ratios_of_both_kinds_by_hand(case: tuple[Opened, PruningOffer, BlockMom
     assert corrective._ratios(plan, whole - 0.6, spared)[1] == pytest.approx(0.25)
 
 
-def test_scaled_damages(case: tuple[Opened, PruningOffer, BlockMoments]) -> None:
+def test_scaled_damages(case: tuple[Opened, Offer, BlockMoments]) -> None:
     _, offer, _ = case
     plan = mixed(offer)
     (key, *_) = [choice.key for choice in plan.choices if choice.action == "double_layer"]

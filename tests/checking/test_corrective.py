@@ -27,10 +27,11 @@ from onnx_relusv.core.reduction import Change, FittedPlan
 from onnx_relusv.fitting.fit import fit, fitted_alike
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import reference
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import BlockMoments, block_moments
-from onnx_relusv.planning.offer import Offer, layer_offer
+from onnx_relusv.planning.offer import Offer, make_offer
 from onnx_relusv.rewrites.low_rank.factors import as_stored
+from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.work.executors import Silent
 
@@ -52,7 +53,7 @@ def case(tmp_path: Path) -> Iterator[Case]:
     planning = PlanOptions(budgets=BUDGETS)
     with block_moments(*opened, Silent()) as moments:
         measured = measure_blocks(*opened, moments, Silent())
-        offer = layer_offer(*opened, measured, moments, planning, Silent())
+        offer = make_offer(Ground(*opened, moments, measured), planning, Silent())
         yield Case(opened, moments, offer)
 
 
@@ -93,9 +94,12 @@ def test_the_better_plan_is_taken(furthest: float, case: Case) -> None:
         if choice.action in ("keep", "refit"):
             assert choice.damage is None
         else:
-            own = [*case.offer.candidates[choice.key], *case.offer.finer[choice.key]]
+            item = next(item for item in case.offer.offered.items if item.key == choice.key)
+            assert isinstance(item, LayerItem)
             assert choice.damage == next(
-                one.damage for one in own if (one.form, one.rank) == (choice.form, choice.rank)
+                damage
+                for layer, damage in zip(item.layers, item.damages, strict=True)
+                if layer is not None and (layer.form, layer.rank) == (choice.form, choice.rank)
             )
 
 

@@ -21,10 +21,10 @@ from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import block_moments
 from onnx_relusv.measuring.held_out import HeldOut
-from onnx_relusv.planning.offer import Offer, layer_offer
+from onnx_relusv.planning.offer import Offer, make_offer
 from onnx_relusv.planning.plan_file import plan_text
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.work.executors import Advance, Silent
@@ -110,7 +110,7 @@ def searching(model: Path, data: Path, budgets: Budgets) -> Iterator[Case]:
     assert limit is not None
     with block_moments(*one, Silent()) as moments:
         measured = measure_blocks(*one, moments, Silent())
-        offer = layer_offer(*one, measured, moments, PlanOptions(budgets=budgets), Silent())
+        offer = make_offer(Ground(*one, moments, measured), PlanOptions(budgets=budgets), Silent())
         yield Case(one, offer, limit, search(*one, offer, moments, budgets, limit, Silent()))
 
 

@@ -11,7 +11,7 @@ from opened import open_model
 
 from onnx_relusv.core.errors import Coverage
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
-from onnx_relusv.planning.reachable import model_coverage
+from onnx_relusv.planning.settling import model_coverage
 
 W = normal(24, 24)
 ROWS = "(float[N,24] x) => (float[N,24] y)"

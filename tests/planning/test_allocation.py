@@ -15,17 +15,14 @@ from offers import (
     cost_of,
     holds,
     origin,
+    planned,
     total_of,
 )
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Budgets, Cost, Plan
-from onnx_relusv.planning.level import (
-    DEFAULT_TOLERANCE,
-    DEFAULT_TOLERANCE_WITHOUT_SAMPLES,
-    make_plan,
-)
+from onnx_relusv.rewrites.low_rank.method import DEFAULT_ERROR, DEFAULT_ERROR_WITHOUT_SAMPLES
 
 
 def decided(plan: Plan) -> dict[str, tuple[str | None, int | None]]:
@@ -55,9 +52,9 @@ def test_the_level_is_the_smallest_that_keeps_all_budgets(
     ]
     if not enough:
         with pytest.raises(BudgetError, match="cannot be reached"):
-            make_plan(blocks, offers, budgets, origin(total))
+            planned(blocks, offers, budgets, origin(total))
         return
-    plan = make_plan(blocks, offers, budgets, origin(total))
+    plan = planned(blocks, offers, budgets, origin(total))
     assert plan.level == enough[0]
     taken = {
         key: next(c for c in offers[key] if (c.form, c.rank, c.level) == what)
@@ -96,10 +93,10 @@ def test_a_level_that_holds_is_found_though_higher_ones_do_not() -> None:
     # 0.5 the small one is not any more, and the file is larger by 90 bytes.
     blocks, offers, total = large_and_small(19_895)
     budgets = Budgets(size=(total.bytes + ADDED - 19_895 - 100) / total.bytes)
-    plan = make_plan(blocks, offers, budgets, origin(total))
+    plan = planned(blocks, offers, budgets, origin(total))
     assert plan.level == 0.25
     assert decided(plan) == {"large": ("pair", 2), "small": ("pair", 1)}
-    tolerant = make_plan(blocks, offers, Budgets(tolerance=0.5), origin(total))
+    tolerant = planned(blocks, offers, Budgets(tolerance=0.5), origin(total))
     assert tolerant.size > plan.size
 
 
@@ -110,14 +107,14 @@ def test_a_cheaper_form_that_costs_bytes_does_not_hide_the_level_below() -> None
         "only": [candidate(1, 0.3, 2_000, 500, "channel"), candidate(1, 0.4, 2_400, 50, "spatial")]
     }
     total = total_of([item], rest=0)
-    plan = make_plan([item], offers, Budgets(size=0.55, macs=0.55), origin(total))
+    plan = planned([item], offers, Budgets(size=0.55, macs=0.55), origin(total))
     assert plan.level == 0.3
     assert decided(plan) == {"only": ("channel", 1)}
 
 
 def test_what_saves_next_to_nothing_stays() -> None:
     blocks, offers, total = large_and_small(30_000)
-    plan = make_plan(blocks, offers, Budgets(tolerance=0.5), origin(total))
+    plan = planned(blocks, offers, Budgets(tolerance=0.5), origin(total))
     assert decided(plan) == {"large": ("pair", 1)}
     assert plan.choices[1].why == "it would save next to nothing of the model"
 
@@ -142,7 +139,7 @@ def test_the_form_follows_the_budget_s_currency() -> None:
 
     def forms_for(budgets: Budgets) -> set[str | None]:
         return {
-            form for form, _ in decided(make_plan(blocks, offers, budgets, origin(total))).values()
+            form for form, _ in decided(planned(blocks, offers, budgets, origin(total))).values()
         }
 
     assert forms_for(Budgets(size=0.7)) == {"channel"}
@@ -155,7 +152,7 @@ def test_a_smaller_budget_needs_a_higher_level_and_gives_less() -> None:
         blocks, offers, total = even(5)
         plans = []
         for share in np.linspace(0.95, 0.4, 40):
-            plan = make_plan(blocks, offers, Budgets(**{name: float(share)}), origin(total))
+            plan = planned(blocks, offers, Budgets(**{name: float(share)}), origin(total))
             assert getattr(plan, name) <= share
             plans.append(plan)
         levels = [plan.level for plan in plans]
@@ -168,9 +165,9 @@ def test_a_smaller_budget_needs_a_higher_level_and_gives_less() -> None:
 def test_a_budget_is_kept_to_the_byte() -> None:
     blocks, offers, total = even(1)
     needed = total.bytes + ADDED - 4_000 + 2_000
-    plan = make_plan(blocks, offers, Budgets(size=needed / total.bytes), origin(total))
+    plan = planned(blocks, offers, Budgets(size=needed / total.bytes), origin(total))
     assert decided(plan) == {"b0": ("channel", 2)}
-    plan = make_plan(blocks, offers, Budgets(size=(needed - 1) / total.bytes), origin(total))
+    plan = planned(blocks, offers, Budgets(size=(needed - 1) / total.bytes), origin(total))
     assert decided(plan) == {"b0": ("channel", 1)}
 
 
@@ -184,12 +181,12 @@ def test_what_a_level_leaves_is_used_by_blocks_that_it_changed() -> None:
 
     def made(saved: int, **others: float) -> Plan:
         budgets = Budgets(size=(total.bytes + ADDED - saved) / total.bytes, **others)
-        return make_plan(blocks, offers, budgets, origin(total))
+        return planned(blocks, offers, budgets, origin(total))
 
     # From 0.4 on 6,000 bytes are saved, and below it 4,000: the rest is too little for the first.
     plan = made(5_000)
     assert (plan.level, decided(plan)) == (0.4, {"a": ("pair", 1), "b": ("pair", 2)})
-    assert plan.choices[1].why == "level at most 0.4, and what the budgets leave"
+    assert plan.choices[1].why == "relative error at most 0.4, and what the budgets leave"
     assert decided(made(5_501)) == {"a": ("pair", 1), "b": ("pair", 1)}
     # Multiply-accumulates are no more than what was asked for either.
     assert decided(made(5_000, macs=(total.macs - 1_800) / total.macs))["b"] == ("pair", 1)
@@ -198,21 +195,21 @@ def test_what_a_level_leaves_is_used_by_blocks_that_it_changed() -> None:
 def test_a_budget_that_is_kept_already_changes_nothing() -> None:
     blocks, offers, _ = even()
     roomy = Cost(bytes=10**6, macs=10**6)
-    plan = make_plan(blocks, offers, Budgets(size=(10**6 + ADDED) / 10**6), origin(roomy))
+    plan = planned(blocks, offers, Budgets(size=(10**6 + ADDED) / 10**6), origin(roomy))
     assert (plan.level, decided(plan)) == (0.0, {})
     # One byte less, and what is added has to be saved.
-    plan = make_plan(blocks, offers, Budgets(size=(10**6 + ADDED - 1) / 10**6), origin(roomy))
+    plan = planned(blocks, offers, Budgets(size=(10**6 + ADDED - 1) / 10**6), origin(roomy))
     assert (plan.level, decided(plan)) == (0.2, {"b0": ("channel", 2)})
 
 
 def test_without_budgets_the_tolerance_decides() -> None:
     blocks, offers, total = even()
-    plan = make_plan(blocks, offers, Budgets(tolerance=0.215), origin(total))
+    plan = planned(blocks, offers, Budgets(tolerance=0.215), origin(total))
     assert plan.level == 0.215
     assert decided(plan) == {"b0": ("channel", 2), "b1": ("channel", 2)}
-    assert plan.choices[2].why == "a smaller form needs a level of at least 0.22"
+    assert plan.choices[2].why == "a smaller form needs a relative error of at least 0.22"
     assert plan.choices[0].level == 0.2
-    assert plan.choices[0].why == "smallest rank with level at most 0.215"
+    assert plan.choices[0].why == "smallest rank with a relative error at most 0.215"
 
 
 def test_without_anything_the_default_tolerance_decides() -> None:
@@ -220,17 +217,17 @@ def test_without_anything_the_default_tolerance_decides() -> None:
     blind = origin(total)
     seen = replace(blind, samples_sha256="b" * 64)
     for source, tolerance in (
-        (blind, DEFAULT_TOLERANCE_WITHOUT_SAMPLES),
-        (seen, DEFAULT_TOLERANCE),
+        (blind, DEFAULT_ERROR_WITHOUT_SAMPLES),
+        (seen, DEFAULT_ERROR),
     ):
-        plan = make_plan(blocks, offers, Budgets(), source)
+        plan = planned(blocks, offers, Budgets(), source)
         assert (plan.level, decided(plan)) == (tolerance, {})
 
 
 def test_a_tolerance_limits_the_budgets() -> None:
     blocks, offers, total = even()
-    with pytest.raises(BudgetError, match=r"within a level of 0\.3") as caught:
-        make_plan(blocks, offers, Budgets(size=0.4, tolerance=0.3), origin(total))
+    with pytest.raises(BudgetError, match=r"within a relative error of 0\.3") as caught:
+        planned(blocks, offers, Budgets(size=0.4, tolerance=0.3), origin(total))
     # Three blocks of 4000 bytes at 2000 each, of 12500 in all, and what is added.
     assert f"{(12_500 + ADDED - 6_000) / 12_500:.4g} of the bytes" in str(caught.value)
 
@@ -243,7 +240,7 @@ def test_a_budget_error_says_how_far_it_got() -> None:
     ):
         blocks, offers, total = even()
         with pytest.raises(BudgetError) as caught:
-            make_plan(blocks, offers, budgets, origin(total))
+            planned(blocks, offers, budgets, origin(total))
         message = str(caught.value)
         assert asked in message
         if budgets.macs is None:
@@ -255,7 +252,7 @@ def test_a_budget_error_says_how_far_it_got() -> None:
 def test_the_least_in_the_error_is_the_least_of_all_levels() -> None:
     blocks, offers, total = large_and_small(19_895)
     with pytest.raises(BudgetError) as caught:
-        make_plan(blocks, offers, Budgets(size=0.1), origin(total))
+        planned(blocks, offers, Budgets(size=0.1), origin(total))
     least = min(
         cost_of(blocks, at_level(blocks, offers, total, Budgets(size=0.1), level), total).bytes
         for level in (0.125, 0.25, 0.5)
@@ -268,7 +265,7 @@ def test_left_out_and_hopeless_blocks_stay_with_their_reason() -> None:
     blocks, offers, total = even()
     del offers["b0"]
     offers["b1"] = []
-    plan = make_plan(blocks, offers, Budgets(tolerance=0.9), origin(total))
+    plan = planned(blocks, offers, Budgets(tolerance=0.9), origin(total))
     assert decided(plan) == {"b2": ("channel", 1)}
     assert [choice.why for choice in plan.choices[:2]] == [
         "left out by --include or --exclude",
@@ -280,13 +277,13 @@ def test_no_candidates_at_all() -> None:
     blocks, _, total = even()
     for offers in ({}, {item.key: [] for item in blocks}):
         with pytest.raises(BudgetError, match="no block of this model can be made smaller"):
-            make_plan(blocks, offers, Budgets(size=0.5), origin(total))
+            planned(blocks, offers, Budgets(size=0.5), origin(total))
 
 
 def test_the_plan_says_what_it_is_for() -> None:
     blocks, offers, total = even()
     budgets = Budgets(size=0.8, macs=0.95)
-    plan = make_plan(blocks, offers, budgets, origin(total))
+    plan = planned(blocks, offers, budgets, origin(total))
     assert (plan.model_sha256, plan.samples_sha256) == ("a" * 64, None)
     assert (plan.budgets, plan.method, plan.seed) == (budgets, "double-layer", 3)
 
@@ -294,7 +291,7 @@ def test_the_plan_says_what_it_is_for() -> None:
 def test_a_model_without_multiplications_can_be_planned() -> None:
     blocks, offers, _ = even(1)
     total = Cost(bytes=4_000, macs=0)
-    plan = make_plan(blocks, offers, Budgets(tolerance=0.4), origin(total))
+    plan = planned(blocks, offers, Budgets(tolerance=0.4), origin(total))
     assert decided(plan) == {"b0": ("channel", 1)}
 
 
@@ -310,7 +307,7 @@ def test_many_blocks_with_many_ranks() -> None:
         for item in blocks
     }
     total = total_of(blocks)
-    plan = make_plan(blocks, offers, Budgets(size=0.3), origin(total))
+    plan = planned(blocks, offers, Budgets(size=0.3), origin(total))
     taken = at_level(blocks, offers, total, Budgets(size=0.3), plan.level)
     below = at_level(blocks, offers, total, Budgets(size=0.3), np.nextafter(plan.level, 0))
     assert cost_of(blocks, taken, total).bytes <= 0.3 * total.bytes

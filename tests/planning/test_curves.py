@@ -13,22 +13,46 @@ from probed import answers, selected
 
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, GroupCurve
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.graph.channels.walk import ChannelGroup
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning.damage import counts_to_measure, damages
-from onnx_relusv.planning.unit_offer import PruningOffer
-from onnx_relusv.planning.units import pruning_offer
+from onnx_relusv.planning.offer import Offer, make_offer
 from onnx_relusv.rewrites.prune.cutting import cut
 from onnx_relusv.rewrites.prune.elimination import Elimination
+from onnx_relusv.rewrites.prune.method import (
+    GroupItem,
+    HarmonicPruning,
+    counts_to_measure,
+    group_item,
+)
+from onnx_relusv.rewrites.prune.orders import Ordered
+from onnx_relusv.rewrites.prune.units import Rounding
 from onnx_relusv.work.executors import Silent
 
 PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence="l2")
 
 
-def offered(model: Opened) -> PruningOffer:
+def offered(model: Opened) -> Offer:
     with planning_moments(*model, Silent()) as moments:
         measured = measure_blocks(*model, moments, Silent())
-        return pruning_offer(*model, measured, moments, PLANNING, Silent())
+        return make_offer(Ground(*model, moments, measured), PLANNING, Silent())
+
+
+def groups(offer: Offer) -> list[Ordered]:
+    return [item.ordered for item in offer.offered.items if isinstance(item, GroupItem)]
+
+
+def group_curves(offer: Offer) -> list[GroupCurve]:
+    return [curve for curve in offer.offered.curves if isinstance(curve, GroupCurve)]
+
+
+def damages(curve: GroupCurve | None, order: Elimination, units: int) -> np.ndarray:
+    """(units,): by how many are gone; one unit at least stays."""
+    group = ChannelGroup("a", range(units), ("a",), ("b",))
+    item = group_item(Ordered(group, order, ()), 0, Rounding())
+    tries = [] if curve is None else zip(curve.counts, curve.damages, strict=True)
+    measured = {(count,): damage for count, damage in tries}
+    return HarmonicPruning().with_damages(item, measured)[0].damages
 
 
 def squared_error(after: np.ndarray, before: np.ndarray) -> float:
@@ -42,9 +66,9 @@ def test_a_group_that_no_block_reads_does_damage(tmp_path: Path) -> None:
     model = opened_graph(GRAPHS["groups"], tmp_path)
     offer = offered(model)
     assert model.case.channels is not None
-    (one,) = [one for one in offer.ordered if one.group.key == "d"]
+    (one,) = [one for one in groups(offer) if one.group.key == "d"]
     assert not one.is_read_by_blocks
-    (curve,) = [curve for curve in offer.group_curves if curve.key == "d"]
+    (curve,) = [curve for curve in group_curves(offer) if curve.key == "d"]
     feeds = {"x": selected(model)}
     before = answers(model.case.model.proto, feeds)["y"]
     for count, damage in zip(curve.counts, curve.damages, strict=True):
@@ -64,8 +88,8 @@ def test_blocks_get_back_what_they_can(tmp_path: Path) -> None:
     feeds = {"x": selected(model)}
     before = answers(model.case.model.proto, feeds)["y"]
     better = tries = 0
-    for one in offer.ordered:
-        (curve,) = [curve for curve in offer.group_curves if curve.key == one.group.key]
+    for one in groups(offer):
+        (curve,) = [curve for curve in group_curves(offer) if curve.key == one.group.key]
         for count, damage in zip(curve.counts, curve.damages, strict=True):
             proto = cut(
                 model.case.model, model.case.channels, one.removed(model.case.channels.count, count)
@@ -107,4 +131,4 @@ def test_noise_is_no_gain(measured: list[float]) -> None:
 
 def test_nothing_that_is_read_by_nobody_is_damaged() -> None:
     order = Elimination(np.arange(3), np.zeros(4))
-    np.testing.assert_array_equal(damages(None, order, 3), np.zeros(4))
+    np.testing.assert_array_equal(damages(None, order, 3), np.zeros(3))

@@ -1,7 +1,7 @@
 """Damage curves: measured where they say so, and between and beyond along straight lines."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +15,21 @@ from opened import Opened
 from probed import answers, classifier, divergence_of_logits, rewritten, selected
 
 from onnx_relusv.core.blocks import Moments
+from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Candidate, DamageCurve
+from onnx_relusv.measuring.blocks import Ground, Measured
 from onnx_relusv.measuring.case import BlockMoments, block_moments
-from onnx_relusv.planning.damage import MOST_RANKS, damage_curves, ranks_to_measure, with_damage
+from onnx_relusv.planning.objective import damage_measure
+from onnx_relusv.planning.probe import measured_damages
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, undominated
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
+from onnx_relusv.rewrites.low_rank.method import (
+    MOST_RANKS,
+    DoubleLayers,
+    layer_item,
+    ranks_to_measure,
+)
 from onnx_relusv.work.executors import Advance, Silent
 
 # Of a divergence: outputs are equal to about 1e-6.
@@ -49,6 +58,38 @@ def offers(model: Opened, moments: BlockMoments) -> Offers:
     return found
 
 
+def damage_curves(
+    model: Opened, candidates: Offers, moments: BlockMoments, progress: Silent
+) -> dict[str, tuple[DamageCurve, ...]]:
+    """The curves of all blocks with candidates, as plans by damage measure them."""
+    method, ground = DoubleLayers(), Ground(*model, moments, Measured((), candidates))
+    items = [
+        layer_item(block, candidates[block.key])
+        for block in model.case.blocks
+        if candidates.get(block.key)
+    ]
+    measure = damage_measure(*model, model.inputs.selection, PlanOptions())
+    sites = method.sites(items, ground)
+    found = measured_damages(ground, sites, measure, progress, method.measuring)
+    return {item.key: method.with_damages(item, found[item.key])[1] for item in items}
+
+
+def with_damage(
+    offered: Sequence[Candidate], curves: Sequence[DamageCurve]
+) -> list[tuple[Candidate, float]]:
+    """A block's candidates of the forms that were measured, ranks increasing, and their damages."""
+    item = layer_item(block(gemm(400, 10)), offered)
+    damages = {
+        (curve.form, rank): damage
+        for curve in curves
+        for rank, damage in zip(curve.ranks, curve.damages, strict=True)
+    }
+    found, _ = DoubleLayers().with_damages(item, damages)
+    pairs = zip(found.layers, found.damages.tolist(), strict=True)
+    layers = [(layer, damage) for layer, damage in pairs if layer is not None]
+    return sorted(layers, key=lambda each: (each[0].form, each[0].rank))
+
+
 class Stages(Silent):
     """Remembers how far every stage got, and how far it was to go."""
 
@@ -72,7 +113,7 @@ def test_a_curve_is_the_divergence_of_rewritten_models(tmp_path: Path) -> None:
     exact = answers(model.case.model.path, feeds)["y"]
     with block_moments(*model, Silent()) as moments:
         candidates = offers(model, moments)
-        curves = damage_curves(*model, model.inputs.split.select, candidates, moments, progress)
+        curves = damage_curves(model, candidates, moments, progress)
         assert list(curves) == [item.key for item in model.case.blocks]
         for item in model.case.blocks:
             # Every form has its curve, but for those that others beat.
@@ -109,14 +150,12 @@ def measured(
 
 def test_blocks_without_candidates_have_no_curve(tmp_path: Path) -> None:
     model = classifier(tmp_path)
-    assert model.inputs.split is not None
-    assert model.inputs.split.select is not None
     with block_moments(*model, Silent()) as moments:
         every = offers(model, moments)
         some = {"c": (), "j": every["j"]}
-        curves = damage_curves(*model, model.inputs.split.select, some, moments, Silent())
+        curves = damage_curves(model, some, moments, Silent())
         assert list(curves) == ["j"]
-        assert damage_curves(*model, model.inputs.split.select, {}, moments, Silent()) == {}
+        assert damage_curves(model, {}, moments, Silent()) == {}
 
 
 def offered(
@@ -138,26 +177,26 @@ def curve(ranks: list[int], damages: list[float], form: str = "pair") -> DamageC
 def test_between_measured_ranks_damage_is_a_power_of_the_level() -> None:
     levels = [0.8, 0.4, 0.2, 0.1, 0.05]
     found = with_damage(offered(levels), [curve([2, 4], [0.9, 0.1])])
-    damages = [candidate.damage for candidate in found]
+    damages = [damage for _, damage in found]
     # Exact where it was measured; half way in the logarithms between; beyond, with the square.
     expected = [0.9 * 4, 0.9, math.sqrt(0.9 * 0.1), 0.1, 0.1 / 4]
     assert damages == pytest.approx(expected, rel=1e-12)
-    assert [candidate.level for candidate in found] == levels
+    assert [candidate.level for candidate, _ in found] == levels
 
 
 def test_a_single_measured_rank() -> None:
     found = with_damage(offered([0.3, 0.1]), [curve([2], [0.01])])
-    assert [candidate.damage for candidate in found] == pytest.approx([0.09, 0.01], rel=1e-12)
+    assert [damage for _, damage in found] == pytest.approx([0.09, 0.01], rel=1e-12)
 
 
 def test_noise_does_not_make_a_larger_rank_worse() -> None:
     found = with_damage(offered([0.8, 0.4, 0.2]), [curve([1, 2, 3], [0.5, 0.1, 0.2])])
-    assert [candidate.damage for candidate in found] == pytest.approx([0.5, 0.1, 0.1], rel=1e-12)
+    assert [damage for _, damage in found] == pytest.approx([0.5, 0.1, 0.1], rel=1e-12)
 
 
 def test_rounding_below_zero_and_levels_of_zero() -> None:
     found = with_damage(offered([0.5, 0.1, 0.0]), [curve([1, 2], [0.2, -1e-15])])
-    damages = [candidate.damage for candidate in found]
+    damages = [damage for _, damage in found]
     assert damages[0] == pytest.approx(0.2, rel=1e-12)
     assert 0 < damages[2] <= damages[1] <= 1e-11
 
@@ -166,15 +205,15 @@ def test_every_form_has_its_own_curve_and_one_without_is_left_out() -> None:
     listed = [*offered([0.5, 0.2], "channel"), *offered([0.6, 0.3], "spatial")]
     curves = [curve([1], [0.1], "channel"), curve([1], [0.7], "spatial")]
     found = with_damage(listed, curves)
-    assert [(candidate.form, candidate.rank) for candidate in found] == [
+    assert [(candidate.form, candidate.rank) for candidate, _ in found] == [
         ("channel", 1),
         ("channel", 2),
         ("spatial", 1),
         ("spatial", 2),
     ]
     expected = [0.1, 0.1 * 0.16, 0.7, 0.7 / 4]
-    assert [candidate.damage for candidate in found] == pytest.approx(expected, rel=1e-12)
-    assert {candidate.form for candidate in with_damage(listed, curves[:1])} == {"channel"}
+    assert [damage for _, damage in found] == pytest.approx(expected, rel=1e-12)
+    assert {candidate.form for candidate, _ in with_damage(listed, curves[:1])} == {"channel"}
     assert with_damage(listed, []) == []
 
 
@@ -190,7 +229,7 @@ def test_damage_never_rises_with_the_rank(data: st.DataObject, given_levels: lis
     )
     damages = data.draw(st.lists(st.floats(0, 1e30), min_size=len(ranks), max_size=len(ranks)))
     found = with_damage(offered(given_levels), [curve(ranks, damages)])
-    reached = [candidate.damage for candidate in found]
+    reached = [damage for _, damage in found]
     assert all(np.isfinite(reached))
     # To the rounding of exponentials of logarithms.
     assert all(after <= before * (1 + 1e-9) for before, after in pairwise(reached))
@@ -205,7 +244,7 @@ def ranks_of(shares: list[float]) -> list[int]:
     item = block(gemm(400, 10), original_bytes=100_000)
     sizes = [round(share * item.original_bytes) for share in shares]
     listed = offered([1 / (1 + place) for place in range(len(shares))], sizes=sizes)
-    found = ranks_to_measure(item, listed)
+    found = ranks_to_measure(layer_item(item, listed))
     assert list(found) == ["pair"]
     return list(found["pair"])
 

@@ -10,21 +10,21 @@ from opened import Opened
 
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning import damage, units
-from onnx_relusv.planning.unit_offer import PruningOffer
-from onnx_relusv.rewrites.prune import orders
+from onnx_relusv.planning.offer import Offer, make_offer
+from onnx_relusv.rewrites.prune import method, orders
+from onnx_relusv.rewrites.prune.method import GroupItem
 from onnx_relusv.work.cache import Cache
 from onnx_relusv.work.executors import Silent
 
 PLANNING = PlanOptions(method="harmonic", budgets=Budgets(size=0.5), divergence="l2")
 
 
-def offered(model: Opened) -> PruningOffer:
+def offered(model: Opened) -> Offer:
     with planning_moments(*model, Silent()) as moments:
         measured = measure_blocks(*model, moments, Silent())
-        return units.pruning_offer(*model, measured, moments, PLANNING, Silent())
+        return make_offer(Ground(*model, moments, measured), PLANNING, Silent())
 
 
 def refuse(*arguments: object, **others: object) -> None:
@@ -36,14 +36,17 @@ def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.M
     model = opened_graph(GRAPHS[name], tmp_path)
     model = model.with_workspace(cache=Cache(tmp_path / "cache"))
     first = offered(model)
-    assert first.group_curves
+    assert first.offered.curves
     monkeypatch.setattr(orders, "eliminate", refuse)
-    monkeypatch.setattr(damage, "_without", refuse)
+    monkeypatch.setattr(method, "reduced_map", refuse)
     second = offered(model)
-    assert second.group_curves == first.group_curves
-    for one, other in zip(first.ordered, second.ordered, strict=True):
-        assert one.elimination.order.tolist() == other.elimination.order.tolist()
-        assert one.elimination.levels.tolist() == other.elimination.levels.tolist()
+    assert second.offered.curves == first.offered.curves
+    for one, other in zip(first.offered.items, second.offered.items, strict=True):
+        assert isinstance(one, GroupItem)
+        assert isinstance(other, GroupItem)
+        before, after = one.ordered.elimination, other.ordered.elimination
+        assert before.order.tolist() == after.order.tolist()
+        assert before.levels.tolist() == after.levels.tolist()
     assert second.plan(Budgets(macs=0.6)) == first.plan(Budgets(macs=0.6))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from offers import (
     ADDED,
     Offers,
+    Priced,
     cases_with_damage,
     convex,
     cost_of,
@@ -18,11 +19,11 @@ from offers import (
     opposite,
     origin,
 )
+from offers import planned as planned_of
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
-from onnx_relusv.planning.knapsack import make_damage_plan
+from onnx_relusv.core.plans import Budgets, Cost, DamageCurve, Plan
 from onnx_relusv.rewrites.low_rank.candidates import block_cost
 
 # Of sums of a few damages.
@@ -32,14 +33,14 @@ Case = tuple[list[Block], Offers, Cost, Budgets]
 
 def planned(
     blocks: Sequence[Block],
-    offers: Mapping[str, Sequence[Candidate]],
+    offers: Mapping[str, Sequence[Priced]],
     budgets: Budgets,
     total: Cost,
 ) -> Plan:
-    return make_damage_plan(blocks, offers, [], budgets, origin(total))
+    return planned_of(blocks, offers, budgets, origin(total), by_damage=True)
 
 
-def taken(plan: Plan, offers: Offers) -> dict[str, Candidate]:
+def taken(plan: Plan, offers: Offers) -> dict[str, Priced]:
     """The candidates that a plan takes."""
     found = {}
     for choice in plan.choices:
@@ -52,7 +53,7 @@ def taken(plan: Plan, offers: Offers) -> dict[str, Candidate]:
     return found
 
 
-def allowed(case: Case) -> list[list[Candidate | None]]:
+def allowed(case: Case) -> list[list[Priced | None]]:
     blocks, offers, _, budgets = case
     limit = budgets.tolerance or 1
     return [
@@ -61,11 +62,11 @@ def allowed(case: Case) -> list[list[Candidate | None]]:
     ]
 
 
-def damage_of(picked: Sequence[Candidate | None]) -> float:
+def damage_of(picked: Sequence[Priced | None]) -> float:
     return float(sum(each.damage for each in picked if each is not None))
 
 
-def fits(case: Case, picked: Sequence[Candidate | None]) -> bool:
+def fits(case: Case, picked: Sequence[Priced | None]) -> bool:
     blocks, _, total, budgets = case
     chosen = {item.key: each for item, each in zip(blocks, picked, strict=True) if each is not None}
     return holds(cost_of(blocks, chosen, total), total, budgets)
@@ -98,7 +99,7 @@ def _above(
     )
 
 
-def checked(case: Case) -> tuple[Plan, list[Candidate | None]] | None:
+def checked(case: Case) -> tuple[Plan, list[Priced | None]] | None:
     """The plan, if there is one; whatever has to hold of every plan holds of it."""
     blocks, offers, total, budgets = case
     try:
@@ -178,7 +179,7 @@ def test_who_hurts_least_shrinks_most() -> None:
     for choice, item in zip(plan.choices, blocks, strict=True):
         (chosen,) = (each for each in offers[item.key] if each.rank == choice.rank)
         assert (choice.damage, choice.level) == (chosen.damage, chosen.level)
-        assert choice.why == f"least damage for the bytes, {chosen.damage:.3g} by itself"
+        assert choice.why == f"least total damage for the budgets, {chosen.damage:.3g} by itself"
 
 
 def test_damages_of_any_size() -> None:
@@ -201,7 +202,7 @@ def test_a_budget_that_is_kept_already_changes_nothing() -> None:
     plan = planned(blocks, offers, exact, roomy)
     assert (plan.level, plan.damage, plan.size) == (0.0, 0, exact.size)
     assert {choice.action for choice in plan.choices} == {"keep"}
-    assert {choice.why for choice in plan.choices} == {"what it would save is not worth its damage"}
+    assert {choice.why for choice in plan.choices} == {"what it would save is not worth its loss"}
     # One byte less, and what is added has to be saved.
     plan = planned(blocks, offers, Budgets(size=(10**6 + ADDED - 1) / 10**6), roomy)
     assert [choice.rank for choice in plan.choices] == [100, None]
@@ -212,12 +213,12 @@ def test_a_tolerance_limits_the_levels() -> None:
     plan = planned(blocks, offers, Budgets(size=0.9, tolerance=0.5), total)
     assert max(each.level for each in taken(plan, offers).values()) <= 0.5
     # A level of 0.3 needs 12 of 100 ranks, and so a little more than an eighth of both blocks.
-    with pytest.raises(BudgetError, match=r"0\.1 of the bytes .* within a level of 0\.3"):
+    with pytest.raises(BudgetError, match=r"0\.1 of the bytes .* within a relative error of 0\.3"):
         planned(blocks, offers, Budgets(size=0.1, tolerance=0.3), total)
     assert planned(blocks, offers, Budgets(size=0.1), total).level > 0.3
     high = [replace(each, level=0.7) for each in offers["b0"]]
     plan = planned(blocks, {**offers, "b0": high}, Budgets(size=0.8, tolerance=0.5), total)
-    assert plan.choices[0].why == "a smaller form needs a level of at least 0.7"
+    assert plan.choices[0].why == "a smaller form needs a relative error of at least 0.7"
 
 
 def test_the_currency_decides_the_form() -> None:
@@ -275,7 +276,7 @@ def test_the_plan_says_what_it_is_for_and_what_it_rests_on() -> None:
     blocks, offers, total = convex([1.0, 3.0])
     curves = [DamageCurve(key="b0", form="pair", ranks=(1, 2), damages=(0.5, 0.1))]
     budgets = Budgets(size=0.8, macs=0.95)
-    plan = make_damage_plan(blocks, offers, curves, budgets, origin(total))
+    plan = planned_of(blocks, offers, budgets, origin(total), by_damage=True, curves=tuple(curves))
     assert (plan.model_sha256, plan.samples_sha256) == ("a" * 64, None)
     assert (plan.budgets, plan.method, plan.seed) == (budgets, "double-layer", 3)
     assert (plan.allocation, plan.curves) == ("damage", tuple(curves))

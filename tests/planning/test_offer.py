@@ -20,13 +20,16 @@ from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.graph.writing import write_staged
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import BlockMoments, facts_of
 from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning.unit_offer import PruningOffer
-from onnx_relusv.planning.units import pruning_offer
+from onnx_relusv.planning.cost import Coupling
+from onnx_relusv.planning.offer import Offer, make_offer
+from onnx_relusv.planning.search import ladder
 from onnx_relusv.rewrites.apply import rewritten
-from onnx_relusv.rewrites.prune.units import Rounding, ladder
+from onnx_relusv.rewrites.prune.method import GroupItem
+from onnx_relusv.rewrites.prune.orders import Ordered
+from onnx_relusv.rewrites.prune.units import Rounding
 from onnx_relusv.work.executors import Silent
 from onnx_relusv.work.publishing import staged
 
@@ -34,14 +37,27 @@ from onnx_relusv.work.publishing import staged
 @contextmanager
 def offered(
     name: str, folder: Path, method: str = "auto", *, samples: bool = True, **options: object
-) -> Iterator[tuple[Opened, PruningOffer, BlockMoments]]:
+) -> Iterator[tuple[Opened, Offer, BlockMoments]]:
     """What plans of a graph are made of; by damage where there are samples."""
     model = opened_graph(GRAPHS[name], folder, samples=samples)
     budgets = Budgets(size=0.5) if samples else Budgets(tolerance=0.3)
     planning = PlanOptions(method=method, budgets=budgets, **options)  # type: ignore[arg-type]
     with planning_moments(*model, Silent()) as moments:
         measured = measure_blocks(*model, moments, Silent())
-        yield model, pruning_offer(*model, measured, moments, planning, Silent()), moments
+        yield model, make_offer(Ground(*model, moments, measured), planning, Silent()), moments
+
+
+def groups(offer: Offer) -> list[GroupItem]:
+    return [item for item in offer.offered.items if isinstance(item, GroupItem)]
+
+
+def ordered(offer: Offer) -> list[Ordered]:
+    return [item.ordered for item in groups(offer)]
+
+
+def coupling(offer: Offer) -> Coupling:
+    assert offer.offered.coupling is not None
+    return offer.offered.coupling
 
 
 def kept(plan: Plan) -> dict[str, int]:
@@ -75,28 +91,28 @@ def test_what_is_planned_is_what_the_file_has(name: str, method: str, tmp_path: 
 def test_the_least_damage_of_all_plans(tmp_path: Path) -> None:
     """Against all combinations of counts, for units alone."""
     with offered("residual", tmp_path, "harmonic") as (_, offer, _):
-        assert offer.damages is not None
-        counts = [range(1, one.units + 1) for one in offer.ordered]
+        counts = [range(len(item.counts)) for item in groups(offer)]
         for macs in (0.8, 0.5, 0.2):
             found = offer.plan(Budgets(macs=macs))
             best = np.inf
-            for each in product(*counts):
-                _, spared = offer.cut.saved(np.array(each))
+            for state in product(*counts):
+                chosen = list(zip(groups(offer), state, strict=True))
+                left = np.array([item.counts[option] for item, option in chosen])
+                _, spared = coupling(offer).cut.saved(left)
                 if offer.origin.total.macs - spared <= macs * offer.origin.total.macs:
-                    damages = zip(offer.ordered, each, strict=True)
-                    damage = sum(
-                        offer.damages[one.group.key][one.units - count] for one, count in damages
-                    )
-                    best = min(best, damage)
+                    best = min(best, sum(item.damages[option] for item, option in chosen))
             assert found.damage == pytest.approx(best)
 
 
 @pytest.mark.parametrize("name", ["chain", "residual"])
 def test_both_together_promise_no_more_damage_than_each_alone(name: str, tmp_path: Path) -> None:
     with offered(name, tmp_path) as (_, offer, _):
-        assert any(offer.candidates.values())
-        units = replace(offer, candidates={})
-        layers = replace(offer, ordered=())
+        items = offer.offered.items
+        own = tuple(groups(offer))
+        others = tuple(item for item in items if not isinstance(item, GroupItem))
+        assert others
+        units = replace(offer, offered=replace(offer.offered, items=own))
+        layers = replace(offer, offered=replace(offer.offered, items=others))
         for macs in (0.9, 0.7, 0.5):
             together = offer.plan(Budgets(macs=macs)).damage
             for alone in (units, layers):
@@ -112,18 +128,18 @@ def test_both_together_promise_no_more_damage_than_each_alone(name: str, tmp_pat
 def test_one_level_for_all_groups(tmp_path: Path) -> None:
     """No lower level keeps the budget, and of what it leaves no group can keep more."""
     with offered("chain", tmp_path, "harmonic", samples=False) as (_, offer, _):
-        assert offer.damages is None
+        assert offer.measure is None
         plan = offer.plan(Budgets(macs=0.5))
         assert plan.allocation == "level"
         assert plan.macs <= 0.5
-        counts = np.array([kept(plan)[group.key] for group in offer.channels.groups])
+        counts = np.array([kept(plan)[group.key] for group in coupling(offer).channels.groups])
         limit = 0.5 * offer.origin.total.macs
-        places = {group.key: place for place, group in enumerate(offer.channels.groups)}
-        for one in offer.ordered:
+        places = {group.key: place for place, group in enumerate(coupling(offer).channels.groups)}
+        for one in ordered(offer):
             more, left = counts.copy(), kept(plan)[one.group.key]
             assert one.level(left) <= plan.level
             more[places[one.group.key]] += 1
-            assert offer.origin.total.macs - offer.cut.saved(more)[1] > limit
+            assert offer.origin.total.macs - coupling(offer).cut.saved(more)[1] > limit
         assert any(left > 1 for left in counts)
         lower = offer.plan(Budgets(tolerance=plan.level * (1 - 1e-9)))
         assert lower.macs > 0.5
@@ -162,8 +178,8 @@ def test_the_least_size_is_reached_and_not_undercut(tmp_path: Path) -> None:
 def test_numbers_of_channels_are_rounded(tmp_path: Path) -> None:
     with offered("chain", tmp_path, "harmonic", round_to=2, keep_at_least=4) as (_, offer, _):
         left = kept(offer.plan(Budgets(macs=0.7)))
-        assert left != {one.group.key: one.units for one in offer.ordered}
-        for one in offer.ordered:
+        assert left != {one.group.key: one.units for one in ordered(offer)}
+        for one in ordered(offer):
             count = left[one.group.key]
             assert count == one.units or (count % 2 == 0 and count >= 4)
 
@@ -171,7 +187,7 @@ def test_numbers_of_channels_are_rounded(tmp_path: Path) -> None:
 def test_excluded_blocks_keep_their_channels(tmp_path: Path) -> None:
     with offered("chain", tmp_path, exclude=("i",)) as (_, offer, _):
         # It writes the last group and reads the one before.
-        assert [one.group.key for one in offer.ordered] == ["a"]
+        assert [one.group.key for one in ordered(offer)] == ["a"]
         plan = offer.plan(Budgets(macs=0.8))
         (choice,) = [choice for choice in plan.choices if choice.key == "i"]
         assert choice.action == "keep"
@@ -187,7 +203,7 @@ def test_counts_that_may_be_kept(units: int, multiple: int, least: int) -> None:
 
 @given(st.integers(1, 2000), st.floats(0, 1))
 def test_ladders_get_finer(units: int, share: float) -> None:
-    sizes = range(units, 0, -1)
+    sizes = np.arange(units, 0, -1.0)
     near = round(share * (units - 1))
     coarse = ladder(sizes)
     assert coarse[0] == 0

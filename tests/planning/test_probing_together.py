@@ -14,7 +14,7 @@ from onnx_relusv.core.blocks import LinearMap
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.planning import probe
-from onnx_relusv.planning.probe import Opening, TryTogether, probe_together
+from onnx_relusv.planning.probe import ProbeSite, TryTogether, probe_together
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.runtime.session import CPU, Session
@@ -25,10 +25,10 @@ EQUAL = 1e-4
 FORM_OF = {"conv": "channel", "gemm": "pair", "matmul": "pair"}
 
 
-def openings(model: Opened, *keys: str) -> list[Opening]:
+def openings(model: Opened, *keys: str) -> list[ProbeSite]:
     """One opening for every text of keys."""
     blocks = {block.key: block for block in model.case.blocks}
-    return [Opening(each, tuple(blocks[key] for key in each.split())) for each in keys]
+    return [ProbeSite(each, tuple(blocks[key] for key in each.split())) for each in keys]
 
 
 def maps(model: Opened, keys: str, rank: int = 2) -> dict[str, LinearMap]:
@@ -56,7 +56,7 @@ def probed(
     assert model.inputs.split is not None
     assert model.inputs.split.select is not None
 
-    def examine(opening: Opening, divergence: TryTogether) -> float:
+    def examine(opening: ProbeSite, divergence: TryTogether) -> float:
         assert [block.key for block in opening.blocks] == opening.key.split()
         return divergence(maps(model, opening.key))
 
@@ -135,7 +135,7 @@ def test_own_maps_change_nothing(tmp_path: Path) -> None:
     assert model.inputs.split is not None
     assert model.inputs.split.select is not None
 
-    def examine(opening: Opening, divergence: TryTogether) -> list[float]:
+    def examine(opening: ProbeSite, divergence: TryTogether) -> list[float]:
         own = {block.key: model.case.folding(block) for block in opening.blocks}
         other = maps(model, opening.key)
         return [divergence(dense) for dense in (other, own, other)]

@@ -14,11 +14,10 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.core.sweeps import SweepOptions
-from onnx_relusv.measuring.blocks import measure_blocks
+from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments
-from onnx_relusv.planning.offer import layer_offer
-from onnx_relusv.planning.reachable import least_cost
-from onnx_relusv.planning.units import cut_cost, pruning_offer, searched
+from onnx_relusv.planning.offer import make_offer
+from onnx_relusv.planning.settling import cut_cost, least_cost, searched
 from onnx_relusv.work.executors import Silent
 
 TWO = """(float[N,48] x) => (float[N,40] y) {
@@ -52,8 +51,7 @@ def test_no_plan_goes_below_it(name: str, method: str, tmp_path: Path) -> None:
     least = least_cost(model.case, planning, cut_cost(model.case, model.workspace, planning))
     with planning_moments(*model, Silent()) as moments:
         measured = measure_blocks(*model, moments, Silent())
-        make = layer_offer if method == "double-layer" else pruning_offer
-        offer = make(*model, measured, moments, planning, Silent())
+        offer = make_offer(Ground(*model, moments, measured), planning, Silent())
         total = model.case.facts
         for budgets in (Budgets(size=1e-6), Budgets(macs=1e-6)):
             with pytest.raises(BudgetError):

@@ -92,7 +92,7 @@ def test_decisions(compression: Compression) -> None:
         "expected change": "0.0123",
         "relative error": "0.093",
         "time": "2.5 ms -> 1.25 ms (0.5)",
-        "why": "smallest rank with level at most 0.1",
+        "why": "smallest rank with a relative error at most 0.1",
     }
     assert kept == {
         "block": "depth_clip",

@@ -108,7 +108,11 @@ def test_a_compression_says_what_matters(compression: Compression) -> None:
     ]
     assert outline.text("strong") == ["Warning:"]
     assert "It costs <b>little</b>. Try less." in outline.text("p")
-    for cell in ("smallest rank with level at most 0.1", "60617 of 121234 bytes", "0.0123"):
+    for cell in (
+        "smallest rank with a relative error at most 0.1",
+        "60617 of 121234 bytes",
+        "0.0123",
+    ):
         assert cell in outline.text("td")
     assert outline.text("code") == [compression.provenance.command]
     (shown,) = outline.text("pre")

@@ -5,6 +5,7 @@ from rich.console import Console, RenderableType
 
 from onnx_relusv.core.results import Comparison, Compression, Inspection
 from onnx_relusv.report.terminal import report_parts
+from onnx_relusv.report.words import reasons_note
 
 
 def shown(parts: list[RenderableType], width: int = 160) -> str:
@@ -34,12 +35,15 @@ def test_a_compression_says_what_and_why(compression: Compression) -> None:
     text = shown(report_parts(compression))
     assert " ".join(line(text, "conv1_relu")) == (
         "conv1_relu double layer: spatial, rank 21 74 kB -> 26 kB 0.093 "
-        "smallest rank with level at most 0.1"
+        "smallest rank with a relative error at most 0.1"
     )
     assert " ".join(line(text, "depth_clip")) == "depth_clip kept 832 B - no form makes it smaller"
     assert "warning: the samples are few" in text
-    # The reasons' words are explained where they stand, and only those.
-    assert "In reasons, a level is a relative error." in text
+    # Words are explained where they stand, and only those.
+    assert "In reasons," not in text
+    note = reasons_note(["least total damage for the budgets, 0.1 by itself"])
+    assert note == "In reasons, damage is the expected change of the outputs."
+    assert "joint damage is that" in reasons_note(["least joint damage, 0.1 by itself"])
     assert "expected change of the outputs 0.0321" in " ".join(text.split())
     assert "amage" not in text
 

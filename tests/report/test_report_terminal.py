@@ -9,7 +9,7 @@ from onnx_relusv.report.terminal import TerminalTable, column_widths
 TABLE = Table(
     (Column("block"), Column("stable rank", numeric=True), Column("why")),
     (
-        ("[bold]fc1[/bold]", "2.78", "smallest rank with level at most 0.1"),
+        ("[bold]fc1[/bold]", "2.78", "smallest rank with a relative error at most 0.1"),
         ("\u5377\u5377", "12", "no form makes it smaller"),
     ),
 )
@@ -25,8 +25,8 @@ def test_with_room_every_row_is_one_line() -> None:
     assert [line.rstrip() for line in shown(80)] == [
         "                  stable",
         "block               rank  why",
-        "\u2500" * 62,
-        "[bold]fc1[/bold]    2.78  smallest rank with level at most 0.1",
+        "\u2500" * 73,
+        "[bold]fc1[/bold]    2.78  smallest rank with a relative error at most 0.1",
         "\u5377\u5377                  12  no form makes it smaller",
     ]
 
@@ -37,8 +37,9 @@ def test_without_room_lines_break_between_words() -> None:
         "block               rank  why",
         "\u2500" * 40,
         "[bold]fc1[/bold]    2.78  smallest rank",
-        "                          with level at",
-        "                          most 0.1",
+        "                          with a",
+        "                          relative error",
+        "                          at most 0.1",
         "\u5377\u5377                  12  no form makes",
         "                          it smaller",
     ]

@@ -1,18 +1,75 @@
 """Blocks with candidates for allocation, and the plan's rule written word by word."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 from examples import block, gemm
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Block
-from onnx_relusv.core.plans import Budgets, Candidate, Cost
-from onnx_relusv.planning.level import LEAST_SAVING, Origin
+from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
+from onnx_relusv.measuring.answers import Answers
+from onnx_relusv.planning.decisions import Offered
+from onnx_relusv.planning.limits import Origin
+from onnx_relusv.planning.objective import DamageMeasure
+from onnx_relusv.planning.offer import Offer
 from onnx_relusv.rewrites.low_rank.candidates import block_cost
+from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
 
 ADDED = 50
-Offers = dict[str, list[Candidate]]
+LEAST_SAVING = LayerItem.least_saving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced(Candidate):
+    """A candidate with what it does to the outputs."""
+
+    damage: float = math.nan
+
+
+Offers = dict[str, list[Priced]]
+
+
+def planned(
+    blocks: Sequence[Block],
+    offers: Mapping[str, Sequence[Priced]],
+    budgets: Budgets,
+    source: Origin,
+    *,
+    by_damage: bool = False,
+    latencies: Mapping[str, float] | None = None,
+    curves: tuple[DamageCurve, ...] = (),
+) -> Plan:
+    """The plan of double layers alone.
+
+    Args:
+        blocks: In topological order.
+        offers: What they may become, by key; other blocks are left out.
+        budgets: Of the plan.
+        source: What it is for.
+        by_damage: Whether the least damage is sought, and not one common error.
+        latencies: Seconds of the blocks as they are, by key; None where nothing was timed.
+        curves: What damages come from.
+    """
+    items = []
+    for each in blocks:
+        if offers.get(each.key):
+            own = layer_item(each, offers[each.key], (latencies or {}).get(each.key, math.nan))
+            damages = [layer.damage for layer in own.layers if isinstance(layer, Priced)]
+            item = replace(own, damages=np.array([0.0, *damages]))
+            items.append(item if latencies is None else item.fast_enough())
+    offered = Offered(
+        blocks=tuple(blocks),
+        items=tuple(items),
+        origin=source,
+        statistics={},
+        left_out=frozenset(each.key for each in blocks if each.key not in offers),
+        curves=curves,
+    )
+    logits = DamageMeasure(Answers(("y",), None, probabilities=False)) if by_damage else None
+    return Offer(offered, refit=lambda plan: plan, measure=logits).plan(budgets)
 
 
 def origin(total: Cost) -> Origin:
@@ -33,8 +90,8 @@ def total_of(blocks: Sequence[Block], *, rest: int = 500) -> Cost:
     )
 
 
-def candidate(rank: int, level: float, size: int, macs: int, form: str = "pair") -> Candidate:
-    return Candidate(form=form, rank=rank, level=level, bytes=size, macs=macs)
+def candidate(rank: int, level: float, size: int, macs: int, form: str = "pair") -> Priced:
+    return Priced(form=form, rank=rank, level=level, bytes=size, macs=macs)
 
 
 def price(cost: Cost | Candidate, total: Cost, budgets: Budgets) -> float:
@@ -46,11 +103,11 @@ def price(cost: Cost | Candidate, total: Cost, budgets: Budgets) -> float:
 
 def at_level(
     blocks: Sequence[Block], offers: Offers, total: Cost, budgets: Budgets, level: float
-) -> dict[str, Candidate]:
+) -> dict[str, Priced]:
     """The rule, word by word, with no regard to speed."""
-    taken: dict[str, Candidate] = {}
+    taken: dict[str, Priced] = {}
     for item in blocks:
-        smallest: dict[str, Candidate] = {}
+        smallest: dict[str, Priced] = {}
         for offer in offers.get(item.key, []):
             known = smallest.get(offer.form)
             if offer.level <= level and (known is None or offer.rank < known.rank):
@@ -160,7 +217,7 @@ def cases_with_damage(
     return blocks, offers, total, Budgets(**budgets, tolerance=tolerance)
 
 
-def curve(count: int, scale: float = 1.0, size: int = 4_000) -> list[Candidate]:
+def curve(count: int, scale: float = 1.0, size: int = 4_000) -> list[Priced]:
     """Candidates on a convex curve: damage falls with the fourth power of what is left."""
     return [
         replace(

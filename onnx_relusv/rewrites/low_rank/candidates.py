@@ -199,8 +199,9 @@ def between_rungs(
 ) -> tuple[Candidate, ...]:
     """What lies between a block's candidates, where these are a ladder of ranks.
 
-    Levels and damages are interpolated between those of the two rungs, along straight lines in
-    their logarithms; no rank is better than the rung above it, or worse than the one below.
+    Levels are interpolated between those of the two rungs, along a straight line in logarithms,
+    and times along a straight line; no rank is better than the rung above it, or worse than the one
+    below.
 
     Args:
         block: The block.
@@ -216,16 +217,9 @@ def between_rungs(
         last = low
         for rank in np.unique(np.linspace(low.rank, high.rank, steps + 1).round())[1:-1]:
             share = float((rank - low.rank) / (high.rank - low.rank))
-            one = replace(
-                _candidate(
-                    block,
-                    low.form,
-                    int(rank),
-                    _between(low.level, high.level, share),
-                    biased=whole.bytes == low.bytes,
-                ),
-                damage=_between(low.damage, high.damage, share),
-            )
+            level = _between(low.level, high.level, share)
+            one = _candidate(block, low.form, int(rank), level, biased=whole.bytes == low.bytes)
+            one = replace(one, latency=low.latency + share * (high.latency - low.latency))
             if (last.bytes, last.macs) != (one.bytes, one.macs) != (high.bytes, high.macs):
                 found.append(one)
                 last = one

@@ -1,26 +1,30 @@
-"""The least that budgets can be, known from shapes before anything is measured.
+"""What a model's plans may do at all, settled before anything is measured.
 
-Every block that may change has rank one in its cheapest form, every group that may lose units has
-its fewest, whatever that does to the answers. Bytes are bounded from below: names and headers that
-a change adds are left out, and those that may go are taken to be gone. So a budget below the bound
-cannot be kept by any plan; one above it may still turn out to be out of reach.
+The method that is meant, the groups of units that may go, and budgets that shapes alone show to be
+out of reach: every block that may change has rank one in its cheapest form, every group that may
+lose units has its fewest, whatever that does to the answers. Bytes are bounded from below: names
+and headers that a change adds are left out, and those that may go are taken to be gone. So a budget
+below the bound cannot be kept by any plan; one above it may still turn out to be out of reach.
 
-Where the bytes of an opened model lie, and budget errors that say so.
+Budget errors say where the bytes of the model lie.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from onnx_relusv.core.blocks import Block
-from onnx_relusv.core.errors import BudgetError, Coverage
+from onnx_relusv.core.errors import BudgetError, Coverage, UsageError
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Cost
 from onnx_relusv.graph import writing
+from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.coverage import coverage
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace, shapes_of
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
@@ -30,7 +34,117 @@ from onnx_relusv.rewrites.low_rank.candidates import (
 )
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.prune.cost import Counts, CutCost
-from onnx_relusv.rewrites.prune.units import Rounding, shrinking_groups, units_of_blocks
+from onnx_relusv.rewrites.prune.units import (
+    Rounding,
+    check_range,
+    nothing_to_remove,
+    shrinking_groups,
+    twins,
+    units_of_blocks,
+)
+
+
+def by_damage(inputs: Inputs, planning: PlanOptions) -> bool:
+    """Whether a plan goes by measured damage, and not by one common level.
+
+    Raises:
+        UsageError: Damage was asked for without samples.
+    """
+    if planning.allocation == "damage" and not inputs.has_selection:
+        raise UsageError("--allocation damage needs --samples, two at least.")
+    return planning.allocation != "level" and inputs.has_selection and planning.has_budget
+
+
+def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
+    """With the method that is meant: both kinds of change are weighed by measured damage alone.
+
+    Raises:
+        UsageError: Damage was asked for without samples, or a number of channels where no units are
+            removed.
+    """
+    if planning.method != "auto":
+        return planning
+    if by_damage(inputs, planning) and planning.budgets.latency is None:
+        return planning
+    try:
+        return replace(planning, method="double-layer")
+    except UsageError as error:
+        raise UsageError(
+            f"{error} --method auto removes units only where damage is measured, which takes "
+            "--samples and a --size, --macs or --max-drop, and no --latency."
+        ) from error
+
+
+def with_channels(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    input_range: tuple[float, float] | None = None,
+) -> Case:
+    """A model with its groups of units looked into, which takes one run with all tensors shown.
+
+    Args:
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs.
+        input_range: Between which numbers all inputs lie, as was declared; None where it was not.
+
+    Raises:
+        InputError: A sample lies outside of the range.
+    """
+    if input_range is not None and inputs.user_samples is not None:
+        check_range(inputs.user_samples, input_range)
+    model, shapes = case.model, _shapes(case, workspace)
+    found = find_channels(model, shapes)
+    channels = replace(found, twins=twins(model, found))
+    return replace(case, channels=channels, unit_shapes=shapes)
+
+
+def searched(
+    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions
+) -> tuple[Case, PlanOptions]:
+    """A model with its groups of units where these may go, and the method that is left.
+
+    Where no unit can go, ``auto`` makes double layers as ``double-layer`` does; limits on what is
+    left of groups then hold of themselves.
+
+    Args:
+        case: The model.
+        inputs: Its samples, split.
+        workspace: Where it runs.
+        planning: What plans may do; its method is the one that is meant.
+
+    Raises:
+        BudgetError: Units alone may go, and none can, or a budget lies below what any plan leaves.
+        InputError: A sample lies outside of a declared range.
+    """
+    if planning.method != "double-layer":
+        if case.channels is None:
+            case = with_channels(case, inputs, workspace, planning.input_range)
+        planning = possible(case, planning)
+    check_reachable(case, planning, cut_cost(case, workspace, planning))
+    return case, planning
+
+
+def cut_cost(case: Case, workspace: Workspace, planning: PlanOptions) -> CutCost | None:
+    """What cuts save; None where no units go."""
+    if planning.method == "double-layer" or case.channels is None:
+        return None
+    return CutCost(case.model, case.channels, case.unit_shapes or _shapes(case, workspace))
+
+
+def possible(case: Case, planning: PlanOptions) -> PlanOptions:
+    """What plans of a model whose groups were looked into may do; errors as of `searched`."""
+    if shrinking_groups(case, planning):
+        return planning
+    if planning.method == "harmonic":
+        raise nothing_to_remove(case, planning)
+    return replace(planning, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
+
+
+def _shapes(case: Case, workspace: Workspace) -> Mapping[str, tuple[int, ...]]:
+    tensors = channel_tensors(case.model.proto)
+    return shapes_of(case.model, tensors, workspace.provider, case.example, case.example_batch)
 
 
 def model_coverage(case: Case, planning: PlanOptions | None = None) -> Coverage:
@@ -162,7 +276,7 @@ def _left(case: Case, blocks: Sequence[Block], counts: Counts) -> list[Block]:
     """The blocks with as many channels as are left of them."""
     assert case.channels is not None  # there is what cuts save
     units = units_of_blocks(case.channels, case.blocks)
-    sizes = [BlockSize(block, units.get(block.key), case.channels) for block in blocks]
+    sizes = [BlockSize(block, case.channels, units.get(block.key)) for block in blocks]
     return [
         block_of_size(block, *size.at(counts)) for block, size in zip(blocks, sizes, strict=True)
     ]

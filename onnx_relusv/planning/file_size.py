@@ -1,0 +1,175 @@
+"""The bytes of the file that a plan makes, before anything is fitted, and plans that use a budget.
+
+While a plan is searched for, bytes are estimated, since what a change saves depends on others:
+which constants are still read, which blocks get a bias, how long names become. The plan that was
+found is written with stand-ins for what will be fitted; their values do not matter to the file's
+length. By what the estimate was off the search is repeated, until a plan is what it was said to be.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.plans import Budgets, Factors, Plan
+from onnx_relusv.core.reduction import Change, FittedPlan, reduced_geometry
+from onnx_relusv.graph.writing import written_bytes
+from onnx_relusv.measuring.blocks import Measured
+from onnx_relusv.measuring.case import Case, Workspace
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.planning.limits import Origin
+from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.rewrites.changes import changes_of
+from onnx_relusv.rewrites.low_rank.forms import FORMS
+from onnx_relusv.rewrites.prune.units import removes_units
+
+# Beyond it an estimate is good enough: it is off by some hundred bytes a block.
+_LARGE = 64 << 20
+_MOST_PLANS = 4
+# Of the original's bytes: an error of the estimate that is not worth another plan.
+_NEAR = 1e-3
+
+# Told a plan, says how many bytes its file has.
+SizeOf = Callable[[Plan], int]
+# Makes a plan within budgets by what a file is estimated to gain besides blocks.
+Make = Callable[[Origin, Budgets], Plan]
+
+
+def size_of(case: Case, inputs: Inputs, workspace: Workspace, measured: Measured) -> SizeOf | None:
+    """What tells the bytes of plans' files; None for a model so large that estimates will do.
+
+    Args:
+        case: The model, with its channels where units may go.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
+        measured: Its blocks; what they were measured on tells which biases can be zero.
+    """
+    if case.model.bytes > _LARGE:
+        return None
+    blocks = {row.block.key: row for row in measured.rows}
+    biased = {
+        key
+        for key, row in blocks.items()
+        if row.statistics != "none" or np.any(case.folding(row.block).bias)
+    }
+
+    def size(plan: Plan) -> int:
+        return planned_bytes(case, inputs, workspace, plan, biased)
+
+    return size
+
+
+def planned_bytes(
+    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, biased: Collection[str]
+) -> int:
+    """The bytes of the model file and its external data.
+
+    Args:
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
+        plan: For this model.
+        biased: Keys of the blocks whose bias is not zero once they are fitted.
+    """
+    stand_ins = {
+        change.block.key: _stand_in(change, biased=change.block.key in biased)
+        for change in changes_of(case, inputs, plan)
+    }
+    proto = rewritten(case, inputs, workspace, FittedPlan(plan, stand_ins, {}))
+    return written_bytes(proto, case.model)
+
+
+def _stand_in(change: Change, *, biased: bool) -> Factors:
+    geometry = reduced_geometry(change.block.geometry, change.kept)
+    shapes = FORMS[change.form].shapes(geometry, change.rank)
+    bias = np.ones if biased else np.zeros
+    return Factors(
+        form=change.form,
+        rank=change.rank,
+        matrices=tuple(np.ones((geometry.groups, *shape)) for shape in shapes),
+        bias=bias(geometry.out_channels),
+        kept=change.kept,
+    )
+
+
+def sized(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf | None) -> Plan:
+    """A plan whose share of the bytes is that of its file, and that uses the budget on them.
+
+    Args:
+        make: Makes a plan.
+        origin: What the plan is for.
+        budgets: As asked for. A file has to be smaller than the original in any case.
+        size_of: Tells a plan's bytes; None to leave estimates as they are.
+
+    Raises:
+        BudgetError: The budgets cannot be reached, or the file would be no smaller.
+    """
+    if size_of is None:
+        return make(origin, budgets)
+    if budgets.size is not None:
+        return _within(make, origin, budgets, size_of)
+    plan, total = make(origin, budgets), origin.total.bytes
+    size = size_of(plan) if _changes(plan) else 0
+    if size < total:
+        return replace(plan, size=size / total) if size else plan
+    smaller = replace(budgets, size=(total - 1) / total)
+    try:
+        return replace(_within(make, origin, smaller, size_of), budgets=budgets)
+    except BudgetError as error:
+        raise BudgetError(
+            f"the file would have {size:,} bytes and the original has {total:,}: the nodes, names "
+            "and entries that it gains take more than is saved. Nothing was written."
+        ) from error
+
+
+def _within(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf) -> Plan:
+    assert budgets.size is not None  # there is something to be within
+    best: Plan | None = None
+    total, extra = origin.total.bytes, 0
+    for _ in range(_MOST_PLANS):
+        try:
+            plan = make(_with_more(origin, extra), budgets)
+        except BudgetError:
+            # What is set aside for refits may not be needed.
+            if best is not None or extra < 0 or not origin.reserved_bytes:
+                break
+            extra = -origin.reserved_bytes
+            continue
+        if not _changes(plan):
+            return plan
+        size = size_of(plan)
+        off = size - round(plan.size * total)
+        plan = replace(plan, size=size / total)
+        if size <= budgets.size * total:
+            best = plan if best is None or _is_better(plan, best) else best
+            if abs(off) <= _NEAR * total:
+                break
+        # A plan that is over the budget by a byte must not be made again.
+        extra += off if off else 1
+    if best is not None:
+        return best
+    # Where there is no plan, this says how far one gets.
+    plan = make(_with_more(origin, extra), budgets)
+    size = size_of(plan)
+    if size <= budgets.size * total:
+        return replace(plan, size=size / total)
+    raise BudgetError(
+        f"{budgets.size:.4g} of the bytes cannot be reached: the smallest file that was found has "
+        f"{size / total:.4g} of them. Ask for less, or allow more blocks."
+    )
+
+
+def _with_more(origin: Origin, extra: int) -> Origin:
+    return replace(origin, added_bytes=origin.added_bytes + extra)
+
+
+def _changes(plan: Plan) -> bool:
+    """Whether a plan does anything."""
+    return removes_units(plan) or any(choice.action != "keep" for choice in plan.choices)
+
+
+def _is_better(plan: Plan, other: Plan) -> bool:
+    if plan.damage is None or other.damage is None:
+        return (plan.level, -plan.size) <= (other.level, -other.size)
+    return plan.damage <= other.damage

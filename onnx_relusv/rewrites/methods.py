@@ -1,0 +1,78 @@
+"""The methods of rewriting, as plug-ins of one kind: each finds items, and says what may be tried.
+
+A plan decides on the items of all methods together; what becomes of a block is written by `apply`.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
+
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import DamageCurve, GroupCurve, Item, Site
+from onnx_relusv.measuring.blocks import Ground
+from onnx_relusv.rewrites.low_rank.method import DoubleLayers
+from onnx_relusv.rewrites.prune.method import HarmonicPruning
+from onnx_relusv.work.executors import Progress
+
+AnyItem = TypeVar("AnyItem", bound=Item)
+
+
+class Rewrite(Protocol[AnyItem]):
+    """A method of rewriting."""
+
+    @property
+    def name(self) -> str:
+        """As in --method."""
+        ...
+
+    @property
+    def nothing(self) -> str:
+        """What to say where it finds no item."""
+        ...
+
+    @property
+    def measuring(self) -> str:
+        """What is shown while damages are measured."""
+        ...
+
+    @property
+    def changes_blocks(self) -> bool:
+        """Whether blocks are among its items."""
+        ...
+
+    def default_error(self, informed: bool) -> float:
+        """The common relative error without any budget.
+
+        Args:
+            informed: Whether anything is known of the inputs.
+        """
+        ...
+
+    def items(self, ground: Ground, planning: PlanOptions, progress: Progress) -> list[AnyItem]:
+        """What it may change, with the options that its damages are measured at."""
+        ...
+
+    def finer(self, item: AnyItem, ground: Ground) -> AnyItem:
+        """An item with all of its options."""
+        ...
+
+    def sites(self, items: Sequence[AnyItem], ground: Ground) -> list[Site]:
+        """What is tried of the items, to find out what their options do to the outputs."""
+        ...
+
+    def with_damages(
+        self, item: AnyItem, damages: Mapping[tuple[Any, ...], float]
+    ) -> tuple[AnyItem, tuple[DamageCurve | GroupCurve, ...]]:
+        """An item with the damages of all its options, by those of its tries; and the curves."""
+        ...
+
+
+# In the order in which they change a graph.
+REWRITES: Mapping[str, Rewrite[Any]] = MappingProxyType(
+    {rewrite.name: rewrite for rewrite in (HarmonicPruning(), DoubleLayers())}
+)
+
+
+def rewrites_of(method: str) -> tuple[Rewrite[Any], ...]:
+    """The methods that a --method names: one, or all of them for ``auto``."""
+    return (REWRITES[method],) if method in REWRITES else tuple(REWRITES.values())
