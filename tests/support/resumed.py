@@ -24,7 +24,7 @@ ARRAYS = {
     "v": normal(48, scale=0.3),
     "u": normal(48, 10, scale=0.4),
 }
-KINDS = {"moments", "measures", "damage", "factors", "cuts", "order"}
+KINDS = {"moments", "measures", "damage", "factors", "order"}
 SIZE = 0.6
 
 
