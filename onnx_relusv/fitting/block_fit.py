@@ -46,8 +46,7 @@ from onnx_relusv.runtime.kernels.moments import answers_kernel, patches_kernel
 from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.moments import Draw, Sampling, shrunk_moments
-from onnx_relusv.spectra.product_sums import ProductSums
-from onnx_relusv.spectra.targets import CollectedRows, Rows, Seen, target_moments
+from onnx_relusv.spectra.product_sums import CollectedRows, ProductSums, Rows, Seen, target_moments
 from onnx_relusv.work.executors import Advance, unseen
 
 

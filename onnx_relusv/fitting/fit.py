@@ -46,7 +46,7 @@ from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
-from onnx_relusv.spectra.targets import Seen
+from onnx_relusv.spectra.product_sums import Seen
 from onnx_relusv.work.executors import Advance, Progress
 from onnx_relusv.work.tasks import Task
 

@@ -44,8 +44,7 @@ from onnx_relusv.runtime.kernels.refinement import (
     slope_kernel,
 )
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.spectra.product_sums import ProductSums
-from onnx_relusv.spectra.targets import Rows, target_moments
+from onnx_relusv.spectra.product_sums import ProductSums, Rows, target_moments
 
 ROWS_A_STEP = 1024
 # Beside what an error of float32 makes of targets. Of less than this there is nothing to refine.

@@ -18,7 +18,7 @@ from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting.objectives import ROWS_A_STEP, Objective
 from onnx_relusv.rewrites.low_rank.forms import FORMS
-from onnx_relusv.spectra.targets import Rows
+from onnx_relusv.spectra.product_sums import Rows
 from onnx_relusv.work.executors import Advance, unseen
 
 # How often the rows that no step saw are looked at, and how many steps are taken before each look.

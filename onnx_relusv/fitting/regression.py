@@ -40,8 +40,7 @@ from onnx_relusv.core.plans import Factors
 from onnx_relusv.core.reduction import Change, Fitted, weighted
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.spectra.moments import LEAST_VARIANCE, sketched_moments
-from onnx_relusv.spectra.product_sums import CovarianceSketch
-from onnx_relusv.spectra.targets import Rows, TargetMoments
+from onnx_relusv.spectra.product_sums import CovarianceSketch, Rows, TargetMoments
 
 # Of the mean variance of what the last map reads.
 _RIDGE = 1e-3

@@ -33,9 +33,14 @@ from onnx_relusv.runtime.session import Session, choose_provider, runtime_versio
 from onnx_relusv.samples.feeds import batch_of
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.split import split
-from onnx_relusv.spectra.moments import MomentsKey, measure_moments, moments_key
+from onnx_relusv.spectra.moments import (
+    MomentsKey,
+    StoredMoments,
+    measure_moments,
+    moments_key,
+    moments_on_disk,
+)
 from onnx_relusv.spectra.passes import Passes, plan_passes
-from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
 from onnx_relusv.work.cache import NO_CACHE, Cache, Fields, code_digest
 from onnx_relusv.work.executors import Advance, Progress
 from onnx_relusv.work.temporary_files import remove_leftovers

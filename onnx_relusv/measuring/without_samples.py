@@ -57,8 +57,7 @@ from onnx_relusv.samples.synthetic import (
     write_synthetic,
 )
 from onnx_relusv.spectra.mean_widths import activated_gaussian
-from onnx_relusv.spectra.moments import LEAST_VARIANCE, moments_key
-from onnx_relusv.spectra.stored_moments import moments_on_disk
+from onnx_relusv.spectra.moments import LEAST_VARIANCE, moments_key, moments_on_disk
 from onnx_relusv.work.executors import Progress
 from onnx_relusv.work.temporary_files import temporary_folder
 

@@ -5,10 +5,14 @@ added up. Blocks whose `MomentsKey` is the same share their moments. Of a wide b
 array of columns would not fit into memory, a sketch is kept instead (`product_sums`). Where a block
 has many more output positions than its moments need, positions are drawn anew for every batch:
 `ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
+
+`StoredMoments` are finished ones on disk: however many there are, only those that are looked at
+take memory. They lie in the cache, where the next run finds them, or else in a temporary file.
 """
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -16,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, Moments, ReadOnlyArrays
+from onnx_relusv.core.codec import from_arrays, to_arrays, to_data
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import (
     UnusableValuesError,
@@ -29,6 +35,7 @@ from onnx_relusv.runtime.kernels.moments import patches_kernel
 from onnx_relusv.runtime.session import Session, as_array
 from onnx_relusv.samples.samples import Batch, Samples
 from onnx_relusv.spectra.product_sums import ROWS_A_TERM, CovarianceSketch, ProductSums
+from onnx_relusv.work.cache import Cache, Fields, Scratch
 
 
 @dataclass(frozen=True)
@@ -316,3 +323,75 @@ def _oracle_share(n: int, square_trace: float, trace: float, samples: int) -> fl
     if denominator <= 0:
         return 1.0
     return float(min(1.0, max(1e-9, numerator / denominator)))
+
+
+_KIND = "moments"
+
+
+class StoredMoments(Mapping[MomentsKey, Moments]):
+    """Moments by key; their arrays are mapped whenever they are looked up.
+
+    Args:
+        store: Where they lie.
+        shared: What decides the moments of every key alike.
+        wanted: The keys to look for; those that are there already are known from the start.
+    """
+
+    def __init__(
+        self, store: Cache | Scratch, shared: Fields, wanted: Iterable[MomentsKey] = ()
+    ) -> None:
+        self._store = store
+        self._shared = shared
+        # Their numbers are looked at once; the store sees to it that they stay.
+        self._known = {key: None for key in wanted if self._found(key, numbers=True) is not None}
+
+    def put(self, key: MomentsKey, moments: Moments) -> None:
+        """Stores moments.
+
+        Raises:
+            UsageError: There is no room for them.
+        """
+        self._store.put(_KIND, self._fields(key), to_arrays(moments))
+        self._known[key] = None
+
+    def __getitem__(self, key: MomentsKey) -> Moments:
+        """Moments whose arrays are on disk, and in memory as far as they are read."""
+        if key not in self._known:
+            raise KeyError(key)
+        found = self._found(key, numbers=False)
+        if found is None:
+            raise UsageError(
+                f"--cache {self._store.folder}: an entry was removed or damaged while it was in "
+                "use. Run the command again."
+            )
+        return found
+
+    def __iter__(self) -> Iterator[MomentsKey]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _found(self, key: MomentsKey, *, numbers: bool) -> Moments | None:
+        arrays = self._store.mapped(_KIND, self._fields(key))
+        if arrays is None:
+            return None
+        lengths = {"groups": key.groups, "columns": key.columns}
+        return from_arrays(Moments, arrays, lengths, numbers=numbers)
+
+    def _fields(self, key: MomentsKey) -> Fields:
+        return {**self._shared, "moments": to_data(key)}
+
+
+@contextmanager
+def moments_on_disk() -> Iterator[StoredMoments]:
+    """Room for moments in a temporary file, which is gone afterwards, whatever happens.
+
+    Raises:
+        UsageError: There can be no temporary file.
+    """
+    scratch = Scratch()
+    try:
+        yield StoredMoments(scratch, {})
+    finally:
+        scratch.close()

@@ -22,7 +22,7 @@ from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.split import Split
-from onnx_relusv.spectra.targets import Seen
+from onnx_relusv.spectra.product_sums import Seen
 from onnx_relusv.work.executors import Silent
 
 KINDS = ("shortcut first", "shortcut last", "identity")

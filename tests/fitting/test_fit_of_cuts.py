@@ -18,7 +18,7 @@ from onnx_relusv.fitting.objectives import Objective, OwnAnswers, Reproduction
 from onnx_relusv.fitting.refinement import refined
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.runtime.differences import relative_error
-from onnx_relusv.spectra.targets import Rows
+from onnx_relusv.spectra.product_sums import Rows
 
 GONE = {"a": [2], "d": [0, 1, 7]}
 

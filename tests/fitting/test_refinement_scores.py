@@ -17,7 +17,7 @@ from onnx_relusv.fitting.regression import levelled
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
-from onnx_relusv.spectra.targets import Rows
+from onnx_relusv.spectra.product_sums import Rows
 
 # Float32 sums of hundreds of numbers around 1.
 ROUNDING = 2e-5

@@ -11,7 +11,7 @@ from onnx_relusv.core.reduction import Change, Fitted
 from onnx_relusv.fitting.regression import in_metric, regression
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.spectra.moments import shrunk_moments
-from onnx_relusv.spectra.targets import TargetMoments
+from onnx_relusv.spectra.product_sums import TargetMoments
 
 ROWS = 5000
 # So many samples that nothing is shrunk.

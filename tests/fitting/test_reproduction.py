@@ -13,7 +13,7 @@ from onnx_relusv.fitting.objectives import Reproduction
 from onnx_relusv.fitting.refinement import refined
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra.targets import Rows
+from onnx_relusv.spectra.product_sums import Rows
 
 # Float32 sums of thousands of squares, relative to numbers around 1.
 ROUNDING = 2e-5

@@ -12,8 +12,14 @@ from onnx_relusv.core.plans import Kept
 from onnx_relusv.core.reduction import kept_columns, kept_rows
 from onnx_relusv.fitting.block_fit import TargetPatches
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra.product_sums import ProductSums
-from onnx_relusv.spectra.targets import CollectedRows, Rows, Seen, TargetMoments, target_moments
+from onnx_relusv.spectra.product_sums import (
+    CollectedRows,
+    ProductSums,
+    Rows,
+    Seen,
+    TargetMoments,
+    target_moments,
+)
 
 BLOCKS = {
     "gemm": block(gemm(6, 4)),

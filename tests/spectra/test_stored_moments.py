@@ -18,8 +18,7 @@ from examples import block, conv, gemm, moments
 
 from onnx_relusv.core.blocks import FactoredCovariance, Moments
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.spectra.moments import MomentsKey, moments_key
-from onnx_relusv.spectra.stored_moments import StoredMoments, moments_on_disk
+from onnx_relusv.spectra.moments import MomentsKey, StoredMoments, moments_key, moments_on_disk
 from onnx_relusv.work import disk_arrays
 from onnx_relusv.work.cache import Cache
 
@@ -140,7 +139,7 @@ def test_nothing_is_left_after_an_error(folder: Path) -> None:
 
 CRASHING = """
 import os
-from onnx_relusv.spectra.stored_moments import moments_on_disk
+from onnx_relusv.spectra.moments import moments_on_disk
 
 with moments_on_disk():
     os._exit(3)
