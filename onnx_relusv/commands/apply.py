@@ -39,10 +39,10 @@ from onnx_relusv.planning.latency_models import length
 from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
-from onnx_relusv.rewrites.changes import kept_channels, removed_mask
 from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, reduced_cost
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
+from onnx_relusv.rewrites.prune.units import kept_channels, removed_mask
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.executors import Progress
 from onnx_relusv.work.files import Targets

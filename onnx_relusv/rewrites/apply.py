@@ -12,20 +12,20 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv.core.blocks import Block, LinearMap, ReadOnlyArrays, Runnable
-from onnx_relusv.core.plans import Budgets, Kept, Plan
-from onnx_relusv.core.reduction import FittedPlan, reduced_block
+from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import set_metadata
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.rewrites.changes import kept_channels, removed_mask
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
-from onnx_relusv.rewrites.low_rank.surgery import rewrite
-from onnx_relusv.rewrites.prune.cutting import cut, staying, zeroed
-from onnx_relusv.rewrites.prune.units import Mask
+from onnx_relusv.rewrites.methods import REWRITES
+from onnx_relusv.rewrites.prune.cutting import staying, zeroed
+from onnx_relusv.rewrites.prune.units import Mask, removed_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,33 +140,17 @@ def dense_maps(case: Case, fitted: FittedPlan) -> dict[str, LinearMap]:
 def composed(case: Case, fitted: FittedPlan) -> Runnable:
     """The original with its changed blocks' dense maps, and zeros where removed units are read."""
     base, arrays = case.model, dict[str, np.ndarray]()
-    if fitted.plan.groups:
-        assert case.channels is not None  # kept_channels has looked
+    if fitted.plan.groups and case.channels is not None:
         base, arrays = Cut(case.channels, removed_mask(case.channels, fitted.plan)).reference(base)
     return reference(base, case.blocks, dense_maps(case, fitted), (), arrays)
 
 
 def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> ModelProto:
-    """The smaller model, unchecked."""
-    story, plan = provenance_text(case, inputs, workspace, fitted.plan), fitted.plan
+    """The smaller model, unchecked: what all methods of rewriting make of it, one after another."""
     model, blocks = case.model, case.blocks
-    if plan.groups:
-        assert case.channels is not None  # kept_channels has looked
-        proto = cut(model, case.channels, removed_mask(case.channels, plan))
-        model = replace(model, proto=proto)
-        blocks = _relocated(case, proto, kept_channels(case, plan))
-    return rewrite(model, blocks, fitted.factors, story)
-
-
-def _relocated(case: Case, proto: ModelProto, left: Mapping[str, Kept]) -> tuple[Block, ...]:
-    """The blocks with what is left of them, their nodes numbered as in a cut model."""
-    nodes = proto.graph.node
-    places = {name: index for index, node in enumerate(nodes) for name in node.output}
-    before = case.model.proto.graph.node
-    return tuple(
-        replace(
-            reduced_block(block, left.get(block.key)),
-            nodes=tuple(places[before[index].output[0]] for index in block.nodes),
-        )
-        for block in case.blocks
-    )
+    for rewrite in REWRITES.values():
+        model, blocks = rewrite.apply(case, model, blocks, fitted)
+    # Double layers, the last of them, write into no model that they get.
+    result = model.proto
+    set_metadata(result, PROVENANCE_KEY, provenance_text(case, inputs, workspace, fitted.plan))
+    return result

@@ -7,11 +7,10 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.plans import Kept, Plan
 from onnx_relusv.core.reduction import Change, reduced_geometry
 from onnx_relusv.graph.blocks import dependents
-from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.measuring.case import Case
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS, available_forms
-from onnx_relusv.rewrites.prune.units import Mask, removed_units, units_of_blocks
+from onnx_relusv.rewrites.prune.units import kept_channels
 
 
 def direct_consumers(block: Block, blocks: Iterable[Block]) -> list[Block]:
@@ -79,40 +78,6 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
             )
         changed.append(Change(block, form, rank, kept))
     return changed
-
-
-def kept_channels(case: Case, plan: Plan) -> dict[str, Kept]:
-    """By key, what a plan leaves of the blocks that lose channels.
-
-    Raises:
-        InputError: The plan removes units that the model does not have.
-    """
-    if not plan.groups:
-        return {}
-    assert case.channels is not None  # a plan with groups was made of them
-    removed = removed_mask(case.channels, plan)
-    units = units_of_blocks(case.channels, case.blocks)
-    found = {key: own.kept(removed) for key, own in units.items()}
-    return {key: kept for key, kept in found.items() if kept is not None}
-
-
-def removed_mask(channels: Channels, plan: Plan) -> Mask:
-    """Which units a plan removes.
-
-    Raises:
-        InputError: The plan is not one of this model.
-    """
-    known = {group.key: group for group in channels.groups}
-    for choice in plan.groups:
-        group = known.get(choice.key)
-        if group is None:
-            raise InputError(f"the plan cuts {choice.key}, which is no group of this model.")
-        if choice.units != len(group.units) or not choice.kept or choice.kept[-1] >= choice.units:
-            raise InputError(
-                f"the plan keeps units of {choice.key} up to {max(choice.kept, default=-1)} of "
-                f"{choice.units}, but it has {len(group.units)}. One at least has to stay."
-            )
-    return removed_units(channels, plan.groups)
 
 
 def _gets_all(block: Block, kept: Kept, behind: Collection[str]) -> bool:

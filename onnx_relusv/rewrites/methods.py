@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
+from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import DamageCurve, GroupCurve, Item, Site
+from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.blocks import Ground
+from onnx_relusv.measuring.case import Case
 from onnx_relusv.rewrites.low_rank.method import DoubleLayers
 from onnx_relusv.rewrites.prune.method import HarmonicPruning
 from onnx_relusv.work.executors import Progress
@@ -64,6 +68,22 @@ class Rewrite(Protocol[AnyItem]):
         self, item: AnyItem, damages: Mapping[tuple[Any, ...], float]
     ) -> tuple[AnyItem, tuple[DamageCurve | GroupCurve, ...]]:
         """An item with the damages of all its options, by those of its tries; and the curves."""
+        ...
+
+    def apply(
+        self, case: Case, model: Model, blocks: tuple[Block, ...], fitted: FittedPlan
+    ) -> tuple[Model, tuple[Block, ...]]:
+        """Carries out its part of a plan.
+
+        Args:
+            case: The original.
+            model: As the methods before have left it.
+            blocks: What they have left of the blocks, their nodes those of that model.
+            fitted: The plan and its factors.
+
+        Returns:
+            The model and the blocks that are left for the methods behind.
+        """
         ...
 
 

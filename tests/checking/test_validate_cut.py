@@ -23,9 +23,9 @@ from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.rewrites.apply import dense_maps, rewritten
-from onnx_relusv.rewrites.changes import removed_mask
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.prune.cutting import cut
+from onnx_relusv.rewrites.prune.units import removed_mask
 from onnx_relusv.runtime.differences import relative_error
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.work.executors import Silent

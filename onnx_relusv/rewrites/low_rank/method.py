@@ -9,9 +9,12 @@ import numpy as np
 from onnx_relusv.core.blocks import Block, Floats, LinearMap, Moments
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Candidate, Cost, DamageCurve, Item, Site, interpolated
+from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.graph.model import Model
 from onnx_relusv.rewrites.low_rank.candidates import between_rungs, block_cost, undominated
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS
+from onnx_relusv.rewrites.low_rank.surgery import replaced
 from onnx_relusv.work.executors import Progress
 
 MOST_RANKS = 4
@@ -194,6 +197,12 @@ class DoubleLayers:
             found[places] = interpolated(errors, known, np.array(measured))
         kept = [0, *np.flatnonzero(~np.isnan(found[1:])) + 1]
         return replace(item, damages=found).some(kept), tuple(curves)
+
+    def apply(
+        self, case: object, model: Model, blocks: tuple[Block, ...], fitted: FittedPlan
+    ) -> tuple[Model, tuple[Block, ...]]:
+        """The model with the factors of a plan in place of its blocks, which are there no more."""
+        return replace(model, proto=replaced(model, blocks, fitted.factors)), ()
 
 
 def ranks_to_measure(item: LayerItem) -> dict[str, tuple[int, ...]]:

@@ -175,19 +175,32 @@ def double_layer_nodes(
 def rewrite(
     model: Model, blocks: Iterable[Block], factors: Mapping[str, Factors], provenance: str
 ) -> ModelProto:
-    """Replaces blocks by double layers, or by themselves with other values.
+    """Replaces blocks as `replaced` does, and says in the file where it comes from.
 
     Args:
         model: The original; it is not changed.
         blocks: Its blocks.
         factors: By block key, what replaces it; blocks without an entry stay.
         provenance: Stored in the metadata under ``onnx_relusv``.
+    """
+    result = replaced(model, blocks, factors)
+    set_metadata(result, PROVENANCE_KEY, provenance)
+    return result
+
+
+def replaced(model: Model, blocks: Iterable[Block], factors: Mapping[str, Factors]) -> ModelProto:
+    """Replaces blocks by double layers, or by themselves with other values.
+
+    Args:
+        model: The original; it is not changed.
+        blocks: Its blocks.
+        factors: By block key, what replaces it; blocks without an entry stay.
 
     Returns:
         The new model. Tensors that were external still point to the original's data.
     """
     original, names = model.proto.graph.node, FreshNames(model.proto.graph)
-    replaced: dict[int, list[NewNode]] = {}
+    instead: dict[int, list[NewNode]] = {}
     removed: set[int] = set()
     added: list[TensorProto] = []
     for block in blocks:
@@ -196,17 +209,15 @@ def rewrite(
             linear, own = original[block.nodes[0]], factors[block.key]
             make = _one_layer if FORMS[own.form].one_layer else _double_layer
             nodes, constants = make(linear, block, own, names)
-            replaced[block.nodes[0]] = nodes
+            instead[block.nodes[0]] = nodes
             added += constants
     kept: list[NodeProto] = []
     for index, node in enumerate(original):
-        if index in replaced:
-            kept.extend(new.proto() for new in replaced[index])
+        if index in instead:
+            kept.extend(new.proto() for new in instead[index])
         elif index not in removed:
             kept.append(node)
-    result = transplant(model.proto, kept, added)
-    set_metadata(result, PROVENANCE_KEY, provenance)
-    return result
+    return transplant(model.proto, kept, added)
 
 
 _Made = tuple[list[NewNode], list[TensorProto]]

@@ -9,18 +9,28 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from onnx import ModelProto
 
-from onnx_relusv.core.blocks import Floats, LinearMap, Runnable
+from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import SMALLEST, GroupCurve, Item, Site, interpolated
-from onnx_relusv.core.reduction import reduced_map, whole_map
+from onnx_relusv.core.plans import SMALLEST, GroupCurve, Item, Kept, Site, interpolated
+from onnx_relusv.core.reduction import FittedPlan, reduced_block, reduced_map, whole_map
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
+from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.blocks import Ground
+from onnx_relusv.measuring.case import Case
 from onnx_relusv.rewrites.prune.cost import Counts
-from onnx_relusv.rewrites.prune.cutting import zeroed
+from onnx_relusv.rewrites.prune.cutting import cut, zeroed
 from onnx_relusv.rewrites.prune.orders import Ordered, ordered_groups
-from onnx_relusv.rewrites.prune.units import BlockUnits, Mask, Rounding, units_of_blocks
+from onnx_relusv.rewrites.prune.units import (
+    BlockUnits,
+    Mask,
+    Rounding,
+    kept_channels,
+    removed_mask,
+    units_of_blocks,
+)
 from onnx_relusv.work.executors import Progress
 
 MOST_CUTS = 5
@@ -144,6 +154,33 @@ class HarmonicPruning:
         found = interpolated(item.errors, known, measured)
         found[item.errors <= SMALLEST] = 0.0
         return replace(item, damages=found), (curve,)
+
+    def apply(
+        self, case: Case, model: Model, blocks: tuple[Block, ...], fitted: FittedPlan
+    ) -> tuple[Model, tuple[Block, ...]]:
+        """The model without the units that a plan removes, and what is left of its blocks."""
+        plan, channels = fitted.plan, case.channels
+        if channels is None or not plan.groups:
+            return model, blocks
+        proto = cut(model, channels, removed_mask(channels, plan))
+        return replace(model, proto=proto), _relocated(
+            model, blocks, proto, kept_channels(case, plan)
+        )
+
+
+def _relocated(
+    model: Model, blocks: tuple[Block, ...], proto: ModelProto, left: Mapping[str, Kept]
+) -> tuple[Block, ...]:
+    """The blocks with what is left of them, their nodes numbered as in a cut model."""
+    before, nodes = model.proto.graph.node, proto.graph.node
+    places = {name: index for index, node in enumerate(nodes) for name in node.output}
+    return tuple(
+        replace(
+            reduced_block(block, left.get(block.key)),
+            nodes=tuple(places[before[index].output[0]] for index in block.nodes),
+        )
+        for block in blocks
+    )
 
 
 def counts_to_measure(units: int) -> tuple[int, ...]:

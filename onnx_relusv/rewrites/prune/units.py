@@ -276,3 +276,36 @@ def removed_units(channels: Channels, groups: Sequence[GroupChoice]) -> Mask:
         removed[units] = True
         removed[units[list(choice.kept)]] = False
     return removed
+
+
+def kept_channels(case: Case, plan: Plan) -> dict[str, Kept]:
+    """By key, what a plan leaves of the blocks that lose channels.
+
+    Raises:
+        InputError: The plan removes units that the model does not have.
+    """
+    if not plan.groups or case.channels is None:
+        return {}
+    removed = removed_mask(case.channels, plan)
+    units = units_of_blocks(case.channels, case.blocks)
+    found = {key: own.kept(removed) for key, own in units.items()}
+    return {key: kept for key, kept in found.items() if kept is not None}
+
+
+def removed_mask(channels: Channels, plan: Plan) -> Mask:
+    """Which units a plan removes.
+
+    Raises:
+        InputError: The plan is not one of this model.
+    """
+    known = {group.key: group for group in channels.groups}
+    for choice in plan.groups:
+        group = known.get(choice.key)
+        if group is None:
+            raise InputError(f"the plan cuts {choice.key}, which is no group of this model.")
+        if choice.units != len(group.units) or not choice.kept or choice.kept[-1] >= choice.units:
+            raise InputError(
+                f"the plan keeps units of {choice.key} up to {max(choice.kept, default=-1)} of "
+                f"{choice.units}, but it has {len(group.units)}. One at least has to stay."
+            )
+    return removed_units(channels, plan.groups)
