@@ -276,8 +276,8 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "expected change",
         "What this form, with every other block as it was, does to the outputs, also called "
         "damage: mean divergence of the class scores in nats, or squared relative L2 error; "
-        "measured on held-out samples at a few ranks and interpolated between them. Refining is "
-        "not in it.",
+        "measured on held-out samples at a few ranks and interpolated between them. Refinement "
+        "is not included.",
         lambda row: row.choice and row.choice.damage,
         tables=BlockTable.DECISIONS,
     ),
@@ -298,8 +298,8 @@ COLUMNS: tuple[BlockColumn, ...] = (
     ),
     BlockColumn(
         "why",
-        "The reason of the decision. A level is a relative error, damage the expected change of "
-        "the outputs, joint damage that with all other changes made.",
+        "The reason of the decision. Damage is the expected change of the outputs, joint damage "
+        "that with all other changes made.",
         lambda row: row.choice and row.choice.why,
         numeric=False,
         tables=_DECISIONS,

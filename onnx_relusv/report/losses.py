@@ -238,7 +238,7 @@ def _judged_on(compression: Compression) -> str:
         text += " Sizes, forms and factors were chosen on them, which favours the result slightly."
     if found.withheld:
         reasons = (f"{words.printable(name)}: {reason}" for name, reason in found.withheld.items())
-        text += f" What the change of an output tells nothing of: {'; '.join(reasons)}."
+        text += f" Outputs whose change says nothing here: {'; '.join(reasons)}."
     return text
 
 
@@ -371,12 +371,16 @@ def _fates(bound: LossBound) -> tuple[tuple[Trial, str], ...]:
     """The sizes that the search tried, and their fates; the last that is kept is written."""
     kept = [one.bound is not None and one.bound <= bound.max_drop for one in bound.trials]
     last = max(index for index, passed in enumerate(kept) if passed)
-    good = "certified" if bound.exact else "estimated to keep it"
+    within, over = "within the limit, estimated", "over the limit, estimated"
+    if bound.exact:
+        within, over = "certified", "not certified"
 
     def fate(index: int, trial: Trial) -> str:
         if index == last:
             return "written"
-        return "not looked at" if trial.bound is None else "not " * (not kept[index]) + good
+        if trial.bound is None:
+            return "not looked at"
+        return within if kept[index] else over
 
     return tuple((trial, fate(index, trial)) for index, trial in enumerate(bound.trials))
 

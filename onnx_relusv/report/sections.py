@@ -60,7 +60,7 @@ SHORT_DECISIONS: Part[Compression] = Part(
         BlockTable.TERMINAL_DECISIONS
         | (BlockTable.TERMINAL_TIMES if found.latency else BlockTable(0)),
     ),
-    note=lambda found: words.reasons_note(row.choice.why for row in found.rows if row.choice),
+    note=lambda found: words.terms(row.choice.why for row in found.rows if row.choice),
 )
 SHORT_MEASURES: Part[Inspection] = replace(
     BLOCKS,
@@ -113,8 +113,8 @@ SPECTRA: Part[Found] = Part(
     title="Spectra",
     of=lambda found: found.rows,
     text=(
-        "What is left of a block when the rank of its linear map is cut to k, as a share of its "
-        "largest singular value: sigma_(k+1) of the linear map itself, s_k behind the activation."
+        "The error of a block whose linear map is cut to the rank k, as a share of its largest "
+        "singular value: sigma_(k+1) of the linear map itself, s_k behind the activation."
     ),
     pictures=_spectra,
     legend=_spectra_legend,
@@ -261,7 +261,7 @@ SHORT_GROUPS: Part[Compression | Plan] = Part(
         _ERROR,
         _WHY,
     ),
-    note=lambda found: words.reasons_note(row.choice.why for row in _groups(found)),
+    note=lambda found: words.terms(row.choice.why for row in _groups(found)),
 )
 CHANNELS_THAT_STAY: Part[Compression] = Part(
     title="Channels that stay",

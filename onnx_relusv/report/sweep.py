@@ -175,7 +175,7 @@ def sweep_facts(sweep: Sweep) -> Iterator[Fact]:
     for point in filter(sweep.is_knee, sweep.points):
         share = f"{words.percent(point.shares.size)} of the bytes"
         loss = f"{LOSS_NAMES[sweep.judged_by]}: {_loss(point)}"
-        yield Fact(f"knee of {point.method}", share, loss)
+        yield Fact(f"knee, method {point.method}", share, loss)
 
 
 def _notes(sweep: Sweep) -> Iterator[str]:
@@ -200,12 +200,18 @@ def _notes(sweep: Sweep) -> Iterator[str]:
     slower = [_name(point) for point in sweep.points if point.slower_at]
     if slower:
         yield f"Slower than the original by more than 5 % at some batch size: {', '.join(slower)}."
+    terms = words.terms((*sweep.meanings.values(), *(missed.reason for missed in sweep.missed)))
+    if terms:
+        yield terms
 
 
 NOTES: Part[Sweep] = Part(
     title="About these points",
     of=lambda sweep: sweep.points,
-    points=_notes,
+    points=lambda sweep: (
+        *(f"{method}: {meaning}." for method, meaning in sweep.meanings.items()),
+        *_notes(sweep),
+    ),
 )
 
 

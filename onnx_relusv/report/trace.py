@@ -97,8 +97,8 @@ def conclusions(trace: Trace) -> Iterator[str]:
     best = best_score(found)
     if best is not None:
         yield (
-            f"The best single quantity of a block, {score_name(best)}, picked and turned on these "
-            f"same inputs, which favours it: {_verdict(best)}."
+            f"The best single quantity of a block, {score_name(best)}, chosen with its direction "
+            f"on these same inputs, which favours it: {_verdict(best)}."
         )
     fewest, kind = min((found.right, "right"), (found.wrong, "wrong"), key=lambda pair: pair[0])
     if fewest < _FEW_ANSWERS:

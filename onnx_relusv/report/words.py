@@ -157,15 +157,16 @@ def counted(amount: int | str, noun: str) -> str:
     return f"{amount} {noun}" if str(amount) == "1" else f"{amount} {noun}s"
 
 
-def reasons_note(reasons: Iterable[str]) -> str:
-    """What the words of reasons mean, where they are used."""
-    used = " ".join(reasons)
+def terms(texts: Iterable[str]) -> str:
+    """What the terms mean that are used in some texts; empty without any."""
+    used = " ".join(texts)
     meanings = {
+        "level": "a level is a relative error",
         "damage": "damage is the expected change of the outputs",
         "joint damage": "joint damage is that with all other changes made",
     }
     said = "; ".join(meaning for word, meaning in meanings.items() if word in used)
-    return f"In reasons, {said}." if said else ""
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def points(value: float) -> str:

@@ -73,9 +73,9 @@ def test_the_tries_and_what_became_of_them(estimated: Compression) -> None:
     (tried,) = TRIALS.sections(estimated)
     assert tried.table is not None
     assert tried.table.rows == (
-        ("70.0 %", "-0.001", "0.003", "estimated to keep it"),
+        ("70.0 %", "-0.001", "0.003", "within the limit, estimated"),
         ("49.0 %", "0.006", "0.0138", "written"),
-        ("40.0 %", "0.015", "0.031", "not estimated to keep it"),
+        ("40.0 %", "0.015", "0.031", "over the limit, estimated"),
         ("30.0 %", "0.1", "-", "not looked at"),
     )
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from rich.console import Console, RenderableType
 
 from onnx_relusv.core.results import Comparison, Compression, Inspection
+from onnx_relusv.report import words
 from onnx_relusv.report.terminal import report_parts
-from onnx_relusv.report.words import reasons_note
 
 
 def shown(parts: list[RenderableType], width: int = 160) -> str:
@@ -39,11 +39,11 @@ def test_a_compression_says_what_and_why(compression: Compression) -> None:
     )
     assert " ".join(line(text, "depth_clip")) == "depth_clip kept 832 B - no form makes it smaller"
     assert "warning: the samples are few" in text
-    # Words are explained where they stand, and only those.
-    assert "In reasons," not in text
-    note = reasons_note(["least total damage for the budgets, 0.1 by itself"])
-    assert note == "In reasons, damage is the expected change of the outputs."
-    assert "joint damage is that" in reasons_note(["least joint damage, 0.1 by itself"])
+    # Terms are explained where they stand, and only those.
+    assert "amage is" not in text
+    note = words.terms(["least total damage for the budgets, 0.1 by itself"])
+    assert note == "Damage is the expected change of the outputs."
+    assert "joint damage is that" in words.terms(["least joint damage, 0.1 by itself"])
     assert "expected change of the outputs 0.0321" in " ".join(text.split())
     assert "amage" not in text
 

@@ -95,7 +95,10 @@ def test_the_terminal_has_every_point(sweep: Sweep) -> None:
     for one in sweep.points:
         assert f"{one.method} {one.size:g} " in text
     assert "[b]y[/b] is off by 3" in text
-    assert "knee of damage" in text
+    assert "knee, method damage" in text
+    # Names of methods are explained where there is no legend, and so are the terms in them.
+    assert "level: one common level." in text
+    assert "A level is a relative error; damage is the expected change of the outputs." in text
     lines = [line for line in text.splitlines() if line.startswith("damage 0.125")]
     assert ["knee" in line.split() for line in lines] == [True]
 

@@ -66,7 +66,7 @@ def test_the_best_quantity_is_named_and_called_picked() -> None:
     assert best is not None
     assert best.auroc.value == max(one.auroc.value for one in separation(trace).scores)
     (sentence,) = [one for one in conclusions(trace) if "best single" in one]
-    assert f"{best.quantity} of fc1, picked and turned on these same inputs" in sentence
+    assert f"{best.quantity} of fc1, chosen with its direction on these same inputs" in sentence
 
 
 def test_names_are_printable() -> None:
