@@ -8,10 +8,16 @@ They are loaded when they are first used: with all their libraries that takes a 
 in which the command line wants to hear signals already.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import onnx_relusv.work.blas  # noqa: F401 - before numpy
+# Lets OpenBLAS's threads sleep as soon as they have nothing to do; a value set by the user is kept.
+# By itself it keeps them waiting busily after every product, about 30 ms, and on a few cores they
+# stand in the way of onnxruntime's, with which they take turns here. The value is the logarithm of
+# the processor's ticks that they wait, the least that it accepts; it is read when OpenBLAS is
+# loaded, so this comes before numpy and scipy.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
     from onnx_relusv.commands.compare import check_limits, compare

@@ -14,8 +14,8 @@ from onnx_relusv.cli.config import config_option
 from onnx_relusv.cli.streams import Streams, standard_streams
 from onnx_relusv.core.errors import BudgetError, ReluSvError, UsageError
 from onnx_relusv.report import words
+from onnx_relusv.work.files import written_files
 from onnx_relusv.work.interrupts import Terminated, termination_raised
-from onnx_relusv.work.publishing import written_files
 
 _UNEXPECTED = 1
 # Added to a signal's number, as shells do.

@@ -45,8 +45,7 @@ from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.rewrites.prune.units import kept_channels, removed_mask
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.files import Targets
-from onnx_relusv.work.publishing import Publication, staged
+from onnx_relusv.work.files import Publication, Targets, staged
 
 NOT_IN_PLAN = "not in the plan"
 

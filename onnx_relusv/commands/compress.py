@@ -35,8 +35,7 @@ from onnx_relusv.measuring.without_samples import (
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.settling import saying_where_bytes_are, with_channels
 from onnx_relusv.work.executors import Progress, Silent
-from onnx_relusv.work.files import Targets, check_utf8
-from onnx_relusv.work.publishing import write_text
+from onnx_relusv.work.files import Targets, check_utf8, write_text
 
 
 def plan(

@@ -39,8 +39,7 @@ from onnx_relusv.measuring.case import facts_of, open_model, provenance, selecte
 from onnx_relusv.measuring.sample_warnings import check_repeatable
 from onnx_relusv.planning.settling import saying_where_bytes_are
 from onnx_relusv.work.executors import Progress, Silent
-from onnx_relusv.work.files import check_utf8
-from onnx_relusv.work.publishing import Publication
+from onnx_relusv.work.files import Publication, check_utf8
 from onnx_relusv.work.temporary_files import folder_in
 
 _DEFAULTS = SweepOptions()

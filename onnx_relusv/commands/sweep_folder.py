@@ -24,7 +24,7 @@ from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.graph.model import data_files
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.report.files import make_report
-from onnx_relusv.work.publishing import Publication, staged
+from onnx_relusv.work.files import Publication, staged
 from onnx_relusv.work.temporary_files import temporary_folder
 
 MODELS = "models"

@@ -47,8 +47,7 @@ from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.product_sums import Seen
-from onnx_relusv.work.executors import Advance, Progress
-from onnx_relusv.work.tasks import Task
+from onnx_relusv.work.executors import Advance, Progress, Task
 
 # Told what was found for a change, as soon as it is: to check it, and to keep what is wanted of it.
 Keep = Callable[[Change, Fitted], None]

@@ -23,8 +23,7 @@ from onnx_relusv.rewrites.low_rank.factors import as_stored, composed_level
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.units import removes_units
 from onnx_relusv.runtime.differences import epsilon
-from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.tasks import Done, Known, Tasks, run
+from onnx_relusv.work.executors import Done, Known, Progress, Tasks, run
 
 # A level is a ratio of spectral norms of float32 weights.
 LEVEL_TOLERANCE = 1e-3

@@ -12,9 +12,12 @@ to 15 have tags of one byte.
 Puts edited nodes and new constants into a copy of everything else that a file has.
 """
 
+import filecmp
 import glob
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -32,9 +35,12 @@ from onnx_relusv.graph.model import (
     read_model,
 )
 from onnx_relusv.graph.protos import copy_fields, initialized, lists_initializers, used_names
-from onnx_relusv.work.files import check_outputs
+from onnx_relusv.work.files import (
+    Publication,
+    check_outputs,
+    not_written,
+)
 from onnx_relusv.work.interrupts import uninterrupted
-from onnx_relusv.work.publishing import Publication, is_equal, leftover_places, not_written
 from onnx_relusv.work.temporary_files import remove_leftovers, temporary_folder
 
 Attribute = int | str | Sequence[int]
@@ -77,7 +83,9 @@ def check_places(
         with_data=with_data and bool(data),
     )
     # What a run that was killed left there is in the way, and may be large.
-    remove_leftovers(*leftover_places(*files.values(), report))
+    targets = [target for target in (*files.values(), report) if target is not None]
+    places = [place for target in targets for place in (target, target.parent)]
+    remove_leftovers(*(place for place in places if place.is_dir()))
 
 
 def number(value: int) -> int:
@@ -270,7 +278,7 @@ def publish(staged_model: Path, target: Path, publication: Publication) -> None:
         place = target.parent / file.name
         own.add(place)
         # The name tells the content: left behind by a model that is gone, or the old model's.
-        if not is_equal(place, file):
+        if not _is_equal(place, file):
             publication.add(file, place)
     publication.add(staged_model, target)
     with uninterrupted():
@@ -359,3 +367,11 @@ def _own_data(target: Path) -> set[Path]:
         return set()
     files = {external_location(tensor).file for tensor in external_tensors(old)}
     return {target.parent / file for file in files if pattern.fullmatch(file)}
+
+
+def _is_equal(first: Path, second: Path) -> bool:
+    """Whether two paths lead to existing regular files of the same content."""
+    try:
+        return stat.S_ISREG(os.lstat(first).st_mode) and filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return False

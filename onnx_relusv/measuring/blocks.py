@@ -19,8 +19,7 @@ from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.runtime.kernels.parts import kernel_threads
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.work.executors import Progress, local
-from onnx_relusv.work.tasks import Load, Task, run
+from onnx_relusv.work.executors import Load, Progress, Task, local, run
 
 _FLOAT32, _FLOAT64 = 4, 8
 # Of patches for a fit: enough to tell factors apart, and the share of the memory they may take.

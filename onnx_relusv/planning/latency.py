@@ -45,8 +45,7 @@ from onnx_relusv.rewrites.low_rank.surgery import isolated, stand_in
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.cache import NO_CACHE, Cache
-from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.tasks import Done, Known, Tasks, run
+from onnx_relusv.work.executors import Done, Known, Progress, Tasks, run
 
 MOST_TIMED = 4
 # Channels that a Conv's kernels take at once, with AVX-512; 8 with AVX2, where it is a little much.

@@ -24,8 +24,7 @@ from onnx_relusv.rewrites.low_rank.surgery import rewrite, stand_in
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import fixed_batch
-from onnx_relusv.work.executors import available_cores
-from onnx_relusv.work.tasks import Task
+from onnx_relusv.work.executors import Task, available_cores
 
 
 class Race:

@@ -41,8 +41,7 @@ from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.work.cache import NO_CACHE
-from onnx_relusv.work.executors import Advance, Progress
-from onnx_relusv.work.tasks import Done, Known, Task, Tasks, run
+from onnx_relusv.work.executors import Advance, Done, Known, Progress, Task, Tasks, run
 
 # How much more than a block takes, with all that goes with it, its weight may take by itself.
 _LARGER = 1.5

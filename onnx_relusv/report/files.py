@@ -37,8 +37,7 @@ from onnx_relusv.core.traces import Trace
 from onnx_relusv.report import blocks, words
 from onnx_relusv.report.pages import Report, page_of
 from onnx_relusv.report.plots import COLOURS
-from onnx_relusv.work.files import REPORT_FILES
-from onnx_relusv.work.publishing import Publication, make_text, not_written, staged
+from onnx_relusv.work.files import REPORT_FILES, Publication, make_text, not_written, staged
 
 Data = dict[str, Any]
 

@@ -19,7 +19,6 @@ import stat
 import sys
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -50,16 +49,6 @@ _MOST_AXES = 32
 _Described = tuple[str, np.dtype, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """An array of an entry and where in the file it lies."""
-
-    name: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-
-
 class Cache:
     """Entries in a folder; without a folder nothing is found and nothing is kept.
 
@@ -74,8 +63,18 @@ class Cache:
         self.folder = folder
         # By path, what a file was when its checksum was found to be right.
         self._verified: dict[Path, tuple[int, ...]] = {}
-        if folder is not None:
-            _prepare(folder)
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with file_in(folder):
+                pass
+            remove_left_files(folder)
+        except OSError as error:
+            raise UsageError(
+                f"--cache {folder}: is no folder that can be made and written ({error.strerror}). "
+                "Name another one."
+            ) from error
 
     def get(self, kind: str, fields: Fields) -> Arrays | None:
         """The arrays of an entry, in memory.
@@ -88,7 +87,12 @@ class Cache:
             By name, read-only; None where there is no such entry or it is damaged.
         """
         found = self.mapped(kind, fields)
-        return None if found is None else {name: _copied(each) for name, each in found.items()}
+        if found is None:
+            return None
+        copies = {name: values.copy() for name, values in found.items()}
+        for values in copies.values():
+            values.flags.writeable = False
+        return copies
 
     def mapped(self, kind: str, fields: Fields) -> Arrays | None:
         """The same, mapped into memory: as much of it is read as is looked at.
@@ -112,26 +116,18 @@ class Cache:
             return None
         finally:
             os.close(file)
-        places = _places(content, header)
-        if places is None:
+        arrays = _arrays(content, header)
+        if arrays is None:
             return None
         seen = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if self._verified.get(path) != seen:
             if not _is_whole(content):
                 return None
             self._verified[path] = seen
-        return {
-            one.name: np.ndarray(one.shape, one.dtype, buffer=content, offset=one.offset)
-            for one in places
-        }
+        return arrays
 
     def put(self, kind: str, fields: Fields, arrays: Arrays) -> None:
-        """Keeps an entry; it is there as a whole or not at all.
-
-        Args:
-            kind: What it is.
-            fields: All that decides its content, ready for JSON.
-            arrays: By name; of numbers, booleans or text.
+        """Keeps an entry of numbers, booleans and text; it is there as a whole or not at all.
 
         Raises:
             UsageError: It cannot be written.
@@ -202,30 +198,11 @@ def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
     return digest.hexdigest()
 
 
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with file_in(folder):
-            pass
-        remove_left_files(folder)
-    except OSError as error:
-        raise UsageError(
-            f"--cache {folder}: is no folder that can be made and written ({error.strerror}). "
-            "Name another one."
-        ) from error
-
-
 def _replace(temporary: Path, path: Path) -> None:
     """Gives a file an entry's name; a folder that has it is put aside, with what is in it."""
     if path.is_dir() and not path.is_symlink():
         os.rename(path, path.parent / f"{path.name}.{uuid.uuid4().hex[:8]}.no-entry")
     os.replace(temporary, path)
-
-
-def _copied(values: np.ndarray) -> np.ndarray:
-    copy = values.copy()
-    copy.flags.writeable = False
-    return copy
 
 
 def _json(value: object) -> str:
@@ -239,17 +216,14 @@ def _write(file: IO[bytes], header: dict[str, Any], arrays: Arrays) -> None:
         digest.update(content)
         file.write(content)
 
-    solid = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-    for name, values in arrays.items():
-        if np.asarray(values).dtype.kind not in _KINDS:
+    listed = {name: np.asarray(values) for name, values in arrays.items()}
+    for name, values in listed.items():
+        if values.dtype.kind not in _KINDS:
             raise TypeError(f"{name}: objects cannot be kept")
-    # The solid ones have an axis at least; their own shapes go into the header.
-    write(
-        _line(header, [(name, each.dtype, np.shape(arrays[name])) for name, each in solid.items()])
-    )
-    for values in solid.values():
+    write(_line(header, [(name, each.dtype, each.shape) for name, each in listed.items()]))
+    for values in listed.values():
         if values.nbytes:
-            write(values.reshape(-1).view(np.uint8).data)
+            write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         write(bytes(_padded(values.nbytes) - values.nbytes))
     file.write(digest.digest())
 
@@ -281,8 +255,8 @@ def _is_whole(content: mmap.mmap) -> bool:
     return digest.digest() == content[end:]
 
 
-def _places(content: mmap.mmap, header: dict[str, Any]) -> list[_Place] | None:
-    """Where the arrays of a file lie; None where it is of something else, or was made elsewhere."""
+def _arrays(content: mmap.mmap, header: dict[str, Any]) -> Arrays | None:
+    """The arrays of a file, mapped; None where it is of something else, or was made elsewhere."""
     start = content.find(b"\n", 0, len(_json(header)) + _LONGEST_LIST) + 1
     try:
         listed = json.loads(content[:start])["arrays"]
@@ -291,13 +265,14 @@ def _places(content: mmap.mmap, header: dict[str, Any]) -> list[_Place] | None:
             return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if len({name for name, _, _ in described}) < len(described):
+    sizes = (_padded(_bytes(dtype, shape)) for _, dtype, shape in described)
+    if start + sum(sizes) + _CHECKSUM != len(content):
         return None
-    places, offset = [], start
-    for name, dtype, shape in described:
-        places.append(_Place(name, dtype, shape, offset))
-        offset += _padded(_bytes(dtype, shape))
-    return places if offset + _CHECKSUM == len(content) else None
+    arrays = {
+        name: np.ndarray(shape, dtype, content, start + place["offset"])
+        for place, (name, dtype, shape) in zip(listed, described, strict=True)
+    }
+    return arrays if len(arrays) == len(described) else None
 
 
 def _described(place: dict[str, Any]) -> _Described:

@@ -47,11 +47,7 @@ class ArrayFile:
         self.close = weakref.finalize(self, self._file.close)
 
     def put(self, values: np.ndarray) -> Place:
-        """Stores an array.
-
-        Raises:
-            UsageError: There is no room for it.
-        """
+        """Stores an array; UsageError where there is no room for it."""
         stored = values.astype(np.str_) if values.dtype.hasobject else values
         self._end = -(-self._end // _UNIT) * _UNIT
         self._file.seek(self._end)
@@ -60,11 +56,7 @@ class ArrayFile:
         return place
 
     def added(self, place: Place, rows: np.ndarray) -> Place:
-        """Stores further rows of the array that was stored last.
-
-        Raises:
-            UsageError: There is no room for them.
-        """
+        """Stores further rows of the array that was stored last; UsageError as of `put`."""
         self._write(rows)
         return replace(place, shape=(place.shape[0] + len(rows), *place.shape[1:]))
 

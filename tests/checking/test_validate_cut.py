@@ -29,7 +29,7 @@ from onnx_relusv.rewrites.prune.units import removed_mask
 from onnx_relusv.runtime.differences import relative_error
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.work.executors import Silent
-from onnx_relusv.work.publishing import staged
+from onnx_relusv.work.files import staged
 
 # One unit of a small group and some of a large one, so that every axis is cut.
 GONE = {

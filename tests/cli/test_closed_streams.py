@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from onnx_relusv.cli.group import Commands
-from onnx_relusv.work.publishing import write_text
+from onnx_relusv.work.files import write_text
 
 Step = Callable[[], None]
 

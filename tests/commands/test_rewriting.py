@@ -26,7 +26,7 @@ from onnx_relusv.rewrites.low_rank.candidates import candidate_at
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.work.executors import Silent
-from onnx_relusv.work.publishing import Publication
+from onnx_relusv.work.files import Publication
 
 TEXT = (
     "(float[N,4,8,8] x) => (float[N,10] y) {"

@@ -17,7 +17,7 @@ from onnx_relusv.graph.model import all_tensors, external_tensors, read_model
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.work.publishing import staged
+from onnx_relusv.work.files import staged
 
 TEXT = "(float[N,6] x) => (float[N,5] y) { h = Gemm(x, w, b) y = Relu(h) }"
 ARRAYS = {"w": normal(6, 5), "b": normal(5)}

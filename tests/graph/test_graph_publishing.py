@@ -9,7 +9,7 @@ from graphs import gap, run, saved
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.graph.model import read_model
 from onnx_relusv.graph.writing import publish, write_staged
-from onnx_relusv.work.publishing import Publication, staged
+from onnx_relusv.work.files import Publication, staged
 
 
 def test_data_gets_its_name_before_the_model(tmp_path: Path) -> None:

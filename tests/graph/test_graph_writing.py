@@ -21,7 +21,7 @@ from onnx_relusv.graph.model import (
 from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 from onnx_relusv.runtime.session import CPU, Session
-from onnx_relusv.work.publishing import Publication, staged
+from onnx_relusv.work.files import Publication, staged
 
 
 def rewritten(model: Model, folder: Path) -> ModelProto:

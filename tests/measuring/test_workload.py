@@ -17,7 +17,7 @@ from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra import bounds
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.work.tasks import Load
+from onnx_relusv.work.executors import Load
 
 TINY = block(gemm(1, 1))
 

@@ -31,7 +31,7 @@ from onnx_relusv.rewrites.prune.method import GroupItem
 from onnx_relusv.rewrites.prune.orders import Ordered
 from onnx_relusv.rewrites.prune.units import Rounding
 from onnx_relusv.work.executors import Silent
-from onnx_relusv.work.publishing import staged
+from onnx_relusv.work.files import staged
 
 
 @contextmanager

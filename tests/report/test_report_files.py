@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.work.publishing import write_text
+from onnx_relusv.work.files import write_text
 
 
 def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.writing import publish, write_staged
-from onnx_relusv.work.publishing import Publication, staged
+from onnx_relusv.work.files import Publication, staged
 
 VECTORS = {"x": normal(3, 40)}
 TEXT = (

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnx_relusv.work.cache import NO_CACHE, Cache
-from onnx_relusv.work.executors import Advance, Threads
-from onnx_relusv.work.tasks import Load, Task
-from onnx_relusv.work.tasks import run as run_tasks
+from onnx_relusv.work.executors import Advance, Load, Task, Threads
+from onnx_relusv.work.executors import run as run_tasks
 
 
 def tasks(pairs: Sequence[tuple[float, int]], do: Callable[[int, int], Any]) -> dict[int, Task]:
@@ -35,9 +34,10 @@ def run(
     seen: list[int] | None = None,
     cache: Cache = NO_CACHE,
     advance: Advance | None = None,
+    patience: float = 3.0,
 ) -> list[Any]:
     shown = advance or (seen if seen is not None else []).append
-    executor = Threads(memory, workers, cores, shown)
+    executor = Threads(memory, workers, cores, shown, patience)
     return list(run_tasks(tasks(pairs, do), executor, cache).values())
 
 

@@ -16,7 +16,7 @@ from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import available_forms
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.work.publishing import staged
+from onnx_relusv.work.files import staged
 
 IMAGES = {"x": normal(1, 3, 8, 8)}
 # Large enough that three ranks are smaller than the dense weights, names and nodes included.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.work.publishing import Publication, staged, written_files
+from onnx_relusv.work.files import Publication, staged, written_files
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -13,9 +13,8 @@ from jobs import run, tasks
 from onnx_relusv.core.plans import GroupCurve
 from onnx_relusv.measuring.blocks import measure_block
 from onnx_relusv.work.cache import Cache
-from onnx_relusv.work.executors import Threads, local
-from onnx_relusv.work.tasks import Task
-from onnx_relusv.work.tasks import run as run_tasks
+from onnx_relusv.work.executors import Task, Threads, local
+from onnx_relusv.work.executors import run as run_tasks
 
 PAIRS = [(1.0, 1)] * 4
 

@@ -25,8 +25,7 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.prune.elimination import Elimination, Reading, eliminate, separable
 from onnx_relusv.rewrites.prune.units import Mask, blocks_by_output, free_groups
 from onnx_relusv.rewrites.prune.wide_elimination import NONE_LEFT
-from onnx_relusv.work.executors import Progress, local
-from onnx_relusv.work.tasks import Load, Task, run
+from onnx_relusv.work.executors import Load, Progress, Task, local, run
 
 
 @dataclass(frozen=True, eq=False)
