@@ -1,6 +1,6 @@
 """What a smaller model costs: sentences, its outputs side by side, and what it loses at most.
 
-Exact bounds, which are certified, and estimates of a metric's loss are told apart in words.
+Exact bounds, which are certified, and estimates of a metric's loss have words of their own.
 """
 
 import math

@@ -57,11 +57,11 @@ def inspection_facts(found: Inspection) -> Iterator[Fact]:
 def compression_facts(found: Compression) -> Iterator[Fact]:
     """The summary of a compression."""
     yield from _sizes(found.before, found.after, "original")
-    asked = _asked_for(found)
+    budgets = _budgets(found)
     if found.damage is None:
-        yield Fact("relative error", words.number(found.level), asked)
+        yield Fact("relative error", words.number(found.level), budgets)
     else:
-        yield Fact("expected change of the outputs", words.number(found.damage), asked)
+        yield Fact("expected change of the outputs", words.number(found.damage), budgets)
     if found.damage_measure is not None:
         yield Fact("change measured as", words.printable(found.damage_measure))
     yield from _correction(found)
@@ -169,16 +169,16 @@ def _correction(found: Compression) -> Iterator[Fact]:
     yield Fact(f"change of the outputs on {where}", value, note)
 
 
-def _asked_for(found: Compression) -> str:
+def _budgets(found: Compression) -> str:
     budgets, bound = found.budgets, found.bound
     shares = (("size", budgets.size), ("MACs", budgets.macs), ("latency", budgets.latency))
-    asked = [f"{name} {words.percent(share)}" for name, share in shares if share is not None]
+    limits = [f"{name} {words.percent(share)}" for name, share in shares if share is not None]
     if budgets.tolerance is not None:
-        asked.append(f"relative error {words.number(budgets.tolerance)}")
+        limits.append(f"relative error {words.number(budgets.tolerance)}")
     if budgets.max_drop is not None and bound is not None:
         of = "" if bound.metric is None else f" of {words.printable(bound.metric.name)}"
-        asked.append(f"drop {bound_text(bound, budgets.max_drop)}{of}")
-    return f"asked for: {', '.join(asked)}" if asked else "no budget was given"
+        limits.append(f"drop {bound_text(bound, budgets.max_drop)}{of}")
+    return f"asked for: {', '.join(limits)}" if limits else "no budget was given"
 
 
 def _bound(bound: LossBound | None) -> Iterator[Fact]:

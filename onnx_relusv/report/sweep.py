@@ -69,30 +69,17 @@ def _marks(sweep: Sweep, point: SweepPoint) -> str:
 
 _POINT = Column("point", "The method and the share of the bytes that was asked for.", _name)
 _OF_IT = "Of the original's."
-_ANSWERS: dict[JudgedBy, tuple[Column, ...]] = {
-    "accuracy": (
-        Number(
-            "accuracy",
-            "Share of right answers of the file.",
-            "evaluation.accuracy_after",
-            words.percent,
-        ),
-    ),
-    "agreement": (
-        Number(
-            "agreement",
-            "Share of answers equal to the original's.",
-            "evaluation.agreement",
-            words.percent,
-        ),
-    ),
-    "error": (),
+# What is right or equal where answers are judged: its meaning, and where it is.
+_ANSWERS: dict[JudgedBy, tuple[str, str]] = {
+    "accuracy": ("Share of right answers of the file.", "evaluation.accuracy_after"),
+    "agreement": ("Share of answers equal to the original's.", "evaluation.agreement"),
 }
 
 
 def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
     """The columns that say something of a point; a terminal has room for the most important."""
     loss = sweep.judged_by
+    answers = not short and loss in _ANSWERS
     explanation = LOSSES[loss] if loss == "error" else f"{LOSSES[loss]} {_INTERVAL}"
     slower = "Knees, and files that are slower than the original by more than 5 %."
     columns = [
@@ -100,11 +87,10 @@ def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
         Column("note", slower, partial(_marks, sweep)),
         Number("bytes", _OF_IT, "shares.size", words.percent),
         Number("MACs", _OF_IT, "shares.macs", words.percent),
-        *(() if short else _ANSWERS[loss]),
+        *([Number(loss, *_ANSWERS[loss], words.percent)] if answers else ()),
         Number(LOSS_NAMES[loss], explanation, _loss),
+        *([Number("output error", LOSSES["error"], "error")] if answers else ()),
     ]
-    if not short and loss != "error":
-        columns.append(Number("output error", LOSSES["error"], "error"))
     columns += (
         Number(
             f"time at {batch}",
