@@ -100,7 +100,7 @@ def _operands(written: Model) -> Check:
 
 
 def _signature(original: Model, written: Model) -> Check:
-    differences = signature_differences(original, written.proto)
+    differences = signature_differences(original.proto, written.proto)
     if differences:
         raise ValidationError(f"the result does not look like the original: {differences}")
     return Check("signature", "inputs, outputs, types, axes, operator sets, functions, metadata")

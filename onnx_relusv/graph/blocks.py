@@ -26,7 +26,6 @@ from onnx_relusv.core.arguments import Target
 from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
 from onnx_relusv.core.kinds import LINEAR_OPERATORS, Refused
 from onnx_relusv.core.linear_algebra import INFINITE, LARGEST, NOT_A_NUMBER, problem_of
-from onnx_relusv.graph.constant_nodes import item_bytes
 from onnx_relusv.graph.constants import Constants, constant_names
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import (
@@ -40,7 +39,7 @@ from onnx_relusv.graph.nodes import (
     linear_geometry,
     read_activation,
 )
-from onnx_relusv.graph.protos import bodies, first_output, used_names
+from onnx_relusv.graph.protos import bodies, first_output, item_bytes, used_names
 from onnx_relusv.graph.segments import static_names
 from onnx_relusv.graph.view import View
 

@@ -4,8 +4,10 @@ An initializer that is also a graph input can be overridden by the caller from I
 there it is no constant. Before that version every initializer had to be listed as an input, and
 runtimes treat it as constant.
 
-What nodes compute is computed when it is asked for, and only what is small is kept, so that the
-weights of a large model never are in memory together.
+Exporters leave nodes in front of weights, biases and shapes: a Cast of weights in half precision, a
+Transpose or Reshape of a weight, a scale that is multiplied with it. ONNX's own reference
+implementation computes what they give, when it is asked for and if it is not too large. Only what
+is small is kept, so that the weights of a large model never are in memory together.
 """
 
 from collections import Counter
@@ -14,27 +16,31 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
-
-from onnx_relusv.graph.constant_nodes import (
-    FOLDED,
-    LARGEST,
-    MOVING,
-    computed,
-    dense,
-    given_outlines,
-    held,
-    is_small,
-    item_bytes,
-    outline_of,
+import onnx
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
 )
+from onnx.reference import ReferenceEvaluator
+
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.protos import (
     bodies,
     defined,
+    dense,
     first_output,
+    held,
     initialized,
+    item_bytes,
+    makers,
     node_label,
+    operators,
     used_names,
 )
 
@@ -43,8 +49,25 @@ _FIRST_IR_WITH_OVERRIDES = 4
 # Nodes in a row that are computed: longer chains are no weights, and would be too deep to follow.
 _DEEPEST = 64
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+# What a node may give at most, in bytes.
+_LARGEST = 2 << 30
+# Numbers up to which a constant is looked at to learn what shape comes of it.
+_FEW = 4096
+_IR_VERSION = 10
+# Operators that give every number of a tensor on as it is, somewhere else or in another type.
+_MOVING = operators(
+    "Cast CastLike Concat Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze"
+)
+# All that are computed. A DequantizeLinear is not: its weight is stored quantised, and stays so.
+_FOLDED = _MOVING | operators(
+    "Abs Add And Ceil Clip ConstantOfShape DepthToSpace Div Equal Exp Expand Floor GatherElements "
+    "Gemm Greater GreaterOrEqual Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pad Pow Range "
+    "Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare Relu Shape Sigmoid Sign Size SpaceToDepth Sqrt Sub Sum Tanh Tile Trilu Where "
+    "Xor"
+)
 # Operators through which numbers keep what half precision holds of them.
-_KEEPING = MOVING | {"DepthToSpace", "Expand", "SpaceToDepth", "Tile"}
+_KEEPING = _MOVING | {"DepthToSpace", "Expand", "SpaceToDepth", "Tile"}
 
 
 def constant_names(proto: ModelProto) -> set[str]:
@@ -53,7 +76,7 @@ def constant_names(proto: ModelProto) -> set[str]:
     known = found - overridable_names(proto)
     for node in proto.graph.node:
         read = set(filter(None, node.input))
-        folded = node.op_type == "Constant" or (node.op_type in FOLDED and node.input)
+        folded = node.op_type == "Constant" or (node.op_type in _FOLDED and node.input)
         if node.domain in _STANDARD and folded and read <= known:
             known.update(filter(None, node.output))
     return found | known
@@ -101,7 +124,7 @@ class Constants:
             elif node.attribute[0].HasField("sparse_tensor"):
                 self._sparse[node.output[0]] = node.attribute[0].sparse_tensor
                 self._makers[node.output[0]] = index
-        elif node.op_type in FOLDED and node.input:
+        elif node.op_type in _FOLDED and node.input:
             depths = [self._depth(name) for name in node.input if name]
             depth = 1 + max((each for each in depths if each is not None), default=0)
             if None not in depths and depth <= _DEEPEST:
@@ -162,7 +185,7 @@ class Constants:
         found = dense(self._sparse[root]) if root in self._sparse else self._computed(root)
         if found is None or tuple(tensor.dims) != found.shape:
             return None
-        if is_small(tensor):
+        if _is_small(tensor):
             self._small[root] = found
         return found
 
@@ -215,11 +238,7 @@ class Constants:
         return list(found)
 
     def freed(self, removed: Iterable[int]) -> int:
-        """Bytes of all constants that are no longer read once some nodes are gone.
-
-        Args:
-            removed: Indices of the nodes; they themselves do not count.
-        """
+        """Bytes of all constants that are no longer read once nodes of these indices are gone."""
         nodes = [self._model.proto.graph.node[index] for index in removed]
         gone = {name for node in nodes for name in node.output}
         return self._unread([name for node in nodes for name in node.input], gone)
@@ -233,12 +252,7 @@ class Constants:
         return node.ByteSize() + self._unread(node.input, set(node.output))
 
     def _unread(self, names: Iterable[str], gone: set[str]) -> int:
-        """Bytes of the constants among some, and behind them, that only nodes read that go.
-
-        Args:
-            names: What these nodes read.
-            gone: Their outputs.
-        """
+        """Bytes of constants that nodes read which go, with their outputs, and no others do."""
         pending, counted, total = list(names), set[str](), 0
         gone = set(gone)
         while pending:
@@ -303,21 +317,21 @@ class Constants:
     def _ancestors(self, name: str) -> Iterator[str]:
         """A tensor and all that it is computed of, constants left out, nearest first."""
         pending, seen = [name], {name}
-        makers = self._all_makers
         while pending:
             each = pending.pop(0)
             if self.tensor(each) is not None:
                 continue
             yield each
-            if each in makers:
-                fresh = [other for other in used_names([makers[each]]) if other not in seen]
+            if each in self._all_makers:
+                fresh = [
+                    other for other in used_names([self._all_makers[each]]) if other not in seen
+                ]
                 seen.update(fresh)
                 pending.extend(filter(None, fresh))
 
     @cached_property
     def _all_makers(self) -> dict[str, NodeProto]:
-        nodes = self._model.proto.graph.node
-        return {name: node for node in nodes for name in node.output if name}
+        return makers(self._model.proto.graph)
 
     @cached_property
     def _readers(self) -> dict[str, list[tuple[str, str]]]:
@@ -357,29 +371,53 @@ class Constants:
         return list(found)
 
     def _outline(self, name: str) -> TensorProto | None:
-        """The type and shape of a constant that is computed or stored sparse."""
+        """The type and shape of a constant that is computed or stored sparse; None if too large."""
         if name in self._sparse:
             kind, dims = self._sparse[name].values.data_type, self._sparse[name].dims
-            size = item_bytes(kind) * prod(dims)
-            return outline_of(name, kind, dims) if size <= LARGEST else None
+            return _outline_of(name, helper.make_tensor_type_proto(kind, dims))
         node = self._computing(name)
         if node is None:
             return None
         inputs = {each: tensor for each in node.input if each and (tensor := self.tensor(each))}
         if len(inputs) < len(set(filter(None, node.input))):
             return None
-        values = {each: self.array(each) for each, tensor in inputs.items() if is_small(tensor)}
-        small = {each: array for each, array in values.items() if array is not None}
-        return given_outlines(node, self._model.opset, inputs, small).get(name)
+        kinds = {n: helper.make_tensor_type_proto(t.data_type, t.dims) for n, t in inputs.items()}
+        values = {each: self.array(each) for each, tensor in inputs.items() if _is_small(tensor)}
+        small = {n: numpy_helper.from_array(v, n) for n, v in values.items() if v is not None}
+        opset = self._model.opset
+        imports = [helper.make_opsetid("", opset)]
+        try:
+            schema = onnx.defs.get_schema(node.op_type, opset, "")
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, node, kinds, small, opset_imports=imports, ir_version=_IR_VERSION
+            )
+        except Exception:  # several unrelated types; then nothing is known
+            return None
+        # All outputs of a node are computed together.
+        outlines = {each: _outline_of(each, found.get(each)) for each in filter(None, node.output)}
+        return None if None in outlines.values() else outlines[name]
 
     def _computed(self, name: str) -> np.ndarray | None:
+        """What a node gives; None where the reference implementation cannot say."""
         node = self._computing(name)
         assert node is not None  # it has an outline
         arrays = {each: self.array(each) for each in node.input if each}
         inputs = {each: array for each, array in arrays.items() if array is not None}
         if len(inputs) < len(arrays):
             return None
-        return computed(node, self._model.opset, inputs).get(name)
+        kinds = {n: helper.np_dtype_to_tensor_dtype(array.dtype) for n, array in inputs.items()}
+        values = [helper.make_tensor_value_info(n, kinds[n], inputs[n].shape) for n in inputs]
+        outputs = [ValueInfoProto(name=each) for each in node.output if each]
+        graph = helper.make_graph([node], "constants", values, outputs)
+        imports = [helper.make_opsetid("", self._model.opset)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=_IR_VERSION)
+        try:
+            with np.errstate(all="ignore"):
+                (found,) = ReferenceEvaluator(model).run([name], inputs)
+        except Exception:  # several unrelated types
+            return None
+        # Of a Transpose, it gives a view.
+        return np.asarray(found, order="C")
 
 
 def _is_most_of(part: TensorProto, whole: TensorProto) -> bool:
@@ -394,3 +432,20 @@ def _reads_inside(graph: GraphProto) -> Iterator[tuple[str, str]]:
         for body in bodies(node):
             yield from (pair for pair in _reads_inside(body) if pair[0] not in own)
     yield from ((output.name, "a body") for output in graph.output if output.name not in own)
+
+
+def _is_small(tensor: TensorProto) -> bool:
+    """Whether a tensor is small enough to be looked at whenever a shape may depend on it."""
+    return prod(tensor.dims) <= _FEW
+
+
+def _outline_of(name: str, kind: TypeProto | None) -> TensorProto | None:
+    """A tensor's name, type and shape; None where they are not all known, or it is too large."""
+    tensor = TypeProto.Tensor() if kind is None else kind.tensor_type
+    if not (tensor.elem_type and tensor.HasField("shape")):
+        return None
+    if not all(axis.HasField("dim_value") for axis in tensor.shape.dim):
+        return None
+    dims = [axis.dim_value for axis in tensor.shape.dim]
+    is_large = item_bytes(tensor.elem_type) * prod(dims) > _LARGEST
+    return None if is_large else TensorProto(name=name, data_type=tensor.elem_type, dims=dims)

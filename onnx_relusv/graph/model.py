@@ -18,12 +18,13 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.graph.file_checks import file_problem, foreign
+from onnx_relusv.graph.checks import file_problem, foreign
 from onnx_relusv.graph.protos import (
     Ambiguous,
     Circular,
+    Reading,
     bodies,
-    copy_fields,
+    copied,
     define_once,
     lists_initializers,
     outline,
@@ -33,8 +34,6 @@ from onnx_relusv.work.files import check_readable
 
 OLDEST_OPSET = 7
 _CHUNK = 1 << 20
-# Bytes of a file from which on its large weights are left in it.
-_LARGE_FILE = 16 << 20
 # What an input may be that is no tensor.
 _KINDS = {
     "sequence_type": "a sequence",
@@ -75,9 +74,8 @@ class Model:
         """The values of one of the model's tensors, mapped from disk where they are external."""
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
         # Nothing cannot be mapped, nor can values that share a byte.
-        if tensor.data_location != TensorProto.EXTERNAL or not prod(tensor.dims):
-            return numpy_helper.to_array(self.loaded(tensor))
-        if dtype.name in _BITS:
+        is_mappable = prod(tensor.dims) and dtype.name not in _BITS
+        if tensor.data_location != TensorProto.EXTERNAL or not is_mappable:
             return numpy_helper.to_array(self.loaded(tensor))
         location = external_location(tensor)
         return np.memmap(
@@ -92,8 +90,7 @@ class Model:
         """One of the model's tensors with its data in it, wherever it is stored."""
         if tensor.data_location != TensorProto.EXTERNAL:
             return tensor
-        result = TensorProto()
-        copy_fields(tensor, result, skipped={"external_data", "data_location"})
+        result = copied(tensor, skipped={"external_data", "data_location"})
         location = external_location(tensor)
         with (self.folder / location.file).open("rb") as stream:
             stream.seek(location.offset)
@@ -179,15 +176,15 @@ def data_files(path: Path) -> tuple[Path, ...]:
     try:
         if not path.is_file():
             return ()
-        proto = _parse(path)
+        proto = _parse(path, Reading())
         names = {external_location(tensor).file for tensor in external_tensors(proto)}
     except (InputError, KeyError, ValueError, OSError):  # what is wrong is said where it is read
         return ()
     return tuple(path.parent / name for name in sorted(names - {path.name}) if "\0" not in name)
 
 
-def read_model(path: Path) -> Model:
-    """Reads a model.
+def read_model(path: Path, reading: Reading | None = None) -> Model:
+    """Reads a model; `reading` says what of it is left in its file, if not as usual.
 
     Raises:
         InputError: The file is missing, is no ONNX model, has no nodes, is older than opset 7, its
@@ -197,14 +194,27 @@ def read_model(path: Path) -> Model:
     check_readable(path, folder="Give the model file in it.")
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty. Check that it was copied whole.")
-    proto = _parse(path)
+    proto = _parse(path, reading or Reading())
     if not proto.graph.node:
         raise InputError(f"{path}: its graph has no nodes, so there is nothing to compress.")
     opset = _opset(path, proto)
     problem = file_problem(proto)
     if problem is not None:
         raise InputError(f"{path}: {problem}.")
-    _check_graph(path, proto)
+    # Every name means one tensor from here on, and nodes come in topological order.
+    try:
+        define_once(proto)
+        sort_nodes(proto.graph)
+    except Ambiguous as ambiguous:
+        raise InputError(
+            f"{path}: {ambiguous}, so it is not clear which of them its readers mean. "
+            "Rename one of them, or export the model again."
+        ) from ambiguous
+    except Circular as circular:
+        raise InputError(
+            f"{path}: the node {circular} needs its own result, through a circle of nodes, so the "
+            "model cannot run. Export it again."
+        ) from circular
     named = {_checked_file(path, tensor) for tensor in external_tensors(proto)}
     files = sorted(named - {path})
     digest = hashlib.sha256()
@@ -221,24 +231,6 @@ def read_model(path: Path) -> Model:
         inputs=tuple(_inputs(path, proto)),
         folder=_behind_links(path, proto, named),
     )
-
-
-def _check_graph(path: Path, proto: ModelProto) -> None:
-    """Sees to it that every name means one tensor, and that nodes come in topological order."""
-    try:
-        define_once(proto)
-    except Ambiguous as ambiguous:
-        raise InputError(
-            f"{path}: {ambiguous}, so it is not clear which of them its readers mean. "
-            "Rename one of them, or export the model again."
-        ) from ambiguous
-    try:
-        sort_nodes(proto.graph)
-    except Circular as circular:
-        raise InputError(
-            f"{path}: the node {circular} needs its own result, through a circle of nodes, so the "
-            "model cannot run. Export it again."
-        ) from circular
 
 
 def _behind_links(path: Path, proto: ModelProto, files: set[Path]) -> Path:
@@ -260,11 +252,11 @@ def _behind_links(path: Path, proto: ModelProto, files: set[Path]) -> Path:
     return common
 
 
-def _parse(path: Path) -> ModelProto:
-    if path.stat().st_size >= _LARGE_FILE:
+def _parse(path: Path, reading: Reading) -> ModelProto:
+    if path.stat().st_size >= reading.large_file:
         # What is wrong with the file is said better by those who read all of it.
         with suppress(ValueError, KeyError, DecodeError, OSError):
-            return outline(path)
+            return outline(path, reading.large_weight)
     try:
         return onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:
@@ -296,6 +288,8 @@ def _opset(path: Path, proto: ModelProto) -> int:
 
 
 def _checked_file(path: Path, tensor: TensorProto) -> Path:
+    """The file of an external tensor, once what is said of it is found to be right."""
+    where = f"{path}: tensor {tensor.name} has its data in a file"
     try:
         location = external_location(tensor)
     except (KeyError, ValueError) as error:  # no file, no type, or an offset that is none
@@ -303,14 +297,29 @@ def _checked_file(path: Path, tensor: TensorProto) -> Path:
             f"{path}: tensor {tensor.name} does not say where its external data lies. "
             "Export the model again."
         ) from error
-    _check_location(path, tensor, location)
     file = path.parent / location.file
+    if not location.file or "\0" in location.file:
+        raise InputError(f"{where} named {location.file!r}, which none is. Export it again.")
+    try:
+        is_there = file.exists()
+    except OSError as error:
+        raise InputError(
+            f"{where} that cannot be read ({error.strerror}): {location.file[:60]!r}. Export the "
+            "model again."
+        ) from error
+    stated = [entry.value for entry in tensor.external_data if entry.key == "length"]
+    # A length of 0 says nothing. As onnxruntime, no other length than the shape's is read.
+    if any(value not in (str(location.length), "0") for value in stated):
+        raise InputError(
+            f"{where}, {stated[0][:30]!r} bytes long, but its shape and type take "
+            f"{location.length}. Export the model again."
+        )
     if _leads_outside(path, location.file):
         raise InputError(
             f"{path}: tensor {tensor.name} lies outside the model's folder ({file}). "
             "Save the model with its data beside it."
         )
-    if not file.exists():
+    if not is_there:
         raise InputError(f"{path}: its external data {file} is missing; put it beside the model.")
     check_readable(file, f"{path}: external data")
     if file.stat().st_size < location.offset + location.length:
@@ -319,31 +328,6 @@ def _checked_file(path: Path, tensor: TensorProto) -> Path:
             f"{tensor.name} ends at {location.offset + location.length}. Copy it again."
         )
     return file
-
-
-def _check_location(path: Path, tensor: TensorProto, location: ExternalLocation) -> None:
-    """Checks what a tensor says of where its data lies, as onnxruntime will read it.
-
-    Raises:
-        InputError: The name is none of a file, or the length another than the shape's.
-    """
-    where = f"{path}: tensor {tensor.name} has its data in a file"
-    if not location.file or "\0" in location.file:
-        raise InputError(f"{where} named {location.file!r}, which none is. Export it again.")
-    try:
-        (path.parent / location.file).exists()
-    except OSError as error:
-        raise InputError(
-            f"{where} that cannot be read ({error.strerror}): {location.file[:60]!r}. Export the "
-            "model again."
-        ) from error
-    stated = [entry.value for entry in tensor.external_data if entry.key == "length"]
-    # A length of 0 says nothing.
-    if any(value not in (str(location.length), "0") for value in stated):
-        raise InputError(
-            f"{where}, {stated[0][:30]!r} bytes long, but its shape and type take "
-            f"{location.length}. Export the model again."
-        )
 
 
 def _leads_outside(path: Path, location: str) -> bool:

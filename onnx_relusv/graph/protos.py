@@ -1,41 +1,57 @@
-"""Small operations on protobuf messages that several graph stages share.
+"""Protobuf messages: outlines of large files, names of tensors, and nodes in topological order.
 
-Reads a model file without its large weights, which are left where they lie in the file.
+`outline` leaves large weights where they lie in the file, as external data of the file itself: a
+model of a gigabyte takes a gigabyte less. Only protobuf's encoding is known here: a message is a
+row of fields, each a tag, perhaps a length, and a value.
 
-A weight inside the file then looks like external data: a tensor that names the file, an offset and
-a length. So a model of a gigabyte takes a gigabyte less, and is read as quickly as it is looked at.
-Only protobuf's encoding is known here: a message is a row of fields, each a tag, perhaps a length,
-and a value.
+`define_once`: onnxruntime takes the last of several initializers of one name, and says so only in
+its log. Equal ones come from some quantizers, and all but one of them go. Where they differ, or
+where a node writes what is already there, it is not clear which is meant.
 
-Makes sure that every name in a graph is defined once, so that all readers mean the same tensor.
-
-onnxruntime takes the last of several initializers of one name, and says so only in its log. Equal
-ones come from some quantizers, and all but one of them go. Where they differ, or where a node
-writes what is already there, it is not clear which is meant.
-
-Puts the nodes of a graph into topological order, as onnxruntime does when it opens a model.
-
-The ONNX standard asks for that order, but files exist that do without, and all stages here rely on
-it. Nodes that are in order stay where they are; of several that could come next, the first in the
-file does. Only the main graph is sorted: in bodies and functions, onnxruntime insists on the order.
+`sort_nodes`: the ONNX standard asks for topological order, but files exist that do without, and all
+stages here rely on it. Only the main graph is sorted: in bodies and functions, onnxruntime insists.
 """
 
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 # Numbers of fields, as onnx.proto has them.
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-# Bytes from which on a weight stays in the file.
-_SMALLEST_LEFT = 1 << 16
+_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
+_AnyMessage = TypeVar("_AnyMessage", bound=Message)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a file is left in it, in bytes.
+
+    Attributes:
+        large_file: From where on a file is large.
+        large_weight: From where on a weight of a large file stays there.
+    """
+
+    large_file: int = 16 << 20
+    large_weight: int = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,8 +64,12 @@ class _Field:
     end: int
 
 
-def outline(path: Path) -> ModelProto:
+def outline(path: Path, least: int) -> ModelProto:
     """A model whose large initializers, if stored as raw bytes, point into the model's own file.
+
+    Args:
+        path: The file.
+        least: Bytes from which on an initializer is large.
 
     Raises:
         ValueError: The file is not encoded as protobuf encodes messages.
@@ -61,37 +81,38 @@ def outline(path: Path) -> ModelProto:
     ):
         model, rest = ModelProto(), bytearray()
         for field in _fields(data, 0, len(data)):
-            if field.number == _GRAPH:
-                _read_graph(data, field, model, path.name)
-            else:
+            if field.number != _GRAPH:
                 rest += data[field.begin : field.end]
+                continue
+            others = bytearray()
+            for inner in _fields(data, field.start, field.end):
+                if inner.number == _INITIALIZER:
+                    model.graph.initializer.append(_tensor(data, inner, path.name, least))
+                else:
+                    others += data[inner.begin : inner.end]
+            model.graph.MergeFromString(bytes(others))
         model.MergeFromString(bytes(rest))
     return model
 
 
-def _read_graph(data: mmap.mmap, graph: _Field, model: ModelProto, file: str) -> None:
-    rest = bytearray()
-    for field in _fields(data, graph.start, graph.end):
-        if field.number == _INITIALIZER:
-            model.graph.initializer.append(_tensor(data, field, file))
-        else:
-            rest += data[field.begin : field.end]
-    model.graph.MergeFromString(bytes(rest))
-
-
-def _tensor(data: mmap.mmap, message: _Field, file: str) -> TensorProto:
-    if message.end - message.start >= _SMALLEST_LEFT:
+def _tensor(data: mmap.mmap, message: _Field, file: str, least: int) -> TensorProto:
+    if message.end - message.start >= least:
         fields = list(_fields(data, message.start, message.end))
         raw = [field for field in fields if field.number == _RAW_DATA]
         others = (data[field.begin : field.end] for field in fields if field not in raw)
         tensor = TensorProto.FromString(b"".join(others))
         if len(raw) == 1 and _is_whole(tensor, raw[0].end - raw[0].start):
-            tensor.data_location = TensorProto.EXTERNAL
-            place = (("location", file), ("offset", raw[0].start))
-            for key, value in (*place, ("length", raw[0].end - raw[0].start)):
-                tensor.external_data.add(key=key, value=str(value))
+            set_location(tensor, file, raw[0].start, raw[0].end - raw[0].start)
             return tensor
     return TensorProto.FromString(data[message.start : message.end])
+
+
+def set_location(tensor: TensorProto, file: str, offset: int, length: int) -> None:
+    """Makes a tensor external, in place: a file, and bytes in it."""
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", file), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def _is_whole(tensor: TensorProto, length: int) -> bool:
@@ -132,7 +153,16 @@ def _varint(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
     raise ValueError(f"a number at byte {start} does not end")
 
 
-_FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS = 4
+def operators(names: str) -> frozenset[str]:
+    """A set of operators, of a text with their names."""
+    return frozenset(names.split())
+
+
+def copied(source: _AnyMessage, skipped: Collection[str] = ()) -> _AnyMessage:
+    """A copy of every field that is set, except the skipped ones."""
+    result = type(source)()
+    copy_fields(source, result, skipped)
+    return result
 
 
 def copy_fields(source: Message, target: Message, skipped: Collection[str] = ()) -> None:
@@ -159,6 +189,11 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def makers(graph: GraphProto | FunctionProto) -> dict[str, NodeProto]:
+    """By tensor, the node that gives it."""
+    return {name: node for node in graph.node for name in node.output if name}
 
 
 def used_names(nodes: Iterable[NodeProto]) -> Iterator[str]:
@@ -207,6 +242,39 @@ def set_metadata(proto: ModelProto, key: str, value: str) -> None:
     proto.metadata_props.add(key=key, value=value)
 
 
+def held(node: NodeProto) -> TensorProto | None:
+    """The tensor that a Constant node holds; None for one that is stored sparse."""
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return attribute.t
+    value, of_many = helper.get_attribute_value(attribute), attribute.name.endswith("s")
+    if attribute.name.startswith("value_string"):
+        texts = list(value) if of_many else [value]
+        dims = (len(texts),) if of_many else ()
+        return helper.make_tensor(node.output[0], TensorProto.STRING, dims, texts)
+    if attribute.name.startswith(("value_float", "value_int")):
+        dtype = np.float32 if attribute.name.startswith("value_float") else np.int64
+        return numpy_helper.from_array(np.asarray(value, dtype), node.output[0])
+    return None
+
+
+def dense(sparse: SparseTensorProto) -> np.ndarray:
+    """The values of a tensor that is stored sparse."""
+    values = numpy_helper.to_array(sparse.values)
+    places = numpy_helper.to_array(sparse.indices)
+    found = np.zeros(tuple(sparse.dims), values.dtype)
+    if places.ndim == 2:
+        found[tuple(places.T)] = values
+    else:
+        found.reshape(-1)[places] = values
+    return found
+
+
+def item_bytes(element_type: int) -> int:
+    """Bytes of one stored number; of those that share a byte, one."""
+    return int(np.dtype(helper.tensor_dtype_to_np_dtype(element_type)).itemsize)
+
+
 class FreshNames:
     """Makes tensor and node names that a graph does not have yet."""
 
@@ -243,22 +311,13 @@ def define_once(proto: ModelProto) -> None:
     """
     _define_once(proto.graph)
     for function in proto.functions:
-        _check([("an input", name) for name in function.input], _written(function))
+        _check([("an input", name) for name in function.input], function)
         for body in _bodies(function):
             _define_once(body)
 
 
 def _define_once(graph: GraphProto) -> None:
-    _drop_equal(graph)
-    _check([("an initializer", name) for name in initialized(graph)], _written(graph))
-    # An input may be an initializer too: a default, or before IR version 4 any constant.
-    _check([("an input", value.name) for value in graph.input], _written(graph))
-    for body in _bodies(graph):
-        _define_once(body)
-
-
-def _drop_equal(graph: GraphProto) -> None:
-    """Takes those away that come again later on with the same values."""
+    # Those go that come again later on with the same values.
     last = {tensor.name: index for index, tensor in enumerate(graph.initializer)}
     for index in reversed(range(len(graph.initializer))):
         tensor = graph.initializer[index]
@@ -266,11 +325,11 @@ def _drop_equal(graph: GraphProto) -> None:
         if index != own and tensor == graph.initializer[own]:
             del graph.initializer[index]
             last = {name: place - (place > index) for name, place in last.items()}
-
-
-def _written(graph: GraphProto | FunctionProto) -> Iterator[tuple[str, str]]:
-    for node in graph.node:
-        yield from ((f"an output of {node.op_type}", name) for name in node.output if name)
+    _check([("an initializer", name) for name in initialized(graph)], graph)
+    # An input may be an initializer too: a default, or before IR version 4 any constant.
+    _check([("an input", value.name) for value in graph.input], graph)
+    for body in _bodies(graph):
+        _define_once(body)
 
 
 def _bodies(graph: GraphProto | FunctionProto) -> Iterator[GraphProto]:
@@ -278,9 +337,11 @@ def _bodies(graph: GraphProto | FunctionProto) -> Iterator[GraphProto]:
         yield from bodies(node)
 
 
-def _check(given: list[tuple[str, str]], written: Iterator[tuple[str, str]]) -> None:
+def _check(before: list[tuple[str, str]], graph: GraphProto | FunctionProto) -> None:
+    """Checks that names are defined once, before the nodes of a graph and by them."""
+    written = ((f"an output of {n.op_type}", name) for n in graph.node for name in n.output if name)
     known: dict[str, str] = {}
-    for role, name in (*given, *written):
+    for role, name in (*before, *written):
         if name in known:
             roles = dict.fromkeys((known[name], role))
             raise Ambiguous(f"{name} is defined twice, as {' and as '.join(roles)}")
@@ -305,40 +366,27 @@ def sort_nodes(graph: GraphProto) -> None:
 
 
 def node_order(nodes: Sequence[NodeProto]) -> list[int] | None:
-    """The nodes' indices in topological order; None where they are in one.
+    """The nodes' indices in topological order; None where they are in one already.
+
+    Of several that could come next, the first in the file does.
 
     Raises:
         Circular: There is no such order.
     """
-    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = [{makers[name] for name in used_names([node]) if name in makers} for node in nodes]
+    places = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = [{places[name] for name in used_names([node]) if name in places} for node in nodes]
     if all(need < index for index, needed in enumerate(needs) for need in needed):
         return None
-    readers: list[list[int]] = [[] for _ in nodes]
-    for index, needed in enumerate(needs):
-        for need in needed:
-            readers[need].append(index)
-    missing = [len(needed) for needed in needs]
-    ready = [index for index, count in enumerate(missing) if not count]
-    heapify(ready)
+    sorter = TopologicalSorter(dict(enumerate(needs)))
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise Circular(node_label(nodes[error.args[1][0]])) from error
+    ready: list[int] = []
     order: list[int] = []
-    while ready:
+    while sorter.is_active():
+        for index in sorter.get_ready():
+            heappush(ready, index)
         order.append(heappop(ready))
-        for reader in readers[order[-1]]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heappush(ready, reader)
-    if len(order) < len(nodes):
-        raise Circular(node_label(nodes[_on_a_circle(needs, order)]))
+        sorter.done(order[-1])
     return order
-
-
-def _on_a_circle(needs: Sequence[set[int]], order: Iterable[int]) -> int:
-    """A node that needs its own result: going back from any that is left ends in a circle."""
-    left = set(range(len(needs))) - set(order)
-    seen: set[int] = set()
-    index = min(left)
-    while index not in seen:
-        seen.add(index)
-        index = min(needs[index] & left)
-    return index

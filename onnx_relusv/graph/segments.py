@@ -32,9 +32,8 @@ from onnx import (
 )
 
 from onnx_relusv.core.blocks import Block, Geometry, LinearMap, ReadOnlyArrays, Runnable
-from onnx_relusv.graph.constant_nodes import held
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import bodies, copy_fields, initialized, node_label, used_names
+from onnx_relusv.graph.protos import bodies, copy_fields, held, initialized, node_label, used_names
 from onnx_relusv.graph.reference import with_data, with_dense
 
 # Besides all whose name begins so, whatever their domain.

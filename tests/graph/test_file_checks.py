@@ -12,7 +12,7 @@ from graphs import model_proto, normal
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.graph.file_checks import file_problem, tensor_problems
+from onnx_relusv.graph.checks import file_problem, tensor_problems
 from onnx_relusv.graph.model import read_model
 
 TEXT = "(float[N,6] x) => (float[N,4] y) { g = Gemm(x, w, b) y = Relu(g) }"

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import all_tensors, external_tensors, read_model
+from onnx_relusv.graph.protos import Reading
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.writing import write_staged
 from onnx_relusv.runtime.session import CPU, Session
@@ -330,18 +331,15 @@ def test_links_into_one_folder_are_followed(tmp_path: Path) -> None:
         assert not any(file.is_symlink() for file in folder.iterdir())
 
 
-def test_a_link_to_a_large_file_is_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_to_a_large_file_is_followed(tmp_path: Path) -> None:
     # As if it were large, so that its weights stay in it, where the link leads.
-    monkeypatch.setattr("onnx_relusv.graph.model._LARGE_FILE", 1)
-    monkeypatch.setattr("onnx_relusv.graph.protos._SMALLEST_LEFT", 1)
+    reading = Reading(large_file=1, large_weight=1)
     (tmp_path / "elsewhere").mkdir()
     onnx.save(proto(), tmp_path / "elsewhere" / "blob")
     (tmp_path / "model.onnx").symlink_to("elsewhere/blob")
     (tmp_path / "link.onnx").symlink_to(tmp_path / "elsewhere" / "blob")
     for name in ("model.onnx", "link.onnx"):
-        model = read_model(tmp_path / name)
+        model = read_model(tmp_path / name, reading)
         assert model.bytes == (tmp_path / "elsewhere" / "blob").stat().st_size
         assert not model.has_external_data
         assert Session(runnable(model), CPU).run({"x": normal(3, 6)})["y"].shape == (3, 5)

@@ -29,10 +29,9 @@ from onnx_relusv.graph.channels.lengths import (
 )
 from onnx_relusv.graph.channels.operator import Operator
 from onnx_relusv.graph.channels.operators import OPERATORS
-from onnx_relusv.graph.constant_nodes import held
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import attribute
-from onnx_relusv.graph.protos import Circular, bodies, node_order
+from onnx_relusv.graph.protos import Circular, bodies, held, node_order
 
 # Functions in functions; a file that is deeper is walked so far.
 _DEEPEST = 16
