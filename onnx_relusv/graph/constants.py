@@ -218,12 +218,7 @@ class Constants:
         return narrow if moved and narrow in _HALF and own == TensorProto.FLOAT else own
 
     def others(self, name: str, reader: str) -> list[str]:
-        """Who reads a constant, or most of what it is made of, besides one node.
-
-        Args:
-            name: As that node reads it.
-            reader: The node's first output.
-        """
+        """Who reads a constant, or most of it, besides the node whose first output is `reader`."""
         tensor, nodes = self.tensor(name), self._model.proto.graph.node
         own = {out for index in self._nodes_behind(name) for out in nodes[index].output} | {reader}
         found: dict[str, None] = {}

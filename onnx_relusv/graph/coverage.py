@@ -1,13 +1,11 @@
 """Where a model's bytes lie, by operator: what blocks hold, what they do not, and why.
 
-Every stored constant of a file with what reads it, in bodies and functions too.
-
-Unlike `Constants` this leaves nothing out: integer and sparse tensors, attributes that hold
-numbers, constants of bodies and of functions. What nodes compute of constants alone counts for
-those that it is computed of.
+Unlike `Constants`, every stored constant of a file counts, with what reads it: integer and sparse
+tensors, attributes that hold numbers, constants of bodies and of functions. What nodes compute of
+constants alone counts for those that it is computed of.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
@@ -15,200 +13,24 @@ from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, Tenso
 from onnx_relusv.core.blocks import Block, Refusal
 from onnx_relusv.core.errors import Coverage, CoverageRow
 from onnx_relusv.graph.model import Model, external_location
-from onnx_relusv.graph.nodes import FLOAT_TYPES
-from onnx_relusv.graph.protos import bodies, first_output, node_label
+from onnx_relusv.graph.nodes import FLOAT_TYPES, is_standard
+from onnx_relusv.graph.protos import bodies, first_output, node_label, operators
 
 # Attributes of fewer bytes are settings.
 _SETTING = 256
-_DEQUANTIZING = ("DequantizeLinear",)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A node that reads a constant, and not only to compute another one.
-
-    Attributes:
-        operator: With its domain where that is not the default one.
-        key: The first output that it has.
-        place: Its index in the main graph; None in bodies and functions.
-        slot: Which of its inputs; -1 where its own attribute holds the numbers.
-        inside: In words, the body or function that it is in; empty in the main graph.
-    """
-
-    operator: str
-    key: str
-    place: int | None
-    slot: int
-    inside: str
-
-
-@dataclass(eq=False)
-class StoredConstant:
-    """Numbers in the file.
-
-    Attributes:
-        bytes: That they take there.
-        element_type: ONNX element type; 0 where an attribute holds them as a list.
-        rank: How many axes they have.
-        quantised: Whether a DequantizeLinear stands behind them.
-        readers: In the order of the nodes; none where nothing reads them.
-    """
-
-    bytes: int
-    element_type: int
-    rank: int
-    quantised: bool = False
-    readers: dict[tuple[str, str, str], Reader] = field(default_factory=dict)
-
-
-_Known = Mapping[str, tuple[StoredConstant, ...]]
-
-
-def stored_constants(model: Model) -> list[StoredConstant]:
-    """All of a model's constants."""
-    search = _Search()
-    proto = model.proto
-    search.graph(proto.graph, {}, "", is_main=True)
-    for function in proto.functions:
-        search.nodes(function.node, {}, f"the function {function.name}", is_main=False)
-    return search.found
-
-
-class _Search:
-    def __init__(self) -> None:
-        self.found: list[StoredConstant] = []
-        self._places: set[tuple[str, int]] = set()
-
-    def graph(self, graph: GraphProto, outer: _Known, inside: str, *, is_main: bool) -> None:
-        """Goes through a graph; `outer` are the constants that it sees from outside."""
-        known = dict(outer)
-        for tensor in graph.initializer:
-            known[tensor.name] = (self._of_tensor(tensor),)
-        for sparse in graph.sparse_initializer:
-            known[sparse.values.name] = (self._of_sparse(sparse),)
-        self.nodes(graph.node, known, inside, is_main=is_main)
-
-    def nodes(
-        self, nodes: Iterable[NodeProto], outer: _Known, inside: str, *, is_main: bool
-    ) -> None:
-        """Goes through nodes in any order."""
-        known, own = dict(outer), list(enumerate(nodes))
-        for _, node in own:
-            if node.op_type == "Constant":
-                for attribute in node.attribute:
-                    known[node.output[0]] = (self._of_attribute(attribute),)
-        pending = [(index, node) for index, node in own if node.op_type != "Constant"]
-        reading: list[tuple[int, NodeProto]] = []
-        # A pass finds all that sorted nodes compute of constants; others take some more.
-        while True:
-            left = [each for each in pending if not _computes(each[1], known)]
-            for _, node in pending:
-                if _computes(node, known):
-                    roots = tuple(
-                        dict.fromkeys(root for name in node.input if name for root in known[name])
-                    )
-                    for root in roots:
-                        root.quantised |= node.op_type in _DEQUANTIZING
-                    known.update({name: roots for name in node.output if name})
-            if len(left) == len(pending):
-                reading = left
-                break
-            pending = left
-        for index, node in reading:
-            self._read(index, node, known, inside, is_main=is_main)
-
-    def _read(
-        self, index: int, node: NodeProto, known: _Known, inside: str, *, is_main: bool
-    ) -> None:
-        key = first_output(node) or node.name
-
-        def reader(slot: int) -> Reader:
-            return Reader(operator_name(node), key, index if is_main else None, slot, inside)
-
-        for slot, name in enumerate(node.input):
-            for root in known.get(name, ()) if name else ():
-                root.readers.setdefault((operator_name(node), key, inside), reader(slot))
-        for attribute in node.attribute:
-            if attribute.HasField("g") or attribute.graphs:
-                continue
-            if attribute.ByteSize() >= _SETTING:
-                constant = self._of_attribute(attribute)
-                constant.readers[(operator_name(node), key, inside)] = reader(-1)
-        within = inside or f"the body of {node_label(node)}"
-        for body in bodies(node):
-            self.graph(body, known, within, is_main=False)
-
-    def _of_tensor(self, tensor: TensorProto) -> StoredConstant:
-        return self._new(self._tensor_bytes(tensor), tensor.data_type, len(tensor.dims))
-
-    def _of_sparse(self, sparse: SparseTensorProto) -> StoredConstant:
-        size = self._tensor_bytes(sparse.values) + self._tensor_bytes(sparse.indices)
-        return self._new(size, sparse.values.data_type, len(sparse.dims))
-
-    def _of_attribute(self, attribute: AttributeProto) -> StoredConstant:
-        if attribute.HasField("t"):
-            return self._of_tensor(attribute.t)
-        if attribute.HasField("sparse_tensor"):
-            return self._of_sparse(attribute.sparse_tensor)
-        kind = TensorProto.FLOAT if attribute.floats else 0
-        return self._new(attribute.ByteSize(), kind, 1)
-
-    def _tensor_bytes(self, tensor: TensorProto) -> int:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            return len(tensor.raw_data) or tensor.ByteSize()
-        location = external_location(tensor)
-        place = location.file, location.offset
-        # Several tensors may lie at one place.
-        if place in self._places:
-            return 0
-        self._places.add(place)
-        return location.length
-
-    def _new(self, size: int, element_type: int, rank: int) -> StoredConstant:
-        self.found.append(StoredConstant(size, element_type, rank))
-        return self.found[-1]
-
-
-def operator_name(node: NodeProto) -> str:
-    """An operator with its domain where that is not the default one."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-
-
-def _computes(node: NodeProto, known: _Known) -> bool:
-    """Whether a node reads constants alone."""
-    given = [name for name in node.input if name]
-    return (
-        bool(given) and all(name in known for name in given) and not any(True for _ in bodies(node))
-    )
-
-
 _EXAMPLES = 3
-# Constants of fewer bytes, and of a smaller share of the file, are told together.
+# Constants of fewer bytes, and of a smaller share of the file, share a row.
 _SMALL, _SMALL_SHARE = 1024, 0.005
 
 _QUANTISE = "storing it in int8 or float16 saves what ranks cannot"
 _BEFORE = "compress the model as it was before it was {}"
-_RECURRENT = ("GRU", "LSTM", "RNN")
-_LOOKUPS = ("Gather", "GatherElements", "GatherND", "EmbedLayerNormalization")
-_NORMALISING = (
-    "BatchNormalization",
-    "GroupNormalization",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "RMSNormalization",
+_RECURRENT = operators("GRU LSTM RNN")
+_LOOKUPS = operators("Gather GatherElements GatherND EmbedLayerNormalization")
+_NORMALISING = operators(
+    "BatchNormalization GroupNormalization InstanceNormalization LayerNormalization "
+    "RMSNormalization"
 )
-_SHAPING = (
-    "ConstantOfShape",
-    "Expand",
-    "Pad",
-    "Reshape",
-    "Resize",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Unsqueeze",
-)
+_SHAPING = operators("ConstantOfShape Expand Pad Reshape Resize Slice Split Squeeze Tile Unsqueeze")
 # What a refusal's text holds: what is said of all of its kind, and what can be done.
 _KINDS = (
     (
@@ -245,13 +67,141 @@ _KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """A node that reads a constant, and not only to compute another one.
+
+    Attributes:
+        operator: With its domain where that is not the default one.
+        key: The first output that it has.
+        inside: In words, the body or function that it is in; empty in the main graph.
+        place: Its index in its graph.
+        slot: Which of its inputs it reads first; -1 where its own attribute holds the numbers.
+    """
+
+    operator: str
+    key: str
+    inside: str
+    place: int = field(compare=False)
+    slot: int = field(compare=False)
+
+
+@dataclass(eq=False)
+class _Stored:
+    """Numbers in the file.
+
+    Attributes:
+        bytes: That they take there.
+        element_type: ONNX element type; 0 where an attribute holds them as a list.
+        rank: How many axes they have.
+        quantised: Whether a DequantizeLinear stands behind them.
+        readers: In the order of the nodes; none where nothing reads them.
+    """
+
+    bytes: int
+    element_type: int
+    rank: int
+    quantised: bool = False
+    readers: dict[_Reader, None] = field(default_factory=dict)
+
+
+_Known = Mapping[str, tuple[_Stored, ...]]
+
+
+class _Search:
+    """Looks for constants; those that it comes across are `found`."""
+
+    def __init__(self) -> None:
+        self.found: list[_Stored] = []
+        self._places: set[tuple[str, int]] = set()
+
+    def graph(self, graph: GraphProto, outer: _Known, inside: str) -> None:
+        """Goes through a graph; `outer` are the constants that it sees from outside."""
+        known = dict(outer)
+        for tensor in graph.initializer:
+            known[tensor.name] = (self._add(tensor),)
+        for sparse in graph.sparse_initializer:
+            known[sparse.values.name] = (self._add(sparse),)
+        self.nodes(graph.node, known, inside)
+
+    def nodes(self, nodes: Sequence[NodeProto], outer: _Known, inside: str) -> None:
+        """Goes through nodes in any order."""
+        known = dict(outer)
+        for node in nodes:
+            if node.op_type == "Constant":
+                known.update((node.output[0], (self._add(each),)) for each in node.attribute)
+        reading = [(index, node) for index, node in enumerate(nodes) if node.op_type != "Constant"]
+        # A pass finds all that sorted nodes compute of constants; others take some more.
+        while True:
+            left: list[tuple[int, NodeProto]] = []
+            for index, node in reading:
+                if not _computes(node, known):
+                    left.append((index, node))
+                    continue
+                read = (root for name in node.input if name for root in known[name])
+                roots = tuple(dict.fromkeys(read))
+                for root in roots:
+                    root.quantised |= node.op_type == "DequantizeLinear"
+                known.update({name: roots for name in node.output if name})
+            if len(left) == len(reading):
+                break
+            reading = left
+        for index, node in reading:
+            self._read(index, node, known, inside)
+
+    def _read(self, index: int, node: NodeProto, known: _Known, inside: str) -> None:
+        operator = node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
+        key = first_output(node) or node.name
+        for slot, name in enumerate(node.input):
+            for root in known.get(name, ()) if name else ():
+                root.readers.setdefault(_Reader(operator, key, inside, index, slot))
+        for attribute in node.attribute:
+            if attribute.HasField("g") or attribute.graphs or attribute.ByteSize() < _SETTING:
+                continue
+            self._add(attribute).readers[_Reader(operator, key, inside, index, -1)] = None
+        for body in bodies(node):
+            self.graph(body, known, inside or f"the body of {node_label(node)}")
+
+    def _add(self, numbers: TensorProto | SparseTensorProto | AttributeProto) -> _Stored:
+        if isinstance(numbers, AttributeProto):
+            if numbers.HasField("t"):
+                return self._add(numbers.t)
+            if numbers.HasField("sparse_tensor"):
+                return self._add(numbers.sparse_tensor)
+            kind = TensorProto.FLOAT if numbers.floats else 0
+            found = _Stored(numbers.ByteSize(), kind, 1)
+        elif isinstance(numbers, SparseTensorProto):
+            size = self._bytes(numbers.values) + self._bytes(numbers.indices)
+            found = _Stored(size, numbers.values.data_type, len(numbers.dims))
+        else:
+            found = _Stored(self._bytes(numbers), numbers.data_type, len(numbers.dims))
+        self.found.append(found)
+        return found
+
+    def _bytes(self, tensor: TensorProto) -> int:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return len(tensor.raw_data) or tensor.ByteSize()
+        location = external_location(tensor)
+        place = location.file, location.offset
+        # Several tensors may lie at one place.
+        size = 0 if place in self._places else location.length
+        self._places.add(place)
+        return size
+
+
+def _computes(node: NodeProto, known: _Known) -> bool:
+    """Whether a node reads constants alone."""
+    read = [name for name in node.input if name]
+    return bool(read) and all(name in known for name in read) and next(bodies(node), None) is None
+
+
 @dataclass(eq=False)
 class _Row:
-    """What shares an operator and a reason."""
+    """What shares an operator and a reason: advice, bytes, readers' keys, reasons of refusals."""
 
     advice: str
     bytes: int = 0
-    readers: dict[Reader, None] = field(default_factory=dict)
+    keys: dict[str, None] = field(default_factory=dict)
     reasons: dict[str, None] = field(default_factory=dict)
 
 
@@ -269,10 +219,25 @@ def coverage(
         refusals: What looks like blocks and is none.
         staying: By block key, why blocks stay though they are some; none if None.
     """
-    return _Sorting(model, blocks, refusals, staying or {}).coverage()
+    search = _Search()
+    search.graph(model.proto.graph, {}, "")
+    for function in model.proto.functions:
+        search.nodes(function.node, {}, f"the function {function.name}")
+    sorting = _Sorting(model, blocks, refusals, staying or {})
+    small: list[_Stored] = []
+    for constant in search.found:
+        if sorting.is_small(constant):
+            small.append(constant)
+        else:
+            sorting.add(constant)
+    sorting.add_small(small)
+    rows = sorted(sorting.rows(), key=lambda row: (not row.covered, -row.bytes, row.operator))
+    return Coverage(rows=tuple(rows), total_bytes=model.bytes)
 
 
 class _Sorting:
+    """Rows of constants, by operator, whether blocks hold them, and reason."""
+
     def __init__(
         self,
         model: Model,
@@ -280,61 +245,44 @@ class _Sorting:
         refusals: Iterable[Refusal],
         staying: Mapping[str, str],
     ) -> None:
-        self._model = model
+        self._least = max(_SMALL, _SMALL_SHARE * model.bytes)
         self._blocks = {index: block for block in blocks for index in block.nodes}
         self._refusals = {refusal.key: refusal.reason for refusal in refusals}
         self._staying = staying
         self._functions = {f"{f.domain}.{f.name}" for f in model.proto.functions}
         self._rows: dict[tuple[str, bool, str], _Row] = {}
 
-    def coverage(self) -> Coverage:
-        small: list[StoredConstant] = []
-        for constant in stored_constants(self._model):
-            if self._is_small(constant):
-                small.append(constant)
-            else:
-                self._add(constant)
-        self._add_small(small)
-        rows = [self._row(*each) for each in self._rows.items()]
-        rows.sort(key=lambda row: (not row.covered, -row.bytes, row.operator))
-        return Coverage(rows=tuple(rows), total_bytes=self._model.bytes)
-
-    def _is_small(self, constant: StoredConstant) -> bool:
-        if constant.bytes >= max(_SMALL, _SMALL_SHARE * self._model.bytes):
+    def is_small(self, constant: _Stored) -> bool:
+        """Whether a constant is too small for a row of its own."""
+        if constant.bytes >= self._least:
             return False
-        held = any(
-            self._block(reader) or reader.key in self._refusals for reader in _read(constant)
-        )
+        held = any(self._block(r) or r.key in self._refusals for r in constant.readers)
         # Of a small model everything is small: a matrix or an operator of another set is named.
         named = constant.rank > 1 and constant.element_type in FLOAT_TYPES
-        named |= any("." in reader.operator for reader in _read(constant))
-        return not held and not named
+        return not held and not named and not any("." in r.operator for r in constant.readers)
 
-    def _add(self, constant: StoredConstant) -> None:
-        readers = _read(constant)
+    def add(self, constant: _Stored) -> None:
+        """Adds a constant to the row of its first reader's operator."""
+        readers = list(constant.readers)
         if not readers:
-            self._put("(none)", False, "nothing reads them", "remove them", constant, "")
+            self._put(("(none)", False, "nothing reads them"), "remove them", constant)
             return
-        blocks = {block.key: block for one in readers if (block := self._block(one)) is not None}
-        first = readers[0]
-        if len(blocks) == 1 and all(map(self._block, readers)):
-            (key,) = blocks
-            reason = self._staying.get(key)
-            if reason is None:
-                self._put(first.operator, True, "in blocks", "", constant, "")
-            else:
-                self._put(first.operator, False, f"in blocks, but {reason}", "", constant, "")
+        held = [self._block(reader) for reader in readers]
+        keys, first = {block.key for block in held if block is not None}, readers[0]
+        if len(keys) == 1 and all(held):
+            reason = self._staying.get(keys.pop())
+            words = "in blocks" if reason is None else f"in blocks, but {reason}"
+            self._put((first.operator, reason is None, words), "", constant)
             return
-        operator = first.operator
         reason, advice = self._why(constant, first)
         if len(readers) > 1 and first.key not in self._refusals and first.slot > 0:
             reason += "; read by several"
-        if first.inside:
-            operator = f"{operator} in {first.inside}"
-        said = "" if first.inside else self._refusals.get(first.key, "")
-        self._put(operator, False, reason, advice, constant, said)
+        operator = f"{first.operator} in {first.inside}" if first.inside else first.operator
+        row = self._put((operator, False, reason), advice, constant)
+        if not first.inside and first.key in self._refusals:
+            row.reasons[self._refusals[first.key]] = None
 
-    def _why(self, constant: StoredConstant, reader: Reader) -> tuple[str, str]:
+    def _why(self, constant: _Stored, reader: _Reader) -> tuple[str, str]:
         """Why a constant outside of blocks stays, and what can be done about it."""
         operator = reader.operator
         if reader.inside:
@@ -371,60 +319,47 @@ class _Sorting:
             return "its ranks are not read", "--method harmonic may remove channels of its"
         return "an operator whose weights are not read", _QUANTISE
 
-    def _add_small(self, constants: Iterable[StoredConstant]) -> None:
-        """Told together, with the names of all operators that read them."""
-        row = _Row("")
-        operators: dict[str, None] = {}
-        for constant in constants:
-            row.bytes += constant.bytes
-            for reader in _read(constant):
-                row.readers[reader] = None
-                operators[reader.operator] = None
-        if row.bytes:
-            names = ", ".join(sorted(operators)) or "(none)"
-            self._rows[names, False, "small constants: vectors, shapes, settings"] = row
+    def add_small(self, constants: Sequence[_Stored]) -> None:
+        """Adds a row with the names of all operators that read small constants."""
+        if sum(constant.bytes for constant in constants):
+            names = sorted({reader.operator for each in constants for reader in each.readers})
+            key = (
+                ", ".join(names) or "(none)",
+                False,
+                "small constants: vectors, shapes, settings",
+            )
+            for constant in constants:
+                self._put(key, "", constant)
 
-    def _put(
-        self,
-        operator: str,
-        covered: bool,
-        reason: str,
-        advice: str,
-        constant: StoredConstant,
-        refusal: str,
-    ) -> None:
-        row = self._rows.setdefault((operator, covered, reason), _Row(advice))
+    def _put(self, key: tuple[str, bool, str], advice: str, constant: _Stored) -> _Row:
+        row = self._rows.setdefault(key, _Row(advice))
         row.bytes += constant.bytes
-        row.readers.update(dict.fromkeys(_read(constant)))
-        if refusal:
-            row.reasons[refusal] = None
+        row.keys.update({reader.key: None for reader in constant.readers})
+        return row
 
-    def _row(self, key: tuple[str, bool, str], row: _Row) -> CoverageRow:
-        operator, covered, reason = key
-        keys = dict.fromkeys(reader.key for reader in row.readers)
-        if len(row.reasons) == 1 and len(keys) == 1:
+    def rows(self) -> Iterator[CoverageRow]:
+        """The rows, in no order."""
+        for (operator, covered, reason), row in self._rows.items():
+            said = list(row.reasons)
             # Of one operator, all that is known.
-            (said,) = row.reasons
-            reason = said if "left alone" not in said and "operator set" not in said else reason
-        return CoverageRow(
-            operator=operator,
-            covered=covered,
-            reason=reason,
-            advice=row.advice,
-            count=len(keys),
-            bytes=row.bytes,
-            examples=tuple(keys)[:_EXAMPLES],
-        )
+            whole = len(said) == len(row.keys) == 1
+            if whole and "left alone" not in said[0] and "operator set" not in said[0]:
+                reason = said[0]
+            yield CoverageRow(
+                operator=operator,
+                covered=covered,
+                reason=reason,
+                advice=row.advice,
+                count=len(row.keys),
+                bytes=row.bytes,
+                examples=tuple(row.keys)[:_EXAMPLES],
+            )
 
-    def _block(self, reader: Reader) -> Block | None:
-        return None if reader.place is None else self._blocks.get(reader.place)
-
-
-def _read(constant: StoredConstant) -> list[Reader]:
-    return list(constant.readers.values())
+    def _block(self, reader: _Reader) -> Block | None:
+        return None if reader.inside else self._blocks.get(reader.place)
 
 
-def _of_kind(constant: StoredConstant, reader: Reader) -> tuple[str, str]:
+def _of_kind(constant: _Stored, reader: _Reader) -> tuple[str, str]:
     """What a constant is that an operator of the default set reads, which has no weights."""
     operator = reader.operator
     if operator in _LOOKUPS and reader.slot == 0:
