@@ -8,8 +8,9 @@ from onnx_relusv.core.errors import InputError, LimitExceededError, UsageError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import ComparisonLimits, MeasureOptions
 from onnx_relusv.core.results import Comparison, Evaluation
-from onnx_relusv.graph.deciding import declared_shape, value_lengths
+from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.protos import declared_shape
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import facts_of, provenance
 from onnx_relusv.measuring.ready import made_ready

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from onnx_relusv.graph.protos import bodies, defined
+from onnx_relusv.graph.protos import Dims, bodies, declared_shape, defined
 
 PROVENANCE_KEY = "onnx_relusv"
-
-Dims = tuple[int | None, ...]
 
 _STANDARD = ("", "ai.onnx")
 _PICKLE = "it is a Python pickle, which is never opened; export the model to ONNX"
@@ -230,11 +228,9 @@ def _known_dims(proto: ModelProto) -> dict[str, Dims]:
         inferred = proto.graph
     dims: dict[str, Dims] = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
-            dims[value.name] = tuple(
-                axis.dim_value if axis.HasField("dim_value") else None
-                for axis in value.type.tensor_type.shape.dim
-            )
+        shape = declared_shape(value.type)
+        if shape is not None:
+            dims[value.name] = shape
     dims.update({t.name: tuple(t.dims) for t in proto.graph.initializer})
     for node in proto.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -291,8 +287,8 @@ def signature_differences(before: ModelProto, after: ModelProto) -> list[str]:
     found: list[str] = []
     initialized = {t.name for proto in (before, after) for t in proto.graph.initializer}
     for role in ("input", "output"):
-        old = [_value(v) for v in getattr(before.graph, role) if v.name not in initialized]
-        new = [_value(v) for v in getattr(after.graph, role) if v.name not in initialized]
+        old = [v for v in getattr(before.graph, role) if v.name not in initialized]
+        new = [v for v in getattr(after.graph, role) if v.name not in initialized]
         if old != new:
             found.append(f"the {role}s differ")
     if _opsets(before) != _opsets(after):
@@ -308,10 +304,6 @@ def signature_differences(before: ModelProto, after: ModelProto) -> list[str]:
     if set(new_metadata) - set(old_metadata) - {PROVENANCE_KEY}:
         found.append("metadata entries are new")
     return found
-
-
-def _value(value: ValueInfoProto) -> bytes:
-    return value.SerializeToString(deterministic=True)
 
 
 def _opsets(proto: ModelProto) -> dict[str, int]:

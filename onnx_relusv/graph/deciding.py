@@ -1,19 +1,14 @@
-"""Tensors whose length depends on values, and the float tensors that outputs are decided by.
+"""What numbers decide: lengths, steps, and the float tensors that outputs are told by.
 
 A NonZero or a non-maximum suppression gives as many rows as the numbers before it decide, an ArgMax
 one number of many: what rounding does to the numbers may move these by a whole step, or not at all.
 Where outputs are such, or text, sequences or maps, it is the last float tensors before them that
-tell how far a changed network is from the original.
+tell how far a changed network is from the original. Two graphs are compared behind comparisons,
+ArgMax, TopK, NonZero and rounding by giving both the same steps: one rounding more or less may
+carry a number over its step, and all behind it is another then, though nothing is wrong.
 
-Outputs of operators that squash numbers into a fixed range, whose resolution is that range's.
-
-A Sigmoid of -17 is 4e-8, and what computes it resolves 3e-8 of its range of 1: relative to itself
-it is nothing but rounding. So it is the range that its errors are small beside, or not.
-
-Where a graph makes steps of numbers: comparisons, ArgMax, TopK, NonZero, rounding.
-
-One rounding more or less may carry such a number over its step, and all behind it is another then,
-though nothing is wrong. Two graphs are compared behind it by giving both the same steps.
+Operators that squash numbers into a fixed range resolve that range: a Sigmoid of -17 is 4e-8, and
+what computes it resolves 3e-8 of its range of 1. It is the range that its errors are small beside.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,13 +16,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.kinds import LINEAR_OPERATORS
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import FLOAT_TYPES, OTHER_WEIGHTED_OPERATORS
-from onnx_relusv.graph.protos import FreshNames, bodies, copy_fields, used_names
+from onnx_relusv.graph.protos import (
+    FreshNames,
+    bodies,
+    copied,
+    copy_fields,
+    declared_shape,
+    makers,
+    operators,
+    used_names,
+)
 from onnx_relusv.graph.segments import static_names
 
 # All of them within -1 and 1, but for Softplus, which adds 1 before a logarithm.
@@ -52,8 +56,7 @@ def with_moved_answers(proto: ModelProto, element_type: int) -> ModelProto:
     dtype = _MOVABLE.get(element_type)
     if dtype is None:
         return proto
-    result = ModelProto()
-    copy_fields(proto, result, skipped={"graph"})
+    result = copied(proto, skipped={"graph"})
     copy_fields(proto.graph, result.graph, skipped={"node"})
     names = FreshNames(proto.graph)
     frequency, size = names("frequency"), names("resolution")
@@ -61,12 +64,12 @@ def with_moved_answers(proto: ModelProto, element_type: int) -> ModelProto:
     for name, value in ((frequency, _FREQUENCY), (size, half)):
         result.graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
     for node in proto.graph.node:
-        copied = result.graph.node.add()
-        copied.CopyFrom(node)
+        moving = result.graph.node.add()
+        moving.CopyFrom(node)
         if node.op_type not in SQUASHING:
             continue
         raw, fast, wave, moved = (names(f"{node.output[0]}/{part}") for part in "rfwm")
-        copied.output[0] = raw
+        moving.output[0] = raw
         result.graph.node.extend(
             [
                 helper.make_node("Mul", [node.input[0], frequency], [fast]),
@@ -79,43 +82,23 @@ def with_moved_answers(proto: ModelProto, element_type: int) -> ModelProto:
 
 
 # Their outputs are as long as the values of their first inputs decide.
-_COUNTING = {"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
+_COUNTING = operators("Compress NonMaxSuppression NonZero StringSplit Unique")
 # Which of their inputs say how long outputs are; all from the one on for Slice.
 _LENGTHS: Mapping[str, tuple[int, ...]] = {
-    "CenterCropPad": (1,),
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "If": (0,),
+    **dict.fromkeys(operators("ConstantOfShape If"), (0,)),
+    **dict.fromkeys(operators("CenterCropPad Expand OneHot Pad Reshape SequenceErase"), (1,)),
+    **dict.fromkeys(operators("Split SplitToSequence Tile TopK Upsample"), (1,)),
     "Loop": (0, 1),
     "MaxUnpool": (2,),
-    "OneHot": (1,),
-    "Pad": (1,),
     "Range": (0, 1, 2),
-    "Reshape": (1,),
     "Resize": (2, 3),
-    "SequenceErase": (1,),
     "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "SplitToSequence": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Upsample": (1,),
 }
 # Their outputs are floats, but move by whole steps.
-_STEPPING_FLOATS = {"Ceil", "Floor", "Hardmax", "Round", "Sign"}
+_STEPPING_FLOATS = operators("Ceil Floor Hardmax Round Sign")
 _WEIGHTED = {*LINEAR_OPERATORS, *OTHER_WEIGHTED_OPERATORS}
 _OF_SHAPES = {"Shape", "Size", "SequenceLength"}
 FLOAT_TENSORS = ("tensor(float)", "tensor(double)", "tensor(float16)", "tensor(bfloat16)")
-
-Shape = tuple[int | None, ...]
-
-
-def declared_shape(kind: TypeProto) -> Shape | None:
-    """The lengths that a tensor is declared to have, None for those that are not fixed."""
-    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return None
-    dims = kind.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
 
 
 def value_lengths(model: Model) -> dict[str, int]:
@@ -135,13 +118,12 @@ def value_lengths(model: Model) -> dict[str, int]:
     for output in graph.output:
         if output.name not in counted:
             continue
-        tensor = output.type.tensor_type
-        if not output.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        if declared_shape(output.type) is None:
             found[output.name] = 0
             continue
         free = [
             axis
-            for axis, dim in enumerate(tensor.shape.dim)
+            for axis, dim in enumerate(output.type.tensor_type.shape.dim)
             if not dim.HasField("dim_value") and dim.dim_param not in named
         ]
         if free:
@@ -156,12 +138,12 @@ def deciding_candidates(model: Model) -> tuple[str, ...]:
         Nothing where every output is what its name says, a float tensor of the inputs' lengths, as
         far as operators tell; types are not looked at.
     """
-    makers = _makers(model.proto.graph)
+    by_output = makers(model.proto.graph)
     found: dict[str, None] = {}
     pending = list(model.output_names)
     while pending:
         name = pending.pop()
-        node = makers.get(name)
+        node = by_output.get(name)
         if node is None or name in found:
             continue
         found[name] = None
@@ -211,7 +193,7 @@ def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
         Each once; none where outputs do not depend on any.
     """
     graph = model.proto.graph
-    makers, known = _makers(graph), shape_known(model)
+    by_output, known = makers(graph), shape_known(model)
     counted = _counted(graph, known, stop=_WEIGHTED)
     found: dict[str, None] = {}
     seen: set[str] = set()
@@ -222,7 +204,7 @@ def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
             if name in seen or name in known:
                 continue
             seen.add(name)
-            node = makers.get(name)
+            node = by_output.get(name)
             if node is None:
                 continue
             smooth = types.get(name) in FLOAT_TENSORS and node.op_type not in _STEPPING_FLOATS
@@ -231,10 +213,6 @@ def deciding_tensors(model: Model, types: Mapping[str, str]) -> tuple[str, ...]:
             elif node.op_type not in _WEIGHTED or name == output:
                 pending.extend(dict.fromkeys(used_names([node])))
     return tuple(found)
-
-
-def _makers(graph: GraphProto) -> dict[str, NodeProto]:
-    return {name: node for node in graph.node for name in node.output if name}
 
 
 def shape_known(model: Model) -> set[str]:
@@ -278,25 +256,12 @@ def _makes_lengths(node: NodeProto, known: set[str]) -> bool:
 
 
 # Their outputs make steps, by place; None for all.
-_STEPPING: dict[str, tuple[int, ...] | None] = {
-    "ArgMax": None,
-    "ArgMin": None,
-    "Ceil": None,
-    "Equal": None,
-    "Floor": None,
-    "Greater": None,
-    "GreaterOrEqual": None,
-    "Hardmax": None,
-    "Less": None,
-    "LessOrEqual": None,
+_STEPPING: Mapping[str, tuple[int, ...] | None] = {
+    **dict.fromkeys(operators("ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual")),
+    **dict.fromkeys(operators("NonMaxSuppression NonZero QuantizeLinear Unique")),
+    **dict.fromkeys(_STEPPING_FLOATS),
     "MaxPool": (1,),
-    "NonMaxSuppression": None,
-    "NonZero": None,
-    "QuantizeLinear": None,
-    "Round": None,
-    "Sign": None,
     "TopK": (1,),
-    "Unique": None,
 }
 _FLOATS = {*FLOAT_TYPES, TensorProto.UNDEFINED}
 

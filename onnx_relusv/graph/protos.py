@@ -30,6 +30,7 @@ from onnx import (
     NodeProto,
     SparseTensorProto,
     TensorProto,
+    TypeProto,
     helper,
     numpy_helper,
 )
@@ -181,6 +182,17 @@ def copy_fields(source: Message, target: Message, skipped: Collection[str] = ())
 def lists_initializers(proto: ModelProto) -> bool:
     """Whether initializers have to be inputs of the graph too, as before IR version 4."""
     return proto.ir_version < _FIRST_IR_WITHOUT_INITIALIZERS_AS_INPUTS
+
+
+Dims = tuple[int | None, ...]
+
+
+def declared_shape(kind: TypeProto) -> Dims | None:
+    """The lengths that a tensor is declared to have, None for those that are not fixed."""
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return None
+    dims = kind.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
 
 
 def bodies(node: NodeProto) -> Iterator[GraphProto]:

@@ -4,12 +4,10 @@ Everything is first written into a hidden folder beside the target. Once it has 
 the external data is renamed first, under a name that contains its hash, and the model last; so the
 old model keeps its data until the new one is in place.
 
-How many bytes protobuf takes for the parts of an ONNX file; exact, without making them.
-
-A message is a row of fields: a tag, for texts and messages a length, and a value. Field numbers up
-to 15 have tags of one byte.
-
-Puts edited nodes and new constants into a copy of everything else that a file has.
+`transplant` puts edited nodes and new constants into a copy of everything else that a file has.
+`entry`, `tensor`, `listed` and `node` are exact bytes of parts of a file that is not made yet: in
+protobuf a message is a row of fields, each a tag, for texts and messages a length, and a value.
+Field numbers up to 15 have tags of one byte.
 """
 
 import filecmp
@@ -19,6 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,12 +33,15 @@ from onnx_relusv.graph.model import (
     external_tensors,
     read_model,
 )
-from onnx_relusv.graph.protos import copy_fields, initialized, lists_initializers, used_names
-from onnx_relusv.work.files import (
-    Publication,
-    check_outputs,
-    not_written,
+from onnx_relusv.graph.protos import (
+    copied,
+    copy_fields,
+    initialized,
+    lists_initializers,
+    set_location,
+    used_names,
 )
+from onnx_relusv.work.files import Publication, check_outputs, not_written
 from onnx_relusv.work.interrupts import uninterrupted
 from onnx_relusv.work.temporary_files import remove_leftovers, temporary_folder
 
@@ -88,14 +90,9 @@ def check_places(
     remove_leftovers(*(place for place in places if place.is_dir()))
 
 
-def number(value: int) -> int:
-    """Bytes of a number from 0 on, seven bits in each."""
-    return max(1, -(-value.bit_length() // 7))
-
-
 def entry(length: int) -> int:
     """Bytes of a text, of raw data or of a message of a length, as a field of what holds it."""
-    return 1 + number(length) + length
+    return 1 + max(1, -(-length.bit_length() // 7)) + length
 
 
 def text(value: str) -> int:
@@ -103,7 +100,7 @@ def text(value: str) -> int:
     return entry(len(value.encode()))
 
 
-def tensor(name: str, dims: Iterable[int], item_size: int) -> int:
+def tensor(name: str, dims: Sequence[int], item_size: int) -> int:
     """Bytes of an initializer with its data, as a field of its graph.
 
     Args:
@@ -111,17 +108,13 @@ def tensor(name: str, dims: Iterable[int], item_size: int) -> int:
         dims: Its shape.
         item_size: Bytes of one number.
     """
-    data, shape = item_size, 0
-    for length in dims:
-        data *= length
-        shape += 1 + number(length)
-    return entry(shape + 2 + text(name) + entry(data))
+    bare = TensorProto(name=name, dims=dims, data_type=TensorProto.FLOAT)
+    return entry(bare.ByteSize() + entry(item_size * prod(dims)))
 
 
-def listed(name: str, dims: Iterable[int]) -> int:
+def listed(name: str, dims: Sequence[int]) -> int:
     """Bytes of a tensor's name, type and shape, as an input of its graph."""
-    shape = sum(entry(1 + number(length)) for length in dims)
-    return entry(text(name) + entry(entry(2 + entry(shape))))
+    return entry(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims).ByteSize())
 
 
 def node(
@@ -136,19 +129,9 @@ def node(
         names: Its own and those of its inputs and outputs.
         attributes: By name.
     """
-    found = sum(_attribute(*one) for one in (attributes or {}).items())
-    return entry(text(operator) + sum(map(text, names)) + found)
-
-
-def _attribute(name: str, value: Attribute) -> int:
-    if isinstance(value, str):
-        own = text(value)
-    elif isinstance(value, int):
-        own = 1 + number(value)
-    else:
-        own = sum(1 + number(each) for each in value)
-    # The kind's tag has two bytes.
-    return entry(text(name) + own + 3)
+    made = [helper.make_attribute(*each) for each in (attributes or {}).items()]
+    # A name takes the same bytes, whichever it is.
+    return entry(NodeProto(op_type=operator, input=names, attribute=made).ByteSize())
 
 
 def transplant(
@@ -161,8 +144,7 @@ def transplant(
         nodes: All of the result, in topological order.
         constants: New initializers.
     """
-    result = ModelProto()
-    copy_fields(original, result, skipped={"graph"})
+    result = copied(original, skipped={"graph"})
     old, graph = original.graph, result.graph
     replaced = {"node", "initializer", "sparse_initializer", "input", "value_info"}
     copy_fields(old, graph, skipped=replaced)
@@ -288,8 +270,7 @@ def publish(staged_model: Path, target: Path, publication: Publication) -> None:
 
 
 def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -> ModelProto:
-    result = ModelProto()
-    copy_fields(proto, result)
+    result = copied(proto)
     digest = hashlib.sha256()
     pending: list[tuple[TensorProto, int, int]] = []
     added = {tensor.name for tensor in result.graph.initializer}
@@ -305,7 +286,6 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
                 length = stream.write(tensor.raw_data)
                 digest.update(tensor.raw_data)
                 tensor.ClearField("raw_data")
-                tensor.data_location = TensorProto.EXTERNAL
             else:
                 continue
             digest.update(offset.to_bytes(8, "little"))
@@ -313,9 +293,7 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
     data_name = f"{name}.{digest.hexdigest()[:8]}.data"
     unnamed.rename(folder / data_name)
     for tensor, offset, length in pending:
-        del tensor.external_data[:]
-        for key, value in (("location", data_name), ("offset", offset), ("length", length)):
-            tensor.external_data.add(key=key, value=str(value))
+        set_location(tensor, data_name, offset, length)
     return result
 
 
@@ -323,8 +301,7 @@ def _with_own_data(proto: ModelProto, source: Model) -> ModelProto:
     """Puts back what was left in the source's own file."""
     if not any(source.holds(tensor) for tensor in external_tensors(proto)):
         return proto
-    result = ModelProto()
-    copy_fields(proto, result)
+    result = copied(proto)
     for tensor in external_tensors(result):
         if source.holds(tensor):
             tensor.CopyFrom(source.loaded(tensor))
