@@ -3,15 +3,8 @@
     Conv | Gemm | MatMul  ->  [Add of a bias] [BatchNormalization] [Identity]  ->  [activation]
 
 Every tensor inside a block has one user. What looks like a block and is not fully understood
-becomes a `Refusal` with its reason.
-
-What depends on some tensors of a graph.
-
-The block whose answers are a graph's class scores, but for a Softmax and for their shape.
-
-Residual sums: where a linear block's answer is added to what comes over a shortcut.
-
-What --include and --exclude can name in a model: its blocks, and what was refused.
+becomes a `Refusal` with its reason. Beside that: what depends on some tensors, the block of class
+scores, residual sums, and what --include and --exclude can name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +32,15 @@ from onnx_relusv.graph.nodes import (
     linear_geometry,
     read_activation,
 )
-from onnx_relusv.graph.protos import bodies, first_output, item_bytes, used_names
+from onnx_relusv.graph.protos import (
+    bodies,
+    first_output,
+    item_bytes,
+    makers,
+    node_label,
+    operators,
+    used_names,
+)
 from onnx_relusv.graph.segments import static_names
 from onnx_relusv.graph.view import View
 
@@ -69,20 +70,20 @@ def find_blocks(
     finder = _Finder(model, view, Constants(model), shapes)
     blocks: list[Block] = []
     refusals: list[Refusal] = []
-    for node in view.graph.nodes:
+    for node, stored in zip(view.graph.nodes, model.proto.graph.node, strict=True):
+        key, reason = first_output(stored), ""
         if node.op in OTHER_WEIGHTED_OPERATORS:
             reason = f"the operator {node.op} is left alone"
-            refusals.append(Refusal(_name(node), reason))
         elif node.op in LINEAR_OPERATORS and not is_standard(node):
             reason = f"the operator {node.op} is of the operator set {node.domain}"
-            refusals.append(Refusal(_name(node), reason))
         elif node.op in LINEAR_OPERATORS:
             try:
-                blocks.append(finder.block(node))
+                blocks.append(finder.block(node, key))
             except Refused as refused:
-                refusals.append(Refusal(_name(node), str(refused)))
-        for inner in _bodies(node):
-            refusals.extend(_refused_in_body(inner, node))
+                reason = str(refused)
+        if reason:
+            refusals.append(Refusal(key, reason))
+        refusals.extend(_refused_in_bodies(stored))
     refusals.extend(
         Refusal(first_output(node), f"inside the function {function.name}")
         for function in model.proto.functions
@@ -92,26 +93,12 @@ def find_blocks(
     return blocks, refusals
 
 
-def _bodies(node: gs.Node) -> Iterator[gs.Graph]:
-    for value in node.attrs.values():
-        if isinstance(value, gs.Graph):
-            yield value
-
-
-def _refused_in_body(graph: gs.Graph, owner: gs.Node) -> Iterator[Refusal]:
-    for node in graph.nodes:
-        if node.op in LINEAR_OPERATORS:
-            yield Refusal(_name(node), f"inside the body of {_label(owner)}")
-        for inner in _bodies(node):
-            yield from _refused_in_body(inner, node)
-
-
-@dataclass
-class _Chain:
-    """The nodes of a block as far as they have been followed."""
-
-    nodes: list[gs.Node]
-    tensor: gs.Tensor
+def _refused_in_bodies(owner: NodeProto) -> Iterator[Refusal]:
+    for body in bodies(owner):
+        for node in body.node:
+            if node.op_type in LINEAR_OPERATORS:
+                yield Refusal(first_output(node), f"inside the body of {node_label(owner)}")
+            yield from _refused_in_bodies(node)
 
 
 class _Finder:
@@ -124,10 +111,14 @@ class _Finder:
         self._shapes = shapes
         self._folding = Folding(model)
 
-    def block(self, node: gs.Node) -> Block:
-        """Reads the block that starts at a linear map; raises Refused with the reason."""
+    def block(self, node: gs.Node, first: str) -> Block:
+        """Reads the block that starts at a linear map, whose first output is `first`.
+
+        Raises:
+            Refused: With the reason.
+        """
         source, weight_name, output = node.inputs[0].name, node.inputs[1].name, node.outputs[0]
-        tensor = self._weight_tensor(weight_name, node)
+        tensor = self._weight_tensor(weight_name, node, first)
         if source not in self._shapes or output.name not in self._shapes:
             raise Refused("its shapes could not be measured")
         weight = self._constants.array(weight_name)
@@ -140,13 +131,14 @@ class _Finder:
         problem = problem_of(weight)
         if problem in (NOT_A_NUMBER, INFINITE):
             raise Refused("its weight contains NaN or infinite values")
-        chain = self._follow(_Chain([node], output), geometry, rank)
-        activation, key = self._activation(chain.tensor, geometry, rank)
+        nodes, behind = self._follow(node, geometry, rank)
+        indices = tuple(self._view.index[id(member)] for member in nodes)
+        activation, key = self._activation(behind, geometry, rank)
         found = Block(
             key=key.name,
             source=source,
-            pre_activation=chain.tensor.name,
-            nodes=tuple(self._view.index[id(member)] for member in chain.nodes),
+            pre_activation=behind.name,
+            nodes=indices,
             weight=weight_name,
             geometry=geometry,
             activation=activation,
@@ -155,8 +147,9 @@ class _Finder:
             output_shape=self._shapes[output.name],
             element_type=tensor.data_type,
             stored_type=self._constants.stored_type(weight_name),
-            original_bytes=self._bytes(chain.nodes),
-            surplus_bytes=self._surplus(weight_name),
+            original_bytes=self._bytes(indices),
+            surplus_bytes=self._constants.bytes_of(weight_name)
+            - prod(tensor.dims) * item_bytes(self._constants.stored_type(weight_name)),
             lists_initializers=self._model.lists_initializers,
         )
         largest = self._folding.largest(found)
@@ -167,7 +160,7 @@ class _Finder:
             )
         return found
 
-    def _weight_tensor(self, name: str, node: gs.Node) -> TensorProto:
+    def _weight_tensor(self, name: str, node: gs.Node, first: str) -> TensorProto:
         tensor = self._constants.tensor(name)
         if tensor is None:
             raise Refused(self._why_not_constant(name, node))
@@ -175,7 +168,7 @@ class _Finder:
             raise Refused(f"its weight {name} is sparse")
         if tensor.data_type not in FLOAT_TYPES:
             raise Refused(f"its weight is of type {TensorProto.DataType.Name(tensor.data_type)}")
-        others = self._constants.others(name, _name(node))
+        others = self._constants.others(name, first)
         if others:
             raise Refused(f"its weight also serves {', '.join(others)}")
         if self._constants.tensor(node.inputs[0].name) is not None:
@@ -191,17 +184,20 @@ class _Finder:
             return "it has no weight: both of its factors depend on the model's inputs"
         return self._constants.why_not(name, "weight")
 
-    def _follow(self, chain: _Chain, geometry: Geometry, rank: int) -> _Chain:
-        """Extends a chain over the bias, normalisation and Identity nodes behind it."""
-        while chain.tensor.name not in self._view.outputs:
-            users = chain.tensor.outputs
+    def _follow(
+        self, node: gs.Node, geometry: Geometry, rank: int
+    ) -> tuple[list[gs.Node], gs.Tensor]:
+        """A linear map with the bias, normalisation and Identity behind it, and what they give."""
+        nodes, tensor = [node], node.outputs[0]
+        while tensor.name not in self._view.outputs:
+            users = tensor.outputs
             if len(users) != 1 or id(users[0]) not in self._view.index:
                 break
-            user = users[0]
-            if not self._belongs(user, chain.tensor, geometry, rank):
+            if not self._belongs(users[0], tensor, geometry, rank):
                 break
-            chain = _Chain([*chain.nodes, user], user.outputs[0])
-        return chain
+            nodes.append(users[0])
+            tensor = users[0].outputs[0]
+        return nodes, tensor
 
     def _belongs(self, node: gs.Node, tensor: gs.Tensor, geometry: Geometry, rank: int) -> bool:
         if not is_standard(node):
@@ -236,27 +232,10 @@ class _Finder:
         names = [user.op for user in key.outputs]
         return tuple(names + ["graph output"] * (key.name in self._view.outputs))
 
-    def _bytes(self, nodes: list[gs.Node]) -> int:
+    def _bytes(self, indices: Sequence[int]) -> int:
         """What disappears from the file with these nodes: they and the tensors they alone use."""
-        indices = [self._view.index[id(node)] for node in nodes]
         own = sum(self._model.proto.graph.node[index].ByteSize() for index in indices)
         return own + self._constants.freed(indices)
-
-    def _surplus(self, weight: str) -> int:
-        """What goes beside a weight's numbers once another one stands in its place."""
-        tensor, stored = self._constants.tensor(weight), self._constants.stored_type(weight)
-        assert tensor is not None  # it is the weight of a block
-        return self._constants.bytes_of(weight) - prod(tensor.dims) * item_bytes(stored)
-
-
-def _label(node: gs.Node) -> str:
-    return f"{node.op} {_name(node)}".strip()
-
-
-def _name(node: gs.Node) -> str:
-    """The first output that a node has, for optional ones may be left out; else its own name."""
-    given = (output.name for output in node.outputs if not output.is_empty())
-    return str(next(given, node.name))
 
 
 def dependents(model: Model, names: Iterable[str]) -> set[str]:
@@ -273,16 +252,7 @@ def dependents(model: Model, names: Iterable[str]) -> set[str]:
 
 
 # They change the shape of scores, or their type, or shift all scores of a sample alike.
-_LEADING = {
-    "Cast",
-    "Flatten",
-    "Identity",
-    "LogSoftmax",
-    "Reshape",
-    "Softmax",
-    "Squeeze",
-    "Unsqueeze",
-}
+_LEADING = operators("Cast Flatten Identity LogSoftmax Reshape Softmax Squeeze Unsqueeze")
 
 
 def block_of_scores(model: Model, blocks: Iterable[Block], output: str) -> Block | None:
@@ -296,11 +266,11 @@ def block_of_scores(model: Model, blocks: Iterable[Block], output: str) -> Block
     Returns:
         None where something else lies between, or where the block gives several vectors a sample.
     """
-    makers = {name: node for node in model.proto.graph.node for name in node.output}
+    by_output = makers(model.proto.graph)
     by_key = {block.key: block for block in blocks}
     name = output
     while name not in by_key:
-        node = makers.get(name)
+        node = by_output.get(name)
         if node is None or node.op_type not in _LEADING or not is_standard(node):
             return None
         name = node.input[0]
@@ -356,24 +326,22 @@ def targets(
         refusals: What was refused, by a tensor that its node writes.
     """
     writers = {name: node for node in _nodes(proto) for name in node.output if name}
-    found = [_block(proto, block, writers.get(block.key)) for block in blocks]
+    found = []
+    for block in blocks:
+        nodes = [proto.graph.node[index] for index in block.nodes]
+        names = dict.fromkeys(name for node in nodes for name in (*_names(node), *node.output[:1]))
+        names |= dict.fromkeys(_names(writers.get(block.key)))
+        names.pop(block.key, None)
+        found.append(Target(block.key, tuple(names), nodes[0].op_type))
     for refusal in refusals:
         writer = writers.get(refusal.key)
-        names, operator = ((), "") if writer is None else (_names(writer), writer.op_type)
-        found.append(Target(refusal.key, names, operator, refusal.reason))
+        operator = "" if writer is None else writer.op_type
+        found.append(Target(refusal.key, _names(writer), operator, refusal.reason))
     return tuple(found)
 
 
-def _block(proto: ModelProto, block: Block, activation: NodeProto | None) -> Target:
-    nodes = [proto.graph.node[index] for index in block.nodes]
-    names = dict.fromkeys(name for node in nodes for name in (*_names(node), *node.output[:1]))
-    names |= dict.fromkeys(() if activation is None else _names(activation))
-    names.pop(block.key, None)
-    return Target(block.key, tuple(names), nodes[0].op_type)
-
-
-def _names(node: NodeProto) -> tuple[str, ...]:
-    return (node.name,) if node.name else ()
+def _names(node: NodeProto | None) -> tuple[str, ...]:
+    return (node.name,) if node is not None and node.name else ()
 
 
 def _nodes(proto: ModelProto) -> Iterator[NodeProto]:

@@ -1,11 +1,9 @@
 """Reads single nodes: which linear map, bias, normalisation or activation a node is.
 
-Every reader answers None, or raises `Refused`, for what it does not fully understand.
-
-The one linear map that a block's nodes compute: alpha, beta, biases and normalisation folded.
-
-A BatchNormalization is y -> (y - mean) * scale + shift with scale = gamma / sqrt(var + epsilon), so
-a row of the weight is multiplied by its channel's scale and the bias follows suit.
+Every reader answers None, or raises `Refused`, for what it does not fully understand. `Folding` is
+the one linear map that a block's nodes compute: a BatchNormalization is y -> (y - mean) * scale +
+shift with scale = gamma / sqrt(var + epsilon), so a row of the weight is multiplied by its
+channel's scale and the bias follows suit.
 """
 
 from typing import Any
@@ -19,6 +17,7 @@ from onnx_relusv.core.kinds import LINEAR_OPERATORS, Refused, kind_of
 from onnx_relusv.core.linear_algebra import problem_of
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import operators
 
 Shape = tuple[int, ...]
 
@@ -29,21 +28,9 @@ FLOAT_TYPES = (
     TensorProto.DOUBLE,
 )
 # Operators that multiply with a weight and that are refused by name; `core/kinds` has the others.
-OTHER_WEIGHTED_OPERATORS = (
-    "ConvTranspose",
-    "ConvInteger",
-    "DeformConv",
-    "Einsum",
-    "FusedConv",
-    "FusedGemm",
-    "FusedMatMul",
-    "GRU",
-    "LSTM",
-    "MatMulInteger",
-    "MatMulNBits",
-    "QLinearConv",
-    "QLinearMatMul",
-    "RNN",
+OTHER_WEIGHTED_OPERATORS = operators(
+    "ConvInteger ConvTranspose DeformConv Einsum FusedConv FusedGemm FusedMatMul GRU LSTM "
+    "MatMulInteger MatMulNBits QLinearConv QLinearMatMul RNN"
 )
 
 
@@ -87,10 +74,8 @@ def node_attributes(node: NodeProto) -> dict[str, Any]:
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     """An attribute's value."""
-    for found in node.attribute:
-        if found.name == name:
-            return helper.get_attribute_value(found)
-    return default
+    values = (helper.get_attribute_value(each) for each in node.attribute if each.name == name)
+    return next(values, default)
 
 
 def whole(node: NodeProto, name: str, default: int) -> int:
@@ -144,11 +129,9 @@ def foldable_batch_normalization(
         # It normalises axis 1, which of a map's output need not be that of its channels.
         return False
     vectors = [constants.array(tensor.name) for tensor in node.inputs[1:5]]
-    for vector in vectors:
-        if vector is None or vector.shape != (geometry.out_channels,):
-            return False
-        if not np.isfinite(vector).all():
-            return False
+    shape = (geometry.out_channels,)
+    if any(v is None or v.shape != shape or not np.isfinite(v).all() for v in vectors):
+        return False
     variance = np.asarray(vectors[3], np.float64)
     return bool(np.all(variance + node.attrs.get("epsilon", 1e-5) > 0))
 

@@ -13,13 +13,13 @@ stages here rely on it. Only the main graph is sorted: in bodies and functions, 
 """
 
 import mmap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
@@ -285,6 +285,13 @@ def dense(sparse: SparseTensorProto) -> np.ndarray:
 def item_bytes(element_type: int) -> int:
     """Bytes of one stored number; of those that share a byte, one."""
     return int(np.dtype(helper.tensor_dtype_to_np_dtype(element_type)).itemsize)
+
+
+def drop_named(entries: MutableSequence[Any], names: Collection[str]) -> None:
+    """Takes initializers or inputs of some names away, in place."""
+    for index in reversed(range(len(entries))):
+        if entries[index].name in names:
+            del entries[index]
 
 
 class FreshNames:

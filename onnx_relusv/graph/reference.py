@@ -1,12 +1,9 @@
-"""The reference: the original graph with each block's weight and bias replaced by dense ones.
+"""Models that onnxruntime can open, what a model holds and does, and the dense reference.
 
-The rewritten file has to equal it to float rounding. Unlike the rewritten file it keeps every node
-of the original; only constants change. A BatchNormalization that was folded into the composed
-kernel becomes the identity: scale 1, shift 0, mean 0, variance 1 - epsilon.
-
-Counts what a model holds and does: parameters, and multiply-accumulates for one sample.
-
-Makes models that onnxruntime can open: with inner tensors as outputs, or dense references.
+The reference is the original graph with each block's weight and bias replaced by dense ones. The
+rewritten file has to equal it to float rounding. Unlike the rewritten file it keeps every node of
+the original; only constants change. A BatchNormalization that was folded into the composed kernel
+becomes the identity: scale 1, shift 0, mean 0, variance 1 - epsilon.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +17,8 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.results import ModelFacts
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors, node_tensors
-from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, is_standard, node_attributes
-from onnx_relusv.graph.protos import FreshNames, copy_fields, lists_initializers, used_names
+from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, attribute, is_standard, node_attributes
+from onnx_relusv.graph.protos import FreshNames, copied, drop_named, lists_initializers, used_names
 from onnx_relusv.work.disk_arrays import on_disk
 
 # By operator: of a node, and of the shapes of its input, weight and output.
@@ -104,8 +101,7 @@ def runnable(
         arrays: Values of the derived model's initializers that are stubs.
     """
     source = model.proto if proto is None else proto
-    opened = ModelProto()
-    copy_fields(source, opened)
+    opened = copied(source)
     present = {output.name for output in opened.graph.output}
     for name in dict.fromkeys(exposed):
         if name not in present:
@@ -151,10 +147,8 @@ def _drop_unused(proto: ModelProto) -> None:
             or (lists_initializers(proto) and tensor.name not in listed)
         )
     }
-    for entries in (proto.graph.initializer, proto.graph.input):
-        for index in reversed(range(len(entries))):
-            if entries[index].name in unused:
-                del entries[index]
+    drop_named(proto.graph.initializer, unused)
+    drop_named(proto.graph.input, unused)
 
 
 def external_stub(name: str, values: np.ndarray) -> TensorProto:
@@ -205,8 +199,7 @@ def with_dense(
         dense: By block key, as for `reference`; each is asked for once, in the blocks' order.
         mapped: Whether weights lie in temporary files, of which sessions read what they need.
     """
-    result = ModelProto()
-    copy_fields(model.proto, result)
+    result = copied(model.proto)
     editor = _Editor(model, result, mapped=mapped)
     for block in blocks:
         if block.key in dense:
@@ -269,13 +262,11 @@ class _Editor:
         return bias.reshape(old.shape) if old.size == bias.size else bias
 
     def _neutralise(self, node: NodeProto, bias: np.ndarray) -> None:
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+        epsilon = attribute(node, "epsilon", 1e-5)
         ones = np.ones_like(bias)
-        zeros = np.zeros_like(bias)
-        self._set_input(node, 1, ones)
-        self._set_input(node, 2, bias)
-        self._set_input(node, 3, zeros)
-        self._set_input(node, 4, ones - ones.dtype.type(epsilon))
+        vectors = (ones, bias, np.zeros_like(bias), ones - ones.dtype.type(epsilon))
+        for slot, values in enumerate(vectors, 1):
+            self._set_input(node, slot, values)
 
     def _append_add(self, block: Block, bias: np.ndarray) -> None:
         """A MatMul without a bias that now needs one."""

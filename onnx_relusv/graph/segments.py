@@ -1,20 +1,18 @@
-"""Cuts a graph into segments, so that a sample flows through it once while blocks are fitted.
+"""Parts of a graph: segments between cuts, tails behind blocks, and nodes that draw random numbers.
 
 A cut lies behind all nodes that a block's source, and the sources before it, depend on, and before
 all others; what these still read is live there. Between two cuts only the nodes run that lead from
-the live tensors of the one to those of the other.
+the live tensors of the one to those of the other, so that a sample flows through the graph once
+while blocks are fitted.
 
-Nodes that draw random numbers: a model that has one answers one input differently in every run.
+A tail leads from what is alive before some blocks to the outputs, and their constants are inputs:
+whatever takes a block's place is tried by feeding its composed dense kernel, without a new session.
 
-A seed among their attributes does not change that: onnxruntime draws on from run to run.
-
-Tails of a model: from what is alive before some blocks to the outputs, their kernels inputs.
-
-Whatever takes a block's place is tried by feeding its composed dense kernel; nothing is rewritten,
-and no session is opened anew.
+A model that draws random numbers answers one input differently in every run. A seed among a node's
+attributes does not change that: onnxruntime draws on from run to run.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -33,7 +31,15 @@ from onnx import (
 
 from onnx_relusv.core.blocks import Block, Geometry, LinearMap, ReadOnlyArrays, Runnable
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import bodies, copy_fields, held, initialized, node_label, used_names
+from onnx_relusv.graph.protos import (
+    bodies,
+    copied,
+    drop_named,
+    held,
+    initialized,
+    node_label,
+    used_names,
+)
 from onnx_relusv.graph.reference import with_data, with_dense
 
 # Besides all whose name begins so, whatever their domain.
@@ -81,11 +87,11 @@ def draws(node: NodeProto, scalars: _Scalars | None = None) -> bool:
 def _drawing(
     nodes: Iterable[NodeProto], outputs: Iterable[str], scalars: _Scalars, functions: _Functions
 ) -> NodeProto | None:
-    makers = {name: node for node in nodes for name in node.output if name}
+    by_output = {name: node for node in nodes for name in node.output if name}
     pending, seen = list(outputs), set[str]()
     while pending:
         name = pending.pop()
-        node = makers.get(name)
+        node = by_output.get(name)
         if node is None or name in seen:
             continue
         seen.update(node.output)
@@ -158,7 +164,7 @@ def cuts(model: Model, wanted: Iterable[str], kept: Iterable[str] = ()) -> list[
         kept: Tensors that stay alive once they are made, though nothing may read them any more.
     """
     nodes = model.proto.graph.node
-    produced = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    produced = _produced(nodes)
     static = static_names(model.proto)
     inputs = {spec.name for spec in model.inputs}
     keeping = set(kept)
@@ -183,16 +189,25 @@ def cuts(model: Model, wanted: Iterable[str], kept: Iterable[str] = ()) -> list[
     return found
 
 
+def _produced(nodes: Sequence[NodeProto]) -> dict[str, int]:
+    return {name: index for index, node in enumerate(nodes) for name in node.output if name}
+
+
 def _run(
-    nodes: Sequence[NodeProto], produced: Mapping[str, int], wanted: Iterable[str], ran: set[int]
+    nodes: Sequence[NodeProto],
+    produced: Mapping[str, int],
+    wanted: Iterable[str],
+    ran: set[int],
+    available: Collection[str] = (),
 ) -> None:
-    """Adds to `ran` the nodes that wanted tensors depend on."""
+    """Adds to `ran` the nodes that wanted tensors depend on, but through available ones."""
     pending = list(wanted)
     while pending:
         index = produced.get(pending.pop())
         if index is not None and index not in ran:
             ran.add(index)
-            pending.extend(used_names([nodes[index]]))
+            read = used_names([nodes[index]])
+            pending.extend(name for name in read if name not in available)
 
 
 def segment(
@@ -213,22 +228,14 @@ def segment(
         arrays: Values of the derived model's initializers that are stubs.
     """
     graph = proto.graph
-    makers = {name: node for node in graph.node for name in node.output if name}
     wanted = [name for name in writes if name not in reads]
-    kept: set[int] = set()
-    needed, pending = set(wanted), list(wanted)
-    while pending:
-        node = makers.get(pending.pop())
-        if node is None or id(node) in kept:
-            continue
-        kept.add(id(node))
-        fresh = [name for name in used_names([node]) if name not in needed]
-        needed.update(fresh)
-        pending.extend(name for name in fresh if name not in reads)
-    part = ModelProto()
-    copy_fields(proto, part, skipped={"graph"})
+    kept = set[int]()
+    _run(graph.node, _produced(graph.node), wanted, kept, reads)
+    nodes = [graph.node[index] for index in sorted(kept)]
+    needed = {*wanted, *used_names(nodes)}
+    part = copied(proto, skipped={"graph"})
     part.graph.name = graph.name or "segment"
-    part.graph.node.extend(node for node in graph.node if id(node) in kept)
+    part.graph.node.extend(nodes)
     part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
     part.graph.sparse_initializer.extend(
         t for t in graph.sparse_initializer if t.values.name in needed
@@ -334,7 +341,7 @@ def tail(
     # The open blocks come first, so that their constants have the names that they have alone.
     ordered = [*opening, *(other for other in blocks if other.key not in ones)]
     proto, arrays = with_dense(model, ordered, replaced)
-    _open(proto, set(examples))
+    drop_named(proto.graph.initializer, set(examples))
     kept = {name: values for name, values in arrays.items() if name not in examples}
     part = segment(model, proto, {**reads, **examples}, writes, kept)
     return Tail(part, model, tuple(opening), examples, names)
@@ -356,10 +363,3 @@ def _constants(
         for tensor in proto.graph.initializer
         if tensor.name not in before
     }
-
-
-def _open(proto: ModelProto, names: set[str]) -> None:
-    initializers = proto.graph.initializer
-    for index in reversed(range(len(initializers))):
-        if initializers[index].name in names:
-            del initializers[index]
