@@ -33,8 +33,8 @@ from onnx_relusv.core.results import Assessment, Evaluation, JudgedPart
 from onnx_relusv.graph.channels.statistics import normalisation
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.nodes import view
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.graph.view import view
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.differences import OutputDifference

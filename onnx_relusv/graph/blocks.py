@@ -26,6 +26,7 @@ from onnx_relusv.graph.nodes import (
     OTHER_WEIGHTED_OPERATORS,
     Folding,
     Shape,
+    View,
     added_bias,
     foldable_batch_normalization,
     is_standard,
@@ -42,7 +43,6 @@ from onnx_relusv.graph.protos import (
     used_names,
 )
 from onnx_relusv.graph.segments import static_names
-from onnx_relusv.graph.view import View
 
 _LINEAR = Activation(kind="none", slopes=np.ones(1))
 

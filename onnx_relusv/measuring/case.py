@@ -22,9 +22,8 @@ from onnx_relusv.graph.blocks import find_blocks, measured_tensors, targets
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.deciding import counted_sources
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.graph.nodes import Folding
+from onnx_relusv.graph.nodes import Folding, view
 from onnx_relusv.graph.reference import model_facts, runnable
-from onnx_relusv.graph.view import view
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained, numbers_of
 from onnx_relusv.measuring.ready import made_ready

@@ -25,9 +25,9 @@ from onnx_relusv.graph.channels.statistics import (
     channel_statistics,
     normalisation,
 )
+from onnx_relusv.graph.nodes import view
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.segments import random_node
-from onnx_relusv.graph.view import view
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.differences import identical

@@ -45,7 +45,7 @@ from onnx_relusv.graph.channels.statistics import (
     channel_statistics,
     normalisation,
 )
-from onnx_relusv.graph.view import View, view
+from onnx_relusv.graph.nodes import View, view
 from onnx_relusv.measuring.case import BlockMoments, Case, MomentsByBlock, Workspace, block_moments
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.low_rank.candidates import block_macs

@@ -10,7 +10,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, helper
 from patterns import PATTERNS, REPRESENTATIVES
 
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.graph.view import same_node, view
+from onnx_relusv.graph.nodes import same_node, view
 
 
 def plain() -> ModelProto:

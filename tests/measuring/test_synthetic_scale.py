@@ -11,7 +11,7 @@ from opened import Opened, open_model
 
 from onnx_relusv import Budgets, PlanOptions, compress
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.graph.view import view
+from onnx_relusv.graph.nodes import view
 from onnx_relusv.measuring.without_samples import (
     CONVENTIONS,
     Normalisations,

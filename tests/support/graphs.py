@@ -21,8 +21,7 @@ from onnx_relusv.core.kinds import explicit_pads, output_lengths, patch_index
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors
 from onnx_relusv.graph.model import Model, read_model
-from onnx_relusv.graph.nodes import Folding
-from onnx_relusv.graph.view import view
+from onnx_relusv.graph.nodes import Folding, view
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
 

@@ -32,7 +32,7 @@ from onnx_relusv.graph.channels.operator import (
 from onnx_relusv.graph.channels.operators import operator_of
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.view import View
+from onnx_relusv.graph.nodes import View
 
 
 def normalisation(model: Model, view: View, name: str) -> Normalisation:
