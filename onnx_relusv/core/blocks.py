@@ -2,13 +2,16 @@
 
 Records with arrays compare by identity, and their arrays are read-only: a stage that wants
 something else makes a new record. Tensors are named as in the ONNX file; a block's key is the name
-of the tensor that leaves it.
+of the tensor that leaves it. Items are what a plan decides on, whatever method of rewriting they
+come from.
 """
 
-from dataclasses import dataclass, fields
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -294,3 +297,87 @@ class Runnable:
     model: bytes
     arrays: dict[str, np.ndarray]
     folder: Path | None = None
+
+
+# Below it relative errors and damages are nothing.
+SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Item(ReadOnlyArrays, ABC):
+    """A block or a group of units, and what may become of it; the first option is to stay.
+
+    Attributes:
+        key: Of the block or group.
+        errors: (options,) float64: relative errors, 0 of the first.
+        damages: (options,) float64: what each by itself does to the outputs, 0 of the first; NaN
+            where that was not measured.
+    """
+
+    key: str
+    errors: Floats
+    damages: Floats
+    # Of what changed items save on average: by one common error, an item that saves less stays.
+    least_saving: ClassVar[float] = 0.0
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Floats:
+        """(options,) float64, positive: what options are told apart by, from the largest down."""
+
+    @abstractmethod
+    def some(self, places: Sequence[int]) -> Self:
+        """With these options alone; the first one has to be among them."""
+
+    def within(self, tolerance: float | None) -> Self:
+        """With the options whose relative error is at most a limit; all of them without one."""
+        if tolerance is None:
+            return self
+        return self.some(np.flatnonzero(self.errors <= tolerance).tolist())
+
+    def scaled(self, factor: float) -> Self:
+        """With damages multiplied by a factor."""
+        return replace(self, damages=factor * self.damages)
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Where options of an item are tried, to find out what they do to the outputs.
+
+    Attributes:
+        key: Of the item.
+        blocks: In whose places linear maps are tried, in topological order; none where whole
+            models are run.
+        tried: What tells the tries apart, in JSON's types.
+        maps: Makes, for one try after the other, the maps by block key.
+        models: The same for whole models that give some named tensors; None where blocks are.
+    """
+
+    key: str
+    blocks: tuple[Block, ...]
+    tried: tuple[tuple[str | int, ...], ...]
+    maps: Callable[[], Iterator[Mapping[str, LinearMap]]]
+    models: Callable[[tuple[str, ...]], Iterator[Runnable]] | None = None
+
+
+def interpolated(errors: Floats, known: Floats, measured: Floats) -> Floats:
+    """Damages by relative errors: straight lines in logarithms through what was measured.
+
+    Beyond what was measured damage goes with the square of the error, as small errors do. A larger
+    error never does less: what says otherwise is noise of the samples.
+
+    Args:
+        errors: (options,) float64, of all options.
+        known: (tries,) float64, of those that were measured.
+        measured: (tries,) float64, their damages.
+
+    Returns:
+        (options,) float64.
+    """
+    order = np.argsort(known, kind="stable")
+    rising = np.minimum.accumulate(np.maximum(measured[order], SMALLEST)[::-1])[::-1]
+    places, first = np.unique(np.log(np.maximum(known[order], SMALLEST)), return_index=True)
+    sought = np.log(np.maximum(errors, SMALLEST))
+    inside = np.interp(sought, places, np.log(rising[first]))
+    below, above = np.minimum(sought - places[0], 0), np.maximum(sought - places[-1], 0)
+    return np.asarray(np.exp(inside + 2 * (below + above)))

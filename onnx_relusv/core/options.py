@@ -270,9 +270,7 @@ class PlanOptions(Options):
     @property
     def has_budget(self) -> bool:
         """Whether there is something to share out among the blocks."""
-        budgets = self.budgets
-        own = (budgets.size, budgets.macs, budgets.latency, budgets.max_drop)
-        return any(budget is not None for budget in own)
+        return bool(self.budgets.shares) or self.budgets.max_drop is not None
 
     def _check_drop(self) -> None:
         most, confidence = self.budgets.max_drop, self.budgets.confidence

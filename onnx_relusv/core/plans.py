@@ -1,24 +1,17 @@
-"""The frozen records of what plans choose from, what was decided, and what carries it out.
-
-Items are what a plan decides on, whatever method of rewriting they come from.
-"""
+"""The frozen records of what was decided, and of the numbers that carry it out."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.arguments import Option, Options
 from onnx_relusv.core.blocks import (
-    Block,
     Floats,
-    LinearMap,
     ReadOnlyArrays,
-    Runnable,
     StatisticsSource,
 )
 from onnx_relusv.core.codec import (
@@ -190,6 +183,30 @@ class GroupChoice:
         return None
 
 
+@dataclass(frozen=True)
+class Budget:
+    """A budget on what the whole model costs, as a share of what the original does.
+
+    Attributes:
+        option: Field of `Budgets`, and of `Plan`, which expects a share.
+        cost: Field of `Cost`.
+        title: What it is called.
+        words: What the share is of.
+    """
+
+    option: str
+    cost: str
+    title: str
+    words: str
+
+
+COST_BUDGETS = (
+    Budget("size", "bytes", "size", "bytes"),
+    Budget("macs", "macs", "MACs", "MACs"),
+    Budget("latency", "latency", "latency", "latency"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budgets(Options):
     """What the user requires of a smaller model; None where nothing is required."""
@@ -233,6 +250,12 @@ class Budgets(Options):
     def __post_init__(self) -> None:
         # Not their ranges: a plan may be made for what is no share, as sizes tried are.
         self.convert()
+
+    @property
+    def shares(self) -> dict[Budget, float]:
+        """The budgets on costs that are set, each with its share."""
+        found = {budget: getattr(self, budget.option) for budget in COST_BUDGETS}
+        return {budget: share for budget, share in found.items() if share is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,87 +361,3 @@ class Factors(ReadOnlyArrays):
     def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":
         """Other factors of the same shapes, in the order of `matrices`."""
         return replace(self, matrices=tuple(matrices))
-
-
-# Below it relative errors and damages are nothing.
-SMALLEST = 1e-12
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Item(ReadOnlyArrays, ABC):
-    """A block or a group of units, and what may become of it; the first option is to stay.
-
-    Attributes:
-        key: Of the block or group.
-        errors: (options,) float64: relative errors, 0 of the first.
-        damages: (options,) float64: what each by itself does to the outputs, 0 of the first; NaN
-            where that was not measured.
-    """
-
-    key: str
-    errors: Floats
-    damages: Floats
-    # Of what changed items save on average: by one common error, an item that saves less stays.
-    least_saving: ClassVar[float] = 0.0
-
-    @property
-    @abstractmethod
-    def sizes(self) -> Floats:
-        """(options,) float64, positive: what options are told apart by, from the largest down."""
-
-    @abstractmethod
-    def some(self, places: Sequence[int]) -> Self:
-        """With these options alone; the first one has to be among them."""
-
-    def within(self, tolerance: float | None) -> Self:
-        """With the options whose relative error is at most a limit; all of them without one."""
-        if tolerance is None:
-            return self
-        return self.some(np.flatnonzero(self.errors <= tolerance).tolist())
-
-    def scaled(self, factor: float) -> Self:
-        """With damages multiplied by a factor."""
-        return replace(self, damages=factor * self.damages)
-
-
-@dataclass(frozen=True, eq=False)
-class Site:
-    """Where options of an item are tried, to find out what they do to the outputs.
-
-    Attributes:
-        key: Of the item.
-        blocks: In whose places linear maps are tried, in topological order; none where whole
-            models are run.
-        tried: What tells the tries apart, in JSON's types.
-        maps: Makes, for one try after the other, the maps by block key.
-        models: The same for whole models that give some named tensors; None where blocks are.
-    """
-
-    key: str
-    blocks: tuple[Block, ...]
-    tried: tuple[tuple[str | int, ...], ...]
-    maps: Callable[[], Iterator[Mapping[str, LinearMap]]]
-    models: Callable[[tuple[str, ...]], Iterator[Runnable]] | None = None
-
-
-def interpolated(errors: Floats, known: Floats, measured: Floats) -> Floats:
-    """Damages by relative errors: straight lines in logarithms through what was measured.
-
-    Beyond what was measured damage goes with the square of the error, as small errors do. A larger
-    error never does less: what says otherwise is noise of the samples.
-
-    Args:
-        errors: (options,) float64, of all options.
-        known: (tries,) float64, of those that were measured.
-        measured: (tries,) float64, their damages.
-
-    Returns:
-        (options,) float64.
-    """
-    order = np.argsort(known, kind="stable")
-    rising = np.minimum.accumulate(np.maximum(measured[order], SMALLEST)[::-1])[::-1]
-    places, first = np.unique(np.log(np.maximum(known[order], SMALLEST)), return_index=True)
-    sought = np.log(np.maximum(errors, SMALLEST))
-    inside = np.interp(sought, places, np.log(rising[first]))
-    below, above = np.minimum(sought - places[0], 0), np.maximum(sought - places[-1], 0)
-    return np.asarray(np.exp(inside + 2 * (below + above)))

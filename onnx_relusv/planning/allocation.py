@@ -20,8 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from onnx_relusv.core.blocks import Floats
-from onnx_relusv.core.plans import Item
+from onnx_relusv.core.blocks import Floats, Item
 from onnx_relusv.planning.cost import PlanCost
 from onnx_relusv.planning.knapsack import Knapsack
 from onnx_relusv.planning.search import Joint, State, ladder

@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
-from onnx_relusv.core.blocks import Block, Floats
-from onnx_relusv.core.plans import Candidate, Cost, Item, Kept
+from onnx_relusv.core.blocks import Block, Floats, Item
+from onnx_relusv.core.plans import COST_BUDGETS, Candidate, Cost, Kept
 from onnx_relusv.core.reduction import reduced_block
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.planning.limits import Origin
@@ -24,8 +24,7 @@ from onnx_relusv.rewrites.prune.cost import Counts, CutCost, counts_along
 from onnx_relusv.rewrites.prune.method import GroupItem
 from onnx_relusv.rewrites.prune.units import BlockUnits
 
-# Bytes, multiply-accumulates and seconds, in the order of the fields of `Cost`.
-_COSTS = ("bytes", "macs", "latency")
+_COSTS = tuple(budget.cost for budget in COST_BUDGETS)
 
 
 @dataclass(frozen=True, eq=False)

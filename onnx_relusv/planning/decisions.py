@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from onnx_relusv.core.blocks import Block, StatisticsSource
+from onnx_relusv.core.blocks import Block, Item, StatisticsSource
 from onnx_relusv.core.plans import (
     Budgets,
     Candidate,
@@ -13,14 +14,13 @@ from onnx_relusv.core.plans import (
     DamageCurve,
     GroupChoice,
     GroupCurve,
-    Item,
     Kept,
     Plan,
 )
 from onnx_relusv.core.reduction import reduced_block
 from onnx_relusv.planning.allocation import Allocation
 from onnx_relusv.planning.cost import Coupling, PlanCost
-from onnx_relusv.planning.limits import Origin
+from onnx_relusv.planning.limits import Origin, shares_of
 from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.rewrites.prune.method import GroupItem
@@ -80,7 +80,7 @@ def plan_of(
     groups, choices = words.groups(), words.choices()
     errors = [choice.level for choice in groups] + [choice.level for choice in choices]
     by_damage = allocation.error is None
-    return Plan(
+    plan = Plan(
         model_sha256=origin.model_sha256,
         samples_sha256=origin.samples_sha256,
         budgets=budgets,
@@ -88,18 +88,23 @@ def plan_of(
         seed=origin.seed,
         allocation="damage" if by_damage else "level",
         level=max(errors, default=0.0) if allocation.error is None else allocation.error,
-        size=cost.bytes / origin.total.bytes,
-        macs=cost.macs / max(origin.total.macs, 1),
+        size=1.0,
+        macs=1.0,
         choices=choices,
         damage=total_damage(choices, groups) if by_damage else None,
         damage_measure=offered.damage_measure if by_damage else None,
         curves=tuple(curve for curve in offered.curves if isinstance(curve, DamageCurve)),
         batch=origin.batch,
-        latency=None if budgets.latency is None else cost.latency / origin.total.latency,
         groups=groups,
         group_curves=tuple(curve for curve in offered.curves if isinstance(curve, GroupCurve)),
         input_range=origin.input_range,
     )
+    expected: dict[str, Any] = {
+        budget.option: share
+        for budget, share in shares_of(cost, origin.total).items()
+        if budget in budgets.shares or getattr(plan, budget.option) is not None
+    }
+    return replace(plan, **expected)
 
 
 def total_damage(choices: tuple[Choice, ...], groups: tuple[GroupChoice, ...]) -> float:

@@ -1,8 +1,10 @@
 """What plans are for, and what their budgets allow."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx_relusv.core.plans import Budgets, Cost, Method
+from onnx_relusv.core.plans import COST_BUDGETS, Budget, Budgets, Cost, Method
 
 
 @dataclass(frozen=True)
@@ -35,33 +37,32 @@ class Origin:
 
 
 def limits(budgets: Budgets, total: Cost) -> dict[str, float]:
-    """What the budgets that are given allow, by the name of the cost; `total` is the original's."""
-    shares = {"bytes": budgets.size, "macs": budgets.macs, "latency": budgets.latency}
+    """What the budgets that are set allow, by the name of the cost; `total` is the original's."""
     return {
-        name: share * getattr(total, name) for name, share in shares.items() if share is not None
+        budget.cost: share * getattr(total, budget.cost) for budget, share in budgets.shares.items()
     }
+
+
+def shares_of(cost: Cost, total: Cost) -> dict[Budget, float]:
+    """What the model costs as shares of the original's; of the costs that are known."""
+    known = {budget: getattr(total, budget.cost) for budget in COST_BUDGETS}
+    return {
+        budget: getattr(cost, budget.cost) / (whole or 1)
+        for budget, whole in known.items()
+        if not math.isnan(whole) and not math.isnan(getattr(cost, budget.cost))
+    }
+
+
+def in_words(shares: Mapping[Budget, float]) -> str:
+    """Shares of costs, in words."""
+    return " and ".join(f"{share:.4g} of the {budget.words}" for budget, share in shares.items())
 
 
 def how_far(cost: Cost, budgets: Budgets, total: Cost) -> str:
     """Says that budgets cannot be reached, and how far one gets."""
-    asked = [
-        f"{share:.4g} of the {name}"
-        for name, share in (
-            ("bytes", budgets.size),
-            ("MACs", budgets.macs),
-            ("latency", budgets.latency),
-        )
-        if share is not None
-    ]
     limit = budgets.tolerance
     within = "" if limit is None else f" within a relative error of {limit:.4g}"
-    least = (
-        f"{cost.bytes / total.bytes:.4g} of the bytes and "
-        f"{cost.macs / max(total.macs, 1):.4g} of the MACs"
-    )
-    if budgets.latency is not None:
-        least += f", at an estimated {cost.latency / total.latency:.4g} of the latency"
     return (
-        f"{' and '.join(asked)} cannot be reached{within}: the least is {least}. "
-        "Ask for less, or allow more blocks."
+        f"{in_words(budgets.shares)} cannot be reached{within}: the least is "
+        f"{in_words(shares_of(cost, total))}. Ask for less, or allow more blocks."
     )

@@ -6,10 +6,19 @@ What is measured here is measured once, for any number of budgets.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from onnx_relusv.core.blocks import Item
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, GroupCurve, Item, Plan
+from onnx_relusv.core.plans import (
+    COST_BUDGETS,
+    Budgets,
+    Candidate,
+    Cost,
+    DamageCurve,
+    GroupCurve,
+    Plan,
+)
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
 from onnx_relusv.measuring.blocks import Ground
@@ -103,8 +112,7 @@ class Offer:
             return PlanCost(items, self.offered.coupling, origin, names)
 
         items = tuple(item.within(tolerance) for item in self.offered.items)
-        total = origin.total
-        whole = {"bytes": total.bytes, "macs": total.macs, "latency": total.latency}
+        whole = {budget.cost: getattr(origin.total, budget.cost) for budget in COST_BUDGETS}
         return Problem(items, within, costs_of, whole)
 
     @property

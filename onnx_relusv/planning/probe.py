@@ -13,7 +13,7 @@ Sessions that take a stream of samples from one cut of a model to the next.
 Damage of changes that no block's place can hold, by running whole models.
 
 What options of items, each by itself, do to the outputs: a few options of every item are tried;
-between them damage follows the relative error, which is known of all (`core.plans.interpolated`).
+between them damage follows the relative error, which is known of all (`core.blocks.interpolated`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from onnx_relusv.core.blocks import Block, LinearMap, Runnable
+from onnx_relusv.core.blocks import Block, LinearMap, Runnable, Site
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Choice, Plan, Site
+from onnx_relusv.core.plans import Choice, Plan
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import cuts, segment, tail

@@ -26,6 +26,7 @@ from onnx_relusv.graph.coverage import coverage
 from onnx_relusv.measuring.case import Case, Workspace, shapes_of
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
+from onnx_relusv.planning.limits import in_words, shares_of
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
     candidate_cost,
@@ -176,7 +177,7 @@ def saying_where_bytes_are(case: Case, planning: PlanOptions) -> Iterator[None]:
         yield
     except BudgetError as error:
         budgets = planning.budgets
-        explains = budgets.max_drop is None or budgets.size is not None or budgets.macs is not None
+        explains = budgets.max_drop is None or bool(budgets.shares)
         if error.coverage is None and explains:
             error.coverage = model_coverage(case, planning)
         raise
@@ -211,19 +212,17 @@ def check_reachable(case: Case, planning: PlanOptions, cut: CutCost | None = Non
 
 def unreachable(budgets: Budgets, case: Case, least: Cost) -> BudgetError | None:
     """The error where budgets lie below the least; None where they do not."""
-    total = case.facts
-    size, macs = least.bytes / total.bytes, least.macs / max(total.macs, 1)
-    asked = [
-        f"{share:.4g} of the {name}"
-        for share, limit, name in ((budgets.size, size, "bytes"), (budgets.macs, macs, "MACs"))
-        if share is not None and share < limit
-    ]
-    if not asked:
+    left = shares_of(least, Cost(bytes=case.facts.bytes, macs=case.facts.macs))
+    missed = {
+        budget: share
+        for budget, share in budgets.shares.items()
+        if budget in left and share < left[budget]
+    }
+    if not missed:
         return None
     return BudgetError(
-        f"{' and '.join(asked)} cannot be reached: with all that may change at its smallest, "
-        f"{size:.4g} of the bytes and {macs:.4g} of the MACs are left. Nothing was written. "
-        "Ask for less, or allow more blocks."
+        f"{in_words(missed)} cannot be reached: with all that may change at its smallest, "
+        f"{in_words(left)} are left. Nothing was written. Ask for less, or allow more blocks."
     )
 
 

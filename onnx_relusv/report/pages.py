@@ -171,8 +171,8 @@ def _correction(found: Compression) -> Iterator[Fact]:
 
 def _budgets(found: Compression) -> str:
     budgets, bound = found.budgets, found.bound
-    shares = (("size", budgets.size), ("MACs", budgets.macs), ("latency", budgets.latency))
-    limits = [f"{name} {words.percent(share)}" for name, share in shares if share is not None]
+    shares = budgets.shares.items()
+    limits = [f"{budget.title} {words.percent(share)}" for budget, share in shares]
     if budgets.tolerance is not None:
         limits.append(f"relative error {words.number(budgets.tolerance)}")
     if budgets.max_drop is not None and bound is not None:

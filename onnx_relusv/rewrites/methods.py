@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from onnx_relusv.core.blocks import Block
+from onnx_relusv.core.blocks import Block, Item, Site
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import DamageCurve, GroupCurve, Item, Site
+from onnx_relusv.core.plans import DamageCurve, GroupCurve
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.blocks import Ground

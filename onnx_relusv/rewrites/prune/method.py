@@ -11,9 +11,18 @@ from typing import Any, Self
 import numpy as np
 from onnx import ModelProto
 
-from onnx_relusv.core.blocks import Block, Floats, LinearMap, Runnable
+from onnx_relusv.core.blocks import (
+    SMALLEST,
+    Block,
+    Floats,
+    Item,
+    LinearMap,
+    Runnable,
+    Site,
+    interpolated,
+)
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import SMALLEST, GroupCurve, Item, Kept, Site, interpolated
+from onnx_relusv.core.plans import GroupCurve, Kept
 from onnx_relusv.core.reduction import FittedPlan, reduced_block, reduced_map, whole_map
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
 from onnx_relusv.graph.model import Model
