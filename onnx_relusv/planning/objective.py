@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.options import DivergenceName, PlanOptions
 from onnx_relusv.measuring.answers import Answers, Divergence, judged_answers
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.held_out import original_metric
@@ -34,22 +34,23 @@ class Distance(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class DamageMeasure:
-    """What damage is.
+class DamageMeasure(Protocol):
+    """What damage is."""
 
-    Attributes:
-        answers: What of the outputs is compared, and how.
-        metric: If given, damage is what it loses, and nothing is compared.
-    """
-
-    answers: Answers
-    metric: Metric | None = None
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors that are looked at: outputs, or what decides them."""
+        ...
 
     @property
     def words(self) -> str:
         """What damages are, for reports."""
-        return self.answers.words if self.metric is None else f"loss of {self.metric.name}"
+        ...
+
+    @property
+    def repeats(self) -> bool:
+        """Whether all that decides a damage is known, so that it can be kept for another run."""
+        ...
 
     def distances(
         self, samples: Samples, exact: Iterable[Values], sizes: Sequence[tuple[int, int]]
@@ -64,14 +65,65 @@ class DamageMeasure:
         Raises:
             InputError: The metric fails on the original's outputs.
         """
-        if self.metric is None:
-            return lambda: Divergence(self.answers)
-        metric, names = self.metric, self.answers.outputs
-        outputs = CollectedOutputs(names)
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DivergenceMeasure:
+    """How far outputs are from the original's.
+
+    Attributes:
+        answers: What of the outputs is compared, and how.
+    """
+
+    answers: Answers
+    repeats = True
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors that are compared."""
+        return self.answers.outputs
+
+    @property
+    def words(self) -> str:
+        """What damages are, for reports."""
+        return self.answers.words
+
+    def distances(
+        self, samples: Samples, exact: Iterable[Values], sizes: Sequence[tuple[int, int]]
+    ) -> Callable[[], Distance]:
+        """A function that begins to measure one change."""
+        return lambda: Divergence(self.answers)
+
+
+@dataclass(frozen=True, eq=False)
+class MetricMeasure:
+    """What a metric loses.
+
+    Attributes:
+        metric: The user's.
+        outputs: The model's, all of which it gets.
+    """
+
+    metric: Metric
+    outputs: tuple[str, ...]
+    # What its code depends on is not known.
+    repeats = False
+
+    @property
+    def words(self) -> str:
+        """What damages are, for reports."""
+        return f"loss of {self.metric.name}"
+
+    def distances(
+        self, samples: Samples, exact: Iterable[Values], sizes: Sequence[tuple[int, int]]
+    ) -> Callable[[], Distance]:
+        """A function that begins to measure one change; the original is judged first."""
+        outputs = CollectedOutputs(self.outputs)
         for values, (count, size) in zip(exact, sizes, strict=True):
             outputs.add(values, count, size)
-        before = metric.value(outputs.arrays(), samples.labels)
-        return lambda: _MetricLoss(metric, names, samples.labels, before)
+        before = self.metric.value(outputs.arrays(), samples.labels)
+        return lambda: _MetricLoss(self.metric, self.outputs, samples.labels, before)
 
 
 class _MetricLoss:
@@ -94,6 +146,33 @@ class _MetricLoss:
         return max(self._before - after, 0.0)
 
 
+# Makes a measure for a model that was opened, from the samples that damage is measured on.
+_Maker = Callable[[Case, Inputs, Workspace, Samples], DamageMeasure]
+
+
+def _divergence(kind: Literal["auto", "kl", "l2"]) -> _Maker:
+    def make(case: Case, inputs: Inputs, workspace: Workspace, samples: Samples) -> DamageMeasure:
+        batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
+        return DivergenceMeasure(judged_answers(case, workspace, batch, kind))
+
+    return make
+
+
+def _metric(case: Case, inputs: Inputs, workspace: Workspace, samples: Samples) -> DamageMeasure:
+    if inputs.metric is None:
+        raise UsageError("--divergence metric needs a --metric.")
+    return MetricMeasure(inputs.metric, case.model.output_names)
+
+
+# By the name that --divergence has for it.
+MEASURES: Mapping[DivergenceName, _Maker] = {
+    "auto": _divergence("auto"),
+    "kl": _divergence("kl"),
+    "l2": _divergence("l2"),
+    "metric": _metric,
+}
+
+
 def damage_measure(
     case: Case, inputs: Inputs, workspace: Workspace, samples: Samples, planning: PlanOptions
 ) -> DamageMeasure:
@@ -104,17 +183,13 @@ def damage_measure(
         inputs: Its samples.
         workspace: Where it runs, and what is kept.
         samples: What damage is measured on.
-        planning: What was asked for.
+        planning: Whose divergence is meant.
 
     Raises:
-        InputError: The divergence of class scores was asked for, and there are none.
+        InputError: The divergence of class scores is meant, and there are none.
+        UsageError: A metric is meant, and there is none.
     """
-    wanted = planning.divergence
-    batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
-    if wanted == "metric":
-        # A metric is told the outputs themselves, whatever they are.
-        return DamageMeasure(Answers(case.model.output_names, None, False), inputs.metric)
-    return DamageMeasure(judged_answers(case, workspace, batch, wanted))
+    return MEASURES[planning.divergence](case, inputs, workspace, samples)
 
 
 def check_measures(case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions) -> None:

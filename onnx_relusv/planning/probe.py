@@ -33,7 +33,7 @@ from onnx_relusv.measuring.answers import judged_answers
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.objective import DamageMeasure
+from onnx_relusv.planning.objective import DamageMeasure, DivergenceMeasure
 from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
 from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.runtime.session import Session
@@ -213,10 +213,10 @@ class _Probing:
         self._length = batch_length(case.blocks, workspace.options.working_bytes)
         self._sizes: list[tuple[int, int]] = []
         if measure is None:
-            measure = DamageMeasure(
+            measure = DivergenceMeasure(
                 judged_answers(case, workspace, next(samples.batches(self._length)))
             )
-        self._names = measure.answers.outputs
+        self._names = measure.outputs
         self._stream = Stream(self._feeds())
         original = Session(
             runnable(case.model, exposed=self._names), workspace.provider, alone=False
@@ -296,7 +296,7 @@ def whole_damages(
         measure: What damage is.
         advance: Called after every model.
     """
-    names, sizes = measure.answers.outputs, list[tuple[int, int]]()
+    names, sizes = measure.outputs, list[tuple[int, int]]()
 
     def feeds() -> Iterator[dict[str, np.ndarray]]:
         for batch in samples.batches(batch_length(case.blocks, workspace.options.working_bytes)):
@@ -381,11 +381,10 @@ def measured_damages(
         )
         for site in sites:
             if site.models is not None and site.key not in known:
-                models = site.models(measure.answers.outputs)
+                models = site.models(measure.outputs)
                 keep(site.key, whole_damages(case, workspace, samples, models, measure, advance))
 
-    # What a metric's code depends on is not known, so its losses are kept nowhere.
-    cache = workspace.cache if measure.metric is None else NO_CACHE
+    cache = workspace.cache if measure.repeats else NO_CACHE
     with progress.stage(title, tries) as advance:
         found = run(tasks, walk, cache, advance)
     return {

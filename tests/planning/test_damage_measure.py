@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -15,8 +16,9 @@ from onnx_relusv import Budgets, MeasureOptions, PlanOptions, plan
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.metric import Metric
+from onnx_relusv.core.options import DivergenceName
 from onnx_relusv.core.plans import Factors, Plan
-from onnx_relusv.planning.objective import check_measures, damage_measure
+from onnx_relusv.planning.objective import MEASURES, check_measures, damage_measure
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.probe import Try, probe
 from onnx_relusv.rewrites.low_rank.factors import as_stored
@@ -197,3 +199,7 @@ def test_what_cannot_be_measured_is_said_before_any_measuring(tmp_path: Path) ->
     failing = Metric("failing", lambda outputs, labels: 1 / 0)
     with pytest.raises(InputError, match=r"--metric failing: .*ZeroDivisionError"):
         planned(path, data, metric=failing)
+
+
+def test_every_divergence_that_can_be_asked_for_has_its_measure() -> None:
+    assert set(MEASURES) == set(get_args(DivergenceName))

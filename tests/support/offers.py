@@ -13,7 +13,7 @@ from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
 from onnx_relusv.measuring.answers import Answers
 from onnx_relusv.planning.decisions import Offered
 from onnx_relusv.planning.limits import Origin
-from onnx_relusv.planning.objective import DamageMeasure
+from onnx_relusv.planning.objective import DivergenceMeasure
 from onnx_relusv.planning.offer import Offer
 from onnx_relusv.rewrites.low_rank.candidates import block_cost
 from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
@@ -68,7 +68,7 @@ def planned(
         left_out=frozenset(each.key for each in blocks if each.key not in offers),
         curves=curves,
     )
-    logits = DamageMeasure(Answers(("y",), None, probabilities=False)) if by_damage else None
+    logits = DivergenceMeasure(Answers(("y",), None, probabilities=False)) if by_damage else None
     return Offer(offered, refit=lambda plan: plan, measure=logits).plan(budgets)
 
 
