@@ -84,7 +84,7 @@ def fitted_by_damage(
         ValidationError: Factors as stored are not what they were fitted to be.
     """
     first = fit_plan(case, inputs, workspace, offer.plan(budgets), moments, progress)
-    smaller = {choice.key for choice in first.plan.choices if choice.action == "double_layer"}
+    smaller = {choice.key for choice in first.plan.choices if choice.is_double_layer}
     blocks = [block for block in case.blocks if block.key in smaller]
     with progress.stage("Damage of all changes together", len(blocks)) as advance:
         whole, spared = _joint_damages(

@@ -45,7 +45,7 @@ class _Command:
 
 
 def _plan_lines(made: Plan) -> Iterable[RenderableType]:
-    changed = sum(choice.action != "keep" for choice in made.choices)
+    changed = sum(not choice.is_kept for choice in made.choices)
     time = "" if made.latency is None else f", about {made.latency:.1%} of the time"
     yield from plan_parts(made)
     yield (

@@ -297,7 +297,7 @@ def _decided(
     left = reduced_block(row.block, kept)
     choice = _done(choice, row.block, left, fitted=row.block.key in levels)
     level = levels.get(row.block.key, 0.0)
-    if choice.action != "double_layer" or choice.form is None or choice.rank is None:
+    if not choice.is_double_layer or choice.form is None or choice.rank is None:
         return replace(row, choice=choice, level=level, cost_after=reduced_cost(row.block, left))
     cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
     unfolding = FORMS[choice.form].unfolding
@@ -310,7 +310,7 @@ def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
     inputs = None if after.in_channels == before.in_channels else after.in_channels
     outputs = None if after.out_channels == before.out_channels else after.out_channels
     choice = replace(choice, inputs=inputs, outputs=outputs)
-    if choice.action == "double_layer":
+    if choice.is_double_layer:
         return choice
     action: Action = "refit" if fitted else "keep"
     if inputs is not None or outputs is not None:

@@ -141,7 +141,7 @@ def prepared(
     limit = drop_limit(case, inputs, workspace, planning.budgets)
     # What counts answers takes real samples.
     counts = planning.budgets.max_drop is not None or planning.metric is not None
-    go = planning.method == "harmonic" and not counts
+    go = not planning.lowers_ranks and not counts
     synthetic = samples_where_units_go(case, inputs, workspace, planning.input_range, go=go)
     with saying_where_bytes_are(case, planning), synthetic as found:
         inputs = inputs if found is inputs else split_inputs(case, found, seed)

@@ -241,9 +241,9 @@ class PlanOptions(Options):
 
     def _check_method(self) -> None:
         for name, value in (("round-to", self.round_to), ("keep-at-least", self.keep_at_least)):
-            if value > 1 and self.method == "double-layer":
+            if value > 1 and not self.removes_units:
                 raise UsageError(f"--{name} is for units that are removed: use --method harmonic.")
-        if self.method == "harmonic" and self.budgets.latency is not None:
+        if not self.lowers_ranks and self.budgets.latency is not None:
             raise UsageError(
                 "--latency goes with double layers alone: use --method double-layer, or --macs."
             )
@@ -259,8 +259,22 @@ class PlanOptions(Options):
             raise UsageError(
                 f"--input-range {low:g} {high:g}: use two finite numbers, the lower one first."
             )
-        if self.method == "double-layer":
+        if not self.removes_units:
             raise UsageError("--input-range is for units that are removed: use --method harmonic.")
+
+    @property
+    def lowers_ranks(self) -> bool:
+        """Whether blocks may become double layers."""
+        return self.method != "harmonic"
+
+    @property
+    def removes_units(self) -> bool:
+        """Whether units may be removed."""
+        return self.method != "double-layer"
+
+    def layers_alone(self) -> "PlanOptions":
+        """The same for double layers alone, without what is said of units."""
+        return replace(self, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
 
     @property
     def metric_file(self) -> Path | None:

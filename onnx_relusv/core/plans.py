@@ -121,6 +121,16 @@ class Choice:
     inputs: Count | None = None
     outputs: Count | None = None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the block stays as it is."""
+        return self.action == "keep"
+
+    @property
+    def is_double_layer(self) -> bool:
+        """Whether the block becomes a double layer."""
+        return self.action == "double_layer"
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupCurve:

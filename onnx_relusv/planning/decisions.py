@@ -253,7 +253,7 @@ def with_damages(plan: Plan, items: tuple[Item, ...]) -> Plan:
     counts = {item.key: item for item in items if isinstance(item, GroupItem)}
 
     def layered(choice: Choice) -> Choice:
-        if choice.action != "double_layer":
+        if not choice.is_double_layer:
             return choice
         item = layers[choice.key]
         forms = [None if one is None else (one.form, one.rank) for one in item.layers]

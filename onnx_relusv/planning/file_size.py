@@ -166,7 +166,7 @@ def _with_more(origin: Origin, extra: int) -> Origin:
 
 def _changes(plan: Plan) -> bool:
     """Whether a plan does anything."""
-    return removes_units(plan) or any(choice.action != "keep" for choice in plan.choices)
+    return removes_units(plan) or any(not choice.is_kept for choice in plan.choices)
 
 
 def _is_better(plan: Plan, other: Plan) -> bool:

@@ -197,7 +197,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             origin=_origin_of(ground, planning, timed),
             statistics={row.block.key: row.statistics for row in ground.measured.rows},
             coupling=_coupling(ground, planning),
-            layered=any(rewrite.changes_blocks for rewrite in rewrites),
+            layered=planning.lowers_ranks,
             left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
             curves=tuple(curves),
             damage_measure=None if measure is None else measure.words,

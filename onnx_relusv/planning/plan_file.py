@@ -110,8 +110,8 @@ def _check_forms(plan: Plan) -> None:
             known = f"one of {', '.join(FORMS)}"
             optional = ", or null" if isinstance(one, Choice) else ""
             raise FieldError(f"{where}.form", f"{one.form!r}; use {known}{optional}.", one.key)
-        if isinstance(one, Choice) and one.action != "keep":
-            is_layer = one.action == "double_layer"
+        if isinstance(one, Choice) and not one.is_kept:
+            is_layer = one.is_double_layer
             form = None if one.form is None else FORMS[one.form]
             if one.rank is None or form is None or form.one_layer == is_layer:
                 needed = f"a form other than {DENSE.name}" if is_layer else f"the form {DENSE.name}"

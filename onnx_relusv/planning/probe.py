@@ -72,15 +72,13 @@ def reserved_bytes(case: Case, inputs: Inputs, planning: PlanOptions) -> int:
 
 def with_refits(plan: Plan, case: Case, inputs: Inputs, planning: PlanOptions) -> Plan:
     """A plan in which the blocks behind a change that would be kept are fitted anew."""
-    changed = [choice.key for choice in plan.choices if choice.action != "keep"]
+    changed = [choice.key for choice in plan.choices if not choice.is_kept]
     behind = dependents(case.model, changed)
     blocks = {
         block.key: block for block in refittable(case, inputs, planning) if block.source in behind
     }
     choices = (
-        _refit(choice, blocks[choice.key])
-        if choice.action == "keep" and choice.key in blocks
-        else choice
+        _refit(choice, blocks[choice.key]) if choice.is_kept and choice.key in blocks else choice
         for choice in plan.choices
     )
     return replace(plan, choices=tuple(choices))

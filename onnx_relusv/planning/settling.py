@@ -34,6 +34,7 @@ from onnx_relusv.rewrites.low_rank.candidates import (
     useful_ranks,
 )
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
+from onnx_relusv.rewrites.low_rank.method import DoubleLayers
 from onnx_relusv.rewrites.prune.cost import Counts, CutCost
 from onnx_relusv.rewrites.prune.units import (
     Rounding,
@@ -63,12 +64,12 @@ def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
         UsageError: Damage was asked for without samples, or a number of channels where no units are
             removed.
     """
-    if planning.method != "auto":
+    if not (planning.lowers_ranks and planning.removes_units):
         return planning
     if by_damage(inputs, planning) and planning.budgets.latency is None:
         return planning
     try:
-        return replace(planning, method="double-layer")
+        return replace(planning, method=DoubleLayers.name)
     except UsageError as error:
         raise UsageError(
             f"{error} --method auto removes units only where damage is measured, which takes "
@@ -119,7 +120,7 @@ def searched(
         BudgetError: Units alone may go, and none can, or a budget lies below what any plan leaves.
         InputError: A sample lies outside of a declared range.
     """
-    if planning.method != "double-layer":
+    if planning.removes_units:
         if case.channels is None:
             case = with_channels(case, inputs, workspace, planning.input_range)
         planning = possible(case, planning)
@@ -129,7 +130,7 @@ def searched(
 
 def cut_cost(case: Case, workspace: Workspace, planning: PlanOptions) -> CutCost | None:
     """What cuts save; None where no units go."""
-    if planning.method == "double-layer" or case.channels is None:
+    if not planning.removes_units or case.channels is None:
         return None
     return CutCost(case.model, case.channels, case.unit_shapes or _shapes(case, workspace))
 
@@ -138,9 +139,9 @@ def possible(case: Case, planning: PlanOptions) -> PlanOptions:
     """What plans of a model whose groups were looked into may do; errors as of `searched`."""
     if shrinking_groups(case, planning):
         return planning
-    if planning.method == "harmonic":
+    if not planning.lowers_ranks:
         raise nothing_to_remove(case, planning)
-    return replace(planning, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
+    return planning.layers_alone()
 
 
 def _shapes(case: Case, workspace: Workspace) -> Mapping[str, tuple[int, ...]]:
@@ -228,8 +229,7 @@ def unreachable(budgets: Budgets, case: Case, least: Cost) -> BudgetError | None
 
 def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) -> Cost:
     """A lower bound of what any plan leaves; arguments as of `check_reachable`."""
-    layered = planning.method != "harmonic"
-    blocks = _allowed(case, planning) if layered else []
+    blocks = _allowed(case, planning) if planning.lowers_ranks else []
     bytes_, macs = float(case.model.bytes), float(case.facts.macs)
     left, headers = list(blocks), _Headers(case)
     if cut is not None:

@@ -284,7 +284,7 @@ def _draw_spectrum(axes: Axes, row: BlockReport, level: float | None) -> None:
     axes.plot(ranks[known], estimate, "o", color=light("estimate"), markersize=2.6)
     if level is not None and level > 0:
         axes.axhline(level, color=light("level"), linewidth=1, linestyle=DASHED)
-    rank = choice.rank if choice is not None and choice.action == "double_layer" else None
+    rank = choice.rank if choice is not None and choice.is_double_layer else None
     if rank is not None and not row.unfolding:
         axes.axvline(rank, color=light("chosen"), linewidth=1)
     bottom = min(float(lower.min()), level or 1.0)

@@ -89,9 +89,9 @@ def activation(activation: Activation) -> str:
 
 def decision(choice: Choice | None) -> str:
     """What becomes of a block; of a double layer its form and rank."""
-    if choice is None or choice.action == "keep":
+    if choice is None or choice.is_kept:
         return "kept"
-    if choice.action == "double_layer":
+    if choice.is_double_layer:
         return f"double layer: {choice.form}, rank {choice.rank}"
     return {"refit": "refitted", "prune": "pruned"}[choice.action]
 

@@ -46,7 +46,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
     Raises:
         InputError: The plan names blocks or ranks that the model does not have.
     """
-    choices = {choice.key: choice for choice in plan.choices if choice.action != "keep"}
+    choices = {choice.key: choice for choice in plan.choices if not choice.is_kept}
     unknown = set(choices) - {block.key for block in case.blocks}
     if unknown:
         raise InputError(f"the plan changes {min(unknown)}, which is no block of this model.")
@@ -57,7 +57,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         choice, kept = choices.get(block.key), left.get(block.key)
         if choice is None and kept is None:
             continue
-        layer = choice is not None and choice.action == "double_layer"
+        layer = choice is not None and choice.is_double_layer
         cut_alone = not layer and kept is not None and _gets_all(block, kept, behind)
         if cut_alone and not is_reproduced(case, inputs, block, kept):
             # Its rows are cut, and no more is to be done.

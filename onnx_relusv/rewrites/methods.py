@@ -39,11 +39,6 @@ class Rewrite(Protocol[AnyItem]):
         """What is shown while damages are measured."""
         ...
 
-    @property
-    def changes_blocks(self) -> bool:
-        """Whether blocks are among its items."""
-        ...
-
     def default_error(self, informed: bool) -> float:
         """The common relative error without any budget.
 

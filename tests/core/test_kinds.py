@@ -1,13 +1,15 @@
-"""Kinds of blocks and forms are told apart in their own classes, and by name nowhere else."""
+"""Kinds, forms, methods and actions are told apart in their own classes, and nowhere else."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import onnx_relusv
 from onnx_relusv.core.kinds import KINDS, LINEAR_OPERATORS
+from onnx_relusv.core.plans import Action, Method
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 
 ROOT = Path(onnx_relusv.__file__).parent
@@ -19,6 +21,9 @@ OWN = {
 # They look at the nodes of any graph, in blocks or not, and at operators that are no kind of block.
 OF_NODES = {"graph/channels/weights.py", "graph/checks.py", "rewrites/prune/cost.py"}
 NAMES = {*KINDS, *FORMS}
+# Records say of themselves which method or action they have.
+OF_CHOICES = {"core/plans.py", "core/options.py"}
+CHOICES = {*get_args(Method), *get_args(Action)} - {"auto"}
 
 
 def strings(item: ast.AST) -> Iterator[str]:
@@ -49,6 +54,17 @@ def compared(tree: ast.Module) -> list[str]:
     ]
 
 
+def chosen(tree: ast.Module) -> list[str]:
+    """Methods and actions that a module compares something with."""
+    return [
+        value
+        for item in ast.walk(tree)
+        if isinstance(item, ast.Compare)
+        for value in strings(item)
+        if value in CHOICES
+    ]
+
+
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(ROOT.rglob("*.py")):
         yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
@@ -62,6 +78,12 @@ def test_no_kind_and_no_form_is_called_by_its_name() -> None:
 def test_no_operator_of_a_kind_is_compared_with() -> None:
     found = {name for name, tree in modules() if name not in OWN and compared(tree)}
     assert found == OF_NODES
+
+
+def test_no_method_and_no_action_is_compared_with() -> None:
+    found = {name for name, tree in modules() if chosen(tree)}
+    assert found == OF_CHOICES
+    assert chosen(ast.parse('if choice.action == "double_layer": pass')) == ["double_layer"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
@@ -124,10 +124,9 @@ class Measurements(Protocol):
 class DoubleLayers:
     """Lowers the rank of blocks: each may become a pair, or more, of thinner layers."""
 
-    name = "double-layer"
+    name: Literal["double-layer"] = "double-layer"
     nothing = "no block of this model can be made smaller"
     measuring = "Damage of the blocks' forms"
-    changes_blocks = True
 
     def default_error(self, informed: bool) -> float:
         """The common relative error without any budget.

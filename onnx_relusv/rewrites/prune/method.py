@@ -101,7 +101,6 @@ class HarmonicPruning:
     name = "harmonic"
     nothing = "no units of this model can be removed"
     measuring = "Damage of the groups' cuts"
-    changes_blocks = False
 
     def default_error(self, informed: bool) -> float:
         """The common relative error without any budget, whatever is known of the inputs."""
