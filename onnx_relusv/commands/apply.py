@@ -316,9 +316,10 @@ def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:
     if inputs is not None or outputs is not None:
         action = "prune"
     why = choice.why if action == choice.action else _WHY[action]
-    if action == "keep":
-        return replace(choice, action=action, form=None, rank=None, why=why)
-    return replace(choice, action=action, form=DENSE.name, rank=after.largest_rank, why=why)
+    choice = replace(choice, action=action, why=why)
+    if choice.is_kept:
+        return replace(choice, form=None, rank=None)
+    return replace(choice, form=DENSE.name, rank=after.largest_rank)
 
 
 def _timed(row: BlockReport, times: BlockTimes) -> BlockReport:

@@ -28,10 +28,10 @@ _WHICH = {
     "certifying": "samples set aside",
     "test": "samples of the test file",
 }
-_ACTIONS: dict[Action, str] = {
-    "double_layer": "double layer",
-    "prune": "pruned",
-    "refit": "refitted",
+_ACTIONS: dict[Action, Callable[[int], str]] = {
+    "double_layer": lambda count: words.counted(count, "double layer"),
+    "prune": lambda count: f"{count} pruned",
+    "refit": lambda count: f"{count} refitted",
 }
 _SIZES = (
     ("size", "bytes", words.size),
@@ -66,13 +66,7 @@ def compression_facts(found: Compression) -> Iterator[Fact]:
         yield Fact("change measured as", words.printable(found.damage_measure))
     yield from _correction(found)
     actions = Counter(row.choice.action if row.choice else "keep" for row in found.rows)
-    counts = [
-        words.counted(actions[action], name)
-        if action == "double_layer"
-        else f"{actions[action]} {name}"
-        for action, name in _ACTIONS.items()
-        if actions[action]
-    ]
+    counts = [text(actions[action]) for action, text in _ACTIONS.items() if actions[action]]
     counts.append(f"{actions['keep']} kept, {len(found.refusals)} refused")
     yield Fact("blocks changed", str(len(found.rows) - actions["keep"]), ", ".join(counts))
     yield from _bound(found.bound)

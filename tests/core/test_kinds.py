@@ -21,8 +21,9 @@ OWN = {
 # They look at the nodes of any graph, in blocks or not, and at operators that are no kind of block.
 OF_NODES = {"graph/channels/weights.py", "graph/checks.py", "rewrites/prune/cost.py"}
 NAMES = {*KINDS, *FORMS}
-# Records say of themselves which method or action they have.
-OF_CHOICES = {"core/plans.py", "core/options.py"}
+# Records say of themselves which method or action they have; one reads files that are no records
+# yet.
+OF_CHOICES = {"core/plans.py", "core/options.py", "planning/plan_file.py"}
 CHOICES = {*get_args(Method), *get_args(Action)} - {"auto"}
 
 
