@@ -1,8 +1,7 @@
-"""From a fitted plan to the written file and what is reported of it.
+"""From a fitted plan to a checked file, and to what is reported of it.
 
-What is reported of the groups of units: all of a model, with what a plan does with each.
-
-From a plan to a checked file: factors, surgery, validation, and only then the name.
+The file is written beside its place and validated; only then it gets its name, together with its
+report.
 """
 
 from collections.abc import Callable, Mapping

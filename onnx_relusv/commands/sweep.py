@@ -1,9 +1,8 @@
 """Makes a model smaller at many sizes by several methods, and judges every file.
 
 What plans rest on is measured once. Each point is fitted, rewritten and validated as a file of
-`compress` is; a size that cannot be reached is passed over, and a file that fails is reported.
-
-What a sweep is of, and the command that repeats each point.
+`compress` is; a size that cannot be reached is passed over, and a file that fails is reported. The
+report has the command that makes each file again.
 """
 
 import shlex
@@ -74,6 +73,11 @@ class SweepRequest:
         """The sizes, the largest first."""
         return sorted(self.sweeping.sizes, reverse=True)
 
+    @property
+    def pairs(self) -> list[tuple[str, float]]:
+        """The methods and sizes of all points, in the order in which they are made."""
+        return [(name, size) for name in self.sweeping.methods for size in self.ladder]
+
     def name(self, method: str, size: float) -> str:
         """What tells a point's file from the others, without an ending."""
         return f"{self.model.stem}-{method}-{size!r}"
@@ -87,17 +91,17 @@ class SweepRequest:
         """
         way, name = SWEEP_METHODS[method], self.name(method, size)
         if self.test is None and way.on_samples:
-            asked = ["sweep", str(self.model), "--samples", str(self.samples)]
-            asked += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
+            line = ["sweep", str(self.model), "--samples", str(self.samples)]
+            line += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
         else:
-            asked = ["compress", str(self.model), "--output", f"{name}.onnx"]
-            asked += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
-            asked += ["--samples", str(self.samples)] if way.on_samples else []
+            line = ["compress", str(self.model), "--output", f"{name}.onnx"]
+            line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
+            line += ["--samples", str(self.samples)] if way.on_samples else []
         patterns = replace(self.sweeping, sizes=_DEFAULTS.sizes, methods=_DEFAULTS.methods)
         # The seed is stated even where it is the default.
         seed = ["--seed", str(self.measuring.seed)]
         others = command_options(replace(self.measuring, seed=0))
-        return shlex.join(["onnx-relusv", *asked, *seed, *others, *command_options(patterns)])
+        return shlex.join(["onnx-relusv", *line, *seed, *others, *command_options(patterns)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,19 +109,19 @@ class Sweeping:
     """What a sweep goes through, and where its files go.
 
     Attributes:
-        asked: What it is asked for.
+        request: Which files are made, of what.
         judging: What judges the files.
         ready: The methods that reach any size, by name.
-        out_of_reach: Methods and sizes that are known to have no plan, with the reason.
+        out_of_reach: What is known to have no plan, by method and size.
         folder: Where files are made.
         kept: Where they are found afterwards; None where they are not kept.
         command: Goes into the provenance.
     """
 
-    asked: SweepRequest
+    request: SweepRequest
     judging: Judging
     ready: Mapping[str, Prepared]
-    out_of_reach: Mapping[tuple[str, float], BudgetError]
+    out_of_reach: Mapping[tuple[str, float], MissedPoint]
     folder: Path
     kept: Path | None
     command: str
@@ -131,14 +135,13 @@ class Sweeping:
         """
         points: list[SweepPoint] = []
         missed: list[MissedPoint] = []
-        methods = self.asked.sweeping.methods
-        pairs = [(name, size) for name in methods for size in self.asked.ladder]
-        with progress.stage("Sweep", len(pairs)) as advance:
-            for name, size in pairs:
+        with progress.stage("Sweep", len(self.request.pairs)) as advance:
+            for name, size in self.request.pairs:
                 try:
                     if (name, size) in self.out_of_reach:
-                        raise self.out_of_reach[name, size]
-                    points.append(self._point(name, size, progress))
+                        missed.append(self.out_of_reach[name, size])
+                    else:
+                        points.append(self._point(name, size, progress))
                 except (BudgetError, ValidationError) as error:
                     failed = isinstance(error, ValidationError)
                     missed.append(
@@ -147,6 +150,7 @@ class Sweeping:
                 advance(1)
         _check_any(points, missed)
         judges, workspace = self.judging.judges, self.judging.workspace
+        methods = self.request.sweeping.methods
         if not any(SWEEP_METHODS[name].on_samples for name in methods):
             judges = replace(judges, fit_samples=0, select_samples=0)
         return Sweep(
@@ -163,14 +167,14 @@ class Sweeping:
                 workspace.options,
                 self.judging.inputs.samples,
                 self.command,
-                self.asked.settings,
+                self.request.settings,
             ),
         )
 
     def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:
         case, ready = self.judging.case, self.ready[method]
         ground = ready.ground
-        name = f"{self.asked.name(method, size)}.onnx"
+        name = f"{self.request.name(method, size)}.onnx"
         fitted = produce(ready, Budgets(size=size), progress).fitted
         facts: list[ModelFacts] = []
 
@@ -201,7 +205,7 @@ class Sweeping:
             damage=fitted.plan.damage,
             evaluation=evaluation,
             drop=drop,
-            command=self.asked.command(method, size),
+            command=self.request.command(method, size),
         )
 
     def _place(self) -> AbstractContextManager[Path]:
@@ -220,28 +224,17 @@ def _knee(curve: Sequence[SweepPoint]) -> float | None:
     return None if place is None else finite[place].size
 
 
-def check_any_reached(asked: SweepRequest, missed: Mapping[tuple[str, float], Exception]) -> None:
-    """Checks before any work that there is something to do.
+def _check_any(points: Sequence[object], missed: Sequence[MissedPoint]) -> None:
+    """Checks that some points are left; all else was missed.
 
     Raises:
         BudgetError: No method reaches any of the sizes.
+        ValidationError: None does, and a file failed its validation.
     """
-    pairs = [(name, size) for name in asked.sweeping.methods for size in asked.ladder]
-    _check_any(
-        [pair for pair in pairs if pair not in missed],
-        [
-            MissedPoint(method=name, size=size, failed=False, reason=str(missed[name, size]))
-            for name, size in pairs
-            if (name, size) in missed
-        ],
-    )
-
-
-def _check_any(points: Sequence[object], missed: Sequence[MissedPoint]) -> None:
     if points:
         return
-    failures = [one for one in missed if one.failed]
-    worst = (failures or list(missed))[0]
+    failures = [point for point in missed if point.failed]
+    worst = (failures or missed)[0]
     message = (
         f"no point is left. The first reason, {worst.method} at {worst.size:g}: {worst.reason}"
     )
@@ -287,7 +280,7 @@ def sweep(
     test, report = as_optional_path("test", test), as_optional_path("report", report)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     sweeping = as_record("sweeping", sweeping, SweepOptions)
-    asked = SweepRequest(
+    request = SweepRequest(
         model=model, samples=samples, test=test, sweeping=sweeping, measuring=measuring
     )
     check_utf8(model, InputError)
@@ -305,22 +298,27 @@ def sweep(
     planning = selected(case, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
     judged = judging(case, inputs, workspace, test)
     inputs = judged.inputs
-    sizes, methods = sweeping.sizes, sweeping.methods
-    missed = out_of_reach(methods, asked.ladder, case, inputs, workspace, planning)
+    missed = out_of_reach(sweeping.methods, request.ladder, case, inputs, workspace, planning)
+    reached = [pair for pair in request.pairs if pair not in missed]
     with saying_where_bytes_are(case, planning):
-        check_any_reached(asked, missed)
-    reaching = [name for name in methods if any((name, size) not in missed for size in sizes)]
+        _check_any(reached, list(missed.values()))
     with (
         saying_where_bytes_are(case, planning),
         workplace(report) as place,
         prepared_methods(
-            reaching, asked.ladder, case, inputs, workspace, planning, progress
+            list(dict.fromkeys(name for name, _ in reached)),
+            request.ladder,
+            case,
+            inputs,
+            workspace,
+            planning,
+            progress,
         ) as ready,
     ):
         models = place / MODELS
         models.mkdir()
         kept = report / MODELS if report is not None and keep else None
-        found = Sweeping(asked, judged, ready, missed, models, kept, command).run(progress)
+        found = Sweeping(request, judged, ready, missed, models, kept, command).run(progress)
         if report is not None:
             publish(found, report, models, place, force=force)
     return found

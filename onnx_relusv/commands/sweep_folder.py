@@ -2,8 +2,7 @@
 
 All of it is made in a hidden folder, which is gone afterwards, and renamed into place at the end.
 
-Where a curve of loss over size bends most: beyond it, bytes cost more than before.
-
+The knee is where a curve of loss over size bends most: beyond it, bytes cost more than before.
 After Satopaa, Albrecht, Irwin, Raghavan, "Finding a 'kneedle' in a haystack: detecting knee points
 in system behavior" (2011), without their smoothing, for curves of few points. Both axes are
 normalised to what the curve spans, and the knee is the point farthest from the chord between its

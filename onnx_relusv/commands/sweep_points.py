@@ -1,6 +1,7 @@
-"""The methods of a sweep: how each plans a size and fits it, on what was measured once.
+"""The points of a sweep: what their methods are made ready on, and what their files lose.
 
-Judges smaller files on samples that nothing was fitted to and nothing was chosen on.
+What methods need is measured once for all sizes. Files are judged on samples that nothing was
+fitted to and nothing was chosen on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from onnx_relusv.commands.stages import Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.results import Evaluation
-from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, PairedDrop
+from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, MissedPoint, PairedDrop
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, open_model, split_inputs
@@ -138,7 +139,7 @@ def out_of_reach(
     inputs: Inputs,
     workspace: Workspace,
     planning: PlanOptions,
-) -> dict[tuple[str, float], BudgetError]:
+) -> dict[tuple[str, float], MissedPoint]:
     """Methods and sizes for which there is no plan, as shapes tell, with the reason.
 
     Args:
@@ -149,15 +150,17 @@ def out_of_reach(
         workspace: Where it runs.
         planning: Which blocks may change.
     """
-    found: dict[tuple[str, float], BudgetError] = {}
+    missed: dict[tuple[str, float], MissedPoint] = {}
     for name in names:
         for size in sizes:
             try:
-                asked = SWEEP_METHODS[name].planning(planning, size)
-                case, _ = settled(case, inputs, workspace, asked)
+                point = SWEEP_METHODS[name].planning(planning, size)
+                case, _ = settled(case, inputs, workspace, point)
             except BudgetError as error:
-                found[name, size] = error
-    return found
+                missed[name, size] = MissedPoint(
+                    method=name, size=size, failed=False, reason=str(error)
+                )
+    return missed
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What single inputs do in a model: one run of the samples, measured block by block on the way."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -23,13 +24,38 @@ from onnx_relusv.samples.samples import Batch, Samples
 from onnx_relusv.spectra.activated import BlockRecorder
 from onnx_relusv.work.executors import Progress, Silent
 
-# Every block's G lies on the device in float32; of more units it would be over half a gigabyte.
-LARGEST_UNITS = 11_000
-_LARGEST_BATCH = 64
 # What can be read off the device, and whose softmax means something.
 _SCORE_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
 # The share of memory that a batch may take; about as much leads to it, and is made of it.
 _BATCH_SHARE = 4
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """How far a trace goes.
+
+    Attributes:
+        largest_units: Units of a block at most. Its G lies on the device in float32; of more units
+            it would be over half a gigabyte.
+        largest_batch: Samples at most that run together.
+    """
+
+    largest_units: int = 11_000
+    largest_batch: int = 64
+
+    def refusal(self, block: Block) -> str | None:
+        """Why a block is not traced; None if it is."""
+        if block.activation.kind == "none":
+            return "it has no activation, so its operator is the same for all inputs"
+        if block.geometry.rows > self.largest_units:
+            return f"it has {block.geometry.rows} units; up to {self.largest_units} are traced"
+        return None
+
+    def batch_length(self, blocks: Iterable[Block], memory: int) -> int:
+        """Samples a batch; the blocks' pre-activations then take their share of memory's bytes."""
+        bytes_per_sample = sum(4 * prod(block.output_shape) for block in blocks)
+        fitting = memory // (_BATCH_SHARE * max(bytes_per_sample, 1))
+        return max(1, min(self.largest_batch, fitting))
 
 
 def trace_samples(
@@ -40,6 +66,7 @@ def trace_samples(
     exact: bool,
     command: str,
     progress: Progress,
+    settings: TraceSettings = TraceSettings(),
 ) -> Trace:
     """Runs all samples once and measures the activated operators of every block.
 
@@ -50,6 +77,7 @@ def trace_samples(
         exact: Whether mean widths are computed, and not only bounded.
         command: Goes into the provenance.
         progress: Shown the run.
+        settings: Which blocks are traced, and how many samples run together.
 
     Raises:
         InputError: The model does not run, a label is no class, or what was measured is not a
@@ -57,10 +85,13 @@ def trace_samples(
     """
     samples = inputs.samples
     assert samples is not None  # the command takes samples
-    traced = [block for block in case.blocks if _reason(block) is None]
+    reasons = {block.key: settings.refusal(block) for block in case.blocks}
+    traced = [block for block in case.blocks if reasons[block.key] is None]
+    refused = [Refusal(key, reason) for key, reason in reasons.items() if reason is not None]
     run = _Run(case, inputs, workspace, samples, traced, exact)
     with progress.stage("Activated operators of the inputs", samples.count) as advance:
-        for batch in samples.batches(_batch_length(traced, workspace.free_bytes(case.model))):
+        length = settings.batch_length(traced, workspace.free_bytes(case.model))
+        for batch in samples.batches(length):
             run.add(batch)
             advance(batch.count)
     blocks, confidence = run.blocks(), run.confidence()
@@ -79,7 +110,7 @@ def trace_samples(
     return Trace(
         model=case.facts,
         blocks=blocks,
-        refusals=(*case.refusals, *_refusals(case.blocks), *run.refusals),
+        refusals=(*case.refusals, *refused, *run.refusals),
         max_softmax=None if confidence is None else confidence.max_softmax,
         entropy=None if confidence is None else confidence.entropy,
         correct=correct,
@@ -190,34 +221,6 @@ class _Run:
     def confidence(self) -> Confidence | None:
         """What was read off the class scores; None without any."""
         return None if self._scores is None else self._reader.result()
-
-
-def _refusals(blocks: Iterable[Block]) -> Iterator[Refusal]:
-    for block in blocks:
-        reason = _reason(block)
-        if reason is not None:
-            yield Refusal(block.key, reason)
-
-
-def _reason(block: Block) -> str | None:
-    """Why a block is not traced; None if it is."""
-    if block.activation.kind == "none":
-        return "it has no activation, so its operator is the same for all inputs"
-    if block.geometry.rows > LARGEST_UNITS:
-        return f"it has {block.geometry.rows} units; up to {LARGEST_UNITS} are traced"
-    return None
-
-
-def _batch_length(blocks: Iterable[Block], memory: int) -> int:
-    """Samples a batch, so that the pre-activations of these blocks take their share of memory.
-
-    Args:
-        blocks: The blocks.
-        memory: Bytes that there are.
-    """
-    bytes_per_sample = sum(4 * prod(block.output_shape) for block in blocks)
-    fitting = memory // (_BATCH_SHARE * max(bytes_per_sample, 1))
-    return max(1, min(_LARGEST_BATCH, fitting))
 
 
 def _warnings(

@@ -23,7 +23,11 @@ from traced_layers import (
 )
 
 from onnx_relusv import MeasureOptions, trace
+from onnx_relusv.commands.trace import TraceSettings, trace_samples
+from onnx_relusv.core.traces import Trace
+from onnx_relusv.measuring.case import open_model
 from onnx_relusv.spectra.mean_widths import width_of
+from onnx_relusv.work.executors import Silent
 
 SLOPES = np.array([0.3, -0.2, 0.0, 1.2, 0.5, -1.0], np.float32)
 
@@ -180,11 +184,19 @@ def test_a_block_whose_rows_cannot_be_told_apart_is_refused(name: str, tmp_path:
     assert any("No block" in warning for warning in found.warnings)
 
 
-def test_a_block_with_too_many_units_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("onnx_relusv.commands.trace.LARGEST_UNITS", 5)
-    found = traced(tmp_path, NETWORK, ARRAYS, {"x": normal(40, 5)})
+def traced_again(folder: Path, settings: TraceSettings) -> Trace:
+    """Traces what `traced` has left in a folder, with other settings."""
+    case, inputs, workspace = open_model(
+        folder / "model.onnx", folder / "samples.npz", MeasureOptions()
+    )
+    return trace_samples(
+        case, inputs, workspace, exact=False, command="", progress=Silent(), settings=settings
+    )
+
+
+def test_a_block_with_too_many_units_is_refused(tmp_path: Path) -> None:
+    assert traced(tmp_path, NETWORK, ARRAYS, {"x": normal(40, 5)}).blocks != ()
+    found = traced_again(tmp_path, TraceSettings(largest_units=5))
     assert found.blocks == ()
     assert {"r": "it has 6 units; up to 5 are traced"}.items() <= {
         refusal.key: refusal.reason for refusal in found.refusals
@@ -199,13 +211,9 @@ def test_a_model_without_blocks_still_has_answers(tmp_path: Path) -> None:
     assert found.max_softmax.shape == (40,)
 
 
-def test_the_length_of_batches_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_length_of_batches_changes_nothing(tmp_path: Path) -> None:
     whole = traced(tmp_path, MANY.text, MANY.arrays, {"x": IMAGES})
-    # One sample at a time.
-    monkeypatch.setattr("onnx_relusv.commands.trace._LARGEST_BATCH", 1)
-    single = traced(tmp_path, MANY.text, MANY.arrays, {"x": IMAGES})
+    single = traced_again(tmp_path, TraceSettings(largest_batch=1))
     for name in ("active", "width_lower", "width_upper", "largest", "margin"):
         one, other = (getattr(block_of(found), name) for found in (whole, single))
         assert np.allclose(one, other, rtol=1e-5, atol=1e-6)
