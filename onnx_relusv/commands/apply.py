@@ -253,12 +253,7 @@ def _compression(
     return Compression(
         before=case.facts,
         after=after,
-        budgets=plan.budgets,
-        method=plan.method,
-        allocation=plan.allocation,
-        level=plan.level,
-        damage=plan.damage,
-        damage_measure=plan.damage_measure,
+        plan=plan,
         rows=tuple(
             _timed(
                 _decided(row, choices.get(row.block.key), levels, left.get(row.block.key)), times

@@ -37,12 +37,12 @@ class ReluSingularValues(ReadOnlyArrays):
         provider: The execution provider that ran it.
     """
 
-    sigma: Floats
-    lower: Floats
-    estimate: Floats
-    upper: Floats
-    ranks: tuple[int, ...]
-    converged: npt.NDArray[np.bool_]
+    sigma: _Values
+    lower: _Values
+    upper: _Values
+    estimate: Annotated[Floats, Axes(("rank",))]
+    ranks: tuple[Whole, ...]
+    converged: Annotated[npt.NDArray[np.bool_], Axes(("estimated",))]
     iterations: int
     starts: int
     seed: int
@@ -133,21 +133,14 @@ class ActivatedWidths(ReadOnlyArrays):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Spectrum(ReadOnlyArrays):
-    """What is known of a block's ReLU singular values and mean widths.
+class Spectrum(ReluSingularValues):
+    """What is known of a block's ReLU singular values, on the unit ball, and mean widths.
 
     With moments, all of it is about the linear map seen through the centred covariance C of its
-    input, W C^(1/2); without, about W. Grouped Conv: the largest over the groups.
+    input, W C^(1/2); without, about W. Grouped Conv: the largest over the groups. Bounds are of the
+    block without its bias, and estimates of a geometric ladder of 12 k at most.
 
     Attributes:
-        sigma: (r,) ordinary singular values, descending.
-        lower: (r,) certified lower bounds of s_0 .. s_(r-1) on the unit ball, without bias.
-        upper: (r,) certified upper bounds.
-        estimate: (r,) estimates found by ascent, clipped into the bracket; neither bound. NaN
-            where none was computed.
-        ranks: The k of the estimates, a geometric ladder of 12 at most.
-        converged: (len(ranks),) bool, whether the ascent had stopped growing and a second start
-            agreed to 1 %.
         untrained: (r,) singular values of one layer of the same shape with independent Gaussian
             weights, in the same metric, scaled to the same Frobenius norm; drawn by the seed.
         operator_norm: Largest singular value of a Conv as an operator on whole feature maps, on
@@ -159,18 +152,8 @@ class Spectrum(ReadOnlyArrays):
         relu_mean_width: Monte Carlo estimate from below.
         relu_mean_width_error: Standard error of that estimate from the sampling of g alone.
         in_data_metric: Whether statistics of the input, real or assumed, shaped the metric.
-        iterations: Steps of the ascent.
-        starts: Its starts for each k.
-        seed: What drew its starts.
-        provider: The execution provider that ran it.
     """
 
-    sigma: _Values
-    lower: _Values
-    upper: _Values
-    estimate: Annotated[Floats, Axes(("rank",))]
-    ranks: tuple[Whole, ...]
-    converged: Annotated[npt.NDArray[np.bool_], Axes(("estimated",))]
     untrained: _Values
     operator_norm: float
     mean_width: NonNegative
@@ -179,10 +162,6 @@ class Spectrum(ReadOnlyArrays):
     relu_mean_width: NonNegative
     relu_mean_width_error: NonNegative
     in_data_metric: bool
-    iterations: int
-    starts: int
-    seed: int
-    provider: str
 
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""

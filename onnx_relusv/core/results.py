@@ -18,7 +18,7 @@ from onnx_relusv.core.measures import (
 )
 from onnx_relusv.core.metric import LossBound, MetricChange
 from onnx_relusv.core.options import Settings
-from onnx_relusv.core.plans import Allocation, Budgets, Choice, Cost, GroupChoice
+from onnx_relusv.core.plans import Choice, Cost, GroupChoice, Plan
 
 # What a result is judged on; see `Assessment`.
 JudgedPart = Literal["test", "certifying", "choosing", "fitting", "synthetic"]
@@ -47,15 +47,6 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shares:
-    """What is left of a model, as shares from 0 on; None where it had nothing."""
-
-    size: float | None
-    macs: float | None
-    parameters: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """What a model file is, for reports.
 
@@ -75,12 +66,31 @@ class ModelFacts:
     sha256: str
     opset: int
 
-    def shares_of(self, before: "ModelFacts") -> Shares:
-        """How much of another model this one is."""
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What is left of a model, as shares from 0 on; None where it had nothing."""
+
+    size: float | None
+    macs: float | None
+    parameters: float | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TwoModels:
+    """A model and what stands in its place: a smaller one, or one that it is compared with."""
+
+    before: ModelFacts
+    after: ModelFacts
+
+    @property
+    def shares(self) -> Shares:
+        """What is left of the first one."""
+        before, after = self.before, self.after
         return Shares(
-            size=self.bytes / before.bytes if before.bytes else None,
-            macs=self.macs / before.macs if before.macs else None,
-            parameters=self.parameters / before.parameters if before.parameters else None,
+            size=after.bytes / before.bytes if before.bytes else None,
+            macs=after.macs / before.macs if before.macs else None,
+            parameters=after.parameters / before.parameters if before.parameters else None,
         )
 
 
@@ -109,21 +119,6 @@ class Evaluation:
     latencies: tuple[Latency, ...]
     provider: str
     metric: MetricChange | None = None
-
-    @property
-    def relative_error(self) -> dict[str, float | None]:
-        """Relative L2 difference of every output; None where it is not numbers."""
-        return {one.name: one.relative for one in self.outputs}
-
-    @property
-    def mean_difference(self) -> dict[str, float | None]:
-        """Mean absolute difference of every output; None where it is not numbers."""
-        return {one.name: one.mean for one in self.outputs}
-
-    @property
-    def largest_difference(self) -> dict[str, float | None]:
-        """Largest absolute difference of every output; None where it is not numbers."""
-        return {one.name: one.largest for one in self.outputs}
 
     @property
     def change(self) -> float:
@@ -297,24 +292,17 @@ class Inspection:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Compression:
-    """What `compress` and `apply` did.
+class Compression(TwoModels):
+    """What `compress` and `apply` did to the original, of which the second model is left.
 
     Attributes:
-        before: The original.
-        after: The written file.
-        budgets: As asked for.
-        method: double-layer, harmonic, or auto, which is both.
-        allocation: Whether blocks share one level, or one multiplier over their damages.
-        level: The common level tau; by damage, the largest planned level.
-        damage: Expected divergence of the outputs, the sum of the choices'; None by level.
-        damage_measure: What damages are, in words; None by level.
+        plan: What was decided.
         rows: One a block.
         refusals: What was left alone, with reasons.
         groups: One a group of units, in topological order; none where no units are removed.
         channel_refusals: Whose output channels stay, with reasons, where units are removed.
         verdict: The validation.
-        bound: How much is lost at most, exact or estimated; None where that was not asked for.
+        bound: How much is lost at most, exact or estimated; None where that was not requested.
         correction: What became of the corrective round; None where there was none.
         metric: What a metric says of both models; None where none was given.
         batch: Samples in a run that blocks were timed with.
@@ -325,14 +313,7 @@ class Compression:
         provenance: Who made it.
     """
 
-    before: ModelFacts
-    after: ModelFacts
-    budgets: Budgets
-    method: str = "double-layer"
-    allocation: Allocation
-    level: float
-    damage: float | None
-    damage_measure: str | None = None
+    plan: Plan
     rows: tuple[BlockReport, ...]
     refusals: tuple[Refusal, ...]
     groups: tuple[GroupReport, ...] = ()
@@ -353,22 +334,10 @@ class Compression:
         """Both models side by side, as they were assessed."""
         return self.assessment.evaluation
 
-    @property
-    def shares(self) -> Shares:
-        """What is left of the original."""
-        return self.after.shares_of(self.before)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison:
+class Comparison(TwoModels):
     """What `compare` found."""
 
-    before: ModelFacts
-    after: ModelFacts
     evaluation: Evaluation
     provenance: Provenance
-
-    @property
-    def shares(self) -> Shares:
-        """What is left of the first model."""
-        return self.after.shares_of(self.before)

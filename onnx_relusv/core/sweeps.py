@@ -9,7 +9,7 @@ from onnx_relusv.core.codec import Share
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import Exclude, Include, PlanOptions
 from onnx_relusv.core.plans import Allocation, Budgets, Method
-from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, Shares
+from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, TwoModels
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,12 @@ class PairedDrop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepPoint:
+class SweepPoint(TwoModels):
     """One size by one method, written, validated and judged.
 
     Attributes:
         method: Name of the method.
-        size: Share of the original's bytes that was asked for.
-        before: The original.
-        after: The file.
+        size: Share of the original's bytes that was requested.
         level: The common level tau; by damage, the largest planned level.
         damage: Expected divergence of the outputs; None where no damage was measured.
         evaluation: The original and the file side by side on the samples that judge.
@@ -141,18 +139,11 @@ class SweepPoint:
 
     method: str
     size: float
-    before: ModelFacts
-    after: ModelFacts
     level: float
     damage: float | None
     evaluation: Evaluation
     drop: PairedDrop | None
     command: str
-
-    @property
-    def shares(self) -> Shares:
-        """What is left of the original."""
-        return self.after.shares_of(self.before)
 
     @property
     def error(self) -> float:

@@ -52,9 +52,11 @@ FIELDS: dict[type, str] = {
     Budgets: "size macs latency tolerance max_drop confidence",
     Choice: "action form rank inputs outputs planned_level=level planned_damage=damage why",
     Comparison: "before after shares evaluation provenance",
-    Compression: """before after shares budgets method allocation level damage damage_measure
-        correction blocks=rows refusals groups channel_refusals verdict certificate metric
-        drop_estimate batch latency assessment samples warnings provenance""",
+    Compression: """before after shares budgets=plan.budgets method=plan.method
+        allocation=plan.allocation level=plan.level damage=plan.damage
+        damage_measure=plan.damage_measure correction blocks=rows refusals groups channel_refusals
+        verdict certificate metric drop_estimate batch latency assessment samples warnings
+        provenance""",
     Correction: "damage corrected taken",
     Cost: "bytes macs",
     Coverage: "total_bytes covered_bytes other_bytes rows",
@@ -150,6 +152,11 @@ def _answers(trace: Trace) -> Data | None:
 
 # What is no attribute of its record, or is another one.
 _COMPUTED: dict[type, dict[str, Callable[[Any], Any]]] = {
+    Evaluation: {
+        "relative_error": lambda of: {one.name: one.relative for one in of.outputs},
+        "mean_difference": lambda of: {one.name: one.mean for one in of.outputs},
+        "largest_difference": lambda of: {one.name: one.largest for one in of.outputs},
+    },
     Compression: {
         "certificate": _bound(
             """max_drop confidence labelled fit_samples select_samples certify_samples lost gained

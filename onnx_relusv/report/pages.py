@@ -58,12 +58,12 @@ def compression_facts(found: Compression) -> Iterator[Fact]:
     """The summary of a compression."""
     yield from _sizes(found.before, found.after, "original")
     budgets = _budgets(found)
-    if found.damage is None:
-        yield Fact("relative error", words.number(found.level), budgets)
+    if found.plan.damage is None:
+        yield Fact("relative error", words.number(found.plan.level), budgets)
     else:
-        yield Fact("expected change of the outputs", words.number(found.damage), budgets)
-    if found.damage_measure is not None:
-        yield Fact("change measured as", words.printable(found.damage_measure))
+        yield Fact("expected change of the outputs", words.number(found.plan.damage), budgets)
+    if found.plan.damage_measure is not None:
+        yield Fact("change measured as", words.printable(found.plan.damage_measure))
     yield from _correction(found)
     actions = Counter(row.choice.action if row.choice else "keep" for row in found.rows)
     counts = [text(actions[action]) for action, text in _ACTIONS.items() if actions[action]]
@@ -164,7 +164,7 @@ def _correction(found: Compression) -> Iterator[Fact]:
 
 
 def _budgets(found: Compression) -> str:
-    budgets, bound = found.budgets, found.bound
+    budgets, bound = found.plan.budgets, found.bound
     shares = budgets.shares.items()
     limits = [f"{budget.title} {words.percent(share)}" for budget, share in shares]
     if budgets.tolerance is not None:

@@ -87,7 +87,9 @@ BYTES: Part[Compression] = Part(
 
 def _common_error(found: Found) -> float | None:
     """The relative error that all blocks share; None without a plan, or where each has its own."""
-    return found.level if isinstance(found, Compression) and found.damage is None else None
+    if isinstance(found, Compression) and found.plan.damage is None:
+        return found.plan.level
+    return None
 
 
 def _spectra(found: Found) -> Iterator[Picture]:

@@ -48,12 +48,12 @@ def _measure(folder: Path, crops: dict[str, np.ndarray], judged: tuple[str, ...]
     planning = PlanOptions(budgets=Budgets(size=SIZE))
     done = compress(MODEL, output, samples=calibration, planning=planning)
     found = compare(MODEL, output, test).evaluation
-    latency = found.latencies[0]
+    latency, changes = found.latencies[0], found.outputs[0]
     print(
         f"| {', '.join(Path(name).stem for name in judged)} "
         f"| {done.after.bytes / done.before.bytes:.4f} | {done.after.macs / done.before.macs:.4f} "
-        f"| {done.level:.3f} | {found.mean_difference['outputs']:.4f} "
-        f"| {found.largest_difference['outputs']:.4f} | {latency.after / latency.before:.3f} |",
+        f"| {done.plan.level:.3f} | {changes.mean:.4f} "
+        f"| {changes.largest:.4f} | {latency.after / latency.before:.3f} |",
         flush=True,
     )
 

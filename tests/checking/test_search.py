@@ -88,7 +88,7 @@ def test_the_written_file_obeys(labelled: bool, tmp_path: Path) -> None:
     assert found.confidence == 0.9
     assert found.fit_samples + found.select_samples + found.certify_samples == COUNT
     assert done.after.bytes == output.stat().st_size < done.before.bytes
-    assert (done.budgets.max_drop, done.budgets.size) == (8.0, None)
+    assert (done.plan.budgets.max_drop, done.plan.budgets.size) == (8.0, None)
     metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
     assert json.loads(metadata[PROVENANCE_KEY])["budgets"]["max_drop"] == 8.0
 

@@ -226,7 +226,7 @@ def test_without_class_scores_the_output_error_is_judged(tmp_path: Path) -> None
     found = sweep(model, samples=samples, sweeping=SweepOptions(sizes=(0.5,), methods=("level",)))
     (one,) = found.points
     assert (found.judged_by, one.drop) == ("error", None)
-    assert one.loss == one.error == one.evaluation.relative_error["y"] > 0
+    assert one.loss == one.error == one.evaluation.outputs[0].relative > 0
 
 
 def test_a_file_that_fails_is_reported_and_not_kept(

@@ -234,7 +234,7 @@ def test_units_are_removed_by_what_synthetic_inputs_show(files: Path, tmp_path: 
     # Nobody gave samples, so none are named: neither in the report nor in the file.
     assert done.provenance.samples is None
     assert done.provenance.sample_count == 0
-    assert done.allocation == "damage"
+    assert done.plan.allocation == "damage"
     data = json.loads((report / "report.json").read_text())
     assert data["provenance"]["samples_sha256"] is None
     page = (report / "report.html").read_text()
@@ -332,7 +332,7 @@ def test_nothing_is_drawn_where_it_means_nothing(files: Path, tmp_path: Path) ->
         tmp_path / "tokens.onnx", tmp_path / "small.onnx", planning=HARMONIC, measuring=CPU
     )
     assert {row.statistics for row in done.rows} == {"none"}
-    assert done.allocation == "level"
+    assert done.plan.allocation == "level"
     # Real samples are used as they are, and without units to remove there is nothing to fit.
     given = open_model(files / "model.onnx", files / "samples.npz", CPU)
     with samples_where_units_go(*given, None, go=True) as same:

@@ -20,7 +20,7 @@ from onnx_relusv.core.measures import (
     Spectrum,
 )
 from onnx_relusv.core.metric import LossBound, MetricChange, Trial
-from onnx_relusv.core.plans import Budgets, Choice, Cost
+from onnx_relusv.core.plans import Budgets, Choice, Cost, Plan
 from onnx_relusv.core.results import (
     Assessment,
     BlockReport,
@@ -272,10 +272,20 @@ def compression() -> Compression:
     return Compression(
         before=BEFORE,
         after=AFTER,
-        budgets=Budgets(size=0.5),
-        allocation="damage",
-        level=0.1,
-        damage=0.0321,
+        plan=Plan(
+            model_sha256="",
+            samples_sha256=None,
+            budgets=Budgets(size=0.5),
+            method="double-layer",
+            seed=0,
+            allocation="damage",
+            level=0.1,
+            size=0.5,
+            macs=0.5,
+            choices=(),
+            damage=0.0321,
+            curves=(),
+        ),
         rows=rows,
         refusals=REFUSALS,
         verdict=Verdict(
@@ -383,7 +393,7 @@ def certified(compression: Compression) -> Compression:
     """With a drop that was asked for, and what was found on the way."""
     return replace(
         compression,
-        budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99),
+        plan=replace(compression.plan, budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99)),
         bound=LossBound(
             exact=True,
             max_drop=1.0,
@@ -414,8 +424,11 @@ def estimated(compression: Compression) -> Compression:
     )
     return replace(
         compression,
-        budgets=Budgets(size=0.5, max_drop=0.02),
-        damage_measure="KL divergence of the class scores y",
+        plan=replace(
+            compression.plan,
+            budgets=Budgets(size=0.5, max_drop=0.02),
+            damage_measure="KL divergence of the class scores y",
+        ),
         metric=change,
         bound=LossBound(
             exact=False,
@@ -457,7 +470,7 @@ def faster(compression: Compression) -> Compression:
     """With a budget on latency, and what came of it."""
     return replace(
         compression,
-        budgets=Budgets(size=0.5, latency=0.6),
+        plan=replace(compression.plan, budgets=Budgets(size=0.5, latency=0.6)),
         correction=Correction(damage=0.038, corrected=0.029),
         batch=32,
         latency=LatencyOutcome(

@@ -65,7 +65,9 @@ def test_an_infinite_error_is_null(comparison: Comparison) -> None:
 def test_lists_have_seven_digits_and_single_numbers_all(compression: Compression) -> None:
     row = compression.rows[0]
     odd = replace(row.spectrum, sigma=np.array([1 / 3, 1e-9 / 3]), mean_width=1 / 3)
-    changed = replace(compression, rows=(replace(row, spectrum=odd),), level=2 / 3)
+    changed = replace(
+        compression, rows=(replace(row, spectrum=odd),), plan=replace(compression.plan, level=2 / 3)
+    )
     data = report_data(changed)
     assert data["blocks"][0]["spectrum"]["sigma"] == [0.3333333, 3.333333e-10]
     assert data["blocks"][0]["spectrum"]["mean_width"] == 1 / 3
@@ -89,7 +91,9 @@ def test_a_compression_s_damage(compression: Compression) -> None:
     data = report_data(compression)
     assert (data["allocation"], data["damage"]) == ("damage", 0.0321)
     assert [block["choice"]["planned_damage"] for block in data["blocks"]] == [0.0123, None, None]
-    by_level = report_data(replace(compression, allocation="level", damage=None))
+    by_level = report_data(
+        replace(compression, plan=replace(compression.plan, allocation="level", damage=None))
+    )
     assert (by_level["allocation"], by_level["damage"]) == ("level", None)
 
 

@@ -10,7 +10,6 @@ from pages import Outline
 from pruned_records import GROUPS, KEPT, REMOVED, pruned
 from rich.console import Console
 
-from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.report import words
 from onnx_relusv.report.files import report_data, report_html
@@ -146,20 +145,7 @@ def test_the_terminal_says_the_same_in_short(compression: Compression) -> None:
 
 
 def test_a_plan_s_groups_in_the_terminal(compression: Compression) -> None:
-    plan = Plan(
-        model_sha256="",
-        samples_sha256=None,
-        budgets=compression.budgets,
-        method="harmonic",
-        seed=0,
-        allocation="level",
-        level=0.1,
-        size=0.5,
-        macs=0.5,
-        choices=(),
-        damage=None,
-        curves=(),
-    )
+    plan = replace(compression.plan, method="harmonic", allocation="level", damage=None)
     assert plan_parts(plan) == []
     grouped = replace(plan, groups=tuple(row.choice for row in GROUPS))
     lines = shown(plan_parts(grouped))

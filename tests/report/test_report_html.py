@@ -134,8 +134,7 @@ def test_a_compression_says_what_matters(compression: Compression) -> None:
 def test_damage_has_a_column_where_it_decided(compression: Compression) -> None:
     by_level = replace(
         compression,
-        allocation="level",
-        damage=None,
+        plan=replace(compression.plan, allocation="level", damage=None),
         rows=tuple(
             replace(row, choice=row.choice and replace(row.choice, damage=None))
             for row in compression.rows

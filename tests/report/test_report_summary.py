@@ -53,18 +53,24 @@ def test_a_compression_that_removed_units(compression: Compression) -> None:
 def test_compression_without_samples_or_budget(compression: Compression) -> None:
     bare = replace(
         compression,
-        budgets=Budgets(),
+        plan=replace(compression.plan, budgets=Budgets()),
         provenance=replace(compression.provenance, samples=None),
     )
     facts = {fact.name: fact for fact in compression_facts(bare)}
     assert facts["expected change of the outputs"].note == "no budget was given"
-    both = replace(compression, budgets=Budgets(macs=0.4, tolerance=0.2))
+    both = replace(
+        compression, plan=replace(compression.plan, budgets=Budgets(macs=0.4, tolerance=0.2))
+    )
     notes = {fact.name: fact.note for fact in compression_facts(both)}
     assert notes["expected change of the outputs"] == "asked for: MACs 40.0 %, relative error 0.2"
 
 
 def test_a_compression_by_level(compression: Compression) -> None:
-    facts = tuple(compression_facts(replace(compression, allocation="level", damage=None)))
+    facts = tuple(
+        compression_facts(
+            replace(compression, plan=replace(compression.plan, allocation="level", damage=None))
+        )
+    )
     assert Fact("relative error", "0.1", "asked for: size 50.0 %") in facts
     assert "expected change of the outputs" not in [fact.name for fact in facts]
 

@@ -67,4 +67,5 @@ def pruned(compression: Compression) -> Compression:
             level=0.07,
         ),
     )
-    return replace(compression, method="auto", rows=rows, groups=GROUPS, channel_refusals=REFUSALS)
+    plan = replace(compression.plan, method="auto")
+    return replace(compression, plan=plan, rows=rows, groups=GROUPS, channel_refusals=REFUSALS)
