@@ -284,31 +284,26 @@ def _node_problems(node: NodeProto, dims: Mapping[str, Dims]) -> Iterator[str]:
 
 def signature_differences(before: ModelProto, after: ModelProto) -> list[str]:
     """What a caller would notice: inputs, outputs, opsets, metadata, in words; empty if nothing."""
-    found: list[str] = []
     initialized = {t.name for proto in (before, after) for t in proto.graph.initializer}
-    for role in ("input", "output"):
-        old = [v for v in getattr(before.graph, role) if v.name not in initialized]
-        new = [v for v in getattr(after.graph, role) if v.name not in initialized]
-        if old != new:
-            found.append(f"the {role}s differ")
-    if _opsets(before) != _opsets(after):
-        found.append("the operator sets differ")
-    if before.ir_version != after.ir_version:
-        found.append("the IR versions differ")
-    if list(before.functions) != list(after.functions):
-        found.append("the functions differ")
-    old_metadata, new_metadata = _metadata(before), _metadata(after)
+
+    def said(proto: ModelProto) -> dict[str, object]:
+        graph = proto.graph
+        return {
+            "inputs": [value for value in graph.input if value.name not in initialized],
+            "outputs": [value for value in graph.output if value.name not in initialized],
+            "operator sets": {entry.domain: entry.version for entry in proto.opset_import},
+            "IR versions": proto.ir_version,
+            "functions": list(proto.functions),
+        }
+
+    old, new = said(before), said(after)
+    found = [f"the {what} differ" for what in old if old[what] != new[what]]
+    old_metadata, new_metadata = (
+        {entry.key: entry.value for entry in proto.metadata_props} for proto in (before, after)
+    )
     old_metadata.pop(PROVENANCE_KEY, None)
     if any(new_metadata.get(key) != value for key, value in old_metadata.items()):
         found.append("metadata entries are lost")
     if set(new_metadata) - set(old_metadata) - {PROVENANCE_KEY}:
         found.append("metadata entries are new")
     return found
-
-
-def _opsets(proto: ModelProto) -> dict[str, int]:
-    return {entry.domain: entry.version for entry in proto.opset_import}
-
-
-def _metadata(proto: ModelProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in proto.metadata_props}

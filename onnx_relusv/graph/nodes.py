@@ -302,14 +302,19 @@ class Folding:
     def __call__(self, block: Block) -> LinearMap:
         """The block's linear map in float64."""
         nodes = [self._nodes[index] for index in block.nodes]
-        weight, bias = self._linear(nodes[0], block.geometry)
+        geometry, kind = block.geometry, kind_of(block.geometry)
+        attributes = node_attributes(nodes[0])
+        weight = kind.matrix(self._vector(nodes[0].input[1]), attributes)
+        factor = kind.scale(attributes)
+        # Of a large weight a copy is no small thing.
+        weight = weight if factor == 1 else factor * weight
+        bias = self._bias(nodes[0], geometry)
         for node in nodes[1:]:
             if node.op_type == "Add":
                 bias = bias + self._added(node, block)
             elif node.op_type == "BatchNormalization":
                 scale, shift = self._normalization(node)
                 weight, bias = weight * scale[:, None], bias * scale + shift
-        geometry = block.geometry
         return LinearMap(weight.reshape(geometry.groups, geometry.rows, geometry.columns), bias)
 
     def largest(self, block: Block) -> float:
@@ -332,13 +337,6 @@ class Folding:
                     scale, bias = scale * own, bias * own + shift
             ends = max(abs(float(weight.min())), abs(float(weight.max())))
             return float(np.maximum(ends * np.abs(scale).max(), np.abs(bias).max()))
-
-    def _linear(self, node: NodeProto, geometry: Geometry) -> tuple[Floats, Floats]:
-        kind, attributes = kind_of(geometry), node_attributes(node)
-        weight = kind.matrix(self._array(node.input[1]).astype(np.float64), attributes)
-        scale = kind.scale(attributes)
-        # Of a large weight a copy is no small thing.
-        return weight if scale == 1 else scale * weight, self._bias(node, geometry)
 
     def _bias(self, node: NodeProto, geometry: Geometry) -> Floats:
         """What a linear operator adds by itself, (out,)."""

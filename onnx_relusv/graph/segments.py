@@ -37,6 +37,7 @@ from onnx_relusv.graph.protos import (
     drop_named,
     held,
     initialized,
+    makers,
     node_label,
     used_names,
 )
@@ -61,8 +62,7 @@ def random_node(proto: ModelProto) -> str | None:
     Nodes inside bodies and functions count; None where there is no such node.
     """
     functions = {(function.domain, function.name): function for function in proto.functions}
-    outputs = [value.name for value in proto.graph.output]
-    found = _drawing(proto.graph.node, outputs, _scalars(proto.graph), functions)
+    found = _drawing(proto.graph, {}, functions)
     return None if found is None else node_label(found)
 
 
@@ -85,10 +85,12 @@ def draws(node: NodeProto, scalars: _Scalars | None = None) -> bool:
 
 
 def _drawing(
-    nodes: Iterable[NodeProto], outputs: Iterable[str], scalars: _Scalars, functions: _Functions
+    graph: GraphProto | FunctionProto, outer: _Scalars, functions: _Functions
 ) -> NodeProto | None:
-    by_output = {name: node for node in nodes for name in node.output if name}
-    pending, seen = list(outputs), set[str]()
+    """A node that draws and that an output of a graph depends on; `outer` is known around it."""
+    scalars, by_output = {**outer, **_scalars(graph)}, makers(graph)
+    pending = [each if isinstance(each, str) else each.name for each in graph.output]
+    seen = set[str]()
     while pending:
         name = pending.pop()
         node = by_output.get(name)
@@ -108,20 +110,9 @@ def _draws_inside(node: NodeProto, scalars: _Scalars, functions: _Functions) -> 
     if function is not None:
         # None calls itself.
         others = {key: value for key, value in functions.items() if value is not function}
-        own = _scalars(function)
-        return _drawing(function.node, function.output, own, others) is not None
-    if draws(node, scalars):
-        return True
-    return any(
-        _drawing(
-            body.node,
-            [value.name for value in body.output],
-            {**scalars, **_scalars(body)},
-            functions,
-        )
-        is not None
-        for body in bodies(node)
-    )
+        return _drawing(function, {}, others) is not None
+    inner = (_drawing(body, scalars, functions) for body in bodies(node))
+    return draws(node, scalars) or any(found is not None for found in inner)
 
 
 def _scalars(graph: GraphProto | FunctionProto) -> dict[str, float]:
