@@ -36,10 +36,11 @@ from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import view
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace
+from onnx_relusv.measuring.held_out import answers_output
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.differences import OutputDifference
 from onnx_relusv.runtime.latency import interleaved_latency
-from onnx_relusv.runtime.outputs import answer_output, output_value, real_part
+from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.feeds import Drawing, Feeds, VariedFeed, repeatable, varied_feeds
 from onnx_relusv.samples.samples import Samples, open_samples
@@ -384,12 +385,7 @@ def _with_known_labels(
 
 def _classes(before: Session, samples: Samples) -> int | None:
     """How many classes labels are numbers of; None where that is not known."""
-    batch = next(samples.batches(_BATCH, limit=_BATCH))
-    ran: Mapping[str, object] = before.run(batch.feeds)
-    values = {
-        name: real_part(output_value(value), batch.count, batch.size) for name, value in ran.items()
-    }
-    output = answer_output(values, batch.count)
+    output = answers_output(before, samples, _BATCH)
     if output is None or output.text or (output.keys and isinstance(output.keys[0], int)):
         return None
     return output.classes

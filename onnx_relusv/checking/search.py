@@ -1,19 +1,14 @@
-"""The search for the smallest file that loses little: a bisection over sizes.
+"""The search for the smallest file that loses little, and the certificate of what it loses.
 
-Factors are fitted to one part of the samples, and what a try loses is counted on another. What is
-looked for is the smallest file that could be certified if the third part, which the search never
-looks at, came out as the second: a file that keeps the limit barely on the second part would not.
+Factors are fitted to one part of the samples, and what a trial loses is counted on another, by a
+bisection over sizes. What is looked for is the smallest file that could be certified if the third
+part, which the search never looks at, came out as the second: a file that keeps the limit barely on
+the second part would not.
 
 What is chosen on few samples looks better on them than it is. Certification begins with the largest
-try, and where that fails there is nothing to fall back on; so a larger one is tried as a reserve.
+trial, and where that fails there is nothing to fall back on; so a larger one is tried as a reserve.
 
-How much accuracy may be lost, and whether the samples can ever certify that.
-
-What a smaller model loses on samples set aside: answers that are counted, or of a metric.
-
-Certifies the best of several tries on samples that nothing has looked at before.
-
-Tries that keep the limit on the samples for choosing are tested from the largest file down, and
+Trials that keep the limit on the samples for choosing are tested from the largest file down, and
 the first that fails ends it; the last that passed is taken. The order is settled before the samples
 for certifying are looked at, so every test may have all of the error: if a file is taken that loses
 too much, then the first such file in the order has passed, and that has the error's probability
@@ -39,7 +34,6 @@ from onnx_relusv.measuring.bounds import (
     LEAST_IN_GROUP,
     Discordance,
     Loss,
-    MetricLoss,
     samples_needed,
 )
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
@@ -48,7 +42,7 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.offer import Offer
 from onnx_relusv.rewrites.apply import composed, rewritten
 from onnx_relusv.samples.samples import Samples
-from onnx_relusv.samples.split import Split, samples_for
+from onnx_relusv.samples.split import samples_for
 from onnx_relusv.work.executors import Advance, Progress
 
 DEFAULT_CONFIDENCE = 0.95
@@ -63,14 +57,17 @@ class DropLimit:
             may lose, in its own units.
         confidence: The probability with which that has to hold, at least; with a metric, near
             enough.
-        scores: The model's output with answers; None with a metric.
-        metric: What is judged by in place of top-1, or None.
+        judged_by: The model's output with answers, by name, or a metric.
     """
 
     points: float
     confidence: float
-    scores: str | None
-    metric: Metric | None = None
+    judged_by: str | Metric
+
+    @property
+    def metric(self) -> Metric | None:
+        """What is judged by in place of top-1, or None."""
+        return None if isinstance(self.judged_by, str) else self.judged_by
 
     @property
     def scale(self) -> float:
@@ -126,11 +123,18 @@ def drop_limit(
             "--macs or --tolerance."
         )
     confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
-    if inputs.metric is not None:
-        _check_groups(inputs, 0 if parts.certify is None else parts.certify.count)
-        return DropLimit(points, confidence, None, inputs.metric)
-    needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
     certified = 0 if parts.certify is None else parts.certify.count
+    if inputs.metric is not None:
+        needed = GROUPS * LEAST_IN_GROUP
+        if certified < needed:
+            raise BudgetError(
+                f"{samples.path}: {samples.count} samples are too few for --max-drop with a "
+                f"--metric. It takes {samples_for(needed)}, of which {needed} are set aside: what "
+                f"is lost is estimated from {GROUPS} groups of {LEAST_IN_GROUP} of them. Nothing "
+                "was written."
+            )
+        return DropLimit(points, confidence, inputs.metric)
+    needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
     if certified < needed or parts.select is None:
         raise BudgetError(
             f"{samples.path}: {samples.count} samples are too few for --max-drop {points:g} at a "
@@ -138,7 +142,7 @@ def drop_limit(
             "set aside for certifying; with fewer, not even a file that changes no answer could "
             "be certified. Nothing was written."
         )
-    found = answers_output(case, workspace, parts.select)
+    found = answers_output(workspace.session(case.model), parts.select)
     if found is None:
         raise InputError(
             f"{case.model.path}: no output has class scores, (samples, classes), or a label a "
@@ -153,26 +157,13 @@ def drop_limit(
     return DropLimit(points, confidence, found.name)
 
 
-def _check_groups(inputs: Inputs, certified: int) -> None:
-    needed = GROUPS * LEAST_IN_GROUP
-    if certified < needed:
-        assert inputs.samples is not None  # the caller looked
-        raise BudgetError(
-            f"{inputs.samples.path}: {inputs.samples.count} samples are too few for --max-drop "
-            f"with a --metric. It takes {samples_for(needed)}, of which {needed} are set aside: "
-            f"what is lost is estimated from {GROUPS} groups of {LEAST_IN_GROUP} of them. Nothing "
-            "was written."
-        )
-
-
 def judge(
-    case: Case, inputs: Inputs, workspace: Workspace, samples: Samples, limit: DropLimit
+    case: Case, workspace: Workspace, samples: Samples, limit: DropLimit
 ) -> Callable[[Runnable], Loss]:
-    """Runs the original, and gives a function that tells what a smaller model loses against it.
+    """Runs the original, and returns the function from a smaller model to what it loses.
 
     Args:
         case: The original.
-        inputs: Its samples.
         workspace: Where it runs, and what is kept.
         samples: A part of its samples.
         limit: What may be lost.
@@ -180,22 +171,21 @@ def judge(
     Raises:
         InputError: A metric fails.
     """
-    if inputs.metric is not None:
-        return HeldOutMetric(case, workspace, samples, inputs.metric).loss
-    assert limit.scores is not None  # without a metric, drop_limit has found them
-    return HeldOut(case, workspace, samples, limit.scores).discordance
+    if isinstance(limit.judged_by, str):
+        return HeldOut(case, workspace, samples, limit.judged_by).discordance
+    return HeldOutMetric(case, workspace, samples, limit.judged_by).loss
 
 
 _STEPS = 5
 MOST_TRIES = _STEPS + 1
 # What as many steps of a bisection can tell apart.
-_RUNGS = 2**_STEPS - 1
+_SIZES = 2**_STEPS - 1
 # A larger file is hardly worth a second one.
 _LARGEST = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Try:
+class SizeTrial:
     """A size that was tried.
 
     Attributes:
@@ -218,8 +208,8 @@ def search(
     budgets: Budgets,
     limit: DropLimit,
     progress: Progress,
-) -> tuple[Try, ...]:
-    """Tries sizes on a geometric ladder, from that of the size budget down if there is one.
+) -> tuple[SizeTrial, ...]:
+    """Tries sizes on a geometric grid, from that of the size budget down if there is one.
 
     Args:
         case: The model, its samples split for certifying.
@@ -229,104 +219,64 @@ def search(
         moments: Of the blocks' inputs.
         budgets: As asked for; every plan keeps all of them.
         limit: What may be lost.
-        progress: Shows the tries.
+        progress: Shows the trials.
 
     Returns:
-        All tries, the largest first.
+        All trials, the largest first.
 
     Raises:
         BudgetError: No plan keeps the other budgets.
+        UsageError: The samples are not split for certifying.
     """
-    searching = _Search(case, inputs, workspace, offer, moments, budgets, limit, progress)
+    loss = judge(case, workspace, inputs.selection, limit)
+    to_certify = inputs.certification.count
+    trials: dict[tuple[Choice, ...], SizeTrial] = {}
+
+    def tried(size: float, advance: Advance) -> SizeTrial:
+        plan = offer.plan(replace(budgets, size=size))
+        # Where few ranks are to choose from, several sizes have one plan.
+        if plan.choices not in trials:
+            plan = replace(plan, budgets=budgets)
+            fitted = fit_plan(case, inputs, workspace, plan, moments, progress)
+            found = loss(composed(case, fitted))
+            kept = fitted if found.drop <= limit.share else None
+            trials[plan.choices] = SizeTrial(plan, found, kept)
+            advance(1)
+        return trials[plan.choices]
+
+    def promises(trial: SizeTrial) -> bool:
+        """Whether it would be certified at the rates that the search sees."""
+        return trial.found.expected(to_certify).bound(limit.error) <= limit.share
+
     largest = min(_LARGEST, budgets.size or 1)
     # Not to miss the smallest plan by a rounding.
     least = offer.least_size(budgets.tolerance) * (1 + 1e-9)
-    rungs = [largest] if least >= largest else np.geomspace(least, largest, _RUNGS).tolist()
+    sizes = [largest] if least >= largest else np.geomspace(least, largest, _SIZES).tolist()
     with progress.stage("Search for the smallest file", MOST_TRIES) as advance:
-        searching.bisect(rungs, advance)
-        searching.reserve(largest, advance)
-    return searching.tries
-
-
-class _Search:
-    def __init__(
-        self,
-        case: Case,
-        inputs: Inputs,
-        workspace: Workspace,
-        offer: Offer,
-        moments: BlockMoments,
-        budgets: Budgets,
-        limit: DropLimit,
-        progress: Progress,
-    ) -> None:
-        parts = inputs.split
-        assert parts is not None  # drop_limit has looked for all parts
-        assert parts.select is not None
-        assert parts.certify is not None
-        self._case = case
-        self._inputs = inputs
-        self._workspace = workspace
-        self._offer = offer
-        self._moments = moments
-        self._budgets = budgets
-        self._limit = limit
-        self._progress = progress
-        self._certified = parts.certify.count
-        self._loss = judge(case, inputs, workspace, parts.select, limit)
-        self._tries: dict[tuple[Choice, ...], Try] = {}
-
-    @property
-    def tries(self) -> tuple[Try, ...]:
-        """All so far, the largest first."""
-        return tuple(sorted(self._tries.values(), key=lambda one: one.plan.size, reverse=True))
-
-    def bisect(self, rungs: Sequence[float], advance: Advance) -> None:
-        """Looks for the lowest rung that promises, as if all above it did, too."""
+        # The smallest size that promises, as if all above it did, too.
         problem: BudgetError | None = None
-        low, high = 0, len(rungs)
+        low, high = 0, len(sizes)
         while low < high:
             middle = (low + high) // 2
             try:
-                promises = self._promises(self._tried(rungs[middle], advance))
+                passes = promises(tried(sizes[middle], advance))
             except BudgetError as error:
-                promises, problem = False, error
-            low, high = (low, middle) if promises else (middle + 1, high)
-        if not self._tries and problem is not None:
+                passes, problem = False, error
+            low, high = (low, middle) if passes else (middle + 1, high)
+        if not trials and problem is not None:
             raise problem
-
-    def reserve(self, largest: float, advance: Advance) -> None:
-        """Tries a size half-way from the largest that promises to the largest of all."""
-        promising = [one.plan.size for one in self.tries if self._promises(one)]
+        # The reserve: half-way from the largest that promises to the largest of all.
+        promising = [trial.plan.size for trial in trials.values() if promises(trial)]
         if promising:
-            self._tried(math.sqrt(promising[0] * largest), advance)
-
-    def _promises(self, one: Try) -> bool:
-        """Whether a try would be certified at the rates that the search sees."""
-        expected = one.found.expected(self._certified)
-        return expected.bound(self._limit.error) <= self._limit.share
-
-    def _tried(self, size: float, advance: Advance) -> Try:
-        plan = self._offer.plan(replace(self._budgets, size=size))
-        # Where few ranks are to choose from, several sizes have one plan.
-        if plan.choices not in self._tries:
-            self._tries[plan.choices] = self._try(replace(plan, budgets=self._budgets))
-            advance(1)
-        return self._tries[plan.choices]
-
-    def _try(self, plan: Plan) -> Try:
-        fitted = fit_plan(
-            self._case, self._inputs, self._workspace, plan, self._moments, self._progress
-        )
-        found = self._loss(composed(self._case, fitted))
-        return Try(plan, found, fitted if found.drop <= self._limit.share else None)
+            tried(math.sqrt(max(promising) * largest), advance)
+    return tuple(sorted(trials.values(), key=lambda trial: trial.plan.size, reverse=True))
 
 
 def certified(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
-    tries: Sequence[Try],
+    tries: Sequence[SizeTrial],
     limit: DropLimit,
     progress: Progress,
 ) -> tuple[FittedPlan, LossBound]:
@@ -344,18 +294,16 @@ def certified(
 
     Raises:
         BudgetError: None can.
+        UsageError: The samples are not split for certifying.
     """
-    parts = inputs.split
-    assert parts is not None  # drop_limit has looked for all parts
-    assert parts.certify is not None
     within = [(one, one.fitted) for one in tries if one.fitted is not None]
     if not within:
         raise BudgetError(_how_far(tries, {}, limit))
-    seen: dict[Try, Loss] = {}
-    bounds: dict[Try, float] = {}
-    passed: tuple[Try, FittedPlan] | None = None
+    seen: dict[SizeTrial, Loss] = {}
+    bounds: dict[SizeTrial, float] = {}
+    passed: tuple[SizeTrial, FittedPlan] | None = None
     with progress.stage("Certification", len(within)) as advance:
-        loss = judge(case, inputs, workspace, parts.certify, limit)
+        loss = judge(case, workspace, inputs.certification, limit)
         for one, fitted in within:
             seen[one] = loss(runnable(case.model, rewritten(case, inputs, workspace, fitted)))
             bounds[one] = limit.scale * seen[one].bound(limit.error)
@@ -366,22 +314,22 @@ def certified(
     if passed is None:
         raise BudgetError(_how_far(tries, seen, limit))
     taken, fitted = passed
-    return fitted, _bound(tries, taken, seen[taken], bounds, limit, parts)
+    return fitted, _bound(tries, taken, seen[taken], bounds, limit, inputs)
 
 
 def _bound(
-    tries: Sequence[Try],
-    taken: Try,
+    tries: Sequence[SizeTrial],
+    taken: SizeTrial,
     found: Loss,
-    bounds: Mapping[Try, float],
+    bounds: Mapping[SizeTrial, float],
     limit: DropLimit,
-    parts: Split,
+    inputs: Inputs,
 ) -> LossBound:
     bound = LossBound(
         exact=limit.metric is None,
         max_drop=limit.points,
         confidence=limit.confidence,
-        fit_samples=parts.fit.count,
+        fit_samples=0 if inputs.calibration is None else inputs.calibration.count,
         select_samples=taken.found.samples,
         certify_samples=found.samples,
         drop=limit.scale * found.drop,
@@ -399,10 +347,8 @@ def _bound(
     if isinstance(found, Discordance):
         gained = None if found.gained is None else int(found.gained)
         return replace(bound, lost=int(found.lost), gained=gained)
-    assert isinstance(found, MetricLoss)  # the only other kind
-    assert limit.metric is not None  # whose loss it is
     change = MetricChange(
-        name=limit.metric.name,
+        name=found.metric,
         samples=found.samples,
         part="certifying",
         before=found.before,
@@ -411,7 +357,7 @@ def _bound(
     return replace(bound, metric=change, groups=found.groups, standard_error=found.standard_error)
 
 
-def _how_far(tries: Sequence[Try], seen: Mapping[Try, Loss], limit: DropLimit) -> str:
+def _how_far(tries: Sequence[SizeTrial], seen: Mapping[SizeTrial, Loss], limit: DropLimit) -> str:
     known = seen or {one: one.found for one in tries}
     best = min(known, key=lambda one: known[one].bound(limit.error))
     found = known[best]

@@ -100,7 +100,7 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None)
                 f"{test}: these are the samples that are fitted to, and nothing is judged on "
                 "them. Give others, or leave --test away to set a part of them aside."
             )
-    found = answers_output(case, workspace, samples)
+    found = answers_output(workspace.session(case.model), samples)
     # Labels that no answer could equal do not count.
     if found is not None and samples.labels is not None and not found.check_labels(samples):
         samples = replace(samples, labels=None)

@@ -33,7 +33,6 @@ models have the same metric with and without every group, the error is estimated
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -148,6 +147,7 @@ class MetricLoss:
     """The loss of a metric on samples.
 
     Attributes:
+        metric: Its name.
         samples: On how many samples.
         before: The original's metric.
         after: The smaller model's.
@@ -155,6 +155,7 @@ class MetricLoss:
         groups: How many groups the estimate was made of, two at least.
     """
 
+    metric: str
     samples: int
     before: float
     after: float
@@ -212,27 +213,6 @@ def standard_error(whole: float, without: Floats, sizes: npt.NDArray[np.int64]) 
     return math.sqrt(float(np.mean((pseudo - centre) ** 2 / (shares - 1))))
 
 
-class Loss(Protocol):
-    """A smaller model's loss on samples.
-
-    Answers are counted (`Discordance`), which gives exact bounds of a share; a metric is resampled
-    (`MetricLoss`), which gives estimates in the metric's units.
-    """
-
-    @property
-    def samples(self) -> int:
-        """How many there are."""
-        ...
-
-    @property
-    def drop(self) -> float:
-        """The loss on these samples."""
-        ...
-
-    def bound(self, error: float) -> float:
-        """An upper bound of the loss on samples like these, that may fail with some probability."""
-        ...
-
-    def expected(self, samples: int) -> "Loss":
-        """What to expect of so many other samples; a guess."""
-        ...
+# A smaller model's loss on samples: counted answers have exact bounds of a share, a metric that is
+# resampled has estimates in the metric's units.
+Loss = Discordance | MetricLoss

@@ -78,10 +78,16 @@ class HeldOut:
         return np.concatenate(answers), np.concatenate(known)
 
 
-def answers_output(case: Case, workspace: Workspace, samples: Samples) -> AnswerOutput | None:
-    """The original's output with answers, one a sample; None without one."""
-    batch = next(iter(samples.batches(_BATCH, limit=_BATCH)))
-    values = workspace.session(case.model).run(batch.feeds)
+def answers_output(session: Session, samples: Samples, length: int = _BATCH) -> AnswerOutput | None:
+    """A model's output with answers, one a sample; None without one.
+
+    Args:
+        session: The model.
+        samples: Inputs of it.
+        length: How many of them are run.
+    """
+    batch = next(samples.batches(length, limit=length))
+    values = session.run(batch.feeds)
     read = {
         name: real_part(output_value(value), batch.count, batch.size)
         for name, value in values.items()
@@ -123,6 +129,7 @@ class HeldOutMetric:
         before, after = self._before, self._values(Session(smaller, self._provider, alone=False))
         lost, sizes = before - after, np.bincount(self._group)
         return MetricLoss(
+            metric=self._metric.name,
             samples=self._samples.count,
             before=float(before[0]),
             after=float(after[0]),

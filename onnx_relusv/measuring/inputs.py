@@ -61,3 +61,14 @@ class Inputs:
         if self.split is None or self.split.select is None:
             raise UsageError("what changes do to the outputs takes --samples, two at least.")
         return self.split.select
+
+    @property
+    def certification(self) -> Samples:
+        """The certification set: samples that bound the loss of a finished file, and nothing else.
+
+        Raises:
+            UsageError: The samples are not split for certifying.
+        """
+        if self.split is None or self.split.certify is None:
+            raise UsageError("what a file loses at most takes --samples, split for --max-drop.")
+        return self.split.certify

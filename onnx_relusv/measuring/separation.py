@@ -23,8 +23,25 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.traces import BlockTrace, Interval, Score, Separation, Truths
 from onnx_relusv.measuring.crossfit import cross_fitted, stratified_folds
 
-# Of inputs times resamples, drawn at one time: 8 MB, which a cache can hold.
-_MOST_COUNTS = 2**20
+MAX_SOFTMAX = "max softmax"
+
+
+@dataclass(frozen=True)
+class SeparationSettings:
+    """How scores are judged.
+
+    Attributes:
+        resamples: How many bootstrap resamples are drawn.
+        folds: How many folds are fitted and scored; below 2 there are no combined scores.
+        most_counts: Of inputs times resamples, drawn at one time: 8 MB, which a cache can hold.
+    """
+
+    resamples: int = 1000
+    folds: int = 5
+    most_counts: int = 2**20
+
+
+SETTINGS = SeparationSettings()
 
 
 def auroc(scores: Floats, wrong: Truths) -> float:
@@ -46,7 +63,7 @@ def auroc(scores: Floats, wrong: Truths) -> float:
 
 
 def resampled_aurocs(
-    columns: Floats, wrong: Truths, *, resamples: int, rng: np.random.Generator
+    columns: Floats, wrong: Truths, settings: SeparationSettings, rng: np.random.Generator
 ) -> Floats:
     """The areas of many scores on the same bootstrap resamples.
 
@@ -57,7 +74,7 @@ def resampled_aurocs(
     Args:
         columns: (scores, samples) without NaN.
         wrong: (samples,) which answers are wrong; at least one of either kind.
-        resamples: How many.
+        settings: How many, and how many at a time.
         rng: Draws them.
 
     Returns:
@@ -70,10 +87,10 @@ def resampled_aurocs(
         [np.searchsorted(others[order], right, side) for side in ("left", "right")]
         for right, others, order in zip(right_columns, wrong_columns, orders, strict=True)
     ]
-    areas = np.empty((len(columns), resamples))
-    step = max(1, _MOST_COUNTS // len(wrong))
-    for start in range(0, resamples, step):
-        part = slice(start, min(start + step, resamples))
+    areas = np.empty((len(columns), settings.resamples))
+    step = max(1, settings.most_counts // len(wrong))
+    for start in range(0, settings.resamples, step):
+        part = slice(start, min(start + step, settings.resamples))
         size = part.stop - part.start
         right_counts = _draw_counts(right_columns.shape[1], size, rng)
         wrong_counts = _draw_counts(wrong_columns.shape[1], size, rng)
@@ -94,11 +111,6 @@ def _draw_counts(answers: int, resamples: int, rng: np.random.Generator) -> Floa
     return np.ascontiguousarray(counts.reshape(resamples, answers).T, dtype=np.float64)
 
 
-RESAMPLES = 1000
-FOLDS = 5
-MAX_SOFTMAX = "max softmax"
-
-
 def separate(
     blocks: Sequence[BlockTrace],
     max_softmax: Floats,
@@ -106,6 +118,7 @@ def separate(
     correct: Truths,
     *,
     seed: int,
+    settings: SeparationSettings = SETTINGS,
 ) -> Separation | None:
     """Judges every quantity of every block, the output's own scores, and all of them combined.
 
@@ -115,6 +128,7 @@ def separate(
         entropy: (samples,) of the class probabilities.
         correct: (samples,) whether top-1 is the label.
         seed: Draws resamples and folds.
+        settings: How many of both.
 
     Returns:
         The scores, without NaN; None where all answers are right or all are wrong.
@@ -137,7 +151,7 @@ def separate(
     ]
     _refuse_missing([*of_output, *of_blocks])
     resampling, folding = np.random.default_rng(seed).spawn(2)
-    folds = min(FOLDS, wrongs, rights)
+    folds = min(settings.folds, wrongs, rights)
     fitted = []
     # With fewer than two of a kind, some fit would see none of it.
     if folds > 1:
@@ -148,7 +162,7 @@ def separate(
         for name, features in sets:
             scores = cross_fitted(np.column_stack(features), wrong, assigned)
             fitted.append(_Candidate(None, name, scores, higher_is_wrong=True))
-    judged = _judge([*of_output, *of_blocks, *fitted], wrong, resampling)
+    judged = _judge([*of_output, *of_blocks, *fitted], wrong, settings, resampling)
     combined = {score.quantity: score for score in judged[len(judged) - len(fitted) :]}
     return Separation(
         right=rights,
@@ -157,7 +171,7 @@ def separate(
         baselines=tuple(judged[: len(of_output)]),
         combined=combined.get("combined"),
         combined_with_output=combined.get("combined with output"),
-        resamples=RESAMPLES,
+        resamples=settings.resamples,
         folds=folds if fitted else 0,
         seed=seed,
     )
@@ -193,11 +207,14 @@ def _refuse_missing(candidates: Sequence[_Candidate]) -> None:
 
 
 def _judge(
-    candidates: Sequence[_Candidate], wrong: Truths, rng: np.random.Generator
+    candidates: Sequence[_Candidate],
+    wrong: Truths,
+    settings: SeparationSettings,
+    rng: np.random.Generator,
 ) -> list[Score]:
     """Scores of all candidates on the same resamples; the first of them is max softmax."""
     columns = np.stack([each.values for each in candidates])
-    areas = resampled_aurocs(columns, wrong, resamples=RESAMPLES, rng=rng)
+    areas = resampled_aurocs(columns, wrong, settings, rng)
     values = np.array([auroc(column, wrong) for column in columns])
     sides = [
         bool(value >= 0.5) if each.higher_is_wrong is None else each.higher_is_wrong

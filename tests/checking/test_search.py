@@ -15,7 +15,14 @@ from opened import Opened, divided, open_model
 from scipy.stats import binomtest
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
-from onnx_relusv.checking.search import MOST_TRIES, DropLimit, Try, certified, drop_limit, search
+from onnx_relusv.checking.search import (
+    MOST_TRIES,
+    DropLimit,
+    SizeTrial,
+    certified,
+    drop_limit,
+    search,
+)
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
@@ -100,7 +107,7 @@ class Case:
     model: Opened
     offer: Offer
     limit: DropLimit
-    tries: tuple[Try, ...]
+    tries: tuple[SizeTrial, ...]
 
 
 @contextmanager
@@ -119,7 +126,7 @@ def told(case: Case) -> list[object]:
     return [(one.plan.choices, one.plan.curves, one.found, factors_of(one)) for one in case.tries]
 
 
-def factors_of(one: Try) -> list[bytes]:
+def factors_of(one: SizeTrial) -> list[bytes]:
     if one.fitted is None:
         return []
     return [
@@ -161,7 +168,7 @@ def test_the_search_never_looks_at_the_samples_for_certifying(
 
 
 @pytest.fixture(scope="module")
-def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, list[Try], list[float]]:
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, list[SizeTrial], list[float]]:
     """Tries at six sizes, and the bound of each by itself, in points at a confidence of 0.9."""
     folder = tmp_path_factory.mktemp("sizes")
     model = classifier(folder)
@@ -182,7 +189,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, list[Try], 
             fitted = fit_plan(*case.model, one, moments, Silent())
             proto = rewritten(*case.model, fitted)
             tries.append(
-                Try(one, select.discordance(runnable(case.model.case.model, proto)), fitted)
+                SizeTrial(one, select.discordance(runnable(case.model.case.model, proto)), fitted)
             )
             after = run(proto, {"x": x}, ["y"])["y"].argmax(axis=1)[where]
             lost = int(np.sum((before == labels) & (after != labels)))
@@ -193,7 +200,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, list[Try], 
 
 @pytest.mark.parametrize("points", [2.5, 5.0, 10.0, 15.0, 25.0, 60.0])
 def test_looks_end_with_the_first_that_fails(
-    points: float, sizes: tuple[Opened, list[Try], list[float]]
+    points: float, sizes: tuple[Opened, list[SizeTrial], list[float]]
 ) -> None:
     model, tries, bounds = sizes
     passes = [bound <= points for bound in bounds]
@@ -211,7 +218,7 @@ def test_looks_end_with_the_first_that_fails(
     assert looks[first_failure + 1 :] == [None] * len(looks[first_failure + 1 :])
 
 
-def test_the_cases_above_are_cases(sizes: tuple[Opened, list[Try], list[float]]) -> None:
+def test_the_cases_above_are_cases(sizes: tuple[Opened, list[SizeTrial], list[float]]) -> None:
     _, tries, bounds = sizes
     assert len(set(bounds)) > 3
     # The estimate would let files through that the bound does not.

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.measuring import separation as module
-from onnx_relusv.measuring.separation import auroc, resampled_aurocs
+from onnx_relusv.measuring.separation import SeparationSettings, auroc, resampled_aurocs
 
 # Few different values, so that most of them are tied, and both infinities.
 VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0, np.inf])
@@ -56,17 +55,19 @@ def carried_out(scores: Floats, wrong: np.ndarray, resamples: int, seed: int) ->
 @given(ANSWERS)
 def test_resamples_are_as_if_carried_out(answers: tuple[list[float], list[float]]) -> None:
     scores, wrong = joined(*answers)
-    areas = resampled_aurocs(scores[None], wrong, resamples=5, rng=np.random.default_rng(3))
+    areas = resampled_aurocs(
+        scores[None], wrong, SeparationSettings(resamples=5), np.random.default_rng(3)
+    )
     np.testing.assert_allclose(areas[0], carried_out(scores, wrong, 5, 3), rtol=1e-12, atol=1e-12)
 
 
-def test_all_scores_share_their_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_scores_share_their_resamples() -> None:
     rng = np.random.default_rng(0)
     scores, wrong = rng.integers(20, size=90).astype(float), rng.random(90) < 0.3
     # Few at a time, so that several parts are put together, the last of them shorter.
-    monkeypatch.setattr(module, "_MOST_COUNTS", 7 * 90)
+    settings = SeparationSettings(resamples=30, most_counts=7 * 90)
     columns = np.stack([scores, -scores, np.exp(scores), rng.random(90)])
-    areas = resampled_aurocs(columns, wrong, resamples=30, rng=rng)
+    areas = resampled_aurocs(columns, wrong, settings, rng)
     assert areas.shape == (4, 30)
     np.testing.assert_allclose(areas[1], 1 - areas[0], atol=1e-12)
     np.testing.assert_allclose(areas[2], areas[0], atol=1e-12)
@@ -82,7 +83,7 @@ def test_resamples_spread_as_the_area_does() -> None:
     for _ in range(200):
         scores = rng.standard_normal(500) + wrong
         found.append(auroc(scores, wrong))
-        areas = resampled_aurocs(scores[None], wrong, resamples=100, rng=rng)
+        areas = resampled_aurocs(scores[None], wrong, SeparationSettings(resamples=100), rng)
         spreads.append(areas.std())
     # Four standard errors of a mean, and of a standard deviation, of 200.
     assert np.mean(found) == pytest.approx(exact, abs=4 * np.std(found) / np.sqrt(200))

@@ -73,13 +73,15 @@ def test_what_is_not_a_number_is_never_right(tmp_path: Path) -> None:
 def test_the_output_with_class_scores(tmp_path: Path) -> None:
     model = opened(tmp_path, labelled=False)
     assert model.inputs.samples is not None
-    assert answers_output(model.case, model.workspace, model.inputs.samples) == AnswerOutput(
-        "y", True, classes=3
-    )
+    assert answers_output(
+        model.workspace.session(model.case.model), model.inputs.samples
+    ) == AnswerOutput("y", True, classes=3)
     onnx.save(
         model_proto("(float[N,3] x) => (float[N,1] n) { n = ReduceMax<axes=[1]>(x) }"),
         tmp_path / "n.onnx",
     )
     number = open_model(tmp_path / "n.onnx", tmp_path / "s.npz", MeasureOptions(provider="cpu"))
     assert number.inputs.samples is not None
-    assert answers_output(number.case, number.workspace, number.inputs.samples) is None
+    assert (
+        answers_output(number.workspace.session(number.case.model), number.inputs.samples) is None
+    )

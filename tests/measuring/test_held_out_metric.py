@@ -108,8 +108,8 @@ def test_the_judge_is_what_was_asked_for(tmp_path: Path) -> None:
     for metric, scale in ((None, 100), (ACCURACY, 1)):
         model = opened(tmp_path, metric)
         assert model.inputs.samples is not None
-        limit = DropLimit(5.0, 0.95, "y" if metric is None else None, metric)
-        found = judge(*model, model.inputs.samples, limit)(smaller)
+        limit = DropLimit(5.0, 0.95, "y" if metric is None else metric)
+        found = judge(model.case, model.workspace, model.inputs.samples, limit)(smaller)
         assert isinstance(found, MetricLoss) == (metric is not None)
         assert limit.scale == scale
         # Five points are a share of 0.05; five units of a metric are five.

@@ -65,7 +65,7 @@ def test_groups_are_even_and_drawn(count: int, seed: int) -> None:
 
 
 def test_the_bound_is_student_s() -> None:
-    found = MetricLoss(samples=300, before=0.8, after=0.75, standard_error=0.02, groups=30)
+    found = MetricLoss("m", samples=300, before=0.8, after=0.75, standard_error=0.02, groups=30)
     assert found.drop == pytest.approx(0.05)
     assert found.bound(0.05) == pytest.approx(0.05 + 1.699127 * 0.02, rel=1e-6)
     assert found.bound(0.01) > found.bound(0.05) > found.drop
@@ -73,12 +73,12 @@ def test_the_bound_is_student_s() -> None:
 
 
 def test_what_is_expected_of_other_samples() -> None:
-    found = MetricLoss(samples=100, before=0.8, after=0.75, standard_error=0.02, groups=30)
+    found = MetricLoss("m", samples=100, before=0.8, after=0.75, standard_error=0.02, groups=30)
     more = found.expected(400)
     assert (more.samples, more.drop) == (400, found.drop)
     assert more.standard_error == pytest.approx(0.01)
     # What was gained was gained by chance.
-    gained = MetricLoss(samples=100, before=0.8, after=0.85, standard_error=0.02, groups=30)
+    gained = MetricLoss("m", samples=100, before=0.8, after=0.85, standard_error=0.02, groups=30)
     assert gained.drop < 0 == gained.expected(100).drop
 
 

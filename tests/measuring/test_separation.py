@@ -8,13 +8,18 @@ from traced import block_trace, difficult, trace_of
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.traces import Interval, Separation, Truths
-from onnx_relusv.measuring import separation
-from onnx_relusv.measuring.separation import RESAMPLES, separate
+from onnx_relusv.measuring.separation import SETTINGS, SeparationSettings, separate
 
 
-def separated(*values: Floats, max_softmax: Floats, correct: Truths, seed: int = 0) -> Separation:
+def separated(
+    *values: Floats,
+    max_softmax: Floats,
+    correct: Truths,
+    seed: int = 0,
+    settings: SeparationSettings = SETTINGS,
+) -> Separation:
     blocks = [block_trace(f"block{number}", one) for number, one in enumerate(values)]
-    found = separate(blocks, max_softmax, 1 - max_softmax, correct, seed=seed)
+    found = separate(blocks, max_softmax, 1 - max_softmax, correct, seed=seed, settings=settings)
     assert found is not None
     return found
 
@@ -49,7 +54,7 @@ def test_every_score_is_named_and_in_order() -> None:
     assert found.combined.quantity == "combined"
     assert found.combined_with_output.quantity == "combined with output"
     assert (found.right, found.wrong) == (340, 60)
-    assert (found.resamples, found.folds, found.seed) == (RESAMPLES, 5, 7)
+    assert (found.resamples, found.folds, found.seed) == (SETTINGS.resamples, SETTINGS.folds, 7)
 
 
 def test_figures_are_those_of_scipy_on_the_right_side() -> None:
@@ -89,10 +94,9 @@ def test_exact_widths_take_the_place_of_middles() -> None:
     np.testing.assert_allclose(bracketed.quantities["width"], 0.99 * exact.width)
 
 
-def test_intervals_hold_the_true_area_and_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_hold_the_true_area_and_gain() -> None:
     # Without the combined scores, which take most of the time.
-    monkeypatch.setattr(separation, "FOLDS", 0)
-    monkeypatch.setattr(separation, "RESAMPLES", 300)
+    settings = SeparationSettings(resamples=300, folds=0)
 
     # Of normals d deviations apart the area is Phi(d / sqrt 2). The two scores share their noise.
     def area(apart: float) -> float:
@@ -106,7 +110,8 @@ def test_intervals_hold_the_true_area_and_gain(monkeypatch: pytest.MonkeyPatch) 
         noise = rng.standard_normal(200)
         values = -(1.0 * ~correct + noise)
         chances = 1 / (1 + np.exp(1.2 * ~correct + 0.9 * noise + 0.436 * rng.standard_normal(200)))
-        width = separated(values, max_softmax=chances, correct=correct).scores[1]
+        found = separated(values, max_softmax=chances, correct=correct, settings=settings)
+        width = found.scores[1]
         assert width.gain is not None
         held_area += width.auroc.lower <= area(1.0) <= width.auroc.upper
         held_gain += width.gain.lower <= area(1.0) - area(1.2) <= width.gain.upper
