@@ -33,8 +33,6 @@ _LARGEST_EXPONENT = 50
 # then told apart up to this multiple. The solver's tolerance is 1e-7; filling up sees the rest.
 _SMALLEST_SCALE, _LARGEST_SCALE = -12, 40
 _WORST = 1e6
-_MULTIPLES = (1.0, 1.01, 1.05, 1.2, 1.5, 2.0, 4.0, 16.0, 256.0, 65536.0)
-_MOST_ROUNDINGS = 4096
 # A share of an option in a mixture that is not rounding; and how near to the budgets the solver's
 # own tolerance may come.
 _SHARE, _MARGIN = 1e-6, 2e-6
@@ -59,6 +57,22 @@ class Relaxed(ReadOnlyArrays):
     damage: float
 
 
+@dataclass(frozen=True)
+class RoundingSettings:
+    """How mixtures are made choices, before branch and bound has to.
+
+    Attributes:
+        multiples: Of the dual values, at which choices are looked at.
+        most: How many roundings of the mixtures are looked at.
+    """
+
+    multiples: tuple[float, ...] = (1.0, 1.01, 1.05, 1.2, 1.5, 2.0, 4.0, 16.0, 256.0, 65536.0)
+    most: int = 4096
+
+
+DEFAULT_ROUNDING = RoundingSettings()
+
+
 @dataclass(frozen=True, eq=False)
 class Knapsack(ReadOnlyArrays):
     """Items with their options.
@@ -69,6 +83,7 @@ class Knapsack(ReadOnlyArrays):
         fixed: (budgets,) float64, what is spent whatever is chosen.
         limits: (budgets,) float64, what may be spent in all.
         units: (budgets,) float64, positive: the costs that prices are shares of.
+        rounding: How mixtures are made choices.
     """
 
     damages: Sequence[Floats]
@@ -76,6 +91,7 @@ class Knapsack(ReadOnlyArrays):
     fixed: Floats
     limits: Floats
     units: Floats
+    rounding: RoundingSettings = DEFAULT_ROUNDING
 
     def best(self) -> list[int] | None:
         """The place of every item's option; None where no choice keeps the budgets.
@@ -157,7 +173,7 @@ class Knapsack(ReadOnlyArrays):
         prices = self._prices(mix if np.any(mix) else np.ones(len(mix)))
         rounded = [chosen for chosen in self._roundings(found) if self.fits(chosen)]
         if np.any(mix):
-            multiples = (self._at(factor, prices) for factor in _MULTIPLES)
+            multiples = (self._at(factor, prices) for factor in self.rounding.multiples)
             rounded.extend(islice(filter(self.fits, multiples), 1))
         if not rounded:
             rounded = [chosen for chosen in self._branched(found) if self.fits(chosen)]
@@ -165,7 +181,7 @@ class Knapsack(ReadOnlyArrays):
 
     def _roundings(self, found: Relaxed) -> Iterator[list[int]]:
         supports = [np.flatnonzero(shares > _SHARE).tolist() for shares in found.shares]
-        for places in islice(product(*supports), _MOST_ROUNDINGS):
+        for places in islice(product(*supports), self.rounding.most):
             yield list(places)
 
     def _branched(self, found: Relaxed) -> Iterator[list[int]]:

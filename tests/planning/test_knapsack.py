@@ -1,5 +1,6 @@
 """Knapsacks with several budgets against all combinations, and the relaxation as a bound."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,8 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.planning import knapsack as module
-from onnx_relusv.planning.knapsack import Knapsack
+from onnx_relusv.planning.knapsack import Knapsack, RoundingSettings
 
 
 def knapsack(
@@ -167,14 +167,11 @@ def test_a_mix_of_prices_misses_what_the_program_finds() -> None:
     assert sack.best() == [3]
 
 
-def test_branch_and_bound_steps_in_where_rounding_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_branch_and_bound_steps_in_where_rounding_fails() -> None:
     options = [[10.0, 1.0, 9.0, 6.0], [10.0, 9.0, 1.0, 6.0]]
     sack = knapsack([[0.0, 1.0, 1.0, 2.0]] * 3, [options] * 3, [18.0, 18.0])
-    wanted = sack.best()
-    assert wanted is not None
-    monkeypatch.setattr(module, "_MULTIPLES", ())
-    monkeypatch.setattr(module, "_MOST_ROUNDINGS", 0)
-    found = sack.best()
+    assert sack.best() is not None
+    found = replace(sack, rounding=RoundingSettings(multiples=(), most=0)).best()
     assert found is not None
     assert sack.damage(found) == min(map(sack.damage, possible(sack)))
 
