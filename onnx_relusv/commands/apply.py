@@ -138,9 +138,8 @@ def _claim(case: Case, workspace: Workspace, fitted: FittedPlan) -> Claim:
     maps = ComposedMaps(case.blocks, fitted.factors)
     # Composed anew for each use where all together would be too large, else once.
     claim = Claim(case.blocks, maps if workspace.is_lean(case.model) else dict(maps), fitted.levels)
-    if not fitted.plan.groups:
+    if not fitted.plan.groups or case.channels is None:
         return claim
-    assert case.channels is not None  # kept_channels has looked
     return replace(claim, cut=Cut(case.channels, removed_mask(case.channels, fitted.plan)))
 
 

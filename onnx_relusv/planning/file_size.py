@@ -2,8 +2,9 @@
 
 While a plan is searched for, bytes are estimated, since what a change saves depends on others:
 which constants are still read, which blocks get a bias, how long names become. The plan that was
-found is written with stand-ins for what will be fitted; their values do not matter to the file's
-length. By what the estimate was off the search is repeated, until a plan is what it was said to be.
+found is written with any numbers in the place of what will be fitted, since values do not matter to
+the file's length. By what the estimate was off the search is repeated, until a plan is what it was
+said to be.
 """
 
 from collections.abc import Callable, Collection
@@ -30,7 +31,7 @@ _MOST_PLANS = 4
 # Of the original's bytes: an error of the estimate that is not worth another plan.
 _NEAR = 1e-3
 
-# Told a plan, says how many bytes its file has.
+# How many bytes the file of a plan has.
 SizeOf = Callable[[Plan], int]
 # Makes a plan within budgets by what a file is estimated to gain besides blocks.
 Make = Callable[[Origin, Budgets], Plan]
@@ -72,15 +73,15 @@ def planned_bytes(
         plan: For this model.
         biased: Keys of the blocks whose bias is not zero once they are fitted.
     """
-    stand_ins = {
-        change.block.key: _stand_in(change, biased=change.block.key in biased)
+    factors = {
+        change.block.key: _placeholders(change, biased=change.block.key in biased)
         for change in changes_of(case, inputs, plan)
     }
-    proto = rewritten(case, inputs, workspace, FittedPlan(plan, stand_ins, {}))
+    proto = rewritten(case, inputs, workspace, FittedPlan(plan, factors, {}))
     return written_bytes(proto, case.model)
 
 
-def _stand_in(change: Change, *, biased: bool) -> Factors:
+def _placeholders(change: Change, *, biased: bool) -> Factors:
     geometry = reduced_geometry(change.block.geometry, change.kept)
     shapes = FORMS[change.form].shapes(geometry, change.rank)
     bias = np.ones if biased else np.zeros
@@ -108,14 +109,15 @@ def sized(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf | None) 
     if size_of is None:
         return make(origin, budgets)
     if budgets.size is not None:
-        return _within(make, origin, budgets, size_of)
+        return _within(make, origin, budgets, budgets.size, size_of)
     plan, total = make(origin, budgets), origin.total.bytes
     size = size_of(plan) if _changes(plan) else 0
     if size < total:
         return replace(plan, size=size / total) if size else plan
-    smaller = replace(budgets, size=(total - 1) / total)
+    share = (total - 1) / total
     try:
-        return replace(_within(make, origin, smaller, size_of), budgets=budgets)
+        found = _within(make, origin, replace(budgets, size=share), share, size_of)
+        return replace(found, budgets=budgets)
     except BudgetError as error:
         raise BudgetError(
             f"the file would have {size:,} bytes and the original has {total:,}: the nodes, names "
@@ -123,8 +125,8 @@ def sized(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf | None) 
         ) from error
 
 
-def _within(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf) -> Plan:
-    assert budgets.size is not None  # there is something to be within
+def _within(make: Make, origin: Origin, budgets: Budgets, share: float, size_of: SizeOf) -> Plan:
+    """A plan whose file has no more than a share of the bytes, the budget on them."""
     best: Plan | None = None
     total, extra = origin.total.bytes, 0
     for _ in range(_MOST_PLANS):
@@ -141,7 +143,7 @@ def _within(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf) -> Pl
         size = size_of(plan)
         off = size - round(plan.size * total)
         plan = replace(plan, size=size / total)
-        if size <= budgets.size * total:
+        if size <= share * total:
             best = plan if best is None or _is_better(plan, best) else best
             if abs(off) <= _NEAR * total:
                 break
@@ -152,10 +154,10 @@ def _within(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf) -> Pl
     # Where there is no plan, this says how far one gets.
     plan = make(_with_more(origin, extra), budgets)
     size = size_of(plan)
-    if size <= budgets.size * total:
+    if size <= share * total:
         return replace(plan, size=size / total)
     raise BudgetError(
-        f"{budgets.size:.4g} of the bytes cannot be reached: the smallest file that was found has "
+        f"{share:.4g} of the bytes cannot be reached: the smallest file that was found has "
         f"{size / total:.4g} of them. Ask for less, or allow more blocks."
     )
 

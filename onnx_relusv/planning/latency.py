@@ -244,7 +244,7 @@ def timed_candidates(
     whole = race.original()
     scale = scale_of(whole, list(dense.values()))
 
-    asked = planning.budgets.latency
+    limit = planning.budgets.latency
 
     def share(changes: Sequence[Change]) -> float:
         found = race.against_plan(changes)
@@ -256,7 +256,7 @@ def timed_candidates(
             return 1.0
         first = share(changes)
         # What passes is timed again: one lucky measurement is no reason to fit anything.
-        return first if first > asked else max(first, share(changes))
+        return first if first > limit else max(first, share(changes))
 
     timed = {
         block.key: with_latency(
@@ -267,7 +267,7 @@ def timed_candidates(
         )
         for block in waiting
     }
-    check_reachable(asked, lambda: share(fastest(case.blocks, timed, dense, scale)))
+    check_reachable(limit, lambda: share(fastest(case.blocks, timed, dense, scale)))
     return Timed(
         batch=race.batch,
         candidates={**candidates, **timed},
@@ -292,11 +292,11 @@ def fastest(
     return found
 
 
-def check_reachable(asked: float, measure: Callable[[], float]) -> None:
+def check_reachable(target: float, measure: Callable[[], float]) -> None:
     """Ends a run whose budget on latency even the fastest forms miss, before anything costly.
 
     Args:
-        asked: The budget.
+        target: The budget, as a share of the original's time.
         measure: Measures the share that the fastest forms of all blocks take.
 
     Raises:
@@ -305,10 +305,10 @@ def check_reachable(asked: float, measure: Callable[[], float]) -> None:
     shares: list[float] = []
     while len(shares) < MOST_MEASURED:
         shares.append(measure())
-        if shares[-1] <= asked * (1 + MARGIN):
+        if shares[-1] <= target * (1 + MARGIN):
             return
     raise BudgetError(
-        f"{asked:.4g} of the latency cannot be reached: with every block in its fastest form the "
+        f"{target:.4g} of the latency cannot be reached: with every block in its fastest form the "
         f"model still takes {min(shares):.4g}, the least that was measured; nothing was fitted. "
         "Ask for a larger share, or allow more blocks."
     )
@@ -332,21 +332,23 @@ _APART = 1.01
 
 
 def plan_within(
-    make: Callable[[Budgets], Plan], budgets: Budgets, measure: Callable[[Plan], float]
+    make: Callable[[Budgets], Plan],
+    budgets: Budgets,
+    target: float,
+    measure: Callable[[Plan], float],
 ) -> Plan:
     """The plan with the least loss, among a few, whose measured latency keeps the budget.
 
     Args:
         make: Makes a plan with a limit on its estimated latency, or raises a BudgetError.
-        budgets: As asked for, one on latency among them.
+        budgets: The user's, one on latency among them.
+        target: That one.
         measure: Measures a plan's latency, as a share of the original's.
 
     Raises:
         BudgetError: No plan keeps the budgets.
     """
-    wanted = budgets.latency
-    assert wanted is not None  # the caller asks for one
-    low, high, limit = 0.0, _HIGHEST, wanted
+    low, high, limit = 0.0, _HIGHEST, target
     shares: dict[tuple[Choice, ...], float] = {}
     best: Plan | None = None
     problem: BudgetError | None = None
@@ -362,16 +364,16 @@ def plan_within(
         is_known = plan.choices in shares
         share = shares[plan.choices] if is_known else measure(plan)
         shares[plan.choices] = share
-        if share <= wanted:
+        if share <= target:
             best, low = plan, limit
             # Where another budget binds, more room makes no other plan.
-            if is_known or share >= _NEAR * wanted:
+            if is_known or share >= _NEAR * target:
                 break
         else:
             high = limit
         if len(shares) == MOST_PLANS or high < _APART * low:
             break
-        limit *= _CAUTION * wanted / share
+        limit *= _CAUTION * target / share
         if not low < limit < high:
             limit = sqrt(low * high)
     if best is not None:
@@ -379,6 +381,6 @@ def plan_within(
     if problem is not None and not shares:
         raise problem
     raise BudgetError(
-        f"{wanted:.4g} of the latency cannot be reached: the smallest share that was measured is "
+        f"{target:.4g} of the latency cannot be reached: the smallest share that was measured is "
         f"{min(shares.values()):.4g}. Ask for less, or allow more blocks."
     )

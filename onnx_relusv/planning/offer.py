@@ -88,7 +88,9 @@ class Offer:
         def make(within: Budgets) -> Plan:
             return sized(self._estimated, self.origin, within, self.size_of)
 
-        return make(budgets) if self.latency is None else plan_within(make, budgets, self.latency)
+        if self.latency is None or budgets.latency is None:
+            return make(budgets)
+        return plan_within(make, budgets, budgets.latency, self.latency)
 
     def _estimated(self, origin: Origin, budgets: Budgets) -> Plan:
         """A plan whose bytes are estimated."""

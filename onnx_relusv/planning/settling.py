@@ -21,6 +21,7 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Cost
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
+from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.coverage import coverage
 from onnx_relusv.measuring.case import Case, Workspace, shapes_of
@@ -232,11 +233,11 @@ def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) ->
     blocks = _allowed(case, planning) if planning.lowers_ranks else []
     bytes_, macs = float(case.model.bytes), float(case.facts.macs)
     left, headers = list(blocks), _Headers(case)
-    if cut is not None:
-        counts = _fewest(case, planning)
+    if cut is not None and case.channels is not None:
+        counts = _fewest(case, case.channels, planning)
         saved, spared = cut.most_saved(counts)
         bytes_, macs = bytes_ - saved - _TAGS * cut.parts, macs - spared
-        left = _left(case, blocks, counts)
+        left = _left(case, case.channels, blocks, counts)
     for block, own in zip(blocks, left, strict=True):
         costs = [
             candidate_cost(own, form, 1, item_size(block), biased=False)
@@ -257,25 +258,23 @@ def _can_shrink(block: Block) -> bool:
     return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
 
 
-def _fewest(case: Case, planning: PlanOptions) -> Counts:
+def _fewest(case: Case, channels: Channels, planning: PlanOptions) -> Counts:
     """(groups,) int64: how many units stay at least."""
-    assert case.channels is not None  # there is what cuts save
     rounding = Rounding(planning.round_to, planning.keep_at_least)
     free = {group.key for group in shrinking_groups(case, planning)}
     return np.array(
         [
             rounding.counts(len(group.units))[-1] if group.key in free else len(group.units)
-            for group in case.channels.groups
+            for group in channels.groups
         ],
         np.int64,
     )
 
 
-def _left(case: Case, blocks: Sequence[Block], counts: Counts) -> list[Block]:
+def _left(case: Case, channels: Channels, blocks: Sequence[Block], counts: Counts) -> list[Block]:
     """The blocks with as many channels as are left of them."""
-    assert case.channels is not None  # there is what cuts save
-    units = units_of_blocks(case.channels, case.blocks)
-    sizes = [BlockSize(block, case.channels, units.get(block.key)) for block in blocks]
+    units = units_of_blocks(channels, case.blocks)
+    sizes = [BlockSize(block, channels, units.get(block.key)) for block in blocks]
     return [
         block_of_size(block, *size.at(counts)) for block, size in zip(blocks, sizes, strict=True)
     ]

@@ -57,7 +57,7 @@ class World:
         return self.measured[-1]
 
     def settled(self, budgets: Budgets = BUDGETS) -> Plan:
-        return plan_within(self.make, budgets, self.measure)
+        return plan_within(self.make, budgets, budgets.latency or 1.0, self.measure)
 
 
 def test_a_right_estimate_is_taken_at_once() -> None:
