@@ -210,8 +210,7 @@ class _Run:
         if self._scores is None:
             return
         scores = real[self._scores]
-        if self._samples.labels is not None:
-            check_labels(self._samples, scores.shape[1])
+        check_labels(self._samples, scores.shape[1])
         self._reader.add(scores)
 
     def blocks(self) -> tuple[BlockTrace, ...]:

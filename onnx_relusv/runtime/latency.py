@@ -1,6 +1,7 @@
 """Latency of models, measured in turn so that a busy machine slows all of them alike."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -9,41 +10,35 @@ import numpy as np
 
 from onnx_relusv.runtime.session import CPU, Session, on_device
 
-_MOST_RUNS = 200
-# Of interleaved runs, and of brief ones: of the warm-up, at least how many, for how many seconds.
-_WARM_UP_RUNS, _LEAST_RUNS, _SECONDS = 3, 10, 2.0
-_BRIEF = (1, 3, 0.5)
+
+@dataclass(frozen=True)
+class _Pace:
+    """Runs to warm up, the fewest and the most rounds, and seconds for those between."""
+
+    warm_up: int
+    fewest: int
+    most: int
+    seconds: float
+
+
+_INTERLEAVED, _BRIEF = _Pace(3, 10, 200, 2.0), _Pace(1, 3, 200, 0.5)
 # Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed.
-_LEAST_ROUNDS, _MOST_ROUNDS, _ROUND_SECONDS = 15, 100, 0.5
+_FASTEST = _Pace(3, 15, 100, 0.5)
 
 
 def interleaved_latency(
     before: Session, after: Session, feeds: dict[str, np.ndarray], *, brief: bool = False
 ) -> tuple[float, float]:
-    """Median seconds of one run of each model on the same feeds.
+    """Median seconds of one run of each of two models on the same feeds.
 
     The runs go A B B A A B ..., after a warm-up, for about two seconds: each model is as often
-    behind itself as behind the other one.
-
-    Args:
-        before: A model.
-        after: Another one.
-        feeds: Of both.
-        brief: Whether half a second is enough, of three runs each where they take longer; both
-            have run before, and one more run of each warms them up for these feeds.
+    behind itself as behind the other one. `brief` is for models that have both run before: half a
+    second, or three runs each where they take longer, after one more run for these feeds.
     """
-    warm_up, least, seconds = _BRIEF if brief else (_WARM_UP_RUNS, _LEAST_RUNS, _SECONDS)
     runs = (partial(before.run, feeds), partial(after.run, feeds))
-    for run in runs:
-        for _ in range(warm_up):
-            run()
-    taken: tuple[list[float], list[float]] = ([], [])
-    end = perf_counter() + seconds
-    while len(taken[0]) < least or (perf_counter() < end and len(taken[0]) < _MOST_RUNS):
-        first = len(taken[0]) % 2
-        for place in (first, 1 - first):
-            taken[place].append(_seconds(runs[place]))
-    return median(taken[0]), median(taken[1])
+    rounds = _rounds(runs, _BRIEF if brief else _INTERLEAVED, alternating=True)
+    first, second = zip(*rounds, strict=True)
+    return median(first), median(second)
 
 
 def undisturbed_latencies(
@@ -54,15 +49,23 @@ def undisturbed_latencies(
     The models run in turn after a warm-up, for about half a second altogether and fifteen times
     each at least. On a GPU, inputs and outputs stay there.
     """
-    runs = [_run_of(session, feeds) for session in sessions]
+    rounds = _rounds([_run_of(session, feeds) for session in sessions], _FASTEST)
+    return tuple(map(min, zip(*rounds, strict=True)))
+
+
+def _rounds(
+    runs: Sequence[Callable[[], object]], pace: _Pace, *, alternating: bool = False
+) -> list[list[float]]:
+    """Seconds of all runs, round by round; alternating, every second round goes backwards."""
     for run in runs:
-        for _ in range(_WARM_UP_RUNS):
+        for _ in range(pace.warm_up):
             run()
     rounds: list[list[float]] = []
-    end = perf_counter() + _ROUND_SECONDS
-    while len(rounds) < _LEAST_ROUNDS or (perf_counter() < end and len(rounds) < _MOST_ROUNDS):
-        rounds.append([_seconds(run) for run in runs])
-    return tuple(map(min, zip(*rounds, strict=True)))
+    end = perf_counter() + pace.seconds
+    while len(rounds) < pace.fewest or (perf_counter() < end and len(rounds) < pace.most):
+        step = -1 if alternating and len(rounds) % 2 else 1
+        rounds.append([_seconds(run) for run in runs[::step]][::step])
+    return rounds
 
 
 def _run_of(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], object]:

@@ -13,7 +13,7 @@ them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -26,8 +26,6 @@ from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.disk_arrays import ArrayFile
 
 _BATCH = 64
-# Bytes of rows that are copied at a time.
-_CHUNK = 16 << 20
 
 
 class CollectedOutputs:
@@ -73,15 +71,7 @@ class CollectedOutputs:
 
 
 def collected(session: Session, samples: Samples, names: Sequence[str]) -> list[np.ndarray]:
-    """Runs a model on all samples.
-
-    Args:
-        session: The model.
-        samples: Its inputs.
-        names: The outputs.
-
-    Returns:
-        Of every output, (samples, ...), read-only.
+    """Runs a model on all samples; of every output that is named, (samples, ...), read-only.
 
     Raises:
         InputError: An output's first axis is not that of the samples.
@@ -93,17 +83,19 @@ def collected(session: Session, samples: Samples, names: Sequence[str]) -> list[
     return taken.arrays()
 
 
-def picked(arrays: Sequence[np.ndarray], positions: np.ndarray) -> list[np.ndarray]:
-    """The rows of all arrays at some positions, in temporary files as well."""
-    found = []
+def picked(
+    arrays: Sequence[np.ndarray], positions: np.ndarray, *, chunk_bytes: int = 16 << 20
+) -> list[np.ndarray]:
+    """The rows of all arrays at some positions, in temporary files as well, copied in chunks."""
+    picked_arrays = []
     for values in arrays:
         rows = _Rows(values)
         row_bytes = max(1, prod(values.shape[1:]) * values.dtype.itemsize)
-        length = max(1, _CHUNK // row_bytes)
+        length = max(1, chunk_bytes // row_bytes)
         for start in range(0, len(positions), length):
             rows.add(values[positions[start : start + length]])
-        found.append(rows.array())
-    return found
+        picked_arrays.append(rows.array())
+    return picked_arrays
 
 
 class _Rows:
@@ -178,12 +170,11 @@ def real_part(value: OutputValue, count: int, size: int) -> OutputValue:
         return value
     arrays = value.arrays
     if value.form == "sequence" and len(arrays) == size:
-        arrays = arrays[:count]
-    else:
-        arrays = tuple(
-            array[:count] if array.ndim and len(array) == size else array for array in arrays
-        )
-    return OutputValue(value.form, arrays, value.keys)
+        return replace(value, arrays=arrays[:count])
+    return replace(
+        value,
+        arrays=tuple(a[:count] if a.ndim and len(a) == size else a for a in arrays),
+    )
 
 
 def aligned(first: OutputValue, second: OutputValue) -> tuple[OutputValue, OutputValue]:
@@ -198,11 +189,8 @@ def _with_keys(value: OutputValue, keys: tuple[Key, ...]) -> OutputValue:
     if value.form != "map":
         return value
     (array,) = value.arrays
-    places = {key: place for place, key in enumerate(value.keys)}
     spread = np.zeros((*array.shape[:-1], len(keys)), array.dtype)
-    for place, key in enumerate(keys):
-        if key in places:
-            spread[..., place] = array[..., places[key]]
+    spread[..., [keys.index(key) for key in value.keys]] = array
     return OutputValue("map", (spread,), keys)
 
 
@@ -218,12 +206,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def real_rows(values: Mapping[str, Any], count: int, size: int) -> dict[str, np.ndarray]:
-    """Outputs without those of the samples that only pad a fixed batch.
-
-    Args:
-        values: A batch's outputs.
-        count: How many samples of the batch are real.
-        size: How many it has.
+    """Outputs of a batch without those of the samples that only pad it, as of `real_part`.
 
     Returns:
         The tensors among them, and of maps, one a sample, their values, (samples, keys).
@@ -236,10 +219,7 @@ def real_rows(values: Mapping[str, Any], count: int, size: int) -> dict[str, np.
 
 def class_scores(values: Mapping[str, np.ndarray], count: int) -> str | None:
     """The first output of shape (samples, classes), with two classes or more; None without."""
-    for name, value in values.items():
-        if _has_scores(value, count):
-            return name
-    return None
+    return next((name for name, value in values.items() if _has_scores(value, count)), None)
 
 
 def _has_scores(value: np.ndarray, count: int) -> bool:
@@ -305,9 +285,7 @@ class AnswerOutput:
 def answer_output(values: Mapping[str, OutputValue], count: int) -> AnswerOutput | None:
     """The first output with class scores, one row a sample, else the first with answers themselves.
 
-    Args:
-        values: A batch's outputs, without padding.
-        count: How many samples it has.
+    The values are of a batch of `count` samples, without padding.
     """
     candidates = [_answer_output(name, value, count) for name, value in values.items()]
     outputs = [output for output in candidates if output is not None]
@@ -327,13 +305,14 @@ def _answer_output(name: str, value: OutputValue, count: int) -> AnswerOutput | 
 
 
 def check_labels(samples: Samples, classes: int) -> None:
-    """Checks the labels, which the samples must have.
+    """Checks the labels of samples, if they have some.
 
     Raises:
         InputError: A label is no class.
     """
     labels = samples.labels
-    assert labels is not None  # the caller checked
+    if labels is None:
+        return
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"{samples.path}: labels go from {labels.min()} to {labels.max()}, but the model has "

@@ -331,28 +331,23 @@ def shapes_for_one(
     }
 
 
-# One entry a thread of this process, where the operating system is Linux.
-_OWN_THREADS = Path("/proc/self/task")
-
-
 @cache
-def default_threads() -> int | None:
+def default_threads(listing: Path = Path("/proc/self/task")) -> int | None:
     """Threads that work on one operator; None where the operating system does not list them.
 
     onnxruntime has no function for it, so they are counted: a session starts all but the calling
     thread. Call it where no other thread starts or ends meanwhile.
+
+    Args:
+        listing: A folder with an entry for every thread of this process; Linux has one.
     """
-    if not _OWN_THREADS.is_dir():
+    if not listing.is_dir():
         return None
-    before = _count()
+    before = len(list(listing.iterdir()))
     session = Session(_smallest_model(), CPU)
-    started = _count() - before
+    started = len(list(listing.iterdir())) - before
     session.run({"x": np.zeros(1, np.float32)})
     return max(started, 0) + 1
-
-
-def _count() -> int:
-    return sum(1 for _ in _OWN_THREADS.iterdir())
 
 
 def _smallest_model() -> Runnable:
@@ -367,14 +362,7 @@ class Turn:
     """A model that is opened for every run and closed after it; its weights are not copied.
 
     Opening it takes little where they are mapped, and what is mapped counts as memory in use.
-
-    Args:
-        source: A model, or the path of one.
-        provider: The execution provider.
-        optimized: Whether onnxruntime may rewrite the graph.
-
-    Raises:
-        InputError: onnxruntime cannot open it.
+    Arguments and errors are as of `Session`.
     """
 
     def __init__(self, source: Runnable | Path, provider: str, *, optimized: bool) -> None:
@@ -387,11 +375,7 @@ class Turn:
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Opens the model, runs it, and closes it.
-
-        Raises:
-            InputError: onnxruntime refuses the feeds or fails.
-        """
+        """Opens the model, runs it as `Session.run` does, and closes it."""
         return self._opened().run(feeds, outputs)
 
     def _opened(self) -> Session:

@@ -35,7 +35,7 @@ class Stream:
         """What is alive, batch by batch."""
         for batch in self._batches:
             yield {
-                name: [self._file.mapped(one) for one in stored]
+                name: [self._file.mapped(member) for member in stored]
                 if isinstance(stored, list)
                 else self._file.mapped(stored)
                 for name, stored in batch.items()
@@ -70,5 +70,5 @@ class Stream:
 
     def _stored(self, value: Any) -> Place | list[Place]:
         if isinstance(value, list):
-            return [self._file.put(np.asarray(one)) for one in value]
+            return [self._file.put(np.asarray(member)) for member in value]
         return self._file.put(np.asarray(value))

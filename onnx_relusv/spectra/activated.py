@@ -25,7 +25,7 @@ from onnx_relusv.runtime.kernels.traces import FIGURES, OPEN, STEPS, trace_kerne
 from onnx_relusv.runtime.session import as_array, as_value, choose_provider, on_device
 from onnx_relusv.samples.samples import Batch
 from onnx_relusv.spectra.bounds import RELU
-from onnx_relusv.spectra.layers import checked_bias, checked_weight, finite
+from onnx_relusv.spectra.layers import check_activation, checked_bias, checked_weight, finite
 from onnx_relusv.spectra.mean_widths import width_of
 
 # A last step that gained less than this share says that the ascent has arrived.
@@ -41,8 +41,8 @@ class Figures(ReadOnlyArrays):
 
     Attributes:
         active: float64, number of units whose derivative is not zero.
-        lower: float64, certified lower bound of the mean width.
-        upper: float64, certified upper bound, the Frobenius norm rounded up.
+        width_lower: float64, certified lower bound of the mean width.
+        width_upper: float64, certified upper bound, the Frobenius norm rounded up.
         width: float64, the mean width to 1e-6 if requested, otherwise NaN.
         largest: float64, largest ReLU singular value; estimate from below, up to the rounding of
             float32 products.
@@ -51,8 +51,8 @@ class Figures(ReadOnlyArrays):
     """
 
     active: Floats
-    lower: Floats
-    upper: Floats
+    width_lower: Floats
+    width_upper: Floats
     width: Floats
     largest: Floats
     margin: Floats
@@ -141,8 +141,8 @@ class ActivatedOperators:
             width = _widths(as_array(values[OPEN]), *self._exact).reshape(lower.shape)
         return Figures(
             active=sums["active"],
-            lower=self._scale * lower,
-            upper=self._scale * upper,
+            width_lower=self._scale * lower,
+            width_upper=self._scale * upper,
             width=self._scale * width,
             largest=self._scale * np.maximum(climbed, np.sqrt(sums["single"])),
             margin=sums["margin"] / self._scale,
@@ -203,7 +203,6 @@ def _singular_values(gram: Floats, derivative: Floats) -> Floats:
     return values
 
 
-_CHUNK_BYTES = 32 << 20
 # Well inside float32.
 _FARTHEST = 1e38
 
@@ -217,6 +216,7 @@ def activated_mean_width(
     exact: bool = False,
     seed: int = 0,
     provider: ProviderName = "auto",
+    chunk_bytes: int = 32 << 20,
 ) -> ActivatedWidths:
     """Measures what the layer phi(Wx + b) is at single inputs: A_x = diag(phi'(Wx + b)) W.
 
@@ -232,6 +232,7 @@ def activated_mean_width(
         exact: Whether `value` is computed.
         seed: Goes into the record, as of the other measures; nothing is drawn.
         provider: Where the graph runs.
+        chunk_bytes: Of pre-activations that are measured at a time.
 
     Returns:
         The record, with one number an input in every array.
@@ -248,8 +249,7 @@ def activated_mean_width(
             f"The inputs have shape {x.shape}; for a weight of shape {W.shape} they have to be "
             f"(n, {columns}), with one input at least."
         )
-    if len(activation.slopes) not in (1, out):
-        raise UsageError(f"{len(activation.slopes)} slopes for {out} rows: use 1 or {out}.")
+    check_activation(activation, out)
     chosen = choose_provider(provider)
     # The layer divided by its largest weight, because the graph computes in float32.
     peak = float(np.abs(W).max()) or 1.0
@@ -257,20 +257,19 @@ def activated_mean_width(
         activation = replace(activation, ceiling=activation.ceiling / peak)
     W, b = W / peak, b / peak
     operators = ActivatedOperators(W[None], activation, spatial=False, provider=chosen, exact=exact)
-    length = max(1, _CHUNK_BYTES // (8 * out))
+    length = max(1, chunk_bytes // (8 * out))
     parts = []
     for start in range(0, len(x), length):
         y = np.clip(x[start : start + length] @ W.T + b, -_FARTHEST, _FARTHEST)
         parts.append(operators.measure(as_value(y), len(y), np.array([0])))
-
     joined = {
         name: np.concatenate([getattr(part, name)[:, 0] for part in parts])
-        for name in (*_RECORDED.values(), "converged")
+        for name in (*_RECORDED, "converged")
     }
     return ActivatedWidths(
         active=joined["active"],
-        lower=peak * joined["lower"],
-        upper=peak * joined["upper"],
+        lower=peak * joined["width_lower"],
+        upper=peak * joined["width_upper"],
         value=peak * joined["width"],
         largest=peak * joined["largest"],
         margin=joined["margin"],
@@ -281,15 +280,8 @@ def activated_mean_width(
     )
 
 
-# What is recorded of every sample: names in a block's trace, and those of `Figures`.
-_RECORDED = {
-    "active": "active",
-    "width_lower": "lower",
-    "width_upper": "upper",
-    "width": "width",
-    "largest": "largest",
-    "margin": "margin",
-}
+# What is recorded of every sample, by the names that it has in `Figures` and in a block's trace.
+_RECORDED = ("active", "width_lower", "width_upper", "width", "largest", "margin")
 POSITIONS = 8
 
 
@@ -355,7 +347,7 @@ class BlockRecorder:
         figures = self._operators.measure(values, batch.size, self._positions)
         real = slice(batch.start, batch.start + batch.count)
         for name, recorded in self._recorded.items():
-            recorded[real] = getattr(figures, _RECORDED[name]).mean(axis=1)[: batch.count]
+            recorded[real] = getattr(figures, name).mean(axis=1)[: batch.count]
         return None
 
     def _problem(self, shape: tuple[int, ...], size: int) -> str | None:

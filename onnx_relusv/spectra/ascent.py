@@ -111,15 +111,9 @@ def climb(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
 
 
 def climb_truncations(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
-    """Ascends |phi(Wx + b) - phi(Lx + b)| for truncated SVDs L of several ranks, in one graph.
+    """Ascends |phi(Wx + b) - phi(Lx + b)| for truncated SVDs L of ranks from 1 on, in one graph.
 
-    Args:
-        layer: The layer.
-        ranks: The ranks of L, from 1 on.
-        effort: How hard to try.
-
-    Returns:
-        Lower estimates of the inner maximum at each L.
+    The values are lower estimates of the inner maximum at each L.
     """
     columns = np.repeat(ranks, effort.starts)
     coordinates = np.arange(layer.reduced.shape[1])
@@ -143,7 +137,8 @@ def climb_largest(layer: Layer, effort: Effort) -> tuple[float, bool]:
     feeds = {"scale": _squared(np.repeat(sigma[:1], x.shape[1]), layer)}
     history, at = _climb(gap_kernel, layer, "none", feeds, x, effort)
     points = _feasible(at, layer)
-    values = _distances(layer, points)
+    centre = activated(layer.bias[:, None], layer.activation)
+    values = np.linalg.norm(layer.answers(points) - centre, axis=0)
     best = int(values.argmax())
     value = float(values[best])
     if layer.homogeneous and layer.rotation is None:
@@ -155,7 +150,7 @@ def climb_largest(layer: Layer, effort: Effort) -> tuple[float, bool]:
 def climb_gap(
     layer: Layer, other: Floats, x: Floats, effort: Effort
 ) -> tuple[Climb, Floats, Floats]:
-    """Ascends |phi(Wx + b) - phi(Lx + b)| for one L, from given starts.
+    """Ascends |phi(Wx + b) - phi(Lx + b)| for a single L, from the caller's starts.
 
     Args:
         layer: The layer.
@@ -177,15 +172,9 @@ def climb_gap(
 
 
 def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
-    """Ascends <g, phi(Wx + b)> for draws of g.
+    """Ascends <g, phi(Wx + b)> for draws g, (out, draws), from so many starts for each.
 
-    Args:
-        layer: The layer.
-        g: (out, draws).
-        effort: How hard to try; starts for each draw.
-
-    Returns:
-        Lower estimates of each supremum.
+    The values are lower estimates of each supremum.
     """
     draws, starts = g.shape[1], effort.starts
     rng = np.random.default_rng([effort.seed, 1])
@@ -277,11 +266,6 @@ def _feasible(x: Floats, layer: Layer) -> Floats:
         # The maximum may lie inside the ball.
         norms = np.maximum(norms, 1)
     return np.asarray(x / np.maximum(norms, _TINY))
-
-
-def _distances(layer: Layer, points: Floats) -> Floats:
-    start = activated(layer.bias[:, None], layer.activation)
-    return np.asarray(np.linalg.norm(layer.answers(points) - start, axis=0))
 
 
 def _judged(history: Floats, count: int) -> Climb:

@@ -108,7 +108,7 @@ _NOTHING = 1e-12
 # Of branch and bound: values at a time, how many of them are in memory, and the resolution, beyond
 # which finer bounds make no difference.
 _MOST_VALUES = 4_000_000
-_CHUNK_VALUES = 1 << 18
+CHUNK_VALUES = 1 << 18
 _FINE = 1e-3
 _FIRST_DIVISIONS = {1: 32, 2: 12}
 LARGEST_K = max(_FIRST_DIVISIONS)
@@ -118,7 +118,9 @@ _FIRST_STEP = 2.0
 _LEADING, _SMALLEST_FOR_PART = 12, 96
 
 
-def least_on_subspace(reduced: Floats, slopes: Floats) -> float:
+def least_on_subspace(
+    reduced: Floats, slopes: Floats, *, chunk_values: int = CHUNK_VALUES
+) -> float:
     """A lower bound of s_k: the least of max(|phi(Wx)|, |phi(-Wx)|) over a subspace.
 
     The kernel of every L of rank k meets every subspace of dimension k + 1, here the span of the
@@ -129,6 +131,7 @@ def least_on_subspace(reduced: Floats, slopes: Floats) -> float:
     Args:
         reduced: (out, k + 1) float64, k being 1 or 2: U diag(sigma), first columns.
         slopes: (1,) or (out,) float64 slopes a of phi for negative arguments.
+        chunk_values: How many values are in memory at a time.
 
     Returns:
         A certified lower bound of s_k.
@@ -148,7 +151,7 @@ def least_on_subspace(reduced: Floats, slopes: Floats) -> float:
     axes = np.repeat(np.arange(k + 1), len(face))
     settled = math.inf
     while True:
-        values = _larger_side(reduced, cells, slopes)
+        values = _larger_side(reduced, cells, slopes, max(1, chunk_values // len(reduced)))
         bounds = values - lipschitz * half * math.sqrt(k)
         target = min(settled, float(values.min()) - _FINE * float(sigma[-1]))
         # Cells whose bound is good enough need no finer look.
@@ -174,9 +177,9 @@ def _divided(cells: Floats, axes: np.ndarray, half: float) -> tuple[Floats, np.n
     return np.concatenate(parts), np.repeat(np.arange(k + 1), counts)
 
 
-def _larger_side(reduced: Floats, cells: Floats, slopes: Floats) -> Floats:
+def _larger_side(reduced: Floats, cells: Floats, slopes: Floats, length: int) -> Floats:
+    """max(|phi(Wx)|, |phi(-Wx)|) at the cells' directions x, so many of them at a time."""
     points = cells / np.linalg.norm(cells, axis=1, keepdims=True)
-    length = max(1, _CHUNK_VALUES // len(reduced))
     parts = [points[start : start + length] for start in range(0, len(points), length)]
     return np.concatenate([_larger_answer(part @ reduced.T, slopes) for part in parts])
 
@@ -255,18 +258,20 @@ def truncation_upper_bound(sigma_next: float, sigma_1: float, largest: float) ->
     return min(sigma_next, sigma_next / math.sqrt(1 + gain) * (1 + _ROUNDING))
 
 
-def improved_lower(lower: Floats, layer: Layer) -> Floats:
+def improved_lower(lower: Floats, layer: Layer, *, chunk_values: int = CHUNK_VALUES) -> Floats:
     """Lower bounds with the subspace bound at k = 1 and 2, where L's answer at 0 is 0.
 
     Args:
         lower: (r,) certified lower bounds.
         layer: The layer; L keeps its bias.
+        chunk_values: As of `least_on_subspace`.
     """
     lower = lower.copy()
     plain = layer.homogeneous and layer.rotation is None and layer.activation.kind != "none"
     if plain and layer.reduced.any():
         for k in range(1, min(LARGEST_K + 1, len(lower))):
-            bound = least_on_subspace(layer.reduced[:, : k + 1], layer.activation.slopes)
+            leading, slopes = layer.reduced[:, : k + 1], layer.activation.slopes
+            bound = least_on_subspace(leading, slopes, chunk_values=chunk_values)
             lower[k] = max(lower[k], bound)
     return nested_lower(lower)
 

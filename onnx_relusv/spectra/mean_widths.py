@@ -44,22 +44,21 @@ from onnx_relusv.spectra.singular import singular_values
 # With t = exp(u) the integrand decays like exp(-|u|/2), is analytic, and is bounded for
 # |Im u| < pi / 2 however many values there are. So the trapezoidal rule with step h is off by
 # about exp(-pi^2 / h): 1e-17 for h = 1/4. What is cut off at both ends is below exp(-32) = 1e-14.
-_LOWEST, _HIGHEST, _POINTS = -64.0, 64.0, 513
+_LOWEST, _HIGHEST, POINTS = -64.0, 64.0, 513
 _CHUNK = 512
 _SINGULAR_VALUES = 5e-7
-
-
 # Twice the step is off by about exp(-pi^2 * 2) = 3e-9; more says that something is wrong.
 _COARSE_ERROR = 1e-7
 # The share of draws whose ascent has to have settled.
 _SETTLED_SHARE = 0.9
 
 
-def mean_width(weight: npt.ArrayLike) -> Width:
+def mean_width(weight: npt.ArrayLike, *, points: int = POINTS) -> Width:
     """The Gaussian mean width of the image of the unit ball under W, by quadrature.
 
     Args:
         weight: (out, in).
+        points: Of the quadrature, odd; with too few the width has not converged.
 
     Returns:
         The width; its bounds are 1e-6 apart, which the singular values need, not the quadrature.
@@ -67,13 +66,13 @@ def mean_width(weight: npt.ArrayLike) -> Width:
     Raises:
         UsageError: The weight is no finite matrix.
     """
-    fine, coarse = _quadrature(singular_values(checked_weight(weight)))
+    fine, coarse = _quadrature(singular_values(checked_weight(weight)), points)
     return Width(
         value=fine,
         lower=fine * (1 - _SINGULAR_VALUES),
         upper=fine * (1 + _SINGULAR_VALUES),
         standard_error=0.0,
-        iterations=_POINTS,
+        iterations=points,
         converged=abs(fine - coarse) <= _COARSE_ERROR * fine,
         seed=None,
         provider="numpy",
@@ -92,13 +91,13 @@ def width_of(sigma: Floats) -> float:
     return _quadrature(sigma)[0]
 
 
-def _quadrature(sigma: Floats) -> tuple[float, float]:
+def _quadrature(sigma: Floats, points: int = POINTS) -> tuple[float, float]:
     """The width, and the same from half as many points."""
     squares = np.asarray(sigma, np.float64) ** 2
     total = float(squares.sum())
     if total == 0:
         return 0.0, 0.0
-    u = np.linspace(_LOWEST, _HIGHEST, _POINTS)
+    u = np.linspace(_LOWEST, _HIGHEST, points)
     t = np.exp(u)
     # Normalised by the sum of squares, so that the integrand's weight lies around u = 0.
     logarithm = np.zeros_like(t)

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnx_relusv.core.blocks import Activation, Block, Floats, LinearMap, Moments
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum, Width
-from onnx_relusv.spectra.bounds import bracket
+from onnx_relusv.spectra.bounds import CHUNK_VALUES, bracket
 from onnx_relusv.spectra.convolution import operator_norm
 from onnx_relusv.spectra.layers import Effort, Layer
 from onnx_relusv.spectra.mean_widths import sampled_width, width_bracket, width_of
@@ -33,6 +33,7 @@ def measure(
     *,
     seed: int,
     provider: str,
+    chunk_values: int = CHUNK_VALUES,
 ) -> Spectrum:
     """Measures a block.
 
@@ -43,22 +44,23 @@ def measure(
         parts: The decomposition of the linear map in that metric, one a group.
         seed: Draws starts of the ascent, the g of the mean width, and the untrained layer.
         provider: Execution provider of the ascent.
+        chunk_values: Of branch and bound, how many values are in memory at a time.
     """
     effort = Effort(iterations=ITERATIONS, starts=STARTS, seed=seed, provider=provider)
     large = not parts[0].aligned
     ranks = (0,) if large else tuple(rank_ladder(len(parts[0].sigma)))
     measured = []
     for group, part in enumerate(parts):
-        layer = Layer(
-            reduced=part.reduced,
-            activation=_of_group(block, group),
-            bias=np.zeros(len(part.reduced)),
-        )
+        activation, bias = _of_group(block, group), np.zeros(len(part.reduced))
+        layer = Layer(reduced=part.reduced, activation=activation, bias=bias)
         measured.append(
             _measure_large(part.sigma, layer, seed)
             if large
-            else _measure_group(part.sigma, layer, ranks, effort)
+            else _measure_group(part.sigma, layer, ranks, effort, chunk_values)
         )
+    norm = math.nan
+    if kind_of(block.geometry).spatial:
+        norm = operator_norm(linear.weight, block.geometry, block.source_shape[2:])
     # Grouped Conv: the largest of every singular value, and the widths of the widest group.
     widest = max(measured, key=lambda group: group.linear_width)
     return Spectrum(
@@ -69,7 +71,7 @@ def measure(
         ranks=ranks,
         converged=np.all([group.values.converged for group in measured], axis=0),
         untrained=_untrained(linear, moments, parts, seed),
-        operator_norm=_operator_norm(block, linear),
+        operator_norm=norm,
         mean_width=widest.linear_width,
         relu_mean_width_lower=widest.width.lower,
         relu_mean_width_upper=widest.width.upper,
@@ -92,10 +94,14 @@ class _Group:
     width: Width
 
 
-def _measure_group(sigma: Floats, layer: Layer, ranks: tuple[int, ...], effort: Effort) -> _Group:
+def _measure_group(
+    sigma: Floats, layer: Layer, ranks: tuple[int, ...], effort: Effort, chunk_values: int
+) -> _Group:
     steps = CERTIFICATE_STEPS if len(layer.reduced) <= _LARGEST_CERTIFIED else 0
     return _Group(
-        values=estimate(layer, sigma, ranks, effort, certificate_steps=steps),
+        values=estimate(
+            layer, sigma, ranks, effort, certificate_steps=steps, chunk_values=chunk_values
+        ),
         linear_width=width_of(sigma),
         width=sampled_width(layer, _DRAWS, effort),
     )
@@ -145,14 +151,14 @@ def ascended(
     """The largest |phi(Ax)| reached, and for random g the largest <g, phi(Ax)>, |x| = 1.
 
     Args:
-        A: (out, n).
+        A: (out, n) float64.
         slopes: (out, 1) of phi for negative arguments.
         starts: Of either.
         steps: Products with A and A'.
         rng: Draws x and g.
 
     Returns:
-        Both are lower estimates; (starts,) for the second.
+        Lower estimates: of the maximum, and (starts,) of the suprema.
     """
     g = rng.standard_normal((len(A), starts))
     x = np.hstack([rng.standard_normal((A.shape[1], starts)), A.T @ g])
@@ -186,20 +192,10 @@ def _untrained(
     return np.asarray(np.max(drawn, axis=0))
 
 
-def _operator_norm(block: Block, linear: LinearMap) -> float:
-    if not kind_of(block.geometry).spatial:
-        return math.nan
-    return operator_norm(linear.weight, block.geometry, block.source_shape[2:])
-
-
 def _of_group(block: Block, group: int) -> Activation:
     """The activation of one group's channels; differs for a PRelu with a slope a channel."""
     slopes = block.activation.slopes
     if block.geometry.groups == 1 or len(slopes) == 1:
         return block.activation
     rows = block.geometry.rows
-    return Activation(
-        kind=block.activation.kind,
-        slopes=slopes[group * rows : (group + 1) * rows],
-        ceiling=block.activation.ceiling,
-    )
+    return replace(block.activation, slopes=slopes[group * rows : (group + 1) * rows])

@@ -199,14 +199,12 @@ class _Sum:
         self._spatial = kind_of(geometry).spatial
         self._sampling = Sampling(block, samples, terms and ROWS_A_TERM * terms)
         self._rng = np.random.default_rng([seed, zlib.crc32(repr(moments_key(block)).encode())])
-        self._sums: ProductSums | None = None
-        self._sketches: list[CovarianceSketch] = []
+        groups, columns = geometry.groups, geometry.columns
+        self._sums: ProductSums | list[CovarianceSketch]
         if terms is None:
-            self._sums = ProductSums(geometry.groups, geometry.columns, 0, self._provider)
+            self._sums = ProductSums(groups, columns, 0, self._provider)
         else:
-            self._sketches = [
-                CovarianceSketch(geometry.columns, terms) for _ in range(geometry.groups)
-            ]
+            self._sums = [CovarianceSketch(columns, terms) for _ in range(groups)]
 
     def add(self, values: Any, batch: Batch) -> str | None:
         """Adds the real samples of a batch; `values` is an OrtValue.
@@ -221,16 +219,17 @@ class _Sum:
         problem = problem_of(z)
         if problem is not None:
             return problem
-        if self._sums is not None:
+        if isinstance(self._sums, ProductSums):
             self._sums.add(z, z[:, :, :0])
-        for sketch, rows in zip(self._sketches, z, strict=False):
-            sketch.add(rows)
+        else:
+            for sketch, rows in zip(self._sums, z, strict=True):
+                sketch.add(rows)
         return None
 
     def moments(self, samples: int) -> Moments:
         """The moments so far, centred and shrunk; the sums are used up."""
-        if self._sums is None:
-            return sketched_moments(self._sketches, samples)
+        if not isinstance(self._sums, ProductSums):
+            return sketched_moments(self._sums, samples)
         mean, second, _, _ = self._sums.means()
         return _shrunk_in_place(mean, second, self._sums.rows, samples)
 
@@ -334,16 +333,16 @@ class StoredMoments(Mapping[MomentsKey, Moments]):
     Args:
         store: Where they lie.
         shared: What decides the moments of every key alike.
-        wanted: The keys to look for; those that are there already are known from the start.
+        keys: Those to look for; what is there already need not be put.
     """
 
     def __init__(
-        self, store: Cache | Scratch, shared: Fields, wanted: Iterable[MomentsKey] = ()
+        self, store: Cache | Scratch, shared: Fields, keys: Iterable[MomentsKey] = ()
     ) -> None:
         self._store = store
         self._shared = shared
         # Their numbers are looked at once; the store sees to it that they stay.
-        self._known = {key: None for key in wanted if self._found(key, numbers=True) is not None}
+        self._keys = {key: None for key in keys if self._read(key, numbers=True) is not None}
 
     def put(self, key: MomentsKey, moments: Moments) -> None:
         """Stores moments.
@@ -352,27 +351,27 @@ class StoredMoments(Mapping[MomentsKey, Moments]):
             UsageError: There is no room for them.
         """
         self._store.put(_KIND, self._fields(key), to_arrays(moments))
-        self._known[key] = None
+        self._keys[key] = None
 
     def __getitem__(self, key: MomentsKey) -> Moments:
         """Moments whose arrays are on disk, and in memory as far as they are read."""
-        if key not in self._known:
+        if key not in self._keys:
             raise KeyError(key)
-        found = self._found(key, numbers=False)
-        if found is None:
+        moments = self._read(key, numbers=False)
+        if moments is None:
             raise UsageError(
                 f"--cache {self._store.folder}: an entry was removed or damaged while it was in "
                 "use. Run the command again."
             )
-        return found
+        return moments
 
     def __iter__(self) -> Iterator[MomentsKey]:
-        return iter(self._known)
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._keys)
 
-    def _found(self, key: MomentsKey, *, numbers: bool) -> Moments | None:
+    def _read(self, key: MomentsKey, *, numbers: bool) -> Moments | None:
         arrays = self._store.mapped(_KIND, self._fields(key))
         if arrays is None:
             return None

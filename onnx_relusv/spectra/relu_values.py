@@ -22,7 +22,7 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.measures import Approximation, ReluSingularValues
 from onnx_relusv.core.options import ProviderName
 from onnx_relusv.spectra.ascent import climb, climb_gap, starting_points
-from onnx_relusv.spectra.bounds import RELU, bracket, improved_lower, improved_upper
+from onnx_relusv.spectra.bounds import CHUNK_VALUES, RELU, bracket, improved_lower, improved_upper
 from onnx_relusv.spectra.layers import (
     Effort,
     Layer,
@@ -115,17 +115,7 @@ def best_approximation(
 
 
 def best_approximation_of(layer: Layer, rank: int, steps: int, effort: Effort) -> LowRank:
-    """Improves the truncated SVD.
-
-    Args:
-        layer: The layer.
-        rank: k, 1 at least.
-        steps: Steps of the outer minimisation.
-        effort: Of every ascent.
-
-    Returns:
-        The best L that was tried, or the truncated SVD where none was better.
-    """
+    """The best L of a rank, 1 at least, in so many steps; the truncated SVD if none is better."""
     first = layer.reduced.copy()
     first[:, rank:] = 0
     points = starting_points(layer, [rank], effort)
@@ -299,6 +289,7 @@ def estimate(
     certified: Sequence[int] = (0,),
     certificate_steps: int = 0,
     approximation_steps: int = 0,
+    chunk_values: int = CHUNK_VALUES,
 ) -> Estimates:
     """Bounds all ReLU singular values of a layer on the unit ball and estimates some.
 
@@ -307,11 +298,11 @@ def estimate(
         sigma: (r,) its singular values, descending.
         ranks: The k to estimate.
         effort: Of every ascent.
-        free_bias: Whether L comes with a bias of its own; otherwise it keeps the layer's.
+        free_bias: As of `relu_singular_values`.
         certified: The k that get upper bounds by duality.
-        certificate_steps: Eigendecompositions for each of these; 0 for none.
-        approximation_steps: Steps of the outer minimisation over L for each k; 0 stays with the
-            truncated SVD.
+        certificate_steps: As of `relu_singular_values`; 0 for none.
+        approximation_steps: As of `relu_singular_values`.
+        chunk_values: Of branch and bound, how many values are in memory at a time.
     """
     ranks = list(ranks)
     lower, upper = bracket(
@@ -328,7 +319,7 @@ def estimate(
         if 0 in ranks:
             # L = 0 is the only choice, so every input that the ascent reached is a proof.
             lower[0] = max(lower[0], values[ranks.index(0)] * (1 - _ROUNDING))
-        lower = improved_lower(lower, layer)
+        lower = improved_lower(lower, layer, chunk_values=chunk_values)
     upper = improved_upper(upper, layer, certified, certificate_steps)
     if approximation_steps:
         for place, k in enumerate(ranks):

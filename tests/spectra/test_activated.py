@@ -12,7 +12,6 @@ from relu_maps import exact_s0
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.measures import ActivatedWidths
-from onnx_relusv.spectra import activated
 from onnx_relusv.spectra.activated import activated_mean_width, width_bracket
 from onnx_relusv.spectra.mean_widths import width_of
 
@@ -45,8 +44,12 @@ def operators(W: Floats, b: Floats, x: Floats, activation: Activation) -> Floats
     return derivative(x @ W.T + b, activation)[:, :, None] * W
 
 
-def measured(name: str, seed: int = 0, *, exact: bool = False) -> ActivatedWidths:
-    return activated_mean_width(*made(seed), activation=ACTIVATIONS[name], exact=exact)
+def measured(
+    name: str, seed: int = 0, *, exact: bool = False, chunk_bytes: int = 32 << 20
+) -> ActivatedWidths:
+    return activated_mean_width(
+        *made(seed), activation=ACTIVATIONS[name], exact=exact, chunk_bytes=chunk_bytes
+    )
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -217,11 +220,10 @@ def test_measures_grow_with_the_layer(name: str) -> None:
         assert np.array_equal(found.active, once.active)
 
 
-def test_many_inputs_are_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_inputs_are_measured_in_chunks() -> None:
     whole = measured("relu", exact=True)
     # Two inputs of six units at a time.
-    monkeypatch.setattr(activated, "_CHUNK_BYTES", 100)
-    parts = measured("relu", exact=True)
+    parts = measured("relu", exact=True, chunk_bytes=100)
     for field in ("active", "lower", "upper", "value", "largest", "margin", "converged"):
         # Products of other shapes may round differently.
         assert np.allclose(getattr(parts, field), getattr(whole, field), rtol=1e-6, atol=0)

@@ -1,7 +1,6 @@
 """The Gaussian mean width against closed forms, another quadrature and sampling."""
 
 import math
-import sys
 from random import Random
 
 import numpy as np
@@ -204,10 +203,9 @@ def test_what_is_too_small_or_too_large_is_refused() -> None:
             mean_width([[value, 0.0]])
 
 
-def test_too_few_points_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Steps of 4 and 8 instead of 1/4 and 1/2. The package has the function by the module's name.
-    monkeypatch.setattr(sys.modules["onnx_relusv.spectra.mean_widths"], "_POINTS", 33)
-    found = mean_width(np.eye(5))
+def test_too_few_points_do_not_converge() -> None:
+    # Steps of 4 and 8 instead of 1/4 and 1/2.
+    found = mean_width(np.eye(5), points=33)
     assert not found.converged
     assert found.iterations == 33
 

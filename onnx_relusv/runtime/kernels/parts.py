@@ -1,4 +1,4 @@
-"""The means of building small graphs of our own and of running them; opset 17."""
+"""Small measuring graphs: how they are built and run; opset 17."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -205,35 +205,31 @@ class _Kernel(Session):
     """
 
     def __init__(self, source: Runnable, provider: str, *, alone: bool = True) -> None:
-        self._threads, self._alone = _THREADS.get(), alone
-        super().__init__(source, provider, threads=self._threads, alone=alone)
-        self._source = source
-        self._others: dict[int, Session] = {}
+        threads = _THREADS.get()
+        self._source, self._alone = source, alone
+        self._sessions: dict[int, Session] = {threads: self}
+        super().__init__(source, provider, threads=threads, alone=alone)
 
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Runs the graph, as `Session.run` does, within the threads in force."""
-        other = self._other()
-        return super().run(feeds, outputs) if other is None else other.run(feeds, outputs)
+        return Session.run(self._in_force(), feeds, outputs)
 
     def run_on_device(
         self, feeds: Feeds, outputs: Sequence[str], into: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Runs the graph, as `Session.run_on_device` does, within the threads in force."""
-        other = self._other()
-        if other is None:
-            return super().run_on_device(feeds, outputs, into)
-        return other.run_on_device(feeds, outputs, into)
+        return Session.run_on_device(self._in_force(), feeds, outputs, into)
 
-    def _other(self) -> Session | None:
-        """The session with as many threads as are in force; None if it is this one."""
+    def _in_force(self) -> Session:
+        """The session with as many threads as are in force."""
         threads = _THREADS.get()
-        if threads == self._threads or self.provider != CPU:
-            return None
-        if threads not in self._others:
+        if self.provider != CPU:
+            return self
+        if threads not in self._sessions:
             # Two threads may both open one; either will do.
-            self._others[threads] = Session(
+            self._sessions[threads] = Session(
                 self._source, self.provider, threads=threads, alone=self._alone
             )
-        return self._others[threads]
+        return self._sessions[threads]
