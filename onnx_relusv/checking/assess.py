@@ -30,7 +30,7 @@ from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.measures import FeedChange, Latency, OutputChange, SampleCounts
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.core.results import Assessment, Evaluation, JudgedPart
-from onnx_relusv.graph.channels.statistics import normalisation
+from onnx_relusv.graph.channels.operators import normalisation
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import view

@@ -21,7 +21,7 @@ from onnx_relusv.core.blocks import Block, Floats
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.linear_algebra import variances
 from onnx_relusv.graph.channels.operator import NOTHING, Normalisation
-from onnx_relusv.graph.channels.statistics import (
+from onnx_relusv.graph.channels.operators import (
     channel_statistics,
     normalisation,
 )

@@ -41,7 +41,7 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import shrunk, variances
 from onnx_relusv.core.results import BlockReport
 from onnx_relusv.graph.channels.operator import NOTHING, ChannelStatistics, Normalisation
-from onnx_relusv.graph.channels.statistics import (
+from onnx_relusv.graph.channels.operators import (
     channel_statistics,
     normalisation,
 )

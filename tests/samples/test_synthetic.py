@@ -7,7 +7,7 @@ import pytest
 from graphs import model_proto, normal, saved
 
 from onnx_relusv.graph.channels.operator import NOTHING, Normalisation
-from onnx_relusv.graph.channels.statistics import normalisation
+from onnx_relusv.graph.channels.operators import normalisation
 from onnx_relusv.graph.nodes import view
 from onnx_relusv.samples.synthetic import (
     SYNTHETIC_COUNT,

@@ -9,8 +9,16 @@ from onnx import NodeProto
 
 from onnx_relusv.core.blocks import Geometry
 from onnx_relusv.core.kinds import CONV
-from onnx_relusv.graph.channels import numbers
-from onnx_relusv.graph.channels.lengths import Dims, LengthWalk
+from onnx_relusv.graph.channels.lengths import (
+    Dims,
+    Length,
+    LengthWalk,
+    Numbers,
+    Row,
+    Step,
+    Unknown,
+    constant,
+)
 from onnx_relusv.graph.channels.operator import (
     ChannelStatistics,
     Normalisation,
@@ -122,6 +130,66 @@ def _compared(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequen
     return _broadcast(walk, node, dims)
 
 
+def _unchanged(walk: Numbers, node: NodeProto) -> Row:
+    """Identity, and a Cast where the walk follows it."""
+    if node.op_type == "Cast" and not walk.keeps(whole(node, "to", 0)):
+        raise Unknown
+    return walk.row(node.input[0])
+
+
+def _combined(walk: Numbers, node: NodeProto) -> Row:
+    """Arithmetic of two tensors, number by number."""
+    if len(node.input) != 2:
+        raise Unknown
+    first, second = (walk.row(name) for name in node.input)
+    pairs = zip(*_repeated(first, second), strict=True)
+    found = tuple(_result(node.op_type, one, other) for one, other in pairs)
+    return Row(found, max(first.rank, second.rank))
+
+
+def _result(operator: str, first: Length, second: Length) -> Length:
+    if operator == "Mul":
+        return first.times(second)
+    found, by = None, second.fixed
+    if operator == "Equal":
+        found = _equal(first, second)
+    elif operator == "Div" and by and first.fixed is None:
+        found = first.stepped(Step(by=by))
+    elif operator in ("Add", "Sub") and by is not None:
+        found = first.stepped(Step(plus=by if operator == "Add" else -by))
+    elif operator == "Add" and first.fixed is not None:
+        found = second.stepped(Step(plus=first.fixed))
+    return first.somehow(second) if found is None else found
+
+
+def _equal(first: Length, second: Length) -> Length | None:
+    """1 or 0; None where it depends."""
+    if first == second and first.exact:
+        return constant(1)
+    numbers = [one.fixed for one in (first, second) if one.fixed is not None]
+    # No axis has a length of -1, which stands for one that is to be kept.
+    differ = len(numbers) == 2 or any(number < 0 for number in numbers)
+    return constant(0) if differ and first.exact and second.exact else None
+
+
+def _chosen(walk: Numbers, node: NodeProto) -> Row:
+    """Where, as far as its condition is known."""
+    rows = [walk.row(name) for name in node.input]
+    found = []
+    for condition, one, other in zip(*_repeated(*rows), strict=True):
+        known = condition.fixed
+        found.append(condition.somehow(one, other) if known is None else one if known else other)
+    return Row(tuple(found), max(row.rank for row in rows))
+
+
+def _repeated(*rows: Row) -> list[tuple[Length, ...]]:
+    """Entries of rows that are combined: a single one goes with all of the others."""
+    counts = [len(row.entries) for row in rows]
+    if not set(counts) <= {1, max(counts)}:
+        raise Unknown
+    return [row.entries * (max(counts) if len(row.entries) == 1 else 1) for row in rows]
+
+
 def _per_channel(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
     source, scale = dims[0], dims[1]
     if source is not None and scale is not None and len(source) > 1 and len(scale) == 1:
@@ -202,25 +270,25 @@ def _scaled(
     values = constants.array(node.inputs[1 - slot].name)
     if values is None or (slot == 1 and node.op == "Div"):
         return None
-    constant = values.astype(np.float64)
-    if not np.isfinite(constant).all() or (node.op in ("Mul", "Div") and not constant.all()):
+    by = values.astype(np.float64)
+    if not np.isfinite(by).all() or (node.op in ("Mul", "Div") and not by.all()):
         return None
     if node.op == "Add":
-        return Normalisation(before.scale, before.shift + constant)
+        return Normalisation(before.scale, before.shift + by)
     if node.op == "Mul":
-        return Normalisation(before.scale * constant, before.shift * constant)
+        return Normalisation(before.scale * by, before.shift * by)
     if node.op == "Div":
-        return Normalisation(before.scale / constant, before.shift / constant)
+        return Normalisation(before.scale / by, before.shift / by)
     if slot == 0:
-        return Normalisation(before.scale, before.shift - constant)
-    return Normalisation(-before.scale, constant - before.shift)
+        return Normalisation(before.scale, before.shift - by)
+    return Normalisation(-before.scale, by - before.shift)
 
 
 # Operators on every number of a tensor by itself; bounds of a Clip are scalars.
 _UNARY = Operator(lengths=same_dims, channels=handed_on)
 # Operators on several tensors, number by number.
 _PAIRWISE = Operator(lengths=_broadcast, channels=_broadcasting)
-_ARITHMETIC = replace(_PAIRWISE, numbers=numbers.combined)
+_ARITHMETIC = replace(_PAIRWISE, numbers=_combined)
 
 OPERATORS = {
     **family(
@@ -232,13 +300,13 @@ OPERATORS = {
     **family("Relu LeakyRelu Clip", replace(_UNARY, statistics=_of_activation)),
     "Cast": replace(
         _UNARY,
-        numbers=numbers.unchanged,
+        numbers=_unchanged,
         normalisation=same_normalisation,
         passes_values=True,
     ),
     "Identity": replace(
         _UNARY,
-        numbers=numbers.unchanged,
+        numbers=_unchanged,
         statistics=same_statistics,
         normalisation=same_normalisation,
         passes_values=True,
@@ -263,7 +331,7 @@ OPERATORS = {
     **family("Max Min Mod", _ARITHMETIC),
     **family("Mul Div Sub", replace(_ARITHMETIC, normalisation=_scaled)),
     "Add": replace(_ARITHMETIC, statistics=_of_sum, normalisation=_scaled),
-    "Where": replace(_PAIRWISE, numbers=numbers.chosen),
+    "Where": replace(_PAIRWISE, numbers=_chosen),
     "PRelu": replace(_PAIRWISE, lengths=same_dims, statistics=_of_activation),
     **family("BitwiseAnd BitwiseOr BitwiseXor BitShift", Operator(lengths=_broadcast)),
     "BatchNormalization": Operator(

@@ -27,7 +27,7 @@ from onnx_relusv.graph.channels.lengths import (
     axis,
     constant,
 )
-from onnx_relusv.graph.channels.operator import Operator
+from onnx_relusv.graph.channels.operator import NumberRule, Operator
 from onnx_relusv.graph.channels.operators import OPERATORS
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import attribute
@@ -90,27 +90,25 @@ class _Walk(LengthWalk):
             tensor = held(node)
             scope[node.output[0]] = Known() if tensor is None else self._constant(tensor)
             return
-        operator, row = OPERATORS.get(node.op_type), None
+        operator = OPERATORS.get(node.op_type)
+        numbers, row = (None if operator is None else operator.numbers), None
         try:
             outputs = self._outputs(node, operator)
-            row = (
-                None if operator is None or operator.numbers is None else self._row(node, operator)
-            )
+            row = None if numbers is None else self._row(node, numbers)
         # A node that is not as the standard has it is for onnxruntime to refuse, not for a guess.
         except (IndexError, TypeError, ValueError, KeyError, ZeroDivisionError, AttributeError):
             outputs = []
         for place, name in enumerate(node.output):
             if name:
                 scope[name] = Known(outputs[place] if place < len(outputs) else None)
-        if operator is not None and operator.numbers is not None and node.output:
+        if operator is not None and numbers is not None and node.output:
             source = scope[node.input[0]].source if operator.passes_values else None
             scope[node.output[0]] = Known(scope[node.output[0]].dims, row, source)
 
-    def _row(self, node: NodeProto, operator: Operator) -> Row | None:
+    def _row(self, node: NodeProto, numbers: NumberRule) -> Row | None:
         """The whole numbers that a node makes, where it computes a shape."""
-        assert operator.numbers is not None  # the caller has seen it
         try:
-            found = operator.numbers(self, node)
+            found = numbers(self, node)
         except Unknown:
             return None
         return found if len(found.entries) <= MOST_NUMBERS else None

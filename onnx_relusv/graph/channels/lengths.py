@@ -9,7 +9,7 @@ channels (`inferred`), where axes are those of all tensors.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from math import gcd
@@ -129,14 +129,15 @@ def axis(name: str) -> Length:
     return Length(parts=((name, ()),))
 
 
-def product(lengths: Iterable[Length | None]) -> Length | None:
+def product(lengths: Sequence[Length | None]) -> Length | None:
     """The product of lengths; None where one is not known."""
-    total = Length()
-    for length in lengths:
-        if length is None:
-            return None
-        total = total.times(length)
-    return total
+    known = [length for length in lengths if length is not None]
+    return reduce(Length.times, known, Length()) if len(known) == len(lengths) else None
+
+
+def stepped(length: Length | None, step: Step) -> Length | None:
+    """The length behind a step; None where it is not known."""
+    return None if length is None else length.stepped(step)
 
 
 def _reduced(scale: int, divisor: int, parts: tuple[tuple[str, tuple[Step, ...]], ...]) -> Length:
@@ -174,8 +175,9 @@ class Rule:
         return equal | np.asarray(value == 1) if self.kind == "one_or" else equal
 
 
-# Of a tensor, the lengths of its axes; None for one, or for all, that are not known.
-Dims = tuple[Length | None, ...] | None
+# Of a tensor, the lengths of its axes; None for those, or for all, that are not known.
+Axes = tuple[Length | None, ...]
+Dims = Axes | None
 
 
 @dataclass(eq=False)
@@ -218,6 +220,11 @@ class Row:
 
     entries: tuple[Length, ...]
     rank: int = 1
+
+    @property
+    def product(self) -> Length:
+        """Of its numbers."""
+        return reduce(Length.times, self.entries, Length())
 
 
 class Numbers(ABC):
@@ -319,11 +326,13 @@ class LengthWalk(Numbers):
         elif first.name and second.name:
             self.found.same.append((first.name, second.name))
 
-    def require_rank(self, dims: Dims, rank: int) -> None:
-        """That a tensor has so many axes."""
-        if dims is not None:
-            self.found.reads = True
-            self.found.fits &= len(dims) == rank or not self.certain
+    def of_rank(self, dims: Dims, rank: int) -> Dims:
+        """A tensor's lengths, of which there must be so many; None where they are not known."""
+        if dims is None:
+            return None
+        self.found.reads = True
+        self.found.fits &= len(dims) == rank or not self.certain
+        return dims if len(dims) == rank else None
 
     def broadcast(self, first: Dims, second: Dims) -> Dims:
         """The lengths that an operation on two tensors, number by number, makes."""

@@ -3,11 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto, helper, numpy_helper
 
-from onnx_relusv.graph.channels import numbers
-from onnx_relusv.graph.channels.lengths import Dims, Length, LengthWalk, Step, constant
-from onnx_relusv.graph.channels.operator import Cut, Operator, axes_of, handed_on
+from onnx_relusv.graph.channels.lengths import (
+    MOST_NUMBERS,
+    Axes,
+    Dims,
+    Length,
+    LengthWalk,
+    Numbers,
+    Row,
+    Step,
+    Unknown,
+    constant,
+    stepped,
+)
+from onnx_relusv.graph.channels.operator import Cut, Operator, axes_of, handed_on, of_source
 from onnx_relusv.graph.channels.walk import NO_UNIT, Barrier, Walk
 from onnx_relusv.graph.nodes import attribute, has_input, whole, wholes
 
@@ -23,13 +34,11 @@ def _transpose(walk: Walk, _index: int, node: NodeProto) -> None:
     walk.put(node, order.index(found.axis), found.units)
 
 
-def _transposed(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source = dims[0]
-    if source is None:
-        return [None]
+@of_source
+def _transposed(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
     order = attribute(node, "perm", list(range(len(source)))[::-1])
-    walk.require_rank(source, len(order))
-    return [tuple(source[place] for place in order) if len(order) == len(source) else None]
+    fits = walk.of_rank(source, len(order)) is not None
+    return [tuple(source[place] for place in order) if fits else None]
 
 
 def _named_axes(walk: Walk, node: NodeProto) -> list[int]:
@@ -48,13 +57,14 @@ def _squeeze(walk: Walk, _index: int, node: NodeProto) -> None:
     walk.put(node, found.axis - sum(axis < found.axis for axis in gone), found.units)
 
 
-def _squeezed(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source, axes = dims[0], axes_of(walk, node)
+@of_source
+def _squeezed(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
+    axes = axes_of(walk, node)
     if not source:
-        return [None]
+        return []
     if axes is None:
         if len(node.input) > 1 or any(one is None or one.fixed is None for one in source):
-            return [None]
+            return []
         return [tuple(one for one in source if one is not None and one.fixed != 1)]
     gone = {axis % len(source) for axis in axes}
     for axis in gone:
@@ -70,10 +80,11 @@ def _unsqueeze(walk: Walk, _index: int, node: NodeProto) -> None:
     walk.put(node, old[found.axis], found.units)
 
 
-def _unsqueezed(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source, axes = dims[0], axes_of(walk, node)
-    if source is None or axes is None:
-        return [None]
+@of_source
+def _unsqueezed(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
+    axes = axes_of(walk, node)
+    if axes is None:
+        return []
     rank = len(source) + len(axes)
     new = {axis % rank for axis in axes}
     left = iter(source)
@@ -184,11 +195,11 @@ def _resplit(cut: Cut, node: NodeProto) -> None:
     node.input.append(cut.vector(node, sizes))
 
 
-def _parted(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source, count = dims[0], len(node.output)
+@of_source
+def _parted(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
     if not source:
         return []
-    axis = attribute(node, "axis", 0) % len(source)
+    axis, count = attribute(node, "axis", 0) % len(source), len(node.output)
     sizes, own = attribute(node, "split"), source[axis]
     if sizes is None and has_input(node, 1):
         sizes = walk.known(node.input[1])
@@ -200,7 +211,7 @@ def _parted(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence
         parts: list[Length | None] = [constant(size) for size in sizes]
     else:
         walk.require(own, "multiple", count)
-        parts = [None if own is None else own.stepped(Step(by=count))] * count
+        parts = [stepped(own, Step(by=count))] * count
     return [(*source[:axis], part, *source[axis + 1 :]) for part in parts]
 
 
@@ -219,12 +230,11 @@ def _pad(walk: Walk, index: int, node: NodeProto) -> None:
     handed_on(walk, index, node)
 
 
-def _padded(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source, pads = dims[0], attribute(node, "pads")
+@of_source
+def _padded(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
+    pads = attribute(node, "pads")
     if pads is None and len(node.input) > 1:
         pads = walk.known(node.input[1])
-    if source is None:
-        return [None]
     if pads is None:
         return [(None,) * len(source)]
     axes = list(range(len(source)))
@@ -232,9 +242,7 @@ def _padded(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence
         axes = [axis % len(source) for axis in walk.known(node.input[3]) or []]
     found, count = list(source), len(pads) // 2
     for place, axis in enumerate(axes[:count]):
-        length = source[axis]
-        around = pads[place] + pads[place + count]
-        found[axis] = None if length is None else length.stepped(Step(plus=around))
+        found[axis] = stepped(source[axis], Step(plus=pads[place] + pads[place + count]))
     return [tuple(found)]
 
 
@@ -254,10 +262,8 @@ def _slice(walk: Walk, index: int, node: NodeProto) -> None:
     handed_on(walk, index, node)
 
 
-def _sliced(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source = dims[0]
-    if source is None:
-        return [None]
+@of_source
+def _sliced(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
     nothing: Dims = (None,) * len(source)
     starts, ends, axes = (attribute(node, name) for name in ("starts", "ends", "axes"))
     steps = None
@@ -338,23 +344,93 @@ def _size(_walk: LengthWalk, _node: NodeProto, _dims: Sequence[Dims]) -> Sequenc
     return [()]
 
 
+def _lengths(walk: Numbers, node: NodeProto) -> Row:
+    """Shape: the lengths of all axes, or of some."""
+    found = walk.lengths(node.input[0])
+    return Row(found[whole(node, "start", 0) : whole(node, "end", len(found))])
+
+
+def _size_of(walk: Numbers, node: NodeProto) -> Row:
+    """Size: how many numbers a tensor has."""
+    return Row((Row(walk.lengths(node.input[0])).product,), rank=0)
+
+
+def _looked_up(walk: Numbers, node: NodeProto) -> Row:
+    """Gather."""
+    entries, places = walk.vector(node.input[0]), walk.row(node.input[1])
+    try:
+        found = tuple(
+            place.somehow(*entries) if place.fixed is None else entries[place.fixed]
+            for place in places.entries
+        )
+    except IndexError:
+        raise Unknown from None
+    return Row(found, places.rank)
+
+
+def _sliced_row(walk: Numbers, node: NodeProto) -> Row:
+    """Slice; starts and ends are attributes before opset 10, and inputs since."""
+    entries, steps = walk.vector(node.input[0]), [1]
+    starts, ends = wholes(node, "starts"), wholes(node, "ends")
+    if starts is None or ends is None:
+        starts, ends = (walk.values(node.input[slot]) for slot in (1, 2))
+        steps = walk.values(node.input[4]) if has_input(node, 4) else [1]
+    if not len(starts) == len(ends) == len(steps) == 1:
+        raise Unknown
+    step, end = steps[0], ends[0]
+    # A large negative end of a row backwards means its beginning.
+    stop = None if step < 0 and end < -len(entries) else end
+    return Row(entries[starts[0] : stop : step])
+
+
+def same_numbers(walk: Numbers, node: NodeProto) -> Row:
+    """Reshape, Squeeze and Unsqueeze: the same numbers with more axes, or fewer."""
+    found = walk.row(node.input[0])
+    named = wholes(node, "shape" if node.op_type == "Reshape" else "axes")
+    count = None if named is None else len(named)
+    if named is None and has_input(node, 1):
+        count = len(walk.row(node.input[1]).entries)
+    if node.op_type == "Squeeze" and count is None and len(found.entries) == 1:
+        return Row(found.entries, rank=0)
+    if count is None:
+        raise Unknown
+    ranks = {"Squeeze": found.rank - count, "Unsqueeze": found.rank + count, "Reshape": count}
+    return Row(found.entries, ranks[node.op_type])
+
+
+def _joined_rows(walk: Numbers, node: NodeProto) -> Row:
+    """Concat."""
+    return Row(tuple(entry for name in node.input for entry in walk.vector(name)))
+
+
+def _filled_row(walk: Numbers, node: NodeProto) -> Row:
+    """ConstantOfShape."""
+    lengths = walk.vector(node.input[0])
+    count = Row(lengths).product.fixed
+    if count is None or count > MOST_NUMBERS:
+        raise Unknown
+    tensor = attribute(node, "value")
+    value = 0 if tensor is None else int(numpy_helper.to_array(tensor).reshape(-1)[0])
+    return Row((constant(value),) * count, len(lengths))
+
+
 OPERATORS = {
     "Transpose": Operator(lengths=_transposed, channels=_transpose, passes_values=True),
     "Squeeze": Operator(
-        lengths=_squeezed, channels=_squeeze, numbers=numbers.reshaped, passes_values=True
+        lengths=_squeezed, channels=_squeeze, numbers=same_numbers, passes_values=True
     ),
     "Unsqueeze": Operator(
-        lengths=_unsqueezed, channels=_unsqueeze, numbers=numbers.reshaped, passes_values=True
+        lengths=_unsqueezed, channels=_unsqueeze, numbers=same_numbers, passes_values=True
     ),
-    "Concat": Operator(lengths=_joined, channels=_concat, numbers=numbers.joined),
+    "Concat": Operator(lengths=_joined, channels=_concat, numbers=_joined_rows),
     "Split": Operator(lengths=_parted, channels=_split, settings=_resplit, all_outputs=True),
     "Pad": Operator(lengths=_padded, channels=_pad),
-    "Slice": Operator(lengths=_sliced, channels=_slice, numbers=numbers.sliced),
+    "Slice": Operator(lengths=_sliced, channels=_slice, numbers=_sliced_row),
     # Channels end at these, and only how many there are goes on.
-    "Gather": Operator(lengths=_gathered, numbers=numbers.gathered),
+    "Gather": Operator(lengths=_gathered, numbers=_looked_up),
     "EmbedLayerNormalization": Operator(lengths=_embedded),
     "Expand": Operator(lengths=_expanded),
-    "ConstantOfShape": Operator(lengths=_filled, numbers=numbers.filled),
-    "Shape": Operator(lengths=_shape, numbers=numbers.shape),
-    "Size": Operator(lengths=_size, numbers=numbers.size),
+    "ConstantOfShape": Operator(lengths=_filled, numbers=_filled_row),
+    "Shape": Operator(lengths=_shape, numbers=_lengths),
+    "Size": Operator(lengths=_size, numbers=_size_of),
 }

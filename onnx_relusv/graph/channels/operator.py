@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
 from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
-from onnx_relusv.graph.channels.lengths import Dims, LengthWalk, Numbers, Row
+from onnx_relusv.graph.channels.lengths import Axes, Dims, LengthWalk, Numbers, Row
 from onnx_relusv.graph.channels.walk import UnitAxis, Units, Walk
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.nodes import has_input, wholes
@@ -91,8 +91,8 @@ class Cut(Protocol):
 # Of a node and its index in the graph. Says in the walk which channels run through what the node
 # writes; raises Barrier where they end.
 ChannelRule = Callable[[Walk, int, NodeProto], None]
-# Of a node and its inputs' dims. Gives those of its outputs, and says in the walk what the node's
-# weights require.
+# Of a node and its inputs' dims. Gives those of its outputs, which may be fewer where nothing is
+# known of the last ones, and says in the walk what the node's weights require.
 LengthRule = Callable[[LengthWalk, NodeProto, Sequence[Dims]], Sequence[Dims]]
 # Of a node that computes whole numbers: those of its first output; raises Unknown for others.
 NumberRule = Callable[[Numbers, NodeProto], Row]
@@ -154,6 +154,15 @@ def axes_of(walk: Walk | LengthWalk, node: NodeProto, slot: int = 1) -> list[int
     """The axes that a node names in an attribute or an input; None where it names none."""
     axes = wholes(node, "axes")
     return walk.known(node.input[slot]) if axes is None and has_input(node, slot) else axes
+
+
+def of_source(rule: Callable[[LengthWalk, NodeProto, Axes], Sequence[Dims]]) -> LengthRule:
+    """A rule for the lengths of the first input; where these are not known, no output's are."""
+
+    def lengths(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
+        return [] if dims[0] is None else rule(walk, node, dims[0])
+
+    return lengths
 
 
 def same_dims(_walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:

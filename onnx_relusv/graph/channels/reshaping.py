@@ -13,9 +13,16 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
-from onnx_relusv.graph.channels import lengths, numbers
-from onnx_relusv.graph.channels.lengths import Dims, Length, LengthWalk, constant
-from onnx_relusv.graph.channels.operator import ChannelStatistics, Cut, Operator, StatisticsWalk
+from onnx_relusv.graph.channels import lengths
+from onnx_relusv.graph.channels.lengths import Axes, Dims, Length, LengthWalk, constant
+from onnx_relusv.graph.channels.moving import same_numbers
+from onnx_relusv.graph.channels.operator import (
+    ChannelStatistics,
+    Cut,
+    Operator,
+    StatisticsWalk,
+    of_source,
+)
 from onnx_relusv.graph.channels.walk import Barrier, Units, Walk
 from onnx_relusv.graph.nodes import Shape, attribute, whole
 
@@ -214,10 +221,8 @@ def _tiled(row: Units, times: int) -> Units:
     return np.tile(row[: len(row) // times], times)
 
 
-def _flattened(_walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source = dims[0]
-    if source is None:
-        return [None]
+@of_source
+def _flattened(_walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
     axis = attribute(node, "axis", 1)
     axis = axis + len(source) if axis < 0 else axis
     return [(lengths.product(source[:axis]), lengths.product(source[axis:]))]
@@ -276,7 +281,7 @@ OPERATORS = {
         lengths=_reshaped,
         channels=_reshape,
         settings=_renamed,
-        numbers=numbers.reshaped,
+        numbers=same_numbers,
         passes_values=True,
     ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from onnx import NodeProto
 
 from onnx_relusv.core.linear_algebra import problem_of
-from onnx_relusv.graph.channels.lengths import Dims, LengthWalk, Step, constant
+from onnx_relusv.graph.channels.lengths import Dims, LengthWalk, Step, constant, stepped
 from onnx_relusv.graph.channels.operator import (
     ChannelRule,
     Cut,
@@ -141,10 +141,9 @@ def _of_matmul(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Seque
 
 
 def _of_gemm(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    left, right = dims[0], dims[1]
-    walk.require_rank(left, 2)
-    if left is None or right is None or len(left) != 2 or len(right) != 2:
-        return [None]
+    left, right = walk.of_rank(dims[0], 2), dims[1]
+    if left is None or right is None or len(right) != 2:
+        return []
     rows, inner = left[::-1] if attribute(node, "transA", 0) else left
     other, columns = right[::-1] if attribute(node, "transB", 0) else right
     walk.require_equal(inner, other)
@@ -153,16 +152,12 @@ def _of_gemm(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequenc
 
 def _of_conv(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
     # Quantised ones have scales and zero points between.
-    source, kernel = dims[0], dims[3 if node.op_type == "QLinearConv" else 1]
-    if kernel is not None:
-        walk.require_rank(source, len(kernel))
-    if source is None or kernel is None or len(source) != len(kernel):
-        return [None]
-    sizes, groups = (
-        [None if one is None else one.fixed for one in kernel],
-        attribute(node, "group", 1),
-    )
-    windows = attribute(node, "kernel_shape", sizes[2:])
+    kernel = dims[3 if node.op_type == "QLinearConv" else 1]
+    source = None if kernel is None else walk.of_rank(dims[0], len(kernel))
+    if source is None or kernel is None:
+        return []
+    sizes = [None if one is None else one.fixed for one in kernel]
+    groups, windows = attribute(node, "group", 1), attribute(node, "kernel_shape", sizes[2:])
     grouped = None if sizes[1] is None else sizes[1] * groups
     transposed = node.op_type == "ConvTranspose"
     read = sizes[0] if transposed else grouped
@@ -175,9 +170,8 @@ def _of_conv(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequenc
 
 
 def _recurrent(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source, weight = dims[0], dims[1]
-    walk.require_rank(source, 3)
-    if source is None or len(source) != 3:
+    source, weight = walk.of_rank(dims[0], 3), dims[1]
+    if source is None:
         return []
     if weight is not None and len(weight) == 3:
         walk.require_equal(source[2], weight[2])
@@ -203,13 +197,11 @@ def _recurrent(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Seque
 
 def _attention(walk: LengthWalk, _node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
     """The contributed one, whose weight is (features, 3 * features)."""
-    source, weight = dims[0], dims[1]
-    walk.require_rank(source, 3)
-    if source is None or weight is None or len(source) != 3 or len(weight) != 2:
+    source, weight = walk.of_rank(dims[0], 3), dims[1]
+    if source is None or weight is None or len(weight) != 2:
         return []
     walk.require_equal(source[2], weight[0])
-    width = None if weight[1] is None else weight[1].stepped(Step(by=3))
-    return [(*source[:2], width)]
+    return [(*source[:2], stepped(weight[1], Step(by=3)))]
 
 
 OPERATORS = {

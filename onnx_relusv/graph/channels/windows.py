@@ -6,15 +6,25 @@ from dataclasses import replace
 import numpy as np
 from onnx import NodeProto
 
-from onnx_relusv.graph.channels import numbers
 from onnx_relusv.graph.channels.elementwise import mixing
-from onnx_relusv.graph.channels.lengths import Dims, Length, LengthWalk, Step, constant
+from onnx_relusv.graph.channels.lengths import (
+    Axes,
+    Dims,
+    Length,
+    LengthWalk,
+    Numbers,
+    Row,
+    Step,
+    constant,
+    stepped,
+)
 from onnx_relusv.graph.channels.operator import (
     Cut,
     Operator,
     axes_of,
     family,
     handed_on,
+    of_source,
     same_statistics,
 )
 from onnx_relusv.graph.channels.walk import Barrier, Walk
@@ -71,17 +81,17 @@ def _pooling(walk: Walk, index: int, node: NodeProto) -> None:
 
 
 def _pooled(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source, windows = dims[0], attribute(node, "kernel_shape")
-    walk.require_rank(source, len(windows) + 2)
-    if source is None or len(source) != len(windows) + 2:
+    windows = attribute(node, "kernel_shape")
+    source = walk.of_rank(dims[0], len(windows) + 2)
+    if source is None:
         return []
     found = (*source[:2], *windowed(walk, node, source[2:], windows))
     return [found] * len(node.output)
 
 
-def _pooled_to_one(_walk: LengthWalk, _node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source = dims[0]
-    return [None if source is None else (*source[:2], *[constant(1)] * (len(source) - 2))]
+@of_source
+def _pooled_to_one(_walk: LengthWalk, _node: NodeProto, source: Axes) -> Sequence[Dims]:
+    return [(*source[:2], *[constant(1)] * (len(source) - 2))]
 
 
 def _reduction(walk: Walk, index: int, node: NodeProto) -> None:
@@ -98,10 +108,8 @@ def _reduction(walk: Walk, index: int, node: NodeProto) -> None:
     walk.put(node, found.axis if whole(node, "keepdims", 1) else found.axis - before, found.units)
 
 
-def _reduced(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source = dims[0]
-    if source is None:
-        return [None]
+@of_source
+def _reduced(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
     axes = [whole(node, "axis", 0)] if node.op_type.startswith("Arg") else axes_of(walk, node)
     if axes is None:
         if has_input(node, 1):
@@ -113,6 +121,12 @@ def _reduced(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequenc
     if whole(node, "keepdims", 1):
         return [tuple(constant(1) if at in gone else one for at, one in enumerate(source))]
     return [tuple(one for at, one in enumerate(source) if at not in gone)]
+
+
+def _multiplied(walk: Numbers, node: NodeProto) -> Row:
+    """ReduceProd over a row."""
+    found = Row(walk.vector(node.input[0])).product
+    return Row((found,), rank=whole(node, "keepdims", 1))
 
 
 def _resize(walk: Walk, index: int, node: NodeProto) -> None:
@@ -156,20 +170,19 @@ def _renamed(cut: Cut, node: NodeProto) -> None:
         cut.rename_length(node, 3, axes.index(found.axis))
 
 
-def _resized(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
-    source = dims[0]
+@of_source
+def _resized(walk: LengthWalk, node: NodeProto, source: Axes) -> Sequence[Dims]:
     sizes = walk.dims_in(node.input[3]) if has_input(node, 3) else None
-    if source is None or sizes is None or len(sizes) != len(source):
-        return [None if source is None else (*source[:2], *[None] * (len(source) - 2))]
+    if sizes is None or len(sizes) != len(source):
+        return [(*source[:2], *[None] * (len(source) - 2))]
     return [sizes]
 
 
 def _deepened(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
     """DepthToSpace and SpaceToDepth."""
-    source, size = dims[0], attribute(node, "blocksize")
-    walk.require_rank(source, 4)
-    if source is None or len(source) != 4:
-        return [None]
+    source, size = walk.of_rank(dims[0], 4), attribute(node, "blocksize")
+    if source is None:
+        return []
     depth, *rows = source[1:]
     if node.op_type == "SpaceToDepth":
         for one in rows:
@@ -177,9 +190,8 @@ def _deepened(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequen
         depth = None if depth is None else depth.times(constant(size * size))
         step = Step(by=size)
     else:
-        depth = None if depth is None else depth.stepped(Step(by=size * size))
-        step = Step(size)
-    return [(source[0], depth, *(None if one is None else one.stepped(step) for one in rows))]
+        depth, step = stepped(depth, Step(by=size * size)), Step(size)
+    return [(source[0], depth, *(stepped(one, step) for one in rows))]
 
 
 def _transformed(walk: LengthWalk, node: NodeProto, dims: Sequence[Dims]) -> Sequence[Dims]:
@@ -210,7 +222,7 @@ OPERATORS = {
         "ReduceSumSquare",
         _REDUCTION,
     ),
-    "ReduceProd": replace(_REDUCTION, numbers=numbers.multiplied),
+    "ReduceProd": replace(_REDUCTION, numbers=_multiplied),
     **family("ArgMax ArgMin", Operator(lengths=_reduced)),
     "Resize": Operator(lengths=_resized, channels=_resize, settings=_renamed),
     "Upsample": Operator(lengths=_resized, channels=_resize),

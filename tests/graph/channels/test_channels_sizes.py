@@ -11,7 +11,7 @@ from graphs import model_proto, normal, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_relusv.graph.channels.inferred import inferred_lengths
+from onnx_relusv.graph.channels.groups import inferred_lengths
 from onnx_relusv.graph.channels.reshaping import Reshaping, Run, destination
 
 ENDS = {"k": normal(6, 3, 3, 3), "b": normal(6)}

@@ -8,7 +8,7 @@ from graphs import model_proto, normal, normalization, saved
 
 from onnx_relusv.core.blocks import Activation
 from onnx_relusv.graph.channels.operator import ChannelStatistics
-from onnx_relusv.graph.channels.statistics import channel_statistics
+from onnx_relusv.graph.channels.operators import channel_statistics
 from onnx_relusv.graph.nodes import view
 from onnx_relusv.spectra.mean_widths import activated_gaussian
 

@@ -8,7 +8,7 @@ import pytest
 from channel_graphs import Followed, images
 from graphs import gap, model_proto, normal, run, saved
 
-from onnx_relusv.graph.channels.inferred import inferred_lengths
+from onnx_relusv.graph.channels.groups import inferred_lengths
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.rewrites.prune.cutting import cut, zeroed
 from onnx_relusv.runtime.session import CPU, Session
