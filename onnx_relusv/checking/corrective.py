@@ -1,12 +1,12 @@
 """One corrective round: damage is measured again in the compressed network, and bytes move.
 
 A plan adds up what single changes do to the original. In the compressed network they do something
-else: what an early block loses, the fits of later ones mend in part, and what comes last nothing
-mends. So every double layer is put back as the block was, by itself, and what that spares is its
-joint damage; what is left of the network's damage is that of all removed units together. The
-damages of all candidates are scaled by the ratio of the two, and a plan is made of them. If it
-promises less damage, by those figures, it is fitted too, and of the two the one with less damage on
-the samples for choosing is taken; so the round never does harm there.
+else: what an early block loses, the fits of later ones compensate in part, and what comes last
+nothing compensates. So every double layer is put back as the block was, by itself, and what that
+recovers is its joint damage; what is left of the network's damage is that of all removed units
+together. The damages of all candidates are scaled by the ratio of the two, and a plan is made of
+them. If it promises less damage, by those figures, it is fitted too, and of the two the one with
+less damage on the samples for choosing is taken; so the round never does harm there.
 
 The blocks behind were fitted to what the changed block delivers, so putting it back can even do
 harm. A ratio tells a direction rather than an amount, and is kept near that of the other blocks.
@@ -22,7 +22,7 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Correction
 from onnx_relusv.core.metric import MetricChange
 from onnx_relusv.core.plans import Budgets, Plan
-from onnx_relusv.core.reduction import FittedPlan, reduced_map, whole_map
+from onnx_relusv.core.reduction import FittedPlan, compensated_map, embed
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
@@ -45,7 +45,7 @@ class CorrectionSettings:
 
     Attributes:
         furthest: How far a block's ratio may be from the median of all.
-        least_gain: The share of the damage that another plan has to promise to spare. Of plans
+        least_gain: The share of the damage that another plan has to promise to save. Of plans
             that promised 6 % to 12 %, half did more damage than the first in the end, and the
             others 3 % less at most.
     """
@@ -87,19 +87,21 @@ def fitted_by_damage(
     smaller = {choice.key for choice in first.plan.choices if choice.is_double_layer}
     blocks = [block for block in case.blocks if block.key in smaller]
     with progress.stage("Damage of all changes together", len(blocks)) as advance:
-        whole, spared = _joint_damages(
+        whole, recovered = _joint_damages(
             case, inputs, workspace, offer, first, blocks, moments, advance
         )
     if not blocks:  # there is nothing to weigh removed units against
         return first, Correction(damage=whole)
-    scaled = offer.scaled(*_ratios(first.plan, whole, spared, settings.furthest))
+    scaled = offer.scaled(*_ratios(first.plan, whole, recovered, settings.furthest))
     try:
         plan = scaled.plan(budgets)
     except BudgetError:  # a budget on latency is measured, so what was kept may be missed
         return first, Correction(damage=whole)
     if _gain(scaled, first.plan, plan) < settings.least_gain:
         return first, Correction(damage=whole)
-    second = fit_plan(case, inputs, workspace, offer.priced(plan), moments, progress, earlier=first)
+    second = fit_plan(
+        case, inputs, workspace, offer.with_damages(plan), moments, progress, earlier=first
+    )
     correction = Correction(damage=whole, corrected=_damage(case, inputs, workspace, offer, second))
     return (second if correction.taken else first), correction
 
@@ -114,15 +116,15 @@ def _joint_damages(
     moments: BlockMoments,
     advance: Advance,
 ) -> tuple[float, dict[str, float]]:
-    """The damage of a compressed network, and what is spared where a double layer is put back."""
+    """The damage of a compressed network, and what putting a double layer back recovers."""
     dense = dense_maps(case, fitted)
     whole = _damage(case, inputs, workspace, offer, fitted)
 
     def examine(block: Block, damage: Try) -> float:
         # The channels that are gone stay gone: they are not the double layer's.
         kept, geometry = fitted.factors[block.key].kept, block.geometry
-        left = reduced_map(geometry, case.folding(block), moments[block.key], kept)
-        return whole - damage(whole_map(geometry, left, kept))
+        left = compensated_map(geometry, case.folding(block), moments[block.key], kept)
+        return whole - damage(embed(geometry, left, kept))
 
     return whole, _probed(case, inputs, workspace, offer, blocks, dense, examine, advance)
 
@@ -174,7 +176,7 @@ def joint_ratios(
 
     Args:
         isolated: By key, what the change does to the original by itself, expected.
-        joint: By key, what is spared in the compressed network where the change is undone; below
+        joint: By key, what is recovered in the compressed network where the change is undone; below
             0 where that does harm.
         furthest: The largest factor between a ratio and the median of all.
 
@@ -193,7 +195,7 @@ def joint_ratios(
 def _ratios(
     plan: Plan,
     whole: float,
-    spared: _Damages,
+    recovered: _Damages,
     furthest: float = DEFAULT_CORRECTION.furthest,
 ) -> tuple[dict[str, float], float]:
     """The ratios of the double layers by key, and that of everything else.
@@ -201,24 +203,24 @@ def _ratios(
     Args:
         plan: With the damages of its changes by themselves.
         whole: The damage of the compressed network.
-        spared: By key, what is spared where a double layer is put back.
+        recovered: By key, what is recovered where a double layer is put back.
         furthest: As of `joint_ratios`.
     """
     alone = {choice.key: choice.damage for choice in plan.choices if choice.damage}
-    ratios = joint_ratios(alone, spared, furthest)
+    ratios = joint_ratios(alone, recovered, furthest)
     if not ratios:
         return {}, 1.0
     usual = float(np.median(list(ratios.values())))
     removed = sum(choice.damage or 0.0 for choice in plan.groups)
-    if removed <= 0 or sum(spared.values()) <= 0:
+    if removed <= 0 or sum(recovered.values()) <= 0:
         return ratios, usual
-    left = (whole - sum(spared.values())) / removed
+    left = (whole - sum(recovered.values())) / removed
     return ratios, float(np.clip(left, usual / furthest, usual * furthest))
 
 
 def _gain(offer: Offer, first: Plan, second: Plan) -> float:
     """The share of the first plan's damage that the second one spares, by the offer's figures."""
-    before, after = (offer.priced(plan).damage or 0.0 for plan in (first, second))
+    before, after = (offer.with_damages(plan).damage or 0.0 for plan in (first, second))
     return 1 - after / before if before > 0 else 0.0
 
 

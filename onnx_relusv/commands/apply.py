@@ -19,8 +19,8 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.metric import MetricChange
 from onnx_relusv.core.options import Settings
-from onnx_relusv.core.plans import Action, Choice, GroupChoice, Kept, Plan
-from onnx_relusv.core.reduction import FittedPlan, reduced_block
+from onnx_relusv.core.plans import Action, ChannelMask, Choice, GroupChoice, Plan
+from onnx_relusv.core.reduction import FittedPlan, masked_block
 from onnx_relusv.core.results import (
     BlockReport,
     ChannelRefusal,
@@ -38,7 +38,7 @@ from onnx_relusv.planning.latency_models import length
 from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
-from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, reduced_cost
+from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, masked_cost
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.rewrites.prune.units import kept_channels, removed_mask
@@ -283,15 +283,15 @@ def _compression(
 
 
 def _decided(
-    row: BlockReport, choice: Choice | None, levels: Mapping[str, float], kept: Kept | None
+    row: BlockReport, choice: Choice | None, levels: Mapping[str, float], kept: ChannelMask | None
 ) -> BlockReport:
     """A block's row with what became of it."""
     choice = choice or Choice(key=row.block.key, why=NOT_IN_PLAN)
-    left = reduced_block(row.block, kept)
+    left = masked_block(row.block, kept)
     choice = _done(choice, row.block, left, fitted=row.block.key in levels)
     level = levels.get(row.block.key, 0.0)
     if not choice.is_double_layer or choice.form is None or choice.rank is None:
-        return replace(row, choice=choice, level=level, cost_after=reduced_cost(row.block, left))
+        return replace(row, choice=choice, level=level, cost_after=masked_cost(row.block, left))
     cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
     unfolding = FORMS[choice.form].unfolding
     return replace(row, choice=choice, level=level, cost_after=cost, unfolding=unfolding)

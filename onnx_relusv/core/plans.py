@@ -39,7 +39,7 @@ class Candidate:
         form: Name of the double layer's form.
         rank: Its inner width, per group; of a tucker, that behind the core.
         level: |(W - L) C^(1/2)|_2 / |W C^(1/2)|_2 with L its composed kernel; interpolated at ranks
-            that no level was computed at (`between_rungs`).
+            that no level was computed at (`between_ranks`).
         bytes: What the new initializers and nodes occupy, an upper bound.
         macs: Multiply-accumulates for one sample.
         latency: Estimated seconds that it takes in one run of the model; NaN where nothing was
@@ -332,20 +332,20 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept(ReadOnlyArrays):
+class ChannelMask(ReadOnlyArrays):
     """What is left of a block's channels.
 
     Attributes:
         inputs: (kept,) int64, increasing: places among the input channels of one group, the same
             in all groups.
         outputs: (kept,) int64, increasing: places among all output channels.
-        twins: (input channels of one group,) int64, of the whole block: for every input channel
-            the first one that it always equals, or itself; None where none does.
+        duplicates: (input channels of one group,) int64, of the whole block: for every input
+            channel the first one that it always equals, or itself; None where none does.
     """
 
     inputs: Annotated[npt.NDArray[np.int64], Axes(("kept inputs",))]
     outputs: Annotated[npt.NDArray[np.int64], Axes(("outputs",))]
-    twins: Annotated[npt.NDArray[np.int64], Axes(("inputs",))] | None = None
+    duplicates: Annotated[npt.NDArray[np.int64], Axes(("inputs",))] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -366,7 +366,7 @@ class Factors(ReadOnlyArrays):
     rank: Count
     matrices: tuple[Annotated[Floats, FINITE], ...]
     bias: Annotated[Floats, Axes(("outputs",)), FINITE]
-    kept: Kept | None = None
+    kept: ChannelMask | None = None
 
     def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":
         """Other factors of the same shapes, in the order of `matrices`."""

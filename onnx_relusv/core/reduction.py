@@ -32,12 +32,12 @@ from onnx_relusv.core.blocks import (
 )
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import of_factored, reproduced
-from onnx_relusv.core.plans import Factors, Kept, Plan
+from onnx_relusv.core.plans import ChannelMask, Factors, Plan
 
 Places = npt.NDArray[np.int64]
 
 
-def reduced_geometry(geometry: Geometry, kept: Kept | None) -> Geometry:
+def masked_geometry(geometry: Geometry, kept: ChannelMask | None) -> Geometry:
     """The geometry of what is left."""
     if kept is None:
         return geometry
@@ -48,29 +48,29 @@ def reduced_geometry(geometry: Geometry, kept: Kept | None) -> Geometry:
     )
 
 
-def reduced_block(block: Block, kept: Kept | None) -> Block:
+def masked_block(block: Block, kept: ChannelMask | None) -> Block:
     """The block as if the removed channels had never been there; its nodes are the whole one's."""
     if kept is None:
         return block
-    geometry = reduced_geometry(block.geometry, kept)
+    geometry = masked_geometry(block.geometry, kept)
     axis = kind_of(geometry).channel_axis
     return replace(
         block,
         geometry=geometry,
-        activation=reduced_activation(block.activation, kept),
+        activation=masked_activation(block.activation, kept),
         source_shape=_with_length(block.source_shape, axis, geometry.in_channels),
         output_shape=_with_length(block.output_shape, axis, geometry.out_channels),
     )
 
 
-def reduced_activation(activation: Activation, kept: Kept | None) -> Activation:
+def masked_activation(activation: Activation, kept: ChannelMask | None) -> Activation:
     """The activation of the outputs that are left."""
     if kept is None or len(activation.slopes) == 1:
         return activation
     return replace(activation, slopes=activation.slopes[kept.outputs])
 
 
-def kept_columns(geometry: Geometry, kept: Kept) -> Places:
+def kept_columns(geometry: Geometry, kept: ChannelMask) -> Places:
     """(columns,) of what is left, among the columns of one group of the whole block."""
     return columns_of(geometry, kept.inputs)
 
@@ -87,21 +87,21 @@ def of_inputs(geometry: Geometry, linear: LinearMap, inputs: Places) -> LinearMa
     return LinearMap(linear.weight[:, :, columns_of(geometry, inputs)], linear.bias)
 
 
-def left_of(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
-    """What is left of a whole map, as it is; the inverse of `whole_map`."""
+def restrict(geometry: Geometry, linear: LinearMap, kept: ChannelMask | None) -> LinearMap:
+    """What is left of a whole map, as it is; the inverse of `embed`."""
     if kept is None:
         return linear
     return of_inputs(geometry, kept_outputs(geometry, linear, kept), kept.inputs)
 
 
-def kept_rows(geometry: Geometry, kept: Kept) -> Places:
+def kept_rows(geometry: Geometry, kept: ChannelMask) -> Places:
     """(groups, rows) of what is left, among the rows of each group of the whole block."""
     found: Places = kept.outputs.reshape(geometry.groups, -1) % geometry.rows
     return found
 
 
-def reduced_map(
-    geometry: Geometry, linear: LinearMap, moments: Moments | None, kept: Kept | None
+def compensated_map(
+    geometry: Geometry, linear: LinearMap, moments: Moments | None, kept: ChannelMask | None
 ) -> LinearMap:
     """The map of the kept inputs that comes nearest to the whole one.
 
@@ -130,20 +130,20 @@ def reduced_map(
     return LinearMap(np.stack(weights), np.concatenate(biases))
 
 
-def _equal_inputs(geometry: Geometry, kept: Kept) -> Places:
+def _equal_inputs(geometry: Geometry, kept: ChannelMask) -> Places:
     """(columns,): where every column's input is read from: itself, or one that equals it.
 
     Of equal channels the first that is kept stands for all, or the first if none is.
     """
     channels = geometry.in_channels // geometry.groups
     stands = np.arange(channels)
-    if kept.twins is not None:
+    if kept.duplicates is not None:
         is_kept = np.zeros(channels, np.bool_)
         is_kept[kept.inputs] = True
         # From the last to the first, kept ones last of all, so that these have the last word.
         for place in sorted(range(channels), key=lambda place: (is_kept[place], -place)):
-            stands[kept.twins[place]] = place
-        stands = np.where(is_kept, np.arange(channels), stands[kept.twins])
+            stands[kept.duplicates[place]] = place
+        stands = np.where(is_kept, np.arange(channels), stands[kept.duplicates])
     values = prod(geometry.kernel)
     found: Places = (stands[:, None] * values + np.arange(values)).reshape(-1)
     return found
@@ -158,8 +158,8 @@ def _added_up(weight: Floats, into: Places) -> Floats:
     return found
 
 
-def reduced_moments(
-    geometry: Geometry, moments: Moments | None, kept: Kept | None
+def masked_moments(
+    geometry: Geometry, moments: Moments | None, kept: ChannelMask | None
 ) -> Moments | None:
     """The moments of the kept inputs."""
     if moments is None or kept is None:
@@ -179,7 +179,7 @@ def _of_columns(moments: Moments, columns: Places) -> Floats | tuple[FactoredCov
     return np.asarray(covariance[:, columns[:, None], columns])
 
 
-def whole_map(geometry: Geometry, reduced: LinearMap, kept: Kept | None) -> LinearMap:
+def embed(geometry: Geometry, reduced: LinearMap, kept: ChannelMask | None) -> LinearMap:
     """A map of what is left in the shape of the whole block."""
     if kept is None:
         return reduced
@@ -192,7 +192,7 @@ def whole_map(geometry: Geometry, reduced: LinearMap, kept: Kept | None) -> Line
     return LinearMap(weight, bias)
 
 
-def kept_outputs(geometry: Geometry, linear: LinearMap, kept: Kept | None) -> LinearMap:
+def kept_outputs(geometry: Geometry, linear: LinearMap, kept: ChannelMask | None) -> LinearMap:
     """The rows of a whole map that are left, over all columns."""
     if kept is None:
         return linear
@@ -220,12 +220,12 @@ class Change:
     block: Block
     form: str
     rank: int
-    kept: Kept | None = None
+    kept: ChannelMask | None = None
 
     @property
     def reduced(self) -> Block:
         """The block with the channels that are left."""
-        return reduced_block(self.block, self.kept)
+        return masked_block(self.block, self.kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,15 +15,15 @@ import numpy as np
 from onnx_relusv.core.blocks import Activation, Block, Floats, Geometry, LinearMap, Moments
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import row_energies
-from onnx_relusv.core.plans import Kept
+from onnx_relusv.core.plans import ChannelMask
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
     kept_outputs,
     kept_rows,
+    masked_activation,
+    masked_geometry,
     of_inputs,
-    reduced_activation,
-    reduced_geometry,
 )
 from onnx_relusv.fitting.objectives import Objective, OwnAnswers, Reproduction
 from onnx_relusv.fitting.refinement import LOOKS, refined
@@ -71,14 +71,14 @@ class TargetPatches:
         self,
         block: Block,
         linear: LinearMap,
-        kept: Kept | None,
+        kept: ChannelMask | None,
         samples: int,
         provider: str,
         most: int | None = None,
         *,
         all_answers: bool = False,
     ) -> None:
-        self.geometry = reduced_geometry(block.geometry, kept)
+        self.geometry = masked_geometry(block.geometry, kept)
         self._whole, self._kept, self._provider = block.geometry, kept, provider
         self._answering = None if all_answers else kept
         self._kind = kind_of(block.geometry)
@@ -120,7 +120,7 @@ class TargetPatches:
         return found if self._answering is None else of_rows(self._whole, found, self._answering)
 
 
-def of_rows(geometry: Geometry, values: np.ndarray, kept: Kept) -> np.ndarray:
+def of_rows(geometry: Geometry, values: np.ndarray, kept: ChannelMask) -> np.ndarray:
     """Of (groups, n, rows) answers of a whole block those that are left."""
     return np.take_along_axis(values, kept_rows(geometry, kept)[:, None, :], axis=2)
 
@@ -203,7 +203,7 @@ class BlockFit:
                 fitting.add(rows, most_of_a_sample * seen.real, rng)
         objective = OwnAnswers(
             geometry=geometry,
-            activation=reduced_activation(behind, self._change.kept),
+            activation=masked_activation(behind, self._change.kept),
             importance=self._importance(),
             provider=self._workspace.provider,
             scores=self._scores,
@@ -276,7 +276,7 @@ class BlockFit:
         assert importance is not None  # otherwise nothing is reproduced
         return Reproduction(
             geometry=geometry,
-            activation=reduced_activation(block.activation, kept),
+            activation=masked_activation(block.activation, kept),
             whole_geometry=block.geometry,
             whole_activation=block.activation,
             kept=kept.outputs,
@@ -301,7 +301,7 @@ class BlockFit:
         W = plain.target.weight[0]
         mean = W @ moments.mean[0] + plain.target.bias
         variance = row_energies(W, moments.of_group(0))
-        activation = reduced_activation(self.block.activation, self._change.kept)
+        activation = masked_activation(self.block.activation, self._change.kept)
         return importance_root(activation, mean, variance, self._seen_by(consumers))
 
     def _seen_by(self, consumers: Iterable[Block]) -> Iterator[LinearMap]:

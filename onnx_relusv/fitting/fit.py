@@ -2,14 +2,14 @@
 
 By the time a block is fitted, the blocks before it are compressed, and its input is z, not the
 original x; its target is still what the original answers. Where the answer is added to a shortcut,
-the target is that of the sum, so that the block mends what came over the shortcut.
+the target is that of the sum, so that the block compensates what came over the shortcut.
 
 The starts are the plain factors, which know of the original's input alone, and regressions on z
 of several strengths, with and without the consumers' view (regression, importance). The one with
 the least error behind the activation, on samples that no moments were taken of, is refined by steps
 (refinement); never is the result worse on them than the plain factors.
 
-A block is fitted to what the blocks before it deliver, and which sums it mends depends on the
+A block is fitted to what the blocks before it deliver, and which sums it compensates depends on the
 changes behind it: so in the cache its factors belong to all changes of a plan together.
 """
 
@@ -25,13 +25,13 @@ from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.errors import ValidationError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
-from onnx_relusv.core.plans import Factors, Kept
+from onnx_relusv.core.plans import ChannelMask, Factors
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
-    reduced_geometry,
-    reduced_map,
-    reduced_moments,
+    compensated_map,
+    masked_geometry,
+    masked_moments,
 )
 from onnx_relusv.fitting.block_fit import STEPS, BlockFit
 from onnx_relusv.graph.blocks import ResidualSum, residual_sum
@@ -114,7 +114,7 @@ def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]
         after: Those of the other.
 
     Returns:
-        Their keys; none where the two change different blocks, for then they may mend other sums.
+        Their keys; none where the two change different blocks, for then sums may differ too.
     """
     earlier = {change.block.key: _what(change) for change in before}
     if set(earlier) != {change.block.key for change in after}:
@@ -135,11 +135,11 @@ def _what(change: Change) -> tuple[str, int, bytes | None]:
 
 
 def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:
-    """The sums that changed blocks mend, by key.
+    """The sums that changed blocks compensate, by key.
 
     Where two of them are added to each other, the first, whose input is there before the other's,
-    is fitted to its own answer and the second mends both. For each to wait for the other, one of
-    them would have to run before it is fitted.
+    is fitted to its own answer and the second compensates both. For each to wait for the other, one
+    of them would have to run before it is fitted.
     """
     made = {name: at for at, node in enumerate(model.proto.graph.node) for name in node.output}
     found = {change.block.key: residual_sum(model, change.block) for change in changes}
@@ -177,7 +177,7 @@ def _ready(
 def _course(
     model: Model, changes: Sequence[Change]
 ) -> tuple[dict[str, ResidualSum | None], list[Cut], list[list[Change]]]:
-    """The sums that changes mend, the cuts of a fit, and what is fitted at each of them."""
+    """The sums that changes compensate, the cuts of a fit, and what is fitted at each of them."""
     sums = _residual_sums(model, changes)
     needs = {change.block.key: _needed(change.block, sums[change.block.key]) for change in changes}
     places = cuts(model, sorted({name for names in needs.values() for name in names}))
@@ -186,8 +186,8 @@ def _course(
 
 def _plain(case: Case, change: Change, moments: Moments | None) -> Fitted:
     geometry, kept = change.block.geometry, change.kept
-    linear = reduced_map(geometry, case.folding(change.block), moments, kept)
-    seen = reduced_moments(geometry, moments, kept)
+    linear = compensated_map(geometry, case.folding(change.block), moments, kept)
+    seen = masked_moments(geometry, moments, kept)
     factors = double_layer(change.form, change.reduced.geometry, linear, seen, change.rank)
     return Fitted(replace(factors, kept=kept), linear, seen)
 
@@ -370,7 +370,7 @@ def fit_tasks(
 
 def _are_of(change: Change, factors: Factors) -> bool:
     """Whether factors are of a change's form, rank and shapes."""
-    geometry = reduced_geometry(change.block.geometry, change.kept)
+    geometry = masked_geometry(change.block.geometry, change.kept)
     shapes = [
         (geometry.groups, *shape) for shape in FORMS[change.form].shapes(geometry, change.rank)
     ]
@@ -382,7 +382,7 @@ def _are_of(change: Change, factors: Factors) -> bool:
     )
 
 
-def _places(kept: Kept | None) -> list[list[int]] | None:
+def _places(kept: ChannelMask | None) -> list[list[int]] | None:
     if kept is None:
         return None
     return [kept.inputs.tolist(), kept.outputs.tolist()]

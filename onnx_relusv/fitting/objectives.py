@@ -10,7 +10,7 @@ Zhang, Zou, He, Sun (2015), equation 8, with S.
 Where a block's answers are class scores, their squared error is not what counts: there the
 Kullback-Leibler divergence of softmax(Lz + b') from softmax(Wx + b) stands in its place. What all
 scores of a sample have in common is nothing to a softmax, so steps carry it anywhere; it is put
-back afterwards (common_shift).
+back afterwards (`recentred`).
 
 How well what is left of a block's units tells its consumers what all units told them.
 
@@ -32,7 +32,7 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry, ReadOnlyArrays
 from onnx_relusv.core.plans import Factors
-from onnx_relusv.fitting.regression import levelled, regression
+from onnx_relusv.fitting.regression import recentred, regression
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.kernels.refinement import (
     activated_kernel,
@@ -188,7 +188,7 @@ class OwnAnswers(ReadOnlyArrays):
 
     def settled(self, factors: Factors, rows: Rows) -> Factors:
         """Class scores with what all of them have in common where the targets have it."""
-        return levelled(factors, rows) if self.scores else factors
+        return recentred(factors, rows) if self.scores else factors
 
     def _run(
         self, factors: Factors, rows: Rows, chosen: slice, kernels: _Kernels

@@ -11,7 +11,7 @@ from onnx_relusv.core.reduction import (
     Fitted,
     FittedPlan,
     kept_outputs,
-    left_of,
+    restrict,
 )
 from onnx_relusv.fitting.fit import fit, fit_tasks, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
@@ -56,7 +56,7 @@ def check_stated_level(change: Change, fitted: Fitted, dense: LinearMap) -> floa
     stated = candidate_at(
         change.reduced, fitted.target, fitted.moments, change.form, change.rank
     ).level
-    left = left_of(block.geometry, dense, change.kept)
+    left = restrict(block.geometry, dense, change.kept)
     reached = composed_level(fitted.target, fitted.weighted(left).weight, fitted.moments)
     rounding = 4 * epsilon(dtype)
     if not reached <= stated * (1 + LEVEL_TOLERANCE) + rounding:

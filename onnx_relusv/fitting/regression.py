@@ -47,7 +47,7 @@ _RIDGE = 1e-3
 _TINY = 1e-30
 
 
-def levelled(factors: Factors, rows: Rows) -> Factors:
+def recentred(factors: Factors, rows: Rows) -> Factors:
     """Factors of class scores with a mean over the classes near the target's; softmax is the same.
 
     Args:

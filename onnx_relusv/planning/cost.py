@@ -12,8 +12,8 @@ from functools import cache
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, Item
-from onnx_relusv.core.plans import COST_BUDGETS, Candidate, Cost, Kept
-from onnx_relusv.core.reduction import reduced_block
+from onnx_relusv.core.plans import COST_BUDGETS, Candidate, ChannelMask, Cost
+from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.planning.search import State
@@ -114,14 +114,14 @@ class PlanCost:
         group, coupling = self._groups[item], self._coupling
         if coupling is None:
             return np.tile(self.of(state), (len(group.counts), 1))
-        saved, spared = coupling.cut.saved_with(counts, group.place, group.counts)
+        saved, saved_macs = coupling.cut.saved_with(counts, group.place, group.counts)
         touched = {
             place
             for place, size in self._sizes.items()
             if state[place] and size.depends_on(group.place)
         }
         others, found = self._layered(state, counts, touched), []
-        for count, *less in zip(group.counts, saved, spared, strict=True):
+        for count, *less in zip(group.counts, saved, saved_macs, strict=True):
             counts[group.place] = count
             more = (self._extra(place, counts, state[place]) for place in touched)
             found.append(self._base(*less) + others + sum(more, np.zeros(3)))
@@ -131,9 +131,9 @@ class PlanCost:
         counts = self.kept(state)
         return self._base(*self._saved(counts)) + self._layered(state, counts)
 
-    def _base(self, saved: float, spared: float) -> Floats:
+    def _base(self, saved: float, saved_macs: float) -> Floats:
         total = self._total
-        return np.array([total.bytes + self._added - saved, total.macs - spared, total.latency])
+        return np.array([total.bytes + self._added - saved, total.macs - saved_macs, total.latency])
 
     def _saved(self, counts: Counts) -> tuple[float, float]:
         return (0.0, 0.0) if self._coupling is None else self._coupling.cut.saved(counts)
@@ -224,4 +224,4 @@ def block_of_size(block: Block, inputs: int, outputs: int) -> Block:
     geometry = block.geometry
     if (inputs * geometry.groups, outputs) == (geometry.in_channels, geometry.out_channels):
         return block
-    return reduced_block(block, Kept(inputs=np.arange(inputs), outputs=np.arange(outputs)))
+    return masked_block(block, ChannelMask(inputs=np.arange(inputs), outputs=np.arange(outputs)))

@@ -10,14 +10,14 @@ from onnx_relusv.core.blocks import Block, Item, StatisticsSource
 from onnx_relusv.core.plans import (
     Budgets,
     Candidate,
+    ChannelMask,
     Choice,
     DamageCurve,
     GroupChoice,
     GroupCurve,
-    Kept,
     Plan,
 )
-from onnx_relusv.core.reduction import reduced_block
+from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.planning.allocation import Allocation
 from onnx_relusv.planning.cost import Coupling, PlanCost
 from onnx_relusv.planning.limits import Origin, shares_of
@@ -146,7 +146,7 @@ class _Words:
         kept = self._kept()
         return tuple(self._choice(block, kept.get(block.key)) for block in self._offered.blocks)
 
-    def _kept(self) -> dict[str, Kept]:
+    def _kept(self) -> dict[str, ChannelMask]:
         """By key, what is left of the blocks that lose channels."""
         coupling = self._offered.coupling
         if coupling is None:
@@ -177,7 +177,7 @@ class _Words:
             why=why,
         )
 
-    def _choice(self, block: Block, kept: Kept | None) -> Choice:
+    def _choice(self, block: Block, kept: ChannelMask | None) -> Choice:
         layer = self._layers.get(block.key)
         choice = Choice(
             key=block.key,
@@ -193,7 +193,7 @@ class _Words:
             choice,
             action="prune",
             form=DENSE.name,
-            rank=reduced_block(block, kept).geometry.largest_rank,
+            rank=masked_block(block, kept).geometry.largest_rank,
             why="its channels go with their groups",
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Budgets, Factors, Plan
-from onnx_relusv.core.reduction import Change, FittedPlan, reduced_geometry
+from onnx_relusv.core.reduction import Change, FittedPlan, masked_geometry
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Case, Workspace
@@ -82,7 +82,7 @@ def planned_bytes(
 
 
 def _placeholders(change: Change, *, biased: bool) -> Factors:
-    geometry = reduced_geometry(change.block.geometry, change.kept)
+    geometry = masked_geometry(change.block.geometry, change.kept)
     shapes = FORMS[change.form].shapes(geometry, change.rank)
     bias = np.ones if biased else np.zeros
     return Factors(

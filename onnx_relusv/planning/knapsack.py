@@ -198,8 +198,8 @@ class Knapsack(ReadOnlyArrays):
             spent, best, gain = self.spent(chosen), chosen, 0.0
             for index, (damage, price) in enumerate(zip(self.damages, prices, strict=True)):
                 now = chosen[index]
-                spared = damage[now] - damage
-                rates = spared / np.maximum(price - price[now], _LEAST_PRICE)
+                saved = damage[now] - damage
+                rates = saved / np.maximum(price - price[now], _LEAST_PRICE)
                 rates = np.where(self._fitting(index, now, spent), rates, 0.0)
                 place = int(np.argmax(rates))
                 if rates[place] > gain:

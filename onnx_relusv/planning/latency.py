@@ -41,7 +41,7 @@ from onnx_relusv.planning.latency_models import (
     timing_task,
 )
 from onnx_relusv.rewrites.changes import changes_of
-from onnx_relusv.rewrites.low_rank.surgery import isolated, stand_in
+from onnx_relusv.rewrites.low_rank.surgery import isolated, random_factors
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.cache import NO_CACHE, Cache
@@ -112,7 +112,7 @@ def _timed(
     alone, linear = isolated(case.model, block, source), case.folding(block)
     models = [alone.dense()]
     for form, rank in layers:
-        models.append(alone.double_layer(stand_in(form, block.geometry, linear, rank, rng)))
+        models.append(alone.double_layer(random_factors(form, block.geometry, linear, rank, rng)))
     sessions = [Session(model, workspace.provider) for model in models]
     return undisturbed_latencies(sessions, {block.source: source})
 

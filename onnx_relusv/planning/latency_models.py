@@ -20,7 +20,7 @@ from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.trials import batch_feeds
-from onnx_relusv.rewrites.low_rank.surgery import rewrite, stand_in
+from onnx_relusv.rewrites.low_rank.surgery import random_factors, rewrite
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import fixed_batch
@@ -58,7 +58,7 @@ class Race:
         """The same for a plan that has no factors yet; values do not count for its time."""
         rng = np.random.default_rng(self._workspace.options.seed)
         factors = {
-            change.block.key: stand_in(
+            change.block.key: random_factors(
                 change.form,
                 change.block.geometry,
                 self._case.folding(change.block),

@@ -128,7 +128,7 @@ class Offer:
             raise ValueError("plans of this offer go by one common relative error")
         return self.measure
 
-    def priced(self, plan: Plan) -> Plan:
+    def with_damages(self, plan: Plan) -> Plan:
         """A plan with the damages that are offered here, whatever it was made by."""
         return with_damages(plan, self.offered.items)
 

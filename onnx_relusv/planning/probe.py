@@ -5,8 +5,8 @@ is run for each map that is tried; nothing before the block runs again, and noth
 
 Blocks that keep their form and get other values, since blocks before them change.
 
-What a changed block no longer delivers, the next ones can mend in part without a byte more: they
-are fitted to what they get, as double layers are, in their own form.
+What a changed block no longer delivers, the next ones can compensate in part without a byte more:
+they are fitted to what they get, as double layers are, in their own form.
 
 Sessions that take a stream of samples from one cut of a model to the next.
 

@@ -40,9 +40,9 @@ from onnx_relusv.rewrites.prune.cost import Counts, CutCost
 from onnx_relusv.rewrites.prune.units import (
     Rounding,
     check_range,
+    duplicates,
     nothing_to_remove,
     shrinking_groups,
-    twins,
     units_of_blocks,
 )
 
@@ -99,7 +99,7 @@ def with_channels(
         check_range(inputs.user_samples, input_range)
     model, shapes = case.model, _shapes(case, workspace)
     found = find_channels(model, shapes)
-    channels = replace(found, twins=twins(model, found))
+    channels = replace(found, duplicates=duplicates(model, found))
     return replace(case, channels=channels, unit_shapes=shapes)
 
 
@@ -235,8 +235,8 @@ def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) ->
     left, headers = list(blocks), _Headers(case)
     if cut is not None and case.channels is not None:
         counts = _fewest(case, case.channels, planning)
-        saved, spared = cut.most_saved(counts)
-        bytes_, macs = bytes_ - saved - _TAGS * cut.parts, macs - spared
+        saved, saved_macs = cut.most_saved(counts)
+        bytes_, macs = bytes_ - saved - _TAGS * cut.parts, macs - saved_macs
         left = _left(case, case.channels, blocks, counts)
     for block, own in zip(blocks, left, strict=True):
         costs = [

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.core.plans import Kept, Plan
-from onnx_relusv.core.reduction import Change, reduced_geometry
+from onnx_relusv.core.plans import ChannelMask, Plan
+from onnx_relusv.core.reduction import Change, masked_geometry
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.measuring.case import Case
 from onnx_relusv.measuring.inputs import Inputs
@@ -20,7 +20,7 @@ def direct_consumers(block: Block, blocks: Iterable[Block]) -> list[Block]:
     return readers if simple and len(readers) == len(block.consumers) else []
 
 
-def is_reproduced(case: Case, inputs: Inputs, block: Block, kept: Kept | None) -> bool:
+def is_reproduced(case: Case, inputs: Inputs, block: Block, kept: ChannelMask | None) -> bool:
     """Whether what is left of a block is fitted to tell its consumers what all of it told them.
 
     That needs units that are gone, and consumers that are blocks, and nothing else, which are then
@@ -62,7 +62,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         if cut_alone and not is_reproduced(case, inputs, block, kept):
             # Its rows are cut, and no more is to be done.
             continue
-        geometry = reduced_geometry(block.geometry, kept)
+        geometry = masked_geometry(block.geometry, kept)
         if choice is None or choice.form is None or choice.rank is None or not layer:
             # What it loses follows from the groups, however a plan was edited.
             rank = DENSE.largest_rank(geometry)
@@ -80,7 +80,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
     return changed
 
 
-def _gets_all(block: Block, kept: Kept, behind: Collection[str]) -> bool:
+def _gets_all(block: Block, kept: ChannelMask, behind: Collection[str]) -> bool:
     """Whether a block gets what it got before; `behind` is what depends on changed blocks."""
     whole = len(kept.inputs) * block.geometry.groups == block.geometry.in_channels
     return whole and block.source not in behind

@@ -193,7 +193,7 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
 def _climb(
     kernel: Callable[[str, Ascent], Session],
     layer: Layer,
-    stand_in: StandIn,
+    random_factors: StandIn,
     feeds: Mapping[str, Floats],
     x: Floats,
     effort: Effort,
@@ -205,7 +205,7 @@ def _climb(
     largest, activation = _largest(layer), layer.activation
     ascent = Ascent(
         iterations=effort.iterations,
-        stand_in=stand_in,
+        random_factors=random_factors,
         clipped=activation.ceiling is not None,
         inside=not layer.homogeneous,
         nonnegative=layer.rotation is not None,

@@ -19,9 +19,9 @@ from types import ModuleType
 import onnx
 import torch
 from batch_statistics import also_reestimated
+from duplicate import duplicate, to_onnx
 from task import Offer, Task, largest_within, run
 from torch import fx, nn
-from twin import to_onnx, twin
 
 
 def _stand_in(name: str, **members: object) -> ModuleType:
@@ -69,7 +69,7 @@ def offers(task: Task) -> Iterator[Offer]:
     """Weight SVD; and both, one for every share of the Gemms."""
     torch.set_num_threads(1)
     os.chdir(task.folder)  # AIMET writes into the current folder.
-    module = twin(task.model, task.images[:_CHECKED])
+    module = duplicate(task.model, task.images[:_CHECKED])
     weight = Greedy(task, module, "weight", [])
     bases = {"spatial": module}
     linear, convolutions = _layers(module, nn.Linear), _layers(module, nn.Conv2d)
@@ -96,7 +96,7 @@ class Greedy:
 
         Args:
             task: What to make smaller.
-            module: Its twin.
+            module: Its duplicate.
             scheme: `weight` or `spatial`.
             ignored: Layers of `module` that are left alone.
         """

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import onnx
 import torch
+from duplicate import duplicate, to_onnx
 from task import Offer, Task
 from torch import nn
-from twin import to_onnx, twin
 
 _CHECKED = 256
 _BATCH = 250
@@ -22,7 +22,7 @@ def also_reestimated(offer: Offer, task: Task) -> Iterator[Offer]:
 
 def reestimated(model: onnx.ModelProto, task: Task) -> onnx.ModelProto:
     """The same model with the means and variances that it has on the calibration images."""
-    module = twin(model, task.images[:_CHECKED])
+    module = duplicate(model, task.images[:_CHECKED])
     layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in layers:
         layer.reset_running_stats()

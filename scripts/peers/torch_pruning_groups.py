@@ -15,9 +15,9 @@ import onnx
 import torch
 import torch_pruning as tp
 from batch_statistics import also_reestimated
+from duplicate import duplicate, to_onnx
 from task import Offer, Task, largest_within, run
 from torch import fx, nn
-from twin import to_onnx, twin
 
 _CHECKED = 256
 _BATCH = 250
@@ -26,7 +26,7 @@ _BATCH = 250
 def offers(task: Task) -> Iterator[Offer]:
     """Every variant, its ratio bisected."""
     torch.set_num_threads(1)
-    module = twin(task.model, task.images[:_CHECKED])
+    module = duplicate(task.model, task.images[:_CHECKED])
     _accumulate_gradients(module, task)
     for importance in (
         tp.importance.GroupMagnitudeImportance(p=2),

@@ -52,7 +52,7 @@ class Add(nn.Module):
         return left + right
 
 
-def twin(model: onnx.ModelProto, images: np.ndarray) -> fx.GraphModule:
+def duplicate(model: onnx.ModelProto, images: np.ndarray) -> fx.GraphModule:
     """Builds the module and checks its answers.
 
     Args:

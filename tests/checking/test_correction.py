@@ -15,7 +15,7 @@ from onnx_relusv.checking import corrective
 from onnx_relusv.checking.corrective import CorrectionSettings, fitted_by_damage
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Factors, Plan
-from onnx_relusv.core.reduction import FittedPlan, reduced_map
+from onnx_relusv.core.reduction import FittedPlan, compensated_map
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import BlockMoments
@@ -86,13 +86,15 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
     fitted = fit_plan(*model, mixed(offer), moments, Silent())
     layers = {choice.key for choice in fitted.plan.choices if choice.action == "double_layer"}
     blocks = [block for block in model.case.blocks if block.key in layers]
-    whole, spared = corrective._joint_damages(
+    whole, recovered = corrective._joint_damages(
         *model, offer, fitted, blocks, moments, lambda steps: None
     )
-    assert set(spared) == layers
+    assert set(recovered) == layers
     for block in blocks:
         now = fitted.factors[block.key]
-        left = reduced_map(block.geometry, model.case.folding(block), moments[block.key], now.kept)
+        left = compensated_map(
+            block.geometry, model.case.folding(block), moments[block.key], now.kept
+        )
         rank = FORMS["dense"].largest_rank(block.geometry)
         back = Factors(
             form="dense",
@@ -103,7 +105,7 @@ def test_what_a_double_layer_spares_leaves_removed_channels_out(
         )
         restored = replace(fitted, factors={**fitted.factors, block.key: back})
         expected = whole - damage(model, restored)
-        assert spared[block.key] == pytest.approx(expected, abs=ROUNDING * whole)
+        assert recovered[block.key] == pytest.approx(expected, abs=ROUNDING * whole)
 
 
 def test_the_better_plan_is_taken(
@@ -122,7 +124,7 @@ def test_the_better_plan_is_taken(
     assert damage(model, found) == pytest.approx(least, rel=ROUNDING)
     assert found.plan.size <= 0.5
     # Whatever it was chosen by, a plan says what its changes do by themselves.
-    assert offer.priced(found.plan).damage == pytest.approx(found.plan.damage, rel=1e-12)
+    assert offer.with_damages(found.plan).damage == pytest.approx(found.plan.damage, rel=1e-12)
 
 
 def test_ratios_of_both_kinds_by_hand(case: tuple[Opened, Offer, BlockMoments]) -> None:
@@ -132,20 +134,20 @@ def test_ratios_of_both_kinds_by_hand(case: tuple[Opened, Offer, BlockMoments]) 
     groups = tuple(replace(group, damage=1.0 / len(plan.groups)) for group in plan.groups)
     choices = tuple(replace(choice, damage=1.0) for choice in layers)
     plan = replace(plan, choices=choices, groups=groups)
-    spared = {choice.key: 0.5 for choice in layers}
+    recovered = {choice.key: 0.5 for choice in layers}
     # Half of what each layer does by itself, and what is left of the whole for the units.
     whole = 0.5 * len(layers) + 0.7
-    assert corrective._ratios(plan, whole, spared) == (spared, pytest.approx(0.7))
+    assert corrective._ratios(plan, whole, recovered) == (recovered, pytest.approx(0.7))
     # No further than twice and half of the layers'.
-    assert corrective._ratios(plan, whole + 3, spared)[1] == pytest.approx(1.0)
-    assert corrective._ratios(plan, whole - 0.6, spared)[1] == pytest.approx(0.25)
+    assert corrective._ratios(plan, whole + 3, recovered)[1] == pytest.approx(1.0)
+    assert corrective._ratios(plan, whole - 0.6, recovered)[1] == pytest.approx(0.25)
 
 
 def test_scaled_damages(case: tuple[Opened, Offer, BlockMoments]) -> None:
     _, offer, _ = case
     plan = mixed(offer)
     (key, *_) = [choice.key for choice in plan.choices if choice.action == "double_layer"]
-    scaled = offer.scaled({key: 3.0}, 2.0).priced(plan)
+    scaled = offer.scaled({key: 3.0}, 2.0).with_damages(plan)
     for before, after in zip(plan.choices, scaled.choices, strict=True):
         if before.damage is not None:
             factor = 3.0 if before.key == key else 2.0

@@ -116,7 +116,7 @@ def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case)
     opened = case.opened
     fitted = fit_plan(*opened, case.offer.plan(BUDGETS), case.moments, Silent())
     blocks = [block for block in opened.case.blocks if block.key in fitted.factors]
-    whole, spared = corrective._joint_damages(
+    whole, recovered = corrective._joint_damages(
         *opened, case.offer, fitted, blocks, case.moments, lambda steps: None
     )
     dense = {block.key: as_stored(block, fitted.factors[block.key]) for block in blocks}
@@ -129,7 +129,7 @@ def test_what_is_spared_is_that_of_a_network_with_the_block_restored(case: Case)
         return divergence_of_logits(before, session.run({"x": x})["y"])
 
     expected = {key: whole - without(key) for key in dense}
-    assert spared == pytest.approx(expected, rel=1e-2)
+    assert recovered == pytest.approx(expected, rel=1e-2)
 
 
 def test_ratios_by_hand() -> None:

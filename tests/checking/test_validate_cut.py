@@ -17,7 +17,7 @@ from probed import selected
 from onnx_relusv.checking.validate import validate
 from onnx_relusv.commands.apply import _claim, write_fitted
 from onnx_relusv.core.errors import ValidationError
-from onnx_relusv.core.reduction import Change, Fitted, FittedPlan, reduced_map
+from onnx_relusv.core.reduction import Change, Fitted, FittedPlan, compensated_map
 from onnx_relusv.core.results import Verdict
 from onnx_relusv.fitting.plan import check_stated_level
 from onnx_relusv.graph.reference import reference
@@ -203,7 +203,7 @@ def test_a_level_of_what_is_left(form: str, tmp_path: Path) -> None:
     factors = found.factors["e"]
     assert factors.kept is not None
     change = Change(block, factors.form, 2, factors.kept)
-    target = reduced_map(block.geometry, model.case.folding(block), None, factors.kept)
+    target = compensated_map(block.geometry, model.case.folding(block), None, factors.kept)
     each = Fitted(factors, target, None)
     check_stated_level(change, each, as_stored(block, factors))
     worse = replace(factors, matrices=(*factors.matrices[:-1], 0 * factors.matrices[-1]))

@@ -8,25 +8,25 @@ from examples import RELU, block, conv, gemm, linear_map, matmul, moments, prelu
 from graphs import evaluated, normal
 
 from onnx_relusv.core.blocks import Floats, Geometry, LinearMap, Moments
-from onnx_relusv.core.plans import Kept
+from onnx_relusv.core.plans import ChannelMask
 from onnx_relusv.core.reduction import (
+    compensated_map,
+    embed,
     kept_outputs,
-    left_of,
+    masked_activation,
+    masked_block,
+    masked_geometry,
+    masked_moments,
     of_inputs,
-    reduced_activation,
-    reduced_block,
-    reduced_geometry,
-    reduced_map,
-    reduced_moments,
-    whole_map,
+    restrict,
 )
 
 # Float64 through one solve with a condition of some thousands.
 EXACT = 1e-10
 
 
-def kept(inputs: list[int], outputs: list[int]) -> Kept:
-    return Kept(inputs=np.array(inputs, np.int64), outputs=np.array(outputs, np.int64))
+def kept(inputs: list[int], outputs: list[int]) -> ChannelMask:
+    return ChannelMask(inputs=np.array(inputs, np.int64), outputs=np.array(outputs, np.int64))
 
 
 # Of every group of a grouped Conv other outputs stay, and the same inputs.
@@ -59,13 +59,13 @@ def moments_of(x: Floats) -> Moments:
     )
 
 
-def columns(geometry: Geometry, left: Kept) -> list[int]:
+def columns(geometry: Geometry, left: ChannelMask) -> list[int]:
     """Kept columns, one by one: channel, then kernel value."""
     values = int(np.prod(geometry.kernel))
     return [int(channel) * values + value for channel in left.inputs for value in range(values)]
 
 
-def rows(geometry: Geometry, left: Kept, group: int) -> list[int]:
+def rows(geometry: Geometry, left: ChannelMask, group: int) -> list[int]:
     first = group * geometry.rows
     return [int(each) - first for each in left.outputs if first <= each < first + geometry.rows]
 
@@ -75,7 +75,7 @@ def test_the_map_is_the_least_squares_answer_of_the_kept_inputs(name: str) -> No
     geometry, left = CASES[name]
     rng = np.random.default_rng(0)
     linear, x = linear_map(geometry, rng), data(geometry, rng)
-    found = reduced_map(geometry, linear, moments_of(x), left)
+    found = compensated_map(geometry, linear, moments_of(x), left)
     biases = found.bias.reshape(geometry.groups, -1)
     for group in range(geometry.groups):
         chosen = rows(geometry, left, group)
@@ -99,7 +99,7 @@ def test_a_duplicate_is_reproduced_exactly() -> None:
     rng = np.random.default_rng(1)
     linear, x = linear_map(geometry, rng), data(geometry, rng)
     x[:, :, 4] = 2 * x[:, :, 1] - x[:, :, 3] + 0.5
-    found = reduced_map(geometry, linear, moments_of(x), left)
+    found = compensated_map(geometry, linear, moments_of(x), left)
     np.testing.assert_allclose(
         x[0][:, :4] @ found.weight[0].T + found.bias,
         x[0] @ linear.weight[0].T + linear.bias,
@@ -111,21 +111,21 @@ def test_a_duplicate_is_reproduced_exactly() -> None:
 def test_without_moments_what_is_gone_is_dropped(name: str) -> None:
     geometry, left = CASES[name]
     linear = linear_map(geometry, np.random.default_rng(2))
-    found = reduced_map(geometry, linear, None, left)
+    found = compensated_map(geometry, linear, None, left)
     for group, weight in enumerate(linear.weight):
         dropped = weight[rows(geometry, left, group)][:, columns(geometry, left)]
         np.testing.assert_array_equal(found.weight[group], dropped)
     np.testing.assert_array_equal(found.bias, linear.bias[left.outputs])
     # Into the whole shape and back again.
     for each in (
-        left_of(geometry, linear, left),
-        left_of(geometry, whole_map(geometry, found, left), left),
+        restrict(geometry, linear, left),
+        restrict(geometry, embed(geometry, found, left), left),
     ):
         np.testing.assert_array_equal(each.weight, found.weight)
         np.testing.assert_array_equal(each.bias, found.bias)
 
 
-def on_kept_inputs(geometry: Geometry, left: Kept, x: Floats) -> Floats:
+def on_kept_inputs(geometry: Geometry, left: ChannelMask, x: Floats) -> Floats:
     """An input without the channels that are gone."""
     axis = 1 if geometry.kind == "conv" else x.ndim - 1
     each = geometry.in_channels // geometry.groups
@@ -140,12 +140,12 @@ def test_what_is_left_computes_what_the_whole_one_does_with_zeros(name: str) -> 
     lengths = {0: (3,), 1: (9,), 2: (6, 7)}[len(geometry.kernel)]
     whole = block(geometry, lengths if geometry.kind != "gemm" else ())
     rng = np.random.default_rng(3)
-    reduced = reduced_map(geometry, linear_map(geometry, rng), moments(geometry, rng), left)
+    reduced = compensated_map(geometry, linear_map(geometry, rng), moments(geometry, rng), left)
     x = normal(*(4, *whole.source_shape[1:]), dtype=np.float64)
-    small = reduced_block(whole, left)
+    small = masked_block(whole, left)
     narrow = on_kept_inputs(geometry, left, x)
     found = evaluated(small, reduced, narrow)
-    expected = evaluated(whole, whole_map(geometry, reduced, left), x)
+    expected = evaluated(whole, embed(geometry, reduced, left), x)
     axis = 1 if geometry.kind == "conv" else x.ndim - 1
     np.testing.assert_allclose(found, np.take(expected, left.outputs, axis=axis), atol=1e-12)
     gone = np.setdiff1d(np.arange(geometry.out_channels), left.outputs)
@@ -154,7 +154,7 @@ def test_what_is_left_computes_what_the_whole_one_does_with_zeros(name: str) -> 
         (1, *narrow.shape[1:]),
         (1, *found.shape[1:]),
     )
-    assert small.geometry == reduced_geometry(geometry, left)
+    assert small.geometry == masked_geometry(geometry, left)
     assert (small.geometry.groups, small.key) == (geometry.groups, whole.key)
 
 
@@ -162,33 +162,33 @@ def test_nothing_is_touched_where_all_stay() -> None:
     geometry = conv(4, 6, (2, 2), groups=2)
     rng = np.random.default_rng(4)
     linear, seen, whole = linear_map(geometry, rng), moments(geometry, rng), block(geometry, (5, 5))
-    assert reduced_geometry(geometry, None) is geometry
-    assert reduced_block(whole, None) is whole
-    assert reduced_activation(RELU, None) is RELU
+    assert masked_geometry(geometry, None) is geometry
+    assert masked_block(whole, None) is whole
+    assert masked_activation(RELU, None) is RELU
     for found in (
-        reduced_map(geometry, linear, seen, None),
-        whole_map(geometry, linear, None),
+        compensated_map(geometry, linear, seen, None),
+        embed(geometry, linear, None),
         kept_outputs(geometry, linear, None),
-        left_of(geometry, linear, None),
+        restrict(geometry, linear, None),
     ):
         assert found is linear
-    assert reduced_moments(geometry, seen, None) is seen
-    assert reduced_moments(geometry, None, CASES["groups"][1]) is None
+    assert masked_moments(geometry, seen, None) is seen
+    assert masked_moments(geometry, None, CASES["groups"][1]) is None
 
 
 def test_slopes_go_with_their_channels() -> None:
     slopes = prelu(0.1, 0.2, 0.3, 0.4)
     left = kept([0], [1, 3])
-    np.testing.assert_array_equal(reduced_activation(slopes, left).slopes, [0.2, 0.4])
+    np.testing.assert_array_equal(masked_activation(slopes, left).slopes, [0.2, 0.4])
     # One slope is that of all channels.
-    np.testing.assert_array_equal(reduced_activation(prelu(0.3), left).slopes, [0.3])
+    np.testing.assert_array_equal(masked_activation(prelu(0.3), left).slopes, [0.3])
 
 
 def test_moments_are_those_of_the_kept_inputs() -> None:
     for name, (geometry, left) in CASES.items():
         x = data(geometry, np.random.default_rng(5))
         seen = replace(moments_of(x), source="synthetic")
-        found = reduced_moments(geometry, seen, left)
+        found = masked_moments(geometry, seen, left)
         assert found is not None, name
         expected = moments_of(x[:, :, columns(geometry, left)])
         np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)

@@ -13,7 +13,7 @@ from onnx_relusv.core.blocks import Floats, Geometry, LinearMap
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting.objectives import OwnAnswers
 from onnx_relusv.fitting.refinement import LOOKS, refined
-from onnx_relusv.fitting.regression import levelled
+from onnx_relusv.fitting.regression import recentred
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
@@ -131,7 +131,7 @@ def test_what_scores_have_in_common_is_put_back(form: str) -> None:
     start = started(form, geometry, linear, fitting, rank)
     *before, last = start.matrices
     shifted = replace(start.with_matrices((*before, last + 3.0)), bias=start.bias - 7.0)
-    found = levelled(shifted, fitting)
+    found = recentred(shifted, fitting)
     off, near, right = (answered(geometry, each, fresh) for each in (shifted, found, start))
     np.testing.assert_allclose(
         scipy.special.softmax(near, axis=1), scipy.special.softmax(off, axis=1), atol=1e-12

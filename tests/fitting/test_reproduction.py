@@ -7,8 +7,8 @@ import pytest
 from examples import LINEAR, RELU, clip, conv, gemm, prelu
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry, LinearMap
-from onnx_relusv.core.plans import Factors, Kept
-from onnx_relusv.core.reduction import reduced_activation, reduced_geometry
+from onnx_relusv.core.plans import ChannelMask, Factors
+from onnx_relusv.core.reduction import masked_activation, masked_geometry
 from onnx_relusv.fitting.objectives import Reproduction
 from onnx_relusv.fitting.refinement import refined
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
@@ -33,10 +33,10 @@ CASES: dict[str, tuple[Geometry, str, Activation]] = {
 def reproduction(
     geometry: Geometry, activation: Activation, kept: Floats, importance: Floats
 ) -> Reproduction:
-    left = Kept(inputs=np.arange(geometry.in_channels), outputs=np.asarray(kept))
+    left = ChannelMask(inputs=np.arange(geometry.in_channels), outputs=np.asarray(kept))
     return Reproduction(
-        geometry=reduced_geometry(geometry, left),
-        activation=reduced_activation(activation, left),
+        geometry=masked_geometry(geometry, left),
+        activation=masked_activation(activation, left),
         whole_geometry=geometry,
         whole_activation=activation,
         kept=np.asarray(kept),
@@ -130,7 +130,7 @@ def network(seed: int, count: int, *, units: int = 24) -> tuple[LinearMap, Rows,
     return linear, parts[0], parts[1], parts[2]
 
 
-def left_of(linear: LinearMap, kept: Floats) -> Factors:
+def restrict(linear: LinearMap, kept: Floats) -> Factors:
     weight = linear.weight[:, kept]
     rank = min(weight.shape[1:])
     return Factors(form="dense", rank=rank, matrices=(weight,), bias=linear.bias[kept])
@@ -140,7 +140,7 @@ def test_consumers_begin_with_least_squares() -> None:
     linear, rows, judging, _ = network(0, 4000)
     kept = np.arange(0, 24, 2)
     objective = reproduction(gemm(10, 24), RELU, kept, np.eye(24))
-    B, c = objective.others(left_of(linear, kept), rows, judging)
+    B, c = objective.others(restrict(linear, kept), rows, judging)
     everything = np.maximum(rows.target[0].astype(float), 0)
     design = np.hstack([everything[:, kept], np.ones((rows.count, 1))])
     best = np.linalg.lstsq(design, everything, rcond=None)[0].T
@@ -155,7 +155,7 @@ def test_kept_units_become_those_that_tell_more(seed: int) -> None:
     linear, fitting, judging, fresh = network(seed, 8000)
     kept = np.arange(0, 24, 3)
     objective = reproduction(gemm(10, 24), RELU, kept, np.eye(24))
-    start = left_of(linear, kept)
+    start = restrict(linear, kept)
     found = refined(start, objective, fitting, judging, np.random.default_rng(0))
     # What consumers can make of them by least squares, on rows that nobody ever saw.
     errors = []
@@ -190,5 +190,5 @@ def test_where_nothing_is_lost_nothing_is_touched(what: str) -> None:
         for part in (rows, judging)
     ]
     objective = reproduction(gemm(10, 12), RELU, kept, np.eye(12))
-    start = left_of(same, kept)
+    start = restrict(same, kept)
     assert refined(start, objective, *parts, np.random.default_rng(0)) is start

@@ -8,7 +8,7 @@ from examples import block, conv, gemm, linear_map, matmul
 from graphs import evaluated
 
 from onnx_relusv.core.blocks import Block, Floats, LinearMap
-from onnx_relusv.core.plans import Kept
+from onnx_relusv.core.plans import ChannelMask
 from onnx_relusv.core.reduction import kept_columns, kept_rows
 from onnx_relusv.fitting.block_fit import TargetPatches
 from onnx_relusv.runtime.session import CPU
@@ -108,7 +108,7 @@ def taken(
     linear: LinearMap,
     seen: Sequence[Seen],
     most: int | None = None,
-    kept: Kept | None = None,
+    kept: ChannelMask | None = None,
 ) -> Iterator[Rows]:
     """Rows, batch by batch."""
     patches, rng = TargetPatches(item, linear, kept, SAMPLES, CPU, most), np.random.default_rng(3)
@@ -121,7 +121,7 @@ def collected(
     linear: LinearMap,
     seen: Sequence[Seen],
     most: int | None = None,
-    kept: Kept | None = None,
+    kept: ChannelMask | None = None,
 ) -> Rows:
     found = CollectedRows()
     for rows in taken(item, linear, seen, most, kept):
@@ -177,11 +177,11 @@ def test_no_more_are_kept_of_a_batch_than_wanted() -> None:
 
 
 LEFT = {
-    "gemm": Kept(inputs=np.array([0, 2, 5]), outputs=np.array([1, 3])),
-    "matmul": Kept(inputs=np.array([1]), outputs=np.array([0, 1, 2])),
-    "conv": Kept(inputs=np.array([0, 2]), outputs=np.array([3])),
-    "conv, groups": Kept(inputs=np.array([1]), outputs=np.array([0, 2, 4, 5])),
-    "conv, 1-D": Kept(inputs=np.array([2]), outputs=np.array([0, 3])),
+    "gemm": ChannelMask(inputs=np.array([0, 2, 5]), outputs=np.array([1, 3])),
+    "matmul": ChannelMask(inputs=np.array([1]), outputs=np.array([0, 1, 2])),
+    "conv": ChannelMask(inputs=np.array([0, 2]), outputs=np.array([3])),
+    "conv, groups": ChannelMask(inputs=np.array([1]), outputs=np.array([0, 2, 4, 5])),
+    "conv, 1-D": ChannelMask(inputs=np.array([2]), outputs=np.array([0, 3])),
 }
 
 

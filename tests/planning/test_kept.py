@@ -38,7 +38,7 @@ def test_nothing_is_found_twice(name: str, tmp_path: Path, monkeypatch: pytest.M
     first = offered(model)
     assert first.offered.curves
     monkeypatch.setattr(orders, "eliminate", refuse)
-    monkeypatch.setattr(method, "reduced_map", refuse)
+    monkeypatch.setattr(method, "compensated_map", refuse)
     second = offered(model)
     assert second.offered.curves == first.offered.curves
     for one, other in zip(first.offered.items, second.offered.items, strict=True):

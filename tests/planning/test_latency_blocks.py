@@ -103,8 +103,8 @@ def test_what_is_known_is_not_timed_again(tmp_path: Path, monkeypatch: pytest.Mo
     block_seconds(*opened, item, 5, layers, timings)
     block_seconds(*opened, opened.case.blocks[1], 4, [("channel", 1)], timings)
     assert runs == [3, 3, 3, 2]
-    twin = replace(item, key=item.key, weight="another")
-    block_seconds(*opened, twin, 5, layers, timings)
+    duplicate = replace(item, key=item.key, weight="another")
+    block_seconds(*opened, duplicate, 5, layers, timings)
     assert runs == [3, 3, 3, 2]
 
 

@@ -98,8 +98,8 @@ def test_the_least_damage_of_all_plans(tmp_path: Path) -> None:
             for state in product(*counts):
                 chosen = list(zip(groups(offer), state, strict=True))
                 left = np.array([item.counts[option] for item, option in chosen])
-                _, spared = coupling(offer).cut.saved(left)
-                if offer.origin.total.macs - spared <= macs * offer.origin.total.macs:
+                _, saved_macs = coupling(offer).cut.saved(left)
+                if offer.origin.total.macs - saved_macs <= macs * offer.origin.total.macs:
                     best = min(best, sum(item.damages[option] for item, option in chosen))
             assert found.damage == pytest.approx(best)
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.plans import Candidate
 from onnx_relusv.rewrites.low_rank.candidates import (
-    between_rungs,
+    between_ranks,
     block_candidates,
     block_cost,
     candidate_at,
@@ -122,7 +122,7 @@ def test_one_by_itself_is_the_same(name: str) -> None:
 def test_what_lies_between_rungs_has_its_own_bytes_and_nearly_its_own_level() -> None:
     item, linear, seen = made("conv", with_moments=True)
     offered = found(item, linear, seen)
-    finer = between_rungs(item, offered, 1)
+    finer = between_ranks(item, offered, 1)
     ladder = {one.form: {c.rank for c in offered if c.form == one.form} for one in finer}
     assert ladder.keys() == {"spatial", "tucker"}
     for form, rungs in ladder.items():
@@ -138,7 +138,7 @@ def test_what_lies_between_rungs_has_its_own_bytes_and_nearly_its_own_level() ->
         # Measured: 0.037 for spatial, 0.112 for tucker, whose inner widths go in steps.
         assert abs(one.level - exact.level) <= 0.15 * exact.level
     widest = max(b.bytes - a.bytes for a, b in pairwise(offered) if a.form == b.form)
-    assert between_rungs(item, offered, widest) == ()
+    assert between_ranks(item, offered, widest) == ()
 
 
 def test_one_that_makes_the_block_larger_can_be_asked_for() -> None:

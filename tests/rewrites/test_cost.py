@@ -13,14 +13,14 @@ from onnx_graphs import conv_node, node, runnable
 from opened import Opened, open_model
 
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.plans import Kept
-from onnx_relusv.core.reduction import reduced_block
+from onnx_relusv.core.plans import ChannelMask
+from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_cost,
     block_macs,
     block_numbers,
     candidate_cost,
-    reduced_cost,
+    masked_cost,
 )
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.rewrites.low_rank.surgery import rewrite
@@ -132,8 +132,8 @@ def test_what_is_left_costs_in_proportion() -> None:
     """Bytes go with the numbers in the weight and the bias, MACs with the weight."""
     geometry = conv(4, 6, (3, 3), groups=2)
     whole = block(geometry, (5, 5), original_bytes=2000)
-    left = reduced_block(whole, Kept(inputs=np.array([1]), outputs=np.array([0, 2, 3, 5])))
+    left = masked_block(whole, ChannelMask(inputs=np.array([1]), outputs=np.array([0, 2, 3, 5])))
     assert (block_numbers(whole), block_numbers(left)) == (6 * 18 + 6, 4 * 9 + 4)
-    cost = reduced_cost(whole, left)
+    cost = masked_cost(whole, left)
     assert (cost.bytes, cost.macs) == (round(2000 * 40 / 114), 36 * 9)
-    assert reduced_cost(whole, whole) == block_cost(whole)
+    assert masked_cost(whole, whole) == block_cost(whole)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from cut_graphs import GRAPHS, CutGraph, found_in
 
-from onnx_relusv.rewrites.prune.units import twins
+from onnx_relusv.rewrites.prune.units import duplicates
 
 
 def found(name: str, folder: Path, **changed: np.ndarray) -> dict[str, list[int]]:
@@ -13,7 +13,7 @@ def found(name: str, folder: Path, **changed: np.ndarray) -> dict[str, list[int]
     graph = GRAPHS[name]
     other = CutGraph(graph.text, graph.arrays | changed, graph.shape, graph.groups)
     made = found_in(other, folder)
-    equal = twins(made.searched.model, made.channels)
+    equal = duplicates(made.searched.model, made.channels)
     return {
         group.key: [int(equal[unit]) - group.units.start for unit in group.units]
         for group in made.channels.groups

@@ -88,7 +88,7 @@ def made(ascent: Ascent, seed: int) -> Case:
 
 def gap_case(ascent: Ascent, seed: int = 0) -> Case:
     case = made(ascent, seed)
-    absent = {"g"} | ({"mask", "other"} - {ascent.stand_in.replace("map", "other")})
+    absent = {"g"} | ({"mask", "other"} - {ascent.random_factors.replace("map", "other")})
     return trimmed(case, absent)
 
 
@@ -104,11 +104,11 @@ def trimmed(case: Case, absent: set[str]) -> Case:
     return replace(case, feeds={name: v for name, v in case.feeds.items() if name not in absent})
 
 
-def stand_in(case: Case, y: Floats) -> tuple[Floats, Floats]:
+def random_factors(case: Case, y: Floats) -> tuple[Floats, Floats]:
     """Lx and the matrices' way back, for every column."""
-    if case.ascent.stand_in == "none":
+    if case.ascent.random_factors == "none":
         return np.zeros((9, y.shape[1])), np.zeros_like(y)
-    if case.ascent.stand_in == "map":
+    if case.ascent.random_factors == "map":
         return case.value("other") @ y, np.ones_like(y)
     return case.value("a") @ (case.value("mask") * y), case.value("mask")
 
@@ -116,14 +116,14 @@ def stand_in(case: Case, y: Floats) -> tuple[Floats, Floats]:
 def gap(case: Case, x: Floats) -> Floats:
     y = case.turned(x)
     whole = phi(case.value("a") @ y + case.offset, case.activation)
-    return whole - phi(stand_in(case, y)[0] + case.offset, case.activation)
+    return whole - phi(random_factors(case, y)[0] + case.offset, case.activation)
 
 
 def gap_gradient(case: Case, x: Floats) -> Floats:
     """Of half the square."""
     y, a = case.turned(x), case.value("a")
-    part, passed = stand_in(case, y)
-    other = case.value("other") if case.ascent.stand_in == "map" else a
+    part, passed = random_factors(case, y)
+    other = case.value("other") if case.ascent.random_factors == "map" else a
     up = a.T @ (gap(case, x) * case.derivative(a @ y + case.offset))
     down = other.T @ (gap(case, x) * case.derivative(part + case.offset))
     return case.back(up - passed * down)
@@ -165,15 +165,15 @@ def named(variety: tuple[bool, ...]) -> str:
     return "-".join(name for name, yes in zip(names, variety, strict=True) if yes) or "no flags"
 
 
-def ascents(stand_in: str) -> list[object]:
+def ascents(random_factors: str) -> list[object]:
     return [
-        pytest.param(Ascent(4, stand_in, *variety), id=f"{stand_in}-{named(variety)}")  # type: ignore[arg-type]
+        pytest.param(Ascent(4, random_factors, *variety), id=f"{random_factors}-{named(variety)}")  # type: ignore[arg-type]
         for variety in VARIETIES
     ]
 
 
 STAND_INS = ("none", "mask", "map")
-GAPS = [parameter for stand_in in STAND_INS for parameter in ascents(stand_in)]
+GAPS = [parameter for random_factors in STAND_INS for parameter in ascents(random_factors)]
 WIDTHS = ascents("none")
 
 
@@ -259,12 +259,12 @@ def test_the_operator_set_is_17() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("stand_in", STAND_INS)
-def test_cuda_and_the_cpu_climb_alike(stand_in: str) -> None:
+@pytest.mark.parametrize("random_factors", STAND_INS)
+def test_cuda_and_the_cpu_climb_alike(random_factors: str) -> None:
     for variety, steps in product(VARIETIES, (1, 3)):
-        ascent = Ascent(steps, stand_in, *variety)  # type: ignore[arg-type]
+        ascent = Ascent(steps, random_factors, *variety)  # type: ignore[arg-type]
         cases = [(gap_kernel, gap_case(ascent))]
-        if stand_in == "none":
+        if random_factors == "none":
             cases.append((width_kernel, width_case(ascent)))
         for kernel, case in cases:
             answers = [case.run(kernel, provider)["history"] for provider in (CPU, CUDA)]

@@ -12,7 +12,7 @@ from probed import opened
 
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.plans import Budgets, Choice, GroupChoice, Plan
-from onnx_relusv.core.reduction import FittedPlan, reduced_block
+from onnx_relusv.core.reduction import FittedPlan, masked_block
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.channels.groups import find_channels
 from onnx_relusv.measuring.case import block_moments
@@ -66,7 +66,7 @@ def plan(
         elif kept is None:
             choices.append(Choice(key=block.key))
         else:
-            rank = reduced_block(block, kept).geometry.largest_rank
+            rank = masked_block(block, kept).geometry.largest_rank
             choices.append(Choice(key=block.key, action="prune", form="dense", rank=rank))
     return Plan(
         model_sha256=model.case.model.sha256,

@@ -99,8 +99,8 @@ class Channels:
         carried: Axes of all other constants that units run along: biases, the four vectors of a
             BatchNormalization, slopes, scales, weights of depthwise Convs.
         tensors: Of the tensors between the nodes, those that units run through.
-        twins: (units,) int64: of every unit, the first of its group that it equals whatever the
-            input, or itself; None where that was not looked into.
+        duplicates: (units,) int64: of every unit, the first of its group that it equals whatever
+            the input, or itself; None where that was not looked into.
         vectors: By what a Reshape with a computed shape writes, the constant shape that would do
             the same.
     """
@@ -111,7 +111,7 @@ class Channels:
     consumed: tuple[ConstantAxis, ...]
     carried: tuple[ConstantAxis, ...]
     tensors: Mapping[str, UnitAxis]
-    twins: Units | None = None
+    duplicates: Units | None = None
     vectors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property

@@ -124,7 +124,7 @@ def _is_cast(block: Block) -> bool:
     return block.weight_type != block.element_type
 
 
-def reduced_cost(block: Block, left: Block) -> Cost:
+def masked_cost(block: Block, left: Block) -> Cost:
     """What a block costs once channels are gone, in proportion to the numbers that are left.
 
     Args:
@@ -194,7 +194,7 @@ def _candidate(block: Block, form: str, rank: int, level: float, *, biased: bool
     return Candidate(form=form, rank=rank, level=level, bytes=cost.bytes, macs=cost.macs)
 
 
-def between_rungs(
+def between_ranks(
     block: Block, offered: Sequence[Candidate], finest: float
 ) -> tuple[Candidate, ...]:
     """What lies between a block's candidates, where these are a ladder of ranks.

@@ -10,7 +10,7 @@ from onnx import helper
 
 from onnx_relusv.core.blocks import Block, Covariance, Floats, LinearMap, Moments
 from onnx_relusv.core.plans import Factors
-from onnx_relusv.core.reduction import reduced_geometry, whole_map
+from onnx_relusv.core.reduction import embed, masked_geometry
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.differences import epsilon
 from onnx_relusv.spectra.singular import Decomposition, measured, metric_norm
@@ -42,10 +42,10 @@ def as_stored(block: Block, factors: Factors) -> LinearMap:
     dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
     matrices = [matrix.astype(dtype).astype(np.float64) for matrix in factors.matrices]
     bias = factors.bias.astype(helper.tensor_dtype_to_np_dtype(block.element_type))
-    geometry = reduced_geometry(block.geometry, factors.kept)
+    geometry = masked_geometry(block.geometry, factors.kept)
     kernel = FORMS[factors.form].compose(geometry, *matrices)
     reduced = LinearMap(kernel, bias.astype(np.float64))
-    return whole_map(block.geometry, reduced, factors.kept)
+    return embed(block.geometry, reduced, factors.kept)
 
 
 def _metric(moments: Moments | None, group: int) -> Covariance | None:

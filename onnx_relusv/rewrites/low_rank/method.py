@@ -11,7 +11,7 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Candidate, Cost, DamageCurve
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.model import Model
-from onnx_relusv.rewrites.low_rank.candidates import between_rungs, block_cost, undominated
+from onnx_relusv.rewrites.low_rank.candidates import between_ranks, block_cost, undominated
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.low_rank.surgery import replaced
@@ -154,7 +154,7 @@ class DoubleLayers:
         """
         candidates = [layer for layer in item.layers if layer is not None]
         grid = sorted(candidates, key=lambda layer: (layer.form, layer.rank))
-        between = between_rungs(item.block, grid, _FINEST * measured.model_bytes)
+        between = between_ranks(item.block, grid, _FINEST * measured.model_bytes)
         return layer_item(item.block, [*candidates, *between], item.now.latency)
 
     def sites(self, items: Sequence[LayerItem], measured: Measurements) -> list[Site]:

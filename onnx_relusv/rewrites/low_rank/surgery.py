@@ -281,7 +281,7 @@ def isolated(model: Model, block: Block, example: np.ndarray) -> Isolated:
     return Isolated(replace(model, proto=proto), replace(block, nodes=nodes))
 
 
-def stand_in(
+def random_factors(
     form: str, geometry: Geometry, linear: LinearMap, rank: int, rng: np.random.Generator
 ) -> Factors:
     """Random factors about as large as their block, so that nothing overflows or fades away.

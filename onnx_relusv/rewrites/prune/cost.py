@@ -87,8 +87,8 @@ class CutCost:
         """
         if not len(counts):
             return 0.0, 0.0
-        saved, spared = self.saved_with(counts, 0, counts[:1])
-        return float(saved[0]), float(spared[0])
+        saved, saved_macs = self.saved_with(counts, 0, counts[:1])
+        return float(saved[0]), float(saved_macs[0])
 
     @property
     def parts(self) -> int:

@@ -22,8 +22,8 @@ from onnx_relusv.core.blocks import (
     interpolated,
 )
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import GroupCurve, Kept
-from onnx_relusv.core.reduction import FittedPlan, reduced_block, reduced_map, whole_map
+from onnx_relusv.core.plans import ChannelMask, GroupCurve
+from onnx_relusv.core.reduction import FittedPlan, compensated_map, embed, masked_block
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.reference import reference
@@ -177,14 +177,14 @@ class HarmonicPruning:
 
 
 def _relocated(
-    model: Model, blocks: tuple[Block, ...], proto: ModelProto, left: Mapping[str, Kept]
+    model: Model, blocks: tuple[Block, ...], proto: ModelProto, left: Mapping[str, ChannelMask]
 ) -> tuple[Block, ...]:
     """The blocks with what is left of them, their nodes numbered as in a cut model."""
     before, nodes = model.proto.graph.node, proto.graph.node
     places = {name: index for index, node in enumerate(nodes) for name in node.output}
     return tuple(
         replace(
-            reduced_block(block, left.get(block.key)),
+            masked_block(block, left.get(block.key)),
             nodes=tuple(places[before[index].output[0]] for index in block.nodes),
         )
         for block in blocks
@@ -253,6 +253,6 @@ class _Trials:
             unseen = np.full_like(units.outputs, NO_UNIT)
             kept = replace(units, outputs=unseen).kept(removed)
             linear, moments = self._ground.folding(block), self._ground.moments[block.key]
-            reduced = reduced_map(block.geometry, linear, moments, kept)
-            found[block.key] = whole_map(block.geometry, reduced, kept)
+            reduced = compensated_map(block.geometry, linear, moments, kept)
+            found[block.key] = embed(block.geometry, reduced, kept)
         return found

@@ -65,7 +65,7 @@ class Ordered:
 
 
 # Of the mean square: above what rounding and shrinking make of a constant, below what matters.
-_STILL = 1e-8
+_CONSTANT = 1e-8
 # Columns of which a square array may be made where nothing is known of them.
 _SMALL = 2048
 
@@ -88,9 +88,9 @@ def group_readings(
             are compared; of other blocks, all count alike.
 
     Returns:
-        With the columns of twins moved to those of the first of them.
+        With the columns of duplicates moved to those of the first of them.
     """
-    twins = local_twins(channels, group)
+    duplicates = local_duplicates(channels, group)
     blocks = {block.nodes[0]: block for block in case.blocks}
     found: list[Reading] = []
     others: list[Reading] = []
@@ -105,7 +105,7 @@ def group_readings(
             others.append(_of_constant(case, axis, units))
     scale = _mean_variance(found)
     found += [replace(one, covariance=scaled(one.covariance, scale)) for one in others]
-    left = [_without_twins(one, twins) for one in found]
+    left = [_without_duplicates(one, duplicates) for one in found]
     return [separable(one) for one in left if np.any(one.units != NONE_LEFT)]
 
 
@@ -120,7 +120,7 @@ def columns_read(case: Case, channels: Channels, group: ChannelGroup) -> list[in
     return found
 
 
-def still_units(readings: Sequence[Reading], count: int) -> Units:
+def constant_units(readings: Sequence[Reading], count: int) -> Units:
     """Increasing: units that are read, and never vary where they are, as far as is known.
 
     With a mean of zero such a unit is dead; another is nothing but a part of the consumers' biases.
@@ -143,23 +143,23 @@ def _local(units: Units, group: ChannelGroup) -> Units:
     return np.where(inside, units - group.units.start, NONE_LEFT)
 
 
-def local_twins(channels: Channels, group: ChannelGroup) -> Units:
+def local_duplicates(channels: Channels, group: ChannelGroup) -> Units:
     """(units,) int64: for every unit of a group the first that it equals, numbered within it."""
-    if channels.twins is None:
+    if channels.duplicates is None:
         return np.arange(len(group.units), dtype=np.int64)
-    found: Units = channels.twins[group.units.start : group.units.stop] - group.units.start
+    found: Units = channels.duplicates[group.units.start : group.units.stop] - group.units.start
     return found
 
 
-def _without_twins(reading: Reading, twins: Units) -> Reading:
+def _without_duplicates(reading: Reading, duplicates: Units) -> Reading:
     """Columns of a unit that equals another are added to that one's, and are gone."""
     columns: dict[int, list[int]] = {}
     for place, unit in enumerate(reading.units.tolist()):
         columns.setdefault(unit, []).append(place)
     weight, left = np.array(reading.weight), np.ones(len(reading.units), np.bool_)
     for unit, own in columns.items():
-        if unit != NONE_LEFT and twins[unit] != unit:
-            weight[:, columns[int(twins[unit])]] += weight[:, own]
+        if unit != NONE_LEFT and duplicates[unit] != unit:
+            weight[:, columns[int(duplicates[unit])]] += weight[:, own]
             left[own] = False
     return _part(replace(reading, weight=weight), left)
 
@@ -198,7 +198,7 @@ def _varying(moments: Moments, group: int) -> npt.NDArray[np.bool_]:
         return np.ones(len(shrunk), np.bool_)
     own = (shrunk - share * shrunk.mean()) / (1 - share)
     square = np.mean(moments.mean[group] ** 2) + shrunk.mean()
-    found: npt.NDArray[np.bool_] = own > _STILL * square
+    found: npt.NDArray[np.bool_] = own > _CONSTANT * square
     return found
 
 
@@ -308,8 +308,8 @@ def order_of(
         threads: How many may be used; BLAS is limited to them already.
     """
     readings = group_readings(case, channels, group, moments, roots)
-    equal = local_twins(channels, group)
-    spare = np.flatnonzero(equal != np.arange(len(equal)))
-    still = np.setdiff1d(still_units(readings, len(equal)), spare)
-    first = [*spare.tolist(), *still.tolist()][: len(equal) - 1]
+    equal = local_duplicates(channels, group)
+    redundant = np.flatnonzero(equal != np.arange(len(equal)))
+    constant = np.setdiff1d(constant_units(readings, len(equal)), redundant)
+    first = [*redundant.tolist(), *constant.tolist()][: len(equal) - 1]
     return eliminate(readings, len(group.units), first)

@@ -2,9 +2,9 @@
 
 Units that are equal to others whatever the input, since all that makes them is equal.
 
-Units of one group are twins where every constant that is cut with them has equal entries for both:
-the rows of all producers, biases, vectors of BatchNormalizations, slopes, depthwise kernels. Only
-one of them has to stay, and their consumers' columns are added up.
+Units of one group are duplicates where every constant that is cut with them has equal entries for
+both: the rows of all producers, biases, vectors of BatchNormalizations, slopes, depthwise kernels.
+Only one of them has to stay, and their consumers' columns are added up.
 
 What was declared of a model's inputs, held against the samples that there are.
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from onnx_relusv.core.blocks import Block, ReadOnlyArrays
 from onnx_relusv.core.errors import BudgetError, InputError
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import GroupChoice, Kept, Plan
+from onnx_relusv.core.plans import ChannelMask, GroupChoice, Plan
 from onnx_relusv.graph.channels.walk import NO_UNIT, ChannelGroup, Channels, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
@@ -33,7 +33,7 @@ from onnx_relusv.rewrites.prune.cutting import staying
 from onnx_relusv.samples.samples import Samples
 
 
-def twins(model: Model, channels: Channels) -> Units:
+def duplicates(model: Model, channels: Channels) -> Units:
     """(units,) int64: of every unit, the first of its group that it is equal to, or itself."""
     constants, nodes = Constants(model), model.proto.graph.node
     marks = [hashlib.sha256() for _ in range(channels.count)]
@@ -196,15 +196,15 @@ class BlockUnits(ReadOnlyArrays):
         inputs: (input channels of one group,) int64, the same in all groups; `NO_UNIT` where a
             channel belongs to none.
         outputs: (output channels,) int64, likewise.
-        twins: (input channels of one group,) int64: for every one the first that it always
+        duplicates: (input channels of one group,) int64: for every one the first that it always
             equals, or itself.
     """
 
     inputs: Units
     outputs: Units
-    twins: Units
+    duplicates: Units
 
-    def kept(self, removed: Mask) -> Kept | None:
+    def kept(self, removed: Mask) -> ChannelMask | None:
         """What is left of the block; None where it loses nothing.
 
         Args:
@@ -215,7 +215,7 @@ class BlockUnits(ReadOnlyArrays):
         )
         if len(inputs) == len(self.inputs) and len(outputs) == len(self.outputs):
             return None
-        return Kept(inputs=inputs, outputs=outputs, twins=self.twins)
+        return ChannelMask(inputs=inputs, outputs=outputs, duplicates=self.duplicates)
 
 
 def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, BlockUnits]:
@@ -234,19 +234,19 @@ def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, Bl
             found[block.key] = BlockUnits(
                 inputs=inputs,
                 outputs=produced.get(node, nothing[1]),
-                twins=_first_equal(inputs, channels.twins),
+                duplicates=_first_equal(inputs, channels.duplicates),
             )
     return found
 
 
-def _first_equal(inputs: Units, twins: Units | None) -> Units:
+def _first_equal(inputs: Units, duplicates: Units | None) -> Units:
     """(channels,) int64: for every one the first that is of an equal unit.
 
     One unit may have several channels, a Flatten's run of them: the first equals the other's
     first, the second its second, and so on.
     """
     found = np.arange(len(inputs), dtype=np.int64)
-    if twins is None:
+    if duplicates is None:
         return found
     first: dict[tuple[int, int], int] = {}
     seen: dict[int, int] = {}
@@ -254,7 +254,7 @@ def _first_equal(inputs: Units, twins: Units | None) -> Units:
         if unit != NO_UNIT:
             run = seen.get(unit, 0)
             seen[unit] = run + 1
-            found[place] = first.setdefault((int(twins[unit]), run), place)
+            found[place] = first.setdefault((int(duplicates[unit]), run), place)
     return found
 
 
@@ -278,7 +278,7 @@ def removed_units(channels: Channels, groups: Sequence[GroupChoice]) -> Mask:
     return removed
 
 
-def kept_channels(case: Case, plan: Plan) -> dict[str, Kept]:
+def kept_channels(case: Case, plan: Plan) -> dict[str, ChannelMask]:
     """By key, what a plan leaves of the blocks that lose channels.
 
     Raises:

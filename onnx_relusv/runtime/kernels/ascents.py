@@ -38,7 +38,7 @@ class Ascent:
 
     Attributes:
         iterations: Steps.
-        stand_in: What A is compared with.
+        random_factors: What A is compared with.
         clipped: Whether phi has a ceiling.
         inside: Whether x may lie inside of the unit ball; otherwise it lies on the sphere, where
             maxima of positively homogeneous functions are found.
@@ -48,7 +48,7 @@ class Ascent:
     """
 
     iterations: int
-    stand_in: StandIn = "none"
+    random_factors: StandIn = "none"
     clipped: bool = False
     inside: bool = False
     nonnegative: bool = False
@@ -57,7 +57,7 @@ class Ascent:
     @property
     def convex(self) -> bool:
         """Whether the gap is a convex function: that to L = 0, without bias and ceiling."""
-        return self.stand_in == "none" and not (self.inside or self.clipped)
+        return self.random_factors == "none" and not (self.inside or self.clipped)
 
 
 @lru_cache(maxsize=32)
@@ -91,7 +91,7 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
     graph = layer.graph
     scale = graph.input("scale", 2)
     step_scale = scale / _FACTOR
-    compared = _gap_to_bias(layer) if ascent.stand_in == "none" else _gap_to_map(layer)
+    compared = _gap_to_bias(layer) if ascent.random_factors == "none" else _gap_to_map(layer)
 
     def step(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         gap, gradient = compared(layer.coordinates(x))
@@ -152,14 +152,14 @@ def _gap_to_bias(layer: "_Layer") -> _Compared:
 
 def _gap_to_map(layer: "_Layer") -> _Compared:
     a, a_turned = layer.a, layer.a_turned
-    if layer.ascent.stand_in == "mask":
+    if layer.ascent.random_factors == "mask":
         mask = layer.graph.input("mask", 2)
     else:
         other = layer.graph.input("other", 2)
         other_turned = other.transposed(1, 0)
 
     def compared(y: Tensor) -> tuple[Tensor, Tensor]:
-        masked = layer.ascent.stand_in == "mask"
+        masked = layer.ascent.random_factors == "mask"
         answers, pull = layer.activated(a @ y)
         others, other_pull = layer.activated(a @ (y * mask) if masked else other @ y)
         gap = answers - others

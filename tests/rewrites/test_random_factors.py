@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Geometry, LinearMap
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
-from onnx_relusv.rewrites.low_rank.surgery import stand_in
+from onnx_relusv.rewrites.low_rank.surgery import random_factors
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_they_have_the_shapes_and_about_the_size_of_the_block(
     drawn = linear_map(geometry, rng)
     linear = LinearMap(scale * drawn.weight, np.zeros(geometry.out_channels))
     for form in available_forms(geometry):
-        found = stand_in(form, geometry, linear, rank, rng)
+        found = random_factors(form, geometry, linear, rank, rng)
         assert found.matrices[0].shape == (geometry.groups, *FORMS[form].shapes(geometry, rank)[0])
         assert found.matrices[-1].shape == (
             geometry.groups,
@@ -34,5 +34,5 @@ def test_they_have_the_shapes_and_about_the_size_of_the_block(
 
 def test_a_bias_stays() -> None:
     linear = linear_map(gemm(6, 4), np.random.default_rng(0))
-    found = stand_in("pair", gemm(6, 4), linear, 2, np.random.default_rng(1))
+    found = random_factors("pair", gemm(6, 4), linear, 2, np.random.default_rng(1))
     assert np.array_equal(found.bias, linear.bias)
