@@ -13,13 +13,15 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 
-# Files whose tests take a minute and more: first, or one core waits for them in the end.
-LONGEST = ("test_readme.py",)
+# Files whose tests take long: first, the longest of them before the others, or one core waits for
+# them in the end.
+LONGEST = ("test_readme.py", "test_search.py", "test_cli_prune.py", "test_cli.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest files first, and skips what needs a GPU where onnxruntime can use none."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
