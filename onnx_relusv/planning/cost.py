@@ -6,7 +6,7 @@ where it would not save bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -24,6 +24,8 @@ from onnx_relusv.rewrites.prune.cost import Counts, CutCost, counts_along
 from onnx_relusv.rewrites.prune.method import GroupItem
 from onnx_relusv.rewrites.prune.units import BlockUnits
 
+# Bytes, multiply-accumulates and seconds; None where there is no double layer.
+More = tuple[float, float, float] | None
 _COSTS = tuple(budget.cost for budget in COST_BUDGETS)
 
 
@@ -35,11 +37,14 @@ class Coupling:
         channels: The model's groups of units.
         units: Of the blocks' channels, by key.
         cut: What cuts save.
+        known: What double layers of blocks that have lost channels cost beyond what is left, as
+            far as any search has asked for it: by block, channels that are left, form and rank.
     """
 
     channels: Channels
     units: Mapping[str, BlockUnits]
     cut: CutCost
+    known: dict[tuple[object, ...], "More"] = field(default_factory=dict)
 
 
 class PlanCost:
@@ -152,29 +157,35 @@ class PlanCost:
         more = self._at(place, counts, option)
         return np.zeros(3) if more is None else np.array(more)
 
-    def _at(self, place: int, counts: Counts, option: int) -> tuple[float, float, float] | None:
+    def _at(self, place: int, counts: Counts, option: int) -> More:
         return self._more(place, self._sizes[place].at(counts), option)
 
-    def _compared(
-        self, place: int, size: tuple[int, int], option: int
-    ) -> tuple[float, float, float] | None:
+    def _compared(self, place: int, size: tuple[int, int], option: int) -> More:
         """What a double layer costs less what is left of its block; None where it is none."""
         item = self._layers[place]
         layer, block, now = item.layers[option], item.block, item.now
         if layer is None:
             return None
-        left = block_of_size(block, *size)
-        if left is block:
+        if size == self._sizes[place].whole:
             more = layer.latency - now.latency if now.latency == now.latency else 0.0
             return float(layer.bytes - now.bytes), float(layer.macs - now.macs), more
-        if layer.rank >= FORMS[layer.form].largest_rank(left.geometry):
-            return None
-        cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
-        bytes_more = cost.bytes - bytes_left(block, left)
-        macs_more = cost.macs - block_macs(left)
-        if bytes_more >= 0 or macs_more > 0:
-            return None
-        return float(bytes_more), float(macs_more), 0.0
+        known = {} if self._coupling is None else self._coupling.known
+        key = (block.key, size, layer.form, layer.rank)
+        if key not in known:
+            known[key] = _cost_beyond(block, block_of_size(block, *size), layer)
+        return known[key]
+
+
+def _cost_beyond(block: Block, left: Block, layer: Candidate) -> More:
+    """What a double layer of what is left of a block costs more; None where it saves nothing."""
+    if layer.rank >= FORMS[layer.form].largest_rank(left.geometry):
+        return None
+    cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
+    bytes_more = cost.bytes - bytes_left(block, left)
+    macs_more = cost.macs - block_macs(left)
+    if bytes_more >= 0 or macs_more > 0:
+        return None
+    return float(bytes_more), float(macs_more), 0.0
 
 
 class BlockSize:
@@ -188,7 +199,7 @@ class BlockSize:
 
     def __init__(self, block: Block, channels: Channels | None, units: BlockUnits | None) -> None:
         geometry = block.geometry
-        self._whole = geometry.in_channels // geometry.groups, geometry.out_channels
+        self.whole = geometry.in_channels // geometry.groups, geometry.out_channels
         self._along = None
         if channels is not None and units is not None:
             self._along = [counts_along(axis, channels) for axis in (units.inputs, units.outputs)]
@@ -196,7 +207,7 @@ class BlockSize:
     def at(self, counts: Counts) -> tuple[int, int]:
         """Input channels of one group, and output channels."""
         if self._along is None:
-            return self._whole
+            return self.whole
         inputs, outputs = (fixed + slope @ counts for fixed, slope in self._along)
         return round(float(inputs)), round(float(outputs))
 
