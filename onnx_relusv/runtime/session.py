@@ -336,18 +336,18 @@ def default_threads(listing: Path = Path("/proc/self/task")) -> int | None:
     """Threads that work on one operator; None where the operating system does not list them.
 
     onnxruntime has no function for it, so they are counted: a session starts all but the calling
-    thread. Call it where no other thread starts or ends meanwhile.
+    thread. Call it where no other thread starts meanwhile; one that ends does no harm.
 
     Args:
         listing: A folder with an entry for every thread of this process; Linux has one.
     """
     if not listing.is_dir():
         return None
-    before = len(list(listing.iterdir()))
+    before = {entry.name for entry in listing.iterdir()}
     session = Session(_smallest_model(), CPU)
-    started = len(list(listing.iterdir())) - before
+    started = {entry.name for entry in listing.iterdir()} - before
     session.run({"x": np.zeros(1, np.float32)})
-    return max(started, 0) + 1
+    return len(started) + 1
 
 
 def _smallest_model() -> Runnable:

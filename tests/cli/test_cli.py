@@ -68,7 +68,6 @@ def test_compare_reports_accuracy_with_labels(tmp_path: Path, few: Path) -> None
 
 def test_plan_then_apply_equals_compress(tmp_path: Path, few: Path) -> None:
     plan, one, two = (tmp_path / name for name in ("plan.json", "one.onnx", "two.onnx"))
-    # By damage, compress corrects the plan once, which apply does not.
     options = ("--size", 0.3, "--samples", few, "--seed", 3, "--allocation", "level")
     assert run("plan", LENET, "--output", plan, *options).exit_code == 0
     assert run("apply", LENET, plan, "--output", one, "--samples", few).exit_code == 0

@@ -1,4 +1,6 @@
+import time
 from pathlib import Path
+from threading import Event, Thread
 
 import onnxruntime
 import pytest
@@ -23,6 +25,30 @@ def test_threads_are_counted_as_onnxruntime_starts_them(monkeypatch: pytest.Monk
     assert counted is not None
     assert 1 <= counted <= 1024
     assert onnxruntime.SessionOptions().intra_op_num_threads == 0
+
+
+def test_a_thread_that_ends_meanwhile_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("this operating system does not list threads")
+    original, ending = Session.__init__, Event()
+    other = Thread(target=ending.wait)
+    tasks = len(list(Path("/proc/self/task").iterdir()))
+    other.start()
+
+    def with_three(self: Session, *arguments: object) -> None:
+        ending.set()
+        other.join()
+        for _ in range(2000):  # it is listed a little longer than it can be joined
+            if len(list(Path("/proc/self/task").iterdir())) <= tasks:
+                break
+            time.sleep(0.001)
+        original(self, *arguments, threads=3)  # type: ignore[arg-type]
+
+    default_threads.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "__init__", with_three)
+        assert default_threads() == 3
+    default_threads.cache_clear()
 
 
 def test_where_they_are_not_listed_there_is_no_number(tmp_path: Path) -> None:
