@@ -202,18 +202,20 @@ class Budget:
         cost: Field of `Cost`.
         title: What it is called.
         words: What the share is of.
+        estimated: Whether what a plan takes of it is an estimate, and not counted.
     """
 
     option: str
     cost: str
     title: str
     words: str
+    estimated: bool = False
 
 
 COST_BUDGETS = (
     Budget("size", "bytes", "size", "bytes"),
     Budget("macs", "macs", "MACs", "MACs"),
-    Budget("latency", "latency", "latency", "latency"),
+    Budget("latency", "latency", "latency", "latency", estimated=True),
 )
 
 

@@ -16,6 +16,7 @@ anything fits: an item may be better than the common error, and is never worse.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +63,10 @@ class Problem:
         """The state in which all items stay."""
         return (0,) * len(self.items)
 
-    def costs(self, items: Sequence[Item] | None = None) -> PlanCost:
-        """What options cost, of the items or of some with fewer options."""
-        return self.costs_of(self.items if items is None else items, tuple(self.limits))
+    @cached_property
+    def costs(self) -> PlanCost:
+        """What the items' options cost."""
+        return self.costs_of(self.items, tuple(self.limits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,20 +108,19 @@ def uniform_error(problem: Problem, without_limits: float) -> Allocation:
     rule = _CommonError(problem)
     if not problem.limits:
         return Allocation(rule.state(without_limits), without_limits)
-    costs = problem.costs()
-    if np.all(costs.of(problem.nothing) <= problem.most):
+    if np.all(problem.costs.of(problem.nothing) <= problem.most):
         return Allocation(problem.nothing, 0.0)
     errors = np.unique(np.concatenate([item.errors[1:] for item in problem.items]))
     if not len(errors):
         raise UnreachableError(problem.nothing)
-    first = rule.first(errors) if costs.adds_up else _bisected(problem, rule, costs, errors)
+    adds_up = problem.costs.adds_up
+    first = rule.first(errors) if adds_up else _bisected(problem, rule, errors)
     if first is None:
-        raise UnreachableError(rule.nearest(errors) if costs.adds_up else rule.state(errors[-1]))
+        raise UnreachableError(rule.nearest(errors) if adds_up else rule.state(errors[-1]))
     error = float(errors[first])
     least = rule.state(error)
-    state = (
-        _filled(problem, costs, least, rule.prices) if "latency" not in problem.limits else least
-    )
+    # A time is not known until it is measured, so what is left of it is left.
+    state = least if "latency" in problem.limits else _filled(problem, least, rule.prices)
     better = {place for place, (a, b) in enumerate(zip(state, least, strict=True)) if a != b}
     return Allocation(state, error, frozenset(better))
 
@@ -199,24 +200,24 @@ class _CommonError:
         return found
 
 
-def _bisected(problem: Problem, rule: _CommonError, costs: PlanCost, errors: Floats) -> int | None:
+def _bisected(problem: Problem, rule: _CommonError, errors: Floats) -> int | None:
     """The place of the smallest error that keeps the limits, if more error never costs more."""
     low, high = 0, len(errors)
     while low < high:
         middle = (low + high) // 2
-        fits = np.all(costs.of(rule.state(errors[middle])) <= problem.most)
+        fits = np.all(problem.costs.of(rule.state(errors[middle])) <= problem.most)
         low, high = (low, middle) if fits else (middle + 1, high)
     return low if low < len(errors) else None
 
 
-def _filled(problem: Problem, costs: PlanCost, state: State, prices: Sequence[Floats]) -> State:
+def _filled(problem: Problem, state: State, prices: Sequence[Floats]) -> State:
     """With what is left of the limits spent, on the changed item with the largest error first."""
     while True:
         step = next(
             (
                 (place, option)
                 for place in _worst_first(problem.items, state)
-                if (option := _better(problem, costs, state, place, prices[place])) is not None
+                if (option := _better(problem, state, place, prices[place])) is not None
             ),
             None,
         )
@@ -230,12 +231,10 @@ def _worst_first(items: Sequence[Item], state: State) -> list[int]:
     return sorted(changed, key=lambda place: -items[place].errors[state[place]])
 
 
-def _better(
-    problem: Problem, costs: PlanCost, state: State, place: int, prices: Floats
-) -> int | None:
+def _better(problem: Problem, state: State, place: int, prices: Floats) -> int | None:
     """The cheapest option with a lower error that fits; None where none does."""
     errors = problem.items[place].errors
-    fits = np.all(costs.options(state, place) <= problem.most, axis=1)
+    fits = np.all(problem.costs.options(state, place) <= problem.most, axis=1)
     options = np.flatnonzero(fits & (errors < errors[state[place]]))
     if not len(options):
         return None
@@ -251,12 +250,12 @@ def least_damage(problem: Problem) -> Allocation:
     Raises:
         UnreachableError: None was found that does.
     """
-    costs = problem.costs()
-    return Allocation(_chosen(problem, costs) if costs.adds_up else _searched(problem))
+    return Allocation(_chosen(problem) if problem.costs.adds_up else _searched(problem))
 
 
-def _chosen(problem: Problem, costs: PlanCost) -> State:
+def _chosen(problem: Problem) -> State:
     """Where costs add up."""
+    costs = problem.costs
     start = costs.of(problem.nothing)
     whole = np.array([problem.total[name] for name in problem.limits], np.float64)
     more = [costs.options(problem.nothing, place) for place in range(len(problem.items))]
@@ -293,7 +292,8 @@ def _searched(problem: Problem) -> State:
 
 def _joint(problem: Problem, places: Sequence[Sequence[int]]) -> Joint:
     items = [item.some(own) for item, own in zip(problem.items, places, strict=True)]
-    return Joint([item.damages for item in items], problem.costs(items), problem.most)
+    costs = problem.costs_of(items, tuple(problem.limits))
+    return Joint([item.damages for item in items], costs, problem.most)
 
 
 def _all_options(places: Sequence[Sequence[int]], state: State) -> State:
@@ -315,7 +315,7 @@ def _starts(joint: Joint, items: Sequence[Item]) -> list[State]:
 def least_cost(problem: Problem) -> State:
     """A state that misses the limits least, whatever the damage."""
     joint = Joint(
-        [np.zeros(len(item.errors)) for item in problem.items], problem.costs(), problem.most
+        [np.zeros(len(item.errors)) for item in problem.items], problem.costs, problem.most
     )
     last = tuple(len(item.errors) - 1 for item in problem.items)
     return joint.cheapest(last)

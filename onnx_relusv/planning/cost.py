@@ -60,7 +60,7 @@ class PlanCost:
     def __init__(
         self, items: Sequence[Item], coupling: Coupling | None, origin: Origin, names: Sequence[str]
     ) -> None:
-        self._items, self._coupling = items, coupling
+        self._coupling = coupling
         self._total = origin.total
         self._added = origin.added_bytes
         self._columns = [_COSTS.index(name) for name in names]

@@ -1,4 +1,8 @@
-"""From the options that were chosen to a plan's records, each with its reason."""
+"""From the options that were chosen to a plan's records, each with its reason.
+
+What a changed block no longer delivers, the next ones can compensate in part without a byte more:
+blocks behind a change that a plan would keep are fitted anew, in their own form.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Item, StatisticsSource
+from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import (
     Budgets,
     Candidate,
@@ -18,9 +23,13 @@ from onnx_relusv.core.plans import (
     Plan,
 )
 from onnx_relusv.core.reduction import masked_block
+from onnx_relusv.graph.blocks import dependents
+from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.allocation import Allocation
 from onnx_relusv.planning.cost import Coupling, PlanCost
 from onnx_relusv.planning.limits import Origin, shares_of
+from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
 from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.rewrites.prune.method import GroupItem
@@ -269,3 +278,50 @@ def with_damages(plan: Plan, items: tuple[Item, ...]) -> Plan:
 
     choices, groups = tuple(map(layered, plan.choices)), tuple(map(grouped, plan.groups))
     return replace(plan, choices=choices, groups=groups, damage=total_damage(choices, groups))
+
+
+# How much more than a block takes, with all that goes with it, its weight may take by itself.
+_LARGER = 1.5
+
+
+def refittable(case: Case, inputs: Inputs, planning: PlanOptions) -> tuple[Block, ...]:
+    """The blocks that may get other values: none without samples to fit them on and to judge.
+
+    Nor those whose numbers the file has in so much less that others would make it larger.
+    """
+    if inputs.split is None or inputs.split.select is None:
+        return ()
+    return tuple(
+        block
+        for block in case.blocks
+        if planning.allows(block.key)
+        and item_size(block) * block.geometry.numbers <= _LARGER * block.original_bytes
+    )
+
+
+def reserved_bytes(case: Case, inputs: Inputs, planning: PlanOptions) -> int:
+    """What all refits together add to a file at most."""
+    nodes = case.model.proto.graph.node
+    return sum(
+        refit_bytes(block, nodes, item_size(block)) for block in refittable(case, inputs, planning)
+    )
+
+
+def with_refits(plan: Plan, case: Case, inputs: Inputs, planning: PlanOptions) -> Plan:
+    """A plan in which the blocks behind a change that would be kept are fitted anew."""
+    changed = [choice.key for choice in plan.choices if not choice.is_kept]
+    behind = dependents(case.model, changed)
+    blocks = {
+        block.key: block for block in refittable(case, inputs, planning) if block.source in behind
+    }
+    choices = (
+        _refit(choice, blocks[choice.key]) if choice.is_kept and choice.key in blocks else choice
+        for choice in plan.choices
+    )
+    return replace(plan, choices=tuple(choices))
+
+
+def _refit(choice: Choice, block: Block) -> Choice:
+    why = f"fitted to what changed blocks deliver; not smaller: {choice.why}"
+    rank = DENSE.largest_rank(block.geometry)
+    return replace(choice, action="refit", form=DENSE.name, rank=rank, why=why)

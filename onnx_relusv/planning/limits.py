@@ -53,9 +53,12 @@ def shares_of(cost: Cost, total: Cost) -> dict[Budget, float]:
     }
 
 
-def in_words(shares: Mapping[Budget, float]) -> str:
-    """Shares of costs, in words."""
-    return " and ".join(f"{share:.4g} of the {budget.words}" for budget, share in shares.items())
+def in_words(shares: Mapping[Budget, float], *, planned: bool = False) -> str:
+    """Shares of costs, in words; of a plan, those that are estimates are called so."""
+    return " and ".join(
+        f"{'an estimated ' * (planned and budget.estimated)}{share:.4g} of the {budget.words}"
+        for budget, share in shares.items()
+    )
 
 
 def how_far(cost: Cost, budgets: Budgets, total: Cost) -> str:
@@ -64,5 +67,5 @@ def how_far(cost: Cost, budgets: Budgets, total: Cost) -> str:
     within = "" if limit is None else f" within a relative error of {limit:.4g}"
     return (
         f"{in_words(budgets.shares)} cannot be reached{within}: the least is "
-        f"{in_words(shares_of(cost, total))}. Ask for less, or allow more blocks."
+        f"{in_words(shares_of(cost, total), planned=True)}. Ask for less, or allow more blocks."
     )

@@ -31,12 +31,18 @@ from onnx_relusv.planning.allocation import (
     uniform_error,
 )
 from onnx_relusv.planning.cost import Coupling, PlanCost
-from onnx_relusv.planning.decisions import Offered, plan_of, with_damages
+from onnx_relusv.planning.decisions import (
+    Offered,
+    plan_of,
+    reserved_bytes,
+    with_damages,
+    with_refits,
+)
 from onnx_relusv.planning.file_size import SizeOf, size_of, sized
 from onnx_relusv.planning.latency import Measure, Timed, plan_within, timed_candidates
 from onnx_relusv.planning.limits import Origin, how_far, limits
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
-from onnx_relusv.planning.probe import measured_damages, reserved_bytes, with_refits
+from onnx_relusv.planning.probe import measured_damages
 from onnx_relusv.planning.settling import by_damage, cut_cost
 from onnx_relusv.rewrites.apply import provenance_bytes
 from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
@@ -101,10 +107,10 @@ class Offer:
             else:
                 allocation = least_damage(problem)
         except UnreachableError as far:
-            nearest = problem.costs().total(far.nearest)
+            nearest = problem.costs.total(far.nearest)
             raise BudgetError(how_far(nearest, budgets, origin.total)) from None
         offered = replace(self.offered, origin=origin)
-        plan = plan_of(offered, problem.items, allocation, problem.costs(), budgets)
+        plan = plan_of(offered, problem.items, allocation, problem.costs, budgets)
         return self.refit(plan)
 
     def _problem(
@@ -148,7 +154,7 @@ class Offer:
     def least_size(self, tolerance: float | None) -> float:
         """The smallest share of the bytes that there is a plan for, whatever the damage."""
         problem = self._problem(self.origin, tolerance, {"bytes": 1.0})
-        least = float(problem.costs().of(least_cost(problem))[0]) - self.origin.reserved_bytes
+        least = float(problem.costs.of(least_cost(problem))[0]) - self.origin.reserved_bytes
         return least / self.origin.total.bytes
 
 

@@ -1,93 +1,33 @@
-"""Tries linear maps in a block's place and says what becomes of the network's outputs.
+"""What changes do to the network's outputs: tried in a block's place, nothing rewritten.
 
-Samples flow through the model once, from cut to cut. At every block's source the tail behind it
-is run for each map that is tried; nothing before the block runs again, and nothing is rewritten.
+Samples flow through the model once, from cut to cut. At every block's source the tail behind it is
+run for each linear map that is tried; nothing before the block runs again. A change that no block's
+place can hold is tried as a whole model, which takes a pass.
 
-Blocks that keep their form and get other values, since blocks before them change.
-
-What a changed block no longer delivers, the next ones can compensate in part without a byte more:
-they are fitted to what they get, as double layers are, in their own form.
-
-Sessions that take a stream of samples from one cut of a model to the next.
-
-Damage of changes that no block's place can hold, by running whole models.
-
-What options of items, each by itself, do to the outputs: a few options of every item are tried;
-between them damage follows the relative error, which is known of all (`core.blocks.interpolated`).
+That way a few options of every item are tried, each by itself; between them damage follows the
+relative error, which is known of all (`core.blocks.interpolated`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, LinearMap, Runnable, Site
-from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Choice, Plan
-from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import cuts, segment, tail
 from onnx_relusv.measuring.answers import judged_answers
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
-from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.objective import DamageMeasure, DivergenceMeasure
-from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
-from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.work.cache import NO_CACHE
 from onnx_relusv.work.executors import Advance, Done, Known, Progress, Task, Tasks, run
-
-# How much more than a block takes, with all that goes with it, its weight may take by itself.
-_LARGER = 1.5
-
-
-def refittable(case: Case, inputs: Inputs, planning: PlanOptions) -> tuple[Block, ...]:
-    """The blocks that may get other values: none without samples to fit them on and to judge.
-
-    Nor those whose numbers the file has in so much less that others would make it larger.
-    """
-    if inputs.split is None or inputs.split.select is None:
-        return ()
-    return tuple(
-        block
-        for block in case.blocks
-        if planning.allows(block.key)
-        and item_size(block) * block.geometry.numbers <= _LARGER * block.original_bytes
-    )
-
-
-def reserved_bytes(case: Case, inputs: Inputs, planning: PlanOptions) -> int:
-    """What all refits together add to a file at most."""
-    nodes = case.model.proto.graph.node
-    return sum(
-        refit_bytes(block, nodes, item_size(block)) for block in refittable(case, inputs, planning)
-    )
-
-
-def with_refits(plan: Plan, case: Case, inputs: Inputs, planning: PlanOptions) -> Plan:
-    """A plan in which the blocks behind a change that would be kept are fitted anew."""
-    changed = [choice.key for choice in plan.choices if not choice.is_kept]
-    behind = dependents(case.model, changed)
-    blocks = {
-        block.key: block for block in refittable(case, inputs, planning) if block.source in behind
-    }
-    choices = (
-        _refit(choice, blocks[choice.key]) if choice.is_kept and choice.key in blocks else choice
-        for choice in plan.choices
-    )
-    return replace(plan, choices=tuple(choices))
-
-
-def _refit(choice: Choice, block: Block) -> Choice:
-    why = f"fitted to what changed blocks deliver; not smaller: {choice.why}"
-    rank = DENSE.largest_rank(block.geometry)
-    return replace(choice, action="refit", form=DENSE.name, rank=rank, why=why)
 
 
 def segment_session(

@@ -238,7 +238,8 @@ def activated_mean_width(
         The record, with one number an input in every array.
 
     Raises:
-        UsageError: An array has another shape or is not finite, or the provider does not work.
+        UsageError: An array or the slopes have another shape or are not finite, the ceiling is not
+            positive, or the provider does not work.
     """
     W = checked_weight(weight)
     out, columns = W.shape

@@ -1,7 +1,7 @@
 """Kinds, forms, methods and actions are told apart in their own classes, and nowhere else."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -44,25 +44,14 @@ def named(tree: ast.Module) -> list[str]:
     return found
 
 
-def compared(tree: ast.Module) -> list[str]:
-    """Operators of kinds of blocks that a module compares something with."""
+def compared(tree: ast.Module, names: Collection[str]) -> list[str]:
+    """Those of some names that a module compares something with."""
     return [
         value
         for item in ast.walk(tree)
         if isinstance(item, ast.Compare)
         for value in strings(item)
-        if value in LINEAR_OPERATORS
-    ]
-
-
-def chosen(tree: ast.Module) -> list[str]:
-    """Methods and actions that a module compares something with."""
-    return [
-        value
-        for item in ast.walk(tree)
-        if isinstance(item, ast.Compare)
-        for value in strings(item)
-        if value in CHOICES
+        if value in names
     ]
 
 
@@ -77,14 +66,18 @@ def test_no_kind_and_no_form_is_called_by_its_name() -> None:
 
 
 def test_no_operator_of_a_kind_is_compared_with() -> None:
-    found = {name for name, tree in modules() if name not in OWN and compared(tree)}
+    found = {
+        name for name, tree in modules() if name not in OWN and compared(tree, LINEAR_OPERATORS)
+    }
     assert found == OF_NODES
 
 
 def test_no_method_and_no_action_is_compared_with() -> None:
-    found = {name for name, tree in modules() if chosen(tree)}
+    found = {name for name, tree in modules() if compared(tree, CHOICES)}
     assert found == OF_CHOICES
-    assert chosen(ast.parse('if choice.action == "double_layer": pass')) == ["double_layer"]
+    assert compared(ast.parse('if choice.action == "double_layer": pass'), CHOICES) == [
+        "double_layer"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -103,4 +96,4 @@ def test_a_name_is_found(source: str) -> None:
 
 
 def test_a_comparison_with_an_operator_is_found() -> None:
-    assert compared(ast.parse('if node.op_type != "MatMul": pass')) == ["MatMul"]
+    assert compared(ast.parse('if node.op_type != "MatMul": pass'), LINEAR_OPERATORS) == ["MatMul"]

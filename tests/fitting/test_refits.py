@@ -19,7 +19,7 @@ from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import block_moments
-from onnx_relusv.planning.probe import refittable, reserved_bytes, with_refits
+from onnx_relusv.planning.decisions import refittable, reserved_bytes, with_refits
 from onnx_relusv.rewrites.apply import dense_maps, rewritten
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.work.executors import Silent

@@ -75,7 +75,7 @@ def test_what_lies_outside_of_the_blocks_stays(by_damage: bool) -> None:
     assert made(
         by_damage, blocks, offers, Budgets(latency=least + 1e-9), source
     ).latency == pytest.approx(least)
-    with pytest.raises(BudgetError, match=rf"{least:.4g} of the latency"):
+    with pytest.raises(BudgetError, match=rf"an estimated {least:.4g} of the latency"):
         made(by_damage, blocks, offers, Budgets(latency=least - 1e-3), source)
 
 

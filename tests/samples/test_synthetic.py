@@ -133,7 +133,8 @@ def test_contrasts_differ_and_a_seed_repeats_them(tmp_path: Path) -> None:
     # A deviation of 2,000 Gaussians has an error of 1.6 %, and four are 6.4 %.
     assert 0.28 < deviation.min() < 0.35
     assert 1.3 < deviation.max() < 1.6
-    # Logarithms are uniform over 1.6, so the median of 400 has an error of 1.6 / 40 = 4 %.
+    # Logarithms are uniform over 1.6, so the median of 400 has an error of 1.6 / 40 = 4 %,
+    # of which 0.2 is five.
     assert np.median(deviation) == pytest.approx((0.3 * 1.5) ** 0.5, rel=0.2)
     np.testing.assert_array_equal(values, varied(tmp_path, (1, 2000)))
     assert (values != varied(tmp_path, (1, 2000), seed=1)).any()

@@ -255,3 +255,15 @@ def test_slopes_that_do_not_fit() -> None:
         activated_mean_width(
             np.ones((2, 3)), None, np.ones((1, 3)), activation=prelu(0.1, 0.2, 0.3)
         )
+
+
+@pytest.mark.parametrize(
+    ("activation", "match"),
+    [
+        (Activation(kind="clip", slopes=np.zeros(1), ceiling=0.0), "ceiling 0.0: use a positive"),
+        (prelu(np.inf, 0.1), "slopes holds NaN or infinite values"),
+    ],
+)
+def test_activations_that_are_none(activation: Activation, match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        activated_mean_width(np.ones((2, 3)), None, np.ones((1, 3)), activation=activation)

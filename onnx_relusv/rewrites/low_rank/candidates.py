@@ -6,7 +6,6 @@ Forms that other forms of the same block beat at every size: they need no measur
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from math import ceil
 
@@ -199,9 +198,8 @@ def between_ranks(
 ) -> tuple[Candidate, ...]:
     """What lies between a block's candidates, where these are a ladder of ranks.
 
-    Levels are interpolated between those of the two rungs, along a straight line in logarithms,
-    and times along a straight line; no rank is better than the rung above it, or worse than the one
-    below.
+    Levels are interpolated between those of the two rungs, along a straight line in logarithms; no
+    rank is better than the rung above it, or worse than the one below.
 
     Args:
         block: The block.
@@ -219,7 +217,6 @@ def between_ranks(
             share = float((rank - low.rank) / (high.rank - low.rank))
             level = _between(low.level, high.level, share)
             one = _candidate(block, low.form, int(rank), level, biased=whole.bytes == low.bytes)
-            one = replace(one, latency=low.latency + share * (high.latency - low.latency))
             if (last.bytes, last.macs) != (one.bytes, one.macs) != (high.bytes, high.macs):
                 found.append(one)
                 last = one

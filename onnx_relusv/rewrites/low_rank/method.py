@@ -150,12 +150,13 @@ class DoubleLayers:
     def finer(self, item: LayerItem, measured: Measurements) -> LayerItem:
         """With what lies between the ranks of its candidates, so that budgets can be used.
 
-        Relative errors, and times, are interpolated between neighbouring ranks.
+        Relative errors are interpolated between neighbouring ranks. Times are not, so there are no
+        such options where these count.
         """
         candidates = [layer for layer in item.layers if layer is not None]
         grid = sorted(candidates, key=lambda layer: (layer.form, layer.rank))
         between = between_ranks(item.block, grid, _FINEST * measured.model_bytes)
-        return layer_item(item.block, [*candidates, *between], item.now.latency)
+        return layer_item(item.block, [*candidates, *between])
 
     def sites(self, items: Sequence[LayerItem], measured: Measurements) -> list[Site]:
         """What is tried of every block: a few ranks of the forms that no other form beats."""
