@@ -14,7 +14,7 @@ MOST_FILES, MOST_LINES = 14, 450
 
 _GRAPH = {"graph", "graph/channels"}
 _RUNTIME = {"runtime", "runtime/kernels"}
-_REWRITES = {"rewrites", "rewrites/low_rank", "rewrites/prune"}
+_REWRITES = {"rewrites", "rewrites/int8", "rewrites/low_rank", "rewrites/prune"}
 # By package what it may import; ground first. A folder in a folder is a package of its own.
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime/kernels": {"core", "runtime"},
     "spectra": {"core", "samples", "work", *_RUNTIME},
     "rewrites/low_rank": {"core", "graph", "runtime", "spectra", "work"},
+    "rewrites/int8": {"core", "graph"},
     "measuring": {"core", "rewrites/low_rank", "samples", "spectra", "work", *_GRAPH, *_RUNTIME},
     "rewrites/prune": {
         "core",
@@ -42,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
         "graph",
         "graph/channels",
         "measuring",
+        "rewrites/int8",
         "rewrites/low_rank",
         "rewrites/prune",
         "work",

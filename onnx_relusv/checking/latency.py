@@ -96,11 +96,14 @@ def check_latency(asked: float, measured: Latency) -> None:
 def block_times(
     case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, progress: Progress
 ) -> BlockTimes:
-    """Times every block that changes by itself, before and after; equal ones once."""
+    """Times every block that changes by itself, before and after; equal ones once.
+
+    Not those with fewer channels or with integers: what these take depends on their neighbours.
+    """
     changes = [
         change
         for change in changes_of(case, inputs, plan)
-        if not FORMS[change.form].one_layer and not change.kept
+        if not FORMS[change.form].one_layer and not change.kept and not change.is_int8
     ]
     timings: Timings = {}
     batch = length(case, plan.batch)

@@ -238,7 +238,7 @@ def search(
         if plan.choices not in trials:
             plan = replace(plan, budgets=budgets)
             fitted = fit_plan(case, inputs, workspace, plan, moments, progress)
-            found = loss(composed(case, fitted))
+            found = loss(_run(case, inputs, workspace, fitted))
             kept = fitted if found.drop <= limit.share else None
             trials[plan.choices] = SizeTrial(plan, found, kept)
             advance(1)
@@ -270,6 +270,13 @@ def search(
         if promising:
             tried(math.sqrt(max(promising) * largest), advance)
     return tuple(sorted(trials.values(), key=lambda trial: trial.plan.size, reverse=True))
+
+
+def _run(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> Runnable:
+    """What is run of a fitted plan; with integers, no other graph answers as they do."""
+    if fitted.activations:
+        return runnable(case.model, rewritten(case, inputs, workspace, fitted))
+    return composed(case, fitted)
 
 
 def certified(

@@ -46,6 +46,7 @@ def validate(
     provider: str,
     rng: np.random.Generator,
     lean: bool = False,
+    bytes_: int | None = None,
 ) -> Verdict:
     """Runs all checks on a staged file.
 
@@ -57,6 +58,8 @@ def validate(
         provider: The execution provider.
         rng: Draws inputs, and moves weights.
         lean: Whether weights are so large that they are read where they lie, one model at a time.
+        bytes_: Of the file that is written in the place of this one, external data included; None
+            where it is this one.
 
     Raises:
         ValidationError: A check failed; the message names it.
@@ -74,7 +77,8 @@ def validate(
         # The original has run on all of these inputs, so the result is to blame.
         raise ValidationError(f"the result does not run as the original does: {error}") from error
     checks.append(same)
-    return Verdict((*checks, _stated(claim), _smaller(original, written)), errors)
+    smaller = _smaller(original, written.bytes if bytes_ is None else bytes_)
+    return Verdict((*checks, _stated(claim), smaller), errors)
 
 
 def _checker(original: Model, staged: Path) -> Check:
@@ -106,12 +110,10 @@ def _signature(original: Model, written: Model) -> Check:
     return Check("signature", "inputs, outputs, types, axes, operator sets, functions, metadata")
 
 
-def _smaller(original: Model, written: Model) -> Check:
-    if written.bytes >= original.bytes:
-        raise ValidationError(
-            f"the result has {written.bytes} bytes, the original {original.bytes}."
-        )
-    return Check("smaller", f"{written.bytes} of {original.bytes} bytes")
+def _smaller(original: Model, bytes_: int) -> Check:
+    if bytes_ >= original.bytes:
+        raise ValidationError(f"the result has {bytes_} bytes, the original {original.bytes}.")
+    return Check("smaller", f"{bytes_} of {original.bytes} bytes")
 
 
 def _batch(blocks: Sequence[Block]) -> int:

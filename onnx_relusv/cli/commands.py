@@ -25,7 +25,7 @@ from onnx_relusv.work.interrupts import uninterrupted
 _MODEL = click.Argument(["model"], type=FILE)
 _PLANNING = (
     "size macs latency batch tolerance method round-to keep-at-least input-range allocation "
-    "divergence metric include exclude"
+    "divergence metric include exclude precision"
 )
 
 

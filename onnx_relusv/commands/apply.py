@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_relusv.checking.assess import assess, sample_counts
+from onnx_relusv.checking.integers import integer_checks
 from onnx_relusv.checking.latency import BlockTimes, block_times, final_latency, slower_blocks
 from onnx_relusv.checking.validate import validate
 from onnx_relusv.commands.stages import Produced
@@ -38,6 +39,7 @@ from onnx_relusv.planning.latency_models import length
 from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
+from onnx_relusv.rewrites.int8.activations import in_floats
 from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, masked_cost
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
@@ -116,18 +118,26 @@ def write_fitted(
         path = write_staged(
             rewritten(case, inputs, workspace, fitted), case.model, folder, output.name
         )
-        with progress.stage("Validation", 1) as advance:
+        with progress.stage("Validation", 1) as advance, staged(output) as beside:
+            written, compared = read_model(path), path
+            if fitted.activations:
+                compared = write_staged(in_floats(written), written, beside, output.name)
             verdict = validate(
                 case.model,
-                path,
+                compared,
                 _claim(case, workspace, fitted),
                 inputs.samples,
                 provider=workspace.provider,
                 rng=np.random.default_rng(workspace.options.seed),
                 lean=workspace.is_lean(case.model),
+                bytes_=written.bytes,
             )
+            if fitted.activations:
+                more = integer_checks(
+                    written, compared, fitted.factors, inputs.selection, workspace.provider
+                )
+                verdict = replace(verdict, checks=(*verdict.checks, *more))
             advance(1)
-        written = read_model(path)
         _check_size(case, fitted.plan, written)
         publication = Publication(force=force)
         before_publishing(written, verdict, publication)
@@ -290,11 +300,16 @@ def _decided(
     left = masked_block(row.block, kept)
     choice = _done(choice, row.block, left, fitted=row.block.key in levels)
     level = levels.get(row.block.key, 0.0)
-    if not choice.is_double_layer or choice.form is None or choice.rank is None:
+    if choice.form is None or choice.rank is None or not _is_other_layer(choice):
         return replace(row, choice=choice, level=level, cost_after=masked_cost(row.block, left))
-    cost = candidate_cost(left, choice.form, choice.rank, item_size(left))
+    cost = candidate_cost(left, choice.form, choice.rank, item_size(left), integers=choice.is_int8)
     unfolding = FORMS[choice.form].unfolding
     return replace(row, choice=choice, level=level, cost_after=cost, unfolding=unfolding)
+
+
+def _is_other_layer(choice: Choice) -> bool:
+    """Whether a block costs something else than its share of what it did."""
+    return choice.is_double_layer or choice.is_int8
 
 
 def _done(choice: Choice, block: Block, left: Block, *, fitted: bool) -> Choice:

@@ -25,15 +25,17 @@ from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.writing import check_places
+from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import open_model, split_inputs
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.measuring.sample_warnings import check_repeatable, sample_warnings
+from onnx_relusv.measuring.sample_warnings import check_rewritable, sample_warnings
 from onnx_relusv.measuring.without_samples import (
     blind_warnings,
     samples_where_units_go,
 )
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.settling import saying_where_bytes_are, with_channels
+from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET, can_be_int8
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import Targets, check_utf8, write_text
 
@@ -79,7 +81,7 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     case, inputs, workspace = open_model(model, samples, measuring, planning.metric)
-    check_repeatable(case, workspace)
+    check_rewritable(case, workspace)
     with prepared(case, inputs, workspace, planning, progress) as ready:
         told = _warnings(ready, progress)
         found = planned(ready, planning.budgets, progress)
@@ -138,7 +140,7 @@ def apply(
     _check_targets(targets, model, [samples, test, file], applying.cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
     case, inputs, workspace = open_model(model, samples, applying.for_plan(decided))
-    check_repeatable(case, workspace)
+    check_rewritable(case, workspace)
     if case.model.sha256 != decided.model_sha256:
         raise InputError(
             f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
@@ -218,7 +220,7 @@ def compress(
     targets = Targets(output, report, json, force)
     _check_targets(targets, model, [samples, test, planning.metric_file], measuring.cache)
     case, inputs, workspace = open_model(model, samples, measuring, planning.metric)
-    check_repeatable(case, workspace)
+    check_rewritable(case, workspace)
     judges = test_samples(case, inputs, test)
     with prepared(case, inputs, workspace, planning, progress) as ready:
         ground = ready.ground
@@ -240,7 +242,27 @@ def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
     ground = ready.ground
     return (
         *ready.planning.notes,
+        *_integer_warnings(ground, ready.planning),
         *sample_warnings(ground.case, ground.inputs, ground.moments, progress),
+    )
+
+
+def _integer_warnings(ground: Ground, planning: PlanOptions) -> tuple[str, ...]:
+    if not planning.uses_int8:
+        return ()
+    allowed = [block for block in ground.blocks if planning.allows(block.key)]
+    left = [block.key for block in allowed if not can_be_int8(block, ground.opset)]
+    if not left:
+        return ()
+    if ground.opset < LEAST_OPSET:
+        return (
+            f"No block is computed with integers of 8 bits: scales of channels take operator set "
+            f"{LEAST_OPSET}, and the model has {ground.opset}. Convert it first, as with "
+            "onnx.version_converter.",
+        )
+    return (
+        "Not computed with integers of 8 bits, for their numbers are no float32: "
+        f"{', '.join(left)}.",
     )
 
 

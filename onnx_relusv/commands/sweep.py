@@ -35,7 +35,7 @@ from onnx_relusv.core.results import ModelFacts, Verdict
 from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected
-from onnx_relusv.measuring.sample_warnings import check_repeatable
+from onnx_relusv.measuring.sample_warnings import check_rewritable
 from onnx_relusv.planning.settling import saying_where_bytes_are
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import Publication, check_utf8
@@ -96,6 +96,8 @@ class SweepRequest:
         else:
             line = ["compress", str(self.model), "--output", f"{name}.onnx"]
             line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
+            if way.is_int8:
+                line += ["--precision", way.precision]
             line += ["--samples", str(self.samples)] if way.on_samples else []
         patterns = replace(self.sweeping, sizes=_DEFAULTS.sizes, methods=_DEFAULTS.methods)
         # The seed is stated even where it is the default.
@@ -294,7 +296,7 @@ def sweep(
         cache=measuring.cache,
     )
     case, inputs, workspace = open_model(model, samples, measuring)
-    check_repeatable(case, workspace)
+    check_rewritable(case, workspace)
     planning = selected(case, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
     judged = judging(case, inputs, workspace, test)
     inputs = judged.inputs

@@ -351,6 +351,7 @@ class Site:
         tried: What tells the tries apart, in JSON's types.
         maps: Makes, for one try after the other, the maps by block key.
         models: The same for whole models that give some named tensors; None where blocks are.
+        quantized: Whether what the blocks read is told by integers of 8 bits all the while.
     """
 
     key: str
@@ -358,6 +359,7 @@ class Site:
     tried: tuple[tuple[str | int, ...], ...]
     maps: Callable[[], Iterator[Mapping[str, LinearMap]]]
     models: Callable[[tuple[str, ...]], Iterator[Runnable]] | None = None
+    quantized: bool = False
 
 
 def interpolated(errors: Floats, known: Floats, measured: Floats) -> Floats:

@@ -5,8 +5,7 @@ where channels and positions lie in its input and output, which patches of its i
 acts on, and what that costs. Everything else works on matrices, geometries and patches, and asks
 the kind of a geometry: `kind_of`.
 
-A Conv acts on patches, which are taken by an index into the padded input (im2col, without the
-copying); a Gemm or MatMul acts on the last axis.
+A Conv acts on patches, taken by an index into the padded input; a Gemm or MatMul on the last axis.
 """
 
 from abc import ABC, abstractmethod
@@ -83,6 +82,10 @@ class BlockKind(ABC):
     def stored_shape(self, geometry: Geometry) -> Shape:
         """The shape of that, for a node without attributes that change it."""
         return (geometry.columns, geometry.rows)
+
+    def output_axis(self, attributes: Attributes) -> int:
+        """Of output channels in what `stored` gives."""
+        return int(not self.spatial and not attributes.get("transB", 0))
 
     def scale(self, attributes: Attributes) -> float:
         """What a node multiplies its weight with."""

@@ -25,7 +25,7 @@ from onnx_relusv.core.arguments import (
 from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.plans import Budgets, Method, Plan
+from onnx_relusv.core.plans import Budgets, Method, Plan, Precision
 
 _SCALAR = "scalar"
 
@@ -226,6 +226,14 @@ class PlanOptions(Options):
             metavar="LOW HIGH",
         ),
     ] = None
+    precision: Annotated[
+        Precision,
+        Option(
+            "What blocks are computed with. keep: the numbers of the file. int8: integers of 8 "
+            "bits, weights and inputs alike, as onnxruntime runs them on a CPU; a block that they "
+            "hurt may keep the numbers of the file. Takes samples."
+        ),
+    ] = "keep"
     selection: Selection | None = None
 
     def __post_init__(self) -> None:
@@ -236,6 +244,8 @@ class PlanOptions(Options):
         self._check_range()
         self._check_drop()
         self._check_divergence()
+        if self.uses_int8 and self.budgets.latency is not None:
+            raise UsageError("--latency does not go with --precision int8: use --size or --macs.")
         if self.allocation == "damage" and not self.has_budget:
             raise UsageError("--allocation damage needs a --size, --macs, --latency or --max-drop.")
 
@@ -271,6 +281,11 @@ class PlanOptions(Options):
     def removes_units(self) -> bool:
         """Whether units may be removed."""
         return self.method != "double-layer"
+
+    @property
+    def uses_int8(self) -> bool:
+        """Whether blocks may be computed with integers of 8 bits."""
+        return self.precision == "int8"
 
     def layers_alone(self) -> "PlanOptions":
         """The same for double layers alone, without what is said of units."""

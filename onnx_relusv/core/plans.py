@@ -29,6 +29,26 @@ from onnx_relusv.core.codec import (
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
+# The numbers that a block is computed with: those of the file, or integers of 8 bits.
+Precision = Literal["keep", "int8"]
+
+
+@dataclass(frozen=True)
+class ActivationScale:
+    """How a tensor's numbers are told by integers of 8 bits: (integer - zero point) scale.
+
+    Attributes:
+        scale: Positive, a float32.
+        zero_point: The integer of 0, from 0 to 255.
+    """
+
+    scale: float
+    zero_point: int
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest number that can be told."""
+        return -self.zero_point * self.scale, (255 - self.zero_point) * self.scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +64,7 @@ class Candidate:
         macs: Multiply-accumulates for one sample.
         latency: Estimated seconds that it takes in one run of the model; NaN where nothing was
             timed.
+        precision: What it is computed with.
     """
 
     form: str
@@ -52,6 +73,12 @@ class Candidate:
     bytes: Whole
     macs: Whole
     latency: float = math.nan
+    precision: Precision = "keep"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether it is computed with integers of 8 bits."""
+        return self.precision == "int8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +101,19 @@ class DamageCurve:
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""
         return _uneven(ranks=self.ranks, damages=self.damages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerDamage:
+    """What integers of 8 bits in a block and its input, all else as it was, do to the outputs.
+
+    Attributes:
+        key: The block's.
+        damage: Measured on held-out samples.
+    """
+
+    key: str
+    damage: NonNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +148,7 @@ class Choice:
         statistics: What the block was measured on; None where a plan does not say.
         inputs: How many input channels are left; None where all are.
         outputs: How many output channels are left; None where all are.
+        precision: What it is computed with.
     """
 
     key: str
@@ -120,6 +161,7 @@ class Choice:
     statistics: StatisticsSource | None = None
     inputs: Count | None = None
     outputs: Count | None = None
+    precision: Precision = "keep"
 
     @property
     def is_kept(self) -> bool:
@@ -130,6 +172,17 @@ class Choice:
     def is_double_layer(self) -> bool:
         """Whether the block becomes a double layer."""
         return self.action == "double_layer"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the block is computed with integers of 8 bits."""
+        return self.precision == "int8"
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        if self.is_kept and self.is_int8:
+            return "a block that is kept has the precision int8; use the action refit."
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +210,10 @@ def _uneven(**lists: tuple[float, ...]) -> str | None:
     if len(first) == len(second):
         return None
     return f"{len(first)} {one} and {len(second)} {other}; each needs its own."
+
+
+# What was measured of an item's options.
+Measured = DamageCurve | GroupCurve | IntegerDamage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +350,7 @@ class Plan:
             on latency was given.
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
+        int8_damages: Of the blocks that may be computed with integers of 8 bits, the largest first.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
@@ -317,11 +375,17 @@ class Plan:
     latency: NonNegative | None = None
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
+    int8_damages: tuple[IntegerDamage, ...] = ()
     input_range: Annotated[tuple[float, float], INCREASING] | None = None
     max_samples: Count | None = None
     input_shape: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     edited: tuple[str, ...] = field(default=(), metadata=UNSTORED)
+
+    @property
+    def uses_int8(self) -> bool:
+        """Whether some blocks are computed with integers of 8 bits."""
+        return any(choice.is_int8 for choice in self.choices)
 
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""
@@ -362,6 +426,8 @@ class Factors(ReadOnlyArrays):
         bias: (out_channels,) float64, added by the last layer.
         kept: What is left of the block's channels, which shapes and bias are of; None where all
             are.
+        scales: Of the layers' weights, where these are integers times a scale of their row: one
+            (groups, rows of the layer) float64 a layer, each a float32. Empty where they are not.
     """
 
     form: str
@@ -369,6 +435,12 @@ class Factors(ReadOnlyArrays):
     matrices: tuple[Annotated[Floats, FINITE], ...]
     bias: Annotated[Floats, Axes(("outputs",)), FINITE]
     kept: ChannelMask | None = None
+    scales: tuple[Annotated[Floats, FINITE], ...] = ()
+
+    @property
+    def are_integers(self) -> bool:
+        """Whether the weights are integers of 8 bits times scales."""
+        return bool(self.scales)
 
     def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":
         """Other factors of the same shapes, in the order of `matrices`."""

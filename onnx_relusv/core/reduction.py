@@ -15,7 +15,7 @@ The frozen records of a fit: what is to be replaced, and what was found for it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -32,7 +32,7 @@ from onnx_relusv.core.blocks import (
 )
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import of_factored, reproduced
-from onnx_relusv.core.plans import ChannelMask, Factors, Plan
+from onnx_relusv.core.plans import ActivationScale, ChannelMask, Factors, Plan
 
 Places = npt.NDArray[np.int64]
 
@@ -215,12 +215,14 @@ class Change:
         form: Name of the form of what takes its place.
         rank: Its inner width, per group.
         kept: What is left of its channels; None where all are.
+        is_int8: Whether it is computed with integers of 8 bits.
     """
 
     block: Block
     form: str
     rank: int
     kept: ChannelMask | None = None
+    is_int8: bool = False
 
     @property
     def reduced(self) -> Block:
@@ -260,11 +262,13 @@ class FittedPlan:
         plan: The plan.
         factors: By key, of every block that changes.
         levels: The level that each of them reaches as stored.
+        activations: By tensor of the written graph, the scale of its integers of 8 bits.
     """
 
     plan: Plan
     factors: Mapping[str, Factors]
     levels: Mapping[str, float]
+    activations: Mapping[str, ActivationScale] = field(default_factory=dict)
 
 
 def weighted(root: Floats, dense: LinearMap) -> LinearMap:

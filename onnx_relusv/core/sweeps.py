@@ -8,7 +8,7 @@ from onnx_relusv.core.arguments import Option, Options
 from onnx_relusv.core.codec import Share
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import Exclude, Include, PlanOptions
-from onnx_relusv.core.plans import Allocation, Budgets, Method
+from onnx_relusv.core.plans import Allocation, Budgets, Method, Precision
 from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, TwoModels
 
 
@@ -21,12 +21,19 @@ class SweepMethod:
         method: The `--method` of `compress` that does the same.
         allocation: Its `--allocation`, likewise.
         on_samples: Whether it is fitted to the samples.
+        precision: Its `--precision`, likewise.
     """
 
     meaning: str
     method: Method
     allocation: Allocation
     on_samples: bool = True
+    precision: Precision = "keep"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether its files are computed with integers of 8 bits."""
+        return self.precision == "int8"
 
     def planning(self, blocks: PlanOptions, size: float) -> PlanOptions:
         """What plans of a size may do.
@@ -36,7 +43,13 @@ class SweepMethod:
             size: Share of the model's bytes.
         """
         budgets = Budgets(size=size)
-        return replace(blocks, method=self.method, allocation=self.allocation, budgets=budgets)
+        return replace(
+            blocks,
+            method=self.method,
+            allocation=self.allocation,
+            precision=self.precision,
+            budgets=budgets,
+        )
 
 
 SWEEP_METHODS: Mapping[str, SweepMethod] = {
@@ -45,6 +58,9 @@ SWEEP_METHODS: Mapping[str, SweepMethod] = {
         "on samples, with a corrective round",
         "auto",
         "damage",
+    ),
+    "int8": SweepMethod(
+        "the same, computed with integers of 8 bits", "auto", "damage", precision="int8"
     ),
     "harmonic": SweepMethod("removed units alone, likewise", "harmonic", "damage"),
     "damage": SweepMethod("double layers alone, likewise", "double-layer", "damage"),

@@ -18,6 +18,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
+from math import ceil
 
 import numpy as np
 
@@ -41,13 +43,18 @@ from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identi
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.planning.probe import segment_session
+from onnx_relusv.rewrites.int8.ranges import SeenNumbers, told
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
+from onnx_relusv.rewrites.low_rank.rounding import rounded
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.product_sums import Seen
 from onnx_relusv.work.executors import Advance, Progress, Task
+
+# Samples that tell how far a tensor's numbers reach.
+_ENOUGH_FOR_RANGES = 512
 
 # Told what was found for a change, as soon as it is: to check it, and to keep what is wanted of it.
 Keep = Callable[[Change, Fitted], None]
@@ -93,6 +100,7 @@ def fit(
         else:
             # One sample tells no covariance; what is assumed without any does.
             plain = _plain(case, change, moments[key] if parts is None else None)
+            plain = _in_numbers(change, plain, workspace.options.seed)
             keep(change, plain)
             found[key] = plain.factors
             # It holds a whole weight, and the next block of a large model needs the room.
@@ -128,10 +136,10 @@ def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]
     return found
 
 
-def _what(change: Change) -> tuple[str, int, bytes | None]:
+def _what(change: Change) -> tuple[str, int, bytes | None, bool]:
     kept = change.kept
     places = None if kept is None else kept.inputs.tobytes() + b" " + kept.outputs.tobytes()
-    return change.form, change.rank, places
+    return change.form, change.rank, places, change.is_int8
 
 
 def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:
@@ -190,6 +198,15 @@ def _plain(case: Case, change: Change, moments: Moments | None) -> Fitted:
     seen = masked_moments(geometry, moments, kept)
     factors = double_layer(change.form, change.reduced.geometry, linear, seen, change.rank)
     return Fitted(replace(factors, kept=kept), linear, seen)
+
+
+def _in_numbers(change: Change, fitted: Fitted, seed: int) -> Fitted:
+    """A fit in the numbers that its block is computed with."""
+    if not change.is_int8:
+        return fitted
+    geometry = change.reduced.geometry
+    factors = rounded(geometry, fitted.factors, fitted.moments, seed)
+    return replace(fitted, factors=factors, refined=True)
 
 
 def _is_answer(values: np.ndarray, source: np.ndarray, block: Block) -> bool:
@@ -258,7 +275,8 @@ class _Fitting:
                     delivered_moved = delivered.advanced(session, place.live, advance)
                 for stream in {id(s): s for s in (exact, delivered)}.values():
                     stream.drop()
-                exact, delivered = moved, delivered_moved
+                exact = moved
+                delivered = self._told(delivered_moved, changes, place)
                 for change in here:
                     key = change.block.key
                     if key not in known:
@@ -273,7 +291,11 @@ class _Fitting:
                         )
                         plain = _plain(self._case, change, self._moments[key])
                         seen = self._seen(item, exact, delivered, advance)
-                        fitted = item.fitted(plain, self._parts, seen)
+                        fitted = _in_numbers(
+                            change,
+                            item.fitted(plain, self._parts, seen),
+                            self._workspace.options.seed,
+                        )
                         keep(change, fitted)
                         self._found[key] = fitted.factors
                     else:
@@ -282,6 +304,18 @@ class _Fitting:
         for change in changes:
             if change.block.key not in self._found:
                 self._found[change.block.key] = known[change.block.key]
+
+    def _told(self, stream: Stream, changes: Sequence[Change], place: Cut) -> Stream:
+        """A stream with what integer blocks read as integers tell it."""
+        sources = {change.block.source for change in changes if change.is_int8}
+        seen = {name: SeenNumbers() for name in place.sources if name in sources}
+        if not seen:
+            return stream
+        for batch in islice(stream, ceil(_ENOUGH_FOR_RANGES / self._length)):
+            for name, numbers in seen.items():
+                numbers.add(batch[name])
+        scales = {name: numbers.scale() for name, numbers in seen.items()}
+        return stream.through({name: partial(told, scale=scale) for name, scale in scales.items()})
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
@@ -350,7 +384,14 @@ def fit_tasks(
 ) -> dict[str, Task[Factors]]:
     """What is to be found for some changes, by block key; all of them are fitted together."""
     listed = [
-        (change.block.key, change.form, change.rank, _places(change.kept)) for change in changes
+        (
+            change.block.key,
+            change.form,
+            change.rank,
+            _places(change.kept),
+            *(["int8"] if change.is_int8 else []),
+        )
+        for change in changes
     ]
     digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     return {
@@ -379,6 +420,7 @@ def _are_of(change: Change, factors: Factors) -> bool:
         and [matrix.shape for matrix in factors.matrices] == shapes
         and factors.bias.shape == (geometry.out_channels,)
         and _places(factors.kept) == _places(change.kept)
+        and factors.are_integers == change.is_int8
     )
 
 

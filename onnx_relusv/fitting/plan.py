@@ -13,6 +13,7 @@ from onnx_relusv.core.reduction import (
     kept_outputs,
     restrict,
 )
+from onnx_relusv.fitting.calibration import with_activations
 from onnx_relusv.fitting.fit import fit, fit_tasks, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
@@ -137,4 +138,5 @@ def fit_plan(
             kept_outputs(block.geometry, linear, left) for linear in (case.folding(block), dense)
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
-    return FittedPlan(plan, found, {key: levels[key] for key in found})
+    fitted = FittedPlan(plan, found, {key: levels[key] for key in found})
+    return with_activations(case, inputs, workspace, fitted, progress)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
@@ -23,7 +23,7 @@ from onnx_relusv.core.kinds import LINEAR_OPERATORS, Refused, kind_of
 from onnx_relusv.core.linear_algebra import problem_of
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors
-from onnx_relusv.graph.protos import operators
+from onnx_relusv.graph.protos import initialized, node_label, operators
 
 # Its notes on colours and default opsets are no news to our users; its errors are raised.
 G_LOGGER.severity = G_LOGGER.CRITICAL
@@ -366,3 +366,26 @@ class Folding:
         values = self._constants.array(name)
         assert values is not None  # only constants are folded
         return values
+
+
+# Linear layers that are computed with integers, and what makes floats of their weights.
+_INTEGER_LAYERS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm")
+_DEQUANTIZE = "DequantizeLinear"
+
+
+def integer_layer(graph: GraphProto) -> str | None:
+    """A linear layer that is computed with integers, as it is called in a message; None for none.
+
+    One is also a layer of floats whose weight is made of integers that the file has.
+    """
+    stored = set(initialized(graph))
+    weights = {
+        node.output[0]
+        for node in graph.node
+        if node.op_type == _DEQUANTIZE and node.input[0] in stored
+    }
+    for node in graph.node:
+        layer = node.op_type in LINEAR_OPERATORS and any(name in weights for name in node.input)
+        if layer or node.op_type in _INTEGER_LAYERS:
+            return node_label(node)
+    return None

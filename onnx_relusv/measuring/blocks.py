@@ -138,6 +138,11 @@ class Ground:
         """Of the original's file, external data included."""
         return self.case.model.bytes
 
+    @property
+    def opset(self) -> int:
+        """The original's operator set."""
+        return self.case.model.opset
+
 
 def measure_blocks(
     case: Case, inputs: Inputs, workspace: Workspace, moments: BlockMoments, progress: Progress

@@ -2,9 +2,9 @@
 
 What is fitted to too few samples, to samples that are all alike, of one group or of another scale
 may go wrong on others, and no measurement on them would show it: `sample_warnings` says so, after
-one pass over them in batches, of which a hash of eight bytes a sample is kept. `check_repeatable`
+one pass over them in batches, of which a hash of eight bytes a sample is kept. `check_rewritable`
 refuses models that answer the same input differently in two runs, since nothing made of them could
-be judged.
+be judged, and models whose weights are integers already.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from onnx_relusv.graph.channels.operators import (
     channel_statistics,
     normalisation,
 )
-from onnx_relusv.graph.nodes import view
+from onnx_relusv.graph.nodes import integer_layer, view
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.segments import random_node
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
@@ -38,12 +38,20 @@ from onnx_relusv.spectra.mean_widths import activated_gaussian
 from onnx_relusv.work.executors import Progress
 
 
-def check_repeatable(case: Case, workspace: Workspace) -> None:
-    """Checks by its nodes, and by two runs on the same input, that a model repeats its answers.
+def check_rewritable(case: Case, workspace: Workspace) -> None:
+    """Checks by its nodes, and by two runs on the same input, that a model can be rewritten.
 
     Raises:
-        InputError: It draws random numbers, or two runs differ.
+        InputError: Its layers are computed with integers, it draws random numbers, or two runs
+            differ.
     """
+    integers = integer_layer(case.model.proto.graph)
+    if integers is not None:
+        raise InputError(
+            f"{case.model.path}: the node {integers} is computed with integers, so the model is "
+            "quantised already, and what it has lost by that cannot be told. Compress the model "
+            "of floats that it was made from, then with --precision int8."
+        )
     node = random_node(case.model.proto)
     if node is not None:
         raise InputError(

@@ -250,6 +250,8 @@ def least_damage(problem: Problem) -> Allocation:
     Raises:
         UnreachableError: None was found that does.
     """
+    if not problem.limits:
+        return Allocation(tuple(int(np.argmin(item.damages)) for item in problem.items))
     return Allocation(_chosen(problem) if problem.costs.adds_up else _searched(problem))
 
 

@@ -94,9 +94,12 @@ class PlanCost:
         """By key, the double layers that a state really has."""
         counts, found = self.kept(state), dict[str, Candidate]()
         for place, item in self._layers.items():
-            layer = item.layers[state[place]]
-            if layer is not None and self._at(place, counts, state[place]) is not None:
-                found[item.key] = layer
+            size = self._sizes[place].at(counts)
+            for option in self._fallbacks(place, state[place]):
+                layer = item.layers[option]
+                if layer is not None and self._more(place, size, option) is not None:
+                    found[item.key] = layer
+                    break
         return found
 
     def total(self, state: State) -> Cost:
@@ -123,7 +126,7 @@ class PlanCost:
         touched = {
             place
             for place, size in self._sizes.items()
-            if state[place] and size.depends_on(group.place)
+            if self._layers[place].layers[state[place]] is not None and size.depends_on(group.place)
         }
         others, found = self._layered(state, counts, touched), []
         for count, *less in zip(group.counts, saved, saved_macs, strict=True):
@@ -149,16 +152,25 @@ class PlanCost:
         """What the double layers take beyond what is left of their blocks."""
         found = np.zeros(3)
         for place in self._layers:
-            if state[place] and place not in without:
+            if self._layers[place].layers[state[place]] is not None and place not in without:
                 found += self._extra(place, counts, state[place])
         return found
 
     def _extra(self, place: int, counts: Counts, option: int) -> Floats:
-        more = self._at(place, counts, option)
-        return np.zeros(3) if more is None else np.array(more)
+        size = self._sizes[place].at(counts)
+        for each in self._fallbacks(place, option):
+            more = self._more(place, size, each)
+            if more is not None:
+                return np.array(more)
+        return np.zeros(3)
 
-    def _at(self, place: int, counts: Counts, option: int) -> More:
-        return self._more(place, self._sizes[place].at(counts), option)
+    def _fallbacks(self, place: int, option: int) -> tuple[int, ...]:
+        """An option, and the one that a block has where it is no double layer any more."""
+        dense = self._layers[place].dense_place
+        layer = self._layers[place].layers[option]
+        if layer is None or dense is None or option == dense:
+            return (option,)
+        return option, dense
 
     def _compared(self, place: int, size: tuple[int, int], option: int) -> More:
         """What a double layer costs less what is left of its block; None where it is none."""
@@ -170,7 +182,7 @@ class PlanCost:
             more = layer.latency - now.latency if now.latency == now.latency else 0.0
             return float(layer.bytes - now.bytes), float(layer.macs - now.macs), more
         known = {} if self._coupling is None else self._coupling.known
-        key = (block.key, size, layer.form, layer.rank)
+        key = (block.key, size, layer.form, layer.rank, layer.precision)
         if key not in known:
             known[key] = _cost_beyond(block, block_of_size(block, *size), layer)
         return known[key]
@@ -178,9 +190,12 @@ class PlanCost:
 
 def _cost_beyond(block: Block, left: Block, layer: Candidate) -> More:
     """What a double layer of what is left of a block costs more; None where it saves nothing."""
-    if layer.rank >= FORMS[layer.form].largest_rank(left.geometry):
+    form, rank = FORMS[layer.form], layer.rank
+    if form.one_layer:
+        rank = form.largest_rank(left.geometry)
+    elif rank >= form.largest_rank(left.geometry):
         return None
-    cost = candidate_cost(left, layer.form, layer.rank, item_size(block))
+    cost = candidate_cost(left, layer.form, rank, item_size(block), integers=layer.is_int8)
     bytes_more = cost.bytes - bytes_left(block, left)
     macs_more = cost.macs - block_macs(left)
     if bytes_more >= 0 or macs_more > 0:

@@ -20,6 +20,8 @@ from onnx_relusv.core.plans import (
     DamageCurve,
     GroupChoice,
     GroupCurve,
+    IntegerDamage,
+    Measured,
     Plan,
 )
 from onnx_relusv.core.reduction import masked_block
@@ -30,7 +32,7 @@ from onnx_relusv.planning.allocation import Allocation
 from onnx_relusv.planning.cost import Coupling, PlanCost
 from onnx_relusv.planning.limits import Origin, shares_of
 from onnx_relusv.rewrites.low_rank.candidates import item_size, refit_bytes
-from onnx_relusv.rewrites.low_rank.forms import DENSE
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.rewrites.prune.method import GroupItem
 
@@ -64,7 +66,7 @@ class Offered:
     coupling: Coupling | None = None
     layered: bool = True
     left_out: frozenset[str] = frozenset()
-    curves: tuple[DamageCurve | GroupCurve, ...] = ()
+    curves: tuple[Measured, ...] = ()
     damage_measure: str | None = None
 
 
@@ -106,6 +108,12 @@ def plan_of(
         batch=origin.batch,
         groups=groups,
         group_curves=tuple(curve for curve in offered.curves if isinstance(curve, GroupCurve)),
+        int8_damages=tuple(
+            sorted(
+                (one for one in offered.curves if isinstance(one, IntegerDamage)),
+                key=lambda one: -one.damage,
+            )
+        ),
         input_range=origin.input_range,
     )
     expected: dict[str, Any] = {
@@ -188,6 +196,13 @@ class _Words:
 
     def _choice(self, block: Block, kept: ChannelMask | None) -> Choice:
         layer = self._layers.get(block.key)
+        if layer is not None and FORMS[layer.form].one_layer:
+            return self._in_int8(self._choice_without(block, kept, None), block, kept)
+        return self._choice_without(block, kept, layer)
+
+    def _choice_without(
+        self, block: Block, kept: ChannelMask | None, layer: Candidate | None
+    ) -> Choice:
         choice = Choice(
             key=block.key,
             statistics=self._offered.statistics.get(block.key),
@@ -206,6 +221,21 @@ class _Words:
             why="its channels go with their groups",
         )
 
+    def _in_int8(self, choice: Choice, block: Block, kept: ChannelMask | None) -> Choice:
+        """A block that keeps its form, computed with integers."""
+        item, option, _ = self._chosen[choice.key]
+        damage = self._damage(item, option)
+        choice = replace(choice, precision="int8", damage=damage)
+        if not choice.is_kept:
+            return choice
+        return replace(
+            choice,
+            action="refit",
+            form=DENSE.name,
+            rank=masked_block(block, kept).geometry.largest_rank,
+            why=by_itself("computed with integers of 8 bits", damage),
+        )
+
     def _layered(self, choice: Choice, layer: Candidate) -> Choice:
         item, option, better = self._chosen[choice.key]
         damage = self._damage(item, option)
@@ -221,6 +251,7 @@ class _Words:
             level=layer.level,
             damage=damage,
             why=why,
+            precision=layer.precision,
         )
 
     def _why_kept(self, block: Block) -> str:
@@ -232,6 +263,9 @@ class _Words:
         if key not in self._all:
             return NO_SMALLER_FORM
         (item, _, better), errors = self._chosen[key], self._all[key].errors[1:]
+        dense = self._all[key].dense_place
+        if dense:
+            return f"integers of 8 bits do it {item.damages[dense]:.3g} of damage by themselves"
         if not len(errors):
             return ALL_SLOWER
         if better:

@@ -7,13 +7,13 @@ the file's length. By what the estimate was off the search is repeated, until a 
 said to be.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.plans import Budgets, Factors, Plan
+from onnx_relusv.core.plans import ActivationScale, Budgets, Factors, Plan
 from onnx_relusv.core.reduction import Change, FittedPlan, masked_geometry
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.measuring.blocks import Measured
@@ -22,6 +22,7 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.rewrites.changes import changes_of
+from onnx_relusv.rewrites.int8.activations import quantized_tensors, with_quantized
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.units import removes_units
 
@@ -78,19 +79,32 @@ def planned_bytes(
         for change in changes_of(case, inputs, plan)
     }
     proto = rewritten(case, inputs, workspace, FittedPlan(plan, factors, {}))
+    if any(own.are_integers for own in factors.values()):
+        proto = with_quantized(proto, _placeholder_scales(quantized_tensors(proto)))
     return written_bytes(proto, case.model)
+
+
+def _placeholder_scales(tensors: Mapping[str, str]) -> dict[str, ActivationScale]:
+    """A scale and a zero point for every tensor, the same where they share one, and no others."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(tensors.values()), 1)}
+    return {
+        name: ActivationScale(float(places[own]), places[own] % 256)
+        for name, own in tensors.items()
+    }
 
 
 def _placeholders(change: Change, *, biased: bool) -> Factors:
     geometry = masked_geometry(change.block.geometry, change.kept)
     shapes = FORMS[change.form].shapes(geometry, change.rank)
     bias = np.ones if biased else np.zeros
+    layers = FORMS[change.form].layers(geometry, change.rank) if change.is_int8 else ()
     return Factors(
         form=change.form,
         rank=change.rank,
         matrices=tuple(np.ones((geometry.groups, *shape)) for shape in shapes),
         bias=bias(geometry.out_channels),
         kept=change.kept,
+        scales=tuple(np.ones((layer.groups, layer.rows)) for layer in layers),
     )
 
 

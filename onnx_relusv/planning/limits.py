@@ -16,6 +16,7 @@ class Origin:
         samples_sha256: Of the samples, or None.
         total: What the whole original costs; `bytes` with everything that cannot shrink.
         added_bytes: What the file gains besides blocks (provenance, refits), an upper bound.
+        uses_int8: Whether blocks may be computed with integers of 8 bits.
         reserved_bytes: What of it is for refits, of all blocks together.
         seed: In force.
         method: In force.
@@ -34,6 +35,7 @@ class Origin:
     assumed: bool = False
     input_range: tuple[float, float] | None = None
     reserved_bytes: int = 0
+    uses_int8: bool = False
 
 
 def limits(budgets: Budgets, total: Cost) -> dict[str, float]:

@@ -52,6 +52,11 @@ class DamageMeasure(Protocol):
         """Whether all that decides a damage is known, so that it can be kept for another run."""
         ...
 
+    @property
+    def noticeable(self) -> float:
+        """What a change that nobody asked for may do."""
+        ...
+
     def distances(
         self, samples: Samples, exact: Iterable[Values], sizes: Sequence[tuple[int, int]]
     ) -> Callable[[], Distance]:
@@ -78,6 +83,7 @@ class DivergenceMeasure:
 
     answers: Answers
     repeats = True
+    noticeable = 1e-3
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -109,6 +115,7 @@ class MetricMeasure:
     outputs: tuple[str, ...]
     # What its code depends on is not known.
     repeats = False
+    noticeable = 1e-3
 
     @property
     def words(self) -> str:

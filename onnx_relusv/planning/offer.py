@@ -15,8 +15,7 @@ from onnx_relusv.core.plans import (
     Budgets,
     Candidate,
     Cost,
-    DamageCurve,
-    GroupCurve,
+    Measured,
     Plan,
 )
 from onnx_relusv.graph.model import external_location, external_tensors
@@ -88,7 +87,7 @@ class Offer:
             BudgetError: They cannot be reached, or nothing can be made smaller.
         """
         if not self.offered.items:
-            nothing = (rewrite.nothing for rewrite in rewrites_of(self.origin.method))
+            nothing = (rewrite.nothing for rewrite in rewrites_of(self.origin))
             raise BudgetError(f"{', and '.join(nothing)}; nothing was written.")
 
         def make(within: Budgets) -> Plan:
@@ -163,7 +162,7 @@ def _error_without_limits(origin: Origin, budgets: Budgets) -> float:
     if budgets.tolerance is not None:
         return budgets.tolerance
     informed = origin.samples_sha256 is not None or origin.assumed
-    return min(rewrite.default_error(informed) for rewrite in rewrites_of(origin.method))
+    return min(rewrite.default_error(informed) for rewrite in rewrites_of(origin))
 
 
 def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Offer:
@@ -186,8 +185,8 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
     if by_damage(inputs, planning):
         measure = damage_measure(case, inputs, workspace, inputs.selection, planning)
     items: list[Item] = []
-    curves: list[DamageCurve | GroupCurve] = []
-    rewrites = rewrites_of(planning.method)
+    curves: list[Measured] = []
+    rewrites = rewrites_of(planning)
     for rewrite in rewrites:
         measured = _timed(rewrite.items(ground, planning, progress), timed)
         found = measured if timed.measure else [rewrite.finer(each, ground) for each in measured]
@@ -197,6 +196,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             for place, item in enumerate(found):
                 found[place], own = rewrite.with_damages(item, damages.get(item.key, {}))
                 curves.extend(own)
+            found = [_with_way_out(item, measure) for item in found]
         items.extend(found)
     return Offer(
         offered=Offered(
@@ -215,6 +215,12 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         latency=timed.measure,
         size_of=size_of(case, inputs, workspace, ground.measured),
     )
+
+
+def _with_way_out(item: Item, measure: DamageMeasure) -> Item:
+    """An item that may stay as it is after all, where integers of 8 bits hurt it."""
+    hurt = isinstance(item, LayerItem) and item.is_int8 and item.damages[0] > measure.noticeable
+    return item.or_as_it_is() if hurt else item  # type: ignore[attr-defined]
 
 
 def _allowed_candidates(ground: Ground, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:
@@ -270,6 +276,7 @@ def _origin_of(ground: Ground, planning: PlanOptions, timed: Timed) -> Origin:
         batch=timed.batch,
         assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
         input_range=planning.input_range,
+        uses_int8=planning.uses_int8,
     )
 
 
@@ -295,4 +302,5 @@ def _stated_bytes(ground: Ground, planning: PlanOptions, budgets: Budgets) -> in
         planning.method,
         budgets,
         planning.input_range,
+        uses_int8=planning.uses_int8,
     )

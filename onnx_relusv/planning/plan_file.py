@@ -22,9 +22,10 @@ from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.work.files import check_readable
 
 SCHEMA = "onnx-relusv/plan"
-SCHEMA_VERSION = 3
-# The second has no groups of units, and all else is the same.
-_READABLE = (2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+# The third says nothing of integers of 8 bits, the second has no groups of units either; all else
+# is the same.
+_READABLE = (2, 3, SCHEMA_VERSION)
 _LARGEST_FILE = 256 << 20
 
 # Fields for the reader alone, by what has them. Their order decides the checksums.
@@ -38,6 +39,7 @@ _PLAN = (
     "latency",
     "curves",
     "group_curves",
+    "int8_damages",
     "warnings",
 )
 _BUDGETS = ("macs", "tolerance", "confidence")

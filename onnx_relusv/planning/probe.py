@@ -22,6 +22,7 @@ from onnx_relusv.measuring.answers import judged_answers
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.planning.objective import DamageMeasure, DivergenceMeasure
+from onnx_relusv.rewrites.int8.ranges import SeenNumbers, told
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
@@ -71,10 +72,12 @@ class ProbeSite:
     Attributes:
         key: What its findings are kept under.
         blocks: In topological order.
+        quantized: Whether what the first of them reads is told by integers of 8 bits.
     """
 
     key: str
     blocks: tuple[Block, ...]
+    quantized: bool = False
 
 
 def probe(
@@ -200,6 +203,8 @@ class _Probing:
         # A block that leads to no output is not in its tail, nor are its constants.
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]
+        if site.quantized:
+            stream = _told(stream, site.blocks[0].source)
 
         def divergence(dense: Mapping[str, LinearMap]) -> float:
             fed = made.feeds(dense)
@@ -214,6 +219,14 @@ class _Probing:
             return found.value
 
         return divergence
+
+
+def _told(stream: Stream, name: str) -> Stream:
+    """A stream with one tensor as integers of 8 bits tell it."""
+    numbers = SeenNumbers()
+    for batch in stream:
+        numbers.add(batch[name])
+    return stream.through({name: partial(told, scale=numbers.scale())})
 
 
 def whole_damages(
@@ -293,6 +306,7 @@ def measured_damages(
                 "items": list(by_key),
                 "item": site.key,
                 "tried": [list(mark) for mark in site.tried],
+                **({"quantized": True} if site.quantized else {}),
             },
             result=Damages,
             fits=partial(_are_of, site),
@@ -313,7 +327,11 @@ def measured_damages(
             return keep(place.key, map(divergence, by_key[place.key].maps()))
 
         no_others: Mapping[str, LinearMap] = {}
-        places = [ProbeSite(site.key, site.blocks) for site in sites if site.models is None]
+        places = [
+            ProbeSite(site.key, site.blocks, site.quantized)
+            for site in sites
+            if site.models is None
+        ]
         probe_together(
             case, workspace, samples, places, no_others, examine, advance, measure, known
         )

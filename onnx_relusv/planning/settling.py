@@ -30,11 +30,12 @@ from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
 from onnx_relusv.planning.limits import in_words, shares_of
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
+    can_be_int8,
     candidate_cost,
     item_size,
     useful_ranks,
 )
-from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS, available_forms
 from onnx_relusv.rewrites.low_rank.method import DoubleLayers
 from onnx_relusv.rewrites.prune.cost import Counts, CutCost
 from onnx_relusv.rewrites.prune.units import (
@@ -55,7 +56,10 @@ def by_damage(inputs: Inputs, planning: PlanOptions) -> bool:
     """
     if planning.allocation == "damage" and not inputs.has_selection:
         raise UsageError("--allocation damage needs --samples, two at least.")
-    return planning.allocation != "level" and inputs.has_selection and planning.has_budget
+    # Without a budget, what is decided on is what blocks are computed with.
+    formats_alone = planning.uses_int8 and planning.budgets.tolerance is None
+    asked = planning.has_budget or formats_alone
+    return planning.allocation != "level" and inputs.has_selection and asked
 
 
 def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
@@ -65,6 +69,11 @@ def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
         UsageError: Damage was asked for without samples, or a number of channels where no units are
             removed.
     """
+    if planning.uses_int8 and not inputs.has_selection:
+        raise UsageError(
+            "--precision int8 needs --samples, two at least: how far numbers reach, and which "
+            "blocks integers hurt, is measured on them."
+        )
     if not (planning.lowers_ranks and planning.removes_units):
         return planning
     if by_damage(inputs, planning) and planning.budgets.latency is None:
@@ -205,7 +214,8 @@ def check_reachable(case: Case, planning: PlanOptions, cut: CutCost | None = Non
     Raises:
         BudgetError: Nothing can be made smaller, or not by as much.
     """
-    if cut is None and not any(_can_shrink(block) for block in _allowed(case, planning)):
+    allowed = _allowed(case, planning)
+    if cut is None and not any(_can_shrink(case, block, planning) for block in allowed):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
     problem = unreachable(planning.budgets, case, least_cost(case, planning, cut))
     if problem is not None:
@@ -230,7 +240,7 @@ def unreachable(budgets: Budgets, case: Case, least: Cost) -> BudgetError | None
 
 def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) -> Cost:
     """A lower bound of what any plan leaves; arguments as of `check_reachable`."""
-    blocks = _allowed(case, planning) if planning.lowers_ranks else []
+    blocks = _allowed(case, planning) if planning.lowers_ranks or planning.uses_int8 else []
     bytes_, macs = float(case.model.bytes), float(case.facts.macs)
     left, headers = list(blocks), _Headers(case)
     if cut is not None and case.channels is not None:
@@ -239,10 +249,12 @@ def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) ->
         bytes_, macs = bytes_ - saved - _TAGS * cut.parts, macs - saved_macs
         left = _left(case, case.channels, blocks, counts)
     for block, own in zip(blocks, left, strict=True):
+        forms = available_forms(own.geometry) if planning.lowers_ranks else ()
+        integers = planning.uses_int8 and can_be_int8(block, case.model.opset)
         costs = [
-            candidate_cost(own, form, 1, item_size(block), biased=False)
-            for form in available_forms(own.geometry)
-            if FORMS[form].largest_rank(own.geometry) > 1
+            candidate_cost(own, form, 1, 1 if integers else item_size(block), biased=False)
+            for form in (*forms, *((DENSE.name,) if integers else ()))
+            if FORMS[form].largest_rank(own.geometry) > 1 or FORMS[form].one_layer
         ]
         now = bytes_left(block, own) + block.surplus_bytes + headers.of(block)
         bytes_ += min([0.0, *(cost.bytes - now for cost in costs)])
@@ -254,7 +266,9 @@ def _allowed(case: Case, planning: PlanOptions) -> list[Block]:
     return [block for block in case.blocks if planning.allows(block.key)]
 
 
-def _can_shrink(block: Block) -> bool:
+def _can_shrink(case: Case, block: Block, planning: PlanOptions) -> bool:
+    if planning.uses_int8 and can_be_int8(block, case.model.opset):
+        return True
     return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
 
 

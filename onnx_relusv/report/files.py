@@ -50,11 +50,13 @@ _DIGITS, _TRACE_DIGITS = 7, 6
 FIELDS: dict[type, str] = {
     Assessment: "part evaluation change feeds withheld latency alarms conclusion",
     Budgets: "size macs latency tolerance max_drop confidence",
-    Choice: "action form rank inputs outputs planned_level=level planned_damage=damage why",
+    Choice: """action form rank inputs outputs precision planned_level=level planned_damage=damage
+        why""",
     Comparison: "before after shares evaluation provenance",
     Compression: """before after shares budgets=plan.budgets method=plan.method
         allocation=plan.allocation level=plan.level damage=plan.damage
-        damage_measure=plan.damage_measure correction blocks=rows refusals groups channel_refusals
+        damage_measure=plan.damage_measure uses_int8=plan.uses_int8
+        int8_damages=plan.int8_damages correction blocks=rows refusals groups channel_refusals
         verdict certificate metric drop_estimate batch latency assessment samples warnings
         provenance""",
     Correction: "damage corrected taken",

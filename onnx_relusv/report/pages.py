@@ -280,6 +280,7 @@ LAYOUTS: dict[type, Layout[Any]] = {
             sections.SPECTRA,
             sections.REFUSED,
             sections.CHANNELS_THAT_STAY,
+            sections.INTEGERS,
             sections.VALIDATION,
         ),
         terminal=(

@@ -91,9 +91,10 @@ def decision(choice: Choice | None) -> str:
     """What becomes of a block; of a double layer its form and rank."""
     if choice is None or choice.is_kept:
         return "kept"
+    numbers = ", int8" if choice.is_int8 else ""
     if choice.is_double_layer:
-        return f"double layer: {choice.form}, rank {choice.rank}"
-    return {"refit": "refitted", "prune": "pruned"}[choice.action]
+        return f"double layer: {choice.form}, rank {choice.rank}{numbers}"
+    return {"refit": "refitted", "prune": "pruned"}[choice.action] + numbers
 
 
 def printable(text: str) -> str:

@@ -22,6 +22,7 @@ from onnx_relusv.graph.protos import set_metadata
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.rewrites.int8.activations import with_quantized
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.methods import REWRITES
 from onnx_relusv.rewrites.prune.cutting import staying, zeroed
@@ -81,7 +82,16 @@ _LONGEST = 0.00012345678901234567
 
 def provenance_text(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> str:
     """The entry's value for a plan's file."""
-    return _text(case, inputs, workspace, plan.method, plan.level, plan.budgets, plan.input_range)
+    return _text(
+        case,
+        inputs,
+        workspace,
+        plan.method,
+        plan.level,
+        plan.budgets,
+        plan.input_range,
+        uses_int8=plan.uses_int8,
+    )
 
 
 def provenance_bytes(
@@ -91,9 +101,13 @@ def provenance_bytes(
     method: str,
     budgets: Budgets,
     input_range: tuple[float, float] | None,
+    *,
+    uses_int8: bool,
 ) -> int:
     """What the entry adds to a file at most; an older one that it replaces counts against it."""
-    longest = _text(case, inputs, workspace, method, _LONGEST, budgets, input_range)
+    longest = _text(
+        case, inputs, workspace, method, _LONGEST, budgets, input_range, uses_int8=uses_int8
+    )
     replaced = sum(
         writing.entry(entry.ByteSize())
         for entry in case.model.proto.metadata_props
@@ -110,6 +124,8 @@ def _text(
     level: float,
     budgets: Budgets,
     input_range: tuple[float, float] | None,
+    *,
+    uses_int8: bool,
 ) -> str:
     return json.dumps(
         {
@@ -120,6 +136,7 @@ def _text(
             "level": level,
             "budgets": asdict(budgets),
             "seed": workspace.options.seed,
+            **({"precision": "int8"} if uses_int8 else {}),
             # Outside of it the file may compute something else.
             **({} if input_range is None else {"input_range": input_range}),
             # What max_drop is of, where it is not top-1.
@@ -152,5 +169,7 @@ def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPl
         model, blocks = rewrite.apply(case, model, blocks, fitted)
     # Double layers, the last of them, write into no model that they get.
     result = model.proto
+    if fitted.activations:
+        result = with_quantized(result, fitted.activations)
     set_metadata(result, PROVENANCE_KEY, provenance_text(case, inputs, workspace, fitted.plan))
     return result

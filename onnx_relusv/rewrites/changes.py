@@ -9,6 +9,7 @@ from onnx_relusv.core.reduction import Change, masked_geometry
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.measuring.case import Case
 from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET, can_be_int8
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS, available_forms
 from onnx_relusv.rewrites.prune.units import kept_channels
 
@@ -58,7 +59,15 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         if choice is None and kept is None:
             continue
         layer = choice is not None and choice.is_double_layer
-        cut_alone = not layer and kept is not None and _gets_all(block, kept, behind)
+        integers = choice is not None and choice.is_int8
+        if integers and not can_be_int8(block, case.model.opset):
+            raise InputError(
+                f"the plan has {block.key} computed with integers of 8 bits, which takes numbers "
+                f"of 32 bits and operator set {LEAST_OPSET}."
+            )
+        cut_alone = (
+            not integers and not layer and kept is not None and _gets_all(block, kept, behind)
+        )
         if cut_alone and not is_reproduced(case, inputs, block, kept):
             # Its rows are cut, and no more is to be done.
             continue
@@ -66,7 +75,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         if choice is None or choice.form is None or choice.rank is None or not layer:
             # What it loses follows from the groups, however a plan was edited.
             rank = DENSE.largest_rank(geometry)
-            changed.append(Change(block, DENSE.name, rank, kept))
+            changed.append(Change(block, DENSE.name, rank, kept, is_int8=integers))
             continue
         form, rank = choice.form, choice.rank
         if form not in available_forms(block.geometry):
@@ -76,7 +85,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
             raise InputError(
                 f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."
             )
-        changed.append(Change(block, form, rank, kept))
+        changed.append(Change(block, form, rank, kept, is_int8=integers))
     return changed
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from onnx_relusv.core.blocks import Block, Item, Site
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import DamageCurve, GroupCurve
+from onnx_relusv.core.plans import Measured
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.blocks import Ground
@@ -61,7 +61,7 @@ class Rewrite(Protocol[AnyItem]):
 
     def with_damages(
         self, item: AnyItem, damages: Mapping[tuple[Any, ...], float]
-    ) -> tuple[AnyItem, tuple[DamageCurve | GroupCurve, ...]]:
+    ) -> tuple[AnyItem, tuple[Measured, ...]]:
         """An item with the damages of all its options, by those of its tries; and the curves."""
         ...
 
@@ -88,6 +88,26 @@ REWRITES: Mapping[str, Rewrite[Any]] = MappingProxyType(
 )
 
 
-def rewrites_of(method: str) -> tuple[Rewrite[Any], ...]:
-    """The methods that a --method names: one, or all of them for ``auto``."""
-    return (REWRITES[method],) if method in REWRITES else tuple(REWRITES.values())
+class Asked(Protocol):
+    """What is said of methods."""
+
+    @property
+    def method(self) -> str:
+        """As in --method."""
+        ...
+
+    @property
+    def uses_int8(self) -> bool:
+        """Whether blocks may be computed with integers of 8 bits."""
+        ...
+
+
+def rewrites_of(asked: Asked) -> tuple[Rewrite[Any], ...]:
+    """The methods that a --method names: one, or all of them for ``auto``.
+
+    What blocks are computed with is told with their double layers, even where there may be none.
+    """
+    alone = REWRITES.get(asked.method)
+    if alone is None or (asked.uses_int8 and asked.method != DoubleLayers.name):
+        return tuple(REWRITES.values())
+    return (alone,)

@@ -1,6 +1,7 @@
 """Samples on their way through a model, segment by segment, in temporary files."""
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Stream:
 
     def __init__(self, batches: Iterator[Values]) -> None:
         self._file = ArrayFile()
+        self._changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
         self._batches = [
             {name: self._stored(value) for name, value in values.items()} for values in batches
         ]
@@ -34,12 +36,22 @@ class Stream:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """What is alive, batch by batch."""
         for batch in self._batches:
-            yield {
+            values: dict[str, Any] = {
                 name: [self._file.mapped(member) for member in stored]
                 if isinstance(stored, list)
                 else self._file.mapped(stored)
                 for name, stored in batch.items()
             }
+            yield values | {name: make(values[name]) for name, make in self._changes.items()}
+
+    def through(self, changes: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> "Stream":
+        """The same place with some tensors changed, each time that they are read.
+
+        Both lie in one file, which is dropped with either.
+        """
+        changed = copy(self)
+        changed._changes = {**self._changes, **changes}
+        return changed
 
     def advanced(
         self, session: Session | None, live: tuple[str, ...], advance: Callable[[int], None]

@@ -5,6 +5,7 @@ import sys
 import accuracy
 import files
 import inspection
+import int8
 import large
 import nsfw
 import peers
@@ -16,6 +17,7 @@ import speed
 BENCHMARKS = {
     "inspect": inspection.main,
     "accuracy": accuracy.main,
+    "int8": int8.main,
     "pruning": pruning.main,
     "nsfw": nsfw.main,
     "resnet50": resnet50.main,

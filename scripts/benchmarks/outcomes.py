@@ -14,8 +14,8 @@ import numpy.typing as npt
 from layer_shares import without_share
 from peers import right_answers
 
-from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
-from onnx_relusv.core.plans import Method
+from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
+from onnx_relusv.core.plans import Method, Precision
 from onnx_relusv.core.results import Compression
 from onnx_relusv.work.cache import code_digest
 
@@ -32,12 +32,14 @@ class Way:
         size: Share of the bytes that may be left.
         macs: Share of the multiply-accumulates that may be left.
         units: Share of the units of every group that goes.
+        precision: As in `PlanOptions`.
     """
 
     method: Method
     size: float | None = None
     macs: float | None = None
     units: float | None = None
+    precision: Precision = "keep"
 
     @property
     def words(self) -> str:
@@ -51,7 +53,8 @@ class Way:
     @property
     def name(self) -> str:
         """For the file that keeps the outcome."""
-        return f"{self.method}-size-{self.size}-macs-{self.macs}-units-{self.units}"
+        numbers = "" if self.precision == "keep" else f"-{self.precision}"
+        return f"{self.method}-size-{self.size}-macs-{self.macs}-units-{self.units}{numbers}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +66,14 @@ class Outcome:
         macs: Share that is left.
         before: (images,) bool, which of them the original has right.
         after: (images,) bool, likewise of the file.
+        change: Relative L2 error of its answers to them.
     """
 
     bytes: float
     macs: float
     before: npt.NDArray[np.bool_]
     after: npt.NDArray[np.bool_]
+    change: float
 
     @property
     def drop(self) -> float:
@@ -97,7 +102,12 @@ def outcome(model: str, way: Way, draw: Path | None, folder: Path) -> Outcome:
         found = _made(model, way, draw, folder)
         staged = folder / "outcome.npz"
         np.savez_compressed(
-            staged, bytes=found.bytes, macs=found.macs, before=found.before, after=found.after
+            staged,
+            bytes=found.bytes,
+            macs=found.macs,
+            before=found.before,
+            after=found.after,
+            change=found.change,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(staged.read_bytes())
@@ -109,24 +119,51 @@ def outcome(model: str, way: Way, draw: Path | None, folder: Path) -> Outcome:
         )
         return found
     with np.load(path) as arrays:
-        shares = float(arrays["bytes"]), float(arrays["macs"])
-        return Outcome(*shares, before=arrays["before"], after=arrays["after"])
+        return Outcome(
+            bytes=float(arrays["bytes"]),
+            macs=float(arrays["macs"]),
+            before=arrays["before"],
+            after=arrays["after"],
+            change=float(arrays["change"]),
+        )
+
+
+def model_path(model: str) -> Path:
+    """Where a model lies."""
+    return (ZOO if is_of_zoo(model) else MODELS) / f"{model}.onnx"
+
+
+def test_images(model: str) -> Path:
+    """The images that files are judged on, and nothing else is done with."""
+    if is_of_zoo(model):
+        return ZOO / f"{model.split('_')[0]}_test.npz"
+    return MODELS / "fashion_test.npz"
+
+
+def judged(model: str, file: Path, macs: float) -> Outcome:
+    """A file on the test images.
+
+    Args:
+        model: Name of the original.
+        file: Made of it.
+        macs: Share of the original's that it has.
+    """
+    path, test = model_path(model), test_images(model)
+    (output,) = compare(path, file, test).evaluation.outputs
+    return Outcome(
+        bytes=file.stat().st_size / path.stat().st_size,
+        macs=macs,
+        before=right_answers(path, test),
+        after=right_answers(file, test),
+        change=output.relative,
+    )
 
 
 def _made(model: str, way: Way, draw: Path | None, folder: Path) -> Outcome:
-    path = (ZOO if is_of_zoo(model) else MODELS) / f"{model}.onnx"
-    test = (
-        ZOO / f"{model.split('_')[0]}_test.npz" if is_of_zoo(model) else MODELS / "fashion_test.npz"
-    )
     output = folder / "small.onnx"
     # What ways share is measured once a draw.
-    done = _smaller(path, way, draw, output, folder / "cache")
-    return Outcome(
-        bytes=done.after.bytes / done.before.bytes,
-        macs=done.after.macs / done.before.macs,
-        before=right_answers(path, test),
-        after=right_answers(output, test),
-    )
+    done = _smaller(model_path(model), way, draw, output, folder / "cache")
+    return judged(model, output, done.after.macs / done.before.macs)
 
 
 def _smaller(model: Path, way: Way, draw: Path | None, output: Path, cache: Path) -> Compression:
@@ -136,7 +173,11 @@ def _smaller(model: Path, way: Way, draw: Path | None, output: Path, cache: Path
         model,
         output,
         samples=draw,
-        planning=PlanOptions(method=way.method, budgets=Budgets(size=way.size, macs=way.macs)),
+        planning=PlanOptions(
+            method=way.method,
+            budgets=Budgets(size=way.size, macs=way.macs),
+            precision=way.precision,
+        ),
         measuring=MeasureOptions(cache=cache),
         force=True,
     )

@@ -218,6 +218,7 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         "batch": 1,
         "round-to": 1,
         "keep-at-least": 1,
+        "precision": "keep",
         "exclude": ["y", "[y]"],
         "provider": "cpu",
         "seed": 3,

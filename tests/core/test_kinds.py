@@ -19,7 +19,12 @@ OWN = {
     *(f"rewrites/low_rank/{name}.py" for name in ("forms", "spatial", "tucker")),
 }
 # They look at the nodes of any graph, in blocks or not, and at operators that are no kind of block.
-OF_NODES = {"graph/channels/weights.py", "graph/checks.py", "rewrites/prune/cost.py"}
+OF_NODES = {
+    "graph/channels/weights.py",
+    "graph/checks.py",
+    "rewrites/int8/activations.py",
+    "rewrites/prune/cost.py",
+}
 NAMES = {*KINDS, *FORMS}
 # Records say of themselves which method or action they have; one reads files that are no records
 # yet.

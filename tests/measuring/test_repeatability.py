@@ -15,7 +15,7 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.graph.segments import random_node
-from onnx_relusv.measuring.sample_warnings import check_repeatable
+from onnx_relusv.measuring.sample_warnings import check_rewritable
 
 HEAD = "(float[N,6] x) => (float[N,6] y)"
 ENDS = "h = MatMul(x, w) r = Relu(h)"
@@ -66,7 +66,7 @@ def test_nodes_that_draw(name: str, tmp_path: Path) -> None:
     path = written(RANDOM[name], tmp_path)
     opened = open_model(path, None, MeasureOptions(provider="cpu"))
     with pytest.raises(InputError, match="draws random numbers") as caught:
-        check_repeatable(opened.case, opened.workspace)
+        check_rewritable(opened.case, opened.workspace)
     assert caught.value.exit_code == 3
 
 
@@ -77,7 +77,7 @@ def test_nodes_that_do_not(name: str, tmp_path: Path) -> None:
     first, again = (run(proto_of(REPEATABLE[name]), feeds)["y"] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     found = open_model(written(REPEATABLE[name], tmp_path), None, MeasureOptions())
-    check_repeatable(found.case, found.workspace)
+    check_rewritable(found.case, found.workspace)
 
 
 def test_functions_are_looked_into() -> None:
@@ -116,4 +116,4 @@ def test_two_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("onnx_relusv.measuring.sample_warnings.random_node", lambda _: None)
     opened = open_model(written(RANDOM["noise"], tmp_path), None, MeasureOptions(provider="cpu"))
     with pytest.raises(InputError, match="two runs of the model on the same input"):
-        check_repeatable(opened.case, opened.workspace)
+        check_rewritable(opened.case, opened.workspace)

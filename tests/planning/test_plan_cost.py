@@ -12,9 +12,14 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.planning.cost import Coupling, PlanCost
 from onnx_relusv.planning.limits import Origin
-from onnx_relusv.rewrites.low_rank.candidates import block_cost, block_macs, candidate_cost
+from onnx_relusv.rewrites.low_rank.candidates import (
+    block_cost,
+    block_macs,
+    candidate_cost,
+    in_int8,
+)
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
-from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
+from onnx_relusv.rewrites.low_rank.method import LayerItem, dense_int8, layer_item
 from onnx_relusv.rewrites.prune.cost import CutCost
 from onnx_relusv.rewrites.prune.elimination import Elimination
 from onnx_relusv.rewrites.prune.method import GroupItem, group_item
@@ -48,7 +53,14 @@ class Costed:
         return [len(item.errors) for item in (*self.groups, *self.blocks)]
 
 
-def costs_of(name: str, folder: Path) -> Costed:
+def int8_item(block: Block) -> LayerItem:
+    """A block whose every option has integers of 8 bits."""
+    return layer_item(
+        block, [in_int8(block, layer) for layer in layers(block)], stays=dense_int8(block)
+    )
+
+
+def costs_of(name: str, folder: Path, *, integers: bool = False) -> Costed:
     found = found_in(GRAPHS[name], folder)
     blocks, channels = found.searched.blocks, found.channels
     groups = []
@@ -56,7 +68,7 @@ def costs_of(name: str, folder: Path) -> Costed:
         count = len(group.units)
         order = Elimination(np.arange(count), np.linspace(0, 1, count + 1))
         groups.append(group_item(Ordered(group, order, ()), place, Rounding()))
-    items = [layer_item(block, layers(block)) for block in blocks]
+    items = [int8_item(block) if integers else layer_item(block, layers(block)) for block in blocks]
     origin = Origin("", None, TOTAL, ADDED, 0, "auto")
     cut = CutCost(found.searched.model, channels, found.shapes)
     coupling = Coupling(channels, units_of_blocks(channels, blocks), cut)
@@ -64,9 +76,10 @@ def costs_of(name: str, folder: Path) -> Costed:
     return Costed(costs, groups, items, found.searched)
 
 
+@pytest.mark.parametrize("integers", [False, True])
 @pytest.mark.parametrize("name", GRAPHS)
-def test_all_options_at_once(name: str, tmp_path: Path) -> None:
-    costed, rng = costs_of(name, tmp_path), np.random.default_rng(0)
+def test_all_options_at_once(name: str, integers: bool, tmp_path: Path) -> None:
+    costed, rng = costs_of(name, tmp_path, integers=integers), np.random.default_rng(0)
     costs, lengths = costed.costs, costed.lengths
     for _ in range(5):
         state = tuple(int(rng.integers(length)) for length in lengths)
@@ -80,6 +93,33 @@ def test_nothing_changed_costs_what_the_file_gains(tmp_path: Path) -> None:
     costed = costs_of("chain", tmp_path)
     total = costed.costs.total((0,) * len(costed.lengths))
     assert (total.bytes, total.macs) == (TOTAL.bytes + ADDED, TOTAL.macs)
+
+
+def test_blocks_of_integers_cost_what_is_said_of_them(tmp_path: Path) -> None:
+    costed = costs_of("chain", tmp_path, integers=True)
+    state = (0,) * len(costed.lengths)
+    total = costed.costs.total(state)
+    saved = sum(
+        block_cost(item.block).bytes - dense_int8(item.block).bytes for item in costed.blocks
+    )
+    assert (total.bytes, total.macs) == (TOTAL.bytes + ADDED - saved, TOTAL.macs)
+    assert all(layer.is_int8 for layer in costed.costs.layers(state).values())
+    assert len(costed.costs.layers(state)) == len(costed.blocks)
+
+
+def test_what_is_no_double_layer_any_more_is_a_layer_of_integers_still(tmp_path: Path) -> None:
+    costed = costs_of("chain", tmp_path, integers=True)
+    highest, fallen = [1 for _ in costed.blocks], 0
+    for fewer in range(1, 8):
+        kept = [min(fewer, len(item.counts) - 1) for item in costed.groups]
+        found = costed.costs.layers((*kept, *highest))
+        for item in costed.blocks:
+            layer = found.get(item.block.key)
+            # Where integers of what is left take more than its floats, it has these.
+            if layer is not None and layer != item.layers[1]:
+                assert layer == item.layers[0]
+                fallen += 1
+    assert fallen
 
 
 def test_a_double_layer_alone_costs_what_its_candidate_does(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from onnx_relusv.core.measures import (
     Spectrum,
 )
 from onnx_relusv.core.metric import LossBound, MetricChange, Trial
-from onnx_relusv.core.plans import Budgets, Choice, Cost, Plan
+from onnx_relusv.core.plans import Budgets, Choice, Cost, IntegerDamage, Plan
 from onnx_relusv.core.results import (
     Assessment,
     BlockReport,
@@ -393,7 +393,11 @@ def certified(compression: Compression) -> Compression:
     """With a drop that was asked for, and what was found on the way."""
     return replace(
         compression,
-        plan=replace(compression.plan, budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99)),
+        plan=replace(
+            compression.plan,
+            budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99),
+            int8_damages=(IntegerDamage(key=HOSTILE_KEY, damage=0.0021),),
+        ),
         bound=LossBound(
             exact=True,
             max_drop=1.0,

@@ -36,6 +36,7 @@ def test_only_what_is_set_is_a_setting() -> None:
         "batch": 1,
         "round-to": 1,
         "keep-at-least": 1,
+        "precision": "keep",
     }
     planning = PlanOptions(budgets=Budgets(max_drop=1.0, size=0.5), exclude=("a*",))
     assert settings_of(planning) == {
@@ -48,6 +49,7 @@ def test_only_what_is_set_is_a_setting() -> None:
         "exclude": ["a*"],
         "round-to": 1,
         "keep-at-least": 1,
+        "precision": "keep",
     }
 
 

@@ -221,3 +221,42 @@ def test_pair_counts_by_hand() -> None:
     assert FORMS["pair"].macs(geometry, 3, (1, 4, 7)) == 4 * (7 * 3 + 3 * 5)
     assert FORMS["pair"].macs(gemm(7, 5), 3, (1, 7)) == 7 * 3 + 3 * 5
     assert FORMS["pair"].largest_rank(geometry) == 5
+
+
+@given(st.data())
+def test_what_a_layer_reads_is_a_map_of_the_block_s_patch(data: st.DataObject) -> None:
+    geometry = data.draw(conv_geometries(smallest_kernel=2))
+    form = FORMS[data.draw(st.sampled_from(["channel", "spatial", "tucker"]))]
+    assume(form.fits(geometry))
+    rank = data.draw(st.integers(1, form.largest_rank(geometry)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    matrices = [small_integers(rng, s) for s in factor_shapes(form.name, geometry, rank)]
+    layers = form.as_layers(geometry, matrices)
+    # Whole numbers: the products are exact.
+    np.testing.assert_array_equal(
+        layers[-1] @ form.reads(geometry, layers[:-1]), form.compose(geometry, *matrices)
+    )
+    assert all(
+        np.array_equal(own, back)
+        for own, back in zip(matrices, form.from_layers(geometry, layers), strict=True)
+    )
+
+
+@given(st.data())
+def test_the_first_layer_s_metric_is_that_of_its_own_patches(data: st.DataObject) -> None:
+    geometry = data.draw(conv_geometries(smallest_kernel=2))
+    form = FORMS[data.draw(st.sampled_from(["channel", "spatial", "tucker"]))]
+    assume(form.fits(geometry))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    # Few patches with whole numbers, by channel, kernel row and kernel column.
+    channels, (height, width) = geometry.in_channels // geometry.groups, geometry.kernel
+    patches = rng.integers(-3, 4, (8, channels, height, width)).astype(np.float64)
+    flat = patches.reshape(8, -1)
+    found = form.first_metric(geometry, flat.T @ flat)
+    if form.name == "spatial":
+        own = patches.transpose(0, 3, 1, 2).reshape(8 * width, -1)
+    elif form.name == "tucker":
+        own = patches.transpose(0, 2, 3, 1).reshape(8 * height * width, -1)
+    else:
+        own = flat
+    np.testing.assert_allclose(found, own.T @ own * 8 / len(own), rtol=1e-12, atol=1e-12)

@@ -33,6 +33,20 @@ def test_a_stream_keeps_what_is_alive_batch_by_batch() -> None:
     np.testing.assert_array_equal(next(iter(stream))["x"], batches[0]["x"])
 
 
+def test_a_stream_is_read_through_changes_and_goes_on_from_them() -> None:
+    stream = Stream(iter([{"x": np.full(n, n, np.float32), "z": np.float32(n)} for n in (3, 1)]))
+    changed = stream.through({"x": lambda values: values + 1})
+    twice = changed.through({"x": lambda values: 10 * values})
+    for values, n in zip(changed, (3, 1), strict=True):
+        np.testing.assert_array_equal(values["x"], np.full(n, n + 1, np.float32))
+        assert values["z"] == n
+    # The last change of a tensor is the one that holds, and others stay as they were.
+    assert [float(values["x"][0]) for values in twice] == [30, 10]
+    assert [float(values["x"][0]) for values in stream] == [3, 1]
+    later = changed.advanced(doubling(), ("y",), lambda steps: None)
+    assert [float(values["y"][0]) for values in later] == [8, 4]
+
+
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 

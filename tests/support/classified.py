@@ -44,9 +44,9 @@ def inputs(count: int = COUNT) -> np.ndarray:
     return (rng.standard_normal((count, 20)) @ mixing + 0.2).astype(np.float32)
 
 
-def answers(model: Path, x: np.ndarray) -> np.ndarray:
+def answers(model: Path, x: np.ndarray, *, optimized: bool = False) -> np.ndarray:
     """Top-1 of every input, by onnxruntime alone."""
-    return run(model, {"x": x}, ["y"])["y"].argmax(axis=1)
+    return run(model, {"x": x}, ["y"], optimized=optimized)["y"].argmax(axis=1)
 
 
 def samples(

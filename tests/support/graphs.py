@@ -85,9 +85,9 @@ def saved(proto: ModelProto, folder: Path, name: str = "model.onnx") -> Model:
 
 
 def run(
-    source: ModelProto | Path, feeds: Feeds, names: Iterable[str] = ()
+    source: ModelProto | Path, feeds: Feeds, names: Iterable[str] = (), *, optimized: bool = False
 ) -> dict[str, np.ndarray]:
-    """Runs a model without graph optimisation; `names` become outputs besides its own."""
+    """Runs a model, by default without optimisation; `names` become outputs besides its own."""
     exposed = ModelProto()
     exposed.CopyFrom(source if isinstance(source, ModelProto) else onnx.load(source))
     present = {output.name for output in exposed.graph.output}
@@ -97,7 +97,10 @@ def run(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    )
     session = onnxruntime.InferenceSession(
         exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

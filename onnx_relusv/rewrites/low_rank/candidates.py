@@ -6,11 +6,12 @@ Forms that other forms of the same block beat at every size: they need no measur
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.kinds import kind_of
@@ -18,7 +19,7 @@ from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.graph import writing
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
-from onnx_relusv.rewrites.low_rank.surgery import double_layer_nodes
+from onnx_relusv.rewrites.low_rank.surgery import Replacement, double_layer_nodes
 from onnx_relusv.spectra.singular import Decomposition
 
 # What a protobuf spends on a refit beside the numbers and names, at most: field tags, dims, element
@@ -29,6 +30,9 @@ _CAST_OVERHEAD = 40
 _SUFFIX = 20
 # Of weights that are read as floats, numbers may be stored in half precision.
 _HALF_A_FLOAT = 2
+_SCALE = 4
+# What it takes to tell the input of a layer by integers: two nodes and a scale.
+_ACTIVATIONS = 170
 
 
 def block_macs(block: Block) -> int:
@@ -42,7 +46,13 @@ def block_cost(block: Block) -> Cost:
 
 
 def candidate_cost(
-    block: Block, form: str, rank: int, item_size: int, *, biased: bool = True
+    block: Block,
+    form: str,
+    rank: int,
+    item_size: int,
+    *,
+    biased: bool = True,
+    integers: bool = False,
 ) -> Cost:
     """What a double layer costs.
 
@@ -50,20 +60,29 @@ def candidate_cost(
         block: The block it replaces.
         form: Its form.
         rank: Its inner width, per group.
-        item_size: Bytes of one stored number.
+        item_size: Bytes of one stored number, where these are no integers of 8 bits.
         biased: Whether it adds a bias; it has none where all of it is zero.
+        integers: Whether it is computed with integers of 8 bits.
 
     Returns:
         The cost; its bytes are those that its nodes and initializers take in the file, unless their
         names are taken there and get a number behind them.
     """
     layers = FORMS[form].layers(block.geometry, rank)
-    made = double_layer_nodes(block, layers, biased=biased)
+    if FORMS[form].one_layer:
+        made = Replacement(block, str, integers=integers)
+        made.add(block.key, block.geometry, (block.source, block.pre_activation), biased=biased)
+    else:
+        made = double_layer_nodes(block, layers, biased=biased, integers=integers)
     constants = [
         (name, kind_of(layer).stored_shape(layer))
         for name, layer in zip(made.weights, layers, strict=True)
     ]
-    stored = sum(writing.tensor(name, dims, item_size) for name, dims in constants)
+    size = 1 if integers else item_size
+    stored = sum(writing.tensor(name, dims, size) for name, dims in constants)
+    for name, layer in zip(made.scales, layers, strict=False):
+        # The integers that stand for 0 may be those of another layer; their scale never is.
+        stored += writing.tensor(name, (layer.out_channels,), _SCALE) + _ACTIVATIONS
     if made.bias is not None:
         dims = (block.geometry.out_channels,)
         constants.append((made.bias, dims))
@@ -139,6 +158,8 @@ def block_numbers(block: Block) -> int:
     return block.geometry.numbers + block.geometry.out_channels
 
 
+# Of the first operator set in which a tensor of integers may have a scale for every channel.
+LEAST_OPSET = 13
 # Ratio of neighbouring ranks where a level is costly to compute; 1.09 wastes 4 % on average.
 _STEP = 1.09
 
@@ -193,6 +214,20 @@ def _candidate(block: Block, form: str, rank: int, level: float, *, biased: bool
     return Candidate(form=form, rank=rank, level=level, bytes=cost.bytes, macs=cost.macs)
 
 
+def in_int8(block: Block, candidate: Candidate) -> Candidate:
+    """The same computed with integers of 8 bits; its level is that of its rank."""
+    cost = candidate_cost(block, candidate.form, candidate.rank, 1, integers=True)
+    return replace(candidate, bytes=cost.bytes, precision="int8")
+
+
+def can_be_int8(block: Block, opset: int) -> bool:
+    """Whether onnxruntime computes a block with integers of 8 bits.
+
+    Scales of output channels came with operator set 13.
+    """
+    return block.element_type == TensorProto.FLOAT and opset >= LEAST_OPSET
+
+
 def between_ranks(
     block: Block, offered: Sequence[Candidate], finest: float
 ) -> tuple[Candidate, ...]:
@@ -217,6 +252,8 @@ def between_ranks(
             share = float((rank - low.rank) / (high.rank - low.rank))
             level = _between(low.level, high.level, share)
             one = _candidate(block, low.form, int(rank), level, biased=whole.bytes == low.bytes)
+            if low.is_int8:
+                one = in_int8(block, one)
             if (last.bytes, last.macs) != (one.bytes, one.macs) != (high.bytes, high.macs):
                 found.append(one)
                 last = one

@@ -40,6 +40,8 @@ def as_stored(block: Block, factors: Factors) -> LinearMap:
     It has the whole block's shape; what belongs to removed channels is zero.
     """
     dtype = helper.tensor_dtype_to_np_dtype(block.weight_type)
+    if factors.are_integers:  # as products with their scales they are float32s
+        dtype = np.dtype(np.float32)
     matrices = [matrix.astype(dtype).astype(np.float64) for matrix in factors.matrices]
     bias = factors.bias.astype(helper.tensor_dtype_to_np_dtype(block.element_type))
     geometry = masked_geometry(block.geometry, factors.kept)

@@ -144,6 +144,10 @@ class Form(ABC):
         """The factors as the (groups, rows, columns) matrices of their layers."""
         return tuple(matrices)
 
+    def from_layers(self, geometry: Geometry, layers: Sequence[Floats]) -> tuple[Floats, ...]:
+        """The inverse of `as_layers`."""
+        return tuple(layers)
+
     def stored(
         self, geometry: Geometry, rank: int, matrices: Sequence[Floats]
     ) -> tuple[npt.NDArray[np.float64], ...]:
@@ -166,6 +170,22 @@ class Form(ABC):
     def fold(self, geometry: Geometry, matrix: Reals) -> Reals:
         """The inverse of `unfold`: (groups, rows, columns) from the form's own matrix."""
         return matrix
+
+    def reads(self, geometry: Geometry, before: Sequence[Floats]) -> Floats:
+        """What a layer behind others reads, as a linear map of the block's patch.
+
+        Args:
+            geometry: The block's geometry.
+            before: Matrices of the layers before it, one at least.
+
+        Returns:
+            (groups, the layer's columns, the block's columns).
+        """
+        return self.inner(*before)
+
+    def first_metric(self, geometry: Geometry, covariance: Floats) -> Floats:
+        """The covariance of what the first layer reads, from that of one group's patches."""
+        return covariance
 
     def inner(self, first: Reals, *further: Reals) -> Reals:
         """What all layers but the last compute, as one factor (groups, rank, columns)."""

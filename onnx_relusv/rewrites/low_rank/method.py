@@ -8,12 +8,20 @@ import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, Item, LinearMap, Moments, Site, interpolated
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Candidate, Cost, DamageCurve
+from onnx_relusv.core.plans import Candidate, Cost, DamageCurve, IntegerDamage
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.model import Model
-from onnx_relusv.rewrites.low_rank.candidates import between_ranks, block_cost, undominated
+from onnx_relusv.rewrites.low_rank.candidates import (
+    between_ranks,
+    block_cost,
+    block_macs,
+    can_be_int8,
+    in_int8,
+    undominated,
+)
 from onnx_relusv.rewrites.low_rank.factors import as_stored
-from onnx_relusv.rewrites.low_rank.forms import FORMS
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
+from onnx_relusv.rewrites.low_rank.rounding import rounded
 from onnx_relusv.rewrites.low_rank.surgery import replaced
 from onnx_relusv.work.executors import Progress
 
@@ -34,7 +42,8 @@ class LayerItem(Item):
 
     Attributes:
         block: The block.
-        layers: By option what it becomes, bytes decreasing; None, to stay in its form, is first.
+        layers: By option what it becomes, bytes decreasing; the first is to stay in its form: None
+            as it is, or a dense layer of other numbers.
         now: What it costs as it is.
     """
 
@@ -48,13 +57,28 @@ class LayerItem(Item):
     @property
     def costs(self) -> list[Cost | Candidate]:
         """Of every option, as long as the block has all of its channels."""
-        return [self.now, *(layer for layer in self.layers if layer is not None)]
+        return [self.now if layer is None else layer for layer in self.layers]
 
     @property
     def sizes(self) -> Floats:
         """(options,) float64, positive: what options are told apart by, from the largest down."""
         sizes = np.array([cost.bytes for cost in self.costs], np.float64)
         return np.maximum.accumulate(sizes[::-1])[::-1] + 1
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether all of its options are computed with integers of 8 bits."""
+        return all(layer is not None and layer.is_int8 for layer in self.layers)
+
+    @property
+    def dense_place(self) -> int | None:
+        """The option to stay in its form with other numbers; None where there is none."""
+        places = (
+            place
+            for place, layer in enumerate(self.layers)
+            if layer is not None and FORMS[layer.form].one_layer
+        )
+        return next(places, None)
 
     def some(self, places: Sequence[int]) -> Self:
         """With these options alone; the first one has to be among them."""
@@ -66,6 +90,15 @@ class LayerItem(Item):
             layers=tuple(self.layers[place] for place in chosen),
         )
 
+    def or_as_it_is(self) -> Self:
+        """With the block as it is as the first option, before what stood there."""
+        return replace(
+            self,
+            errors=np.append(0.0, self.errors),
+            damages=np.append(0.0, self.damages),
+            layers=(None, *self.layers),
+        )
+
     def fast_enough(self) -> Self:
         """With the options that do not make the block slower."""
         most = self.now.latency * (1 + TIMING_NOISE)
@@ -73,22 +106,37 @@ class LayerItem(Item):
         return self.some([place for place, cost in timed if place == 0 or cost.latency <= most])
 
 
-def layer_item(block: Block, offered: Sequence[Candidate], latency: float = np.nan) -> LayerItem:
+def layer_item(
+    block: Block,
+    offered: Sequence[Candidate],
+    latency: float = np.nan,
+    *,
+    stays: Candidate | None = None,
+) -> LayerItem:
     """A block with the double layers that it may become, whose damages are not known.
 
     Args:
         block: The block.
         offered: Its candidates.
         latency: Seconds that the block takes as it is, where it was timed.
+        stays: What it is where it stays in its form; None for what it is now.
     """
     ordered = sorted(offered, key=lambda layer: (-layer.bytes, layer.level, layer.macs))
     return LayerItem(
         key=block.key,
         errors=np.array([0.0, *(layer.level for layer in ordered)]),
-        damages=np.array([0.0, *[np.nan] * len(ordered)]),
+        damages=np.array([0.0 if stays is None else np.nan, *[np.nan] * len(ordered)]),
         block=block,
-        layers=(None, *ordered),
+        layers=(stays, *ordered),
         now=replace(block_cost(block), latency=latency),
+    )
+
+
+def dense_int8(block: Block) -> Candidate:
+    """A block in its own form, computed with integers of 8 bits."""
+    rank = DENSE.largest_rank(block.geometry)
+    return in_int8(
+        block, Candidate(form=DENSE.name, rank=rank, level=0.0, bytes=0, macs=block_macs(block))
     )
 
 
@@ -120,6 +168,11 @@ class Measurements(Protocol):
         """Of the original's file, external data included."""
         ...
 
+    @property
+    def opset(self) -> int:
+        """The original's operator set."""
+        ...
+
 
 class DoubleLayers:
     """Lowers the rank of blocks: each may become a pair, or more, of thinner layers."""
@@ -142,10 +195,23 @@ class DoubleLayers:
     ) -> list[LayerItem]:
         """The blocks that may change and have a form that makes them smaller."""
         return [
-            layer_item(block, measured.candidates[block.key])
+            item
             for block in measured.blocks
-            if measured.candidates.get(block.key) and planning.allows(block.key)
+            if planning.allows(block.key)
+            and (item := self._item(block, measured, planning)) is not None
         ]
+
+    def _item(
+        self, block: Block, measured: Measurements, planning: PlanOptions
+    ) -> LayerItem | None:
+        offered = measured.candidates.get(block.key, ()) if planning.lowers_ranks else ()
+        if planning.uses_int8 and can_be_int8(block, measured.opset):
+            stays = dense_int8(block)
+            # Scales and nodes may take more than a small block saves.
+            if stays.bytes < block.original_bytes:
+                layers = [in_int8(block, layer) for layer in offered]
+                return layer_item(block, layers, stays=stays)
+        return layer_item(block, offered) if offered else None
 
     def finer(self, item: LayerItem, measured: Measurements) -> LayerItem:
         """With what lies between the ranks of its candidates, so that budgets can be used.
@@ -153,10 +219,11 @@ class DoubleLayers:
         Relative errors are interpolated between neighbouring ranks. Times are not, so there are no
         such options where these count.
         """
-        candidates = [layer for layer in item.layers if layer is not None]
+        stays, *layers = item.layers
+        candidates = [layer for layer in layers if layer is not None]
         grid = sorted(candidates, key=lambda layer: (layer.form, layer.rank))
         between = between_ranks(item.block, grid, _FINEST * measured.model_bytes)
-        return layer_item(item.block, [*candidates, *between])
+        return layer_item(item.block, [*candidates, *between], stays=stays)
 
     def sites(self, items: Sequence[LayerItem], measured: Measurements) -> list[Site]:
         """What is tried of every block: a few ranks of the forms that no other form beats."""
@@ -164,19 +231,22 @@ class DoubleLayers:
 
     def _site(self, item: LayerItem, measured: Measurements) -> Site:
         block, ranks = item.block, ranks_to_measure(item)
+        integers = item.is_int8
 
         def maps() -> Iterator[Mapping[str, LinearMap]]:
             linear, moments = measured.folding(block), measured.moments[block.key]
             for form, own in ranks.items():
                 for factors in FORMS[form].factors(block.geometry, linear, moments, own):
+                    if integers:
+                        factors = rounded(block.geometry, factors, moments, 0, fed_back=False)
                     yield {block.key: as_stored(block, factors)}
 
         tried = tuple((form, rank) for form, own in ranks.items() for rank in own)
-        return Site(item.key, (block,), tried, maps)
+        return Site(item.key, (block,), tried, maps, quantized=integers)
 
     def with_damages(
         self, item: LayerItem, damages: Mapping[tuple[Any, ...], float]
-    ) -> tuple[LayerItem, tuple[DamageCurve, ...]]:
+    ) -> tuple[LayerItem, tuple[DamageCurve | IntegerDamage, ...]]:
         """With the damages of all ranks of the forms that were tried, and the curves they lie on.
 
         Args:
@@ -184,11 +254,15 @@ class DoubleLayers:
             damages: By form and rank, what was measured.
         """
         forms = list(dict.fromkeys(form for form, _ in damages))
-        found, curves = item.damages.copy(), []
+        found = item.damages.copy()
+        curves: list[DamageCurve | IntegerDamage] = []
         for form in forms:
             ranks = tuple(rank for own, rank in damages if own == form)
             measured = tuple(damages[form, rank] for rank in ranks)
-            curves.append(DamageCurve(key=item.key, form=form, ranks=ranks, damages=measured))
+            if FORMS[form].one_layer:
+                curves.append(IntegerDamage(key=item.key, damage=measured[0]))
+            else:
+                curves.append(DamageCurve(key=item.key, form=form, ranks=ranks, damages=measured))
             layers = enumerate(item.layers)
             ranked = {p: c.rank for p, c in layers if c is not None and c.form == form}
             places, errors = list(ranked), item.errors[list(ranked)]
@@ -196,7 +270,9 @@ class DoubleLayers:
             known = np.array([by_rank[rank] for rank in ranks])
             found[places] = interpolated(errors, known, np.array(measured))
         kept = [0, *np.flatnonzero(~np.isnan(found[1:])) + 1]
-        return replace(item, damages=found).some(kept), tuple(curves)
+        # Where it stays in its form with other numbers, a lower rank does no less than these.
+        item = replace(item, damages=np.maximum(found, found[0])).some(kept)
+        return item, tuple(curves)
 
     def apply(
         self, case: object, model: Model, blocks: tuple[Block, ...], fitted: FittedPlan
@@ -207,10 +283,13 @@ class DoubleLayers:
 
 def ranks_to_measure(item: LayerItem) -> dict[str, tuple[int, ...]]:
     """By form, increasing: a geometric ladder over the sizes worth having."""
-    whole = item.block.original_bytes
-    candidates = [layer for layer in item.layers if layer is not None]
+    stays, *layers = item.layers
+    whole = item.block.original_bytes if stays is None else stays.bytes
+    candidates = [layer for layer in layers if layer is not None]
     offered = undominated(candidates, _LEAST_SHARE * whole, _MOST_SHARE * whole)
     found: dict[str, tuple[int, ...]] = {}
+    if stays is not None:
+        found[stays.form] = (stays.rank,)
     for form in sorted({layer.form for layer in offered}, key=list(FORMS).index):
         own = sorted((c for c in offered if c.form == form), key=lambda layer: layer.rank)
         shares = np.array([layer.bytes for layer in own]) / whole

@@ -189,6 +189,27 @@ class Spatial(Form):
         split = second.reshape(groups, geometry.rows, geometry.kernel[1], rank)
         return first, split.transpose(0, 1, 3, 2).reshape(groups, geometry.rows, -1)
 
+    def from_layers(self, geometry: Geometry, layers: Sequence[Floats]) -> tuple[Floats, ...]:
+        """Back again."""
+        first, second = layers
+        groups, rank = first.shape[:2]
+        split = second.reshape(groups, geometry.rows, rank, geometry.kernel[1])
+        return first, split.transpose(0, 1, 3, 2).reshape(groups, -1, rank)
+
+    def reads(self, geometry: Geometry, before: Sequence[Floats]) -> Floats:
+        """Of every column of the patch what the first layer makes."""
+        (first,) = before
+        height, width = geometry.kernel
+        groups, rank = first.shape[:2]
+        split = first.reshape(groups, rank, 1, -1, height, 1)
+        along = split * np.eye(width).reshape(1, 1, width, 1, 1, width)
+        return along.reshape(groups, rank * width, -1)
+
+    def first_metric(self, geometry: Geometry, covariance: Floats) -> Floats:
+        """That of a column of the patch, averaged over the columns."""
+        mean = np.einsum("ixjx->ij", _by_column(geometry, covariance)) / geometry.kernel[1]
+        return np.asarray(mean)
+
     def unfold(self, geometry: Geometry, weight: Reals) -> Reals:
         """(groups, o*x, c*y) of (groups, o, c*y*x)."""
         return _unfolded(geometry, weight)

@@ -19,7 +19,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Block, Floats, Geometry, LinearMap, Runnable
-from onnx_relusv.core.kinds import kind_of
+from onnx_relusv.core.kinds import BlockKind, kind_of
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model
@@ -56,18 +56,25 @@ class Replacement:
     Args:
         block: The block.
         names: Makes names that the graph does not have yet.
+        integers: Whether weights are integers of 8 bits times a scale of every output channel.
 
     Attributes:
-        nodes: In their order; Casts behind weights that are stored narrow come first.
+        nodes: In their order; what makes floats of stored weights comes first.
         weights: Names of the stored weights, one a layer.
+        scales: Names of what they are multiplied with; none where they are floats.
+        zeros: Names of the integers that stand for 0, of layers whose kernels take none without.
         bias: Name of the bias; None where there is none.
     """
 
-    def __init__(self, block: Block, names: Callable[[str], str]) -> None:
-        self._block, self._names = block, names
+    def __init__(
+        self, block: Block, names: Callable[[str], str], *, integers: bool = False
+    ) -> None:
+        self._block, self._names, self._integers = block, names, integers
         self._casts: list[NewNode] = []
         self._layers: list[NewNode] = []
         self.weights: list[str] = []
+        self.scales: list[str] = []
+        self.zeros: dict[str, str] = {}
         self.bias: str | None = None
 
     @property
@@ -97,8 +104,9 @@ class Replacement:
         """
         kind, key = kind_of(layer), self._block.key
         source, output = tensors
-        inputs = [source, self._weight(f"{key}/{role}")]
         attributes = kind.attributes(layer) if copied is None else {}
+        said = {one.name: helper.get_attribute_value(one) for one in copied or ()}
+        inputs = [source, self._weight(f"{key}/{role}", kind, said)]
         operator = kind.operator if biased else kind.unbiased_operator
         if biased:
             self.bias = self._names(f"{key}/bias")
@@ -113,28 +121,48 @@ class Replacement:
             total = self._names(f"{key}/sum")
             self._layers.append(NewNode("Add", total, (product, self.bias), output))
 
-    def _weight(self, name: str) -> str:
+    def _weight(self, name: str, kind: BlockKind, attributes: Mapping[str, object]) -> str:
         """A weight as its node reads it."""
         block, stored = self._block, self._names(name)
         self.weights.append(stored)
+        if self._integers:
+            read, node = self._names(f"{name}_read"), self._names(f"{name}_dequantized")
+            inputs = [stored, self._names(f"{name}_scale")]
+            self.scales.append(inputs[1])
+            if not kind.spatial:
+                # onnxruntime has integer kernels of matrices only where zero points are given.
+                self.zeros[stored] = self._names(f"{name}_zero")
+                inputs.append(self.zeros[stored])
+            axis = {"axis": kind.output_axis(attributes)}
+            self._casts.append(NewNode("DequantizeLinear", node, tuple(inputs), read, axis))
+            return read
         if block.weight_type == block.element_type:
             return stored
         read, cast = self._names(f"{name}_read"), self._names(f"{name}_cast")
         self._casts.append(NewNode("Cast", cast, (stored,), read, {"to": int(block.element_type)}))
         return read
 
-    def constants(self, weights: Iterable[Floats], bias: Floats) -> list[TensorProto]:
+    def constants(
+        self, weights: Iterable[Floats], bias: Floats, scales: Iterable[Floats] = ()
+    ) -> list[TensorProto]:
         """The constants in numbers, each in the type in which it is stored; a bias as it is added.
 
         Args:
-            weights: One a layer, as its node reads it.
+            weights: One a layer, as its node reads it, or as integers.
             bias: (out_channels,).
+            scales: Of integers, one (out_channels,) a layer.
         """
         block = self._block
+        stored_type = int(TensorProto.INT8) if self._integers else block.weight_type
         found = [
-            _tensor(name, values, block.weight_type)
+            _tensor(name, values, stored_type)
             for name, values in zip(self.weights, weights, strict=True)
         ]
+        for weight, name, values in zip(self.weights, self.scales, scales, strict=False):
+            found.append(_tensor(name, values, TensorProto.FLOAT))
+            if weight in self.zeros:
+                zeros = np.zeros(len(values))
+                found.append(_tensor(self.zeros[weight], zeros, TensorProto.INT8))
         if self.bias is not None:
             found.append(_tensor(self.bias, bias, block.element_type))
         return found
@@ -146,7 +174,12 @@ def _tensor(name: str, values: Floats, element_type: int) -> TensorProto:
 
 
 def double_layer_nodes(
-    block: Block, layers: Sequence[Geometry], names: Callable[[str], str] = str, *, biased: bool
+    block: Block,
+    layers: Sequence[Geometry],
+    names: Callable[[str], str] = str,
+    *,
+    biased: bool,
+    integers: bool = False,
 ) -> Replacement:
     """The nodes that compute the pre-activation from the source in linear layers.
 
@@ -155,8 +188,9 @@ def double_layer_nodes(
         layers: Two or more.
         names: Makes names that the graph does not have yet.
         biased: Whether a bias is added; one of nothing but zeros is left out.
+        integers: Whether weights are integers of 8 bits.
     """
-    key, found = block.key, Replacement(block, names)
+    key, found = block.key, Replacement(block, names, integers=integers)
     between = ["core" if place == 1 else f"core_{place}" for place in range(1, len(layers) - 1)]
     roles = ["first", *between, "second"]
     inner = [f"{key}/inner", *(f"{key}/{role}_inner" for role in between)]
@@ -225,21 +259,40 @@ _Made = tuple[list[NewNode], list[TensorProto]]
 
 def _double_layer(linear: NodeProto, block: Block, factors: Factors, names: FreshNames) -> _Made:
     form, geometry, rank = FORMS[factors.form], block.geometry, factors.rank
-    biased = bool(np.any(factors.bias))
-    found = double_layer_nodes(block, form.layers(geometry, rank), names, biased=biased)
-    weights = form.stored(geometry, rank, factors.matrices)
-    return found.nodes, found.constants(weights, factors.bias)
+    biased, layers = bool(np.any(factors.bias)), form.layers(geometry, rank)
+    found = double_layer_nodes(block, layers, names, biased=biased, integers=factors.are_integers)
+    matrices = _numbers(factors, form.as_layers(geometry, factors.matrices))
+    weights = [
+        kind_of(layer).stored(layer, own) for layer, own in zip(layers, matrices, strict=True)
+    ]
+    return found.nodes, found.constants(weights, factors.bias, _flat(factors.scales))
 
 
 def _one_layer(linear: NodeProto, block: Block, factors: Factors, names: FreshNames) -> _Made:
     """The block's linear map with other values; what was folded into it is gone."""
-    kind, found = kind_of(block.geometry), Replacement(block, names)
+    kind = kind_of(block.geometry)
+    found = Replacement(block, names, integers=factors.are_integers)
     copied = [a for a in linear.attribute if a.name not in kind.folded]
     biased = kind.needs_bias or bool(np.any(factors.bias))
     tensors = linear.input[0], block.pre_activation
     found.add(linear.name, block.geometry, tensors, biased=biased, copied=copied)
-    weight = kind.stored(block.geometry, factors.matrices[0], node_attributes(linear))
-    return found.nodes, found.constants([weight], factors.bias)
+    (matrix,) = _numbers(factors, factors.matrices)
+    weight = kind.stored(block.geometry, matrix, node_attributes(linear))
+    return found.nodes, found.constants([weight], factors.bias, _flat(factors.scales))
+
+
+def _numbers(factors: Factors, layers: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Layers' matrices in the numbers that are stored: integers, where these have scales."""
+    if not factors.are_integers:
+        return tuple(layers)
+    return tuple(
+        np.rint(matrix / scale[:, :, None])
+        for matrix, scale in zip(layers, factors.scales, strict=True)
+    )
+
+
+def _flat(scales: Iterable[Floats]) -> list[Floats]:
+    return [scale.reshape(-1) for scale in scales]
 
 
 @dataclass(frozen=True, eq=False)

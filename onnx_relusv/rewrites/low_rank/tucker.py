@@ -172,6 +172,23 @@ class Tucker(Form):
         """
         return LevelLoad(0, 3, geometry.columns**3 // 3)
 
+    def reads(self, geometry: Geometry, before: Sequence[Floats]) -> Floats:
+        """The core reads of every kernel value what the first layer makes."""
+        if len(before) > 1:
+            return self.inner(*before)
+        (first,) = before
+        values = prod(geometry.kernel)
+        groups, in_front, channels = first.shape
+        split = first.reshape(groups, in_front, 1, channels, 1)
+        at_values = split * np.eye(values).reshape(1, 1, values, 1, values)
+        return at_values.reshape(groups, in_front * values, -1)
+
+    def first_metric(self, geometry: Geometry, covariance: Floats) -> Floats:
+        """That of the channels of one kernel value, averaged over the values."""
+        values = prod(geometry.kernel)
+        split = covariance.reshape(-1, values, len(covariance) // values, values)
+        return np.asarray(np.einsum("cvdv->cd", split) / values)
+
     def inner(self, first: Reals, *further: Reals) -> Reals:
         """(groups, r, c * kernel values) of (groups, p, c) and (groups, r, p * kernel values)."""
         by_value = core_by_value(further[0], first.shape[1])

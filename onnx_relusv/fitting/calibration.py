@@ -1,0 +1,63 @@
+"""How far the tensors of a fitted network reach, for those that are told by integers of 8 bits.
+
+The network is run as it will be written, but with floats between its layers, on samples that blocks
+were fitted to; batch by batch, so that no more than one is in memory.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.graph.reference import runnable
+from onnx_relusv.measuring.case import Case, Workspace
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.rewrites.int8.activations import quantized_tensors
+from onnx_relusv.rewrites.int8.ranges import SeenNumbers
+from onnx_relusv.runtime.session import Session
+from onnx_relusv.spectra.passes import batch_length
+from onnx_relusv.work.executors import Progress
+
+# More tell the ends of a range no better.
+MOST_SAMPLES = 512
+
+
+def with_activations(
+    case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan, progress: Progress
+) -> FittedPlan:
+    """A fitted plan with the scales of the tensors that are told by integers.
+
+    Args:
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
+        fitted: The plan and its factors.
+        progress: Shows the samples.
+
+    Raises:
+        InputError: There are blocks of integers, and no samples.
+    """
+    if not any(factors.are_integers for factors in fitted.factors.values()):
+        return fitted
+    samples = inputs.calibration
+    if samples is None or inputs.user_samples is None:
+        raise InputError("integers of 8 bits take --samples, to find how far numbers reach.")
+    proto = rewritten(case, inputs, workspace, fitted)
+    tensors = quantized_tensors(proto)
+    own = tuple(dict.fromkeys(tensors.values()))
+    places = np.linspace(0, samples.count - 1, min(samples.count, MOST_SAMPLES))
+    samples = samples.part(np.unique(places.round().astype(int)))
+    fed = {value.name for value in proto.graph.input}
+    made = [name for name in own if name not in fed]
+    session = Session(runnable(case.model, proto, made), workspace.provider, alone=False)
+    seen = {name: SeenNumbers() for name in own}
+    with progress.stage("Ranges of the tensors", samples.count) as advance:
+        for batch in samples.batches(batch_length(case.blocks, workspace.options.working_bytes)):
+            found = session.run(batch.feeds, made) if made else {}
+            for name, numbers in seen.items():
+                numbers.add(np.asarray(batch.feeds[name] if name in fed else found[name]))
+            advance(batch.count)
+    scales = {name: numbers.scale() for name, numbers in seen.items()}
+    return replace(fitted, activations={name: scales[shared] for name, shared in tensors.items()})

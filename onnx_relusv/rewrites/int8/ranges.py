@@ -1,0 +1,97 @@
+"""Tensors as integers of 8 bits: from the numbers that were seen to a scale, and what it does.
+
+A tensor x becomes s (q - z) with q from 0 to 255; 0 is told exactly, since pads and what a Relu
+leaves out are zeros. A scale that reaches the largest number that was seen is coarse where that one
+is rare. So ends that leave some numbers out are tried too, and what is taken has the least squared
+error over all numbers that were seen.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.plans import ActivationScale
+
+_STEPS = 255
+# On either side of 0.
+_BINS = 2048
+# Of the numbers that were seen, how far the ends of a range may reach.
+_REACHES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+# Of the squares of what rounding moves, in steps.
+_NOISE = 1 / 12
+
+
+def activation_scale(least: float, largest: float) -> ActivationScale:
+    """The scale of a range, which is made to have 0 in it."""
+    low, high = min(least, 0.0), max(largest, 0.0)
+    step = np.float32((high - low) / _STEPS)
+    if not step > np.finfo(np.float32).tiny:
+        return ActivationScale(1.0, 0)
+    return ActivationScale(float(step), int(np.clip(np.rint(-low / step), 0, _STEPS)))
+
+
+def told(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np.float32]:
+    """Numbers as integers tell them; what QuantizeLinear and DequantizeLinear make of float32s."""
+    step = np.float32(scale.scale)
+    low, high = -scale.zero_point, _STEPS - scale.zero_point
+    integers = np.clip(np.rint(np.asarray(values, np.float32) / step), low, high)
+    return np.asarray(integers * step, np.float32)
+
+
+@dataclass
+class SeenNumbers:
+    """The numbers of a tensor, batch by batch, in bins whose width doubles as they need.
+
+    Attributes:
+        least: The least of all.
+        largest: The largest of all.
+    """
+
+    least: float = 0.0
+    largest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._width = 0.0
+        self._counts = np.zeros(2 * _BINS, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds numbers; those that are not finite count as none."""
+        finite = values[np.isfinite(values)].astype(np.float64)
+        if not finite.size:
+            return
+        least, largest = float(finite.min()), float(finite.max())
+        self.least, self.largest = min(self.least, least), max(self.largest, largest)
+        furthest = max(-least, largest)
+        if self._width == 0:
+            self._width = furthest / (_BINS - 1)
+        if self._width == 0:
+            return
+        while furthest >= self._width * _BINS:
+            self._counts[_BINS // 2 : -_BINS // 2] = self._counts.reshape(-1, 2).sum(axis=1)
+            self._counts[: _BINS // 2] = 0
+            self._counts[-_BINS // 2 :] = 0
+            self._width *= 2
+        places = np.floor(finite / self._width).astype(np.int64) + _BINS
+        # What Relus leave is told exactly.
+        self._counts += np.bincount(places[finite != 0], minlength=2 * _BINS)
+
+    def scale(self) -> ActivationScale:
+        """The scale with the least squared error."""
+        if self._width == 0:
+            return activation_scale(self.least, self.largest)
+        middles = np.asarray((np.arange(2 * _BINS) - _BINS + 0.5) * self._width, np.float64)
+        lows = _REACHES if self.least < 0 else (1.0,)
+        highs = _REACHES if self.largest > 0 else (1.0,)
+        offered = [
+            activation_scale(low * self.least, high * self.largest)
+            for low, high in product(lows, highs)
+        ]
+        return min(offered, key=lambda scale: self._error(middles, scale))
+
+    def _error(self, middles: Floats, scale: ActivationScale) -> float:
+        low, high = scale.range
+        beyond = middles - np.clip(middles, low, high)
+        return float(self._counts @ (beyond**2 + _NOISE * scale.scale**2 * (beyond == 0)))
