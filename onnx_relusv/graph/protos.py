@@ -17,8 +17,10 @@ from collections.abc import Collection, Iterable, Iterator, MutableSequence, Seq
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
+from itertools import chain, count, product
 from math import prod
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, TypeVar
 
 import numpy as np
@@ -294,11 +296,16 @@ def drop_named(entries: MutableSequence[Any], names: Collection[str]) -> None:
             del entries[index]
 
 
+def _letters(length: int) -> Iterator[tuple[str, ...]]:
+    return product(ascii_letters, repeat=length)
+
+
 class FreshNames:
     """Makes tensor and node names that a graph does not have yet."""
 
     def __init__(self, graph: GraphProto) -> None:
         self._taken: set[str] = set()
+        self._short = map("".join, chain.from_iterable(map(_letters, count(1))))
         self._take(graph)
 
     def _take(self, graph: GraphProto) -> None:
@@ -308,6 +315,16 @@ class FreshNames:
             self._taken.update((node.name, *node.input, *node.output))
             for body in bodies(node):
                 self._take(body)
+
+    def has(self, name: str) -> bool:
+        """Whether there is something of a name."""
+        return name in self._taken
+
+    def shortest(self) -> str:
+        """The next of the shortest names that are left."""
+        name = next(name for name in self._short if name not in self._taken)
+        self._taken.add(name)
+        return name
 
     def __call__(self, wanted: str) -> str:
         """The wanted name, or that name with a number behind it."""

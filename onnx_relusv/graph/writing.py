@@ -4,7 +4,8 @@ Everything is first written into a hidden folder beside the target. Once it has 
 the external data is renamed first, under a name that contains its hash, and the model last; so the
 old model keeps its data until the new one is in place.
 
-`transplant` puts edited nodes and new constants into a copy of everything else that a file has.
+`transplant` puts edited nodes and new constants into a copy of everything else that a file has, and
+`shortened` gives these short names.
 `entry`, `tensor`, `listed` and `node` are exact bytes of parts of a file that is not made yet: in
 protobuf a message is a row of fields, each a tag, for texts and messages a length, and a value.
 Field numbers up to 15 have tags of one byte.
@@ -34,6 +35,8 @@ from onnx_relusv.graph.model import (
     read_model,
 )
 from onnx_relusv.graph.protos import (
+    FreshNames,
+    bodies,
     copied,
     copy_fields,
     initialized,
@@ -174,6 +177,34 @@ def transplant(
     known.update(value.name for value in graph.input)
     known.update(initialized(graph))
     graph.value_info.extend(value for value in old.value_info if value.name in known)
+    return result
+
+
+def shortened(proto: ModelProto, original: ModelProto) -> ModelProto:
+    """A model in which what the original does not have has names of one or two letters, or none.
+
+    Args:
+        proto: What was made of the original; it is not changed.
+        original: Its tensors and nodes keep their names.
+    """
+    result = copied(proto)
+    graph, names, old = result.graph, FreshNames(result.graph), FreshNames(original.graph)
+    inner = (body.node for node in graph.node for body in bodies(node))
+    inside = {name for nodes in inner for name in used_names(nodes)}
+    made = [*initialized(graph), *(name for node in graph.node for name in node.output)]
+    short: dict[str, str] = {}
+    for name in dict.fromkeys(made):
+        if name and name not in inside and not old.has(name):
+            short[name] = names.shortest()
+    for tensor in graph.initializer:
+        tensor.name = short.get(tensor.name, tensor.name)
+    for value in (*graph.input, *graph.value_info):
+        value.name = short.get(value.name, value.name)
+    for node in graph.node:
+        for slots in (node.input, node.output):
+            slots[:] = [short.get(name, name) for name in slots]
+        if node.name and not old.has(node.name):
+            node.name = ""
     return result
 
 

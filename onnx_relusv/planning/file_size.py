@@ -22,7 +22,7 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.rewrites.changes import changes_of
-from onnx_relusv.rewrites.int8.activations import quantized_tensors, with_quantized
+from onnx_relusv.rewrites.int8.activations import in_integers, quantized_tensors
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.units import removes_units
 
@@ -80,7 +80,8 @@ def planned_bytes(
     }
     proto = rewritten(case, inputs, workspace, FittedPlan(plan, factors, {}))
     if any(own.are_integers for own in factors.values()):
-        proto = with_quantized(proto, _placeholder_scales(quantized_tensors(proto)))
+        scales = _placeholder_scales(quantized_tensors(proto))
+        proto = in_integers(proto, case.model.proto, scales)
     return written_bytes(proto, case.model)
 
 

@@ -22,7 +22,7 @@ from onnx_relusv.graph.protos import set_metadata
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.rewrites.int8.activations import with_quantized
+from onnx_relusv.rewrites.int8.activations import in_integers
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.methods import REWRITES
 from onnx_relusv.rewrites.prune.cutting import staying, zeroed
@@ -170,6 +170,6 @@ def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPl
     # Double layers, the last of them, write into no model that they get.
     result = model.proto
     if fitted.activations:
-        result = with_quantized(result, fitted.activations)
+        result = in_integers(result, case.model.proto, fitted.activations)
     set_metadata(result, PROVENANCE_KEY, provenance_text(case, inputs, workspace, fitted.plan))
     return result

@@ -14,8 +14,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnx_relusv.core.plans import ActivationScale
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import attribute
-from onnx_relusv.graph.protos import FreshNames, copied
-from onnx_relusv.graph.writing import transplant
+from onnx_relusv.graph.protos import FreshNames, copied, lists_initializers
+from onnx_relusv.graph.writing import shortened, transplant
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -111,6 +111,19 @@ class _Walk:
         return found
 
 
+def in_integers(
+    proto: ModelProto, original: ModelProto, scales: Mapping[str, ActivationScale]
+) -> ModelProto:
+    """A model with tensors told by integers, in which all that is new has short names.
+
+    Args:
+        proto: With weights of 8 bits; it is not changed.
+        original: What it was made of.
+        scales: By tensor of `proto`.
+    """
+    return shortened(with_quantized(proto, scales), original)
+
+
 def with_quantized(proto: ModelProto, scales: Mapping[str, ActivationScale]) -> ModelProto:
     """A model with tensors told by integers, wherever nodes of its graph read them.
 
@@ -148,6 +161,11 @@ def with_quantized(proto: ModelProto, scales: Mapping[str, ActivationScale]) -> 
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(constants.made)
+    if lists_initializers(proto):
+        graph.input.extend(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in constants.made
+        )
     return result
 
 

@@ -32,7 +32,7 @@ _SUFFIX = 20
 _HALF_A_FLOAT = 2
 _SCALE = 4
 # What it takes to tell the input of a layer by integers: two nodes and a scale.
-_ACTIVATIONS = 170
+_ACTIVATIONS = 100
 
 
 def block_macs(block: Block) -> int:
