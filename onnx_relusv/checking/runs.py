@@ -35,8 +35,13 @@ from onnx_relusv.graph.segments import segment
 from onnx_relusv.measuring.answers import deciding_outputs
 from onnx_relusv.rewrites.apply import Claim
 from onnx_relusv.rewrites.low_rank.factors import MovedMaps
-from onnx_relusv.runtime.differences import change_of, gap_between, identical, norm_of, rounding_of
-from onnx_relusv.runtime.outputs import output_value
+from onnx_relusv.runtime.differences import (
+    change_of,
+    gap_between,
+    norm_of,
+    rounding_of,
+    same_answers,
+)
 from onnx_relusv.runtime.session import Session, Turn
 
 # The reference is compared with itself under weights perturbed by one rounding; the rewritten file
@@ -97,7 +102,7 @@ class RunChecks:
         largest = 0.0
         for number, feed in enumerate(self.feeds):
             plain, optimised, again = (session.run(feed) for session in (*files, files[1]))
-            if any(not _same(optimised[name], again[name]) for name in optimised):
+            if any(not same_answers(optimised[name], again[name]) for name in optimised):
                 raise ValidationError("two runs of the result on the same input differ.")
             (plain, optimised), (old_plain, old_optimised) = (
                 pair.run(feed, known)
@@ -417,25 +422,8 @@ class _Replay:
             self._session = checks._session(part)
         found = _run(self._session, reads, self._names)
         for name in self._names:
-            if not _same(found[name], result[name], rounding=True):
+            if not same_answers(found[name], result[name], ROUNDINGS):
                 raise ValidationError(
                     f"output {name} is not what the original makes of the result's tensors before "
                     "it."
                 )
-
-
-def _same(first: Any, second: Any, *, rounding: bool = False) -> bool:
-    """Whether two values of an output are the same, bit by bit, or but for rounding of floats."""
-    one, other = output_value(first), output_value(second)
-    if (one.form, one.keys, len(one.arrays)) != (other.form, other.keys, len(other.arrays)):
-        return False
-    return all(
-        identical(left, right) or (rounding and _near(left, right))
-        for left, right in zip(one.arrays, other.arrays, strict=True)
-    )
-
-
-def _near(first: np.ndarray, second: np.ndarray) -> bool:
-    if first.dtype.kind not in "fV" or first.shape != second.shape:
-        return False
-    return gap_between(first, second) <= ROUNDINGS * rounding_of(first) * (norm_of(second) or 1.0)

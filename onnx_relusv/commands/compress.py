@@ -80,7 +80,9 @@ def plan(
     )
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    case, inputs, workspace = open_model(model, samples, measuring, planning.metric)
+    case, inputs, workspace = open_model(
+        model, samples, measuring, planning.metric, least_opset=_least_opset(planning)
+    )
     check_rewritable(case, workspace)
     with prepared(case, inputs, workspace, planning, progress) as ready:
         told = _warnings(ready, progress)
@@ -139,7 +141,9 @@ def apply(
     file = None if isinstance(plan, Plan) else plan
     _check_targets(targets, model, [samples, test, file], applying.cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
-    case, inputs, workspace = open_model(model, samples, applying.for_plan(decided))
+    case, inputs, workspace = open_model(
+        model, samples, applying.for_plan(decided), least_opset=_least_opset(decided)
+    )
     check_rewritable(case, workspace)
     if case.model.sha256 != decided.model_sha256:
         raise InputError(
@@ -219,7 +223,9 @@ def compress(
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     targets = Targets(output, report, json, force)
     _check_targets(targets, model, [samples, test, planning.metric_file], measuring.cache)
-    case, inputs, workspace = open_model(model, samples, measuring, planning.metric)
+    case, inputs, workspace = open_model(
+        model, samples, measuring, planning.metric, least_opset=_least_opset(planning)
+    )
     check_rewritable(case, workspace)
     judges = test_samples(case, inputs, test)
     with prepared(case, inputs, workspace, planning, progress) as ready:
@@ -247,18 +253,28 @@ def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
     )
 
 
+def _least_opset(asked: PlanOptions | Plan) -> int:
+    """The operator set that a model is converted to if it is older."""
+    return LEAST_OPSET if asked.uses_int8 else 0
+
+
 def _integer_warnings(ground: Ground, planning: PlanOptions) -> tuple[str, ...]:
     if not planning.uses_int8:
         return ()
+    before, after = ground.case.facts.opset, ground.opset
+    raised = (
+        f"The file has operator set {after}, where the original has {before}: scales of channels "
+        "take it.",
+    )
     allowed = [block for block in ground.blocks if planning.allows(block.key)]
     left = [block.key for block in allowed if not can_be_int8(block, ground.opset)]
     if not left:
-        return ()
+        return raised if after > before else ()
     if ground.opset < LEAST_OPSET:
         return (
-            f"No block is computed with integers of 8 bits: scales of channels take operator set "
-            f"{LEAST_OPSET}, and the model has {ground.opset}. Convert it first, as with "
-            "onnx.version_converter.",
+            "No block is computed with integers of 8 bits: scales of channels take operator set "
+            f"{LEAST_OPSET}, the model has {ground.opset}, and onnx does not convert it: weights "
+            "lie outside of the file, or its answers would change. Export it again in a later one.",
         )
     return (
         "Not computed with integers of 8 bits, for their numbers are no float32: "

@@ -37,6 +37,7 @@ from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected
 from onnx_relusv.measuring.sample_warnings import check_rewritable
 from onnx_relusv.planning.settling import saying_where_bytes_are
+from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import Publication, check_utf8
 from onnx_relusv.work.temporary_files import folder_in
@@ -297,6 +298,14 @@ def sweep(
     )
     case, inputs, workspace = open_model(model, samples, measuring)
     check_rewritable(case, workspace)
+    if case.model.opset < LEAST_OPSET and any(
+        SWEEP_METHODS[name].is_int8 for name in sweeping.methods
+    ):
+        raise UsageError(
+            f"--methods int8 takes operator set {LEAST_OPSET}, and {model} has "
+            f"{case.model.opset}. Leave it out, or convert the model first, as with "
+            "onnx.version_converter."
+        )
     planning = selected(case, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
     judged = judging(case, inputs, workspace, test)
     inputs = judged.inputs

@@ -7,14 +7,14 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper, version_converter
 
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
@@ -231,6 +231,30 @@ def read_model(path: Path, reading: Reading | None = None) -> Model:
         inputs=tuple(_inputs(path, proto)),
         folder=_behind_links(path, proto, named),
     )
+
+
+def with_opset(model: Model, least: int) -> Model | None:
+    """A model in a later operator set, as onnx converts it; its path and hash stay.
+
+    Args:
+        model: As it was read.
+        least: Version of the default operator set.
+
+    Returns:
+        The model itself if that is not older; None where onnx cannot convert it, or where weights
+        lie outside of what was read, which the converter does not look at.
+    """
+    if model.opset >= least:
+        return model
+    if any(external_tensors(model.proto)):
+        return None
+    try:
+        proto = version_converter.convert_version(model.proto, least)
+    except (RuntimeError, ValueError):  # an operator that it does not know, or a changed one
+        return None
+    if [value.name for value in proto.graph.output] != list(model.output_names):
+        return None
+    return replace(model, proto=proto, opset=least)
 
 
 def _behind_links(path: Path, proto: ModelProto, files: set[Path]) -> Path:

@@ -21,12 +21,13 @@ from onnx_relusv.core.results import ModelFacts, Provenance
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors, targets
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.deciding import counted_sources
-from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.model import Model, read_model, with_opset
 from onnx_relusv.graph.nodes import Folding, view
 from onnx_relusv.graph.reference import model_facts, runnable
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained, numbers_of
 from onnx_relusv.measuring.ready import made_ready
+from onnx_relusv.runtime.differences import same_answers
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version, shapes_for_one
 from onnx_relusv.samples.feeds import batch_of
@@ -83,6 +84,8 @@ class Case:
         return batch_of(self.model.inputs, self.example)
 
 
+# Of a converted model: its nodes may do in two steps what one did.
+_ROUNDINGS = 16.0
 # What a session that rewrites and packs weights holds besides them, in weights; measured.
 _COPIES = 2
 # The share of the memory for measuring that these copies may take.
@@ -147,11 +150,17 @@ def run_identity(case: Case, inputs: Inputs, workspace: Workspace) -> Fields:
 
 
 def open_model(
-    path: Path, samples_path: Path | None, options: MeasureOptions, metric: Metric | None = None
+    path: Path,
+    samples_path: Path | None,
+    options: MeasureOptions,
+    metric: Metric | None = None,
+    *,
+    least_opset: int = 0,
 ) -> tuple[Case, Inputs, Workspace]:
     """Reads a model and its samples, runs it once and finds its blocks.
 
-    With a metric, labels are the metric's business and may be any array.
+    With a metric, labels are the metric's business and may be any array. A model that is older than
+    `least_opset` is converted, if it then answers as before; otherwise it stays as it is.
 
     Raises:
         InputError: The model or the samples cannot be read, do not fit, or do not run.
@@ -160,7 +169,8 @@ def open_model(
     remove_leftovers()
     cache = Cache(options.cache)
     provider = choose_provider(options.provider)
-    read = read_model(path)
+    original = read_model(path)
+    read = with_opset(original, least_opset) or original
     if not read.inputs:
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
     tensors = measured_tensors(read.proto)
@@ -171,6 +181,8 @@ def open_model(
         options,
         any_labels=metric is not None,
     )
+    if read is not original and not _answers_alike(original, read, ready.example, provider):
+        return open_model(path, samples_path, options, metric)
     model, samples, session = ready.model, ready.samples, ready.session
     shapes = shapes_for_one(ready.values, ready.example, ready.batch)
     blocks, refusals = find_blocks(model, view(model), shapes)
@@ -188,7 +200,7 @@ def open_model(
     del session, ready  # its weights need not be held any longer
     case = Case(
         model=model,
-        facts=model_facts(model, shapes),
+        facts=replace(model_facts(model, shapes), opset=original.opset),
         blocks=tuple(blocks),
         refusals=tuple(refusals),
         folding=Folding(model),
@@ -196,6 +208,15 @@ def open_model(
     )
     inputs = Inputs(samples, metric, unusable=unusable)
     return case, inputs, Workspace(provider, options, cache)
+
+
+def _answers_alike(
+    first: Model, second: Model, example: Mapping[str, np.ndarray], provider: str
+) -> bool:
+    """Whether two models answer an example alike, but for rounding."""
+    sources = (runnable(model) for model in (first, second))
+    one, other = (Session(each, provider, optimized=False).run(example) for each in sources)
+    return all(same_answers(one[name], other[name], _ROUNDINGS) for name in one)
 
 
 def split_inputs(case: Case, inputs: Inputs, seed: int, *, certifying: bool = False) -> Inputs:

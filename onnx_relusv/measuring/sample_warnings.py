@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, prod
-from typing import Any
 
 import numpy as np
 
@@ -30,8 +29,7 @@ from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.segments import random_node
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.runtime.differences import identical
-from onnx_relusv.runtime.outputs import output_value
+from onnx_relusv.runtime.differences import same_answers
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.spectra.mean_widths import activated_gaussian
@@ -61,20 +59,13 @@ def check_rewritable(case: Case, workspace: Workspace) -> None:
         )
     session = Session(runnable(case.model), workspace.provider, lean=True, alone=False)
     first, again = (session.run(case.example) for _ in range(2))
-    differing = [name for name in first if not _same_answers(first[name], again[name])]
+    differing = [name for name in first if not same_answers(first[name], again[name])]
     if differing:
         raise InputError(
             f"{case.model.path}: two runs of the model on the same input give different "
             f"values of {', '.join(differing)}, so no result could be compared with it. "
             "Export it without whatever changes from run to run."
         )
-
-
-def _same_answers(first: Any, again: Any) -> bool:
-    """Whether two outputs, of whatever kind, are the same."""
-    a, b = output_value(first), output_value(again)
-    same_form = a.keys == b.keys and len(a.arrays) == len(b.arrays)
-    return same_form and all(map(identical, a.arrays, b.arrays))
 
 
 _BATCH = 64

@@ -8,13 +8,14 @@ largest class is always the same. The functions compare single tensors.
 
 from collections import Counter
 from itertools import zip_longest
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.measures import NotFinite, OutputChange, OutputForm, OutputKind
-from onnx_relusv.runtime.outputs import OutputValue, aligned
+from onnx_relusv.runtime.outputs import OutputValue, aligned, output_value
 
 # Of the L2 norm of a sample's output: some float32 roundings.
 _ROUNDING = 1e-6
@@ -275,3 +276,27 @@ def rounding_of(value: np.ndarray) -> float:
 def epsilon(dtype: np.dtype[np.generic]) -> float:
     """The distance from 1 to the next larger number of a type."""
     return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def same_answers(first: Any, second: Any, roundings: float = 0.0) -> bool:
+    """Whether two values of an output, of whatever kind, are the same.
+
+    Args:
+        first: As onnxruntime gives it.
+        second: Likewise.
+        roundings: How many roundings arrays of floats may be apart, in the L2 norm; bit by bit the
+            same if 0.
+    """
+    one, other = output_value(first), output_value(second)
+    if (one.form, one.keys, len(one.arrays)) != (other.form, other.keys, len(other.arrays)):
+        return False
+    return all(
+        identical(left, right) or _is_near(left, right, roundings)
+        for left, right in zip(one.arrays, other.arrays, strict=True)
+    )
+
+
+def _is_near(first: np.ndarray, second: np.ndarray, roundings: float) -> bool:
+    if not roundings or first.dtype.kind not in "fV" or first.shape != second.shape:
+        return False
+    return gap_between(first, second) <= roundings * rounding_of(first) * (norm_of(second) or 1.0)

@@ -18,14 +18,17 @@ from onnx_relusv import (
     Budgets,
     MeasureOptions,
     PlanOptions,
+    SweepOptions,
     apply,
     compare,
     compress,
     inspect,
     plan,
+    sweep,
 )
-from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.results import Compression
+from onnx_relusv.graph.model import read_model, with_opset
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 MEASURING = MeasureOptions(provider="cpu")
@@ -276,14 +279,47 @@ def test_what_does_not_go_together_is_said(
     assert not output.exists()
 
 
-def test_blocks_of_an_old_operator_set_keep_their_numbers(tmp_path: Path) -> None:
+def test_an_old_operator_set_is_raised_where_answers_stay(tmp_path: Path) -> None:
+    model = network(tmp_path, opset=11)
+    drawn, output = samples(tmp_path, model), tmp_path / "out.onnx"
+    planning = PlanOptions(precision="int8", budgets=Budgets(size=0.25))
+    done = compress(model, output, samples=drawn, planning=planning, measuring=MEASURING)
+    assert (done.before.opset, done.after.opset) == (11, 13)
+    assert [row.choice.is_int8 for row in done.rows if row.choice] == [True] * 6
+    assert any("operator set 13" in warning for warning in done.warnings)
+    assert relative_change(model, output) < 0.2
+
+    decided = plan(model, samples=drawn, planning=planning, measuring=MEASURING)
+    apply(model, decided, tmp_path / "applied.onnx", samples=drawn)
+    assert (tmp_path / "applied.onnx").read_bytes() == output.read_bytes()
+
+
+def test_what_cannot_be_converted_keeps_its_numbers(tmp_path: Path) -> None:
+    """The converter does not look at weights in other files."""
     model = network(tmp_path, opset=12)
+    drawn = samples(tmp_path, model)
+    outside = tmp_path / "outside.onnx"
+    onnx.save(onnx.load(model), outside, save_as_external_data=True, size_threshold=0)
+    assert with_opset(read_model(outside), 13) is None
     done = compress(
-        model,
+        outside,
         tmp_path / "out.onnx",
-        samples=samples(tmp_path, model),
+        samples=drawn,
         planning=PlanOptions(precision="int8", budgets=Budgets(size=0.6)),
         measuring=MEASURING,
     )
     assert not done.plan.uses_int8
-    assert any("operator set 13" in warning for warning in done.warnings)
+    assert done.after.opset == 12
+    assert any("onnx does not convert it" in warning for warning in done.warnings)
+
+
+def test_a_sweep_with_integers_takes_a_later_operator_set(tmp_path: Path) -> None:
+    model = network(tmp_path, opset=12)
+    drawn = samples(tmp_path, model)
+    with pytest.raises(UsageError, match="--methods int8 takes operator set 13"):
+        sweep(
+            model,
+            samples=drawn,
+            sweeping=SweepOptions(sizes=(0.5,), methods=("int8",)),
+            report=tmp_path / "report",
+        )
