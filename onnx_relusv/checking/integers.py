@@ -1,4 +1,4 @@
-"""What a file with integers of 8 bits has passed, besides what every file has.
+"""What a file with 8-bit integers has passed, besides what every file has.
 
 With floats between its layers it has equalled the reference to float rounding. What is left to be
 shown is that its weights are the planned ones, that the operands of its quantisation are sound, and

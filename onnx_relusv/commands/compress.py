@@ -272,13 +272,12 @@ def _integer_warnings(ground: Ground, planning: PlanOptions) -> tuple[str, ...]:
         return raised if after > before else ()
     if ground.opset < LEAST_OPSET:
         return (
-            "No block is computed with integers of 8 bits: scales of channels take operator set "
+            "No block is computed with 8-bit integers: scales of channels take operator set "
             f"{LEAST_OPSET}, the model has {ground.opset}, and onnx does not convert it: weights "
             "lie outside of the file, or its answers would change. Export it again in a later one.",
         )
     return (
-        "Not computed with integers of 8 bits, for their numbers are no float32: "
-        f"{', '.join(left)}.",
+        f"Not computed with 8-bit integers, for their numbers are no float32: {', '.join(left)}.",
     )
 
 

@@ -351,7 +351,7 @@ class Site:
         tried: What tells the tries apart, in JSON's types.
         maps: Makes, for one try after the other, the maps by block key.
         models: The same for whole models that give some named tensors; None where blocks are.
-        quantized: Whether what the blocks read is told by integers of 8 bits all the while.
+        quantized: Whether what the blocks read is quantized to 8-bit integers all the while.
     """
 
     key: str

@@ -284,7 +284,7 @@ class PlanOptions(Options):
 
     @property
     def uses_int8(self) -> bool:
-        """Whether blocks may be computed with integers of 8 bits."""
+        """Whether blocks may be computed with 8-bit integers."""
         return self.precision == "int8"
 
     def layers_alone(self) -> "PlanOptions":

@@ -29,13 +29,13 @@ from onnx_relusv.core.codec import (
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
-# The numbers that a block is computed with: those of the file, or integers of 8 bits.
+# The numbers that a block is computed with: those of the file, or 8-bit integers.
 Precision = Literal["keep", "int8"]
 
 
 @dataclass(frozen=True)
 class ActivationScale:
-    """How a tensor's numbers are told by integers of 8 bits: (integer - zero point) scale.
+    """How 8-bit integers stand for a tensor's numbers: (integer - zero point) scale.
 
     Attributes:
         scale: Positive, a float32.
@@ -47,7 +47,7 @@ class ActivationScale:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The least and the largest number that can be told."""
+        """The least and the largest number that there is an integer for."""
         return -self.zero_point * self.scale, (255 - self.zero_point) * self.scale
 
 
@@ -77,7 +77,7 @@ class Candidate:
 
     @property
     def is_int8(self) -> bool:
-        """Whether it is computed with integers of 8 bits."""
+        """Whether it is computed with 8-bit integers."""
         return self.precision == "int8"
 
 
@@ -105,7 +105,7 @@ class DamageCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerDamage:
-    """What integers of 8 bits in a block and its input, all else as it was, do to the outputs.
+    """What 8-bit integers in a block and its input, all else as it was, do to the outputs.
 
     Attributes:
         key: The block's.
@@ -175,7 +175,7 @@ class Choice:
 
     @property
     def is_int8(self) -> bool:
-        """Whether the block is computed with integers of 8 bits."""
+        """Whether the block is computed with 8-bit integers."""
         return self.precision == "int8"
 
     def problem(self) -> str | None:
@@ -350,7 +350,7 @@ class Plan:
             on latency was given.
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
-        int8_damages: Of the blocks that may be computed with integers of 8 bits, the largest first.
+        int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
@@ -384,7 +384,7 @@ class Plan:
 
     @property
     def uses_int8(self) -> bool:
-        """Whether some blocks are computed with integers of 8 bits."""
+        """Whether some blocks are computed with 8-bit integers."""
         return any(choice.is_int8 for choice in self.choices)
 
     def problem(self) -> str | None:
@@ -439,7 +439,7 @@ class Factors(ReadOnlyArrays):
 
     @property
     def are_integers(self) -> bool:
-        """Whether the weights are integers of 8 bits times scales."""
+        """Whether the weights are 8-bit integers times scales."""
         return bool(self.scales)
 
     def with_matrices(self, matrices: Sequence[Floats]) -> "Factors":

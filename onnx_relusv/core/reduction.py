@@ -215,7 +215,7 @@ class Change:
         form: Name of the form of what takes its place.
         rank: Its inner width, per group.
         kept: What is left of its channels; None where all are.
-        is_int8: Whether it is computed with integers of 8 bits.
+        is_int8: Whether it is computed with 8-bit integers.
     """
 
     block: Block
@@ -262,7 +262,7 @@ class FittedPlan:
         plan: The plan.
         factors: By key, of every block that changes.
         levels: The level that each of them reaches as stored.
-        activations: By tensor of the written graph, the scale of its integers of 8 bits.
+        activations: By tensor of the written graph, the scale of its 8-bit integers.
     """
 
     plan: Plan

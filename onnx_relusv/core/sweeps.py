@@ -32,7 +32,7 @@ class SweepMethod:
 
     @property
     def is_int8(self) -> bool:
-        """Whether its files are computed with integers of 8 bits."""
+        """Whether its files are computed with 8-bit integers."""
         return self.precision == "int8"
 
     def planning(self, blocks: PlanOptions, size: float) -> PlanOptions:
@@ -60,7 +60,7 @@ SWEEP_METHODS: Mapping[str, SweepMethod] = {
         "damage",
     ),
     "int8": SweepMethod(
-        "the same, computed with integers of 8 bits", "auto", "damage", precision="int8"
+        "the same, computed with 8-bit integers", "auto", "damage", precision="int8"
     ),
     "harmonic": SweepMethod("removed units alone, likewise", "harmonic", "damage"),
     "damage": SweepMethod("double layers alone, likewise", "double-layer", "damage"),

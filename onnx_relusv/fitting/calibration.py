@@ -1,4 +1,4 @@
-"""How far the tensors of a fitted network reach, for those that are told by integers of 8 bits.
+"""How far the tensors of a fitted network reach, for those that become 8-bit integers.
 
 The network is run as it will be written, but with floats between its layers, on samples that blocks
 were fitted to; batch by batch, so that no more than one is in memory.
@@ -15,7 +15,7 @@ from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.rewrites.int8.activations import quantized_tensors
-from onnx_relusv.rewrites.int8.ranges import SeenNumbers
+from onnx_relusv.rewrites.int8.ranges import RangeObserver
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.work.executors import Progress
@@ -27,7 +27,7 @@ MOST_SAMPLES = 512
 def with_activations(
     case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan, progress: Progress
 ) -> FittedPlan:
-    """A fitted plan with the scales of the tensors that are told by integers.
+    """A fitted plan with the scales of its quantized tensors.
 
     Args:
         case: The model.
@@ -43,7 +43,7 @@ def with_activations(
         return fitted
     samples = inputs.calibration
     if samples is None or inputs.user_samples is None:
-        raise InputError("integers of 8 bits take --samples, to find how far numbers reach.")
+        raise InputError("8-bit integers take --samples, to find how far numbers reach.")
     proto = rewritten(case, inputs, workspace, fitted)
     tensors = quantized_tensors(proto)
     own = tuple(dict.fromkeys(tensors.values()))
@@ -52,7 +52,7 @@ def with_activations(
     fed = {value.name for value in proto.graph.input}
     made = [name for name in own if name not in fed]
     session = Session(runnable(case.model, proto, made), workspace.provider, alone=False)
-    seen = {name: SeenNumbers() for name in own}
+    seen = {name: RangeObserver() for name in own}
     with progress.stage("Ranges of the tensors", samples.count) as advance:
         for batch in samples.batches(batch_length(case.blocks, workspace.options.working_bytes)):
             found = session.run(batch.feeds, made) if made else {}

@@ -43,7 +43,7 @@ from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identi
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.planning.probe import segment_session
-from onnx_relusv.rewrites.int8.ranges import SeenNumbers, told
+from onnx_relusv.rewrites.int8.ranges import RangeObserver, fake_quantized
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.rewrites.low_rank.rounding import rounded
@@ -276,7 +276,7 @@ class _Fitting:
                 for stream in {id(s): s for s in (exact, delivered)}.values():
                     stream.drop()
                 exact = moved
-                delivered = self._told(delivered_moved, changes, place)
+                delivered = self._quantized(delivered_moved, changes, place)
                 for change in here:
                     key = change.block.key
                     if key not in known:
@@ -305,17 +305,19 @@ class _Fitting:
             if change.block.key not in self._found:
                 self._found[change.block.key] = known[change.block.key]
 
-    def _told(self, stream: Stream, changes: Sequence[Change], place: Cut) -> Stream:
-        """A stream with what integer blocks read as integers tell it."""
+    def _quantized(self, stream: Stream, changes: Sequence[Change], place: Cut) -> Stream:
+        """A stream in which what int8 blocks read is quantized."""
         sources = {change.block.source for change in changes if change.is_int8}
-        seen = {name: SeenNumbers() for name in place.sources if name in sources}
+        seen = {name: RangeObserver() for name in place.sources if name in sources}
         if not seen:
             return stream
         for batch in islice(stream, ceil(_ENOUGH_FOR_RANGES / self._length)):
             for name, numbers in seen.items():
                 numbers.add(batch[name])
         scales = {name: numbers.scale() for name, numbers in seen.items()}
-        return stream.through({name: partial(told, scale=scale) for name, scale in scales.items()})
+        return stream.through(
+            {name: partial(fake_quantized, scale=scale) for name, scale in scales.items()}
+        )
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):

@@ -233,7 +233,7 @@ class _Words:
             action="refit",
             form=DENSE.name,
             rank=masked_block(block, kept).geometry.largest_rank,
-            why=by_itself("computed with integers of 8 bits", damage),
+            why=by_itself("computed with 8-bit integers", damage),
         )
 
     def _layered(self, choice: Choice, layer: Candidate) -> Choice:
@@ -265,7 +265,7 @@ class _Words:
         (item, _, better), errors = self._chosen[key], self._all[key].errors[1:]
         dense = self._all[key].dense_place
         if dense:
-            return f"integers of 8 bits do it {item.damages[dense]:.3g} of damage by themselves"
+            return f"8-bit integers do it {item.damages[dense]:.3g} of damage by themselves"
         if not len(errors):
             return ALL_SLOWER
         if better:

@@ -16,7 +16,7 @@ class Origin:
         samples_sha256: Of the samples, or None.
         total: What the whole original costs; `bytes` with everything that cannot shrink.
         added_bytes: What the file gains besides blocks (provenance, refits), an upper bound.
-        uses_int8: Whether blocks may be computed with integers of 8 bits.
+        uses_int8: Whether blocks may be computed with 8-bit integers.
         reserved_bytes: What of it is for refits, of all blocks together.
         seed: In force.
         method: In force.

@@ -218,7 +218,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
 
 
 def _with_way_out(item: Item, measure: DamageMeasure) -> Item:
-    """An item that may stay as it is after all, where integers of 8 bits hurt it."""
+    """An item that may stay as it is after all, where 8-bit integers hurt it."""
     hurt = isinstance(item, LayerItem) and item.is_int8 and item.damages[0] > measure.noticeable
     return item.or_as_it_is() if hurt else item  # type: ignore[attr-defined]
 

@@ -23,7 +23,7 @@ from onnx_relusv.work.files import check_readable
 
 SCHEMA = "onnx-relusv/plan"
 SCHEMA_VERSION = 4
-# The third says nothing of integers of 8 bits, the second has no groups of units either; all else
+# The third says nothing of 8-bit integers, the second has no groups of units either; all else
 # is the same.
 _READABLE = (2, 3, SCHEMA_VERSION)
 _LARGEST_FILE = 256 << 20

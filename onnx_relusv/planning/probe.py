@@ -22,7 +22,7 @@ from onnx_relusv.measuring.answers import judged_answers
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.planning.objective import DamageMeasure, DivergenceMeasure
-from onnx_relusv.rewrites.int8.ranges import SeenNumbers, told
+from onnx_relusv.rewrites.int8.ranges import RangeObserver, fake_quantized
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
@@ -72,7 +72,7 @@ class ProbeSite:
     Attributes:
         key: What its findings are kept under.
         blocks: In topological order.
-        quantized: Whether what the first of them reads is told by integers of 8 bits.
+        quantized: Whether what the first of them reads is quantized.
     """
 
     key: str
@@ -204,7 +204,7 @@ class _Probing:
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]
         if site.quantized:
-            stream = _told(stream, site.blocks[0].source)
+            stream = _quantized(stream, site.blocks[0].source)
 
         def divergence(dense: Mapping[str, LinearMap]) -> float:
             fed = made.feeds(dense)
@@ -221,12 +221,12 @@ class _Probing:
         return divergence
 
 
-def _told(stream: Stream, name: str) -> Stream:
-    """A stream with one tensor as integers of 8 bits tell it."""
-    numbers = SeenNumbers()
+def _quantized(stream: Stream, name: str) -> Stream:
+    """A stream with one tensor quantized."""
+    numbers = RangeObserver()
     for batch in stream:
         numbers.add(batch[name])
-    return stream.through({name: partial(told, scale=numbers.scale())})
+    return stream.through({name: partial(fake_quantized, scale=numbers.scale())})
 
 
 def whole_damages(

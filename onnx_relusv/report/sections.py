@@ -313,7 +313,7 @@ def _integers(found: Compression) -> list[tuple[str, float, BlockReport]]:
 
 
 INTEGERS: Part[Compression] = Part(
-    title="Integers of 8 bits",
+    title="8-bit integers",
     of=_integers,
     columns=(
         Column("block", "", 0),

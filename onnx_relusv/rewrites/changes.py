@@ -62,7 +62,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         integers = choice is not None and choice.is_int8
         if integers and not can_be_int8(block, case.model.opset):
             raise InputError(
-                f"the plan has {block.key} computed with integers of 8 bits, which takes numbers "
+                f"the plan has {block.key} computed with 8-bit integers, which takes numbers "
                 f"of 32 bits and operator set {LEAST_OPSET}."
             )
         cut_alone = (

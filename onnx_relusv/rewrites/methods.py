@@ -98,7 +98,7 @@ class Asked(Protocol):
 
     @property
     def uses_int8(self) -> bool:
-        """Whether blocks may be computed with integers of 8 bits."""
+        """Whether blocks may be computed with 8-bit integers."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What integers of 8 bits lose, planned with ranks and units, beside onnxruntime's own tool.
+"""What 8-bit integers lose, planned with ranks and units, beside onnxruntime's own tool.
 
 Every row is repeated with three draws of 5,000 training images, which are all that a run sees; the
 test images are looked at once, by the finished file. In the same run and on the same images:

@@ -1,4 +1,4 @@
-"""A right file with integers of 8 bits passes; a wrong one fails, with what is wrong."""
+"""A right file with 8-bit integers passes; a wrong one fails, with what is wrong."""
 
 from collections.abc import Callable
 from pathlib import Path

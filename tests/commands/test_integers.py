@@ -1,4 +1,4 @@
-"""Files with integers of 8 bits, as a user makes them: what they are, and what is left alone."""
+"""Files with 8-bit integers, as a user makes them: what they are, and what is left alone."""
 
 import json
 from collections import Counter
@@ -204,7 +204,7 @@ def test_a_block_that_integers_hurt_keeps_its_numbers(tmp_path: Path) -> None:
     )
     found = {row.block.key: row.choice for row in done.rows if row.choice}
     assert not found["m"].is_int8
-    assert "integers of 8 bits do it" in found["m"].why
+    assert "8-bit integers do it" in found["m"].why
     assert found["h"].is_int8
     assert done.plan.int8_damages[0].key == "m"
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

@@ -54,7 +54,7 @@ class Costed:
 
 
 def int8_item(block: Block) -> LayerItem:
-    """A block whose every option has integers of 8 bits."""
+    """A block whose every option has 8-bit integers."""
     return layer_item(
         block, [in_int8(block, layer) for layer in layers(block)], stays=dense_int8(block)
     )

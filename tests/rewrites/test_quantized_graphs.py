@@ -16,7 +16,7 @@ from onnx_relusv.rewrites.int8.activations import (
     quantized_tensors,
     with_quantized,
 )
-from onnx_relusv.rewrites.int8.ranges import told
+from onnx_relusv.rewrites.int8.ranges import fake_quantized
 
 RNG = np.random.default_rng(3)
 
@@ -54,7 +54,7 @@ FLOATS = {"f": RNG.standard_normal((8, 8, 3, 3)).astype(np.float32)}
             " d = Flatten(c) y = MatMul(d, u)",
             {"x": "x", "b": "b", "c": "b", "d": "b"},
         ),
-        # A sum of two that are told; its activation goes with it.
+        # A sum of two that are quantized; its activation goes with it.
         (
             "a = Conv<pads=[1,1,1,1]>(x, w) b = Relu(a) c = Conv<pads=[1,1,1,1]>(b, v)"
             " d = Add(c, b) e = Relu(d) p = GlobalAveragePool(e) q = Flatten(p) y = MatMul(q, u)",
@@ -65,7 +65,7 @@ FLOATS = {"f": RNG.standard_normal((8, 8, 3, 3)).astype(np.float32)}
             "a = Conv<pads=[1,1,1,1]>(x, w) b = Relu(a) c = GlobalAveragePool(b) y = Flatten(c)",
             {"x": "x", "b": "b"},
         ),
-        # Nor is a sum told of which one part is not, or another operator's answer.
+        # Nor is a sum quantized of which one part is not, or another operator's answer.
         (
             "a = Conv<pads=[1,1,1,1]>(x, w) n = Sigmoid(a) s = Add(a, n)"
             " c = Conv<pads=[1,1,1,1]>(s, v) p = GlobalAveragePool(c) q = Flatten(p)"
@@ -81,7 +81,7 @@ FLOATS = {"f": RNG.standard_normal((8, 8, 3, 3)).astype(np.float32)}
         ),
     ],
 )
-def test_tensors_around_integer_layers_are_told(body: str, expected: dict[str, str]) -> None:
+def test_tensors_around_integer_layers_are_quantized(body: str, expected: dict[str, str]) -> None:
     text = f"(float[N,3,6,6] x) => (float y) {{ {CONVS} {body} }}"
     assert quantized_tensors(proto(text, **ARRAYS, **FLOATS)) == expected
 
@@ -109,23 +109,23 @@ def test_what_is_told_is_read_by_all_but_layers_of_floats(tmp_path: Path) -> Non
     pairs = quantized_pairs(after.graph)
     assert {pair[0].input[0] for pair in pairs.values()} == set(SCALES)
 
-    # By hand: from tensor to tensor, each told before it goes on.
+    # By hand: from tensor to tensor, each quantized before it goes on.
     def part(text: str, **feeds: np.ndarray) -> np.ndarray:
         made = proto(text, **ARRAYS, **FLOATS)
         return run(made, feeds)["y"]
 
-    x = told(FEEDS["x"], SCALES["x"])
+    x = fake_quantized(FEEDS["x"], SCALES["x"])
     b = part(
         f"(float[N,3,6,6] x) => (float[N,8,6,6] y) {{ {CONVS} a = Conv<pads=[1,1,1,1]>(x, w)"
         " y = Relu(a) }",
         x=x,
     )
-    b = told(b, SCALES["b"])
+    b = fake_quantized(b, SCALES["b"])
     c = part(
         f"(float[N,8,6,6] x) => (float[N,8,6,6] y) {{ {CONVS} y = Conv<pads=[1,1,1,1]>(x, v) }}",
         x=b,
     )
-    e = np.maximum(told(c, SCALES["c"]) + b, 0)
+    e = np.maximum(fake_quantized(c, SCALES["c"]) + b, 0)
     y = part(
         "(float[N,8,6,6] x) => (float[N,8] y) { g = Conv<pads=[1,1,1,1]>(x, f)"
         " p = GlobalAveragePool(g) y = Flatten(p) }",

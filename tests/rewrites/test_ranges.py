@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from onnx_relusv.core.plans import ActivationScale
-from onnx_relusv.rewrites.int8.ranges import SeenNumbers, activation_scale, told
+from onnx_relusv.rewrites.int8.ranges import RangeObserver, activation_scale, fake_quantized
 
 TEXT = "(float[N] x) => (float[N] y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"
 
@@ -29,7 +29,7 @@ def test_integers_tell_what_onnxruntime_says(low: float, length: float, seed: in
     values = rng.uniform(low - length / 4, low + 1.25 * length, 200).astype(np.float32)
     # Halves of a step are where roundings differ.
     values[:40] = (np.arange(40) - 20 + 0.5) * np.float32(scale.scale)
-    np.testing.assert_array_equal(told(values, scale), by_onnxruntime(values, scale))
+    np.testing.assert_array_equal(fake_quantized(values, scale), by_onnxruntime(values, scale))
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
@@ -38,23 +38,25 @@ def test_zero_is_told_exactly_and_nothing_in_the_range_is_far_off(one: float, ot
     scale = activation_scale(least, largest)
     assert scale.scale > 0
     assert 0 <= scale.zero_point <= 255
-    assert told(np.zeros(1, np.float32), scale)[0] == 0
+    assert fake_quantized(np.zeros(1, np.float32), scale)[0] == 0
     values = np.linspace(min(least, 0), max(largest, 0), 301).astype(np.float32)
     # Half a step; half of another at an end, since the zero point is whole; and float32.
     allowed = scale.scale * (1 + 1e-3)
-    assert np.abs(told(values, scale) - values).max() <= allowed + np.finfo(np.float32).tiny
+    assert (
+        np.abs(fake_quantized(values, scale) - values).max() <= allowed + np.finfo(np.float32).tiny
+    )
 
 
 def test_what_has_no_range_has_a_scale() -> None:
-    assert SeenNumbers().scale() == ActivationScale(1.0, 0)
-    seen = SeenNumbers()
+    assert RangeObserver().scale() == ActivationScale(1.0, 0)
+    seen = RangeObserver()
     seen.add(np.zeros(5, np.float32))
     seen.add(np.array([np.nan, np.inf], np.float32))
     assert seen.scale() == ActivationScale(1.0, 0)
 
 
 def squared_error(values: np.ndarray, scale: ActivationScale) -> float:
-    return float(np.sum((told(values, scale) - values.astype(np.float64)) ** 2))
+    return float(np.sum((fake_quantized(values, scale) - values.astype(np.float64)) ** 2))
 
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "outlier", "negative"])
@@ -68,7 +70,7 @@ def test_the_scale_does_less_harm_than_that_of_the_extremes(kind: str) -> None:
     elif kind == "negative":
         values = -np.abs(values)
     values = values.astype(np.float32)
-    seen = SeenNumbers()
+    seen = RangeObserver()
     for part in np.split(values, 8):
         seen.add(part)
     extremes = activation_scale(float(values.min()), float(values.max()))
@@ -85,7 +87,7 @@ def test_the_scale_does_less_harm_than_that_of_the_extremes(kind: str) -> None:
 def test_how_numbers_are_cut_in_batches_does_not_change_their_ends(
     numbers: list[float], parts: int
 ) -> None:
-    values, seen = np.array(numbers, np.float32), SeenNumbers()
+    values, seen = np.array(numbers, np.float32), RangeObserver()
     for part in np.array_split(values, parts):
         seen.add(part)
     assert seen.least == min(0.0, float(values.min()))

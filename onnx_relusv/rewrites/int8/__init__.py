@@ -1,1 +1,1 @@
-"""Blocks computed with integers of 8 bits: weights, their inputs, and the nodes that say so."""
+"""Blocks computed with 8-bit integers: weights, their inputs, and the nodes that say so."""

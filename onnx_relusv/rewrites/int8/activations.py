@@ -1,9 +1,9 @@
-"""Which tensors a graph tells by integers of 8 bits, and the nodes that do it.
+"""Which tensors of a graph are quantized to 8-bit integers, and the nodes that do it.
 
 onnxruntime runs a Conv, Gemm or MatMul on integers where a DequantizeLinear stands in front of its
-input and its weight, and a QuantizeLinear behind it. So those are told by integers that integer
-layers read, what a Conv among them gives, and what lies between two of them and has an integer
-kernel too: pools, sums of two, and what only moves numbers. The outputs of the model stay floats.
+input and its weight, and a QuantizeLinear behind it. So quantized are the tensors that int8 layers
+read, what a Conv among them gives, and what lies between two of them and has an integer kernel too:
+pools, sums of two, and what only moves numbers. The outputs of the model stay floats.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ _SUM = "Add"
 
 
 def integer_weights(graph: GraphProto) -> dict[str, NodeProto]:
-    """The nodes that make floats of weights of 8 bits, by what they make."""
+    """The nodes that make floats of 8-bit weights, by what they make."""
     stored = {t.name for t in graph.initializer if t.data_type == TensorProto.INT8}
     return {
         node.output[0]: node
@@ -38,10 +38,10 @@ def integer_weights(graph: GraphProto) -> dict[str, NodeProto]:
 
 
 def quantized_tensors(proto: ModelProto) -> dict[str, str]:
-    """The tensors that are to be told by integers.
+    """The tensors that are to be quantized.
 
     Args:
-        proto: A model of which some layers have weights of 8 bits.
+        proto: A model of which some layers have 8-bit weights.
 
     Returns:
         In topological order: by tensor, the one whose scale it has, which is itself where its
@@ -77,7 +77,7 @@ class _Walk:
         yield from known.items()
 
     def _of(self, node: NodeProto, known: Mapping[str, str]) -> tuple[str | None, str | None]:
-        """What of a node is told by integers, and whose scale it has."""
+        """What of a node is quantized, and whose scale it has."""
         if self._is_layer(node):
             return (self._activated(node) if node.op_type == "Conv" else None), None
         if len(node.output) != 1 or node.output[0] not in self._leading:
@@ -114,10 +114,10 @@ class _Walk:
 def in_integers(
     proto: ModelProto, original: ModelProto, scales: Mapping[str, ActivationScale]
 ) -> ModelProto:
-    """A model with tensors told by integers, in which all that is new has short names.
+    """A model with quantized tensors, in which all that is new has short names.
 
     Args:
-        proto: With weights of 8 bits; it is not changed.
+        proto: With 8-bit weights; it is not changed.
         original: What it was made of.
         scales: By tensor of `proto`.
     """
@@ -125,7 +125,7 @@ def in_integers(
 
 
 def with_quantized(proto: ModelProto, scales: Mapping[str, ActivationScale]) -> ModelProto:
-    """A model with tensors told by integers, wherever nodes of its graph read them.
+    """A model with quantized tensors, wherever nodes of its graph read them.
 
     Args:
         proto: It is not changed.
@@ -193,7 +193,7 @@ class _Constants:
 
 
 def quantized_pairs(graph: GraphProto) -> dict[str, tuple[NodeProto, NodeProto]]:
-    """The nodes that tell tensors by integers and make floats of these, by what the latter make."""
+    """The pairs of nodes that quantize tensors and dequantize them, by what the latter make."""
     makers = {node.output[0]: node for node in graph.node if node.op_type == QUANTIZE}
     return {
         node.output[0]: (makers[node.input[0]], node)

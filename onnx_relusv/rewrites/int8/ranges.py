@@ -1,6 +1,6 @@
-"""Tensors as integers of 8 bits: from the numbers that were seen to a scale, and what it does.
+"""Tensors as 8-bit integers: from the numbers that were seen to a scale, and what it does.
 
-A tensor x becomes s (q - z) with q from 0 to 255; 0 is told exactly, since pads and what a Relu
+A tensor x becomes s (q - z) with q from 0 to 255; 0 stays exactly 0, since pads and what a Relu
 leaves out are zeros. A scale that reaches the largest number that was seen is coarse where that one
 is rare. So ends that leave some numbers out are tried too, and what is taken has the least squared
 error over all numbers that were seen.
@@ -33,8 +33,8 @@ def activation_scale(least: float, largest: float) -> ActivationScale:
     return ActivationScale(float(step), int(np.clip(np.rint(-low / step), 0, _STEPS)))
 
 
-def told(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np.float32]:
-    """Numbers as integers tell them; what QuantizeLinear and DequantizeLinear make of float32s."""
+def fake_quantized(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np.float32]:
+    """What QuantizeLinear and DequantizeLinear, one behind the other, make of float32 numbers."""
     step = np.float32(scale.scale)
     low, high = -scale.zero_point, _STEPS - scale.zero_point
     integers = np.clip(np.rint(np.asarray(values, np.float32) / step), low, high)
@@ -42,7 +42,7 @@ def told(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np.float32]:
 
 
 @dataclass
-class SeenNumbers:
+class RangeObserver:
     """The numbers of a tensor, batch by batch, in bins whose width doubles as they need.
 
     Attributes:
@@ -75,7 +75,7 @@ class SeenNumbers:
             self._counts[-_BINS // 2 :] = 0
             self._width *= 2
         places = np.floor(finite / self._width).astype(np.int64) + _BINS
-        # What Relus leave is told exactly.
+        # Zeros, which Relus leave, stay exact.
         self._counts += np.bincount(places[finite != 0], minlength=2 * _BINS)
 
     def scale(self) -> ActivationScale:

@@ -31,7 +31,7 @@ _SUFFIX = 20
 # Of weights that are read as floats, numbers may be stored in half precision.
 _HALF_A_FLOAT = 2
 _SCALE = 4
-# What it takes to tell the input of a layer by integers: two nodes and a scale.
+# What it takes to quantize the input of a layer: two nodes and a scale.
 _ACTIVATIONS = 100
 
 
@@ -60,9 +60,9 @@ def candidate_cost(
         block: The block it replaces.
         form: Its form.
         rank: Its inner width, per group.
-        item_size: Bytes of one stored number, where these are no integers of 8 bits.
+        item_size: Bytes of one stored number, where these are no 8-bit integers.
         biased: Whether it adds a bias; it has none where all of it is zero.
-        integers: Whether it is computed with integers of 8 bits.
+        integers: Whether it is computed with 8-bit integers.
 
     Returns:
         The cost; its bytes are those that its nodes and initializers take in the file, unless their
@@ -215,13 +215,13 @@ def _candidate(block: Block, form: str, rank: int, level: float, *, biased: bool
 
 
 def in_int8(block: Block, candidate: Candidate) -> Candidate:
-    """The same computed with integers of 8 bits; its level is that of its rank."""
+    """The same computed with 8-bit integers; its level is that of its rank."""
     cost = candidate_cost(block, candidate.form, candidate.rank, 1, integers=True)
     return replace(candidate, bytes=cost.bytes, precision="int8")
 
 
 def can_be_int8(block: Block, opset: int) -> bool:
-    """Whether onnxruntime computes a block with integers of 8 bits.
+    """Whether onnxruntime computes a block with 8-bit integers.
 
     Scales of output channels came with operator set 13.
     """

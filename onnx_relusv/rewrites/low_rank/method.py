@@ -67,7 +67,7 @@ class LayerItem(Item):
 
     @property
     def is_int8(self) -> bool:
-        """Whether all of its options are computed with integers of 8 bits."""
+        """Whether all of its options are computed with 8-bit integers."""
         return all(layer is not None and layer.is_int8 for layer in self.layers)
 
     @property
@@ -133,7 +133,7 @@ def layer_item(
 
 
 def dense_int8(block: Block) -> Candidate:
-    """A block in its own form, computed with integers of 8 bits."""
+    """A block in its own form, computed with 8-bit integers."""
     rank = DENSE.largest_rank(block.geometry)
     return in_int8(
         block, Candidate(form=DENSE.name, rank=rank, level=0.0, bytes=0, macs=block_macs(block))

@@ -1,4 +1,4 @@
-"""Weights as integers of 8 bits: a scale for every row, and integers chosen in the data's metric.
+"""Weights as 8-bit integers: a scale for every row, and integers chosen in the data's metric.
 
 A row w of a layer becomes s q with s = max|w| / 127 and integers q from -127 to 127. Rounding every
 entry to the nearest is best where inputs are uncorrelated. With C the covariance of the layer's
@@ -115,7 +115,7 @@ def rounded(
     *,
     fed_back: bool = True,
 ) -> Factors:
-    """Factors with weights that are integers of 8 bits times scales.
+    """Factors with weights that are 8-bit integers times scales.
 
     The last layer is fitted anew to what the rounded ones before it deliver, and rounded in the
     covariance of that.

@@ -56,7 +56,7 @@ class Replacement:
     Args:
         block: The block.
         names: Makes names that the graph does not have yet.
-        integers: Whether weights are integers of 8 bits times a scale of every output channel.
+        integers: Whether weights are 8-bit integers times a scale of every output channel.
 
     Attributes:
         nodes: In their order; what makes floats of stored weights comes first.
@@ -188,7 +188,7 @@ def double_layer_nodes(
         layers: Two or more.
         names: Makes names that the graph does not have yet.
         biased: Whether a bias is added; one of nothing but zeros is left out.
-        integers: Whether weights are integers of 8 bits.
+        integers: Whether weights are 8-bit integers.
     """
     key, found = block.key, Replacement(block, names, integers=integers)
     between = ["core" if place == 1 else f"core_{place}" for place in range(1, len(layers) - 1)]
