@@ -86,7 +86,8 @@ def compare(
         any_labels=metric is not None,
     )
     opened = ready.samples
-    assert opened is not None  # they were given
+    if opened is None:
+        raise UsageError("compare takes --samples.")
     if limits is not None and limits.drop is not None and metric is None and opened.labels is None:
         raise UsageError(
             f"--fail-above-drop counts right answers, and {samples} has no labels. Add them, give "

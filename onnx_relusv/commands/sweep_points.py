@@ -80,12 +80,10 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None)
             are too few samples to set some aside.
         UsageError: The test samples are those that are fitted to.
     """
-    whole = inputs.samples
-    assert whole is not None  # a sweep has samples
+    whole = inputs.whole
     seed = workspace.options.seed
     inputs = split_inputs(case, inputs, seed, certifying=test is None)
-    parts = inputs.split
-    assert parts is not None  # samples were split
+    parts = inputs.parts
     if test is None:
         samples = parts.certify
         if samples is None or parts.select is None:

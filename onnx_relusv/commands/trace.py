@@ -83,8 +83,7 @@ def trace_samples(
         InputError: The model does not run, a label is no class, or what was measured is not a
             number for some input.
     """
-    samples = inputs.samples
-    assert samples is not None  # the command takes samples
+    samples = inputs.whole
     reasons = {block.key: settings.refusal(block) for block in case.blocks}
     traced = [block for block in case.blocks if reasons[block.key] is None]
     refused = [Refusal(key, reason) for key, reason in reasons.items() if reason is not None]

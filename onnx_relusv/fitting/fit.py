@@ -107,8 +107,7 @@ def fit(
             del plain
     if all(change.block.key in known for change in waiting):
         return found | {change.block.key: known[change.block.key] for change in waiting}
-    assert parts is not None  # otherwise none waits
-    fitting = _Fitting(case, inputs, workspace, parts, moments, found, scores)
+    fitting = _Fitting(case, inputs, workspace, inputs.parts, moments, found, scores)
     fitting.run(waiting, progress, keep, known)
     return found
 
@@ -359,8 +358,7 @@ class _Fitting:
             InputError: The original makes numbers that cannot.
             ValidationError: The smaller one does.
         """
-        samples = self._parts.select if choosing else self._parts.fit
-        assert samples is not None  # a batch of it has come
+        samples = self._inputs.selection if choosing else self._parts.fit
         try:
             check_usable(block.source, exact[block.source], start, real, size)
         except UnusableValuesError as error:

@@ -363,9 +363,7 @@ class Folding:
         return self._array(name).astype(np.float64)
 
     def _array(self, name: str) -> np.ndarray:
-        values = self._constants.array(name)
-        assert values is not None  # only constants are folded
-        return values
+        return self._constants.known(name)
 
 
 # Linear layers that are computed with integers, and what makes floats of their weights.

@@ -254,8 +254,7 @@ class _Editor:
 
     def _as_addend(self, name: str, bias: np.ndarray) -> np.ndarray:
         """A bias in the shape of the constant it replaces, or of a scalar's worth of zeros."""
-        old = self._constants.array(name)
-        assert old is not None  # the Add would not be part of the block
+        old = self._constants.known(name)
         if not np.any(bias):
             return np.zeros_like(old)
         # Where a scalar was added behind a MatMul, (out,) broadcasts along the features.

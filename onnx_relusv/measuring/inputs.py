@@ -36,6 +36,28 @@ class Inputs:
         return None if self.data_free else self.samples
 
     @property
+    def whole(self) -> Samples:
+        """The samples, before they are split.
+
+        Raises:
+            UsageError: There are none.
+        """
+        if self.samples is None:
+            raise UsageError("this takes --samples.")
+        return self.samples
+
+    @property
+    def parts(self) -> Split:
+        """The samples, split into their parts.
+
+        Raises:
+            UsageError: There are none.
+        """
+        if self.split is None:
+            raise UsageError("this takes --samples.")
+        return self.split
+
+    @property
     def drawn(self) -> int | None:
         """How many of the user's samples were drawn; None where all are taken, or none given."""
         samples = self.user_samples

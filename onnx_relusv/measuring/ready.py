@@ -146,14 +146,14 @@ def _check_names(
 
 def _opened(path: Path, model: Model, any_labels: bool) -> tuple[Samples, Axes]:
     """Samples, by the first reading of the model's inputs that they fit."""
-    problem: InputError | None = None
+    problems: list[InputError] = []
     for axes in input_axes(model):
         try:
             return open_samples(path, axes.inputs, any_labels=any_labels), axes
         except InputError as error:
-            problem = problem or error
-    assert problem is not None  # there is one reading at least
-    raise problem
+            problems.append(error)
+    # There is one reading at least, and what is wrong by the first one is said.
+    raise problems[0]
 
 
 def _with_samples(session: Session, model: Model, axes: Axes, samples: Samples) -> Ready:

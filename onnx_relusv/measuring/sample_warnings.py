@@ -207,8 +207,7 @@ def _numbers(case: Case, inputs: Inputs, samples: Samples) -> tuple[str, ...]:
             f"{what}: what is found may not hold for any other, and nothing is left to choose or "
             "to judge on. Give some hundreds.",
         )
-    fitted = inputs.calibration
-    assert fitted is not None  # there are samples
+    fitted = samples if inputs.split is None else inputs.split.fit
     short = few_rows(case.blocks, fitted.independent)
     if not short:
         return ()

@@ -1,8 +1,8 @@
 """Reads a metric from a Python file, whose code is run for that."""
 
 import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -51,9 +51,7 @@ def load_metric(text: str) -> Metric:
 
 def _module(path: Path, name: str) -> ModuleType:
     loader = SourceFileLoader(_MODULE, str(path))
-    spec = spec_from_loader(_MODULE, loader)
-    assert spec is not None  # a loader was given
-    module = module_from_spec(spec)
+    module = module_from_spec(ModuleSpec(_MODULE, loader, origin=str(path)))
     # Dataclasses look their module up while it runs.
     sys.modules[_MODULE] = module
     try:

@@ -170,9 +170,8 @@ class _Parts:
 
     def _part(self, axes: "_Axes", uses: Sequence[tuple[int, int]], stays: bool) -> _Part:
         (node, slot), *_ = uses
-        tensor = self._constants.tensor(self._nodes[node].input[slot])
-        assert tensor is not None  # what is cut is constant
         name = self._nodes[node].input[slot]
+        tensor = self._constants.known_tensor(name)
         stored = self._constants.stored_type(name)
         item = np.dtype(helper.tensor_dtype_to_np_dtype(stored)).itemsize
         size = item * prod(tensor.dims)

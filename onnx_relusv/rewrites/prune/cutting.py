@@ -67,9 +67,7 @@ def zeroed(
         if left.all():
             continue
         node = result.graph.node[axis.node]
-        values = constants.array(node.input[axis.slot])
-        assert values is not None  # what is cut is constant
-        zeros = np.array(values, order="C")
+        zeros = np.array(constants.known(node.input[axis.slot]), order="C")
         np.moveaxis(zeros, axis.axis, 0)[~left] = 0
         name = names("relusv_zeroed")
         arrays[name] = zeros
@@ -136,8 +134,7 @@ class _Editor:
         root = self._constants.root(name)
         key = (root, *((axis, mask.tobytes()) for axis, mask in sorted(axes.items())))
         if key not in self.added:
-            values = self._constants.array(name)
-            assert values is not None  # what is cut is constant
+            values = self._constants.known(name)
             for axis, mask in axes.items():
                 values = np.compress(mask, values, axis=axis)
             stored = self._constants.stored_type(root)

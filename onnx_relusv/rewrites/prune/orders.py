@@ -204,8 +204,7 @@ def _varying(moments: Moments, group: int) -> npt.NDArray[np.bool_]:
 
 def _of_constant(case: Case, axis: ConstantAxis, units: Units) -> Reading:
     name = case.model.proto.graph.node[axis.node].input[axis.slot]
-    values = Constants(case.model).array(name)
-    assert values is not None  # what is cut is constant
+    values = Constants(case.model).known(name)
     weight = np.moveaxis(values.astype(np.float64), axis.axis, -1).reshape(-1, len(units))
     everywhere = np.ones(len(units), np.bool_)
     return Reading(weight=weight, covariance=_unknown(len(units)), units=units, varies=everywhere)

@@ -38,8 +38,7 @@ def duplicates(model: Model, channels: Channels) -> Units:
     constants, nodes = Constants(model), model.proto.graph.node
     marks = [hashlib.sha256() for _ in range(channels.count)]
     for axis in (*channels.produced, *channels.carried):
-        values = constants.array(nodes[axis.node].input[axis.slot])
-        assert values is not None  # what is cut is constant
+        values = constants.known(nodes[axis.node].input[axis.slot])
         entries = np.ascontiguousarray(np.moveaxis(values, axis.axis, 0))
         for unit, entry in zip(axis.units.tolist(), entries, strict=True):
             if unit != NO_UNIT:
