@@ -38,6 +38,7 @@ from onnx_relusv.graph.protos import (
     held,
     initialized,
     item_bytes,
+    known_constant,
     makers,
     node_label,
     operators,
@@ -172,28 +173,6 @@ class Constants:
             self._outlines[root] = self._outline(root)
         return self._outlines[root]
 
-    def known(self, name: str) -> np.ndarray:
-        """The values of a tensor that has been found to be constant.
-
-        Raises:
-            ValueError: It is not.
-        """
-        values = self.array(name)
-        if values is None:
-            raise ValueError(f"{name} is not constant")
-        return values
-
-    def known_tensor(self, name: str) -> TensorProto:
-        """What `tensor` gives for a tensor that has been found to be constant.
-
-        Raises:
-            ValueError: It is not.
-        """
-        tensor = self.tensor(name)
-        if tensor is None:
-            raise ValueError(f"{name} is not constant")
-        return tensor
-
     def array(self, name: str) -> np.ndarray | None:
         """Its values, or None where it is not constant."""
         root = self.root(name)
@@ -229,7 +208,7 @@ class Constants:
 
         It is their own, unless the file has them in half precision and nodes move and cast them.
         """
-        tensor = self.known_tensor(name)
+        tensor = known_constant(self.tensor(name), name)
         own = tensor.data_type
         behind = (self._stored.get(each) for each in self._behind(name))
         types = {each.data_type for each in behind if each and _is_most_of(each, tensor)}

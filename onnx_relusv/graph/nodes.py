@@ -23,7 +23,7 @@ from onnx_relusv.core.kinds import LINEAR_OPERATORS, Refused, kind_of
 from onnx_relusv.core.linear_algebra import problem_of
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors
-from onnx_relusv.graph.protos import initialized, node_label, operators
+from onnx_relusv.graph.protos import initialized, known_constant, node_label, operators
 
 # Its notes on colours and default opsets are no news to our users; its errors are raised.
 G_LOGGER.severity = G_LOGGER.CRITICAL
@@ -363,7 +363,7 @@ class Folding:
         return self._array(name).astype(np.float64)
 
     def _array(self, name: str) -> np.ndarray:
-        return self._constants.known(name)
+        return known_constant(self._constants.array(name), name)
 
 
 # Linear layers that are computed with integers, and what makes floats of their weights.

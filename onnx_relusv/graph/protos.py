@@ -426,3 +426,13 @@ def node_order(nodes: Sequence[NodeProto]) -> list[int] | None:
         order.append(heappop(ready))
         sorter.done(order[-1])
     return order
+
+
+Known = TypeVar("Known")
+
+
+def known_constant(found: Known | None, name: str) -> Known:
+    """What was found of a tensor that has been seen to be constant; ValueError where it is not."""
+    if found is None:
+        raise ValueError(f"{name} is not constant")
+    return found

@@ -18,7 +18,14 @@ from onnx_relusv.core.results import ModelFacts
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model, all_tensors, node_tensors
 from onnx_relusv.graph.nodes import FLOAT_TYPES, Shape, attribute, is_standard, node_attributes
-from onnx_relusv.graph.protos import FreshNames, copied, drop_named, lists_initializers, used_names
+from onnx_relusv.graph.protos import (
+    FreshNames,
+    copied,
+    drop_named,
+    known_constant,
+    lists_initializers,
+    used_names,
+)
 from onnx_relusv.work.disk_arrays import on_disk
 
 # By operator: of a node, and of the shapes of its input, weight and output.
@@ -254,7 +261,7 @@ class _Editor:
 
     def _as_addend(self, name: str, bias: np.ndarray) -> np.ndarray:
         """A bias in the shape of the constant it replaces, or of a scalar's worth of zeros."""
-        old = self._constants.known(name)
+        old = known_constant(self._constants.array(name), name)
         if not np.any(bias):
             return np.zeros_like(old)
         # Where a scalar was added behind a MatMul, (out,) broadcasts along the features.

@@ -18,6 +18,7 @@ from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, ConstantAxis, Uni
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import Shape
+from onnx_relusv.graph.protos import known_constant
 from onnx_relusv.graph.reference import computed_shapes, node_macs
 
 Counts = npt.NDArray[np.int64]
@@ -171,7 +172,7 @@ class _Parts:
     def _part(self, axes: "_Axes", uses: Sequence[tuple[int, int]], stays: bool) -> _Part:
         (node, slot), *_ = uses
         name = self._nodes[node].input[slot]
-        tensor = self._constants.known_tensor(name)
+        tensor = known_constant(self._constants.tensor(name), name)
         stored = self._constants.stored_type(name)
         item = np.dtype(helper.tensor_dtype_to_np_dtype(stored)).itemsize
         size = item * prod(tensor.dims)

@@ -17,7 +17,7 @@ from onnx_relusv.graph.channels.walk import NO_UNIT, Channels, UnitAxis, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import has_input
-from onnx_relusv.graph.protos import FreshNames, copy_fields
+from onnx_relusv.graph.protos import FreshNames, copy_fields, known_constant
 from onnx_relusv.graph.reference import external_stub
 from onnx_relusv.graph.writing import transplant
 
@@ -67,7 +67,9 @@ def zeroed(
         if left.all():
             continue
         node = result.graph.node[axis.node]
-        zeros = np.array(constants.known(node.input[axis.slot]), order="C")
+        zeros = np.array(
+            known_constant(constants.array(node.input[axis.slot]), node.input[axis.slot]), order="C"
+        )
         np.moveaxis(zeros, axis.axis, 0)[~left] = 0
         name = names("relusv_zeroed")
         arrays[name] = zeros
@@ -134,7 +136,7 @@ class _Editor:
         root = self._constants.root(name)
         key = (root, *((axis, mask.tobytes()) for axis, mask in sorted(axes.items())))
         if key not in self.added:
-            values = self._constants.known(name)
+            values = known_constant(self._constants.array(name), name)
             for axis, mask in axes.items():
                 values = np.compress(mask, values, axis=axis)
             stored = self._constants.stored_type(root)

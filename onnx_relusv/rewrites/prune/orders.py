@@ -19,6 +19,7 @@ from onnx_relusv.core.linear_algebra import identity, of_columns, scaled, varian
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.graph.channels.walk import ChannelGroup, Channels, ConstantAxis, Units
 from onnx_relusv.graph.constants import Constants
+from onnx_relusv.graph.protos import known_constant
 from onnx_relusv.measuring.answers import scores_block
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
@@ -204,7 +205,7 @@ def _varying(moments: Moments, group: int) -> npt.NDArray[np.bool_]:
 
 def _of_constant(case: Case, axis: ConstantAxis, units: Units) -> Reading:
     name = case.model.proto.graph.node[axis.node].input[axis.slot]
-    values = Constants(case.model).known(name)
+    values = known_constant(Constants(case.model).array(name), name)
     weight = np.moveaxis(values.astype(np.float64), axis.axis, -1).reshape(-1, len(units))
     everywhere = np.ones(len(units), np.bool_)
     return Reading(weight=weight, covariance=_unknown(len(units)), units=units, varies=everywhere)

@@ -28,6 +28,7 @@ from onnx_relusv.core.plans import ChannelMask, GroupChoice, Plan
 from onnx_relusv.graph.channels.walk import NO_UNIT, ChannelGroup, Channels, Units
 from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.model import Model
+from onnx_relusv.graph.protos import known_constant
 from onnx_relusv.measuring.case import Case
 from onnx_relusv.rewrites.prune.cutting import staying
 from onnx_relusv.samples.samples import Samples
@@ -38,7 +39,8 @@ def duplicates(model: Model, channels: Channels) -> Units:
     constants, nodes = Constants(model), model.proto.graph.node
     marks = [hashlib.sha256() for _ in range(channels.count)]
     for axis in (*channels.produced, *channels.carried):
-        values = constants.known(nodes[axis.node].input[axis.slot])
+        name = nodes[axis.node].input[axis.slot]
+        values = known_constant(constants.array(name), name)
         entries = np.ascontiguousarray(np.moveaxis(values, axis.axis, 0))
         for unit, entry in zip(axis.units.tolist(), entries, strict=True):
             if unit != NO_UNIT:
