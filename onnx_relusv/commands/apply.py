@@ -118,9 +118,11 @@ def write_fitted(
         path = write_staged(
             rewritten(case, inputs, workspace, fitted), case.model, folder, output.name
         )
-        with progress.stage("Validation", 1) as advance, staged(output) as beside:
+        with progress.stage("Validation", 1) as advance:
             written, compared = read_model(path), path
             if fitted.activations:
+                beside = folder / "floats"
+                beside.mkdir()
                 compared = write_staged(in_floats(written), written, beside, output.name)
             verdict = validate(
                 case.model,

@@ -4,6 +4,7 @@ The network is run as it will be written, but with floats between its layers, on
 were fitted to; batch by batch, so that no more than one is in memory.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,13 +16,10 @@ from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.apply import rewritten
 from onnx_relusv.rewrites.int8.activations import quantized_tensors
-from onnx_relusv.rewrites.int8.ranges import RangeObserver
+from onnx_relusv.rewrites.int8.ranges import ENOUGH_SAMPLES, observed_scales
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.work.executors import Progress
-
-# More tell the ends of a range no better.
-MOST_SAMPLES = 512
 
 
 def with_activations(
@@ -47,17 +45,18 @@ def with_activations(
     proto = rewritten(case, inputs, workspace, fitted)
     tensors = quantized_tensors(proto)
     own = tuple(dict.fromkeys(tensors.values()))
-    places = np.linspace(0, samples.count - 1, min(samples.count, MOST_SAMPLES))
+    places = np.linspace(0, samples.count - 1, min(samples.count, ENOUGH_SAMPLES))
     samples = samples.part(np.unique(places.round().astype(int)))
     fed = {value.name for value in proto.graph.input}
     made = [name for name in own if name not in fed]
     session = Session(runnable(case.model, proto, made), workspace.provider, alone=False)
-    seen = {name: RangeObserver() for name in own}
+    length = batch_length(case.blocks, workspace.options.working_bytes)
     with progress.stage("Ranges of the tensors", samples.count) as advance:
-        for batch in samples.batches(batch_length(case.blocks, workspace.options.working_bytes)):
-            found = session.run(batch.feeds, made) if made else {}
-            for name, numbers in seen.items():
-                numbers.add(np.asarray(batch.feeds[name] if name in fed else found[name]))
-            advance(batch.count)
-    scales = {name: numbers.scale() for name, numbers in seen.items()}
+
+        def seen() -> Iterator[Mapping[str, np.ndarray]]:
+            for batch in samples.batches(length):
+                yield {**batch.feeds, **(session.run(batch.feeds, made) if made else {})}
+                advance(batch.count)
+
+        scales = observed_scales(seen(), own)
     return replace(fitted, activations={name: scales[shared] for name, shared in tensors.items()})

@@ -43,7 +43,7 @@ from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identi
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
 from onnx_relusv.planning.probe import segment_session
-from onnx_relusv.rewrites.int8.ranges import RangeObserver, fake_quantized
+from onnx_relusv.rewrites.int8.ranges import ENOUGH_SAMPLES, observed_scales, quantizers
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.rewrites.low_rank.rounding import rounded
@@ -52,9 +52,6 @@ from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.spectra.product_sums import Seen
 from onnx_relusv.work.executors import Advance, Progress, Task
-
-# Samples that tell how far a tensor's numbers reach.
-_ENOUGH_FOR_RANGES = 512
 
 # Told what was found for a change, as soon as it is: to check it, and to keep what is wanted of it.
 Keep = Callable[[Change, Fitted], None]
@@ -307,16 +304,11 @@ class _Fitting:
     def _quantized(self, stream: Stream, changes: Sequence[Change], place: Cut) -> Stream:
         """A stream in which what int8 blocks read is quantized."""
         sources = {change.block.source for change in changes if change.is_int8}
-        seen = {name: RangeObserver() for name in place.sources if name in sources}
-        if not seen:
+        read = [name for name in place.sources if name in sources]
+        if not read:
             return stream
-        for batch in islice(stream, ceil(_ENOUGH_FOR_RANGES / self._length)):
-            for name, numbers in seen.items():
-                numbers.add(batch[name])
-        scales = {name: numbers.scale() for name, numbers in seen.items()}
-        return stream.through(
-            {name: partial(fake_quantized, scale=scale) for name, scale in scales.items()}
-        )
+        few = islice(stream, ceil(ENOUGH_SAMPLES / self._length))
+        return stream.through(quantizers(observed_scales(few, read)))
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):

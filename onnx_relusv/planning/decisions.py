@@ -263,7 +263,7 @@ class _Words:
         if key not in self._all:
             return NO_SMALLER_FORM
         (item, _, better), errors = self._chosen[key], self._all[key].errors[1:]
-        dense = self._all[key].dense_place
+        dense = item.dense_place
         if dense:
             return f"8-bit integers do it {item.damages[dense]:.3g} of damage by themselves"
         if not len(errors):

@@ -54,7 +54,7 @@ class DamageMeasure(Protocol):
 
     @property
     def noticeable(self) -> float:
-        """What a change that nobody asked for may do."""
+        """The damage beyond which 8-bit integers are said to hurt a block."""
         ...
 
     def distances(

@@ -22,7 +22,7 @@ from onnx_relusv.measuring.answers import judged_answers
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.planning.objective import DamageMeasure, DivergenceMeasure
-from onnx_relusv.rewrites.int8.ranges import RangeObserver, fake_quantized
+from onnx_relusv.rewrites.int8.ranges import observed_scales, quantizers
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.samples import Samples
@@ -204,7 +204,8 @@ class _Probing:
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]
         if site.quantized:
-            stream = _quantized(stream, site.blocks[0].source)
+            scales = observed_scales(stream, [site.blocks[0].source])
+            stream = stream.through(quantizers(scales))
 
         def divergence(dense: Mapping[str, LinearMap]) -> float:
             fed = made.feeds(dense)
@@ -219,14 +220,6 @@ class _Probing:
             return found.value
 
         return divergence
-
-
-def _quantized(stream: Stream, name: str) -> Stream:
-    """A stream with one tensor quantized."""
-    numbers = RangeObserver()
-    for batch in stream:
-        numbers.add(batch[name])
-    return stream.through({name: partial(fake_quantized, scale=numbers.scale())})
 
 
 def whole_damages(

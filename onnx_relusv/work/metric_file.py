@@ -1,8 +1,8 @@
 """Reads a metric from a Python file, whose code is run for that."""
 
 import sys
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +51,10 @@ def load_metric(text: str) -> Metric:
 
 def _module(path: Path, name: str) -> ModuleType:
     loader = SourceFileLoader(_MODULE, str(path))
-    module = module_from_spec(ModuleSpec(_MODULE, loader, origin=str(path)))
+    spec = spec_from_loader(_MODULE, loader)
+    if spec is None:
+        raise InputError(f"--metric {name}: {path} cannot be loaded as Python.")
+    module = module_from_spec(spec)
     # Dataclasses look their module up while it runs.
     sys.modules[_MODULE] = module
     try:

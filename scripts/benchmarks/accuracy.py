@@ -9,9 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from draws import fashion_draws, zoo_draws
+from draws import draws_of
 from machine import machine_line
-from outcomes import Outcome, Way, is_of_zoo, outcome
+from outcomes import Outcome, Way, outcome
 
 from onnx_relusv.core.errors import InputError
 
@@ -58,7 +58,7 @@ def main() -> None:
         folder = Path(name)
         for row in ROWS:
             try:
-                draws = _draws(row.model, folder)
+                draws = draws_of(row.model, folder)
             except InputError as error:
                 print(f"| {row.model} | {row.size:.4g} | {error} | | | | | {row.wanted:g} |")
                 continue
@@ -68,10 +68,6 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for model, size in BLIND:
             print(_blind_line(model, size, outcome(model, _way(size), None, folder)), flush=True)
-
-
-def _draws(model: str, folder: Path) -> list[Path]:
-    return zoo_draws(folder, model.split("_")[0]) if is_of_zoo(model) else fashion_draws(folder)
 
 
 def _way(size: float | None) -> Way:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from outcomes import is_of_zoo
 
 from onnx_relusv.core.errors import InputError
 
@@ -27,6 +28,15 @@ def fashion_draws(folder: Path) -> list[Path]:
     except FileNotFoundError as error:
         raise InputError(str(error)) from error
     return _written(folder, "fashion", "image", images)
+
+
+def draws_of(model: str, folder: Path) -> list[Path]:
+    """Draws of the images that a network, bundled or of the zoo, was trained on.
+
+    Raises:
+        InputError: They are not there.
+    """
+    return zoo_draws(folder, model.split("_")[0]) if is_of_zoo(model) else fashion_draws(folder)
 
 
 def zoo_draws(folder: Path, name: str) -> list[Path]:

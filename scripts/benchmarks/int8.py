@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from draws import fashion_draws, zoo_draws
+from draws import draws_of
 from machine import machine_line
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from outcomes import Outcome, Way, is_of_zoo, judged, model_path, outcome, test_images
+from outcomes import Outcome, Way, judged, model_path, outcome, test_images
 
 from onnx_relusv import MeasureOptions, PlanOptions, compare, compress
 from onnx_relusv.core.errors import InputError
@@ -78,7 +78,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for row in ROWS:
             try:
-                draws = _draws(row.model, folder)
+                draws = draws_of(row.model, folder)
             except InputError as error:
                 print(f"| {row.model} | {error} | | | | | | |")
                 continue
@@ -94,10 +94,6 @@ def main() -> None:
         for row in ROWS:
             if row.model == "fashion_vgg":
                 _times(row, folder)
-
-
-def _draws(model: str, folder: Path) -> list[Path]:
-    return zoo_draws(folder, model.split("_")[0]) if is_of_zoo(model) else fashion_draws(folder)
 
 
 def _line(row: Row, found: list[Outcome]) -> str:
@@ -151,7 +147,7 @@ def _quantized(model: Path, draw: Path, method: CalibrationMethod, output: Path)
 
 def _by_tool(model: str, folder: Path) -> None:
     try:
-        draws = _draws(model, folder)
+        draws = draws_of(model, folder)
     except InputError:
         return
     for name, method in METHODS.items():
@@ -196,7 +192,7 @@ def _tool_line(model: str, what: str, found: list[Outcome]) -> str:
 
 def _times(row: Row, folder: Path) -> None:
     """Medians in turns, as `compare` takes them."""
-    draw, output = _draws(row.model, folder)[0], folder / "timed.onnx"
+    draw, output = draws_of(row.model, folder)[0], folder / "timed.onnx"
     compress(
         model_path(row.model),
         output,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from draws import fashion_draws, zoo_draws
+from draws import draws_of
 from machine import machine_line
 from neuron_merging import merged_model
-from outcomes import MODELS, Outcome, Way, is_of_zoo, outcome
+from outcomes import MODELS, Outcome, Way, outcome
 from paired import difference
 from peers import right_answers
 from pruned_networks import print_networks
@@ -83,7 +83,7 @@ def _print_asked(folder: Path) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for row in ROWS:
         try:
-            draws = _draws(row.model, folder)
+            draws = draws_of(row.model, folder)
         except InputError as error:
             print(f"| {row.model} | {row.way.method} | {row.way.words} | {error} | | | | | |")
             continue
@@ -137,7 +137,7 @@ def _print_beside(folder: Path) -> None:
         found = {
             method: [
                 outcome(model, Way(method, size=size), draw, folder)
-                for draw in _draws(model, folder)
+                for draw in draws_of(model, folder)
             ]
             for method in ("auto", *PARTS)
         }
@@ -145,10 +145,6 @@ def _print_beside(folder: Path) -> None:
 
 
 @cache
-def _draws(model: str, folder: Path) -> list[Path]:
-    return zoo_draws(folder, "cifar10") if is_of_zoo(model) else fashion_draws(folder)
-
-
 def _line(row: Row, found: Sequence[Outcome]) -> str:
     drops = [one.drop for one in found]
     after = sum(one.after.mean() for one in found) / len(found)

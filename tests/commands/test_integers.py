@@ -53,27 +53,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="module")
-def formats_alone(folder: Path) -> Compression:
+def made(folder: Path, name: str, planning: PlanOptions) -> Compression:
+    """The network of the folder made smaller, with a report."""
     return compress(
         folder / "network.onnx",
-        folder / "int8.onnx",
+        folder / f"{name}.onnx",
         samples=folder / "s.npz",
-        planning=INT8,
+        planning=planning,
         measuring=MEASURING,
-        report=folder / "report",
+        report=folder / f"{name}_report",
     )
+
+
+@pytest.fixture(scope="module")
+def formats_alone(folder: Path) -> Compression:
+    return made(folder, "int8", INT8)
 
 
 @pytest.fixture(scope="module")
 def small(folder: Path) -> Compression:
-    return compress(
-        folder / "network.onnx",
-        folder / "small.onnx",
-        samples=folder / "s.npz",
-        planning=SMALL,
-        measuring=MEASURING,
-    )
+    return made(folder, "small", SMALL)
 
 
 def relative_change(before: Path, after: Path) -> float:
@@ -231,14 +230,16 @@ def test_a_largest_drop_is_certified_of_the_file_itself(folder: Path, tmp_path: 
 
 
 def test_reports_rank_what_blocks_lose(formats_alone: Compression, folder: Path) -> None:
-    data = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    data = json.loads((folder / "int8_report" / "report.json").read_text(encoding="utf-8"))
     assert data["uses_int8"]
     damages = [one["damage"] for one in data["int8_damages"]]
     assert damages == sorted(damages, reverse=True)
     assert {one["key"] for one in data["int8_damages"]} == set(BLOCKS)
     assert all(block["choice"]["precision"] == "int8" for block in data["blocks"])
+    # The blocks are nearly all of the file. What it has besides, other nodes and the provenance, is
+    # in no block's bytes, and these are an upper bound, with longer names: the two nearly cancel.
     stated = sum(block["cost_after"]["bytes"] for block in data["blocks"])
-    assert stated == pytest.approx(formats_alone.after.bytes, rel=0.1)
+    assert stated == pytest.approx(formats_alone.after.bytes, rel=0.02)
 
 
 def test_a_file_of_integers_is_not_made_smaller(

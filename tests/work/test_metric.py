@@ -53,6 +53,17 @@ def test_an_edit_counts_at_once(tmp_path: Path) -> None:
         assert load_metric(f"{path}:f").value(OUTPUTS, None) == digit
 
 
+def test_a_module_knows_where_it_lies(tmp_path: Path) -> None:
+    """Weights or lists of classes of the user's often lie beside it."""
+    (tmp_path / "value.txt").write_text("0.75", encoding="utf-8")
+    text = (
+        "from pathlib import Path\nHERE = Path(__file__).parent\n"
+        "VALUE = float((HERE / 'value.txt').read_text())\n"
+        "def f(outputs, labels):\n    return VALUE\n"
+    )
+    assert load_metric(f"{metric_file(tmp_path, text)}:f").value(OUTPUTS, None) == 0.75
+
+
 def test_a_module_may_hold_what_looks_itself_up(tmp_path: Path) -> None:
     text = (
         "from __future__ import annotations\nfrom dataclasses import dataclass, KW_ONLY\n"

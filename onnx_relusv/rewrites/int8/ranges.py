@@ -6,7 +6,9 @@ is rare. So ends that leave some numbers out are tried too, and what is taken ha
 error over all numbers that were seen.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy.typing as npt
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.plans import ActivationScale
 
+# Samples that tell the ends of a range; more tell them no better.
+ENOUGH_SAMPLES = 512
 _STEPS = 255
 # On either side of 0.
 _BINS = 2048
@@ -39,6 +43,24 @@ def fake_quantized(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np
     low, high = -scale.zero_point, _STEPS - scale.zero_point
     integers = np.clip(np.rint(np.asarray(values, np.float32) / step), low, high)
     return np.asarray(integers * step, np.float32)
+
+
+def observed_scales(
+    batches: Iterable[Mapping[str, np.ndarray]], names: Iterable[str]
+) -> dict[str, ActivationScale]:
+    """The scales of some tensors, from their numbers batch by batch."""
+    observers = {name: RangeObserver() for name in names}
+    for batch in batches:
+        for name, observer in observers.items():
+            observer.add(batch[name])
+    return {name: observer.scale() for name, observer in observers.items()}
+
+
+def quantizers(
+    scales: Mapping[str, ActivationScale],
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """What makes of each tensor what its integers stand for."""
+    return {name: partial(fake_quantized, scale=scale) for name, scale in scales.items()}
 
 
 @dataclass

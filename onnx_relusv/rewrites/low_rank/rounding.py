@@ -8,10 +8,9 @@ Alistarh, Optimal Brain Compression, NeurIPS 2022, eq. 7), with the columns of t
 first. The bias takes what the mean of the input loses.
 
 Between the two layers of a pair, and before and behind the core of a tucker, any invertible map may
-be put and taken back: L stays the same. The latent channels of a pair have ranges that differ by a
-factor of up to fifty, and a tensor has one scale. An orthogonal map that mixes them all makes their
-ranges about equal; whether it is put there is decided by the noise that rounding is expected to
-make, with and without it.
+be put and taken back: L stays the same. The ranges of latent channels differ much, and a tensor has
+one scale. An orthogonal map that mixes them all makes their ranges about equal; whether it is put
+there is decided by the noise that rounding is expected to make, with and without it.
 """
 
 from collections.abc import Sequence
