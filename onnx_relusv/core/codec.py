@@ -29,7 +29,7 @@ Arrays = Mapping[str, np.ndarray]
 UNSTORED = {"stored": False}
 _ARRAY, _RECORD = "array", "record"
 # Numbers that are looked at at a time: arrays may be mapped, and larger than memory.
-_CHUNK = 1 << 22
+_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Limits:
             and (self.below is None or value < self.below)
         )
 
-    def hold_all(self, values: np.ndarray) -> bool:
-        """Whether all numbers of an array are; they are read piece by piece."""
+    def hold_all(self, values: np.ndarray, piece: int = _PIECE) -> bool:
+        """Whether all numbers of an array are; so many are read at a time."""
         flat = values.reshape(-1)
-        parts = (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
+        parts = (flat[start : start + piece] for start in range(0, flat.size, piece))
         return all(self.hold(part.min()) and self.hold(part.max()) for part in parts)
 
 

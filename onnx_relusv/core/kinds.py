@@ -9,7 +9,7 @@ A Conv acts on patches, taken by an index into the padded input; a Gemm or MatMu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import ceil, prod
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -95,7 +95,7 @@ class BlockKind(ABC):
         """(out_channels,) of what a node adds by itself; None where it depends on the sample."""
         return values
 
-    def attributes(self, geometry: Geometry) -> dict[str, int | str | Sequence[int]]:
+    def attributes(self, geometry: Geometry) -> dict[str, int | str | tuple[int, ...]]:
         """The attributes of a new node."""
         return {}
 
@@ -313,16 +313,16 @@ class Conv(BlockKind):
         channels = geometry.in_channels // geometry.groups
         return (geometry.out_channels, channels, *geometry.kernel)
 
-    def attributes(self, geometry: Geometry) -> dict[str, int | str | Sequence[int]]:
+    def attributes(self, geometry: Geometry) -> dict[str, int | str | tuple[int, ...]]:
         """All of them but those that auto_pad makes needless."""
-        found: dict[str, int | str | Sequence[int]] = {
-            "kernel_shape": list(geometry.kernel),
-            "strides": list(geometry.strides),
-            "dilations": list(geometry.dilations),
+        found: dict[str, int | str | tuple[int, ...]] = {
+            "kernel_shape": geometry.kernel,
+            "strides": geometry.strides,
+            "dilations": geometry.dilations,
             "group": geometry.groups,
         }
         if geometry.auto_pad == "NOTSET":
-            return found | {"pads": list(geometry.pads)}
+            return found | {"pads": geometry.pads}
         return found | {"auto_pad": geometry.auto_pad}
 
     def positions(self, shape: Shape, samples: int = 1) -> int:

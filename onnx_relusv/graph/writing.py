@@ -18,6 +18,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -48,7 +49,7 @@ from onnx_relusv.work.files import Publication, check_outputs, not_written
 from onnx_relusv.work.interrupts import uninterrupted
 from onnx_relusv.work.temporary_files import remove_leftovers, temporary_folder
 
-Attribute = int | str | Sequence[int]
+Attribute = int | str | tuple[int, ...]
 
 
 def check_places(
@@ -132,9 +133,15 @@ def node(
         names: Its own and those of its inputs and outputs.
         attributes: By name.
     """
-    made = [helper.make_attribute(*each) for each in (attributes or {}).items()]
     # A name takes the same bytes, whichever it is.
-    return entry(NodeProto(op_type=operator, input=names, attribute=made).ByteSize())
+    bare = NodeProto(op_type=operator, input=names).ByteSize()
+    return entry(bare + sum(_attribute(*each) for each in (attributes or {}).items()))
+
+
+# Thousands of ranks are priced, and their nodes have the same attributes.
+@lru_cache(maxsize=1024)
+def _attribute(name: str, value: Attribute) -> int:
+    return entry(helper.make_attribute(name, value).ByteSize())
 
 
 def transplant(

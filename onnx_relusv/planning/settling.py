@@ -195,7 +195,8 @@ def saying_where_bytes_are(case: Case, planning: PlanOptions) -> Iterator[None]:
 
 
 def _has_smaller_form(block: Block) -> bool:
-    return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
+    forms = available_forms(block.geometry)
+    return any(True for form in forms for _ in useful_ranks(block, form, biased=False))
 
 
 # Tags and lengths of a field in front of its message, at most; what a node takes that makes a
@@ -269,7 +270,7 @@ def _allowed(case: Case, planning: PlanOptions) -> list[Block]:
 def _can_shrink(case: Case, block: Block, planning: PlanOptions) -> bool:
     if planning.uses_int8 and can_be_int8(block, case.model.opset):
         return True
-    return any(useful_ranks(block, form, biased=False) for form in available_forms(block.geometry))
+    return _has_smaller_form(block)
 
 
 def _fewest(case: Case, channels: Channels, planning: PlanOptions) -> Counts:

@@ -3,8 +3,8 @@
 Samples run through the original model; for every block input the products of a batch's patches are
 added up. Blocks whose `MomentsKey` is the same share their moments. Of a wide block, whose square
 array of columns would not fit into memory, a sketch is kept instead (`product_sums`). Where a block
-has many more output positions than its moments need, positions are drawn anew for every batch:
-`ROWS_PER_COLUMN` rows a column, but at least `FEWEST_ROWS`.
+has many more output positions than its moments need (`Enough`), positions are drawn anew for every
+batch.
 
 `StoredMoments` are finished ones on disk: however many there are, only those that are looked at
 take memory. They lie in the cache, where the next run finds them, or else in a temporary file.
@@ -62,8 +62,24 @@ def moments_key(block: Block) -> MomentsKey:
     return MomentsKey(block.source, g.groups, g.columns, *lengths, g.auto_pad, patches)
 
 
-ROWS_PER_COLUMN = 16
-FEWEST_ROWS = 20_000
+@dataclass(frozen=True)
+class Enough:
+    """How many rows, patches or vectors, the moments of a block's input need.
+
+    Attributes:
+        fewest: Rows, however few columns there are.
+        per_column: Rows a column, where these are more.
+    """
+
+    fewest: int = 20_000
+    per_column: int = 16
+
+    def rows(self, columns: int) -> int:
+        """How many rows the moments of so many columns need."""
+        return max(self.fewest, self.per_column * columns)
+
+
+ENOUGH = Enough()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +103,19 @@ class Sampling:
     Args:
         block: The block.
         samples: How many samples there are in all.
-        most: How many rows are enough; by default as many as moments need.
+        most: How many rows to take at most; as many as moments need if None.
+        enough: How many these are.
 
     Attributes:
         rows_per_sample: How many rows are taken of a sample, if it has as many.
     """
 
-    def __init__(self, block: Block, samples: int, most: int | None = None) -> None:
+    def __init__(
+        self, block: Block, samples: int, most: int | None = None, enough: Enough = ENOUGH
+    ) -> None:
         self._geometry = block.geometry
-        enough = max(FEWEST_ROWS, ROWS_PER_COLUMN * block.geometry.columns)
-        self.rows_per_sample = ceil(min(enough, most or enough) / samples)
+        rows = enough.rows(block.geometry.columns)
+        self.rows_per_sample = ceil(min(rows, most or rows) / samples)
 
     def draw(self, shape: tuple[int, ...], real: int, size: int, rng: np.random.Generator) -> Draw:
         """Draws the patches of a batch of the input.
@@ -142,6 +161,7 @@ def measure_moments(
     advance: Callable[[int], None],
     lenient: bool = False,
     terms: Mapping[MomentsKey, int] | None = None,
+    enough: Enough = ENOUGH,
 ) -> Iterator[tuple[MomentsKey, Moments]]:
     """Runs all samples once and gives the moments of the blocks' inputs, one after the other.
 
@@ -157,6 +177,7 @@ def measure_moments(
         advance: Called after every batch with the number of its samples.
         lenient: Whether inputs with unusable numbers are left out.
         terms: Of wide blocks, how many directions their sketches keep.
+        enough: How many rows moments need.
 
     Raises:
         UnusableValuesError: An input holds NaN, infinite or too large numbers. Raised after the
@@ -165,7 +186,7 @@ def measure_moments(
     wrong: dict[str, dict[int, str]] = {}
     sums = {
         moments_key(block): _Sum(
-            block, samples.count, seed, session, (terms or {}).get(moments_key(block))
+            block, samples.count, seed, session, (terms or {}).get(moments_key(block)), enough
         )
         for block in blocks
     }
@@ -192,12 +213,18 @@ class _Sum:
     """The running sums of one block's input."""
 
     def __init__(
-        self, block: Block, samples: int, seed: int, session: Session, terms: int | None
+        self,
+        block: Block,
+        samples: int,
+        seed: int,
+        session: Session,
+        terms: int | None,
+        enough: Enough,
     ) -> None:
         geometry = block.geometry
         self._provider = session.provider
         self._spatial = kind_of(geometry).spatial
-        self._sampling = Sampling(block, samples, terms and ROWS_A_TERM * terms)
+        self._sampling = Sampling(block, samples, terms and ROWS_A_TERM * terms, enough)
         self._rng = np.random.default_rng([seed, zlib.crc32(repr(moments_key(block)).encode())])
         groups, columns = geometry.groups, geometry.columns
         self._sums: ProductSums | list[CovarianceSketch]

@@ -17,7 +17,7 @@ from onnx_relusv.core.errors import UsageError
 from onnx_relusv.work.temporary_files import nameless_file
 
 # Bytes that are written at a time.
-_CHUNK = 8 << 20
+_PIECE = 8 << 20
 # Where an array begins: as much as any instruction wants aligned.
 _UNIT = 64
 # Seconds in which a session copies some tens of megabytes.
@@ -37,13 +37,16 @@ class Place:
 class ArrayFile:
     """Arrays in a temporary file; it is gone when it and all arrays that are mapped from it are.
 
+    Args:
+        piece: Bytes that are written at a time.
+
     Raises:
         UsageError: There can be no temporary file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, piece: int = _PIECE) -> None:
         self._file = nameless_file()
-        self._end = 0
+        self._end, self._piece = 0, piece
         self.close = weakref.finalize(self, self._file.close)
 
     def put(self, values: np.ndarray) -> Place:
@@ -83,14 +86,14 @@ class ArrayFile:
         if not values.size:
             return
         rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
-        count = max(1, _CHUNK // max(rows[:1].nbytes, 1))
+        count = max(1, self._piece // max(rows[:1].nbytes, 1))
         for start in range(0, len(rows), count):
             # A view that is transposed is put in order a few rows at a time.
             content = np.ascontiguousarray(rows[start : start + count]).reshape(-1)
             left = content.view(np.uint8).data
             while left:
                 try:
-                    written = self._file.write(left[:_CHUNK])
+                    written = self._file.write(left[: self._piece])
                 except OSError as error:
                     raise UsageError(
                         f"{tempfile.gettempdir()}: an array of {values.nbytes} bytes cannot be "

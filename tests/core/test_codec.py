@@ -195,10 +195,9 @@ def test_numbers_may_be_left_unread() -> None:
     assert from_arrays(Numbers, arrays, numbers=False) is not None
 
 
-def test_limits_of_an_array_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_relusv.core.codec._CHUNK", 2)
+def test_limits_of_an_array_are_looked_at_in_pieces() -> None:
     values = np.arange(5.0)
-    assert FINITE.hold_all(values)
-    assert not Limits(below=4).hold_all(values)
-    assert Limits(above=-1).hold_all(values.reshape(1, 5))
+    assert FINITE.hold_all(values, piece=2)
+    assert not Limits(below=4).hold_all(values, piece=2)
+    assert Limits(above=-1).hold_all(values.reshape(1, 5), piece=2)
     assert FINITE.hold_all(np.zeros((0, 3)))

@@ -15,7 +15,13 @@ from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_l
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.samples.samples import open_samples
 from onnx_relusv.spectra import moments
-from onnx_relusv.spectra.moments import measure_moments, moments_key, oracle_shrinkage
+from onnx_relusv.spectra.moments import (
+    ENOUGH,
+    Enough,
+    measure_moments,
+    moments_key,
+    oracle_shrinkage,
+)
 
 # Float64 sums of some hundreds of products of numbers around 1.
 ROUNDING = 1e-12
@@ -97,6 +103,7 @@ def measured(
     fixed_batch: int | None = None,
     seed: int = 0,
     seen: list[int] | None = None,
+    enough: Enough = ENOUGH,
     **beside: np.ndarray,
 ) -> Moments:
     """Through a model whose source is a hidden tensor, the Relu of its input."""
@@ -111,6 +118,7 @@ def measured(
         length=64,
         seed=seed,
         advance=(seen if seen is not None else []).append,
+        enough=enough,
     )
     return dict(found)[moments_key(item)]
 
@@ -206,12 +214,11 @@ def test_drawn_positions_are_unbiased_and_repeatable(
     _, item, values = made(name, 16)
     monkeypatch.setattr(moments, "oracle_shrinkage", lambda covariance, samples: 0.0)
     everywhere = measured(item, values, tmp_path)
-    monkeypatch.setattr(moments, "FEWEST_ROWS", 30)
-    monkeypatch.setattr(moments, "ROWS_PER_COLUMN", 1)
-    draws = [measured(item, values, tmp_path, seed=seed) for seed in range(150)]
+    few = Enough(fewest=30, per_column=1)
+    draws = [measured(item, values, tmp_path, seed=seed, enough=few) for seed in range(150)]
     # Two positions of each of 16 samples.
     assert draws[0].rows == 32 < everywhere.rows
-    again = measured(item, values, tmp_path, seed=0)
+    again = measured(item, values, tmp_path, seed=0, enough=few)
     assert np.array_equal(again.covariance, draws[0].covariance)
     assert not np.array_equal(draws[1].covariance, draws[0].covariance)
 
@@ -227,12 +234,11 @@ def test_drawn_positions_are_unbiased_and_repeatable(
         assert error.max() > 0
 
 
-def test_fewer_rows_of_a_gemm_than_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_rows_of_a_gemm_than_samples(tmp_path: Path) -> None:
     # At least one row a sample, however few are wanted.
-    monkeypatch.setattr(moments, "FEWEST_ROWS", 2)
-    monkeypatch.setattr(moments, "ROWS_PER_COLUMN", 0)
     _, item, values = made("matmul", 12)
-    assert measured(item, values, tmp_path).rows == 12
+    few = Enough(fewest=2, per_column=0)
+    assert measured(item, values, tmp_path, enough=few).rows == 12
 
 
 DEGENERATE = {

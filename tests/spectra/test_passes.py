@@ -14,8 +14,7 @@ from onnx_graphs import node, runnable
 from onnx_relusv.core.blocks import Block, InputSpec, Moments
 from onnx_relusv.runtime.session import CPU, Session
 from onnx_relusv.samples.samples import Samples, open_samples
-from onnx_relusv.spectra import moments as moments_module
-from onnx_relusv.spectra.moments import MomentsKey, measure_moments, moments_key
+from onnx_relusv.spectra.moments import ENOUGH, Enough, MomentsKey, measure_moments, moments_key
 from onnx_relusv.spectra.passes import LARGEST_BATCH, Passes, batch_length, plan_passes
 
 SHAPE = (3, 6, 5)
@@ -52,7 +51,7 @@ MODEL = runnable(
 
 
 def carried_out(
-    passes: Passes, samples: Samples, *, length: int | None = None
+    passes: Passes, samples: Samples, *, length: int | None = None, enough: Enough = ENOUGH
 ) -> dict[MomentsKey, Moments]:
     session, found = Session(MODEL, CPU), dict[MomentsKey, Moments]()
     for group in passes.groups:
@@ -64,6 +63,7 @@ def carried_out(
                 length=length or passes.length,
                 seed=3,
                 advance=lambda steps: None,
+                enough=enough,
             )
         )
     return found
@@ -100,21 +100,18 @@ def test_these_budgets_do_lead_to_several_passes(tmp_path: Path) -> None:
     assert counts[0] >= counts[1] > counts[2] == 1
 
 
-def test_positions_are_drawn_alike_in_every_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(moments_module, "FEWEST_ROWS", 600)
-    monkeypatch.setattr(moments_module, "ROWS_PER_COLUMN", 1)
+def test_positions_are_drawn_alike_in_every_pass(tmp_path: Path) -> None:
+    few = Enough(fewest=600, per_column=1)
     samples = samples_of(tmp_path, 150)
     whole = plan_passes(BLOCKS, samples, PLENTY)
     alone = Passes(whole.length, tuple((item,) for item in whole.groups[0]))
-    once, apart = carried_out(whole, samples), carried_out(alone, samples)
+    once, apart = (carried_out(passes, samples, enough=few) for passes in (whole, alone))
     for key, moments in apart.items():
         assert np.array_equal(moments.covariance, once[key].covariance)
     # Four of 30 positions were drawn: other batches draw others.
     drawn = moments_key(BLOCKS[0])
     assert once[drawn].rows == 600
-    other = carried_out(alone, samples, length=10)
+    other = carried_out(alone, samples, length=10, enough=few)
     assert not np.allclose(other[drawn].covariance, once[drawn].covariance, rtol=0, atol=1e-6)
 
 

@@ -11,8 +11,7 @@ from onnx import TensorProto
 from onnx_relusv.core.blocks import Block, Floats
 from onnx_relusv.runtime.kernels.moments import patches_kernel
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.spectra import moments
-from onnx_relusv.spectra.moments import Draw, Sampling
+from onnx_relusv.spectra.moments import ENOUGH, Draw, Enough, Sampling
 
 SAMPLES = 5
 BLOCKS = {
@@ -78,16 +77,17 @@ def test_all_patches_where_there_are_few() -> None:
         assert len(np.unique(draw.places)) == len(draw.places), name
 
 
-def test_how_many_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_are_enough() -> None:
     item = BLOCKS["conv"]
     everything = Sampling(item, 100)
-    assert everything.rows_per_sample == moments.FEWEST_ROWS // 100
+    assert everything.rows_per_sample == ENOUGH.fewest // 100
     assert Sampling(item, 100, 250).rows_per_sample == 3
     assert Sampling(item, 100, 1).rows_per_sample == 1
     # More than moments need are never taken.
     assert Sampling(item, 100, 10**9).rows_per_sample == everything.rows_per_sample
-    monkeypatch.setattr(moments, "FEWEST_ROWS", 0)
-    assert Sampling(item, 100).rows_per_sample == 3  # 16 rows for each of 18 columns
+    assert (
+        Sampling(item, 100, enough=Enough(fewest=0)).rows_per_sample == 3
+    )  # 16 rows for each of 18 columns
 
 
 def test_padding_is_never_drawn() -> None:

@@ -19,8 +19,8 @@ from examples import block, conv, gemm, moments
 from onnx_relusv.core.blocks import FactoredCovariance, Moments
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.spectra.moments import MomentsKey, StoredMoments, moments_key, moments_on_disk
-from onnx_relusv.work import disk_arrays
 from onnx_relusv.work.cache import Cache
+from onnx_relusv.work.disk_arrays import ArrayFile
 
 # A page is 4096 bytes at least: less than one, more than one, and several groups.
 GEOMETRIES = [gemm(3, 2), gemm(70, 5), conv(4, 6, (3, 3), groups=2), gemm(1, 1), gemm(64, 8)]
@@ -80,13 +80,12 @@ def test_a_view_of_other_memory_is_stored_as_what_it_shows() -> None:
         assert_equal(stored[key], whole)
 
 
-@pytest.mark.parametrize("chunk", [1, 999, 4096])
-def test_files_are_written_in_pieces(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_arrays, "_CHUNK", chunk)
-    key, value = next(item for item in made().items() if item[1].covariance.size < 100)
-    with moments_on_disk() as stored:
-        stored.put(key, value)
-        assert_equal(stored[key], value)
+@pytest.mark.parametrize("piece", [1, 999, 4096])
+def test_files_are_written_in_pieces(piece: int) -> None:
+    file, values = ArrayFile(piece), np.arange(600.0).reshape(10, 60)
+    places = [file.put(values), file.put(values.T)]
+    np.testing.assert_array_equal(file.mapped(places[0]), values)
+    np.testing.assert_array_equal(file.mapped(places[1]), values.T)
 
 
 def test_what_was_never_stored_is_no_key() -> None:
@@ -167,9 +166,8 @@ def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")
 def test_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     key, value = next(iter(made().items()))
-    monkeypatch.setattr(
-        disk_arrays, "nameless_file", partial(open, "/dev/full", "r+b", buffering=0)
-    )
+    full = partial(open, "/dev/full", "r+b", buffering=0)
+    monkeypatch.setattr("onnx_relusv.work.disk_arrays.nameless_file", full)
     with moments_on_disk() as stored:
         with pytest.raises(UsageError, match=r"No space left.*Make room there, or let TMPDIR"):
             stored.put(key, value)

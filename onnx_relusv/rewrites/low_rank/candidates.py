@@ -5,7 +5,7 @@ Bytes and multiply-accumulates of blocks and of their candidates.
 Forms that other forms of the same block beat at every size: they need no measurements.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import ceil
@@ -185,7 +185,7 @@ def block_candidates(
     # Without moments the bias is the original's.
     biased = moments is not None or bool(np.any(linear.bias))
     for form in available_forms(block.geometry):
-        ranks = useful_ranks(block, form, biased=biased)
+        ranks = list(useful_ranks(block, form, biased=biased))
         if not ranks:
             continue
         reached = FORMS[form].levels(block.geometry, linear, moments, parts, ranks)
@@ -271,8 +271,10 @@ def item_size(block: Block) -> int:
     return int(np.dtype(helper.tensor_dtype_to_np_dtype(block.weight_type)).itemsize)
 
 
-def useful_ranks(block: Block, form: str, *, biased: bool = True) -> Sequence[int]:
+def useful_ranks(block: Block, form: str, *, biased: bool = True) -> Iterator[int]:
     """The ranks that make a block smaller without more multiply-accumulates, increasing.
+
+    They are found one by one: the first says that there are any.
 
     Args:
         block: The block.
@@ -286,15 +288,13 @@ def useful_ranks(block: Block, form: str, *, biased: bool = True) -> Sequence[in
         steps = np.log(max(largest, 2)) / np.log(_STEP)
         ladder = np.geomspace(1, largest, int(steps) + 2).round().astype(int)
         ranks = [int(rank) for rank in np.unique(ladder)]
-    useful: list[int] = []
     last = None
     for rank in ranks:
         cost = candidate_cost(block, form, rank, size, biased=biased)
         # A tucker whose r has reached the rows gets wider in front of the core only now and then.
         if cost.bytes < now.bytes and cost.macs <= now.macs and cost != last:
-            useful.append(rank)
+            yield rank
         last = cost
-    return useful
 
 
 def undominated(offered: Sequence[Candidate], least: float, most: float) -> list[Candidate]:
