@@ -15,7 +15,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.errors import ValidationError
-from onnx_relusv.core.plans import Factors
+from onnx_relusv.core.plans import Factors, Int8Format
 from onnx_relusv.core.results import Check
 from onnx_relusv.graph.checks import checker_problem
 from onnx_relusv.graph.model import Model
@@ -45,6 +45,7 @@ def integer_checks(
     factors: Mapping[str, Factors],
     samples: Samples,
     provider: str,
+    int8_format: Int8Format,
 ) -> list[Check]:
     """Checks a written file.
 
@@ -54,6 +55,7 @@ def integer_checks(
         factors: That it was written of, by the key of the block.
         samples: Some of them are run.
         provider: The execution provider.
+        int8_format: What its layers of integers read.
 
     Raises:
         ValidationError: A check failed; the message names it.
@@ -61,7 +63,7 @@ def integer_checks(
     problem = checker_problem(written.path)
     if problem is not None and checker_problem(floats) is None:
         raise ValidationError(f"onnx.checker refuses the result: {problem}")
-    operands = next(operand_problems(written.proto.graph), None)
+    operands = next(operand_problems(written.proto.graph, int8_format), None)
     if operands is not None:
         raise ValidationError(f"the quantisation is unsound: {operands}.")
     weights = _planned(written, factors)
@@ -71,8 +73,9 @@ def integer_checks(
     ]
 
 
-def operand_problems(graph: GraphProto) -> Iterator[str]:
+def operand_problems(graph: GraphProto, int8_format: Int8Format) -> Iterator[str]:
     """What is wrong with scales, zero points and axes, in words."""
+    signed = int8_format == "s8s8"
     arrays = {tensor.name: tensor for tensor in graph.initializer}
     for name, node in integer_weights(graph).items():
         weight, scale = (arrays[one] for one in node.input[:2])
@@ -89,8 +92,12 @@ def operand_problems(graph: GraphProto) -> Iterator[str]:
         if list(quantize.input[1:]) != list(dequantize.input[1:]):
             yield f"{name} is not made of integers by what they were made with"
         yield from _scale_problem(name, arrays[quantize.input[1]])
-        if len(quantize.input) < 3 or arrays[quantize.input[2]].data_type != TensorProto.UINT8:
-            yield f"{name} has no zero point of type uint8"
+        kind = TensorProto.INT8 if signed else TensorProto.UINT8
+        own = arrays[quantize.input[2]] if len(quantize.input) > 2 else None
+        if own is None or own.data_type != kind:
+            yield f"{name} has no zero point of type {'int8' if signed else 'uint8'}"
+        elif signed and np.any(numpy_helper.to_array(own)):
+            yield f"{name} has a zero point that is not 0, and is not symmetric"
 
 
 def _scale_problem(name: str, scale: TensorProto) -> Iterator[str]:
@@ -146,7 +153,8 @@ def with_elementary_nodes(model: Model) -> ModelProto:
         elif output in pairs:
             quantize, _ = pairs[output]
             scale, zero = (numpy_helper.to_array(arrays[one]) for one in quantize.input[1:])
-            low, high = np.float32(-int(zero)), np.float32(255 - int(zero))
+            kind = np.iinfo(zero.dtype)
+            low, high = np.float32(kind.min - int(zero)), np.float32(kind.max - int(zero))
             graph.node.extend(
                 _elementary(quantize.input[0], output, constant, names, (scale, low, high))
             )

@@ -25,7 +25,7 @@ from onnx_relusv.work.interrupts import uninterrupted
 _MODEL = click.Argument(["model"], type=FILE)
 _PLANNING = (
     "size macs latency batch tolerance method round-to keep-at-least input-range allocation "
-    "divergence metric include exclude precision"
+    "divergence metric include exclude precision int8-format"
 )
 
 
@@ -191,7 +191,7 @@ _add(
     ),
     *options(SweepOptions, "sizes methods"),
     flag("keep", "Keep the models, in the report's folder `models`."),
-    *options(SweepOptions, "include exclude"),
+    *options(SweepOptions, "include exclude int8-format"),
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
     FORCE,
     sweeping=SweepOptions,

@@ -136,7 +136,12 @@ def write_fitted(
             )
             if fitted.activations:
                 more = integer_checks(
-                    written, compared, fitted.factors, inputs.selection, workspace.provider
+                    written,
+                    compared,
+                    fitted.factors,
+                    inputs.selection,
+                    workspace.provider,
+                    fitted.plan.int8_format,
                 )
                 verdict = replace(verdict, checks=(*verdict.checks, *more))
             advance(1)

@@ -90,7 +90,7 @@ class SweepRequest:
         fitted to than there, and it takes a sweep of this one point. With external data the file
         has to have the same name to be the same.
         """
-        way, name = SWEEP_METHODS[method], self.name(method, size)
+        way, name = self.sweeping.ways[method], self.name(method, size)
         if self.test is None and way.on_samples:
             line = ["sweep", str(self.model), "--samples", str(self.samples)]
             line += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
@@ -100,7 +100,9 @@ class SweepRequest:
             if way.is_int8:
                 line += ["--precision", way.precision]
             line += ["--samples", str(self.samples)] if way.on_samples else []
-        patterns = replace(self.sweeping, sizes=_DEFAULTS.sizes, methods=_DEFAULTS.methods)
+        if way.int8_format != _DEFAULTS.int8_format:
+            line += ["--int8-format", way.int8_format]
+        patterns = replace(_DEFAULTS, include=self.sweeping.include, exclude=self.sweeping.exclude)
         # The seed is stated even where it is the default.
         seed = ["--seed", str(self.measuring.seed)]
         others = command_options(replace(self.measuring, seed=0))
@@ -298,9 +300,7 @@ def sweep(
     )
     case, inputs, workspace = open_model(model, samples, measuring)
     check_rewritable(case, workspace)
-    if case.model.opset < LEAST_OPSET and any(
-        SWEEP_METHODS[name].is_int8 for name in sweeping.methods
-    ):
+    if case.model.opset < LEAST_OPSET and sweeping.uses_int8:
         raise UsageError(
             f"--methods int8 takes operator set {LEAST_OPSET}, and {model} has "
             f"{case.model.opset}. Leave it out, or convert the model first, as with "
@@ -309,7 +309,7 @@ def sweep(
     planning = selected(case, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
     judged = judging(case, inputs, workspace, test)
     inputs = judged.inputs
-    missed = out_of_reach(sweeping.methods, request.ladder, case, inputs, workspace, planning)
+    missed = out_of_reach(sweeping.ways, request.ladder, case, inputs, workspace, planning)
     reached = [pair for pair in request.pairs if pair not in missed]
     with saying_where_bytes_are(case, planning):
         _check_any(reached, list(missed.values()))
@@ -317,7 +317,7 @@ def sweep(
         saying_where_bytes_are(case, planning),
         workplace(report) as place,
         prepared_methods(
-            list(dict.fromkeys(name for name, _ in reached)),
+            {name: sweeping.ways[name] for name, _ in reached},
             request.ladder,
             case,
             inputs,

@@ -4,7 +4,7 @@ What methods need is measured once for all sizes. Files are judged on samples th
 fitted to and nothing was chosen on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from onnx_relusv.commands.stages import Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.results import Evaluation
-from onnx_relusv.core.sweeps import SWEEP_METHODS, JudgedBy, Judges, MissedPoint, PairedDrop
+from onnx_relusv.core.sweeps import JudgedBy, Judges, MissedPoint, PairedDrop, SweepMethod
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case, Workspace, open_model, split_inputs
@@ -131,7 +131,7 @@ def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
 
 
 def out_of_reach(
-    names: Sequence[str],
+    ways: Mapping[str, SweepMethod],
     sizes: Sequence[float],
     case: Case,
     inputs: Inputs,
@@ -141,7 +141,7 @@ def out_of_reach(
     """Methods and sizes for which there is no plan, as shapes tell, with the reason.
 
     Args:
-        names: Of the methods.
+        ways: The methods, by name.
         sizes: Shares of the model's bytes.
         case: The model.
         inputs: Its samples, split.
@@ -149,10 +149,10 @@ def out_of_reach(
         planning: Which blocks may change.
     """
     missed: dict[tuple[str, float], MissedPoint] = {}
-    for name in names:
+    for name, way in ways.items():
         for size in sizes:
             try:
-                point = SWEEP_METHODS[name].planning(planning, size)
+                point = way.planning(planning, size)
                 case, _ = settled(case, inputs, workspace, point)
             except BudgetError as error:
                 missed[name, size] = MissedPoint(
@@ -163,7 +163,7 @@ def out_of_reach(
 
 @contextmanager
 def prepared_methods(
-    names: Sequence[str],
+    ways: Mapping[str, SweepMethod],
     sizes: Sequence[float],
     case: Case,
     inputs: Inputs,
@@ -174,7 +174,7 @@ def prepared_methods(
     """Measures what methods need, once for all of them and for all sizes.
 
     Args:
-        names: Of the methods; each reaches one of the sizes at least.
+        ways: The methods, by name; each reaches one of the sizes at least.
         sizes: Shares of the model's bytes.
         case: The model; methods without samples open it without any.
         inputs: Its samples, split.
@@ -187,17 +187,17 @@ def prepared_methods(
     """
     with ExitStack() as stack:
         grounds: dict[bool, Ground] = {}
-        for on_samples in dict.fromkeys(SWEEP_METHODS[name].on_samples for name in names):
+        for on_samples in dict.fromkeys(way.on_samples for way in ways.values()):
             model, own = case, inputs
             if not on_samples:
                 model, own, _ = open_model(case.model.path, None, workspace.options)
                 own = split_inputs(model, own, workspace.options.seed)
             grounds[on_samples] = stack.enter_context(measured(model, own, workspace, progress))
         ready: dict[str, Prepared] = {}
-        for name in names:
-            ground = grounds[SWEEP_METHODS[name].on_samples]
+        for name, way in ways.items():
+            ground = grounds[way.on_samples]
             # What is measured does not depend on the size; the largest is in reach if any is.
-            wished = SWEEP_METHODS[name].planning(planning, max(sizes))
+            wished = way.planning(planning, max(sizes))
             model, settled_planning = settled(ground.case, ground.inputs, workspace, wished)
             ready[name] = prepare(replace(ground, case=model), settled_planning, progress)
         yield ready

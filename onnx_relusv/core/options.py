@@ -25,7 +25,7 @@ from onnx_relusv.core.arguments import (
 from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.plans import Budgets, Method, Plan, Precision
+from onnx_relusv.core.plans import Budgets, Int8Format, Method, Plan, Precision
 
 _SCALAR = "scalar"
 
@@ -234,6 +234,14 @@ class PlanOptions(Options):
             "hurt may keep the numbers of the file. Takes samples."
         ),
     ] = "keep"
+    int8_format: Annotated[
+        Int8Format,
+        Option(
+            "With --precision int8, what layers read beside signed weights. u8s8: unsigned "
+            "integers with a zero point, as onnxruntime computes on a CPU. s8s8: signed integers, "
+            "symmetric about 0, as TensorRT and many accelerators require."
+        ),
+    ] = "u8s8"
     selection: Selection | None = None
 
     def __post_init__(self) -> None:
@@ -246,6 +254,11 @@ class PlanOptions(Options):
         self._check_divergence()
         if self.uses_int8 and self.budgets.latency is not None:
             raise UsageError("--latency does not go with --precision int8: use --size or --macs.")
+        if self.int8_format != "u8s8" and not self.uses_int8:
+            raise UsageError(
+                f"--int8-format {self.int8_format} says what 8-bit integers are: add --precision "
+                "int8, or leave it away."
+            )
         if self.allocation == "damage" and not self.has_budget:
             raise UsageError("--allocation damage needs a --size, --macs, --latency or --max-drop.")
 

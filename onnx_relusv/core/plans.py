@@ -31,24 +31,9 @@ Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
 # The numbers that a block is computed with: those of the file, or 8-bit integers.
 Precision = Literal["keep", "int8"]
-
-
-@dataclass(frozen=True)
-class ActivationScale:
-    """How 8-bit integers stand for a tensor's numbers: (integer - zero point) scale.
-
-    Attributes:
-        scale: Positive, a float32.
-        zero_point: The integer of 0, from 0 to 255.
-    """
-
-    scale: float
-    zero_point: int
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The least and the largest number that there is an integer for."""
-        return -self.zero_point * self.scale, (255 - self.zero_point) * self.scale
+# What layers of 8-bit integers read, beside weights that are signed: unsigned integers with a zero
+# point, or signed ones whose zero point is 0.
+Int8Format = Literal["u8s8", "s8s8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +336,7 @@ class Plan:
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
         int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.
+        int8_format: What those of them that are computed with 8-bit integers read.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
@@ -376,6 +362,7 @@ class Plan:
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()
     int8_damages: tuple[IntegerDamage, ...] = ()
+    int8_format: Int8Format = "u8s8"
     input_range: Annotated[tuple[float, float], INCREASING] | None = None
     max_samples: Count | None = None
     input_shape: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ from onnx_relusv.core.blocks import (
 )
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import of_factored, reproduced
-from onnx_relusv.core.plans import ActivationScale, ChannelMask, Factors, Plan
+from onnx_relusv.core.plans import ChannelMask, Factors, Int8Format, Plan
 
 Places = npt.NDArray[np.int64]
 
@@ -215,14 +215,19 @@ class Change:
         form: Name of the form of what takes its place.
         rank: Its inner width, per group.
         kept: What is left of its channels; None where all are.
-        is_int8: Whether it is computed with 8-bit integers.
+        int8_format: What its layers of 8-bit integers read; None where it is computed with floats.
     """
 
     block: Block
     form: str
     rank: int
     kept: ChannelMask | None = None
-    is_int8: bool = False
+    int8_format: Int8Format | None = None
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether it is computed with 8-bit integers."""
+        return self.int8_format is not None
 
     @property
     def reduced(self) -> Block:
@@ -252,6 +257,33 @@ class Fitted:
     def weighted(self, dense: LinearMap) -> LinearMap:
         """A dense map as the fit saw it: its outputs weighted by what the consumers feel."""
         return dense if self.root is None else weighted(self.root, dense)
+
+
+@dataclass(frozen=True)
+class ActivationScale:
+    """How 8-bit integers stand for a tensor's numbers: (integer - zero point) scale.
+
+    Attributes:
+        scale: Positive, a float32.
+        zero_point: The integer of 0, from 0 to 255; 0 where they are signed.
+        signed: Whether integers go from -128 to 127, and not from 0 to 255.
+    """
+
+    scale: float
+    zero_point: int
+    signed: bool = False
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The least and the largest integer, less the zero point."""
+        least = -128 if self.signed else 0
+        return least - self.zero_point, least + 255 - self.zero_point
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest number that there is an integer for."""
+        low, high = self.steps
+        return low * self.scale, high * self.scale
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from onnx_relusv.core.arguments import Option, Options
 from onnx_relusv.core.codec import Share
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import Exclude, Include, PlanOptions
-from onnx_relusv.core.plans import Allocation, Budgets, Method, Precision
+from onnx_relusv.core.plans import Allocation, Budgets, Int8Format, Method, Precision
 from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, TwoModels
 
 
@@ -22,6 +22,7 @@ class SweepMethod:
         allocation: Its `--allocation`, likewise.
         on_samples: Whether it is fitted to the samples.
         precision: Its `--precision`, likewise.
+        int8_format: Its `--int8-format`, likewise.
     """
 
     meaning: str
@@ -29,6 +30,7 @@ class SweepMethod:
     allocation: Allocation
     on_samples: bool = True
     precision: Precision = "keep"
+    int8_format: Int8Format = "u8s8"
 
     @property
     def is_int8(self) -> bool:
@@ -48,6 +50,7 @@ class SweepMethod:
             method=self.method,
             allocation=self.allocation,
             precision=self.precision,
+            int8_format=self.int8_format,
             budgets=budgets,
         )
 
@@ -101,6 +104,9 @@ class SweepOptions(Options):
     ] = ("auto", "harmonic", "damage", "blind")
     include: Include = ()
     exclude: Exclude = ()
+    int8_format: Annotated[
+        Int8Format, Option("Of the files of int8, what layers read; as of compress.")
+    ] = "u8s8"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,6 +118,24 @@ class SweepOptions(Options):
                 raise UsageError(f"--{option_name}: give one at least.")
             if len(set(values)) < len(values):
                 raise UsageError(f"--{option_name}: one of them is given twice.")
+        if self.int8_format != "u8s8" and not self.uses_int8:
+            raise UsageError(
+                f"--int8-format {self.int8_format} is for the method int8: add it to --methods."
+            )
+
+    @property
+    def uses_int8(self) -> bool:
+        """Whether a method makes files that are computed with 8-bit integers."""
+        return any(SWEEP_METHODS[name].is_int8 for name in self.methods)
+
+    @property
+    def ways(self) -> dict[str, SweepMethod]:
+        """The methods by name, with their format of integers."""
+        found = {name: SWEEP_METHODS[name] for name in self.methods}
+        return {
+            name: replace(way, int8_format=self.int8_format) if way.is_int8 else way
+            for name, way in found.items()
+        }
 
 
 JudgedBy = Literal["accuracy", "agreement", "error"]

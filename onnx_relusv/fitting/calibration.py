@@ -58,5 +58,5 @@ def with_activations(
                 yield {**batch.feeds, **(session.run(batch.feeds, made) if made else {})}
                 advance(batch.count)
 
-        scales = observed_scales(seen(), own)
+        scales = observed_scales(seen(), own, fitted.plan.int8_format)
     return replace(fitted, activations={name: scales[shared] for name, shared in tensors.items()})

@@ -27,7 +27,7 @@ from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.errors import ValidationError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
-from onnx_relusv.core.plans import ChannelMask, Factors
+from onnx_relusv.core.plans import ChannelMask, Factors, Int8Format
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
@@ -132,10 +132,10 @@ def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]
     return found
 
 
-def _what(change: Change) -> tuple[str, int, bytes | None, bool]:
+def _what(change: Change) -> tuple[str, int, bytes | None, Int8Format | None]:
     kept = change.kept
     places = None if kept is None else kept.inputs.tobytes() + b" " + kept.outputs.tobytes()
-    return change.form, change.rank, places, change.is_int8
+    return change.form, change.rank, places, change.int8_format
 
 
 def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:
@@ -303,12 +303,17 @@ class _Fitting:
 
     def _quantized(self, stream: Stream, changes: Sequence[Change], place: Cut) -> Stream:
         """A stream in which what int8 blocks read is quantized."""
-        sources = {change.block.source for change in changes if change.is_int8}
-        read = [name for name in place.sources if name in sources]
+        formats = {
+            change.block.source: change.int8_format
+            for change in changes
+            if change.int8_format is not None
+        }
+        read = [name for name in place.sources if name in formats]
         if not read:
             return stream
         few = islice(stream, ceil(ENOUGH_SAMPLES / self._length))
-        return stream.through(quantizers(observed_scales(few, read)))
+        # A plan has one format for all of its blocks.
+        return stream.through(quantizers(observed_scales(few, read, formats[read[0]])))
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
@@ -381,7 +386,7 @@ def fit_tasks(
             change.form,
             change.rank,
             _places(change.kept),
-            *(["int8"] if change.is_int8 else []),
+            *([] if change.int8_format is None else [change.int8_format]),
         )
         for change in changes
     ]

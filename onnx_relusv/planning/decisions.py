@@ -114,6 +114,7 @@ def plan_of(
                 key=lambda one: -one.damage,
             )
         ),
+        int8_format=origin.int8_format,
         input_range=origin.input_range,
     )
     expected: dict[str, Any] = {

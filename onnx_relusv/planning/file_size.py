@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.plans import ActivationScale, Budgets, Factors, Plan
-from onnx_relusv.core.reduction import Change, FittedPlan, masked_geometry
+from onnx_relusv.core.plans import Budgets, Factors, Int8Format, Plan
+from onnx_relusv.core.reduction import ActivationScale, Change, FittedPlan, masked_geometry
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Case, Workspace
@@ -80,16 +80,19 @@ def planned_bytes(
     }
     proto = rewritten(case, inputs, workspace, FittedPlan(plan, factors, {}))
     if any(own.are_integers for own in factors.values()):
-        scales = _placeholder_scales(quantized_tensors(proto))
+        scales = _placeholder_scales(quantized_tensors(proto), plan.int8_format)
         proto = in_integers(proto, case.model.proto, scales)
     return written_bytes(proto, case.model)
 
 
-def _placeholder_scales(tensors: Mapping[str, str]) -> dict[str, ActivationScale]:
+def _placeholder_scales(
+    tensors: Mapping[str, str], int8_format: Int8Format
+) -> dict[str, ActivationScale]:
     """A scale and a zero point for every tensor, the same where they share one, and no others."""
+    signed = int8_format == "s8s8"
     places = {name: place for place, name in enumerate(dict.fromkeys(tensors.values()), 1)}
     return {
-        name: ActivationScale(float(places[own]), places[own] % 256)
+        name: ActivationScale(float(places[own]), 0 if signed else places[own] % 256, signed)
         for name, own in tensors.items()
     }
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx_relusv.core.plans import COST_BUDGETS, Budget, Budgets, Cost, Method
+from onnx_relusv.core.plans import COST_BUDGETS, Budget, Budgets, Cost, Int8Format, Method
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Origin:
         total: What the whole original costs; `bytes` with everything that cannot shrink.
         added_bytes: What the file gains besides blocks (provenance, refits), an upper bound.
         uses_int8: Whether blocks may be computed with 8-bit integers.
+        int8_format: What layers of these read.
         reserved_bytes: What of it is for refits, of all blocks together.
         seed: In force.
         method: In force.
@@ -36,6 +37,7 @@ class Origin:
     input_range: tuple[float, float] | None = None
     reserved_bytes: int = 0
     uses_int8: bool = False
+    int8_format: Int8Format = "u8s8"
 
 
 def limits(budgets: Budgets, total: Cost) -> dict[str, float]:

@@ -192,7 +192,9 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         found = measured if timed.measure else [rewrite.finer(each, ground) for each in measured]
         if measure is not None:
             sites = rewrite.sites(measured, ground)
-            damages = measured_damages(ground, sites, measure, progress, rewrite.measuring)
+            damages = measured_damages(
+                ground, sites, measure, progress, rewrite.measuring, planning.int8_format
+            )
             for place, item in enumerate(found):
                 found[place], own = rewrite.with_damages(item, damages.get(item.key, {}))
                 curves.extend(own)
@@ -277,6 +279,7 @@ def _origin_of(ground: Ground, planning: PlanOptions, timed: Timed) -> Origin:
         assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
         input_range=planning.input_range,
         uses_int8=planning.uses_int8,
+        int8_format=planning.int8_format,
     )
 
 

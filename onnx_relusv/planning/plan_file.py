@@ -22,10 +22,10 @@ from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.work.files import check_readable
 
 SCHEMA = "onnx-relusv/plan"
-SCHEMA_VERSION = 4
-# The third says nothing of 8-bit integers, the second has no groups of units either; all else
-# is the same.
-_READABLE = (2, 3, SCHEMA_VERSION)
+SCHEMA_VERSION = 5
+# The fourth says nothing of the format of 8-bit integers, which is u8s8, the third nothing of
+# integers at all, the second has no groups of units either; all else is the same.
+_READABLE = (2, 3, 4, SCHEMA_VERSION)
 _LARGEST_FILE = 256 << 20
 
 # Fields for the reader alone, by what has them. Their order decides the checksums.

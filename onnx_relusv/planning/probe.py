@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, LinearMap, Runnable, Site
+from onnx_relusv.core.plans import Int8Format
 from onnx_relusv.graph.reference import runnable, with_dense
 from onnx_relusv.graph.segments import cuts, segment, tail
 from onnx_relusv.measuring.answers import judged_answers
@@ -72,12 +73,12 @@ class ProbeSite:
     Attributes:
         key: What its findings are kept under.
         blocks: In topological order.
-        quantized: Whether what the first of them reads is quantized.
+        quantized: As what 8-bit integers the first of them reads; None for floats.
     """
 
     key: str
     blocks: tuple[Block, ...]
-    quantized: bool = False
+    quantized: Int8Format | None = None
 
 
 def probe(
@@ -203,8 +204,8 @@ class _Probing:
         # A block that leads to no output is not in its tail, nor are its constants.
         taken = [] if session is None else session.input_names
         own = [name for name in taken if name not in made.examples]
-        if site.quantized:
-            scales = observed_scales(stream, [site.blocks[0].source])
+        if site.quantized is not None:
+            scales = observed_scales(stream, [site.blocks[0].source], site.quantized)
             stream = stream.through(quantizers(scales))
 
         def divergence(dense: Mapping[str, LinearMap]) -> float:
@@ -270,7 +271,12 @@ Damages = tuple[float, ...]
 
 
 def measured_damages(
-    ground: Ground, sites: Sequence[Site], measure: DamageMeasure, progress: Progress, title: str
+    ground: Ground,
+    sites: Sequence[Site],
+    measure: DamageMeasure,
+    progress: Progress,
+    title: str,
+    int8_format: Int8Format = "u8s8",
 ) -> dict[str, dict[tuple[str | int, ...], float]]:
     """Measures what is tried at all sites, in one walk through the model.
 
@@ -280,6 +286,7 @@ def measured_damages(
         measure: What damage is.
         progress: Shows the tries.
         title: Of what is shown.
+        int8_format: As what integers blocks read where sites quantize it.
 
     Returns:
         By key of the item and mark of the try.
@@ -299,7 +306,7 @@ def measured_damages(
                 "items": list(by_key),
                 "item": site.key,
                 "tried": [list(mark) for mark in site.tried],
-                **({"quantized": True} if site.quantized else {}),
+                **({"quantized": int8_format} if site.quantized else {}),
             },
             result=Damages,
             fits=partial(_are_of, site),
@@ -321,7 +328,7 @@ def measured_damages(
 
         no_others: Mapping[str, LinearMap] = {}
         places = [
-            ProbeSite(site.key, site.blocks, site.quantized)
+            ProbeSite(site.key, site.blocks, int8_format if site.quantized else None)
             for site in sites
             if site.models is None
         ]

@@ -60,6 +60,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
             continue
         layer = choice is not None and choice.is_double_layer
         integers = choice is not None and choice.is_int8
+        int8_format = plan.int8_format if integers else None
         if integers and not can_be_int8(block, case.model.opset):
             raise InputError(
                 f"the plan has {block.key} computed with 8-bit integers, which takes numbers "
@@ -75,7 +76,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         if choice is None or choice.form is None or choice.rank is None or not layer:
             # What it loses follows from the groups, however a plan was edited.
             rank = DENSE.largest_rank(geometry)
-            changed.append(Change(block, DENSE.name, rank, kept, is_int8=integers))
+            changed.append(Change(block, DENSE.name, rank, kept, int8_format))
             continue
         form, rank = choice.form, choice.rank
         if form not in available_forms(block.geometry):
@@ -85,7 +86,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
             raise InputError(
                 f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."
             )
-        changed.append(Change(block, form, rank, kept, is_int8=integers))
+        changed.append(Change(block, form, rank, kept, int8_format))
     return changed
 
 

@@ -10,7 +10,7 @@ from integer_networks import network, samples
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_relusv import MeasureOptions, PlanOptions, compress
-from onnx_relusv.checking.integers import integer_checks
+from onnx_relusv.checking.integers import integer_checks, operand_problems
 from onnx_relusv.core.errors import ValidationError
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.model import Model, read_model
@@ -58,13 +58,15 @@ def checked(folder: Path, change: Callable[[ModelProto], None], path: Path) -> N
     change(proto)
     onnx.save(proto, path)
     integer_checks(
-        read_model(path), folder / "floats.onnx", planned(right), drawn(folder, right), CPU
+        read_model(path), folder / "floats.onnx", planned(right), drawn(folder, right), CPU, "u8s8"
     )
 
 
 def test_a_right_file_passes(folder: Path, tmp_path: Path) -> None:
     right = read_model(folder / "int8.onnx")
-    found = integer_checks(right, folder / "floats.onnx", planned(right), drawn(folder, right), CPU)
+    found = integer_checks(
+        right, folder / "floats.onnx", planned(right), drawn(folder, right), CPU, "u8s8"
+    )
     assert [check.name for check in found] == ["integers", "integer kernels"]
     assert found[0].detail.startswith("6 weights")
     checked(folder, lambda proto: None, tmp_path / "same.onnx")
@@ -165,12 +167,23 @@ def test_a_wrong_file_fails(
         checked(folder, change, tmp_path / "wrong.onnx")
 
 
+def test_symmetric_integers_have_a_zero_point_of_their_type_that_is_0(folder: Path) -> None:
+    proto = onnx.load(folder / "int8.onnx")
+    assert "no zero point of type int8" in next(operand_problems(proto.graph, "s8s8"))
+    signed_zero_point(proto)
+    assert "is not symmetric" in next(operand_problems(proto.graph, "s8s8"))
+    for name in {node.input[2] for node in proto.graph.node if node.op_type == "QuantizeLinear"}:
+        changed(proto, name, lambda z: 0 * z)
+    assert list(operand_problems(proto.graph, "s8s8")) == []
+    assert "no zero point of type uint8" in next(operand_problems(proto.graph, "u8s8"))
+
+
 def test_a_planned_weight_that_is_missing_is_missed(folder: Path) -> None:
     right = read_model(folder / "int8.onnx")
     more = planned(right)
     more["another"] = next(iter(planned(right).values())).with_matrices([np.ones((1, 2, 2))])
     with pytest.raises(ValidationError, match="a planned weight of integers is not in the file"):
-        integer_checks(right, folder / "floats.onnx", more, drawn(folder, right), CPU)
+        integer_checks(right, folder / "floats.onnx", more, drawn(folder, right), CPU, "u8s8")
 
 
 def test_ranges_that_make_another_network_are_no_matter_of_kernels(

@@ -219,6 +219,7 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         "round-to": 1,
         "keep-at-least": 1,
         "precision": "keep",
+        "int8-format": "u8s8",
         "exclude": ["y", "[y]"],
         "provider": "cpu",
         "seed": 3,

@@ -34,6 +34,7 @@ from onnx_relusv.planning.plan_file import plan_text, read_plan
 MEASURING = MeasureOptions(provider="cpu")
 INT8 = PlanOptions(precision="int8")
 SMALL = PlanOptions(precision="int8", budgets=Budgets(size=0.17))
+SYMMETRIC = PlanOptions(precision="int8", int8_format="s8s8", budgets=Budgets(size=0.25))
 
 
 def optimised_operators(path: Path, folder: Path) -> Counter[str]:
@@ -75,6 +76,11 @@ def small(folder: Path) -> Compression:
     return made(folder, "small", SMALL)
 
 
+@pytest.fixture(scope="module")
+def symmetric(folder: Path) -> Compression:
+    return made(folder, "s8s8", SYMMETRIC)
+
+
 def relative_change(before: Path, after: Path) -> float:
     feeds = {"x": images(100, seed=9)}
     first, second = (run(path, feeds)["y"] for path in (before, after))
@@ -96,6 +102,44 @@ def test_onnxruntime_runs_it_on_integers(formats_alone: Compression, folder: Pat
     # Only the last layer, behind which there are floats, is one of floats.
     assert found["Conv"] + found["FusedConv"] == 0
     assert found["Gemm"] + found["FusedGemm"] + found["QGemm"] == 2
+
+
+def test_of_symmetric_integers_a_cpu_runs_what_no_relu_follows(
+    symmetric: Compression, folder: Path
+) -> None:
+    proto = onnx.load(symmetric.after.path)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    (name,) = {node.input[2] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    assert (stored[name].dtype, stored[name].shape, int(stored[name])) == (np.int8, (), 0)
+    found = optimised_operators(symmetric.after.path, folder)
+    # A Relu goes with a layer where its integers begin at 0, which only unsigned ones do.
+    assert found["QLinearConv"] >= 1
+    assert found["QLinearGlobalAveragePool"] == 1
+    assert found["FusedConv"] == 3
+    assert relative_change(folder / "network.onnx", symmetric.after.path) < 0.2
+
+
+def test_a_plan_names_its_format_and_apply_keeps_to_it(
+    symmetric: Compression, folder: Path, tmp_path: Path
+) -> None:
+    decided = plan(
+        folder / "network.onnx", samples=folder / "s.npz", planning=SYMMETRIC, measuring=MEASURING
+    )
+    data = json.loads(plan_text(decided))
+    assert data["int8_format"] == "s8s8"
+
+    def applied(name: str) -> Path:
+        path, output = tmp_path / f"{name}.json", tmp_path / f"{name}.onnx"
+        path.write_text(json.dumps(data), encoding="utf-8")
+        apply(folder / "network.onnx", path, output, samples=folder / "s.npz")
+        return output
+
+    assert applied("same").read_bytes() == symmetric.after.path.read_bytes()
+    data["int8_format"] = "u8s8"
+    types = {t.data_type for t in onnx.load(applied("edited")).graph.initializer}
+    assert onnx.TensorProto.UINT8 in types
+    report = json.loads((folder / "s8s8_report" / "report.json").read_text(encoding="utf-8"))
+    assert report["int8_format"] == "s8s8"
 
 
 def test_inputs_outputs_and_operator_set_stay(formats_alone: Compression, folder: Path) -> None:
@@ -264,6 +308,7 @@ def test_such_a_file_is_read_by_the_other_commands(formats_alone: Compression) -
     [
         (("--precision", "int8"), "--precision int8 needs --samples, two at least"),
         (("--precision", "int4"), "int4"),
+        (("--int8-format", "s8s8", "--size", "0.5"), "add --precision int8"),
         (
             ("--precision", "int8", "--latency", "0.5", "--method", "double-layer"),
             "--latency does not go with --precision int8",
@@ -324,3 +369,21 @@ def test_a_sweep_with_integers_takes_a_later_operator_set(tmp_path: Path) -> Non
             sweeping=SweepOptions(sizes=(0.5,), methods=("int8",)),
             report=tmp_path / "report",
         )
+
+
+def test_a_sweep_with_symmetric_integers_says_how_to_make_its_files_again(tmp_path: Path) -> None:
+    model = network(tmp_path)
+    found = sweep(
+        model,
+        samples=samples(tmp_path, model),
+        test=samples(tmp_path, model, seed=5, name="test"),
+        sweeping=SweepOptions(sizes=(0.5,), methods=("damage", "int8"), int8_format="s8s8"),
+        measuring=MEASURING,
+        report=tmp_path / "report",
+    )
+    lines = {one.method: one.command for one in found.points}
+    assert "--precision int8" in lines["int8"]
+    assert "--int8-format s8s8" in lines["int8"]
+    assert "int8" not in lines["damage"].replace("test_a_sweep_with", "")
+    with pytest.raises(UsageError, match="is for the method int8"):
+        SweepOptions(methods=("damage",), int8_format="s8s8")

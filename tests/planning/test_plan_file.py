@@ -38,7 +38,7 @@ def test_a_file_from_before_latency_is_read(fields: dict[str, Any], tmp_path: Pa
 def test_a_file_of_the_version_before_groups_is_read(
     fields: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert fields["schema_version"] == 4
+    assert fields["schema_version"] == 5
     fields["schema_version"] = 2
     for name in ("groups", "group_curves"):
         assert fields.pop(name) == []
@@ -52,11 +52,27 @@ def test_a_file_of_the_version_before_integers_is_read(
 ) -> None:
     fields["schema_version"] = 3
     assert fields.pop("int8_damages") == []
+    assert fields.pop("int8_format") == "u8s8"
     for choice in fields["choices"]:
         assert choice.pop("precision") == "keep"
     # Its marks are those of other fields.
     fields["marks"] = [mark.replace("own fields: ", "own fields: 0") for mark in fields["marks"]]
     assert read_plan(written(tmp_path, fields)) == PLAN
+
+
+def test_a_file_of_the_version_before_formats_is_read(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["schema_version"] = 4
+    del fields["int8_format"]
+    assert read_plan(written(tmp_path, fields)) == PLAN
+
+
+def test_a_format_of_integers_is_one_of_two(fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["int8_format"] = "s8s8"
+    assert read_plan(written(tmp_path, fields)) == replace(PLAN, int8_format="s8s8")
+    fields["int8_format"] = "s8u8"
+    refused(tmp_path, fields, "int8_format", "u8s8")
 
 
 def test_the_file_is_readable(fields: dict[str, Any]) -> None:
@@ -137,7 +153,7 @@ def test_what_is_edited_without_effect_is_said(
 
 
 def test_another_version(fields: dict[str, Any], tmp_path: Path) -> None:
-    for version in (0, 1, 5, "2", 2.5, None, True):
+    for version in (0, 1, 6, "2", 2.5, None, True):
         fields["schema_version"] = version
         refused(tmp_path, fields, f"schema version {version}", "Make the plan again")
 

@@ -37,6 +37,7 @@ def test_only_what_is_set_is_a_setting() -> None:
         "round-to": 1,
         "keep-at-least": 1,
         "precision": "keep",
+        "int8-format": "u8s8",
     }
     planning = PlanOptions(budgets=Budgets(max_drop=1.0, size=0.5), exclude=("a*",))
     assert settings_of(planning) == {
@@ -50,6 +51,7 @@ def test_only_what_is_set_is_a_setting() -> None:
         "round-to": 1,
         "keep-at-least": 1,
         "precision": "keep",
+        "int8-format": "u8s8",
     }
 
 

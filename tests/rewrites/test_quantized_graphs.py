@@ -8,7 +8,7 @@ import pytest
 from graphs import model_proto, run, saved
 from onnx import ModelProto, numpy_helper
 
-from onnx_relusv.core.plans import ActivationScale
+from onnx_relusv.core.reduction import ActivationScale
 from onnx_relusv.rewrites.int8.activations import (
     dequantized_weights,
     in_floats,
@@ -134,6 +134,21 @@ def test_what_is_told_is_read_by_all_but_layers_of_floats(tmp_path: Path) -> Non
     # The same kernels on the same numbers.
     np.testing.assert_allclose(run(after, FEEDS)["y"], y, rtol=1e-6, atol=1e-6)
     assert np.abs(run(before, FEEDS)["y"] - y).max() > 1e-4
+
+
+def test_signed_integers_share_one_zero_point(tmp_path: Path) -> None:
+    before = proto(NETWORK, **ARRAYS, **FLOATS)
+    scales = {name: ActivationScale(one.scale, 0, signed=True) for name, one in SCALES.items()}
+    after = with_quantized(before, scales)
+    onnx.checker.check_model(after, full_check=True)
+    known = {t.name for t in before.graph.initializer}
+    new = [numpy_helper.to_array(t) for t in after.graph.initializer if t.name not in known]
+    assert sorted(str(values.dtype) for values in new) == ["float32", "float32", "int8"]
+    assert [int(values) for values in new if values.dtype == np.int8] == [0]
+    # Half of the unsigned integers is all that they tell of what a Relu leaves.
+    assert not np.array_equal(
+        run(after, FEEDS)["y"], run(with_quantized(before, SCALES), FEEDS)["y"]
+    )
 
 
 def test_a_file_goes_back_to_floats(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from onnx_relusv.core.plans import ActivationScale
+from onnx_relusv.core.plans import Int8Format
+from onnx_relusv.core.reduction import ActivationScale
 from onnx_relusv.rewrites.int8.ranges import RangeObserver, activation_scale, fake_quantized
 
 TEXT = "(float[N] x) => (float[N] y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"
@@ -15,16 +16,25 @@ TEXT = "(float[N] x) => (float[N] y) { q = QuantizeLinear(x, s, z) y = Dequantiz
 
 def by_onnxruntime(values: np.ndarray, scale: ActivationScale) -> np.ndarray:
     proto = model_proto(TEXT, {"s": np.array(scale.scale, np.float32)})
-    proto.graph.initializer.append(
-        numpy_helper.from_array(np.array(scale.zero_point, np.uint8), "z")
-    )
+    kind = np.int8 if scale.signed else np.uint8
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(scale.zero_point, kind), "z"))
     return run(proto, {"x": values})["y"]
 
 
-@given(st.floats(-1e3, 1e3, width=32), st.floats(0, 2e3, width=32), st.integers(0, 2**32 - 1))
+FORMATS: tuple[Int8Format, ...] = ("u8s8", "s8s8")
+
+
+@given(
+    st.floats(-1e3, 1e3, width=32),
+    st.floats(0, 2e3, width=32),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(FORMATS),
+)
 @settings(deadline=None, max_examples=60)
-def test_integers_tell_what_onnxruntime_says(low: float, length: float, seed: int) -> None:
-    scale = activation_scale(low, low + length)
+def test_integers_tell_what_onnxruntime_says(
+    low: float, length: float, seed: int, int8_format: Int8Format
+) -> None:
+    scale = activation_scale(low, low + length, int8_format)
     rng = np.random.default_rng(seed)
     values = rng.uniform(low - length / 4, low + 1.25 * length, 200).astype(np.float32)
     # Halves of a step are where roundings differ.
@@ -32,12 +42,15 @@ def test_integers_tell_what_onnxruntime_says(low: float, length: float, seed: in
     np.testing.assert_array_equal(fake_quantized(values, scale), by_onnxruntime(values, scale))
 
 
-@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
-def test_zero_is_told_exactly_and_nothing_in_the_range_is_far_off(one: float, other: float) -> None:
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.sampled_from(FORMATS))
+def test_zero_is_told_exactly_and_nothing_in_the_range_is_far_off(
+    one: float, other: float, int8_format: Int8Format
+) -> None:
     least, largest = min(one, other), max(one, other)
-    scale = activation_scale(least, largest)
+    scale = activation_scale(least, largest, int8_format)
     assert scale.scale > 0
-    assert 0 <= scale.zero_point <= 255
+    assert 0 <= scale.zero_point <= (0 if scale.signed else 255)
+    assert scale.signed == (int8_format == "s8s8")
     assert fake_quantized(np.zeros(1, np.float32), scale)[0] == 0
     values = np.linspace(min(least, 0), max(largest, 0), 301).astype(np.float32)
     # Half a step; half of another at an end, since the zero point is whole; and float32.
@@ -59,8 +72,11 @@ def squared_error(values: np.ndarray, scale: ActivationScale) -> float:
     return float(np.sum((fake_quantized(values, scale) - values.astype(np.float64)) ** 2))
 
 
+@pytest.mark.parametrize("int8_format", FORMATS)
 @pytest.mark.parametrize("kind", ["normal", "relu", "outlier", "negative"])
-def test_the_scale_does_less_harm_than_that_of_the_extremes(kind: str) -> None:
+def test_the_scale_does_less_harm_than_that_of_the_extremes(
+    kind: str, int8_format: Int8Format
+) -> None:
     rng = np.random.default_rng(4)
     values = rng.standard_normal(400_000)
     if kind == "relu":
@@ -73,12 +89,14 @@ def test_the_scale_does_less_harm_than_that_of_the_extremes(kind: str) -> None:
     seen = RangeObserver()
     for part in np.split(values, 8):
         seen.add(part)
-    extremes = activation_scale(float(values.min()), float(values.max()))
-    found, plain = squared_error(values, seen.scale()), squared_error(values, extremes)
+    extremes = activation_scale(float(values.min()), float(values.max()), int8_format)
+    found = squared_error(values, seen.scale(int8_format))
+    plain = squared_error(values, extremes)
     # The bins are a thousandth of the range wide, a quarter of a step, which blurs little.
     assert found <= 1.02 * plain
     if kind == "outlier":
-        # To leave it out costs 36 once; to tell it, a step 1.6 times as long, 57 in all.
+        # To leave it out costs 36 once; to tell it, a step 1.6 times as long, 57 in all, or, of
+        # symmetric integers, one twice as long.
         assert found < 0.75 * plain
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_relusv.core.plans import ActivationScale
+from onnx_relusv.core.reduction import ActivationScale
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import attribute
 from onnx_relusv.graph.protos import FreshNames, copied, lists_initializers
@@ -181,7 +181,7 @@ class _Constants:
         """The operands of a QuantizeLinear."""
         return (
             self._one("s", np.array(scale.scale, np.float32)),
-            self._one("z", np.array(scale.zero_point, np.uint8)),
+            self._one("z", np.array(scale.zero_point, np.int8 if scale.signed else np.uint8)),
         )
 
     def _one(self, kind: str, value: np.ndarray) -> str:

@@ -1,9 +1,9 @@
 """Tensors as 8-bit integers: from the numbers that were seen to a scale, and what it does.
 
-A tensor x becomes s (q - z) with q from 0 to 255; 0 stays exactly 0, since pads and what a Relu
-leaves out are zeros. A scale that reaches the largest number that was seen is coarse where that one
-is rare. So ends that leave some numbers out are tried too, and what is taken has the least squared
-error over all numbers that were seen.
+A tensor x becomes s (q - z) with q from 0 to 255, or s q with q from -128 to 127; 0 stays exactly
+0, since pads and what a Relu leaves out are zeros. A scale that reaches the largest number that was
+seen is coarse where that one is rare. So ends that leave some numbers out are tried too, and what
+is taken has the least squared error over all numbers that were seen.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,24 +15,39 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.core.plans import ActivationScale
+from onnx_relusv.core.plans import Int8Format
+from onnx_relusv.core.reduction import ActivationScale
 
 # Samples that tell the ends of a range; more tell them no better.
 ENOUGH_SAMPLES = 512
 _STEPS = 255
+# On either side of 0, of signed integers.
+_SIGNED_STEPS = 127
 # On either side of 0.
 _BINS = 2048
 # Of the numbers that were seen, how far the ends of a range may reach.
 _REACHES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 # Of the squares of what rounding moves, in steps.
 _NOISE = 1 / 12
+_TINY = np.finfo(np.float32).tiny
 
 
-def activation_scale(least: float, largest: float) -> ActivationScale:
-    """The scale of a range, which is made to have 0 in it."""
+def activation_scale(
+    least: float, largest: float, int8_format: Int8Format = "u8s8"
+) -> ActivationScale:
+    """The scale of a range, which is made to have 0 in it, or, of signed integers, in its middle.
+
+    Args:
+        least: Its lower end.
+        largest: Its upper end.
+        int8_format: Which integers there are.
+    """
     low, high = min(least, 0.0), max(largest, 0.0)
+    if int8_format == "s8s8":
+        step = np.float32(max(-low, high) / _SIGNED_STEPS)
+        return ActivationScale(float(step) if step > _TINY else 1.0, 0, signed=True)
     step = np.float32((high - low) / _STEPS)
-    if not step > np.finfo(np.float32).tiny:
+    if not step > _TINY:
         return ActivationScale(1.0, 0)
     return ActivationScale(float(step), int(np.clip(np.rint(-low / step), 0, _STEPS)))
 
@@ -40,20 +55,19 @@ def activation_scale(least: float, largest: float) -> ActivationScale:
 def fake_quantized(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np.float32]:
     """What QuantizeLinear and DequantizeLinear, one behind the other, make of float32 numbers."""
     step = np.float32(scale.scale)
-    low, high = -scale.zero_point, _STEPS - scale.zero_point
-    integers = np.clip(np.rint(np.asarray(values, np.float32) / step), low, high)
+    integers = np.clip(np.rint(np.asarray(values, np.float32) / step), *scale.steps)
     return np.asarray(integers * step, np.float32)
 
 
 def observed_scales(
-    batches: Iterable[Mapping[str, np.ndarray]], names: Iterable[str]
+    batches: Iterable[Mapping[str, np.ndarray]], names: Iterable[str], int8_format: Int8Format
 ) -> dict[str, ActivationScale]:
     """The scales of some tensors, from their numbers batch by batch."""
     observers = {name: RangeObserver() for name in names}
     for batch in batches:
         for name, observer in observers.items():
             observer.add(batch[name])
-    return {name: observer.scale() for name, observer in observers.items()}
+    return {name: observer.scale(int8_format) for name, observer in observers.items()}
 
 
 def quantizers(
@@ -100,15 +114,15 @@ class RangeObserver:
         # Zeros, which Relus leave, stay exact.
         self._counts += np.bincount(places[finite != 0], minlength=2 * _BINS)
 
-    def scale(self) -> ActivationScale:
+    def scale(self, int8_format: Int8Format = "u8s8") -> ActivationScale:
         """The scale with the least squared error."""
         if self._width == 0:
-            return activation_scale(self.least, self.largest)
+            return activation_scale(self.least, self.largest, int8_format)
         middles = np.asarray((np.arange(2 * _BINS) - _BINS + 0.5) * self._width, np.float64)
         lows = _REACHES if self.least < 0 else (1.0,)
         highs = _REACHES if self.largest > 0 else (1.0,)
         offered = [
-            activation_scale(low * self.least, high * self.largest)
+            activation_scale(low * self.least, high * self.largest, int8_format)
             for low, high in product(lows, highs)
         ]
         return min(offered, key=lambda scale: self._error(middles, scale))
