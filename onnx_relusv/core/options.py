@@ -300,6 +300,11 @@ class PlanOptions(Options):
         """Whether blocks may be computed with 8-bit integers."""
         return self.precision == "int8"
 
+    @property
+    def changes_precision_alone(self) -> bool:
+        """Whether blocks keep their ranks and units, for no budget asks for less."""
+        return self.uses_int8 and not self.has_budget and self.budgets.tolerance is None
+
     def layers_alone(self) -> "PlanOptions":
         """The same for double layers alone, without what is said of units."""
         return replace(self, method="double-layer", round_to=1, keep_at_least=1, input_range=None)

@@ -56,9 +56,7 @@ def by_damage(inputs: Inputs, planning: PlanOptions) -> bool:
     """
     if planning.allocation == "damage" and not inputs.has_selection:
         raise UsageError("--allocation damage needs --samples, two at least.")
-    # Without a budget, what is decided on is what blocks are computed with.
-    formats_alone = planning.uses_int8 and planning.budgets.tolerance is None
-    asked = planning.has_budget or formats_alone
+    asked = planning.has_budget or planning.changes_precision_alone
     return planning.allocation != "level" and inputs.has_selection and asked
 
 
@@ -74,6 +72,8 @@ def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
             "--precision int8 needs --samples, two at least: how far numbers reach, and which "
             "blocks integers hurt, is measured on them."
         )
+    if planning.changes_precision_alone:
+        return planning.layers_alone()
     if not (planning.lowers_ranks and planning.removes_units):
         return planning
     if by_damage(inputs, planning) and planning.budgets.latency is None:

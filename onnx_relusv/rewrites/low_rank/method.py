@@ -204,7 +204,8 @@ class DoubleLayers:
     def _item(
         self, block: Block, measured: Measurements, planning: PlanOptions
     ) -> LayerItem | None:
-        offered = measured.candidates.get(block.key, ()) if planning.lowers_ranks else ()
+        lowers_ranks = planning.lowers_ranks and not planning.changes_precision_alone
+        offered = measured.candidates.get(block.key, ()) if lowers_ranks else ()
         if planning.uses_int8 and can_be_int8(block, measured.opset):
             stays = dense_int8(block)
             # Scales and nodes may take more than a small block saves.
