@@ -81,7 +81,7 @@ def plan(
     if planning.budgets.max_drop is not None:
         raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
     case, inputs, workspace = open_model(
-        model, samples, measuring, planning.metric, least_opset=_least_opset(planning)
+        model, samples, measuring, planning.metric, for_integers=planning.uses_int8
     )
     check_rewritable(case, workspace)
     with prepared(case, inputs, workspace, planning, progress) as ready:
@@ -142,7 +142,7 @@ def apply(
     _check_targets(targets, model, [samples, test, file], applying.cache)
     decided = plan if isinstance(plan, Plan) else read_plan(plan)
     case, inputs, workspace = open_model(
-        model, samples, applying.for_plan(decided), least_opset=_least_opset(decided)
+        model, samples, applying.for_plan(decided), for_integers=decided.uses_int8
     )
     check_rewritable(case, workspace)
     if case.model.sha256 != decided.model_sha256:
@@ -224,7 +224,7 @@ def compress(
     targets = Targets(output, report, json, force)
     _check_targets(targets, model, [samples, test, planning.metric_file], measuring.cache)
     case, inputs, workspace = open_model(
-        model, samples, measuring, planning.metric, least_opset=_least_opset(planning)
+        model, samples, measuring, planning.metric, for_integers=planning.uses_int8
     )
     check_rewritable(case, workspace)
     judges = test_samples(case, inputs, test)
@@ -251,11 +251,6 @@ def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
         *_integer_warnings(ground, ready.planning),
         *sample_warnings(ground.case, ground.inputs, ground.moments, progress),
     )
-
-
-def _least_opset(asked: PlanOptions | Plan) -> int:
-    """The operator set that a model is converted to if it is older."""
-    return LEAST_OPSET if asked.uses_int8 else 0
 
 
 def _integer_warnings(ground: Ground, planning: PlanOptions) -> tuple[str, ...]:

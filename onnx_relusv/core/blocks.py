@@ -102,6 +102,11 @@ class Geometry:
         return self.groups * self.rows * self.columns
 
     @property
+    def is_depthwise(self) -> bool:
+        """Whether every input channel is a group of its own."""
+        return self.groups > 1 and self.in_channels == self.groups
+
+    @property
     def largest_rank(self) -> int:
         """The rank that a group's weight matrix cannot exceed."""
         return min(self.rows, self.columns)

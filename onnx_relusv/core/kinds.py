@@ -282,8 +282,6 @@ class Conv(BlockKind):
         if axes not in (1, 2):
             raise Refused(f"a Conv with {axes} spatial axes; only 1 and 2 are understood")
         groups = int(attributes.get("group", 1))
-        if groups > 1 and weight[1] == 1:
-            raise Refused("depthwise: a kernel of one channel has no rank to lose")
         auto_pad = attributes.get("auto_pad", "NOTSET")
         pads = tuple(attributes.get("pads", ())) if auto_pad == "NOTSET" else ()
         if any(pad < 0 for pad in pads):

@@ -41,10 +41,12 @@ def masked_geometry(geometry: Geometry, kept: ChannelMask | None) -> Geometry:
     """The geometry of what is left."""
     if kept is None:
         return geometry
+    groups = len(kept_groups(geometry, kept))
     return replace(
         geometry,
-        in_channels=geometry.groups * len(kept.inputs),
+        in_channels=groups * len(kept.inputs),
         out_channels=len(kept.outputs),
+        groups=groups,
     )
 
 
@@ -68,6 +70,11 @@ def masked_activation(activation: Activation, kept: ChannelMask | None) -> Activ
     if kept is None or len(activation.slopes) == 1:
         return activation
     return replace(activation, slopes=activation.slopes[kept.outputs])
+
+
+def kept_groups(geometry: Geometry, kept: ChannelMask) -> Places:
+    """(groups,) of what is left: all, but where each channel is a group and goes with it."""
+    return kept.outputs if geometry.is_depthwise else np.arange(geometry.groups)
 
 
 def kept_columns(geometry: Geometry, kept: ChannelMask) -> Places:
@@ -96,7 +103,8 @@ def restrict(geometry: Geometry, linear: LinearMap, kept: ChannelMask | None) ->
 
 def kept_rows(geometry: Geometry, kept: ChannelMask) -> Places:
     """(groups, rows) of what is left, among the rows of each group of the whole block."""
-    found: Places = kept.outputs.reshape(geometry.groups, -1) % geometry.rows
+    groups = len(kept_groups(geometry, kept))
+    found: Places = kept.outputs.reshape(groups, -1) % geometry.rows
     return found
 
 
@@ -118,15 +126,15 @@ def compensated_map(
     into = _equal_inputs(geometry, kept)
     gone = np.setdiff1d(np.flatnonzero(into == np.arange(geometry.columns)), columns)
     weights, biases = [], []
-    for group, whole in enumerate(linear.weight):
-        W = _added_up(whole, into)
+    for group, own in zip(kept_groups(geometry, kept), rows, strict=True):
+        W = _added_up(linear.weight[group], into)
         L, bias = W[:, columns], linear.bias.reshape(geometry.groups, -1)[group]
         if moments is not None and len(gone):
             C, mean = moments.of_group(group), moments.mean[group]
             L += reproduced(W[:, gone], C, columns, gone)
             bias = bias + W @ mean - L @ mean[columns]
-        weights.append(L[rows[group]])
-        biases.append(bias[rows[group]])
+        weights.append(L[own])
+        biases.append(bias[own])
     return LinearMap(np.stack(weights), np.concatenate(biases))
 
 
@@ -164,19 +172,22 @@ def masked_moments(
     """The moments of the kept inputs."""
     if moments is None or kept is None:
         return moments
-    columns = kept_columns(geometry, kept)
+    groups, columns = kept_groups(geometry, kept), kept_columns(geometry, kept)
     return replace(
         moments,
-        mean=moments.mean[:, columns],
-        covariance=_of_columns(moments, columns),
+        mean=moments.mean[np.ix_(groups, columns)],
+        covariance=_of_columns(moments, groups, columns),
+        shrinkage=moments.shrinkage[groups],
     )
 
 
-def _of_columns(moments: Moments, columns: Places) -> Floats | tuple[FactoredCovariance, ...]:
+def _of_columns(
+    moments: Moments, groups: Places, columns: Places
+) -> Floats | tuple[FactoredCovariance, ...]:
     covariance = moments.covariance
     if isinstance(covariance, tuple):
-        return tuple(of_factored(one, columns) for one in covariance)
-    return np.asarray(covariance[:, columns[:, None], columns])
+        return tuple(of_factored(covariance[group], columns) for group in groups)
+    return np.asarray(covariance[np.ix_(groups, columns, columns)])
 
 
 def embed(geometry: Geometry, reduced: LinearMap, kept: ChannelMask | None) -> LinearMap:
@@ -185,7 +196,8 @@ def embed(geometry: Geometry, reduced: LinearMap, kept: ChannelMask | None) -> L
         return reduced
     columns, rows = kept_columns(geometry, kept), kept_rows(geometry, kept)
     weight = np.zeros((geometry.groups, geometry.rows, geometry.columns))
-    for group, (own, matrix) in enumerate(zip(rows, reduced.weight, strict=True)):
+    groups = kept_groups(geometry, kept)
+    for group, own, matrix in zip(groups, rows, reduced.weight, strict=True):
         weight[group][np.ix_(own, columns)] = matrix
     bias = np.zeros(geometry.out_channels)
     bias[kept.outputs] = reduced.bias
@@ -196,8 +208,8 @@ def kept_outputs(geometry: Geometry, linear: LinearMap, kept: ChannelMask | None
     """The rows of a whole map that are left, over all columns."""
     if kept is None:
         return linear
-    rows = kept_rows(geometry, kept)
-    weight = np.stack([W[own] for W, own in zip(linear.weight, rows, strict=True)])
+    groups, rows = kept_groups(geometry, kept), kept_rows(geometry, kept)
+    weight = np.take_along_axis(linear.weight[groups], rows[:, :, None], axis=1)
     return LinearMap(weight, linear.bias[kept.outputs])
 
 

@@ -19,6 +19,7 @@ from onnx_relusv.core.plans import ChannelMask
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
+    kept_groups,
     kept_outputs,
     kept_rows,
     masked_activation,
@@ -85,7 +86,7 @@ class TargetPatches:
         self._sampling = Sampling(block, samples, most)
         self.rows_per_sample = self._sampling.rows_per_sample
         left = kept_outputs(block.geometry, linear, self._answering)
-        bias = left.bias.reshape(block.geometry.groups, 1, -1)
+        bias = left.bias.reshape(len(left.weight), 1, -1)
         self._map = {
             "weight": left.weight.astype(np.float32),
             "bias": bias.astype(np.float32),
@@ -94,13 +95,18 @@ class TargetPatches:
     def of(self, seen: Seen, rng: np.random.Generator) -> Rows:
         """Patches of the real samples of a batch."""
         draw = self._sampling.draw(seen.delivered.shape, seen.real, seen.size, rng)
-        x, z = as_value(seen.original), self._left(seen.delivered)
+        original, z = seen.original, self._left(seen.delivered)
+        feeds = asked = self._kind.patch_feeds(self.geometry, z.shape, seen.real, draw.places)
+        if self._whole.is_depthwise:
+            # What went away with a channel tells nothing of the others.
+            original = self._left(original)
+        else:
+            asked = draw.feeds
+        x, delivered = as_value(original), as_value(z)
         answers = answers_kernel(self._provider, self._kind.spatial, x.element_type())
-        feeds = self._kind.patch_feeds(self.geometry, z.shape, seen.real, draw.places)
-        delivered = as_value(z)
         patches = patches_kernel(self._provider, self._kind.spatial, delivered.element_type())
         target = as_array(
-            answers.run_on_device({"x": x, **self._map, **draw.feeds}, ["answers"])["answers"]
+            answers.run_on_device({"x": x, **self._map, **asked}, ["answers"])["answers"]
         )
         rows = as_array(patches.run_on_device({"x": delivered, **feeds}, ["z"])["z"])
         shift = None
@@ -113,6 +119,8 @@ class TargetPatches:
         """An input without the channels that are gone."""
         if self._kept is None:
             return values
+        if self._whole.is_depthwise:
+            return values[:, self._kept.outputs]
         return self._kind.of_channels(self._whole, values, self._kept.inputs)
 
     def _added(self, values: np.ndarray, draw: Draw, real: int) -> np.ndarray:
@@ -122,7 +130,8 @@ class TargetPatches:
 
 def of_rows(geometry: Geometry, values: np.ndarray, kept: ChannelMask) -> np.ndarray:
     """Of (groups, n, rows) answers of a whole block those that are left."""
-    return np.take_along_axis(values, kept_rows(geometry, kept)[:, None, :], axis=2)
+    left = values[kept_groups(geometry, kept)]
+    return np.take_along_axis(left, kept_rows(geometry, kept)[:, None, :], axis=2)
 
 
 _JUDGES = 3

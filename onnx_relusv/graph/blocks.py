@@ -58,7 +58,7 @@ def measured_tensors(proto: ModelProto) -> tuple[str, ...]:
 
 
 def find_blocks(
-    model: Model, view: View, shapes: Mapping[str, Shape]
+    model: Model, view: View, shapes: Mapping[str, Shape], *, depthwise: bool = False
 ) -> tuple[list[Block], list[Refusal]]:
     """Finds all blocks in topological order, and says what was refused.
 
@@ -66,8 +66,9 @@ def find_blocks(
         model: The model.
         view: Its graph.
         shapes: The shapes of `measured_tensors` for one sample, as a run shows them.
+        depthwise: Whether depthwise Convs are blocks, of which nothing changes but numbers.
     """
-    finder = _Finder(model, view, Constants(model), shapes)
+    finder = _Finder(model, view, Constants(model), shapes, depthwise)
     blocks: list[Block] = []
     refusals: list[Refusal] = []
     for node, stored in zip(view.graph.nodes, model.proto.graph.node, strict=True):
@@ -103,12 +104,18 @@ def _refused_in_bodies(owner: NodeProto) -> Iterator[Refusal]:
 
 class _Finder:
     def __init__(
-        self, model: Model, view: View, constants: Constants, shapes: Mapping[str, Shape]
+        self,
+        model: Model,
+        view: View,
+        constants: Constants,
+        shapes: Mapping[str, Shape],
+        depthwise: bool,
     ) -> None:
         self._model = model
         self._view = view
         self._constants = constants
         self._shapes = shapes
+        self._depthwise = depthwise
         self._folding = Folding(model)
 
     def block(self, node: gs.Node, first: str) -> Block:
@@ -128,6 +135,8 @@ class _Finder:
         geometry = linear_geometry(node, weight, len(self._shapes[source]), self._constants)
         if geometry.largest_rank == 0:
             raise Refused("its weight is empty")
+        if geometry.is_depthwise and not (self._depthwise and geometry.rows == 1):
+            raise Refused("depthwise: a kernel of one channel has no rank to lose")
         problem = problem_of(weight)
         if problem in (NOT_A_NUMBER, INFINITE):
             raise Refused("its weight contains NaN or infinite values")

@@ -27,6 +27,7 @@ from onnx_relusv.graph.reference import model_facts, runnable
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained, numbers_of
 from onnx_relusv.measuring.ready import made_ready
+from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
 from onnx_relusv.runtime.differences import same_answers
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version, shapes_for_one
@@ -155,12 +156,13 @@ def open_model(
     options: MeasureOptions,
     metric: Metric | None = None,
     *,
-    least_opset: int = 0,
+    for_integers: bool = False,
 ) -> tuple[Case, Inputs, Workspace]:
     """Reads a model and its samples, runs it once and finds its blocks.
 
-    With a metric, labels are the metric's business and may be any array. A model that is older than
-    `least_opset` is converted, if it then answers as before; otherwise it stays as it is.
+    With a metric, labels are the metric's business and may be any array. Where blocks may be
+    computed with 8-bit integers (`for_integers`), depthwise Convs are among them, and a model of an
+    older operator set than that takes is converted, if it then answers as before.
 
     Raises:
         InputError: The model or the samples cannot be read, do not fit, or do not run.
@@ -170,6 +172,7 @@ def open_model(
     cache = Cache(options.cache)
     provider = choose_provider(options.provider)
     original = read_model(path)
+    least_opset = LEAST_OPSET if for_integers else 0
     read = with_opset(original, least_opset) or original
     if not read.inputs:
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
@@ -185,7 +188,9 @@ def open_model(
         return open_model(path, samples_path, options, metric)
     model, samples, session = ready.model, ready.samples, ready.session
     shapes = shapes_for_one(ready.values, ready.example, ready.batch)
-    blocks, refusals = find_blocks(model, view(model), shapes)
+    blocks, refusals = find_blocks(
+        model, view(model), shapes, depthwise=model.opset >= least_opset > 0
+    )
     unusable = None
     if samples is not None:
         numbers = numbers_of(model, blocks, session, samples, provider)

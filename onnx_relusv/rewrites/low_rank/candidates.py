@@ -181,6 +181,8 @@ def block_candidates(
     Returns:
         By form, ranks increasing, so levels decreasing.
     """
+    if block.geometry.is_depthwise:
+        return ()
     found: list[Candidate] = []
     # Without moments the bias is the original's.
     biased = moments is not None or bool(np.any(linear.bias))

@@ -223,10 +223,18 @@ def units_of_blocks(channels: Channels, blocks: Iterable[Block]) -> dict[str, Bl
     """By key, the units of the blocks that have any."""
     produced = {axis.node: axis.units for axis in channels.produced}
     consumed = {axis.node: axis.units for axis in channels.consumed}
+    # A depthwise Conv makes no units of its own: those that it reads go on.
+    carried = {axis.node: axis.units for axis in channels.carried if axis.slot == 1}
     found: dict[str, BlockUnits] = {}
     for block in blocks:
         node, geometry = block.nodes[0], block.geometry
-        if node in produced or node in consumed:
+        if geometry.is_depthwise and node in carried:
+            found[block.key] = BlockUnits(
+                inputs=np.full(1, NO_UNIT, np.int64),
+                outputs=carried[node],
+                duplicates=np.zeros(1, np.int64),
+            )
+        elif node in produced or node in consumed:
             nothing = [
                 np.full(length, NO_UNIT, np.int64)
                 for length in (geometry.in_channels // geometry.groups, geometry.out_channels)
