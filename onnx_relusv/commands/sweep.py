@@ -17,6 +17,7 @@ from onnx_relusv.commands.stages import Prepared, produce
 from onnx_relusv.commands.sweep_folder import MODELS, check_sweep_folder, knee, publish, workplace
 from onnx_relusv.commands.sweep_points import (
     Judging,
+    Start,
     judging,
     out_of_reach,
     prepared_methods,
@@ -30,7 +31,7 @@ from onnx_relusv.core.options import (
     command_options,
     settings_of,
 )
-from onnx_relusv.core.plans import Budgets
+from onnx_relusv.core.plans import Budgets, Precision
 from onnx_relusv.core.results import ModelFacts, Verdict
 from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
 from onnx_relusv.graph.model import Model
@@ -300,16 +301,21 @@ def sweep(
     )
     case, inputs, workspace = open_model(model, samples, measuring)
     check_rewritable(case, workspace)
-    if case.model.opset < LEAST_OPSET and sweeping.uses_int8:
-        raise UsageError(
-            f"--methods int8 takes operator set {LEAST_OPSET}, and {model} has "
-            f"{case.model.opset}. Leave it out, or convert the model first, as with "
-            "onnx.version_converter."
-        )
-    planning = selected(case, PlanOptions(include=sweeping.include, exclude=sweeping.exclude))
+    patterns = PlanOptions(include=sweeping.include, exclude=sweeping.exclude)
+    planning = selected(case, patterns)
+    starts: dict[Precision, Start] = {"keep": Start(case, planning)}
+    if sweeping.uses_int8:
+        whole, _, _ = open_model(model, samples, measuring, for_integers=True)
+        if whole.model.opset < LEAST_OPSET:
+            raise UsageError(
+                f"--methods int8 takes operator set {LEAST_OPSET}, {model} has "
+                f"{whole.model.opset}, and onnx does not convert it: weights lie outside of the "
+                "file, or its answers would change. Leave int8 out, or export the model again."
+            )
+        starts["int8"] = Start(whole, selected(whole, patterns))
     judged = judging(case, inputs, workspace, test)
     inputs = judged.inputs
-    missed = out_of_reach(sweeping.ways, request.ladder, case, inputs, workspace, planning)
+    missed = out_of_reach(sweeping.ways, request.ladder, starts, inputs, workspace)
     reached = [pair for pair in request.pairs if pair not in missed]
     with saying_where_bytes_are(case, planning):
         _check_any(reached, list(missed.values()))
@@ -319,10 +325,9 @@ def sweep(
         prepared_methods(
             {name: sweeping.ways[name] for name, _ in reached},
             request.ladder,
-            case,
+            starts,
             inputs,
             workspace,
-            planning,
             progress,
         ) as ready,
     ):

@@ -13,6 +13,7 @@ from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.commands.stages import Prepared, measured, prepare, settled
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Precision
 from onnx_relusv.core.results import Evaluation
 from onnx_relusv.core.sweeps import JudgedBy, Judges, MissedPoint, PairedDrop, SweepMethod
 from onnx_relusv.graph.deciding import value_lengths
@@ -130,30 +131,45 @@ def _paired_drop(held: HeldOut, file: Path) -> PairedDrop:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What all methods of one precision begin with.
+
+    Attributes:
+        case: The model, with the blocks that this precision has.
+        planning: Which of them may change.
+    """
+
+    case: Case
+    planning: PlanOptions
+
+
+Starts = Mapping[Precision, Start]
+
+
 def out_of_reach(
     ways: Mapping[str, SweepMethod],
     sizes: Sequence[float],
-    case: Case,
+    starts: Starts,
     inputs: Inputs,
     workspace: Workspace,
-    planning: PlanOptions,
 ) -> dict[tuple[str, float], MissedPoint]:
     """Methods and sizes for which there is no plan, as shapes tell, with the reason.
 
     Args:
         ways: The methods, by name.
         sizes: Shares of the model's bytes.
-        case: The model.
-        inputs: Its samples, split.
+        starts: What they begin with.
+        inputs: The model's samples, split.
         workspace: Where it runs.
-        planning: Which blocks may change.
     """
     missed: dict[tuple[str, float], MissedPoint] = {}
     for name, way in ways.items():
+        start = starts[way.precision]
         for size in sizes:
             try:
-                point = way.planning(planning, size)
-                case, _ = settled(case, inputs, workspace, point)
+                point = way.planning(start.planning, size)
+                settled(start.case, inputs, workspace, point)
             except BudgetError as error:
                 missed[name, size] = MissedPoint(
                     method=name, size=size, failed=False, reason=str(error)
@@ -165,10 +181,9 @@ def out_of_reach(
 def prepared_methods(
     ways: Mapping[str, SweepMethod],
     sizes: Sequence[float],
-    case: Case,
+    starts: Starts,
     inputs: Inputs,
     workspace: Workspace,
-    planning: PlanOptions,
     progress: Progress,
 ) -> Iterator[dict[str, Prepared]]:
     """Measures what methods need, once for all of them and for all sizes.
@@ -176,28 +191,28 @@ def prepared_methods(
     Args:
         ways: The methods, by name; each reaches one of the sizes at least.
         sizes: Shares of the model's bytes.
-        case: The model; methods without samples open it without any.
-        inputs: Its samples, split.
+        starts: What they begin with; methods without samples open the model without any.
+        inputs: The model's samples, split.
         workspace: Where it runs, and what is kept.
-        planning: Which blocks may change.
         progress: Shows the stages.
 
     Raises:
         UsageError: There are too few samples to choose by.
     """
     with ExitStack() as stack:
-        grounds: dict[bool, Ground] = {}
-        for on_samples in dict.fromkeys(way.on_samples for way in ways.values()):
-            model, own = case, inputs
-            if not on_samples:
-                model, own, _ = open_model(case.model.path, None, workspace.options)
-                own = split_inputs(model, own, workspace.options.seed)
-            grounds[on_samples] = stack.enter_context(measured(model, own, workspace, progress))
+        grounds: dict[tuple[bool, Precision], Ground] = {}
         ready: dict[str, Prepared] = {}
         for name, way in ways.items():
-            ground = grounds[way.on_samples]
+            start, key = starts[way.precision], (way.on_samples, way.precision)
+            if key not in grounds:
+                case, own = start.case, inputs
+                if not way.on_samples:
+                    case, own, _ = open_model(case.model.path, None, workspace.options)
+                    own = split_inputs(case, own, workspace.options.seed)
+                grounds[key] = stack.enter_context(measured(case, own, workspace, progress))
+            ground = grounds[key]
             # What is measured does not depend on the size; the largest is in reach if any is.
-            wished = way.planning(planning, max(sizes))
+            wished = way.planning(start.planning, max(sizes))
             model, settled_planning = settled(ground.case, ground.inputs, workspace, wished)
             ready[name] = prepare(replace(ground, case=model), settled_planning, progress)
         yield ready

@@ -10,7 +10,15 @@ import onnxruntime
 import pytest
 from command_line import run as command
 from graphs import run
-from integer_networks import ARRAYS, BLOCKS, WIDTH, images, network, samples
+from integer_networks import (
+    ARRAYS,
+    BLOCKS,
+    WIDTH,
+    depthwise_network,
+    images,
+    network,
+    samples,
+)
 from onnxruntime.quantization import quantize_dynamic
 
 from onnx_relusv import (
@@ -51,6 +59,13 @@ def optimised_operators(path: Path, folder: Path) -> Counter[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("integers")
     samples(made, network(made))
+    return made
+
+
+@pytest.fixture(scope="module")
+def depthwise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("depthwise")
+    samples(made, depthwise_network(made))
     return made
 
 
@@ -362,13 +377,13 @@ def test_what_cannot_be_converted_keeps_its_numbers(tmp_path: Path) -> None:
 def test_a_sweep_with_integers_takes_a_later_operator_set(tmp_path: Path) -> None:
     model = network(tmp_path, opset=12)
     drawn = samples(tmp_path, model)
+    outside = tmp_path / "outside.onnx"
+    onnx.save(onnx.load(model), outside, save_as_external_data=True, size_threshold=0)
+    sweeping = SweepOptions(sizes=(0.5,), methods=("int8",))
     with pytest.raises(UsageError, match="--methods int8 takes operator set 13"):
-        sweep(
-            model,
-            samples=drawn,
-            sweeping=SweepOptions(sizes=(0.5,), methods=("int8",)),
-            report=tmp_path / "report",
-        )
+        sweep(outside, samples=drawn, sweeping=sweeping, report=tmp_path / "report")
+    found = sweep(model, samples=drawn, sweeping=sweeping)
+    assert [point.after.opset for point in found.points] == [13]
 
 
 def test_a_sweep_with_symmetric_integers_says_how_to_make_its_files_again(tmp_path: Path) -> None:
@@ -387,3 +402,52 @@ def test_a_sweep_with_symmetric_integers_says_how_to_make_its_files_again(tmp_pa
     assert "int8" not in lines["damage"].replace("test_a_sweep_with", "")
     with pytest.raises(UsageError, match="is for the method int8"):
         SweepOptions(methods=("damage",), int8_format="s8s8")
+
+
+def test_depthwise_layers_are_computed_with_integers(depthwise: Path) -> None:
+    done = compress(
+        depthwise / "network.onnx",
+        depthwise / "whole.onnx",
+        samples=depthwise / "s.npz",
+        planning=INT8,
+        measuring=MEASURING,
+    )
+    assert {row.choice.precision for row in done.rows if row.choice} == {"int8"}
+    kinds = optimised_operators(done.after.path, depthwise)
+    assert kinds["QLinearConv"] == 5
+    assert kinds["Conv"] + kinds["FusedConv"] == 0
+    assert relative_change(depthwise / "network.onnx", done.after.path) < 0.03
+
+
+def test_channels_of_depthwise_layers_go_with_those_that_they_read(depthwise: Path) -> None:
+    test = samples(depthwise, depthwise / "network.onnx", seed=5, name="test")
+    done = compress(
+        depthwise / "network.onnx",
+        depthwise / "small.onnx",
+        samples=depthwise / "s.npz",
+        test=test,
+        planning=PlanOptions(precision="int8", budgets=Budgets(size=0.2)),
+        measuring=MEASURING,
+    )
+    rows = {row.block.key: row.choice for row in done.rows if row.choice}
+    for key, source in (("c", "a"), ("g", "e")):
+        assert rows[key].is_int8
+        assert rows[key].inputs == rows[key].outputs == rows[source].outputs
+    assert (rows["c"].outputs or WIDTH) + (rows["g"].outputs or WIDTH) < 2 * WIDTH
+    # A sweep of this method alone makes the same file.
+    swept = sweep(
+        depthwise / "network.onnx",
+        samples=depthwise / "s.npz",
+        test=test,
+        sweeping=SweepOptions(sizes=(0.2,), methods=("int8",)),
+        measuring=MEASURING,
+        report=depthwise / "swept",
+        keep=True,
+    )
+    (point,) = swept.points
+    assert point.after.path.read_bytes() == done.after.path.read_bytes()
+
+
+def test_depthwise_layers_of_floats_are_no_blocks(depthwise: Path) -> None:
+    found = inspect(depthwise / "network.onnx", measuring=MEASURING)
+    assert [refusal.key for refusal in found.refusals] == ["j", "l"]

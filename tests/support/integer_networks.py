@@ -29,6 +29,17 @@ ARRAYS = {
 BLOCKS = ("b", "m", "d", "h", "r", "y")
 
 
+_APART = (
+    "(float[N,3,12,12] x) => (float[N,6] y) {"
+    " i = Conv<pads=[1,1,1,1]>(x, k0, b0) a = Relu(i)"
+    f" j = Conv<pads=[2,2,2,2],group={WIDTH},strides=[2,2]>(a, d0, b1) c = Relu(j)"
+    " k = Conv(c, p0, b2) e = Relu(k)"
+    f" l = Conv<pads=[2,2,2,2],group={WIDTH}>(e, d1, b3) g = Relu(l)"
+    " m = Conv(g, p1, b4) h = Relu(m) n = GlobalAveragePool(h)"
+    " o = Flatten(n) y = Gemm(o, u) }"
+)
+
+
 def images(count: int, seed: int = 0) -> np.ndarray:
     """Images of which neighbours are alike."""
     rng = np.random.default_rng(seed)
@@ -49,4 +60,20 @@ def samples(folder: Path, model: Path, *, count: int = 240, seed: int = 0, name:
     path, x = folder / f"{name}.npz", images(count, seed)
     labels = run(model, {"x": x}, ["y"])["y"].argmax(axis=1)
     np.savez(path, x=x, labels=labels)
+    return path
+
+
+def depthwise_network(folder: Path) -> Path:
+    """Saves a network in which depthwise Convs stand between others."""
+    path = folder / "network.onnx"
+    arrays = {
+        "k0": decaying(WIDTH, 3, 3, 3, seed=20, scale=0.3),
+        "d0": normal(WIDTH, 1, 5, 5, seed=21, scale=0.3),
+        "p0": decaying(WIDTH, WIDTH, 1, 1, seed=22, scale=0.4),
+        "d1": normal(WIDTH, 1, 5, 5, seed=23, scale=0.3),
+        "p1": decaying(WIDTH, WIDTH, 1, 1, seed=24, scale=0.4),
+        "u": normal(WIDTH, 6, seed=25),
+        **{f"b{place}": normal(WIDTH, seed=30 + place, scale=0.1) for place in range(5)},
+    }
+    onnx.save(model_proto(_APART, arrays), path)
     return path
