@@ -274,7 +274,7 @@ def search(
 
 def _run(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> Runnable:
     """What is run of a fitted plan; with integers, no other graph answers as they do."""
-    if fitted.activations:
+    if fitted.has_integers:
         return runnable(case.model, rewritten(case, inputs, workspace, fitted))
     return composed(case, fitted)
 

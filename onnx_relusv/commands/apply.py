@@ -44,11 +44,14 @@ from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, 
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.rewrites.prune.units import kept_channels, removed_mask
+from onnx_relusv.samples.feeds import Feeds
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.executors import Progress
 from onnx_relusv.work.files import Publication, Targets, staged
 
 NOT_IN_PLAN = "not in the plan"
+# Samples that a file with integers is run on.
+_CHECKED = 64
 
 
 def group_rows(
@@ -120,7 +123,7 @@ def write_fitted(
         )
         with progress.stage("Validation", 1) as advance:
             written, compared = read_model(path), path
-            if fitted.activations:
+            if fitted.has_integers:
                 beside = folder / "floats"
                 beside.mkdir()
                 compared = write_staged(in_floats(written), written, beside, output.name)
@@ -134,12 +137,12 @@ def write_fitted(
                 lean=workspace.is_lean(case.model),
                 bytes_=written.bytes,
             )
-            if fitted.activations:
+            if fitted.has_integers:
                 more = integer_checks(
                     written,
                     compared,
                     fitted.factors,
-                    inputs.selection,
+                    _checked_on(case, inputs),
                     workspace.provider,
                     fitted.plan.int8_format,
                 )
@@ -149,6 +152,13 @@ def write_fitted(
         publication = Publication(force=force)
         before_publishing(written, verdict, publication)
         publish(path, output, publication)
+
+
+def _checked_on(case: Case, inputs: Inputs) -> Feeds:
+    """What a file with integers is run on: some of the selection set, or what the model ran on."""
+    if not inputs.has_selection:
+        return dict(case.example)
+    return next(inputs.selection.batches(_CHECKED, limit=_CHECKED)).feeds
 
 
 def _claim(case: Case, workspace: Workspace, fitted: FittedPlan) -> Claim:

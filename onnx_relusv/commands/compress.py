@@ -167,6 +167,7 @@ def apply(
         with measured(case, inputs, workspace, progress) as ground:
             fitted = fit_plan(case, inputs, workspace, decided, ground.moments, progress)
             warnings = (
+                *_weights_alone(inputs, decided),
                 *blind_warnings(inputs, ground.measured.rows),
                 *_unlike_planned(inputs, decided),
                 *decided.edited,
@@ -248,8 +249,20 @@ def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
     ground = ready.ground
     return (
         *ready.planning.notes,
+        *_weights_alone(ground.inputs, ready.planning),
         *_integer_warnings(ground, ready.planning),
         *sample_warnings(ground.case, ground.inputs, ground.moments, progress),
+    )
+
+
+def _weights_alone(inputs: Inputs, asked: PlanOptions | Plan) -> tuple[str, ...]:
+    """That there was nothing to see how far tensors reach, as a sentence for the user."""
+    if not (inputs.data_free and asked.uses_int8):
+        return ()
+    return (
+        "No samples: weights alone become 8-bit integers. How far the tensors between layers reach "
+        "is not known, so these stay floats: the file is smaller, but slower to run, since weights "
+        "are made floats in every run. Give --samples for layers that are computed with integers.",
     )
 
 

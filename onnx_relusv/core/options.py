@@ -231,7 +231,7 @@ class PlanOptions(Options):
         Option(
             "What blocks are computed with. keep: the numbers of the file. int8: integers of 8 "
             "bits, weights and inputs alike, as onnxruntime runs them on a CPU; a block that they "
-            "hurt may keep the numbers of the file. Takes samples."
+            "hurt may keep the numbers of the file. Without samples, weights alone."
         ),
     ] = "keep"
     int8_format: Annotated[
@@ -239,7 +239,8 @@ class PlanOptions(Options):
         Option(
             "With --precision int8, what layers read beside signed weights. u8s8: unsigned "
             "integers with a zero point, as onnxruntime computes on a CPU. s8s8: signed integers, "
-            "symmetric about 0, as TensorRT and many accelerators require."
+            "symmetric about 0, as TensorRT and many accelerators require. weights: floats, so "
+            "that the file is smaller and computes as before; so it is without samples."
         ),
     ] = "u8s8"
     selection: Selection | None = None

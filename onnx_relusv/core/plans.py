@@ -32,8 +32,8 @@ Method = Literal["auto", "double-layer", "harmonic"]
 # The numbers that a block is computed with: those of the file, or 8-bit integers.
 Precision = Literal["keep", "int8"]
 # What layers of 8-bit integers read, beside weights that are signed: unsigned integers with a zero
-# point, or signed ones whose zero point is 0.
-Int8Format = Literal["u8s8", "s8s8"]
+# point, signed ones whose zero point is 0, or floats.
+Int8Format = Literal["u8s8", "s8s8", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,6 +373,11 @@ class Plan:
     def uses_int8(self) -> bool:
         """Whether some blocks are computed with 8-bit integers."""
         return any(choice.is_int8 for choice in self.choices)
+
+    @property
+    def quantizes_activations(self) -> bool:
+        """Whether these blocks read 8-bit integers too, and not floats."""
+        return self.uses_int8 and self.int8_format != "weights"
 
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""

@@ -227,7 +227,7 @@ class Change:
         form: Name of the form of what takes its place.
         rank: Its inner width, per group.
         kept: What is left of its channels; None where all are.
-        int8_format: What its layers of 8-bit integers read; None where it is computed with floats.
+        int8_format: What its layers of 8-bit integers read; None where its weights are floats.
     """
 
     block: Block
@@ -238,8 +238,13 @@ class Change:
 
     @property
     def is_int8(self) -> bool:
-        """Whether it is computed with 8-bit integers."""
+        """Whether its weights are 8-bit integers."""
         return self.int8_format is not None
+
+    @property
+    def reads_integers(self) -> bool:
+        """Whether its inputs are 8-bit integers too."""
+        return self.int8_format not in (None, "weights")
 
     @property
     def reduced(self) -> Block:
@@ -313,6 +318,11 @@ class FittedPlan:
     factors: Mapping[str, Factors]
     levels: Mapping[str, float]
     activations: Mapping[str, ActivationScale] = field(default_factory=dict)
+
+    @property
+    def has_integers(self) -> bool:
+        """Whether some weights are 8-bit integers."""
+        return any(factors.are_integers for factors in self.factors.values())
 
 
 def weighted(root: Floats, dense: LinearMap) -> LinearMap:

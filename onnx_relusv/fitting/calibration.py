@@ -35,13 +35,16 @@ def with_activations(
         progress: Shows the samples.
 
     Raises:
-        InputError: There are blocks of integers, and no samples.
+        InputError: There are blocks that read integers, and no samples.
     """
-    if not any(factors.are_integers for factors in fitted.factors.values()):
+    if not (fitted.has_integers and fitted.plan.quantizes_activations):
         return fitted
     samples = inputs.calibration
     if samples is None or inputs.user_samples is None:
-        raise InputError("8-bit integers take --samples, to find how far numbers reach.")
+        raise InputError(
+            f"the plan has the int8_format {fitted.plan.int8_format}, which takes --samples, to "
+            "find how far numbers reach. Give some, or set it to weights."
+        )
     proto = rewritten(case, inputs, workspace, fitted)
     tensors = quantized_tensors(proto)
     own = tuple(dict.fromkeys(tensors.values()))

@@ -306,7 +306,7 @@ class _Fitting:
         formats = {
             change.block.source: change.int8_format
             for change in changes
-            if change.int8_format is not None
+            if change.int8_format is not None and change.reads_integers
         }
         read = [name for name in place.sources if name in formats]
         if not read:

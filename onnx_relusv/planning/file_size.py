@@ -79,7 +79,7 @@ def planned_bytes(
         for change in changes_of(case, inputs, plan)
     }
     proto = rewritten(case, inputs, workspace, FittedPlan(plan, factors, {}))
-    if any(own.are_integers for own in factors.values()):
+    if plan.quantizes_activations:
         scales = _placeholder_scales(quantized_tensors(proto), plan.int8_format)
         proto = in_integers(proto, case.model.proto, scales)
     return written_bytes(proto, case.model)

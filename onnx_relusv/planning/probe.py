@@ -295,6 +295,7 @@ def measured_damages(
     samples = thinned(ground, tries)
     case, inputs, workspace = ground.case, ground.inputs, ground.workspace
     by_key = {site.key: site for site in sites}
+    reads_integers = int8_format != "weights"
     tasks: dict[str, Task[Damages]] = {
         site.key: Task(
             kind="damage",
@@ -306,7 +307,7 @@ def measured_damages(
                 "items": list(by_key),
                 "item": site.key,
                 "tried": [list(mark) for mark in site.tried],
-                **({"quantized": int8_format} if site.quantized else {}),
+                **({"quantized": int8_format} if site.quantized and reads_integers else {}),
             },
             result=Damages,
             fits=partial(_are_of, site),
@@ -328,7 +329,9 @@ def measured_damages(
 
         no_others: Mapping[str, LinearMap] = {}
         places = [
-            ProbeSite(site.key, site.blocks, int8_format if site.quantized else None)
+            ProbeSite(
+                site.key, site.blocks, int8_format if site.quantized and reads_integers else None
+            )
             for site in sites
             if site.models is None
         ]

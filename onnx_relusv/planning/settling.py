@@ -68,10 +68,7 @@ def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
             removed.
     """
     if planning.uses_int8 and not inputs.has_selection:
-        raise UsageError(
-            "--precision int8 needs --samples, two at least: how far numbers reach, and which "
-            "blocks integers hurt, is measured on them."
-        )
+        planning = _weights_alone(inputs, planning)
     if planning.changes_precision_alone:
         return planning.layers_alone()
     if not (planning.lowers_ranks and planning.removes_units):
@@ -85,6 +82,25 @@ def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
             f"{error} --method auto removes units only where damage is measured, which takes "
             "--samples and a --size, --macs or --max-drop, and no --latency."
         ) from error
+
+
+def _weights_alone(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
+    """Without samples nothing tells how far tensors reach; weights are there.
+
+    Raises:
+        UsageError: More was asked for, or there is one sample, on which nothing can be chosen.
+    """
+    if inputs.user_samples is not None:
+        raise UsageError(
+            "--precision int8 needs --samples, two at least: which blocks integers hurt is "
+            "measured on them. Without any, weights alone become integers."
+        )
+    if planning.int8_format == "s8s8":
+        raise UsageError(
+            "--int8-format s8s8 needs --samples, two at least: how far tensors reach is measured "
+            "on them. Without any, weights alone can be integers: --int8-format weights."
+        )
+    return replace(planning, int8_format="weights")
 
 
 def with_channels(

@@ -169,7 +169,8 @@ def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPl
         model, blocks = rewrite.apply(case, model, blocks, fitted)
     # Double layers, the last of them, write into no model that they get.
     result = model.proto
-    if fitted.activations:
+    # Where activations are to be quantized and have no scales yet, names are still wanted.
+    if fitted.activations or (fitted.has_integers and not fitted.plan.quantizes_activations):
         result = in_integers(result, case.model.proto, fitted.activations)
     set_metadata(result, PROVENANCE_KEY, provenance_text(case, inputs, workspace, fitted.plan))
     return result

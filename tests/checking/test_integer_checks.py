@@ -16,7 +16,8 @@ from onnx_relusv.core.plans import Factors
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.rewrites.int8.activations import dequantized_weights, in_floats
 from onnx_relusv.runtime.session import CPU
-from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.samples.feeds import Feeds
+from onnx_relusv.samples.samples import open_samples
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def planned(right: Model) -> dict[str, Factors]:
     }
 
 
-def drawn(folder: Path, right: Model) -> Samples:
-    return open_samples(folder / "s.npz", right.inputs)
+def drawn(folder: Path, right: Model) -> Feeds:
+    return next(open_samples(folder / "s.npz", right.inputs).batches(64)).feeds
 
 
 def checked(folder: Path, change: Callable[[ModelProto], None], path: Path) -> None:
@@ -176,6 +177,7 @@ def test_symmetric_integers_have_a_zero_point_of_their_type_that_is_0(folder: Pa
         changed(proto, name, lambda z: 0 * z)
     assert list(operand_problems(proto.graph, "s8s8")) == []
     assert "no zero point of type uint8" in next(operand_problems(proto.graph, "u8s8"))
+    assert "where weights alone are to be" in next(operand_problems(proto.graph, "weights"))
 
 
 def test_a_planned_weight_that_is_missing_is_missed(folder: Path) -> None:

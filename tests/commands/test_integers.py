@@ -209,9 +209,61 @@ def test_a_plan_says_what_is_wrong_with_it(folder: Path) -> None:
     path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(InputError, match=r"choices\[0\].*precision int8; use the action refit"):
         read_plan(path)
-    with pytest.raises(InputError, match="take --samples, to find how far numbers reach"):
+    with pytest.raises(InputError, match="int8_format u8s8, which takes --samples"):
         apply(folder / "network.onnx", decided, folder / "unmade.onnx")
     assert not (folder / "unmade.onnx").exists()
+
+
+def test_without_samples_weights_alone_are_integers(folder: Path, tmp_path: Path) -> None:
+    model, output = folder / "network.onnx", tmp_path / "weights.onnx"
+    done = compress(model, output, planning=INT8, measuring=MEASURING, report=tmp_path / "report")
+    assert [row.choice.precision for row in done.rows if row.choice] == ["int8"] * 6
+    assert {row.choice.action for row in done.rows if row.choice} == {"refit"}
+    (said,) = (warning for warning in done.warnings if "weights alone" in warning)
+    assert "Give --samples" in said
+    assert said.split(".")[0] in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    operators = Counter(node.op_type for node in onnx.load(output).graph.node)
+    assert operators["QuantizeLinear"] == 0
+    assert operators["DequantizeLinear"] == 6
+    assert done.after.bytes < 0.32 * done.before.bytes
+    # Integers of 127 steps a row, with what is between them at random: some thousandths a layer.
+    assert relative_change(model, output) < 0.02
+
+    decided = plan(model, planning=INT8, measuring=MEASURING)
+    assert decided.int8_format == "weights"
+    apply(model, decided, tmp_path / "applied.onnx", measuring=ApplyOptions(provider="cpu"))
+    assert (tmp_path / "applied.onnx").read_bytes() == output.read_bytes()
+
+
+def test_weights_alone_may_be_integers_within_a_budget(folder: Path, tmp_path: Path) -> None:
+    for given in (None, folder / "s.npz"):
+        done = compress(
+            folder / "network.onnx",
+            tmp_path / f"{given is None}.onnx",
+            samples=given,
+            planning=PlanOptions(
+                precision="int8", int8_format="weights", budgets=Budgets(size=0.22)
+            ),
+            measuring=MEASURING,
+        )
+        assert done.after.bytes <= 0.22 * done.before.bytes
+        assert done.plan.int8_format == "weights"
+        assert (done.plan.damage is None) == (given is None)
+        nodes = onnx.load(done.after.path).graph.node
+        assert "QuantizeLinear" not in {node.op_type for node in nodes}
+        assert any("weights alone" in text for text in done.warnings) == (given is None)
+
+
+def test_one_sample_tells_too_little(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", x=images(1))
+    with pytest.raises(UsageError, match="needs --samples, two at least"):
+        compress(
+            folder / "network.onnx",
+            tmp_path / "out.onnx",
+            samples=tmp_path / "one.npz",
+            planning=INT8,
+            measuring=MEASURING,
+        )
 
 
 def test_units_alone_may_go_from_layers_of_integers(folder: Path, tmp_path: Path) -> None:
@@ -321,7 +373,7 @@ def test_such_a_file_is_read_by_the_other_commands(formats_alone: Compression) -
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--precision", "int8"), "--precision int8 needs --samples, two at least"),
+        (("--precision", "int8", "--int8-format", "s8s8"), "s8s8 needs --samples, two at least"),
         (("--precision", "int4"), "int4"),
         (("--int8-format", "s8s8", "--size", "0.5"), "add --precision int8"),
         (
