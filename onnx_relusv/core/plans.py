@@ -9,11 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.arguments import Option, Options
-from onnx_relusv.core.blocks import (
-    Floats,
-    ReadOnlyArrays,
-    StatisticsSource,
-)
+from onnx_relusv.core.blocks import Floats, ReadOnlyArrays, StatisticsSource
 from onnx_relusv.core.codec import (
     FINITE,
     INCREASING,
@@ -34,6 +30,10 @@ Precision = Literal["keep", "int8"]
 # What layers of 8-bit integers read, beside weights that are signed: unsigned integers with a zero
 # point, signed ones whose zero point is 0, or floats.
 Int8Format = Literal["u8s8", "s8s8", "weights"]
+# How weights become integers: columns make up for what others have lost, or each by itself.
+Rounding = Literal["error_feedback", "nearest"]
+# How far the integers of a tensor reach, of what was seen of it.
+Ranges = Literal["least_squared_error", "min_max"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,8 @@ class Choice:
         inputs: How many input channels are left; None where all are.
         outputs: How many output channels are left; None where all are.
         precision: What it is computed with.
+        rounding: Of its weights, where these are integers; None where they are not, or a plan
+            does not say.
     """
 
     key: str
@@ -147,6 +149,7 @@ class Choice:
     inputs: Count | None = None
     outputs: Count | None = None
     precision: Precision = "keep"
+    rounding: Rounding | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -167,6 +170,8 @@ class Choice:
         """What is wrong with it as a whole."""
         if self.is_kept and self.is_int8:
             return "a block that is kept has the precision int8; use the action refit."
+        if self.rounding is not None and not self.is_int8:
+            return "a rounding is that of integers; use the precision int8, or null."
         return None
 
 
@@ -337,6 +342,7 @@ class Plan:
         group_curves: The damage curves of groups that were measured.
         int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.
         int8_format: What those of them that are computed with 8-bit integers read.
+        int8_ranges: How far these integers reach.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
@@ -363,6 +369,7 @@ class Plan:
     group_curves: tuple[GroupCurve, ...] = ()
     int8_damages: tuple[IntegerDamage, ...] = ()
     int8_format: Int8Format = "u8s8"
+    int8_ranges: Ranges = "least_squared_error"
     input_range: Annotated[tuple[float, float], INCREASING] | None = None
     max_samples: Count | None = None
     input_shape: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ from onnx_relusv.core.blocks import (
 )
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import of_factored, reproduced
-from onnx_relusv.core.plans import ChannelMask, Factors, Int8Format, Plan
+from onnx_relusv.core.plans import ChannelMask, Factors, Int8Format, Plan, Ranges, Rounding
 
 Places = npt.NDArray[np.int64]
 
@@ -219,6 +219,21 @@ def _with_length(shape: tuple[int, ...], axis: int, length: int) -> tuple[int, .
 
 
 @dataclass(frozen=True)
+class Integers:
+    """How a block is computed with 8-bit integers.
+
+    Attributes:
+        format: What its layers read.
+        ranges: How far the integers of what they read reach.
+        rounding: Of their weights; None for error feedback where the input's covariance is there.
+    """
+
+    format: Int8Format = "u8s8"
+    ranges: Ranges = "least_squared_error"
+    rounding: Rounding | None = None
+
+
+@dataclass(frozen=True)
 class Change:
     """A block that is to be replaced, and by what.
 
@@ -227,24 +242,19 @@ class Change:
         form: Name of the form of what takes its place.
         rank: Its inner width, per group.
         kept: What is left of its channels; None where all are.
-        int8_format: What its layers of 8-bit integers read; None where its weights are floats.
+        integers: How it is computed with 8-bit integers; None where its weights are floats.
     """
 
     block: Block
     form: str
     rank: int
     kept: ChannelMask | None = None
-    int8_format: Int8Format | None = None
+    integers: Integers | None = None
 
     @property
     def is_int8(self) -> bool:
         """Whether its weights are 8-bit integers."""
-        return self.int8_format is not None
-
-    @property
-    def reads_integers(self) -> bool:
-        """Whether its inputs are 8-bit integers too."""
-        return self.int8_format not in (None, "weights")
+        return self.integers is not None
 
     @property
     def reduced(self) -> Block:

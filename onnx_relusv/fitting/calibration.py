@@ -37,12 +37,13 @@ def with_activations(
     Raises:
         InputError: There are blocks that read integers, and no samples.
     """
-    if not (fitted.has_integers and fitted.plan.quantizes_activations):
+    plan = fitted.plan
+    if not (fitted.has_integers and plan.quantizes_activations):
         return fitted
     samples = inputs.calibration
     if samples is None or inputs.user_samples is None:
         raise InputError(
-            f"the plan has the int8_format {fitted.plan.int8_format}, which takes --samples, to "
+            f"the plan has the int8_format {plan.int8_format}, which takes --samples, to "
             "find how far numbers reach. Give some, or set it to weights."
         )
     proto = rewritten(case, inputs, workspace, fitted)
@@ -61,5 +62,5 @@ def with_activations(
                 yield {**batch.feeds, **(session.run(batch.feeds, made) if made else {})}
                 advance(batch.count)
 
-        scales = observed_scales(seen(), own, fitted.plan.int8_format)
+        scales = observed_scales(seen(), own, plan.int8_format, plan.int8_ranges)
     return replace(fitted, activations={name: scales[shared] for name, shared in tensors.items()})

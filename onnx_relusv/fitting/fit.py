@@ -16,7 +16,7 @@ changes behind it: so in the cache its factors belong to all changes of a plan t
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -24,13 +24,14 @@ from math import ceil
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, LinearMap, Moments
-from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.core.errors import InputError, ValidationError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
-from onnx_relusv.core.plans import ChannelMask, Factors, Int8Format
+from onnx_relusv.core.plans import ChannelMask, Factors
 from onnx_relusv.core.reduction import (
     Change,
     Fitted,
+    Integers,
     compensated_map,
     masked_geometry,
     masked_moments,
@@ -46,7 +47,7 @@ from onnx_relusv.planning.probe import segment_session
 from onnx_relusv.rewrites.int8.ranges import ENOUGH_SAMPLES, observed_scales, quantizers
 from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
-from onnx_relusv.rewrites.low_rank.rounding import rounded
+from onnx_relusv.rewrites.low_rank.rounding import feeds_errors_back, rounded
 from onnx_relusv.runtime.streams import Stream
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.passes import batch_length
@@ -132,10 +133,10 @@ def fitted_alike(model: Model, before: Sequence[Change], after: Sequence[Change]
     return found
 
 
-def _what(change: Change) -> tuple[str, int, bytes | None, Int8Format | None]:
+def _what(change: Change) -> tuple[str, int, bytes | None, Integers | None]:
     kept = change.kept
     places = None if kept is None else kept.inputs.tobytes() + b" " + kept.outputs.tobytes()
-    return change.form, change.rank, places, change.int8_format
+    return change.form, change.rank, places, change.integers
 
 
 def _residual_sums(model: Model, changes: Sequence[Change]) -> dict[str, ResidualSum | None]:
@@ -197,11 +198,23 @@ def _plain(case: Case, change: Change, moments: Moments | None) -> Fitted:
 
 
 def _in_numbers(change: Change, fitted: Fitted, seed: int) -> Fitted:
-    """A fit in the numbers that its block is computed with."""
-    if not change.is_int8:
+    """A fit in the numbers that its block is computed with.
+
+    Raises:
+        InputError: Errors are to be fed back, and nothing tells how they count.
+    """
+    if change.integers is None:
         return fitted
-    geometry = change.reduced.geometry
-    factors = rounded(geometry, fitted.factors, fitted.moments, seed)
+    rounding, moments = change.integers.rounding, fitted.moments
+    if rounding == "error_feedback" and not feeds_errors_back(moments):
+        raise InputError(
+            f"the plan has {change.block.key} rounded by error_feedback, which takes the "
+            "covariance of its input, of no more columns than --memory allows. Set its rounding "
+            "to nearest."
+        )
+    factors = rounded(
+        change.reduced.geometry, fitted.factors, moments, seed, fed_back=rounding != "nearest"
+    )
     return replace(fitted, factors=factors, refined=True)
 
 
@@ -303,17 +316,18 @@ class _Fitting:
 
     def _quantized(self, stream: Stream, changes: Sequence[Change], place: Cut) -> Stream:
         """A stream in which what int8 blocks read is quantized."""
-        formats = {
-            change.block.source: change.int8_format
+        integers = {
+            change.block.source: change.integers
             for change in changes
-            if change.int8_format is not None and change.reads_integers
+            if change.integers is not None and change.integers.format != "weights"
         }
-        read = [name for name in place.sources if name in formats]
+        read = [name for name in place.sources if name in integers]
         if not read:
             return stream
         few = islice(stream, ceil(ENOUGH_SAMPLES / self._length))
-        # A plan has one format for all of its blocks.
-        return stream.through(quantizers(observed_scales(few, read, formats[read[0]])))
+        # A plan has one format, and ranges of one kind, for all of its blocks.
+        one = integers[read[0]]
+        return stream.through(quantizers(observed_scales(few, read, one.format, one.ranges)))
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
@@ -386,7 +400,7 @@ def fit_tasks(
             change.form,
             change.rank,
             _places(change.kept),
-            *([] if change.int8_format is None else [change.int8_format]),
+            *([] if change.integers is None else astuple(change.integers)),
         )
         for change in changes
     ]

@@ -23,6 +23,7 @@ from onnx_relusv.core.plans import (
     IntegerDamage,
     Measured,
     Plan,
+    Rounding,
 )
 from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.graph.blocks import dependents
@@ -55,6 +56,8 @@ class Offered:
         coupling: What units have to do with blocks; None where no units go.
         layered: Whether blocks may become double layers.
         left_out: Keys of the blocks that may not change.
+        nearest: Of the blocks that may be computed with integers, keys of those whose weights
+            are rounded to the nearest, since their input's covariance is not there.
         curves: What damages come from.
         damage_measure: What damages are, in words; None where none were measured.
     """
@@ -66,6 +69,7 @@ class Offered:
     coupling: Coupling | None = None
     layered: bool = True
     left_out: frozenset[str] = frozenset()
+    nearest: frozenset[str] = frozenset()
     curves: tuple[Measured, ...] = ()
     damage_measure: str | None = None
 
@@ -226,7 +230,8 @@ class _Words:
         """A block that keeps its form, computed with integers."""
         item, option, _ = self._chosen[choice.key]
         damage = self._damage(item, option)
-        choice = replace(choice, precision="int8", damage=damage)
+        rounding = self._rounding(choice.key)
+        choice = replace(choice, precision="int8", rounding=rounding, damage=damage)
         if not choice.is_kept:
             return choice
         return replace(
@@ -253,7 +258,11 @@ class _Words:
             damage=damage,
             why=why,
             precision=layer.precision,
+            rounding=self._rounding(choice.key) if layer.is_int8 else None,
         )
+
+    def _rounding(self, key: str) -> Rounding:
+        return "nearest" if key in self._offered.nearest else "error_feedback"
 
     def _why_kept(self, block: Block) -> str:
         key = block.key

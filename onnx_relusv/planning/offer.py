@@ -45,6 +45,7 @@ from onnx_relusv.planning.probe import measured_damages
 from onnx_relusv.planning.settling import by_damage, cut_cost
 from onnx_relusv.rewrites.apply import provenance_bytes
 from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
+from onnx_relusv.rewrites.low_rank.rounding import feeds_errors_back
 from onnx_relusv.rewrites.methods import rewrites_of
 from onnx_relusv.rewrites.prune.units import units_of_blocks
 from onnx_relusv.work.executors import Progress
@@ -211,6 +212,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             coupling=_coupling(ground, planning),
             layered=planning.lowers_ranks,
             left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
+            nearest=_rounded_to_nearest(ground, planning),
             curves=tuple(curves),
             damage_measure=None if measure is None else measure.words,
         ),
@@ -219,6 +221,11 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         latency=timed.measure,
         size_of=size_of(case, inputs, workspace, ground.measured),
     )
+
+
+def _rounded_to_nearest(ground: Ground, planning: PlanOptions) -> frozenset[str]:
+    keys = (block.key for block in ground.blocks if planning.uses_int8)
+    return frozenset(key for key in keys if not feeds_errors_back(ground.moments[key]))
 
 
 def _with_way_out(item: Item, measure: DamageMeasure) -> Item:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.plans import ChannelMask, Plan
-from onnx_relusv.core.reduction import Change, masked_geometry
+from onnx_relusv.core.reduction import Change, Integers, masked_geometry
 from onnx_relusv.graph.blocks import dependents
 from onnx_relusv.measuring.case import Case
 from onnx_relusv.measuring.inputs import Inputs
@@ -59,8 +59,9 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         if choice is None and kept is None:
             continue
         layer = choice is not None and choice.is_double_layer
-        integers = choice is not None and choice.is_int8
-        int8_format = plan.int8_format if integers else None
+        integers: Integers | None = None
+        if choice is not None and choice.is_int8:
+            integers = Integers(plan.int8_format, plan.int8_ranges, choice.rounding)
         if integers and not can_be_int8(block, case.model.opset):
             raise InputError(
                 f"the plan has {block.key} computed with 8-bit integers, which takes numbers "
@@ -76,7 +77,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
         if choice is None or choice.form is None or choice.rank is None or not layer:
             # What it loses follows from the groups, however a plan was edited.
             rank = DENSE.largest_rank(geometry)
-            changed.append(Change(block, DENSE.name, rank, kept, int8_format))
+            changed.append(Change(block, DENSE.name, rank, kept, integers))
             continue
         form, rank = choice.form, choice.rank
         if form not in available_forms(block.geometry):
@@ -86,7 +87,7 @@ def changes_of(case: Case, inputs: Inputs, plan: Plan) -> list[Change]:
             raise InputError(
                 f"the plan gives {block.key} rank {rank}; it has to be from 1 to {largest}."
             )
-        changed.append(Change(block, form, rank, kept, int8_format))
+        changed.append(Change(block, form, rank, kept, integers))
     return changed
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from command_line import run as command
-from graphs import run
+from graphs import model_proto, normal, run
 from integer_networks import (
     ARRAYS,
     BLOCKS,
@@ -155,6 +156,58 @@ def test_a_plan_names_its_format_and_apply_keeps_to_it(
     assert onnx.TensorProto.UINT8 in types
     report = json.loads((folder / "s8s8_report" / "report.json").read_text(encoding="utf-8"))
     assert report["int8_format"] == "s8s8"
+
+
+def test_rounding_and_ranges_are_those_of_the_plan(folder: Path, tmp_path: Path) -> None:
+    decided = plan(
+        folder / "network.onnx", samples=folder / "s.npz", planning=INT8, measuring=MEASURING
+    )
+    data = json.loads(plan_text(decided))
+    assert {choice["rounding"] for choice in data["choices"]} == {"error_feedback"}
+    assert data["int8_ranges"] == "least_squared_error"
+    for choice in data["choices"]:
+        choice["rounding"] = "nearest"
+    data["int8_ranges"] = "min_max"
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    apply(folder / "network.onnx", path, tmp_path / "out.onnx", samples=folder / "s.npz")
+    # The scale of what the first layer reads, by hand.
+    graph = onnx.load(tmp_path / "out.onnx").graph
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
+    x = np.load(folder / "s.npz")["x"]
+    reach = float(x.max()) - float(x.min())
+    assert first.input[0] == "x"
+    # Of the samples, four fifths are for fitting.
+    assert 0.9 * reach < 255 * float(stored[first.input[1]]) <= reach * (1 + 1e-6)
+
+
+def test_where_no_covariance_is_numbers_are_rounded_to_the_nearest(tmp_path: Path) -> None:
+    """Random whole numbers tell nothing, so the inputs' covariance stays unknown."""
+    text = (
+        "(int64[N,8] x) => (float[N,4] y) { f = Cast<to=1>(x) a = Gemm(f, w, v) b = Relu(a)"
+        " y = Gemm(b, u) }"
+    )
+    arrays = {"w": normal(8, 64), "v": normal(64, seed=1), "u": normal(64, 4, seed=2)}
+    model = tmp_path / "whole.onnx"
+    onnx.save(model_proto(text, arrays), model)
+    decided = plan(model, planning=INT8, measuring=MEASURING)
+    chosen = {choice.key: choice.rounding for choice in decided.choices if choice.is_int8}
+    assert set(chosen.values()) == {"nearest"}
+    apply(model, decided, tmp_path / "out.onnx")
+    stored = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2
+    ]
+    steps = np.abs(arrays["w"]).max(axis=0) / np.float32(127)
+    assert any(np.array_equal(np.rint(arrays["w"] / steps), own) for own in stored)
+    choices = tuple(
+        replace(choice, rounding="error_feedback") if choice.is_int8 else choice
+        for choice in decided.choices
+    )
+    with pytest.raises(InputError, match="Set its rounding to nearest"):
+        apply(model, replace(decided, choices=choices), tmp_path / "unmade.onnx")
 
 
 def test_inputs_outputs_and_operator_set_stay(formats_alone: Compression, folder: Path) -> None:

@@ -53,8 +53,10 @@ def test_a_file_of_the_version_before_integers_is_read(
     fields["schema_version"] = 3
     assert fields.pop("int8_damages") == []
     assert fields.pop("int8_format") == "u8s8"
+    assert fields.pop("int8_ranges") == "least_squared_error"
     for choice in fields["choices"]:
         assert choice.pop("precision") == "keep"
+        assert choice.pop("rounding") is None
     # Its marks are those of other fields.
     fields["marks"] = [mark.replace("own fields: ", "own fields: 0") for mark in fields["marks"]]
     assert read_plan(written(tmp_path, fields)) == PLAN
@@ -64,7 +66,9 @@ def test_a_file_of_the_version_before_formats_is_read(
     fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields["schema_version"] = 4
-    del fields["int8_format"]
+    del fields["int8_format"], fields["int8_ranges"]
+    for choice in fields["choices"]:
+        del choice["rounding"]
     assert read_plan(written(tmp_path, fields)) == PLAN
 
 
@@ -73,6 +77,18 @@ def test_a_format_of_integers_is_one_of_two(fields: dict[str, Any], tmp_path: Pa
     assert read_plan(written(tmp_path, fields)) == replace(PLAN, int8_format="s8s8")
     fields["int8_format"] = "s8u8"
     refused(tmp_path, fields, "int8_format", "u8s8")
+
+
+def test_how_numbers_are_rounded_is_said_of_integers_alone(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["choices"][0]["rounding"] = "nearest"
+    refused(tmp_path, fields, "choices[0]", "use the precision int8, or null")
+    fields["choices"][0] |= {"precision": "int8", "rounding": "upwards"}
+    refused(tmp_path, fields, "choices[0].rounding", "error_feedback")
+    fields["choices"][0]["rounding"] = None
+    fields["int8_ranges"] = "percentile"
+    refused(tmp_path, fields, "int8_ranges", "min_max")
 
 
 def test_the_file_is_readable(fields: dict[str, Any]) -> None:

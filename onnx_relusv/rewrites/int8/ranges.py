@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Floats
-from onnx_relusv.core.plans import Int8Format
+from onnx_relusv.core.plans import Int8Format, Ranges
 from onnx_relusv.core.reduction import ActivationScale
 
 # Samples that tell the ends of a range; more tell them no better.
@@ -60,14 +60,17 @@ def fake_quantized(values: np.ndarray, scale: ActivationScale) -> npt.NDArray[np
 
 
 def observed_scales(
-    batches: Iterable[Mapping[str, np.ndarray]], names: Iterable[str], int8_format: Int8Format
+    batches: Iterable[Mapping[str, np.ndarray]],
+    names: Iterable[str],
+    int8_format: Int8Format,
+    ranges: Ranges = "least_squared_error",
 ) -> dict[str, ActivationScale]:
     """The scales of some tensors, from their numbers batch by batch."""
     observers = {name: RangeObserver() for name in names}
     for batch in batches:
         for name, observer in observers.items():
             observer.add(batch[name])
-    return {name: observer.scale(int8_format) for name, observer in observers.items()}
+    return {name: observer.scale(int8_format, ranges) for name, observer in observers.items()}
 
 
 def quantizers(
@@ -114,9 +117,11 @@ class RangeObserver:
         # Zeros, which Relus leave, stay exact.
         self._counts += np.bincount(places[finite != 0], minlength=2 * _BINS)
 
-    def scale(self, int8_format: Int8Format = "u8s8") -> ActivationScale:
-        """The scale with the least squared error."""
-        if self._width == 0:
+    def scale(
+        self, int8_format: Int8Format = "u8s8", ranges: Ranges = "least_squared_error"
+    ) -> ActivationScale:
+        """The scale with the least squared error, or that of all that was seen."""
+        if self._width == 0 or ranges == "min_max":
             return activation_scale(self.least, self.largest, int8_format)
         middles = np.asarray((np.arange(2 * _BINS) - _BINS + 0.5) * self._width, np.float64)
         lows = _REACHES if self.least < 0 else (1.0,)

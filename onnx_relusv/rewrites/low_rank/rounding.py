@@ -106,6 +106,11 @@ def _energy(rows: Floats, covariance: Floats) -> Floats:
     return np.asarray(np.einsum("ij,ij->i", rows @ covariance, rows))
 
 
+def feeds_errors_back(moments: Moments | None) -> bool:
+    """Whether columns can make up for what others lose, as moments of a block's input tell."""
+    return moments is not None and not moments.factored
+
+
 def rounded(
     geometry: Geometry,
     factors: Factors,
@@ -130,7 +135,7 @@ def rounded(
     """
     form = FORMS[factors.form]
     matrices = list(factors.matrices)
-    if moments is not None and moments.factored:
+    if not feeds_errors_back(moments):
         moments = None
     if len(matrices) > 1:
         matrices[-2:] = _mixed(form, geometry, matrices, moments, seed)
