@@ -40,6 +40,7 @@ from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
 from onnx_relusv.rewrites.int8.activations import in_floats
+from onnx_relusv.rewrites.int8.storage import stored_numbers
 from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, masked_cost
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
@@ -289,6 +290,9 @@ def _compression(
         refusals=case.refusals,
         groups=groups,
         channel_refusals=channel_refusals,
+        stored=stored_numbers(written.proto.graph, case.blocks, written.bytes)
+        if fitted.has_integers
+        else (),
         verdict=verdict,
         bound=bound,
         correction=produced.correction,

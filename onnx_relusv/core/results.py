@@ -291,6 +291,30 @@ class Inspection:
     coverage: Coverage | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredNumbers:
+    """What numbers occupy in a file, in bytes.
+
+    Attributes:
+        key: The block's that reads them; None for what is in the file besides the blocks' numbers.
+        integers: Weights of 8-bit integers.
+        scales: Scales and zero points, of tensors that several blocks read at the first of them.
+        floats: Biases, and weights that are floats.
+        others: Scales of tensors between blocks, other constants, nodes and names.
+    """
+
+    key: str | None
+    integers: int = 0
+    scales: int = 0
+    floats: int = 0
+    others: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return self.integers + self.scales + self.floats + self.others
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Compression(TwoModels):
     """What `compress` and `apply` did to the original, of which the second model is left.
@@ -301,6 +325,7 @@ class Compression(TwoModels):
         refusals: What was left alone, with reasons.
         groups: One a group of units, in topological order; none where no units are removed.
         channel_refusals: Whose output channels stay, with reasons, where units are removed.
+        stored: What the file's numbers occupy, by block; none where none are 8-bit integers.
         verdict: The validation.
         bound: How much is lost at most, exact or estimated; None where that was not requested.
         correction: What became of the corrective round; None where there was none.
@@ -318,6 +343,7 @@ class Compression(TwoModels):
     refusals: tuple[Refusal, ...]
     groups: tuple[GroupReport, ...] = ()
     channel_refusals: tuple[ChannelRefusal, ...] = ()
+    stored: tuple[StoredNumbers, ...] = ()
     verdict: Verdict
     bound: LossBound | None = None
     correction: Correction | None = None

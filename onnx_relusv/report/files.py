@@ -57,8 +57,9 @@ FIELDS: dict[type, str] = {
         allocation=plan.allocation level=plan.level damage=plan.damage
         damage_measure=plan.damage_measure uses_int8=plan.uses_int8
         int8_format=plan.int8_format int8_damages=plan.int8_damages
-        correction blocks=rows refusals groups channel_refusals verdict certificate
-        metric drop_estimate batch latency assessment samples warnings provenance""",
+        stored_numbers=stored correction blocks=rows refusals groups channel_refusals
+        verdict certificate metric drop_estimate batch latency assessment samples warnings
+        provenance""",
     Correction: "damage corrected taken",
     Cost: "bytes macs",
     Coverage: "total_bytes covered_bytes other_bytes rows",

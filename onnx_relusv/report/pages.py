@@ -18,7 +18,7 @@ from onnx_relusv.core.results import (
 )
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import losses, sections, sweep, trace, words
+from onnx_relusv.report import integers, losses, sections, sweep, trace, words
 from onnx_relusv.report.losses import NUMBERS, PARTS, bound_text, by_change, change_words
 from onnx_relusv.report.page import Fact, Page, Part
 
@@ -280,7 +280,8 @@ LAYOUTS: dict[type, Layout[Any]] = {
             sections.SPECTRA,
             sections.REFUSED,
             sections.CHANNELS_THAT_STAY,
-            sections.INTEGERS,
+            integers.INTEGERS,
+            integers.STORED,
             sections.VALIDATION,
         ),
         terminal=(

@@ -307,34 +307,6 @@ def refused(text: str) -> Part[Inspection | Compression | Trace]:
 REFUSED = refused("These look like blocks and stay as they are.")
 
 
-def _integers(found: Compression) -> list[tuple[str, float, BlockReport]]:
-    rows = {row.block.key: row for row in found.rows}
-    return [(one.key, one.damage, rows[one.key]) for one in found.plan.int8_damages]
-
-
-INTEGERS: Part[Compression] = Part(
-    title="8-bit integers",
-    of=_integers,
-    columns=(
-        Column("block", "", 0),
-        Number(
-            "expected change",
-            "What integers in this block and its input, with all else as it was, do to the "
-            "outputs; measured on held-out samples.",
-            1,
-        ),
-        Column("becomes", "What was decided.", 2, lambda row: words.decision(row.choice)),
-        Number(
-            "bytes",
-            "Before and after.",
-            2,
-            lambda row: words.change(
-                row.cost.bytes, (row.cost_after or row.cost).bytes, words.size
-            ),
-        ),
-    ),
-    text="The blocks that integers hurt most come first.",
-)
 VALIDATION: Part[Compression] = Part(
     title="Validation",
     of=lambda found: found.verdict.checks,

@@ -406,6 +406,31 @@ def test_reports_rank_what_blocks_lose(formats_alone: Compression, folder: Path)
     assert stated == pytest.approx(formats_alone.after.bytes, rel=0.02)
 
 
+def test_reports_say_what_the_numbers_of_each_format_occupy(
+    formats_alone: Compression, folder: Path
+) -> None:
+    data = json.loads((folder / "int8_report" / "report.json").read_text(encoding="utf-8"))
+    found = {one["key"]: one for one in data["stored_numbers"]}
+    assert list(found) == [*BLOCKS, None]
+    kernel = {"b": "k0", "m": "k1", "d": "k2", "h": "k3", "r": "w", "y": "u"}
+    for key, name in kernel.items():
+        assert found[key]["integers"] == ARRAYS[name].size
+    # A bias, and the scales of as many channels, with those of the tensors, a zero point each.
+    assert found["m"]["floats"] == 4 * WIDTH
+    assert found["m"]["scales"] >= 4 * WIDTH
+    assert found["d"]["scales"] <= 4 * WIDTH + 5
+    total = sum(
+        one[name] for one in found.values() for name in ("integers", "scales", "floats", "others")
+    )
+    assert total == formats_alone.after.bytes
+    graph = onnx.load(formats_alone.after.path).graph
+    held = sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
+    # Besides, scales and a zero point of what lies behind a block and in front of a pool or a sum.
+    assert 0 <= found[None]["others"] - (formats_alone.after.bytes - held) <= 10
+    page = (folder / "int8_report" / "report.html").read_text(encoding="utf-8")
+    assert "Bytes by format" in page
+
+
 def test_a_file_of_integers_is_not_made_smaller(
     formats_alone: Compression, folder: Path, tmp_path: Path
 ) -> None:

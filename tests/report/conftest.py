@@ -31,6 +31,7 @@ from onnx_relusv.core.results import (
     Inspection,
     Provenance,
     RankSaving,
+    StoredNumbers,
     Verdict,
 )
 from onnx_relusv.rewrites.low_rank.forms import FORMS
@@ -397,6 +398,10 @@ def certified(compression: Compression) -> Compression:
             compression.plan,
             budgets=Budgets(size=0.5, max_drop=1.0, confidence=0.99),
             int8_damages=(IntegerDamage(key=HOSTILE_KEY, damage=0.0021),),
+        ),
+        stored=(
+            StoredNumbers(key=HOSTILE_KEY, integers=1000, scales=44, floats=40),
+            StoredNumbers(key=None, others=916),
         ),
         bound=LossBound(
             exact=True,
