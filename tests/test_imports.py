@@ -14,7 +14,13 @@ MOST_FILES, MOST_LINES = 14, 450
 
 _GRAPH = {"graph", "graph/channels"}
 _RUNTIME = {"runtime", "runtime/kernels"}
-_REWRITES = {"rewrites", "rewrites/int8", "rewrites/low_rank", "rewrites/prune"}
+_REWRITES = {
+    "rewrites",
+    "rewrites/fp16",
+    "rewrites/int8",
+    "rewrites/low_rank",
+    "rewrites/prune",
+}
 # By package what it may import; ground first. A folder in a folder is a package of its own.
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
@@ -29,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "rewrites/low_rank": {"core", "graph", "runtime", "spectra", "work"},
     "rewrites/int8": {"core", "graph"},
     "measuring": {"core", "rewrites/low_rank", "samples", "spectra", "work", *_GRAPH, *_RUNTIME},
+    "rewrites/fp16": {"core", "graph", "measuring", "runtime", "work"},
     "rewrites/prune": {
         "core",
         "graph",
@@ -43,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "graph",
         "graph/channels",
         "measuring",
+        "rewrites/fp16",
         "rewrites/int8",
         "rewrites/low_rank",
         "rewrites/prune",

@@ -318,7 +318,8 @@ def assess(
     before = Session(runnable(case.model), workspace.provider, lean=workspace.is_lean(case.model))
     after = Session(written.path, workspace.provider, lean=workspace.is_lean(case.model))
     if samples is None:
-        changes = any(level > 0 for level in fitted.levels.values())
+        halved = fitted.plan.uses_fp16
+        changes = halved or any(level > 0 for level in fitted.levels.values())
         input_range = fitted.plan.input_range
         return synthetic_assessment(
             case, workspace, before, after, input_range, timed, progress, changes=changes

@@ -273,8 +273,8 @@ def search(
 
 
 def _run(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> Runnable:
-    """What is run of a fitted plan; with integers, no other graph answers as they do."""
-    if fitted.has_integers:
+    """What is run of a fitted plan; with other numbers, no other graph answers as they do."""
+    if fitted.has_integers or fitted.plan.uses_fp16:
         return runnable(case.model, rewritten(case, inputs, workspace, fitted))
     return composed(case, fitted)
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 
 from onnx_relusv.checking.assess import assess, sample_counts
+from onnx_relusv.checking.halves import half_checks
 from onnx_relusv.checking.integers import integer_checks
 from onnx_relusv.checking.latency import BlockTimes, block_times, final_latency, slower_blocks
 from onnx_relusv.checking.validate import validate
@@ -38,10 +40,16 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.latency_models import length
 from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
-from onnx_relusv.rewrites.apply import Claim, Cut, rewritten
+from onnx_relusv.rewrites.apply import Claim, Cut, float_blocks, rewritten
+from onnx_relusv.rewrites.fp16.conversion import HalfPrecision
 from onnx_relusv.rewrites.int8.activations import in_floats
 from onnx_relusv.rewrites.int8.storage import stored_numbers
-from onnx_relusv.rewrites.low_rank.candidates import candidate_cost, item_size, masked_cost
+from onnx_relusv.rewrites.low_rank.candidates import (
+    block_numbers,
+    candidate_cost,
+    item_size,
+    masked_cost,
+)
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.rewrites.prune.units import kept_channels, removed_mask
@@ -51,8 +59,9 @@ from onnx_relusv.work.executors import Progress
 from onnx_relusv.work.files import Publication, Targets, staged
 
 NOT_IN_PLAN = "not in the plan"
-# Samples that a file with integers is run on.
+# Samples that a file with integers, or in half precision, is run on.
 _CHECKED = 64
+_HALF_BYTES = 2
 
 
 def group_rows(
@@ -128,6 +137,11 @@ def write_fitted(
                 beside = folder / "floats"
                 beside.mkdir()
                 compared = write_staged(in_floats(written), written, beside, output.name)
+            elif fitted.plan.uses_fp16:
+                beside = folder / "floats"
+                beside.mkdir()
+                floats = rewritten(case, inputs, workspace, fitted.in_floats())
+                compared = write_staged(floats, case.model, beside, output.name)
             verdict = validate(
                 case.model,
                 compared,
@@ -148,6 +162,13 @@ def write_fitted(
                     fitted.plan.int8_format,
                 )
                 verdict = replace(verdict, checks=(*verdict.checks, *more))
+            elif fitted.plan.uses_fp16:
+                untouched = float_blocks(case, fitted.plan)
+                half = HalfPrecision(floats, case.model, fitted.float_nodes, untouched)
+                more = half_checks(
+                    path, compared, half.reasons, _checked_on(case, inputs), workspace.provider
+                )
+                verdict = replace(verdict, checks=(*verdict.checks, *more))
             advance(1)
         _check_size(case, fitted.plan, written)
         publication = Publication(force=force)
@@ -156,7 +177,7 @@ def write_fitted(
 
 
 def _checked_on(case: Case, inputs: Inputs) -> Feeds:
-    """What a file with integers is run on: some of the selection set, or what the model ran on."""
+    """What a file with other numbers is run on: some of the selection set, or the example."""
     if not inputs.has_selection:
         return dict(case.example)
     return next(inputs.selection.batches(_CHECKED, limit=_CHECKED)).feeds
@@ -321,9 +342,14 @@ def _decided(
     left = masked_block(row.block, kept)
     choice = _done(choice, row.block, left, fitted=row.block.key in levels)
     level = levels.get(row.block.key, 0.0)
+    halved = choice.is_fp16 and left.weight_type == TensorProto.FLOAT
+    size = _HALF_BYTES if halved else item_size(left)
     if choice.form is None or choice.rank is None or not _is_other_layer(choice):
-        return replace(row, choice=choice, level=level, cost_after=masked_cost(row.block, left))
-    cost = candidate_cost(left, choice.form, choice.rank, item_size(left), integers=choice.is_int8)
+        cost = masked_cost(row.block, left)
+        spared = (item_size(left) - size) * block_numbers(left)
+        cost = replace(cost, bytes=max(cost.bytes - spared, 0))
+        return replace(row, choice=choice, level=level, cost_after=cost)
+    cost = candidate_cost(left, choice.form, choice.rank, size, integers=choice.is_int8)
     unfolding = FORMS[choice.form].unfolding
     return replace(row, choice=choice, level=level, cost_after=cost, unfolding=unfolding)
 

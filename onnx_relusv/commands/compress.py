@@ -171,6 +171,7 @@ def apply(
                 *blind_warnings(inputs, ground.measured.rows),
                 *_unlike_planned(inputs, decided),
                 *decided.edited,
+                *_half_warnings(inputs, decided),
                 *sample_warnings(case, inputs, ground.moments, progress),
             )
             settings = _judged_by(test)
@@ -251,6 +252,7 @@ def _warnings(ready: Prepared, progress: Progress) -> tuple[str, ...]:
         *ready.planning.notes,
         *_weights_alone(ground.inputs, ready.planning),
         *_integer_warnings(ground, ready.planning),
+        *_half_warnings(ground.inputs, ready.planning),
         *sample_warnings(ground.case, ground.inputs, ground.moments, progress),
     )
 
@@ -286,6 +288,15 @@ def _integer_warnings(ground: Ground, planning: PlanOptions) -> tuple[str, ...]:
         )
     return (
         f"Not computed with 8-bit integers, for their numbers are no float32: {', '.join(left)}.",
+    )
+
+
+def _half_warnings(inputs: Inputs, asked: PlanOptions | Plan) -> tuple[str, ...]:
+    if not asked.uses_fp16 or inputs.user_samples is not None:
+        return ()
+    return (
+        "What leaves the range of half precision was looked for on synthetic inputs: real ones may "
+        "reach further. Give --samples.",
     )
 
 

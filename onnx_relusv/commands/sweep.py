@@ -98,7 +98,7 @@ class SweepRequest:
         else:
             line = ["compress", str(self.model), "--output", f"{name}.onnx"]
             line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
-            if way.is_int8:
+            if way.precision != "keep":
                 line += ["--precision", way.precision]
             line += ["--samples", str(self.samples)] if way.on_samples else []
         if way.int8_format != _DEFAULTS.int8_format:
@@ -303,7 +303,8 @@ def sweep(
     check_rewritable(case, workspace)
     patterns = PlanOptions(include=sweeping.include, exclude=sweeping.exclude)
     planning = selected(case, patterns)
-    starts: dict[Precision, Start] = {"keep": Start(case, planning)}
+    start = Start(case, planning)
+    starts: dict[Precision, Start] = {"keep": start, "fp16": start}
     if sweeping.uses_int8:
         whole, _, _ = open_model(model, samples, measuring, for_integers=True)
         if whole.model.opset < LEAST_OPSET:

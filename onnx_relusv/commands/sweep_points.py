@@ -200,10 +200,11 @@ def prepared_methods(
         UsageError: There are too few samples to choose by.
     """
     with ExitStack() as stack:
-        grounds: dict[tuple[bool, Precision], Ground] = {}
+        grounds: dict[tuple[bool, Start], Ground] = {}
         ready: dict[str, Prepared] = {}
         for name, way in ways.items():
-            start, key = starts[way.precision], (way.on_samples, way.precision)
+            start = starts[way.precision]
+            key = way.on_samples, start
             if key not in grounds:
                 case, own = start.case, inputs
                 if not way.on_samples:

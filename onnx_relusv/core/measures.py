@@ -1,7 +1,7 @@
 """The frozen records of what was measured.
 
-Of blocks; of a written file: its latency, its drop, the damage of what it changed; and how far one
-output of a model is from the same output of another.
+Of blocks, and of what may become of them; of a written file: its latency, its drop, the damage of
+what it changed; and how far one output of a model is from the same output of another.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
-from onnx_relusv.core.codec import Axes, Limits, NonNegative, Whole
+from onnx_relusv.core.codec import Axes, Count, Limits, NonNegative, Whole
 
 # Of s_0 .. s_(r-1), or of other values that no NaN is among.
 _Values = Annotated[Floats, Axes(("rank",)), Limits(least=0)]
@@ -356,3 +356,69 @@ class OutputChange:
         if not found:
             return math.inf if self.other_shape else 0.0
         return math.inf if any(map(math.isnan, found)) else max(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamageCurve:
+    """What a form of a block, with every other block as it was, does to the outputs.
+
+    Attributes:
+        key: The block's.
+        form: Its name.
+        ranks: Increasing; those that were measured.
+        damages: Divergence of the outputs at each; measured on held-out samples, with factors
+            that are best in the metric of the block's input.
+    """
+
+    key: str
+    form: str
+    ranks: tuple[Count, ...]
+    damages: tuple[NonNegative, ...]
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        return _uneven(ranks=self.ranks, damages=self.damages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerDamage:
+    """What 8-bit integers in a block and its input, all else as it was, do to the outputs.
+
+    Attributes:
+        key: The block's.
+        damage: Measured on held-out samples.
+    """
+
+    key: str
+    damage: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCurve:
+    """What the removal of a group's units, with everything else as it was, does to the outputs.
+
+    Attributes:
+        key: The group's.
+        counts: Increasing: units that are kept; those that were measured.
+        damages: Divergence of the outputs at each, with consumers that reproduce what is gone as
+            well as they can; measured on held-out samples.
+    """
+
+    key: str
+    counts: tuple[Count, ...]
+    damages: tuple[NonNegative, ...]
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        return _uneven(counts=self.counts, damages=self.damages)
+
+
+def _uneven(**lists: tuple[float, ...]) -> str | None:
+    (one, first), (other, second) = lists.items()
+    if len(first) == len(second):
+        return None
+    return f"{len(first)} {one} and {len(second)} {other}; each needs its own."
+
+
+# What was measured of an item's options.
+Measured = DamageCurve | GroupCurve | IntegerDamage

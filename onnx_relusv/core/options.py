@@ -231,7 +231,7 @@ class PlanOptions(Options):
         Option(
             "What blocks are computed with. keep: the numbers of the file. int8: integers of 8 "
             "bits, weights and inputs alike, as onnxruntime runs them on a CPU; a block that they "
-            "hurt may keep the numbers of the file. Without samples, weights alone."
+            "hurt may keep its numbers. Without samples, weights alone. fp16: half precision."
         ),
     ] = "keep"
     int8_format: Annotated[
@@ -253,8 +253,10 @@ class PlanOptions(Options):
         self._check_range()
         self._check_drop()
         self._check_divergence()
-        if self.uses_int8 and self.budgets.latency is not None:
-            raise UsageError("--latency does not go with --precision int8: use --size or --macs.")
+        if self.precision != "keep" and self.budgets.latency is not None:
+            raise UsageError(
+                f"--latency does not go with --precision {self.precision}: use --size."
+            )
         if self.int8_format != "u8s8" and not self.uses_int8:
             raise UsageError(
                 f"--int8-format {self.int8_format} says what 8-bit integers are: add --precision "
@@ -275,14 +277,10 @@ class PlanOptions(Options):
     def _check_range(self) -> None:
         if self.input_range is None:
             return
-        if len(self.input_range) != 2:
-            count = len(self.input_range)
-            raise UsageError(f"input_range has {count} numbers: use two, the lower one first.")
-        low, high = self.input_range
-        if not -math.inf < low < high < math.inf:
-            raise UsageError(
-                f"--input-range {low:g} {high:g}: use two finite numbers, the lower one first."
-            )
+        low, high, given = self.input_range[0], self.input_range[-1], self.input_range
+        if len(given) != 2 or not -math.inf < low < high < math.inf:
+            said = " ".join(f"{number:g}" for number in given)
+            raise UsageError(f"--input-range {said}: use two finite numbers, the lower one first.")
         if not self.removes_units:
             raise UsageError("--input-range is for units that are removed: use --method harmonic.")
 
@@ -302,9 +300,14 @@ class PlanOptions(Options):
         return self.precision == "int8"
 
     @property
+    def uses_fp16(self) -> bool:
+        """Whether the file is computed in half precision."""
+        return self.precision == "fp16"
+
+    @property
     def changes_precision_alone(self) -> bool:
         """Whether blocks keep their ranks and units, for no budget asks for less."""
-        return self.uses_int8 and not self.has_budget and self.budgets.tolerance is None
+        return self.precision != "keep" and not self.has_budget and self.budgets.tolerance is None
 
     def layers_alone(self) -> "PlanOptions":
         """The same for double layers alone, without what is said of units."""

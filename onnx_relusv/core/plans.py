@@ -21,12 +21,13 @@ from onnx_relusv.core.codec import (
     Share,
     Whole,
 )
+from onnx_relusv.core.measures import DamageCurve, GroupCurve, IntegerDamage
 
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
-# The numbers that a block is computed with: those of the file, or 8-bit integers.
-Precision = Literal["keep", "int8"]
+# The numbers that a block is computed with: those of the file, 8-bit integers, or half precision.
+Precision = Literal["keep", "int8", "fp16"]
 # What layers of 8-bit integers read, beside weights that are signed: unsigned integers with a zero
 # point, signed ones whose zero point is 0, or floats.
 Int8Format = Literal["u8s8", "s8s8", "weights"]
@@ -64,41 +65,6 @@ class Candidate:
     def is_int8(self) -> bool:
         """Whether it is computed with 8-bit integers."""
         return self.precision == "int8"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DamageCurve:
-    """What a form of a block, with every other block as it was, does to the outputs.
-
-    Attributes:
-        key: The block's.
-        form: Its name.
-        ranks: Increasing; those that were measured.
-        damages: Divergence of the outputs at each; measured on held-out samples, with factors
-            that are best in the metric of the block's input.
-    """
-
-    key: str
-    form: str
-    ranks: tuple[Count, ...]
-    damages: tuple[NonNegative, ...]
-
-    def problem(self) -> str | None:
-        """What is wrong with it as a whole."""
-        return _uneven(ranks=self.ranks, damages=self.damages)
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntegerDamage:
-    """What 8-bit integers in a block and its input, all else as it was, do to the outputs.
-
-    Attributes:
-        key: The block's.
-        damage: Measured on held-out samples.
-    """
-
-    key: str
-    damage: NonNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +132,11 @@ class Choice:
         """Whether the block is computed with 8-bit integers."""
         return self.precision == "int8"
 
+    @property
+    def is_fp16(self) -> bool:
+        """Whether the block is computed in half precision."""
+        return self.precision == "fp16"
+
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""
         if self.is_kept and self.is_int8:
@@ -173,37 +144,6 @@ class Choice:
         if self.rounding is not None and not self.is_int8:
             return "a rounding is that of integers; use the precision int8, or null."
         return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupCurve:
-    """What the removal of a group's units, with everything else as it was, does to the outputs.
-
-    Attributes:
-        key: The group's.
-        counts: Increasing: units that are kept; those that were measured.
-        damages: Divergence of the outputs at each, with consumers that reproduce what is gone as
-            well as they can; measured on held-out samples.
-    """
-
-    key: str
-    counts: tuple[Count, ...]
-    damages: tuple[NonNegative, ...]
-
-    def problem(self) -> str | None:
-        """What is wrong with it as a whole."""
-        return _uneven(counts=self.counts, damages=self.damages)
-
-
-def _uneven(**lists: tuple[float, ...]) -> str | None:
-    (one, first), (other, second) = lists.items()
-    if len(first) == len(second):
-        return None
-    return f"{len(first)} {one} and {len(second)} {other}; each needs its own."
-
-
-# What was measured of an item's options.
-Measured = DamageCurve | GroupCurve | IntegerDamage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +283,7 @@ class Plan:
         int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.
         int8_format: What those of them that are computed with 8-bit integers read.
         int8_ranges: How far these integers reach.
+        precision: As asked for.
         input_range: Between which numbers all inputs lie, as was declared; None where it was not.
         max_samples: How many of the samples at most were drawn; None where all were taken.
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
@@ -370,6 +311,7 @@ class Plan:
     int8_damages: tuple[IntegerDamage, ...] = ()
     int8_format: Int8Format = "u8s8"
     int8_ranges: Ranges = "least_squared_error"
+    precision: Precision = "keep"
     input_range: Annotated[tuple[float, float], INCREASING] | None = None
     max_samples: Count | None = None
     input_shape: tuple[str, ...] = ()
@@ -386,8 +328,17 @@ class Plan:
         """Whether these blocks read 8-bit integers too, and not floats."""
         return self.uses_int8 and self.int8_format != "weights"
 
+    @property
+    def uses_fp16(self) -> bool:
+        """Whether the file is computed in half precision."""
+        return self.precision == "fp16"
+
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""
+        possible = ("keep", "fp16" if self.uses_fp16 else "int8")
+        other = next((one for one in self.choices if one.precision not in possible), None)
+        if other is not None:
+            return f"block {other.key} is {other.precision}, and the plan is {self.precision}."
         for what, listed in (("block", self.choices), ("group", self.groups)):
             keys = [one.key for one in listed]
             twice = sorted({key for key in keys if keys.count(key) > 1})

@@ -322,12 +322,24 @@ class FittedPlan:
         factors: By key, of every block that changes.
         levels: The level that each of them reaches as stored.
         activations: By tensor of the written graph, the scale of its 8-bit integers.
+        float_nodes: In half precision, the nodes that stay float32 for what was seen of their
+            numbers, each by the first tensor that it gives, with the reason.
     """
 
     plan: Plan
     factors: Mapping[str, Factors]
     levels: Mapping[str, float]
     activations: Mapping[str, ActivationScale] = field(default_factory=dict)
+    float_nodes: Mapping[str, str] = field(default_factory=dict)
+
+    def in_floats(self) -> "FittedPlan":
+        """The same in the numbers of the original, of a plan in half precision."""
+        choices = tuple(
+            replace(choice, precision="keep") if choice.is_fp16 else choice
+            for choice in self.plan.choices
+        )
+        plan = replace(self.plan, precision="keep", choices=choices)
+        return replace(self, plan=plan, float_nodes={})
 
     @property
     def has_integers(self) -> bool:

@@ -65,6 +65,7 @@ SWEEP_METHODS: Mapping[str, SweepMethod] = {
     "int8": SweepMethod(
         "the same, computed with 8-bit integers", "auto", "damage", precision="int8"
     ),
+    "fp16": SweepMethod("the same, in half precision", "auto", "damage", precision="fp16"),
     "harmonic": SweepMethod("removed units alone, likewise", "harmonic", "damage"),
     "damage": SweepMethod("double layers alone, likewise", "double-layer", "damage"),
     "level": SweepMethod(

@@ -1,4 +1,4 @@
-"""How far the tensors of a fitted network reach, for those that become 8-bit integers.
+"""How far the tensors of a fitted network reach, for those that become smaller numbers.
 
 The network is run as it will be written, but with floats between its layers, on samples that blocks
 were fitted to; batch by batch, so that no more than one is in memory.
@@ -14,7 +14,8 @@ from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.rewrites.apply import rewritten
+from onnx_relusv.rewrites.apply import float_blocks, rewritten
+from onnx_relusv.rewrites.fp16.observed import float_nodes
 from onnx_relusv.rewrites.int8.activations import quantized_tensors
 from onnx_relusv.rewrites.int8.ranges import ENOUGH_SAMPLES, observed_scales
 from onnx_relusv.runtime.session import Session
@@ -64,3 +65,23 @@ def with_activations(
 
         scales = observed_scales(seen(), own, plan.int8_format, plan.int8_ranges)
     return replace(fitted, activations={name: scales[shared] for name, shared in tensors.items()})
+
+
+def with_float_nodes(
+    case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan, progress: Progress
+) -> FittedPlan:
+    """A fitted plan with the nodes that stay float32 where all else is in half precision.
+
+    Args:
+        case: The model.
+        inputs: Its samples; random inputs take their place where there are none.
+        workspace: Where it runs, and what is kept.
+        fitted: The plan and its factors.
+        progress: Shows the samples.
+    """
+    if not fitted.plan.uses_fp16:
+        return fitted
+    proto = rewritten(case, inputs, workspace, fitted.in_floats())
+    untouched = float_blocks(case, fitted.plan)
+    found = float_nodes(case, inputs, workspace, proto, untouched, progress)
+    return replace(fitted, float_nodes=found)

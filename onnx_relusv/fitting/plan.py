@@ -13,7 +13,7 @@ from onnx_relusv.core.reduction import (
     kept_outputs,
     restrict,
 )
-from onnx_relusv.fitting.calibration import with_activations
+from onnx_relusv.fitting.calibration import with_activations, with_float_nodes
 from onnx_relusv.fitting.fit import fit, fit_tasks, fitted_alike
 from onnx_relusv.measuring.answers import fitted_to_scores
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
@@ -95,7 +95,7 @@ def fit_plan(
         ValidationError: Factors as stored are not what they were fitted to be.
     """
     changed = changes_of(case, inputs, plan)
-    if not changed and not removes_units(plan):
+    if not changed and not removes_units(plan) and not plan.uses_fp16:
         raise BudgetError(
             f"at a level of {plan.level:.4g} no block can be made smaller; nothing was written. "
             "Allow a higher --tolerance or a --size."
@@ -139,4 +139,5 @@ def fit_plan(
         )
         levels[block.key] = composed_level(own, other.weight, moments[block.key])
     fitted = FittedPlan(plan, found, {key: levels[key] for key in found})
-    return with_activations(case, inputs, workspace, fitted, progress)
+    fitted = with_activations(case, inputs, workspace, fitted, progress)
+    return with_float_nodes(case, inputs, workspace, fitted, progress)

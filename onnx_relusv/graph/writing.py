@@ -282,6 +282,12 @@ def written_bytes(proto: ModelProto, source: Model) -> int:
         return sum(file.stat().st_size for file in folder.glob(f"{path.name}*"))
 
 
+def all_bytes(proto: ModelProto) -> int:
+    """Bytes of a model and of the external data that it names, but for gaps between tensors."""
+    stored = (external_location(tensor).length for tensor in external_tensors(proto))
+    return int(proto.ByteSize()) + sum(stored)
+
+
 def publish(staged_model: Path, target: Path, publication: Publication) -> None:
     """Puts a staged model and its data in their places, the model last, and all else before.
 
@@ -311,15 +317,19 @@ def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -
     result = copied(proto)
     digest = hashlib.sha256()
     pending: list[tuple[TensorProto, int, int]] = []
-    added = {tensor.name for tensor in result.graph.initializer}
-    added -= {tensor.name for tensor in source.proto.graph.initializer}
+    # In the source's own file stays what lies there.
+    inside = {
+        tensor.name
+        for tensor in source.proto.graph.initializer
+        if tensor.data_location != TensorProto.EXTERNAL
+    }
     unnamed = folder / "data"
     with unnamed.open("wb") as stream:
         for tensor in all_tensors(result.graph):
             if tensor.data_location == TensorProto.EXTERNAL:
                 offset = _start(stream, tensor, external_location(tensor).length)
                 length = _copy(source, tensor, stream, digest)
-            elif tensor.name in added and len(tensor.raw_data) >= _SMALLEST_EXTERNAL:
+            elif tensor.name not in inside and len(tensor.raw_data) >= _SMALLEST_EXTERNAL:
                 offset = _start(stream, tensor, len(tensor.raw_data))
                 length = stream.write(tensor.raw_data)
                 digest.update(tensor.raw_data)

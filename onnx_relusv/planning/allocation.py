@@ -105,6 +105,10 @@ def uniform_error(problem: Problem, without_limits: float) -> Allocation:
     Raises:
         UnreachableError: No error keeps them.
     """
+    if not problem.items:
+        if np.all(problem.costs.of(problem.nothing) <= problem.most):
+            return Allocation(problem.nothing, 0.0)
+        raise UnreachableError(problem.nothing)
     rule = _CommonError(problem)
     if not problem.limits:
         return Allocation(rule.state(without_limits), without_limits)

@@ -62,7 +62,8 @@ class PlanCost:
     ) -> None:
         self._coupling = coupling
         self._total = origin.total
-        self._added = origin.added_bytes
+        self._added = origin.added_bytes - origin.halved_bytes
+        self._share = origin.number_share
         self._columns = [_COSTS.index(name) for name in names]
         groups = () if coupling is None else coupling.channels.groups
         self._whole = np.array([len(group.units) for group in groups], np.int64)
@@ -141,7 +142,8 @@ class PlanCost:
 
     def _base(self, saved: float, saved_macs: float) -> Floats:
         total = self._total
-        return np.array([total.bytes + self._added - saved, total.macs - saved_macs, total.latency])
+        bytes_ = total.bytes + self._added - self._share * saved
+        return np.array([bytes_, total.macs - saved_macs, total.latency])
 
     def _saved(self, counts: Counts) -> tuple[float, float]:
         return (0.0, 0.0) if self._coupling is None else self._coupling.cut.saved(counts)
@@ -161,7 +163,7 @@ class PlanCost:
         for each in self._fallbacks(place, option):
             more = self._more(place, size, each)
             if more is not None:
-                return np.array(more)
+                return np.array((self._share * more[0], *more[1:]))
         return np.zeros(3)
 
     def _fallbacks(self, place: int, option: int) -> tuple[int, ...]:

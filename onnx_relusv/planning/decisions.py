@@ -11,17 +11,14 @@ from typing import Any
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Item, StatisticsSource
+from onnx_relusv.core.measures import DamageCurve, GroupCurve, IntegerDamage, Measured
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import (
     Budgets,
     Candidate,
     ChannelMask,
     Choice,
-    DamageCurve,
     GroupChoice,
-    GroupCurve,
-    IntegerDamage,
-    Measured,
     Plan,
     Rounding,
 )
@@ -58,6 +55,7 @@ class Offered:
         left_out: Keys of the blocks that may not change.
         nearest: Of the blocks that may be computed with integers, keys of those whose weights
             are rounded to the nearest, since their input's covariance is not there.
+        formats_alone: Whether nothing is to change but the numbers that blocks are computed with.
         curves: What damages come from.
         damage_measure: What damages are, in words; None where none were measured.
     """
@@ -70,6 +68,7 @@ class Offered:
     layered: bool = True
     left_out: frozenset[str] = frozenset()
     nearest: frozenset[str] = frozenset()
+    formats_alone: bool = False
     curves: tuple[Measured, ...] = ()
     damage_measure: str | None = None
 
@@ -93,6 +92,11 @@ def plan_of(
     origin, cost = offered.origin, costs.total(allocation.state)
     words = _Words(offered, allowed, allocation, costs)
     groups, choices = words.groups(), words.choices()
+    if origin.uses_fp16:
+        choices = tuple(
+            choice if choice.key in offered.left_out else replace(choice, precision="fp16")
+            for choice in choices
+        )
     errors = [choice.level for choice in groups] + [choice.level for choice in choices]
     by_damage = allocation.error is None
     plan = Plan(
@@ -119,6 +123,7 @@ def plan_of(
             )
         ),
         int8_format=origin.int8_format,
+        precision=origin.precision,
         input_range=origin.input_range,
     )
     expected: dict[str, Any] = {
@@ -268,6 +273,8 @@ class _Words:
         key = block.key
         if key in self._offered.left_out:
             return LEFT_OUT
+        if self._offered.formats_alone:
+            return "its numbers alone are to change"
         if not self._offered.layered:
             return "no channel of its goes"
         if key not in self._all:

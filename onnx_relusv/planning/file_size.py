@@ -9,6 +9,7 @@ said to be.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -38,7 +39,13 @@ SizeOf = Callable[[Plan], int]
 Make = Callable[[Origin, Budgets], Plan]
 
 
-def size_of(case: Case, inputs: Inputs, workspace: Workspace, measured: Measured) -> SizeOf | None:
+def size_of(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    measured: Measured,
+    float_nodes: Mapping[str, str],
+) -> SizeOf | None:
     """What tells the bytes of plans' files; None for a model so large that estimates will do.
 
     Args:
@@ -46,6 +53,7 @@ def size_of(case: Case, inputs: Inputs, workspace: Workspace, measured: Measured
         inputs: Its samples.
         workspace: Where it runs, and what is kept.
         measured: Its blocks; what they were measured on tells which biases can be zero.
+        float_nodes: Those of the original that stay float32 in half precision.
     """
     if case.model.bytes > _LARGE:
         return None
@@ -57,13 +65,18 @@ def size_of(case: Case, inputs: Inputs, workspace: Workspace, measured: Measured
     }
 
     def size(plan: Plan) -> int:
-        return planned_bytes(case, inputs, workspace, plan, biased)
+        return planned_bytes(case, inputs, workspace, plan, biased, float_nodes)
 
     return size
 
 
 def planned_bytes(
-    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, biased: Collection[str]
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    plan: Plan,
+    biased: Collection[str],
+    float_nodes: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """The bytes of the model file and its external data.
 
@@ -73,12 +86,14 @@ def planned_bytes(
         workspace: Where it runs, and what is kept.
         plan: For this model.
         biased: Keys of the blocks whose bias is not zero once they are fitted.
+        float_nodes: As of `size_of`.
     """
     factors = {
         change.block.key: _placeholders(change, biased=change.block.key in biased)
         for change in changes_of(case, inputs, plan)
     }
-    proto = rewritten(case, inputs, workspace, FittedPlan(plan, factors, {}))
+    fitted = FittedPlan(plan, factors, {}, float_nodes=float_nodes)
+    proto = rewritten(case, inputs, workspace, fitted)
     if plan.quantizes_activations:
         scales = _placeholder_scales(quantized_tensors(proto), plan.int8_format)
         proto = in_integers(proto, case.model.proto, scales)
@@ -186,7 +201,8 @@ def _with_more(origin: Origin, extra: int) -> Origin:
 
 def _changes(plan: Plan) -> bool:
     """Whether a plan does anything."""
-    return removes_units(plan) or any(not choice.is_kept for choice in plan.choices)
+    changed = any(not choice.is_kept for choice in plan.choices)
+    return plan.uses_fp16 or removes_units(plan) or changed
 
 
 def _is_better(plan: Plan, other: Plan) -> bool:

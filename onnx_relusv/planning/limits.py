@@ -4,7 +4,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx_relusv.core.plans import COST_BUDGETS, Budget, Budgets, Cost, Int8Format, Method
+from onnx_relusv.core.plans import (
+    COST_BUDGETS,
+    Budget,
+    Budgets,
+    Cost,
+    Int8Format,
+    Method,
+    Precision,
+)
+
+# Bytes of a number in half precision, as a share of those of a float32.
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -16,8 +27,9 @@ class Origin:
         samples_sha256: Of the samples, or None.
         total: What the whole original costs; `bytes` with everything that cannot shrink.
         added_bytes: What the file gains besides blocks (provenance, refits), an upper bound.
-        uses_int8: Whether blocks may be computed with 8-bit integers.
-        int8_format: What layers of these read.
+        precision: As asked for.
+        int8_format: What layers of 8-bit integers read.
+        halved_bytes: What half precision takes off the original's bytes; 0 where it is not used.
         reserved_bytes: What of it is for refits, of all blocks together.
         seed: In force.
         method: In force.
@@ -36,8 +48,24 @@ class Origin:
     assumed: bool = False
     input_range: tuple[float, float] | None = None
     reserved_bytes: int = 0
-    uses_int8: bool = False
     int8_format: Int8Format = "u8s8"
+    precision: Precision = "keep"
+    halved_bytes: int = 0
+
+    @property
+    def uses_int8(self) -> bool:
+        """Whether blocks may be computed with 8-bit integers."""
+        return self.precision == "int8"
+
+    @property
+    def uses_fp16(self) -> bool:
+        """Whether the file is computed in half precision."""
+        return self.precision == "fp16"
+
+    @property
+    def number_share(self) -> float:
+        """Bytes of a number in the file, as a share of those in the original."""
+        return HALF if self.uses_fp16 else 1.0
 
 
 def limits(budgets: Budgets, total: Cost) -> dict[str, float]:

@@ -7,19 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_relusv.core.blocks import Item
-from onnx_relusv.core.errors import BudgetError
+from onnx_relusv.core.errors import BudgetError, InputError
 from onnx_relusv.core.kinds import kind_of
+from onnx_relusv.core.measures import Measured
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import (
-    COST_BUDGETS,
-    Budgets,
-    Candidate,
-    Cost,
-    Measured,
-    Plan,
-)
+from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Candidate, Cost, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
-from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED
+from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED, all_bytes
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import Case
 from onnx_relusv.planning.allocation import (
@@ -43,7 +37,9 @@ from onnx_relusv.planning.limits import Origin, how_far, limits
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.probe import measured_damages
 from onnx_relusv.planning.settling import by_damage, cut_cost
-from onnx_relusv.rewrites.apply import provenance_bytes
+from onnx_relusv.rewrites.apply import nodes_of, provenance_bytes
+from onnx_relusv.rewrites.fp16.conversion import HalfPrecision
+from onnx_relusv.rewrites.fp16.observed import float_nodes
 from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
 from onnx_relusv.rewrites.low_rank.rounding import feeds_errors_back
 from onnx_relusv.rewrites.methods import rewrites_of
@@ -52,6 +48,8 @@ from onnx_relusv.work.executors import Progress
 
 # What says where a tensor lies in external data.
 _PLACE_BYTES = 200
+# What a block's nodes and names, which half precision leaves as they are, take more, at most.
+_LAYER_OVERHEAD = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ class Offer:
         Raises:
             BudgetError: They cannot be reached, or nothing can be made smaller.
         """
-        if not self.offered.items:
+        if not self.offered.items and not self.origin.uses_fp16:
             nothing = (rewrite.nothing for rewrite in rewrites_of(self.origin))
             raise BudgetError(f"{', and '.join(nothing)}; nothing was written.")
 
@@ -102,7 +100,7 @@ class Offer:
         """A plan whose bytes are estimated."""
         problem = self._problem(origin, budgets.tolerance, limits(budgets, origin.total))
         try:
-            if self.measure is None:
+            if self.measure is None or not self.offered.items:
                 allocation = uniform_error(problem, _error_without_limits(origin, budgets))
             else:
                 allocation = least_damage(problem)
@@ -181,16 +179,18 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         UsageError: Damage was asked for without samples.
     """
     case, inputs, workspace = ground.case, ground.inputs, ground.workspace
-    timed = timed_candidates(
-        case, inputs, workspace, _allowed_candidates(ground, planning), planning, progress
-    )
+    # Where formats alone change, there is nothing to choose.
+    nothing = planning.uses_fp16 and planning.changes_precision_alone
+    candidates = {} if nothing else _allowed_candidates(ground, planning)
+    timed = timed_candidates(case, inputs, workspace, candidates, planning, progress)
+    float_nodes = _float_nodes(ground, planning, progress)
     measure: DamageMeasure | None = None
     if by_damage(inputs, planning):
         measure = damage_measure(case, inputs, workspace, inputs.selection, planning)
     items: list[Item] = []
     curves: list[Measured] = []
     rewrites = rewrites_of(planning)
-    for rewrite in rewrites:
+    for rewrite in () if nothing else rewrites:
         measured = _timed(rewrite.items(ground, planning, progress), timed)
         found = measured if timed.measure else [rewrite.finer(each, ground) for each in measured]
         if measure is not None:
@@ -207,19 +207,20 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         offered=Offered(
             blocks=case.blocks,
             items=tuple(items),
-            origin=_origin_of(ground, planning, timed),
+            origin=_origin_of(ground, planning, timed, float_nodes),
             statistics={row.block.key: row.statistics for row in ground.measured.rows},
             coupling=_coupling(ground, planning),
             layered=planning.lowers_ranks,
             left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
             nearest=_rounded_to_nearest(ground, planning),
+            formats_alone=nothing,
             curves=tuple(curves),
             damage_measure=None if measure is None else measure.words,
         ),
         refit=lambda plan: with_refits(plan, case, inputs, planning),
         measure=measure,
         latency=timed.measure,
-        size_of=size_of(case, inputs, workspace, ground.measured),
+        size_of=size_of(case, inputs, workspace, ground.measured, float_nodes),
     )
 
 
@@ -272,9 +273,43 @@ def _padding(case: Case) -> int:
     return PAGE * paged + _PLACE_BYTES * 2 * len(further)
 
 
-def _origin_of(ground: Ground, planning: PlanOptions, timed: Timed) -> Origin:
+def _float_nodes(ground: Ground, planning: PlanOptions, progress: Progress) -> Mapping[str, str]:
+    """The nodes of the original that stay float32 in half precision, with reasons."""
+    if not planning.uses_fp16:
+        return {}
+    case = ground.case
+    untouched = _untouched(case, planning)
+    return float_nodes(case, ground.inputs, ground.workspace, case.model.proto, untouched, progress)
+
+
+def _untouched(case: Case, planning: PlanOptions) -> set[str]:
+    return nodes_of(case, (block for block in case.blocks if not planning.allows(block.key)))
+
+
+def _halved_bytes(case: Case, planning: PlanOptions, staying: Mapping[str, str]) -> int:
+    """What half precision takes off the original's bytes.
+
+    Raises:
+        InputError: It has no numbers that half precision would make smaller.
+    """
+    half = HalfPrecision(case.model.proto, case.model, staying, _untouched(case, planning))
+    if not half.constants:
+        raise InputError(
+            f"{case.model.path}: no weights of its are float32 and could be stored in half "
+            "precision, so --precision fp16 changes nothing. Leave it away."
+        )
+    return all_bytes(case.model.proto) - all_bytes(half.converted())
+
+
+def _origin_of(
+    ground: Ground, planning: PlanOptions, timed: Timed, float_nodes: Mapping[str, str]
+) -> Origin:
     case, inputs = ground.case, ground.inputs
     reserved = reserved_bytes(case, inputs, planning) + _padding(case)
+    halved = 0
+    if planning.uses_fp16:
+        halved = _halved_bytes(case, planning, float_nodes)
+        reserved += _LAYER_OVERHEAD * len(case.blocks)
     rows = ground.measured.rows
     return Origin(
         model_sha256=case.model.sha256,
@@ -287,8 +322,9 @@ def _origin_of(ground: Ground, planning: PlanOptions, timed: Timed) -> Origin:
         batch=timed.batch,
         assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
         input_range=planning.input_range,
-        uses_int8=planning.uses_int8,
+        precision=planning.precision,
         int8_format=planning.int8_format,
+        halved_bytes=halved,
     )
 
 
@@ -314,5 +350,5 @@ def _stated_bytes(ground: Ground, planning: PlanOptions, budgets: Budgets) -> in
         planning.method,
         budgets,
         planning.input_range,
-        uses_int8=planning.uses_int8,
+        precision=planning.precision,
     )

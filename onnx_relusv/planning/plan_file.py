@@ -16,8 +16,9 @@ from typing import Any
 
 from onnx_relusv.core.codec import FieldError, from_data, json_text, to_data
 from onnx_relusv.core.errors import InputError, UsageError
+from onnx_relusv.core.measures import DamageCurve
 from onnx_relusv.core.options import parsed_shape
-from onnx_relusv.core.plans import Choice, DamageCurve, Plan
+from onnx_relusv.core.plans import Choice, Plan
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.work.files import check_readable
 

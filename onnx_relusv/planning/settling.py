@@ -27,7 +27,7 @@ from onnx_relusv.graph.coverage import coverage
 from onnx_relusv.measuring.case import Case, Workspace, shapes_of
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
-from onnx_relusv.planning.limits import in_words, shares_of
+from onnx_relusv.planning.limits import HALF, in_words, shares_of
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
     can_be_int8,
@@ -56,7 +56,9 @@ def by_damage(inputs: Inputs, planning: PlanOptions) -> bool:
     """
     if planning.allocation == "damage" and not inputs.has_selection:
         raise UsageError("--allocation damage needs --samples, two at least.")
-    asked = planning.has_budget or planning.changes_precision_alone
+    # Half precision is no choice: with nothing else to decide on, nothing is measured.
+    decides = planning.uses_int8 and planning.changes_precision_alone
+    asked = planning.has_budget or decides
     return planning.allocation != "level" and inputs.has_selection and asked
 
 
@@ -232,7 +234,8 @@ def check_reachable(case: Case, planning: PlanOptions, cut: CutCost | None = Non
         BudgetError: Nothing can be made smaller, or not by as much.
     """
     allowed = _allowed(case, planning)
-    if cut is None and not any(_can_shrink(case, block, planning) for block in allowed):
+    halved = planning.uses_fp16
+    if cut is None and not halved and not any(_can_shrink(case, b, planning) for b in allowed):
         raise BudgetError("no block of this model can be made smaller; nothing was written.")
     problem = unreachable(planning.budgets, case, least_cost(case, planning, cut))
     if problem is not None:
@@ -276,6 +279,8 @@ def least_cost(case: Case, planning: PlanOptions, cut: CutCost | None = None) ->
         now = bytes_left(block, own) + block.surplus_bytes + headers.of(block)
         bytes_ += min([0.0, *(cost.bytes - now for cost in costs)])
         macs += min([0, *(cost.macs - block_macs(own) for cost in costs)])
+    if planning.uses_fp16:
+        bytes_ *= HALF
     return Cost(bytes=max(0, int(bytes_)), macs=max(0, int(macs)))
 
 

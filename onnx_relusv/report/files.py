@@ -55,7 +55,7 @@ FIELDS: dict[type, str] = {
     Comparison: "before after shares evaluation provenance",
     Compression: """before after shares budgets=plan.budgets method=plan.method
         allocation=plan.allocation level=plan.level damage=plan.damage
-        damage_measure=plan.damage_measure uses_int8=plan.uses_int8
+        damage_measure=plan.damage_measure precision=plan.precision uses_int8=plan.uses_int8
         int8_format=plan.int8_format int8_damages=plan.int8_damages
         stored_numbers=stored correction blocks=rows refusals groups channel_refusals
         verdict certificate metric drop_estimate batch latency assessment samples warnings

@@ -89,9 +89,9 @@ def activation(activation: Activation) -> str:
 
 def decision(choice: Choice | None) -> str:
     """What becomes of a block; of a double layer its form and rank."""
+    numbers = "" if choice is None or choice.precision == "keep" else f", {choice.precision}"
     if choice is None or choice.is_kept:
-        return "kept"
-    numbers = ", int8" if choice.is_int8 else ""
+        return f"kept{numbers}"
     if choice.is_double_layer:
         return f"double layer: {choice.form}, rank {choice.rank}{numbers}"
     return {"refit": "refitted", "prune": "pruned"}[choice.action] + numbers

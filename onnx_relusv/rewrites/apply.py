@@ -12,16 +12,17 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv.core.blocks import Block, LinearMap, ReadOnlyArrays, Runnable
-from onnx_relusv.core.plans import Budgets, Plan
+from onnx_relusv.core.plans import Budgets, Plan, Precision
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.checks import PROVENANCE_KEY
 from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.protos import set_metadata
+from onnx_relusv.graph.protos import first_output, set_metadata
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.rewrites.fp16.conversion import in_half
 from onnx_relusv.rewrites.int8.activations import in_integers
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.methods import REWRITES
@@ -90,7 +91,7 @@ def provenance_text(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan
         plan.level,
         plan.budgets,
         plan.input_range,
-        uses_int8=plan.uses_int8,
+        precision="keep" if plan.precision == "int8" and not plan.uses_int8 else plan.precision,
     )
 
 
@@ -102,11 +103,11 @@ def provenance_bytes(
     budgets: Budgets,
     input_range: tuple[float, float] | None,
     *,
-    uses_int8: bool,
+    precision: Precision,
 ) -> int:
     """What the entry adds to a file at most; an older one that it replaces counts against it."""
     longest = _text(
-        case, inputs, workspace, method, _LONGEST, budgets, input_range, uses_int8=uses_int8
+        case, inputs, workspace, method, _LONGEST, budgets, input_range, precision=precision
     )
     replaced = sum(
         writing.entry(entry.ByteSize())
@@ -125,7 +126,7 @@ def _text(
     budgets: Budgets,
     input_range: tuple[float, float] | None,
     *,
-    uses_int8: bool,
+    precision: Precision,
 ) -> str:
     return json.dumps(
         {
@@ -136,7 +137,7 @@ def _text(
             "level": level,
             "budgets": asdict(budgets),
             "seed": workspace.options.seed,
-            **({"precision": "int8"} if uses_int8 else {}),
+            **({} if precision == "keep" else {"precision": precision}),
             # Outside of it the file may compute something else.
             **({} if input_range is None else {"input_range": input_range}),
             # What max_drop is of, where it is not top-1.
@@ -162,6 +163,18 @@ def composed(case: Case, fitted: FittedPlan) -> Runnable:
     return reference(base, case.blocks, dense_maps(case, fitted), (), arrays)
 
 
+def float_blocks(case: Case, plan: Plan) -> set[str]:
+    """The nodes of blocks that a plan in half precision leaves float32, by what they give."""
+    half = {choice.key for choice in plan.choices if choice.is_fp16}
+    return nodes_of(case, (block for block in case.blocks if block.key not in half))
+
+
+def nodes_of(case: Case, blocks: Iterable[Block]) -> set[str]:
+    """The nodes of some blocks, each by the first tensor that it gives."""
+    nodes = case.model.proto.graph.node
+    return {first_output(nodes[index]) for block in blocks for index in block.nodes}
+
+
 def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> ModelProto:
     """The smaller model, unchecked: what all methods of rewriting make of it, one after another."""
     model, blocks = case.model, case.blocks
@@ -172,5 +185,8 @@ def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPl
     # Where activations are to be quantized and have no scales yet, names are still wanted.
     if fitted.activations or (fitted.has_integers and not fitted.plan.quantizes_activations):
         result = in_integers(result, case.model.proto, fitted.activations)
+    if fitted.plan.uses_fp16:
+        untouched = float_blocks(case, fitted.plan)
+        result = in_half(result, case.model, fitted.float_nodes, untouched)
     set_metadata(result, PROVENANCE_KEY, provenance_text(case, inputs, workspace, fitted.plan))
     return result

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from onnx_relusv.core.blocks import Block, Item, Site
+from onnx_relusv.core.measures import Measured
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Measured
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.blocks import Ground

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from opened import Opened
 from probed import answers, selected
 
+from onnx_relusv.core.measures import GroupCurve
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Budgets, GroupCurve
+from onnx_relusv.core.plans import Budgets
 from onnx_relusv.graph.channels.walk import ChannelGroup
 from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments

@@ -15,8 +15,9 @@ from opened import Opened
 from probed import answers, classifier, divergence_of_logits, rewritten, selected
 
 from onnx_relusv.core.blocks import Moments
+from onnx_relusv.core.measures import DamageCurve
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Candidate, DamageCurve
+from onnx_relusv.core.plans import Candidate
 from onnx_relusv.measuring.blocks import Ground, Measured
 from onnx_relusv.measuring.case import BlockMoments, block_moments
 from onnx_relusv.planning.objective import damage_measure

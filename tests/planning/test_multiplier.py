@@ -23,7 +23,8 @@ from offers import planned as planned_of
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.plans import Budgets, Cost, DamageCurve, Plan
+from onnx_relusv.core.measures import DamageCurve
+from onnx_relusv.core.plans import Budgets, Cost, Plan
 from onnx_relusv.rewrites.low_rank.candidates import block_cost
 
 # Of sums of a few damages.

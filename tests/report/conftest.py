@@ -13,6 +13,7 @@ from onnx_relusv.core.errors import Coverage, CoverageRow
 from onnx_relusv.core.measures import (
     Correction,
     FeedChange,
+    IntegerDamage,
     Latency,
     LatencyOutcome,
     OutputChange,
@@ -20,7 +21,7 @@ from onnx_relusv.core.measures import (
     Spectrum,
 )
 from onnx_relusv.core.metric import LossBound, MetricChange, Trial
-from onnx_relusv.core.plans import Budgets, Choice, Cost, IntegerDamage, Plan
+from onnx_relusv.core.plans import Budgets, Choice, Cost, Plan
 from onnx_relusv.core.results import (
     Assessment,
     BlockReport,

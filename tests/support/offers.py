@@ -9,7 +9,8 @@ from examples import block, gemm
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Block
-from onnx_relusv.core.plans import Budgets, Candidate, Cost, DamageCurve, Plan
+from onnx_relusv.core.measures import DamageCurve
+from onnx_relusv.core.plans import Budgets, Candidate, Cost, Plan
 from onnx_relusv.measuring.answers import Answers
 from onnx_relusv.planning.decisions import Offered
 from onnx_relusv.planning.limits import Origin

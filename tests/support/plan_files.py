@@ -8,7 +8,8 @@ import pytest
 from hypothesis import strategies as st
 
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.core.plans import Budgets, Choice, DamageCurve, GroupChoice, GroupCurve, Plan
+from onnx_relusv.core.measures import DamageCurve, GroupCurve
+from onnx_relusv.core.plans import Budgets, Choice, GroupChoice, Plan
 from onnx_relusv.planning.plan_file import read_plan
 
 PLAN = Plan(

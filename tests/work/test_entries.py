@@ -11,7 +11,8 @@ from examples import block, conv, gemm, linear_map, moments
 
 from onnx_relusv.core.blocks import Geometry
 from onnx_relusv.core.codec import from_arrays, to_arrays
-from onnx_relusv.core.plans import DamageCurve, Factors, GroupCurve
+from onnx_relusv.core.measures import DamageCurve, GroupCurve
+from onnx_relusv.core.plans import Factors
 from onnx_relusv.measuring.blocks import BlockMeasures, measure_block
 from onnx_relusv.planning.latency_models import Timing
 from onnx_relusv.rewrites.low_rank.forms import double_layer

@@ -10,7 +10,7 @@ import pytest
 from examples import block, gemm, linear_map
 from jobs import run, tasks
 
-from onnx_relusv.core.plans import GroupCurve
+from onnx_relusv.core.measures import GroupCurve
 from onnx_relusv.measuring.blocks import measure_block
 from onnx_relusv.work.cache import Cache
 from onnx_relusv.work.executors import Task, Threads, local

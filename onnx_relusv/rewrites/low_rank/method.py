@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, Item, LinearMap, Moments, Site, interpolated
+from onnx_relusv.core.measures import DamageCurve, IntegerDamage
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Candidate, Cost, DamageCurve, IntegerDamage
+from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.rewrites.low_rank.candidates import (

@@ -21,8 +21,9 @@ from onnx_relusv.core.blocks import (
     Site,
     interpolated,
 )
+from onnx_relusv.core.measures import GroupCurve
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import ChannelMask, GroupCurve
+from onnx_relusv.core.plans import ChannelMask
 from onnx_relusv.core.reduction import FittedPlan, compensated_map, embed, masked_block
 from onnx_relusv.graph.channels.walk import NO_UNIT, Channels
 from onnx_relusv.graph.model import Model
