@@ -77,12 +77,10 @@ def _kept(staying: Mapping[str, str]) -> str:
     if not staying:
         return "all of them in half precision"
     counted = Counter(staying.values()).most_common()
-    shown = [f"{count} of them {why}" for why, count in counted[:_SHOWN]]
-    more = len(counted) - len(shown)
-    return (
-        f"of which {len(staying)} stay float32: {'; '.join(shown)}"
-        f"{f'; and {more} more reasons' if more else ''}"
-    )
+    shown = [f"{count}: {why}" for why, count in counted[:_SHOWN]]
+    others = len(staying) - sum(count for _, count in counted[:_SHOWN])
+    shown += [f"{others}: other reasons"] if others else []
+    return f"of which {len(staying)} stay float32 ({'; '.join(shown)})"
 
 
 def _check_order(nodes: Sequence[NodeProto]) -> None:

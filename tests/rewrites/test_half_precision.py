@@ -9,6 +9,7 @@ import pytest
 from graphs import model_proto, normal, run, saved
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.checks import signature_differences
 from onnx_relusv.rewrites.fp16.conversion import WHOLE, HalfPrecision
 from onnx_relusv.rewrites.fp16.ranges import LARGEST, Losses
@@ -219,6 +220,14 @@ def test_doubles_stay_as_they_are(tmp_path: Path) -> None:
     half = half_of(proto, tmp_path)
     assert not half.constants
     assert list(half.converted().graph.node) == list(proto.graph.node)
+
+
+def test_more_than_can_be_serialised_is_refused(tmp_path: Path) -> None:
+    half = half_of(model_proto(LAYERS, ARRAYS), tmp_path)
+    numbers = sum(array.size for array in ARRAYS.values())
+    half.converted(most=2 * numbers)
+    with pytest.raises(InputError, match=f"take {2 * numbers} bytes in half precision"):
+        half.converted(most=2 * numbers - 1)
 
 
 @pytest.mark.parametrize(

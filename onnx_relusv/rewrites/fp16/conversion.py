@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.constants import overridable_names
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import is_standard
@@ -32,6 +33,8 @@ from onnx_relusv.rewrites.fp16.ranges import LARGEST, Losses
 WHOLE = "computed of whole numbers alone"
 # What a Cast takes besides names: smaller constants that float32 nodes alone read stay float32.
 _CAST = 64
+# What protobuf serialises in one piece, with room for all else.
+_MOST_BYTES = (2 << 30) - (64 << 20)
 # Where a number of each channel counts by itself, and not beside the others: by operator, the slot.
 _ALONE = {"BatchNormalization": 4, "Div": 1, "Pow": 1}
 
@@ -152,8 +155,21 @@ class HalfPrecision:
         }
         return frozenset((read | worth) - {value.name for value in self._proto.graph.output})
 
-    def converted(self) -> ModelProto:
-        """The model in half precision."""
+    def converted(self, most: int = _MOST_BYTES) -> ModelProto:
+        """The model in half precision, its constants in memory.
+
+        Args:
+            most: Bytes that these may take.
+
+        Raises:
+            InputError: They take more.
+        """
+        taken = sum(2 * _numbers(self._stored[name]) for name in self.constants)
+        if taken > most:
+            raise InputError(
+                f"{self._model.path}: its weights take {taken:,} bytes in half precision, and "
+                f"{most:,} are the most that are converted at once. Leave --precision fp16 away."
+            )
         return _Written(
             self._proto, self._model, self._types, self._halved, self.constants, self._bound
         ).proto
