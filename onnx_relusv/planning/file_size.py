@@ -30,8 +30,8 @@ from onnx_relusv.rewrites.prune.units import removes_units
 # Beyond it an estimate is good enough: it is off by some hundred bytes a block.
 _LARGE = 64 << 20
 _MOST_PLANS = 4
-# Of the original's bytes: an error of the estimate that is not worth another plan.
-_NEAR = 1e-3
+# Of the budget: an error of the estimate that is not worth another plan.
+_NEAR = 2e-3
 
 # How many bytes the file of a plan has.
 SizeOf = Callable[[Plan], int]
@@ -178,7 +178,7 @@ def _within(make: Make, origin: Origin, budgets: Budgets, share: float, size_of:
         plan = replace(plan, size=size / total)
         if size <= share * total:
             best = plan if best is None or _is_better(plan, best) else best
-            if abs(off) <= _NEAR * total:
+            if abs(off) <= _NEAR * share * total:
                 break
         # A plan that is over the budget by a byte must not be made again.
         extra += off if off else 1
