@@ -312,16 +312,17 @@ class Conv(BlockKind):
         return (geometry.out_channels, channels, *geometry.kernel)
 
     def attributes(self, geometry: Geometry) -> dict[str, int | str | tuple[int, ...]]:
-        """All of them but those that auto_pad makes needless."""
-        found: dict[str, int | str | tuple[int, ...]] = {
-            "kernel_shape": geometry.kernel,
-            "strides": geometry.strides,
-            "dilations": geometry.dilations,
-            "group": geometry.groups,
-        }
-        if geometry.auto_pad == "NOTSET":
-            return found | {"pads": geometry.pads}
-        return found | {"auto_pad": geometry.auto_pad}
+        """The kernel's lengths, and those that are not as the operator has them by default."""
+        found: dict[str, int | str | tuple[int, ...]] = {"kernel_shape": geometry.kernel}
+        lengths = {"strides": geometry.strides, "dilations": geometry.dilations}
+        found |= {name: values for name, values in lengths.items() if max(values) > 1}
+        if geometry.groups > 1:
+            found["group"] = geometry.groups
+        if geometry.auto_pad != "NOTSET":
+            found["auto_pad"] = geometry.auto_pad
+        elif any(geometry.pads):
+            found["pads"] = geometry.pads
+        return found
 
     def positions(self, shape: Shape, samples: int = 1) -> int:
         """Of one feature map."""

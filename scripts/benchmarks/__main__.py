@@ -13,11 +13,13 @@ import pruning
 import resnet50
 import spectra
 import speed
+import text_detector
 
 BENCHMARKS = {
     "inspect": inspection.main,
     "accuracy": accuracy.main,
     "int8": int8.main,
+    "detector": text_detector.main,
     "pruning": pruning.main,
     "nsfw": nsfw.main,
     "resnet50": resnet50.main,

@@ -112,32 +112,53 @@ def _line(row: Row, found: list[Outcome]) -> str:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Some of a draw's images, one batch after the other."""
+    """Batches of inputs, one after the other."""
 
-    def __init__(self, draw: Path) -> None:
-        with np.load(draw) as arrays:
-            (self._name,) = arrays.files
-            images = arrays[self._name]
-        places = np.linspace(0, len(images) - 1, _CALIBRATED).round().astype(int)
-        # A draw has bytes, and the networks take floats.
-        self._batches = iter(np.array_split(images[places].astype(np.float32), 10))
+    def __init__(self, batches: Iterator[Mapping[str, np.ndarray]]) -> None:
+        self._batches = batches
 
     def get_next(self) -> Mapping[str, np.ndarray] | None:
         """The next batch, or None."""
-        batch = next(self._batches, None)
-        return None if batch is None else {self._name: batch}
+        return next(self._batches, None)
 
 
-def _quantized(model: Path, draw: Path, method: CalibrationMethod, output: Path) -> Path:
+def _some_of(draw: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Some of a draw's images, in batches."""
+    with np.load(draw) as arrays:
+        (name,) = arrays.files
+        images = arrays[name]
+    places = np.linspace(0, len(images) - 1, _CALIBRATED).round().astype(int)
+    # A draw has bytes, and the networks take floats.
+    for part in np.array_split(images[places].astype(np.float32), 10):
+        yield {name: part}
+
+
+def quantized(
+    model: Path,
+    batches: Iterator[Mapping[str, np.ndarray]],
+    method: CalibrationMethod,
+    output: Path,
+    *,
+    per_channel: bool = True,
+) -> Path:
+    """A model as onnxruntime's static quantisation makes it, with unsigned integers.
+
+    Args:
+        model: Of floats.
+        batches: Of its inputs, from which ranges are found.
+        method: How they are found.
+        output: The file that is made.
+        per_channel: Whether every channel of a weight has a scale.
+    """
     prepared = output.with_suffix(".prepared.onnx")
     # As its documentation advises: normalisations are folded first.
     quant_pre_process(model, prepared, skip_symbolic_shape=True)
     quantize_static(
         prepared,
         output,
-        _Reader(draw),
+        _Reader(batches),
         quant_format=QuantFormat.QDQ,
-        per_channel=True,
+        per_channel=per_channel,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=method,
@@ -154,7 +175,7 @@ def _by_tool(model: str, folder: Path) -> None:
         what, tool = f"of the original, {name}", folder / "tool.onnx"
         try:
             found = [
-                judged(model, _quantized(model_path(model), draw, method, tool), 1.0)
+                judged(model, quantized(model_path(model), _some_of(draw), method, tool), 1.0)
                 for draw in draws
             ]
         except InputError as error:
@@ -177,7 +198,7 @@ def _chained(model: str, size: float, draws: list[Path], folder: Path) -> Iterat
             force=True,
         )
         output = folder / "tool.onnx"
-        made = _quantized(done.after.path, draw, METHODS["min-max"], output)
+        made = quantized(done.after.path, _some_of(draw), METHODS["min-max"], output)
         yield judged(model, made, done.after.macs / done.before.macs)
 
 
