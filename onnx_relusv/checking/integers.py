@@ -15,6 +15,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.errors import ValidationError
+from onnx_relusv.core.kinds import LINEAR_OPERATORS
 from onnx_relusv.core.plans import Factors, Int8Format
 from onnx_relusv.core.results import Check
 from onnx_relusv.graph.checks import checker_problem
@@ -117,7 +118,8 @@ def _rounded_products(graph: GraphProto) -> int:
     """How many products of floats and integers onnxruntime computes with rounded floats."""
     weights, pairs = integer_weights(graph), quantized_pairs(graph)
     return sum(
-        node.op_type in ("MatMul", "Gemm")
+        node.op_type in LINEAR_OPERATORS
+        and not LINEAR_OPERATORS[node.op_type].spatial
         and node.input[1] in weights
         and node.input[0] not in pairs
         and not attribute(node, "transB", 0)

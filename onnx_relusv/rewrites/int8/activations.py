@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from onnx_relusv.core.kinds import LINEAR_OPERATORS
 from onnx_relusv.core.reduction import ActivationScale
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.nodes import attribute
@@ -18,7 +19,6 @@ from onnx_relusv.graph.protos import FreshNames, copied, lists_initializers
 from onnx_relusv.graph.writing import shortened, transplant
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-_LAYERS = ("Conv", "Gemm", "MatMul")
 # What goes with the layer in front of it in one integer kernel.
 _ACTIVATIONS = ("Relu", "Clip")
 # What moves numbers, which keep their scale; and what makes others of them.
@@ -91,7 +91,7 @@ class _Walk:
         return None, None
 
     def _is_layer(self, node: NodeProto) -> bool:
-        return node.op_type in _LAYERS and node.input[1] in self._weights
+        return node.op_type in LINEAR_OPERATORS and node.input[1] in self._weights
 
     def _activated(self, node: NodeProto) -> str:
         """What a node gives, behind its activation."""
@@ -151,7 +151,7 @@ def with_quantized(proto: ModelProto, scales: Mapping[str, ActivationScale]) -> 
         own.CopyFrom(node)
         # onnxruntime makes integers of the weights of a layer of floats that stands between two
         # tensors of integers; so it does not read any.
-        if node.op_type not in _LAYERS or node.input[1] in weights:
+        if node.op_type not in LINEAR_OPERATORS or node.input[1] in weights:
             own.ClearField("input")
             own.input.extend(read.get(name, name) for name in node.input)
         nodes.append(own)
