@@ -31,7 +31,7 @@ from onnx_relusv.core.options import (
     command_options,
     settings_of,
 )
-from onnx_relusv.core.plans import FILES_OWN, Budgets, Precision
+from onnx_relusv.core.plans import KEPT, Budgets, Precision
 from onnx_relusv.core.results import ModelFacts, Verdict
 from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
 from onnx_relusv.graph.model import Model
@@ -98,7 +98,7 @@ class SweepRequest:
         else:
             line = ["compress", str(self.model), "--output", f"{name}.onnx"]
             line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
-            if way.precision != FILES_OWN:
+            if way.precision != KEPT:
                 line += ["--precision", way.precision]
             line += ["--samples", str(self.samples)] if way.on_samples else []
         if way.int8_format != _DEFAULTS.int8_format:

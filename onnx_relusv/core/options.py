@@ -25,7 +25,7 @@ from onnx_relusv.core.arguments import (
 from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.plans import FILES_OWN, Budgets, Int8Format, Method, Plan, Precision
+from onnx_relusv.core.plans import KEPT, Budgets, Int8Format, Method, Plan, Precision
 
 _SCALAR = "scalar"
 
@@ -253,10 +253,8 @@ class PlanOptions(Options):
         self._check_range()
         self._check_drop()
         self._check_divergence()
-        if self.precision != FILES_OWN and self.budgets.latency is not None:
-            raise UsageError(
-                f"--latency does not go with --precision {self.precision}: use --size."
-            )
+        if self.precision != KEPT and self.budgets.latency is not None:
+            raise UsageError("--latency goes with --precision keep alone: use --size or --macs.")
         if self.int8_format != "u8s8" and not self.uses_int8:
             raise UsageError(
                 f"--int8-format {self.int8_format} says what 8-bit integers are: add --precision "
@@ -307,9 +305,7 @@ class PlanOptions(Options):
     @property
     def changes_precision_alone(self) -> bool:
         """Whether blocks keep their ranks and units, for no budget asks for less."""
-        return (
-            self.precision != FILES_OWN and not self.has_budget and self.budgets.tolerance is None
-        )
+        return self.precision != KEPT and not self.has_budget and self.budgets.tolerance is None
 
     def layers_alone(self) -> "PlanOptions":
         """The same for double layers alone, without what is said of units."""

@@ -28,7 +28,7 @@ Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
 # The numbers that a block is computed with: those of the file, 8-bit integers, or half precision.
 Precision = Literal["keep", "int8", "fp16"]
-FILES_OWN: Precision = "keep"
+KEPT: Precision = "keep"
 # What layers of 8-bit integers read, beside weights that are signed: unsigned integers with a zero
 # point, signed ones whose zero point is 0, or floats.
 Int8Format = Literal["u8s8", "s8s8", "weights"]

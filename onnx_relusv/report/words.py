@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry
 from onnx_relusv.core.options import Setting, Settings
-from onnx_relusv.core.plans import FILES_OWN, Choice
+from onnx_relusv.core.plans import KEPT, Choice
 
 NOTHING = "-"
 
@@ -89,7 +89,7 @@ def activation(activation: Activation) -> str:
 
 def decision(choice: Choice | None) -> str:
     """What becomes of a block; of a double layer its form and rank."""
-    numbers = "" if choice is None or choice.precision == FILES_OWN else f", {choice.precision}"
+    numbers = "" if choice is None or choice.precision == KEPT else f", {choice.precision}"
     if choice is None or choice.is_kept:
         return f"kept{numbers}"
     if choice.is_double_layer:

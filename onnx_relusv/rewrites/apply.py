@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv.core.blocks import Block, LinearMap, ReadOnlyArrays, Runnable
-from onnx_relusv.core.plans import FILES_OWN, Budgets, Plan, Precision
+from onnx_relusv.core.plans import KEPT, Budgets, Plan, Precision
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.channels.walk import Channels
@@ -91,7 +91,7 @@ def provenance_text(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan
         plan.level,
         plan.budgets,
         plan.input_range,
-        precision=FILES_OWN if plan.precision == "int8" and not plan.uses_int8 else plan.precision,
+        precision=KEPT if plan.precision == "int8" and not plan.uses_int8 else plan.precision,
     )
 
 
@@ -137,7 +137,7 @@ def _text(
             "level": level,
             "budgets": asdict(budgets),
             "seed": workspace.options.seed,
-            **({} if precision == FILES_OWN else {"precision": precision}),
+            **({} if precision == KEPT else {"precision": precision}),
             # Outside of it the file may compute something else.
             **({} if input_range is None else {"input_range": input_range}),
             # What max_drop is of, where it is not top-1.

@@ -269,5 +269,5 @@ def test_doubles_are_refused(tmp_path: Path) -> None:
 
 
 def test_latency_is_refused() -> None:
-    with pytest.raises(UsageError, match="--latency does not go with --precision fp16"):
+    with pytest.raises(UsageError, match="--latency goes with --precision keep"):
         PlanOptions(precision="fp16", budgets=Budgets(latency=0.5))

@@ -456,7 +456,7 @@ def test_such_a_file_is_read_by_the_other_commands(formats_alone: Compression) -
         (("--int8-format", "s8s8", "--size", "0.5"), "add --precision int8"),
         (
             ("--precision", "int8", "--latency", "0.5", "--method", "double-layer"),
-            "--latency does not go with --precision int8",
+            "--latency goes with --precision keep",
         ),
     ],
 )
