@@ -109,13 +109,14 @@ def test_macs_are_a_budget(tmp_path: Path, few: Path) -> None:
 
 
 def test_channels_in_multiples_and_no_fewer_than_asked_for(tmp_path: Path, few: Path) -> None:
-    options = (*HARMONIC, "--size", 0.1, "--round-to", 4, "--allocation", "level")
-    options = (*options, "--samples", few)
-    kept = counts(compressed(tmp_path, *options))
+    options = (*HARMONIC, "--round-to", 4, "--allocation", "level", "--samples", few)
+    kept = counts(compressed(tmp_path, *options, "--size", 0.1))
     assert all(count % 4 == 0 for count in kept.values())
-    assert kept["fc2"] < 28
-    more = counts(compressed(tmp_path, *options, "--keep-at-least", 28, "--force"))
-    assert all(count % 4 == 0 and count >= 28 for count in more.values())
+    assert kept["fc2"] < 32
+    # 32 of either take a little more.
+    options = (*options, "--size", 0.105)
+    more = counts(compressed(tmp_path, *options, "--keep-at-least", 32, "--force"))
+    assert all(count % 4 == 0 and count >= 32 for count in more.values())
     result = run(
         *("compress", LENET, "--output", tmp_path / "none.onnx", *options, "--keep-at-least", 99)
     )

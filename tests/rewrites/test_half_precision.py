@@ -255,3 +255,13 @@ def test_a_number_that_counts_by_itself() -> None:
     losses = Losses(LARGEST)
     losses.add_all(np.float32([1.0, 1e-9]), alone=True)
     assert "1 of it is lost" in str(losses.problem)
+
+
+def test_a_bias_may_be_small_and_a_weight_may_not(tmp_path: Path) -> None:
+    text = "(float[N,4] x) => (float[N,3] y) { y = Gemm(x, w, b) }"
+    arrays = {"w": np.ones((4, 3), np.float32), "b": np.full(3, 1e-7, np.float32)}
+    assert half_of(model_proto(text, arrays), tmp_path).reasons == {}
+    small = arrays | {"w": np.full((4, 3), 1e-7, np.float32)}
+    assert "so small" in half_of(model_proto(text, small), tmp_path).reasons["y"]
+    large = arrays | {"b": np.full(3, 7e4, np.float32)}
+    assert "reaches 7e+04" in half_of(model_proto(text, large), tmp_path).reasons["y"]

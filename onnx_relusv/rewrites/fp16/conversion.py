@@ -37,6 +37,8 @@ _CAST = 64
 _MOST_BYTES = (2 << 30) - (64 << 20)
 # Where a number of each channel counts by itself, and not beside the others: by operator, the slot.
 _ALONE = {"BatchNormalization": 4, "Div": 1, "Pow": 1}
+# What is added to a product: however small, it is rounded by less than 3e-8.
+_ADDED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
 
 class HalfPrecision:
@@ -75,7 +77,7 @@ class HalfPrecision:
         # These names are float32 for those that read them by name.
         self._bound = outputs | inside
         whole = of_whole_numbers(proto, self._types)
-        self._losses: dict[tuple[str, bool], str | None] = {}
+        self._losses: dict[tuple[str, bool, bool], str | None] = {}
         self._why: dict[int, str] = {}
         self._halved: dict[int, frozenset[str]] = {}
         for index, node in enumerate(graph.node):
@@ -100,18 +102,20 @@ class HalfPrecision:
             return WHOLE
         for slot, name in enumerate(node.input):
             if name in self._stored:
-                lost = self._lost(name, alone=_ALONE.get(node.op_type) == slot)
+                alone, added = (places.get(node.op_type) == slot for places in (_ALONE, _ADDED))
+                lost = self._lost(name, alone=alone, added=added)
                 if lost is not None:
                     return f"its constant {name} {lost}"
         return None
 
-    def _lost(self, name: str, *, alone: bool = False) -> str | None:
+    def _lost(self, name: str, *, alone: bool = False, added: bool = False) -> str | None:
         """Why a constant cannot be stored in half precision; None where it can."""
-        if (name, alone) not in self._losses:
+        key = name, alone, added
+        if key not in self._losses:
             losses = Losses(LARGEST)
             losses.add_all(self._model.array(self._stored[name]), alone=alone)
-            self._losses[name, alone] = losses.problem
-        return self._losses[name, alone]
+            self._losses[key] = losses.beyond if added else losses.problem
+        return self._losses[key]
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -65,10 +65,15 @@ class Losses:
             self._worst = max(self._worst, float(np.max(shares, initial=0.0)))
 
     @property
+    def beyond(self) -> str | None:
+        """How far the numbers reach, in words; None where half precision has room for them."""
+        return f"reaches {self._reached:.3g}" if self._reached > self._largest else None
+
+    @property
     def problem(self) -> str | None:
         """Why the numbers cannot be stored in half precision, in words; None where they can."""
-        if self._reached > self._largest:
-            return f"reaches {self._reached:.3g}"
+        if self.beyond is not None:
+            return self.beyond
         share = max(np.sqrt(self._lost / self._norm) if self._norm > 0 else 0.0, self._worst)
         if share > _MOST_LOST:
             return f"is so small that {share:.2g} of it is lost"
