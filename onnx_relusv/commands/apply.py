@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto
+from onnx import ModelProto, TensorProto
 
 from onnx_relusv.checking.assess import assess, sample_counts
 from onnx_relusv.checking.halves import half_checks
@@ -27,6 +27,7 @@ from onnx_relusv.core.reduction import FittedPlan, masked_block
 from onnx_relusv.core.results import (
     BlockReport,
     ChannelRefusal,
+    Check,
     Compression,
     GroupReport,
     Verdict,
@@ -132,16 +133,13 @@ def write_fitted(
             rewritten(case, inputs, workspace, fitted), case.model, folder, output.name
         )
         with progress.stage("Validation", 1) as advance:
-            written, compared = read_model(path), path
-            if fitted.has_integers:
+            written, compared, floats = read_model(path), path, case.model.proto
+            if fitted.has_integers or fitted.plan.uses_fp16:
+                base = written if fitted.has_integers else case.model
+                floats = _in_floats(case, inputs, workspace, fitted, written)
                 beside = folder / "floats"
                 beside.mkdir()
-                compared = write_staged(in_floats(written), written, beside, output.name)
-            elif fitted.plan.uses_fp16:
-                beside = folder / "floats"
-                beside.mkdir()
-                floats = rewritten(case, inputs, workspace, fitted.in_floats())
-                compared = write_staged(floats, case.model, beside, output.name)
+                compared = write_staged(floats, base, beside, output.name)
             verdict = validate(
                 case.model,
                 compared,
@@ -152,6 +150,7 @@ def write_fitted(
                 lean=workspace.is_lean(case.model),
                 bytes_=written.bytes,
             )
+            more: list[Check] = []
             if fitted.has_integers:
                 more = integer_checks(
                     written,
@@ -161,19 +160,27 @@ def write_fitted(
                     workspace.provider,
                     fitted.plan.int8_format,
                 )
-                verdict = replace(verdict, checks=(*verdict.checks, *more))
             elif fitted.plan.uses_fp16:
                 untouched = float_blocks(case, fitted.plan)
                 half = HalfPrecision(floats, case.model, fitted.float_nodes, untouched)
                 more = half_checks(
                     path, compared, half.reasons, _checked_on(case, inputs), workspace.provider
                 )
-                verdict = replace(verdict, checks=(*verdict.checks, *more))
+            verdict = replace(verdict, checks=(*verdict.checks, *more))
             advance(1)
         _check_size(case, fitted.plan, written)
         publication = Publication(force=force)
         before_publishing(written, verdict, publication)
         publish(path, output, publication)
+
+
+def _in_floats(
+    case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan, written: Model
+) -> ModelProto:
+    """The floats that a file with other numbers stands for."""
+    if fitted.has_integers:
+        return in_floats(written)
+    return rewritten(case, inputs, workspace, fitted.in_floats())
 
 
 def _checked_on(case: Case, inputs: Inputs) -> Feeds:
@@ -346,8 +353,8 @@ def _decided(
     size = _HALF_BYTES if halved else item_size(left)
     if choice.form is None or choice.rank is None or not _is_other_layer(choice):
         cost = masked_cost(row.block, left)
-        spared = (item_size(left) - size) * block_numbers(left)
-        cost = replace(cost, bytes=max(cost.bytes - spared, 0))
+        saved = (item_size(left) - size) * block_numbers(left)
+        cost = replace(cost, bytes=max(cost.bytes - saved, 0))
         return replace(row, choice=choice, level=level, cost_after=cost)
     cost = candidate_cost(left, choice.form, choice.rank, size, integers=choice.is_int8)
     unfolding = FORMS[choice.form].unfolding

@@ -25,7 +25,15 @@ from onnx_relusv.core.arguments import (
 from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.plans import KEPT, Budgets, Int8Format, Method, Plan, Precision
+from onnx_relusv.core.plans import (
+    KEPT,
+    Budgets,
+    Int8Format,
+    Method,
+    Plan,
+    Precision,
+    WithPrecision,
+)
 
 _SCALAR = "scalar"
 
@@ -161,7 +169,7 @@ Exclude = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions(Options):
+class PlanOptions(WithPrecision, Options):
     """What a plan may do.
 
     Attributes:
@@ -275,10 +283,14 @@ class PlanOptions(Options):
     def _check_range(self) -> None:
         if self.input_range is None:
             return
-        low, high, given = self.input_range[0], self.input_range[-1], self.input_range
-        if len(given) != 2 or not -math.inf < low < high < math.inf:
-            said = " ".join(f"{number:g}" for number in given)
-            raise UsageError(f"--input-range {said}: use two finite numbers, the lower one first.")
+        if len(self.input_range) != 2:
+            count = len(self.input_range)
+            raise UsageError(f"input_range has {count} numbers: use two, the lower one first.")
+        low, high = self.input_range
+        if not -math.inf < low < high < math.inf:
+            raise UsageError(
+                f"--input-range {low:g} {high:g}: use two finite numbers, the lower one first."
+            )
         if not self.removes_units:
             raise UsageError("--input-range is for units that are removed: use --method harmonic.")
 
@@ -291,16 +303,6 @@ class PlanOptions(Options):
     def removes_units(self) -> bool:
         """Whether units may be removed."""
         return self.method != "double-layer"
-
-    @property
-    def uses_int8(self) -> bool:
-        """Whether blocks may be computed with 8-bit integers."""
-        return self.precision == "int8"
-
-    @property
-    def uses_fp16(self) -> bool:
-        """Whether the file is computed in half precision."""
-        return self.precision == "fp16"
 
     @property
     def changes_precision_alone(self) -> bool:

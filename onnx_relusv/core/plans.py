@@ -28,6 +28,7 @@ Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
 # The numbers that a block is computed with: those of the file, 8-bit integers, or half precision.
 Precision = Literal["keep", "int8", "fp16"]
+# Of these, the file's own; an action has the same word.
 KEPT: Precision = "keep"
 # What layers of 8-bit integers read, beside weights that are signed: unsigned integers with a zero
 # point, signed ones whose zero point is 0, or floats.
@@ -36,6 +37,22 @@ Int8Format = Literal["u8s8", "s8s8", "weights"]
 Rounding = Literal["error_feedback", "nearest"]
 # How far the integers of a tensor reach, of what was seen of it.
 Ranges = Literal["least_squared_error", "min_max"]
+
+
+class WithPrecision:
+    """A record that says what files are computed with."""
+
+    precision: Precision
+
+    @property
+    def uses_int8(self) -> bool:
+        """Whether blocks may be computed with 8-bit integers."""
+        return self.precision == "int8"
+
+    @property
+    def uses_fp16(self) -> bool:
+        """Whether the file is computed in half precision."""
+        return self.precision == "fp16"
 
 
 @dataclass(frozen=True, kw_only=True)

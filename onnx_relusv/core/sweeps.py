@@ -8,12 +8,12 @@ from onnx_relusv.core.arguments import Option, Options
 from onnx_relusv.core.codec import Share
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import Exclude, Include, PlanOptions
-from onnx_relusv.core.plans import Allocation, Budgets, Int8Format, Method, Precision
+from onnx_relusv.core.plans import Allocation, Budgets, Int8Format, Method, Precision, WithPrecision
 from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, TwoModels
 
 
 @dataclass(frozen=True)
-class SweepMethod:
+class SweepMethod(WithPrecision):
     """A method of a sweep.
 
     Attributes:
@@ -31,11 +31,6 @@ class SweepMethod:
     on_samples: bool = True
     precision: Precision = "keep"
     int8_format: Int8Format = "u8s8"
-
-    @property
-    def is_int8(self) -> bool:
-        """Whether its files are computed with 8-bit integers."""
-        return self.precision == "int8"
 
     def planning(self, blocks: PlanOptions, size: float) -> PlanOptions:
         """What plans of a size may do.
@@ -127,14 +122,14 @@ class SweepOptions(Options):
     @property
     def uses_int8(self) -> bool:
         """Whether a method makes files that are computed with 8-bit integers."""
-        return any(SWEEP_METHODS[name].is_int8 for name in self.methods)
+        return any(SWEEP_METHODS[name].uses_int8 for name in self.methods)
 
     @property
     def ways(self) -> dict[str, SweepMethod]:
         """The methods by name, with their format of integers."""
         found = {name: SWEEP_METHODS[name] for name in self.methods}
         return {
-            name: replace(way, int8_format=self.int8_format) if way.is_int8 else way
+            name: replace(way, int8_format=self.int8_format) if way.uses_int8 else way
             for name, way in found.items()
         }
 

@@ -96,17 +96,16 @@ class TargetPatches:
         """Patches of the real samples of a batch."""
         draw = self._sampling.draw(seen.delivered.shape, seen.real, seen.size, rng)
         original, z = seen.original, self._left(seen.delivered)
-        feeds = asked = self._kind.patch_feeds(self.geometry, z.shape, seen.real, draw.places)
+        feeds = self._kind.patch_feeds(self.geometry, z.shape, seen.real, draw.places)
+        whole_feeds = draw.feeds
         if self._whole.is_depthwise:
             # What went away with a channel tells nothing of the others.
-            original = self._left(original)
-        else:
-            asked = draw.feeds
+            original, whole_feeds = self._left(original), feeds
         x, delivered = as_value(original), as_value(z)
         answers = answers_kernel(self._provider, self._kind.spatial, x.element_type())
         patches = patches_kernel(self._provider, self._kind.spatial, delivered.element_type())
         target = as_array(
-            answers.run_on_device({"x": x, **self._map, **asked}, ["answers"])["answers"]
+            answers.run_on_device({"x": x, **self._map, **whole_feeds}, ["answers"])["answers"]
         )
         rows = as_array(patches.run_on_device({"x": delivered, **feeds}, ["z"])["z"])
         shift = None

@@ -172,8 +172,7 @@ def open_model(
     cache = Cache(options.cache)
     provider = choose_provider(options.provider)
     original = read_model(path)
-    least_opset = LEAST_OPSET if for_integers else 0
-    read = with_opset(original, least_opset) or original
+    read = (with_opset(original, LEAST_OPSET) if for_integers else None) or original
     if not read.inputs:
         raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
     tensors = measured_tensors(read.proto)
@@ -188,9 +187,8 @@ def open_model(
         return open_model(path, samples_path, options, metric)
     model, samples, session = ready.model, ready.samples, ready.session
     shapes = shapes_for_one(ready.values, ready.example, ready.batch)
-    blocks, refusals = find_blocks(
-        model, view(model), shapes, depthwise=model.opset >= least_opset > 0
-    )
+    depthwise = for_integers and model.opset >= LEAST_OPSET
+    blocks, refusals = find_blocks(model, view(model), shapes, depthwise=depthwise)
     unusable = None
     if samples is not None:
         numbers = numbers_of(model, blocks, session, samples, provider)

@@ -12,6 +12,7 @@ from onnx_relusv.core.plans import (
     Int8Format,
     Method,
     Precision,
+    WithPrecision,
 )
 
 # Bytes of a number in half precision, as a share of those of a float32.
@@ -19,7 +20,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(WithPrecision):
     """What a plan was made for.
 
     Attributes:
@@ -51,16 +52,6 @@ class Origin:
     int8_format: Int8Format = "u8s8"
     precision: Precision = "keep"
     halved_bytes: int = 0
-
-    @property
-    def uses_int8(self) -> bool:
-        """Whether blocks may be computed with 8-bit integers."""
-        return self.precision == "int8"
-
-    @property
-    def uses_fp16(self) -> bool:
-        """Whether the file is computed in half precision."""
-        return self.precision == "fp16"
 
     @property
     def number_share(self) -> float:

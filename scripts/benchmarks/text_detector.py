@@ -1,4 +1,4 @@
-"""A real text detector with 8-bit integers: calibrated on rendered pictures, judged on others.
+"""A real text detector in fewer bits: calibrated on rendered pictures, judged on others.
 
 Run `scripts/zoo` first. Pictures have lines of text on photographs and plain grounds; those that
 are judged on have other lines, and the photographs behind them are others too. The detector's
@@ -15,16 +15,19 @@ import numpy as np
 import onnx
 from int8 import METHODS, quantized
 from machine import machine_line
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from photographs import NAMES
 from PIL import Image, ImageDraw, ImageFont
 
 from onnx_relusv import Budgets, PlanOptions, compress
+from onnx_relusv.core.plans import Precision
 from onnx_relusv.runtime.session import CPU, Session
 
 MODEL = Path("zoo/rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx")
 PHOTOGRAPHS = Path("zoo/skimage/data")
 CALIBRATED, JUDGED = 120, 200
-SIZES = (None, 0.25)
+# What the detector is computed with, and the share of its bytes.
+RUNS: tuple[tuple[Precision, float | None], ...] = (("int8", None), ("int8", 0.25), ("fp16", None))
 _IS_TEXT = 0.3
 # Of pictures that are judged, how many are run at a time.
 _BATCH = 10
@@ -61,21 +64,25 @@ def main() -> None:
 
 
 def _files(folder: Path, entry: str, seen: np.ndarray) -> Iterator[tuple[str, Path]]:
-    for size in SIZES:
+    for precision, size in RUNS:
         output = folder / "small.onnx"
         compress(
             MODEL,
             output,
             samples=folder / "seen.npz",
-            planning=PlanOptions(precision="int8", budgets=Budgets(size=size)),
+            planning=PlanOptions(precision=precision, budgets=Budgets(size=size)),
             force=True,
         )
-        yield ("numbers alone" if size is None else f"`--size {size:g}`"), output
+        words = "" if size is None else f" --size {size:g}"
+        yield f"`--precision {precision}{words}`", output
     # Its other ways to find ranges hold every tensor of every picture in memory, and with scales of
     # channels it makes a file of this model that onnxruntime refuses.
     batches = ({entry: part} for part in np.array_split(seen, CALIBRATED))
     tool = quantized(MODEL, batches, METHODS["min-max"], folder / "tool.onnx", per_channel=False)
     yield "onnxruntime's tool, min-max", tool
+    halved = convert_float_to_float16(onnx.load(MODEL), keep_io_types=True)
+    onnx.save(halved, folder / "halved.onnx")
+    yield "onnxruntime's converter to half precision", folder / "halved.onnx"
 
 
 def _maps(file: Path, entry: str, pictures: np.ndarray) -> np.ndarray:

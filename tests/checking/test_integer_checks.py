@@ -154,7 +154,7 @@ def other_scale_behind(proto: ModelProto) -> None:
         (one_scale_off, "none of the planned weights"),
         (negative_scale, "no positive float32"),
         (infinite_scale, "no positive float32"),
-        (scale_of_doubles, "."),
+        (scale_of_doubles, "onnx.checker refuses the result"),
         (wrong_axis, "scales on axis 1"),
         (zero_point_of_weights, "a zero point that is not 0"),
         (signed_zero_point, "no zero point of type uint8"),

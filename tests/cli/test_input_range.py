@@ -139,3 +139,10 @@ def test_a_plan_without_a_range(tmp_path: Path) -> None:
     data = json.loads(plan_text(GROUPED))
     assert data.pop("input_range") is None
     assert read_plan(written(tmp_path, data)) == GROUPED
+
+
+@pytest.mark.parametrize("numbers", [(), (1.0,), (0.0, 1.0, 2.0)])
+def test_a_range_of_other_than_two_numbers_is_refused(numbers: tuple[float, ...]) -> None:
+    options: dict[str, Any] = {"input_range": numbers}
+    with pytest.raises(UsageError, match=f"input_range has {len(numbers)} numbers: use two"):
+        PlanOptions(method="harmonic", **options)

@@ -7,8 +7,16 @@ import numpy as np
 import onnx
 import pytest
 from command_line import run as command
-from graphs import model_proto, normal, run
-from integer_networks import ARRAYS, BLOCKS, TEXT, images, network, samples
+from graphs import model_proto, normal
+from integer_networks import (
+    ARRAYS,
+    BLOCKS,
+    TEXT,
+    compressed,
+    network,
+    relative_change,
+    samples,
+)
 from onnx import TensorProto
 
 from onnx_relusv import (
@@ -40,32 +48,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def made(folder: Path, name: str, planning: PlanOptions, *, sampled: bool = True) -> Compression:
-    """The network of the folder made smaller, with a report."""
-    return compress(
-        folder / "network.onnx",
-        folder / f"{name}.onnx",
-        samples=folder / "s.npz" if sampled else None,
-        planning=planning,
-        measuring=MEASURING,
-        report=folder / f"{name}_report",
-    )
-
-
 @pytest.fixture(scope="module")
 def formats_alone(folder: Path) -> Compression:
-    return made(folder, "half", FP16)
+    return compressed(folder, "half", FP16)
 
 
 @pytest.fixture(scope="module")
 def small(folder: Path) -> Compression:
-    return made(folder, "small", SMALL)
-
-
-def relative_change(before: Path, after: Path) -> float:
-    feeds = {"x": images(100, seed=9)}
-    first, second = (run(path, feeds)["y"] for path in (before, after))
-    return float(np.linalg.norm(second - first) / np.linalg.norm(first))
+    return compressed(folder, "small", SMALL)
 
 
 def test_without_a_budget_numbers_alone_change(formats_alone: Compression, folder: Path) -> None:
@@ -111,7 +101,7 @@ def test_a_budget_of_half_takes_no_more_than_one_of_all_in_float32(
     small: Compression, folder: Path
 ) -> None:
     """At a quarter of the bytes there are twice as many numbers as float32 has there."""
-    full = made(folder, "full", PlanOptions(budgets=Budgets(size=0.25)))
+    full = compressed(folder, "full", PlanOptions(budgets=Budgets(size=0.25)))
     assert small.after.parameters > 1.8 * full.after.parameters
     first, second = (
         relative_change(folder / "network.onnx", folder / f"{name}.onnx")
@@ -148,7 +138,7 @@ def test_a_plan_whose_precisions_differ_is_refused(folder: Path) -> None:
 
 
 def test_excluded_blocks_stay_float32(folder: Path) -> None:
-    found = made(folder, "excluded", PlanOptions(precision="fp16", exclude=("m",)))
+    found = compressed(folder, "excluded", PlanOptions(precision="fp16", exclude=("m",)))
     kept = [row.choice.key for row in found.rows if row.choice and not row.choice.is_fp16]
     assert kept == ["m"]
     proto = onnx.load(folder / "excluded.onnx")
@@ -157,7 +147,7 @@ def test_excluded_blocks_stay_float32(folder: Path) -> None:
 
 
 def test_without_samples_the_inputs_are_synthetic_and_that_is_said(folder: Path) -> None:
-    found = made(folder, "blind", FP16, sampled=False)
+    found = compressed(folder, "blind", FP16, sampled=False)
     assert any("looked for on synthetic inputs" in warning for warning in found.warnings)
     assert (folder / "blind.onnx").stat().st_size == (folder / "half.onnx").stat().st_size - 62
 
@@ -168,7 +158,7 @@ def test_what_reaches_too_far_stays_float32(tmp_path: Path) -> None:
     arrays |= {"k2": 1000 * ARRAYS["k2"], "k3": ARRAYS["k3"] / 3e5}
     onnx.save(model_proto(TEXT, arrays), tmp_path / "network.onnx")
     samples(tmp_path, tmp_path / "network.onnx")
-    found = made(tmp_path, "half", FP16)
+    found = compressed(tmp_path, "half", FP16)
     said = next(one.detail for one in found.verdict.checks if one.name == "half precision")
     assert "on samples" in said
     assert "d reaches" in said

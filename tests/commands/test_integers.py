@@ -10,14 +10,16 @@ import onnx
 import onnxruntime
 import pytest
 from command_line import run as command
-from graphs import model_proto, normal, run
+from graphs import model_proto, normal
 from integer_networks import (
     ARRAYS,
     BLOCKS,
     WIDTH,
+    compressed,
     depthwise_network,
     images,
     network,
+    relative_change,
     samples,
 )
 from onnxruntime.quantization import quantize_dynamic
@@ -70,37 +72,19 @@ def depthwise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def made(folder: Path, name: str, planning: PlanOptions) -> Compression:
-    """The network of the folder made smaller, with a report."""
-    return compress(
-        folder / "network.onnx",
-        folder / f"{name}.onnx",
-        samples=folder / "s.npz",
-        planning=planning,
-        measuring=MEASURING,
-        report=folder / f"{name}_report",
-    )
-
-
 @pytest.fixture(scope="module")
 def formats_alone(folder: Path) -> Compression:
-    return made(folder, "int8", INT8)
+    return compressed(folder, "int8", INT8)
 
 
 @pytest.fixture(scope="module")
 def small(folder: Path) -> Compression:
-    return made(folder, "small", SMALL)
+    return compressed(folder, "small", SMALL)
 
 
 @pytest.fixture(scope="module")
 def symmetric(folder: Path) -> Compression:
-    return made(folder, "s8s8", SYMMETRIC)
-
-
-def relative_change(before: Path, after: Path) -> float:
-    feeds = {"x": images(100, seed=9)}
-    first, second = (run(path, feeds)["y"] for path in (before, after))
-    return float(np.linalg.norm(second - first) / np.linalg.norm(first))
+    return compressed(folder, "s8s8", SYMMETRIC)
 
 
 def test_without_a_budget_numbers_alone_change(formats_alone: Compression, folder: Path) -> None:

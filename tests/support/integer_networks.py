@@ -7,6 +7,9 @@ import onnx
 from graphs import model_proto, normal, run
 from residual_networks import decaying
 
+from onnx_relusv import MeasureOptions, PlanOptions, compress
+from onnx_relusv.core.results import Compression
+
 TEXT = (
     "(float[N,3,12,12] x) => (float[N,6] y) {"
     " a = Conv<pads=[1,1,1,1]>(x, k0, b0) b = Relu(a) p = MaxPool<kernel_shape=[2,2],"
@@ -77,3 +80,24 @@ def depthwise_network(folder: Path) -> Path:
     }
     onnx.save(model_proto(_APART, arrays), path)
     return path
+
+
+def compressed(
+    folder: Path, name: str, planning: PlanOptions, *, sampled: bool = True
+) -> Compression:
+    """The network of a folder made smaller there, with a report."""
+    return compress(
+        folder / "network.onnx",
+        folder / f"{name}.onnx",
+        samples=folder / "s.npz" if sampled else None,
+        planning=planning,
+        measuring=MeasureOptions(provider="cpu"),
+        report=folder / f"{name}_report",
+    )
+
+
+def relative_change(before: Path, after: Path) -> float:
+    """How far the outputs of a file are from those of the network, on images of their own."""
+    feeds = {"x": images(100, seed=9)}
+    first, second = (run(path, feeds)["y"] for path in (before, after))
+    return float(np.linalg.norm(second - first) / np.linalg.norm(first))

@@ -143,17 +143,17 @@ class HalfPrecision:
         """The constants that are stored in half precision."""
         nodes = self._proto.graph.node
         read = {name for slots in self._halved.values() for name in slots if name in self._stored}
-        spared, others = set[str](), set[str]()
+        left_alone, others = set[str](), set[str]()
         for index, node in enumerate(nodes):
             if index in self._halved or _is_constant(node):
                 continue
             names = {name for name in used_names([node]) if name in self._stored}
             known = self._types.parameters(node) is not None
             touched = first_output(node) not in self._untouched and known
-            (others if touched else spared).update(names)
+            (others if touched else left_alone).update(names)
         worth = {
             name
-            for name in others - spared - read
+            for name in others - left_alone - read
             if 2 * _numbers(self._stored[name]) > _CAST + 3 * len(name.encode())
             and self._lost(name) is None
         }
@@ -226,22 +226,22 @@ class _Written:
                 listed.append(self._rounded(model, own, node.output[0]))
         result.initializer.extend(listed)
         for value in graph.input:
-            given = copied(value)
+            entry = copied(value)
             if value.name in constants:
-                given.type.tensor_type.elem_type = TensorProto.FLOAT16
-                given.name = self._half[value.name]
-            result.input.append(given)
+                entry.type.tensor_type.elem_type = TensorProto.FLOAT16
+                entry.name = self._half[value.name]
+            result.input.append(entry)
         if lists_initializers(proto):
             result.input.extend(
                 helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in listed
             )
         there = {name for node in result.node for name in node.output}
         for value in graph.value_info:
-            told = copied(value)
+            entry = copied(value)
             if self._half.get(value.name) == value.name:
-                told.type.tensor_type.elem_type = TensorProto.FLOAT16
+                entry.type.tensor_type.elem_type = TensorProto.FLOAT16
             if value.name in there:
-                result.value_info.append(told)
+                result.value_info.append(entry)
 
     def _rounded(self, model: Model, tensor: TensorProto, name: str) -> TensorProto:
         return numpy_helper.from_array(model.array(tensor).astype(np.float16), self._half[name])
@@ -271,31 +271,31 @@ class _Written:
             self._nodes.append(_cast(name, self._half[name], TensorProto.FLOAT16))
 
     def _add(self, node: NodeProto, slots: frozenset[str] | None) -> None:
-        given = [name for name in node.output if name and self._types.is_float(name)]
-        if slots is not None and node.op_type == "Cast" and given:
+        floats = [name for name in node.output if name and self._types.is_float(name)]
+        if slots is not None and node.op_type == "Cast" and floats:
             source = node.input[0]
             if self._types.of(source) == TensorProto.FLOAT16:
                 # It is there in half precision already.
-                self._half[given[0]] = source
-                self._both(given[0])
+                self._half[floats[0]] = source
+                self._both(floats[0])
                 return
         own = copied(node, skipped={"input", "output"})
         if slots is None:
             own.input.extend(self._full.get(name, name) for name in node.input)
             own.output.extend(node.output)
         else:
-            for name in given:
+            for name in floats:
                 self._half[name] = self._half_name(name)
             own.input.extend(
                 self._half[name] if name in slots else self._full.get(name, name)
                 for name in node.input
             )
             own.output.extend(self._half.get(name, name) for name in node.output)
-            for attribute in own.attribute if node.op_type == "Cast" and given else ():
+            for attribute in own.attribute if node.op_type == "Cast" and floats else ():
                 if attribute.name == "to":
                     attribute.i = TensorProto.FLOAT16
         self._nodes.append(own)
-        for name in given:
+        for name in floats:
             self._both(name)
 
 

@@ -1,11 +1,13 @@
 """What the numbers of a file with 8-bit integers occupy, by format and block."""
 
 from collections.abc import Iterable, Iterator
+from math import prod
 
-from onnx import GraphProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, NodeProto, TensorProto
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.results import StoredNumbers
+from onnx_relusv.graph.protos import held, item_bytes
 from onnx_relusv.rewrites.int8.activations import DEQUANTIZE, QUANTIZE
 
 
@@ -23,7 +25,10 @@ def stored_numbers(
         One a block; then one without a key for all else: other constants, nodes and names.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {node.output[0]: tensor for node in graph.node for tensor in _made(node)}
+    for node in graph.node:
+        tensor = held(node) if node.op_type == "Constant" else None
+        if tensor is not None:
+            constants[node.output[0]] = tensor
     operands = {
         name
         for node in graph.node
@@ -47,12 +52,6 @@ def stored_numbers(
     return (*found, StoredNumbers(key=None, others=whole - sum(one.bytes for one in found)))
 
 
-def _made(node: NodeProto) -> Iterator[TensorProto]:
-    """The tensor of a Constant node."""
-    if node.op_type == "Constant":
-        yield from (one.t for one in node.attribute if one.name == "value")
-
-
 def _constants_behind(block: Block, makers: dict[str, NodeProto], ends: set[str]) -> Iterator[str]:
     """What is read between a block's source and the tensor that leaves it."""
     waiting, seen = [block.key], {block.key}
@@ -66,7 +65,4 @@ def _constants_behind(block: Block, makers: dict[str, NodeProto], ends: set[str]
 
 
 def _bytes(tensor: TensorProto) -> int:
-    count = 1
-    for length in tensor.dims:
-        count *= length
-    return count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return item_bytes(tensor.data_type) * prod(tensor.dims)
