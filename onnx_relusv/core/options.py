@@ -261,13 +261,11 @@ class PlanOptions(WithPrecision, Options):
         self._check_range()
         self._check_drop()
         self._check_divergence()
-        if self.precision != KEPT and self.budgets.latency is not None:
-            raise UsageError("--latency goes with --precision keep alone: use --size or --macs.")
+        if self.budgets.latency is not None and (self.uses_fp16 or self.int8_format == "weights"):
+            numbers = "--precision fp16" if self.uses_fp16 else "8-bit weights alone"
+            raise UsageError(f"--latency does not go with {numbers}: use --size or --macs.")
         if self.int8_format != "u8s8" and not self.uses_int8:
-            raise UsageError(
-                f"--int8-format {self.int8_format} says what 8-bit integers are: add --precision "
-                "int8, or leave it away."
-            )
+            raise UsageError(f"--int8-format {self.int8_format}: add --precision int8, or drop it.")
         if self.allocation == "damage" and not self.has_budget:
             raise UsageError("--allocation damage needs a --size, --macs, --latency or --max-drop.")
 

@@ -5,7 +5,7 @@ blocks behind a change that a plan would keep are fitted anew, in their own form
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Offered:
         nearest: Of the blocks that may be computed with integers, keys of those whose weights
             are rounded to the nearest, since their input's covariance is not there.
         formats_alone: Whether nothing is to change but the numbers that blocks are computed with.
+        slower: By key of the blocks that integers make slower, seconds by themselves with the
+            numbers of the file, and with integers.
         curves: What damages come from.
         damage_measure: What damages are, in words; None where none were measured.
     """
@@ -69,6 +71,7 @@ class Offered:
     left_out: frozenset[str] = frozenset()
     nearest: frozenset[str] = frozenset()
     formats_alone: bool = False
+    slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     curves: tuple[Measured, ...] = ()
     damage_measure: str | None = None
 
@@ -279,6 +282,9 @@ class _Words:
             return "no channel of its goes"
         if key not in self._all:
             return NO_SMALLER_FORM
+        if key in self._offered.slower:
+            floats, integers = (1000 * seconds for seconds in self._offered.slower[key])
+            return f"slower with 8-bit integers: {integers:.3g} ms by itself, not {floats:.3g} ms"
         (item, _, better), errors = self._chosen[key], self._all[key].errors[1:]
         dense = item.dense_place
         if dense:

@@ -7,19 +7,11 @@ the real shape; dense and double layers in turn. Between timed ranks time follow
 multiply-accumulates along straight lines, those of a Conv's rank rounded up to a whole pack of
 channels, since that is what onnxruntime's kernels compute on a CPU. That is an estimate, and what a
 block takes inside of its model may be less or more than by itself.
-
-Keeps a budget on measured latency: plans are made, timed, and made again.
-
-The times that a plan is made with are estimates, block by block. So what the whole planned model
-takes is measured before anything is fitted, and the limit for the next plan moves in proportion:
-down while the model is over the budget, up where it leaves room, and always between limits that are
-known to be too low and too high.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import sqrt
 
 import numpy as np
 from onnx import helper
@@ -28,8 +20,9 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Budgets, Candidate, Choice, Plan
-from onnx_relusv.core.reduction import Change
+from onnx_relusv.core.plans import Candidate, Int8Format, Plan
+from onnx_relusv.core.reduction import Change, Integers
+from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.latency_models import (
@@ -37,11 +30,17 @@ from onnx_relusv.planning.latency_models import (
     Timing,
     TimingKey,
     Timings,
+    any_factors,
     length,
     timing_task,
+    with_changes,
+    worth,
 )
 from onnx_relusv.rewrites.changes import changes_of
-from onnx_relusv.rewrites.low_rank.surgery import isolated, random_factors
+from onnx_relusv.rewrites.int8.isolated import OnIntegers
+from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
+from onnx_relusv.rewrites.low_rank.method import LayerItem
+from onnx_relusv.rewrites.low_rank.surgery import isolated
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.cache import NO_CACHE, Cache
@@ -62,6 +61,8 @@ def block_seconds(
     layers: Sequence[Layer],
     timings: Timings,
     cache: Cache = NO_CACHE,
+    *,
+    integers: OnIntegers | None = None,
 ) -> tuple[float, tuple[float, ...]]:
     """Seconds of one run of a block as it is, and with each of several double layers.
 
@@ -75,6 +76,7 @@ def block_seconds(
         timings: Times that are known. Unless all that is wanted is there or in the cache, all of
             it is timed together, so that it can be compared, and put there.
         cache: Where times of earlier runs are.
+        integers: How the double layers are computed with integers; None where they are not.
     """
     shape = (block.source_shape[0] * batch, *block.source_shape[1:])
     dense = TimingKey(
@@ -85,14 +87,16 @@ def block_seconds(
         source_shape=shape,
         provider=workspace.provider,
     )
-    keys = [dense, *(replace(dense, form=form, rank=rank) for form, rank in layers)]
+    other = replace(dense, integers=integers)
+    keys = [dense, *(replace(other, form=form, rank=rank) for form, rank in layers)]
 
     def together(
         tasks: Tasks[TimingKey, Timing],
         known: Known[TimingKey, Timing],
         done: Done[TimingKey, Timing],
     ) -> None:
-        for key, seconds in zip(keys, _timed(case, workspace, block, shape, layers), strict=True):
+        measured = _timed(case, workspace, block, shape, layers, integers)
+        for key, seconds in zip(keys, measured, strict=True):
             done(key, Timing(seconds))
 
     tasks = {key: timing_task(case, inputs, workspace, key) for key in keys}
@@ -104,17 +108,31 @@ def block_seconds(
 
 
 def _timed(
-    case: Case, workspace: Workspace, block: Block, shape: tuple[int, ...], layers: Sequence[Layer]
+    case: Case,
+    workspace: Workspace,
+    block: Block,
+    shape: tuple[int, ...],
+    layers: Sequence[Layer],
+    integers: OnIntegers | None,
 ) -> tuple[float, ...]:
     rng = np.random.default_rng(workspace.options.seed)
     dtype = helper.tensor_dtype_to_np_dtype(block.element_type)
     source = rng.standard_normal(shape, np.float32).astype(dtype)
-    alone, linear = isolated(case.model, block, source), case.folding(block)
-    models = [alone.dense()]
-    for form, rank in layers:
-        models.append(alone.double_layer(random_factors(form, block.geometry, linear, rank, rng)))
-    sessions = [Session(model, workspace.provider) for model in models]
-    return undisturbed_latencies(sessions, {block.source: source})
+    alone = isolated(case.model, block, source)
+    format_ = None if integers is None else Integers(integers.int8_format)
+    changes = [Change(block, form, rank, integers=format_) for form, rank in layers]
+    factors = [any_factors(case, change, rng) for change in changes]
+    dense = Session(alone.dense(), workspace.provider)
+    if integers is None:
+        others = [Session(alone.double_layer(each), workspace.provider) for each in factors]
+        return undisturbed_latencies([dense, *others], {block.source: source})
+    protos = [integers.alone(alone.rewritten(each), block) for each in factors]
+    others = [Session(runnable(case.model, proto), workspace.provider) for proto in protos]
+    (name,), given = others[0].input_names, integers.given(source)
+    return (
+        *undisturbed_latencies([dense], {block.source: source}),
+        *undisturbed_latencies(others, {name: given}),
+    )
 
 
 def layers_to_time(block: Block, offered: Sequence[Candidate]) -> tuple[Layer, ...]:
@@ -133,7 +151,7 @@ def layers_to_time(block: Block, offered: Sequence[Candidate]) -> tuple[Layer, .
 
 
 def with_latency(
-    block: Block, offered: Sequence[Candidate], seconds: Mapping[Layer, float], scale: float
+    block: Block, offered: Sequence[Candidate], seconds: Mapping[Layer, float]
 ) -> tuple[Candidate, ...]:
     """A block's candidates with their estimated times.
 
@@ -141,7 +159,6 @@ def with_latency(
         block: The block.
         offered: Its candidates.
         seconds: Of those that were timed, by `layers_to_time`.
-        scale: What times by themselves are multiplied with.
     """
     pack = _pack(block)
     found: list[Candidate] = []
@@ -155,7 +172,7 @@ def with_latency(
             if (form, candidate.rank) in seconds
         }
         known = sorted(timed)
-        estimates = scale * np.interp(packs, known, [timed[count] for count in known])
+        estimates = np.interp(packs, known, [timed[count] for count in known])
         found.extend(
             replace(candidate, latency=float(estimate))
             for candidate, estimate in zip(own, estimates, strict=True)
@@ -178,73 +195,61 @@ Measure = Callable[[Plan], float]
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """Candidates with their times, where there is a budget on latency.
+    """What blocks may become, with times, where there is a budget on latency.
 
     What blocks take by themselves may add up to more than the model takes. Then all of them are
     scaled down to it; otherwise what is left belongs to the rest of the model, which stays.
 
     Attributes:
         batch: Samples in a run.
-        candidates: By block key, with estimated seconds; as they were without that budget.
+        items: By block key, with estimated seconds, and without what makes a block slower; as they
+            were without that budget.
         whole: Measured seconds of the original; NaN without that budget.
-        blocks: By key, seconds of the blocks that have candidates, as they are.
         measure: Measures a plan's latency; None without that budget.
+        slower: By key of the blocks that integers make slower, seconds by themselves with the
+            numbers of the file, and with integers.
     """
 
     batch: int
-    candidates: Candidates
+    items: Mapping[str, LayerItem]
     whole: float = math.nan
-    blocks: Mapping[str, float] = field(default_factory=dict)
     measure: Measure | None = None
+    slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def timed_candidates(
+def timed_items(
     case: Case,
     inputs: Inputs,
     workspace: Workspace,
-    candidates: Candidates,
+    items: Sequence[LayerItem],
     planning: PlanOptions,
     progress: Progress,
 ) -> Timed:
-    """Times the candidates of a model; only looks at its batch without a budget on latency.
+    """Times what blocks may become; only looks at the batch without a budget on latency.
 
     Args:
         case: The model.
         inputs: Its samples.
         workspace: Where it runs, and what is kept.
-        candidates: By block key; other blocks are not timed.
-        planning: The budgets and the batch.
+        items: Other blocks are not timed.
+        planning: The budgets, the batch, and what integers are.
         progress: Shows the blocks.
-    """
-    if planning.budgets.latency is None:
-        return Timed(length(case, planning.batch), candidates)
-    timings: Timings = {}
-    race = Race(case, inputs, workspace, planning.batch)
-    layers = {
-        block.key: layers_to_time(block, candidates[block.key])
-        for block in case.blocks
-        if candidates.get(block.key)
-    }
-    dense: dict[str, float] = {}
-    changed: dict[str, tuple[float, ...]] = {}
-    waiting = [block for block in case.blocks if block.key in layers]
-    with progress.stage("Latency of the blocks' forms", len(waiting)) as advance:
-        for block in waiting:
-            dense[block.key], changed[block.key] = block_seconds(
-                case,
-                inputs,
-                workspace,
-                block,
-                race.batch,
-                layers[block.key],
-                timings,
-                workspace.cache,
-            )
-            advance(1)
-    whole = race.original()
-    scale = scale_of(whole, list(dense.values()))
 
-    limit = planning.budgets.latency
+    Raises:
+        BudgetError: Even the fastest forms of all blocks are over the budget.
+    """
+    limit, offered = planning.budgets.latency, {item.key: item for item in items}
+    if limit is None:
+        return Timed(length(case, planning.batch), offered)
+    race = Race(case, inputs, workspace, planning.batch)
+    integers = {
+        key: Change(item.block, DENSE.name, layer.rank, integers=Integers(planning.int8_format))
+        for key, item in offered.items()
+        if (layer := item.layers[0]) is not None
+    }
+    all_integers = list(integers.values())
+    times = _block_times(case, inputs, workspace, offered, all_integers, race.batch, progress)
+    whole = race.original()
 
     def share(changes: Sequence[Change]) -> float:
         found = race.against_plan(changes)
@@ -258,37 +263,124 @@ def timed_candidates(
         # What passes is timed again: one lucky measurement is no reason to fit anything.
         return first if first > limit else max(first, share(changes))
 
+    def gain(keys: Sequence[str]) -> float:
+        left = [change for key, change in integers.items() if key not in keys]
+        return 1 - race.share(left, all_integers)
+
+    times = _fitting_in(times, whole, share(all_integers) if integers else None)
     timed = {
-        block.key: with_latency(
-            block,
-            candidates[block.key],
-            dict(zip(layers[block.key], changed[block.key], strict=True)),
-            scale,
-        )
-        for block in waiting
+        key: with_latency(item.block, item.candidates, times[key].layers)
+        for key, item in offered.items()
     }
-    check_reachable(limit, lambda: share(fastest(case.blocks, timed, dense, scale)))
+    dense = {key: found.dense for key, found in times.items()}
+    check_reachable(limit, lambda: share(fastest(case.blocks, timed, dense, planning.int8_format)))
+    suspects = [key for key in integers if times[key].in_its_form > dense[key]]
     return Timed(
         batch=race.batch,
-        candidates={**candidates, **timed},
+        items={
+            key: item.timed(timed[key], dense[key]).fast_enough() for key, item in offered.items()
+        },
         whole=whole,
-        blocks={key: scale * seconds for key, seconds in dense.items()},
         measure=measure,
+        slower={key: (dense[key], times[key].in_its_form) for key in worth(suspects, gain)},
     )
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Seconds of a block as it is, and of what it may become, by form and rank."""
+
+    dense: float
+    layers: Mapping[Layer, float]
+
+    @property
+    def in_its_form(self) -> float:
+        """In its own form with integers; NaN where that was not timed."""
+        found = (seconds for (form, _), seconds in self.layers.items() if FORMS[form].one_layer)
+        return next(found, math.nan)
+
+    def scaled(self, dense: float, layers: float) -> "_Times":
+        """Multiplied."""
+        found = {layer: layers * seconds for layer, seconds in self.layers.items()}
+        return _Times(dense * self.dense, found)
+
+
+def _block_times(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    offered: Mapping[str, LayerItem],
+    all_integers: Sequence[Change],
+    batch: int,
+    progress: Progress,
+) -> dict[str, _Times]:
+    """What blocks take by themselves, integers where all of `all_integers` have some."""
+    timings: Timings = {}
+    numbers = {change.block.key: change.integers for change in all_integers}
+    around = with_changes(case, workspace, all_integers)
+    found: dict[str, _Times] = {}
+    with progress.stage("Latency of the blocks' forms", len(offered)) as advance:
+        for key, item in offered.items():
+            own, integers = numbers.get(key), None
+            if own is not None:
+                integers = OnIntegers.of(around, item.block.source, key, own.format)
+            layers = layers_to_time(item.block, item.candidates)
+            dense, changed = block_seconds(
+                case,
+                inputs,
+                workspace,
+                item.block,
+                batch,
+                layers,
+                timings,
+                workspace.cache,
+                integers=integers,
+            )
+            found[key] = _Times(dense, dict(zip(layers, changed, strict=True)))
+            advance(1)
+    return found
+
+
+def _fitting_in(
+    times: Mapping[str, _Times], whole: float, share: float | None
+) -> dict[str, _Times]:
+    """Times scaled so that they fit into those of whole models.
+
+    By itself a block of integers also turns what it reads and makes into the layout of integer
+    kernels and back, which inside of a network is seldom done.
+
+    Args:
+        times: Of blocks by themselves.
+        whole: Seconds of the original.
+        share: What all blocks that may have integers take with them in their own forms, with
+            everything else, as a share of that; None without any.
+    """
+    scale = scale_of(whole, [found.dense for found in times.values()])
+    own = [found for found in times.values() if not math.isnan(found.in_its_form)]
+    of_integers = scale
+    if share is not None:
+        left = share * whole - (whole - scale * sum(found.dense for found in own))
+        if left > 0:
+            of_integers = scale_of(left, [found.in_its_form for found in own])
+    return {
+        key: found.scaled(scale, scale if math.isnan(found.in_its_form) else of_integers)
+        for key, found in times.items()
+    }
 
 
 def fastest(
     blocks: Sequence[Block],
     candidates: Candidates,
     dense: Mapping[str, float],
-    scale: float,
+    int8_format: Int8Format = "u8s8",
 ) -> list[Change]:
     """Every block in the form that takes the least time by its estimate; those that gain by it."""
     found = []
     for block in blocks:
         best = min(candidates.get(block.key, ()), key=lambda one: one.latency, default=None)
-        if best is not None and best.latency < scale * dense[block.key]:
-            found.append(Change(block, best.form, best.rank))
+        if best is not None and best.latency < dense[block.key]:
+            integers = Integers(int8_format) if best.is_int8 else None
+            found.append(Change(block, best.form, best.rank, integers=integers))
     return found
 
 
@@ -317,70 +409,3 @@ def check_reachable(target: float, measure: Callable[[], float]) -> None:
 def scale_of(whole: float, dense: Sequence[float]) -> float:
     """What times of blocks by themselves are multiplied with, so that they fit into the whole."""
     return min(1.0, whole / max(sum(dense), 1e-12))
-
-
-MOST_PLANS = 5
-_MOST_PLANS = 12
-# A model that takes this share of the budget or more is near enough to it.
-_NEAR = 0.95
-# The next limit is a little lower than proportion says, so that noise does not decide.
-_CAUTION = 0.98
-# No limit lies above: a plan may cost a little more time than the original by its estimate.
-_HIGHEST = 1.1
-# Limits that are nearer to each other than this ratio are one.
-_APART = 1.01
-
-
-def plan_within(
-    make: Callable[[Budgets], Plan],
-    budgets: Budgets,
-    target: float,
-    measure: Callable[[Plan], float],
-) -> Plan:
-    """The plan with the least loss, among a few, whose measured latency keeps the budget.
-
-    Args:
-        make: Makes a plan with a limit on its estimated latency, or raises a BudgetError.
-        budgets: The user's, one on latency among them.
-        target: That one.
-        measure: Measures a plan's latency, as a share of the original's.
-
-    Raises:
-        BudgetError: No plan keeps the budgets.
-    """
-    low, high, limit = 0.0, _HIGHEST, target
-    shares: dict[tuple[Choice, ...], float] = {}
-    best: Plan | None = None
-    problem: BudgetError | None = None
-    for _ in range(_MOST_PLANS):
-        try:
-            plan = make(replace(budgets, latency=limit))
-        except BudgetError as error:
-            problem, low = problem or error, limit
-            limit = sqrt(low * high)
-            if high < _APART * low:
-                break
-            continue
-        is_known = plan.choices in shares
-        share = shares[plan.choices] if is_known else measure(plan)
-        shares[plan.choices] = share
-        if share <= target:
-            best, low = plan, limit
-            # Where another budget binds, more room makes no other plan.
-            if is_known or share >= _NEAR * target:
-                break
-        else:
-            high = limit
-        if len(shares) == MOST_PLANS or high < _APART * low:
-            break
-        limit *= _CAUTION * target / share
-        if not low < limit < high:
-            limit = sqrt(low * high)
-    if best is not None:
-        return replace(best, budgets=budgets)
-    if problem is not None and not shares:
-        raise problem
-    raise BudgetError(
-        f"{target:.4g} of the latency cannot be reached: the smallest share that was measured is "
-        f"{min(shares.values()):.4g}. Ask for less, or allow more blocks."
-    )

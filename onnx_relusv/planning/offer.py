@@ -3,7 +3,7 @@
 What is measured here is measured once, for any number of budgets.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_relusv.core.blocks import Item
@@ -11,7 +11,7 @@ from onnx_relusv.core.errors import BudgetError, InputError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Measured
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Candidate, Cost, Plan
+from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Cost, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED, all_bytes
 from onnx_relusv.measuring.blocks import Ground
@@ -32,15 +32,15 @@ from onnx_relusv.planning.decisions import (
     with_refits,
 )
 from onnx_relusv.planning.file_size import SizeOf, size_of, sized
-from onnx_relusv.planning.latency import Measure, Timed, plan_within, timed_candidates
-from onnx_relusv.planning.limits import Origin, how_far, limits
+from onnx_relusv.planning.latency import Measure, Timed, timed_items
+from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.probe import measured_damages
 from onnx_relusv.planning.settling import by_damage, cut_cost
 from onnx_relusv.rewrites.apply import nodes_of, provenance_bytes
 from onnx_relusv.rewrites.fp16.conversion import HalfPrecision
 from onnx_relusv.rewrites.fp16.observed import float_nodes
-from onnx_relusv.rewrites.low_rank.method import LayerItem, layer_item
+from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.rewrites.low_rank.rounding import feeds_errors_back
 from onnx_relusv.rewrites.methods import rewrites_of
 from onnx_relusv.rewrites.prune.units import units_of_blocks
@@ -181,17 +181,22 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
     case, inputs, workspace = ground.case, ground.inputs, ground.workspace
     # Where formats alone change, there is nothing to choose.
     nothing = planning.uses_fp16 and planning.changes_precision_alone
-    candidates = {} if nothing else _allowed_candidates(ground, planning)
-    timed = timed_candidates(case, inputs, workspace, candidates, planning, progress)
+    made = [
+        (rewrite, rewrite.items(ground, planning, progress))
+        for rewrite in (() if nothing else rewrites_of(planning))
+    ]
+    layers = [item for _, own in made for item in own if isinstance(item, LayerItem)]
+    timed = timed_items(case, inputs, workspace, layers, planning, progress)
     float_nodes = _float_nodes(ground, planning, progress)
     measure: DamageMeasure | None = None
     if by_damage(inputs, planning):
         measure = damage_measure(case, inputs, workspace, inputs.selection, planning)
     items: list[Item] = []
     curves: list[Measured] = []
-    rewrites = rewrites_of(planning)
-    for rewrite in () if nothing else rewrites:
-        measured = _timed(rewrite.items(ground, planning, progress), timed)
+    for rewrite, own_items in made:
+        measured = [
+            timed.items[item.key] if isinstance(item, LayerItem) else item for item in own_items
+        ]
         found = measured if timed.measure else [rewrite.finer(each, ground) for each in measured]
         if measure is not None:
             sites = rewrite.sites(measured, ground)
@@ -201,8 +206,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             for place, item in enumerate(found):
                 found[place], own = rewrite.with_damages(item, damages.get(item.key, {}))
                 curves.extend(own)
-            found = [_with_way_out(item, measure) for item in found]
-        items.extend(found)
+        items.extend(_with_way_out(item, measure, timed) for item in found)
     return Offer(
         offered=Offered(
             blocks=case.blocks,
@@ -214,6 +218,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
             nearest=_rounded_to_nearest(ground, planning),
             formats_alone=nothing,
+            slower=timed.slower,
             curves=tuple(curves),
             damage_measure=None if measure is None else measure.words,
         ),
@@ -229,26 +234,14 @@ def _rounded_to_nearest(ground: Ground, planning: PlanOptions) -> frozenset[str]
     return frozenset(key for key in keys if not feeds_errors_back(ground.moments[key]))
 
 
-def _with_way_out(item: Item, measure: DamageMeasure) -> Item:
-    """An item that may stay as it is after all, where 8-bit integers hurt it."""
-    hurt = isinstance(item, LayerItem) and item.is_int8 and item.damages[0] > measure.noticeable
-    return item.or_as_it_is() if hurt else item  # type: ignore[attr-defined]
-
-
-def _allowed_candidates(ground: Ground, planning: PlanOptions) -> dict[str, tuple[Candidate, ...]]:
-    """By key, the candidates of the blocks that may change."""
-    found = ground.measured.candidates.items()
-    return {key: candidates for key, candidates in found if planning.allows(key)}
-
-
-def _timed(items: Iterable[Item], timed: Timed) -> list[Item]:
-    """Items with the times of their options, without those that make a block slower."""
-    return [
-        layer_item(item.block, timed.candidates[item.key], timed.blocks[item.key]).fast_enough()
-        if isinstance(item, LayerItem) and timed.measure is not None
-        else item
-        for item in items
-    ]
+def _with_way_out(item: Item, measure: DamageMeasure | None, timed: Timed) -> Item:
+    """An item that may stay as it is after all, where 8-bit integers hurt it or make it slower."""
+    if not isinstance(item, LayerItem) or not item.is_int8:
+        return item
+    if item.key in timed.slower:
+        return item.or_as_it_is().fast_enough()
+    hurt = measure is not None and item.damages[0] > measure.noticeable
+    return item.or_as_it_is() if hurt else item
 
 
 def _coupling(ground: Ground, planning: PlanOptions) -> Coupling | None:

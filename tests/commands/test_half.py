@@ -259,5 +259,5 @@ def test_doubles_are_refused(tmp_path: Path) -> None:
 
 
 def test_latency_is_refused() -> None:
-    with pytest.raises(UsageError, match="--latency goes with --precision keep"):
+    with pytest.raises(UsageError, match="--latency does not go with --precision fp16"):
         PlanOptions(precision="fp16", budgets=Budgets(latency=0.5))

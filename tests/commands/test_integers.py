@@ -439,8 +439,8 @@ def test_such_a_file_is_read_by_the_other_commands(formats_alone: Compression) -
         (("--precision", "int4"), "int4"),
         (("--int8-format", "s8s8", "--size", "0.5"), "add --precision int8"),
         (
-            ("--precision", "int8", "--latency", "0.5", "--method", "double-layer"),
-            "--latency goes with --precision keep",
+            ("--precision", "int8", "--int8-format", "weights", "--latency", "0.5"),
+            "--latency does not go with 8-bit weights alone",
         ),
     ],
 )

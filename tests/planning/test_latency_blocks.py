@@ -53,8 +53,8 @@ def test_no_rank_lies_outside_of_what_is_timed(ranks: list[int]) -> None:
         assert timed[-1] == ranks[-1]
         # Times that are proportional to the packs come back at every rank from the first on.
         pack = 16 if item is CONV else 1
-        seconds = {(form, rank): 2.0 * -(-rank // pack) for rank in timed}
-        for found in with_latency(item, own, seconds, 0.5):  # type: ignore[arg-type]
+        seconds = {(form, rank): -(-rank // pack) for rank in timed}
+        for found in with_latency(item, own, seconds):  # type: ignore[arg-type]
             packs = max(-(-found.rank // pack), -(-timed[0] // pack))
             assert found.latency == pytest.approx(packs, rel=1e-12)
 
@@ -62,7 +62,7 @@ def test_no_rank_lies_outside_of_what_is_timed(ranks: list[int]) -> None:
 def test_between_timed_ranks_time_follows_the_macs() -> None:
     own = [*offered("pair", [10, 20, 40]), *offered("channel", [5])]
     seconds = {("pair", 10): 1.0, ("pair", 40): 4.0, ("channel", 5): 9.0}
-    found = with_latency(GEMM, own, seconds, 1.0)  # type: ignore[arg-type]
+    found = with_latency(GEMM, own, seconds)  # type: ignore[arg-type]
     assert [each.latency for each in found] == [1.0, 2.0, 4.0, 9.0]
     assert [replace(each, latency=0.0) for each in found] == [
         replace(each, latency=0.0) for each in own

@@ -12,6 +12,7 @@ from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.planning import latency, latency_models
 from onnx_relusv.planning.latency import block_seconds
 from onnx_relusv.planning.latency_models import Timing, TimingKey, timing_task
+from onnx_relusv.rewrites.int8.isolated import OnIntegers
 from onnx_relusv.work.cache import Cache
 
 KEY = TimingKey(
@@ -34,6 +35,7 @@ def opened(tmp_path: Path) -> Opened:
     "other",
     [
         replace(KEY, form="pair", rank=2),
+        replace(KEY, integers=OnIntegers("u8s8", before=True, behind=False)),
         replace(KEY, source_shape=(1, 3)),
         replace(KEY, provider="CUDAExecutionProvider"),
         replace(KEY, geometry=replace(KEY.geometry, out_channels=4)),
@@ -57,7 +59,12 @@ def test_times_are_found_by_the_next_run(opened: Opened, monkeypatch: pytest.Mon
     timed: list[int] = []
 
     def count(
-        case: Case, workspace: Workspace, block: object, shape: object, layers: list[object]
+        case: Case,
+        workspace: Workspace,
+        block: object,
+        shape: object,
+        layers: list[object],
+        integers: object,
     ) -> list[float]:
         timed.append(len(layers))
         return [float(len(timed)), *(0.5 for _ in layers)]

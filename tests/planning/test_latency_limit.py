@@ -7,7 +7,7 @@ import pytest
 
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Budgets, Choice, Plan
-from onnx_relusv.planning.latency import MOST_PLANS, plan_within
+from onnx_relusv.planning.limits import MOST_PLANS, plan_within
 
 BUDGETS = Budgets(size=0.5, latency=0.6)
 

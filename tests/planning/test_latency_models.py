@@ -152,5 +152,5 @@ def test_the_fastest_forms_are_those_of_blocks_that_gain_by_it(tmp_path: Path) -
         ),
         second.key: (Candidate(form="pair", rank=1, level=0, bytes=1, macs=1, latency=0.6),),
     }
-    found = fastest([first, second], offers, {first.key: 1.0, second.key: 1.0}, 0.5)
+    found = fastest([first, second], offers, {first.key: 0.5, second.key: 0.5})
     assert [(change.block.key, change.rank) for change in found] == [(first.key, 2)]

@@ -56,6 +56,11 @@ class LayerItem(Item):
     least_saving: ClassVar[float] = 0.01
 
     @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What the block may become, in the order of its options."""
+        return tuple(layer for layer in self.layers if layer is not None)
+
+    @property
     def costs(self) -> list[Cost | Candidate]:
         """Of every option, as long as the block has all of its channels."""
         return [self.now if layer is None else layer for layer in self.layers]
@@ -91,6 +96,15 @@ class LayerItem(Item):
             layers=tuple(self.layers[place] for place in chosen),
         )
 
+    def timed(self, layers: Sequence[Candidate], latency: float) -> Self:
+        """With estimated times of all that the block may become, and of what it is now."""
+        found = {(layer.form, layer.rank): layer for layer in layers}
+        return replace(
+            self,
+            layers=tuple(one and found[one.form, one.rank] for one in self.layers),
+            now=replace(self.now, latency=latency),
+        )
+
     def or_as_it_is(self) -> Self:
         """With the block as it is as the first option, before what stood there."""
         return replace(
@@ -101,8 +115,8 @@ class LayerItem(Item):
         )
 
     def fast_enough(self) -> Self:
-        """With the options that do not make the block slower."""
-        most = self.now.latency * (1 + TIMING_NOISE)
+        """With the options that do not make the block slower than where it stays in its form."""
+        most = self.costs[0].latency * (1 + TIMING_NOISE)
         timed = enumerate(self.costs)
         return self.some([place for place, cost in timed if place == 0 or cost.latency <= most])
 
@@ -221,8 +235,8 @@ class DoubleLayers:
         Relative errors are interpolated between neighbouring ranks. Times are not, so there are no
         such options where these count.
         """
-        stays, *layers = item.layers
-        candidates = [layer for layer in layers if layer is not None]
+        stays = item.layers[0]
+        candidates = [layer for layer in item.candidates if layer is not stays]
         grid = sorted(candidates, key=lambda layer: (layer.form, layer.rank))
         between = between_ranks(item.block, grid, _FINEST * measured.model_bytes)
         return layer_item(item.block, [*candidates, *between], stays=stays)
@@ -285,9 +299,9 @@ class DoubleLayers:
 
 def ranks_to_measure(item: LayerItem) -> dict[str, tuple[int, ...]]:
     """By form, increasing: a geometric ladder over the sizes worth having."""
-    stays, *layers = item.layers
+    stays = item.layers[0]
     whole = item.block.original_bytes if stays is None else stays.bytes
-    candidates = [layer for layer in layers if layer is not None]
+    candidates = [layer for layer in item.candidates if layer is not stays]
     offered = undominated(candidates, _LEAST_SHARE * whole, _MOST_SHARE * whole)
     found: dict[str, tuple[int, ...]] = {}
     if stays is not None:

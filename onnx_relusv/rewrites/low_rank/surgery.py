@@ -313,8 +313,11 @@ class Isolated:
 
     def double_layer(self, factors: Factors) -> Runnable:
         """The block with a double layer in its place."""
-        proto = rewrite(self.model, [self.block], {self.block.key: factors}, "")
-        return runnable(self.model, proto)
+        return runnable(self.model, self.rewritten(factors))
+
+    def rewritten(self, factors: Factors) -> ModelProto:
+        """The same as a graph."""
+        return rewrite(self.model, [self.block], {self.block.key: factors}, "")
 
 
 def isolated(model: Model, block: Block, example: np.ndarray) -> Isolated:
