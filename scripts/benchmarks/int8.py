@@ -3,12 +3,15 @@
 Every row is repeated with three draws of 5,000 training images, which are all that a run sees; the
 test images are looked at once, by the finished file. In the same run and on the same images:
 onnxruntime's static quantisation of the original, with each of its ways to find ranges, and of our
-files of floats, which is what a user had to do before.
+files of floats, which is what a user had to do before; its dynamic quantisation; and that of
+Neural Compressor.
 """
 
+import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +22,22 @@ from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
+    quantize_dynamic,
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from outcomes import Outcome, Way, judged, model_path, outcome, test_images
 
-from onnx_relusv import MeasureOptions, PlanOptions, compare, compress
+from onnx_relusv import MeasureOptions, PlanOptions, compress
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.plans import Budgets
+from onnx_relusv.runtime.latency import interleaved_latency
+from onnx_relusv.runtime.session import CPU, Session
 
 # Of a draw, those that onnxruntime's tool is given: more take gigabytes of it.
 _CALIBRATED = 500
+_LARGEST_BATCH = 32
+_NEURAL_COMPRESSOR = Path(".venv-peer-neural-compressor/bin/python")
 # Of the outcomes of a row.
 _MEANS = ("bytes", "change")
 
@@ -85,15 +93,13 @@ def main() -> None:
             way = Way("auto", size=row.size, precision="int8")
             found = [outcome(row.model, way, draw, folder) for draw in draws]
             print(_line(row, found), flush=True)
-        print("| model | onnxruntime's tool | bytes left | drop, mean | worst | change |")
+        print("| model | by others | bytes left | drop, mean | worst | change |")
         print("|---|---|---|---|---|---|")
         for model in dict.fromkeys(row.model for row in ROWS):
-            _by_tool(model, folder)
-        print("| model | `--size` | batch | time over that of the original |")
-        print("|---|---|---|---|")
-        for row in ROWS:
-            if row.model == "fashion_vgg":
-                _times(row, folder)
+            _by_others(model, folder)
+        print("| `--size` | threads | batch | time over that of the original | of numbers alone |")
+        print("|---|---|---|---|---|")
+        _times("fashion_vgg", folder)
 
 
 def _line(row: Row, found: list[Outcome]) -> str:
@@ -140,8 +146,9 @@ def quantized(
     output: Path,
     *,
     per_channel: bool = True,
+    activation_type: QuantType = QuantType.QUInt8,
 ) -> Path:
-    """A model as onnxruntime's static quantisation makes it, with unsigned integers.
+    """A model as onnxruntime's static quantisation makes it.
 
     Args:
         model: Of floats.
@@ -149,42 +156,89 @@ def quantized(
         method: How they are found.
         output: The file that is made.
         per_channel: Whether every channel of a weight has a scale.
+        activation_type: What tensors become; weights are signed.
     """
     prepared = output.with_suffix(".prepared.onnx")
     # As its documentation advises: normalisations are folded first.
     quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    symmetric = activation_type == QuantType.QInt8
     quantize_static(
         prepared,
         output,
         _Reader(batches),
         quant_format=QuantFormat.QDQ,
         per_channel=per_channel,
-        activation_type=QuantType.QUInt8,
+        activation_type=activation_type,
         weight_type=QuantType.QInt8,
         calibrate_method=method,
+        extra_options={"ActivationSymmetric": symmetric},
     )
     return output
 
 
-def _by_tool(model: str, folder: Path) -> None:
+def _static(name: str, model: Path, draw: Path, output: Path) -> Path:
+    return quantized(model, _some_of(draw), METHODS[name], output)
+
+
+def _symmetric(model: Path, draw: Path, output: Path) -> Path:
+    return quantized(
+        model,
+        _some_of(draw),
+        METHODS["min-max"],
+        output,
+        per_channel=False,
+        activation_type=QuantType.QInt8,
+    )
+
+
+def _dynamic(model: Path, draw: Path, output: Path) -> Path:
+    quantize_dynamic(model, output, weight_type=QuantType.QInt8)
+    return output
+
+
+def _neural_compressor(model: Path, draw: Path, output: Path) -> Path:
+    """In an environment of its own; with the model's weights in a file beside the output."""
+    if not _NEURAL_COMPRESSOR.exists():
+        raise InputError(f"{_NEURAL_COMPRESSOR} is not there: scripts/bench int8 makes it")
+    images = output.with_suffix(".npz")
+    parts = list(_some_of(draw))
+    np.savez(images, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    script = "scripts/peers/neural_compressor.py"
+    output.unlink(missing_ok=True)
+    subprocess.run(
+        [_NEURAL_COMPRESSOR, script, model, images, output], check=True, capture_output=True
+    )
+    return output
+
+
+# Each told the original, a draw and where to write.
+OTHERS: dict[str, Callable[[Path, Path, Path], Path]] = {
+    **{f"onnxruntime, static, {name}": partial(_static, name) for name in METHODS},
+    "onnxruntime, static, signed, min-max, one scale a tensor": _symmetric,
+    "onnxruntime, dynamic": _dynamic,
+    "Neural Compressor, static, min-max": _neural_compressor,
+}
+
+
+def _by_others(model: str, folder: Path) -> None:
     try:
         draws = draws_of(model, folder)
     except InputError:
         return
-    for name, method in METHODS.items():
-        what, tool = f"of the original, {name}", folder / "tool.onnx"
+    for what, make in OTHERS.items():
         try:
             found = [
-                judged(model, quantized(model_path(model), _some_of(draw), method, tool), 1.0)
+                judged(model, make(model_path(model), draw, folder / "other.onnx"), 1.0)
                 for draw in draws
             ]
-        except InputError as error:
+        except (InputError, subprocess.CalledProcessError) as error:
             print(f"| {model} | {what} | {error} | | | |", flush=True)
             continue
-        print(_tool_line(model, what, found), flush=True)
+        print(_other_line(model, what, found), flush=True)
     for size in CHAINS.get(model, ()):
         found = list(_chained(model, size, draws, folder))
-        print(_tool_line(model, f"of our floats at {size:.4g}, min-max", found), flush=True)
+        what = f"our floats at {size:.4g}, then onnxruntime, static, min-max"
+        print(_other_line(model, what, found), flush=True)
 
 
 def _chained(model: str, size: float, draws: list[Path], folder: Path) -> Iterator[Outcome]:
@@ -197,12 +251,12 @@ def _chained(model: str, size: float, draws: list[Path], folder: Path) -> Iterat
             measuring=MeasureOptions(cache=folder / "cache"),
             force=True,
         )
-        output = folder / "tool.onnx"
+        output = folder / "other.onnx"
         made = quantized(done.after.path, _some_of(draw), METHODS["min-max"], output)
         yield judged(model, made, done.after.macs / done.before.macs)
 
 
-def _tool_line(model: str, what: str, found: list[Outcome]) -> str:
+def _other_line(model: str, what: str, found: list[Outcome]) -> str:
     drops = [one.drop for one in found]
     bytes_, change = (float(np.mean([getattr(one, name) for one in found])) for name in _MEANS)
     return (
@@ -211,18 +265,32 @@ def _tool_line(model: str, what: str, found: list[Outcome]) -> str:
     )
 
 
-def _times(row: Row, folder: Path) -> None:
-    """Medians in turns, as `compare` takes them."""
-    draw, output = draws_of(row.model, folder)[0], folder / "timed.onnx"
-    compress(
-        model_path(row.model),
-        output,
-        samples=draw,
-        planning=PlanOptions(precision="int8", budgets=Budgets(size=row.size)),
-        measuring=MeasureOptions(cache=folder / "cache"),
-        force=True,
-    )
-    found = compare(model_path(row.model), output, test_images(row.model)).evaluation
-    size = "numbers alone" if row.size is None else f"{row.size:.4g}"
-    for one in found.latencies:
-        print(f"| {row.model} | {size} | {one.batch} | {one.after / one.before:.2f} |", flush=True)
+def _times(model: str, folder: Path) -> None:
+    """Medians in turns with the original, and with the file in which numbers alone change."""
+    draw, paths = draws_of(model, folder)[0], dict[float | None, Path]()
+    for row in ROWS:
+        if row.model == model:
+            paths[row.size] = folder / f"timed_{len(paths)}.onnx"
+            compress(
+                model_path(model),
+                paths[row.size],
+                samples=draw,
+                planning=PlanOptions(precision="int8", budgets=Budgets(size=row.size)),
+                measuring=MeasureOptions(cache=folder / "cache"),
+                force=True,
+            )
+    with np.load(test_images(model)) as arrays:
+        name = next(key for key in arrays.files if key != "labels")
+        images = arrays[name][:_LARGEST_BATCH].astype(np.float32)
+    for threads, batch in ((1, 1), (1, _LARGEST_BATCH), (2, 1), (2, _LARGEST_BATCH)):
+        feeds = {name: images[:batch]}
+        original = Session(model_path(model), CPU, threads=threads)
+        alone = Session(paths[None], CPU, threads=threads)
+        for size, path in paths.items():
+            made = Session(path, CPU, threads=threads)
+            shares = []
+            for other in (original, alone):
+                before, after = interleaved_latency(other, made, feeds)
+                shares.append(f"{after / before:.2f}")
+            words = "numbers alone" if size is None else f"{size:.4g}"
+            print(f"| {words} | {threads} | {batch} | {' | '.join(shares)} |", flush=True)
