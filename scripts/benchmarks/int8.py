@@ -10,11 +10,14 @@ Neural Compressor.
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 from draws import draws_of
 from machine import machine_line
 from onnxruntime.quantization import (
@@ -162,17 +165,19 @@ def quantized(
     # As its documentation advises: normalisations are folded first.
     quant_pre_process(model, prepared, skip_symbolic_shape=True)
     symmetric = activation_type == QuantType.QInt8
-    quantize_static(
-        prepared,
-        output,
-        _Reader(batches),
-        quant_format=QuantFormat.QDQ,
-        per_channel=per_channel,
-        activation_type=activation_type,
-        weight_type=QuantType.QInt8,
-        calibrate_method=method,
-        extra_options={"ActivationSymmetric": symmetric},
-    )
+    # It prints how it gets on.
+    with redirect_stdout(StringIO()):
+        quantize_static(
+            prepared,
+            output,
+            _Reader(batches),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            activation_type=activation_type,
+            weight_type=QuantType.QInt8,
+            calibrate_method=method,
+            extra_options={"ActivationSymmetric": symmetric},
+        )
     return output
 
 
@@ -197,17 +202,19 @@ def _dynamic(model: Path, draw: Path, output: Path) -> Path:
 
 
 def _neural_compressor(model: Path, draw: Path, output: Path) -> Path:
-    """In an environment of its own; with the model's weights in a file beside the output."""
+    """In an environment of its own."""
     if not _NEURAL_COMPRESSOR.exists():
         raise InputError(f"{_NEURAL_COMPRESSOR} is not there: scripts/bench int8 makes it")
     images = output.with_suffix(".npz")
     parts = list(_some_of(draw))
     np.savez(images, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     script = "scripts/peers/neural_compressor.py"
-    output.unlink(missing_ok=True)
+    parted = output.with_suffix(".parted.onnx")
     subprocess.run(
-        [_NEURAL_COMPRESSOR, script, model, images, output], check=True, capture_output=True
+        [_NEURAL_COMPRESSOR, script, model, images, parted], check=True, capture_output=True
     )
+    # It puts weights into a file of their own.
+    onnx.save(onnx.load(parted), output)
     return output
 
 
