@@ -101,6 +101,42 @@ def test_the_scale_does_less_harm_than_that_of_the_extremes(
         assert found < 0.75 * plain
 
 
+@pytest.mark.parametrize("int8_format", FORMATS)
+@pytest.mark.parametrize("times", [30.0, 100.0])
+def test_one_sample_does_not_decide_for_all(times: float, int8_format: Int8Format) -> None:
+    rng = np.random.default_rng(5)
+    values = np.maximum(rng.standard_normal((256, 600)), 0).astype(np.float32)
+    alone, seen, together = (RangeObserver() for _ in range(3))
+    alone.add(values)
+    strange = values.copy()
+    strange[77] *= times
+    for part in np.split(strange, 8):
+        seen.add(part)
+    # All numbers of one sample: what the least squared error over all of them would take.
+    together.add(strange.reshape(1, -1))
+    others = np.delete(values, 77, axis=0)
+    best, found, wrong = (
+        squared_error(others, one.scale(int8_format)) for one in (alone, seen, together)
+    )
+    # Ends that are tried are 1.4 times as far away as the next: twice the error at most.
+    assert found <= 2 * best
+    assert wrong > 20 * best
+
+
+def test_the_order_of_samples_does_not_count() -> None:
+    rng = np.random.default_rng(6)
+    values = rng.standard_normal((60, 40)).astype(np.float32) * rng.uniform(0.1, 30, (60, 1))
+    found = set()
+    for order in (np.arange(60), np.arange(60)[::-1], rng.permutation(60)):
+        seen = RangeObserver()
+        # The first ones that are seen decide how wide bins are; all have the largest one first.
+        seen.add(values)
+        for one in order:
+            seen.add(values[one : one + 1])
+        found.add(seen.scale())
+    assert len(found) == 1
+
+
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=60), st.integers(1, 5))
 @settings(deadline=None)
 def test_how_numbers_are_cut_in_batches_does_not_change_their_ends(

@@ -3,9 +3,12 @@
 A tensor x becomes s (q - z) with q from 0 to 255, or s q with q from -128 to 127; 0 stays exactly
 0, since pads and what a Relu leaves out are zeros. A scale that reaches the largest number that was
 seen is coarse where that one is rare. So ends that leave some numbers out are tried too, and what
-is taken has the least squared error over all numbers that were seen.
+is taken has the least squared error over all numbers that were seen. A sample that a network
+answers with far larger numbers than others do would decide by itself, to the harm of all others:
+beyond some times the squares of the median one, a sample counts the less, the larger its own are.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +27,12 @@ _STEPS = 255
 # On either side of 0, of signed integers.
 _SIGNED_STEPS = 127
 # On either side of 0.
-_BINS = 2048
+_BINS = 8192
 # Of the numbers that were seen, how far the ends of a range may reach.
-_REACHES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+_REACHES = (1.0, 0.95, 0.9, 0.85, 0.8, *np.geomspace(0.7, 0.0125, 14).tolist())
+# As a power of two, how many times the mean square of the median sample another one's may be, and
+# count as it is.
+_HEADROOM = 1
 # Of the squares of what rounding moves, in steps.
 _NOISE = 1 / 12
 _TINY = np.finfo(np.float32).tiny
@@ -94,28 +100,36 @@ class RangeObserver:
 
     def __post_init__(self) -> None:
         self._width = 0.0
-        self._counts = np.zeros(2 * _BINS, np.int64)
+        # By the binary logarithm of a sample's mean square, rounded down: its numbers in bins.
+        self._counts: dict[int, npt.NDArray[np.int64]] = {}
+        self._samples: Counter[int] = Counter()
 
     def add(self, values: np.ndarray) -> None:
-        """Adds numbers; those that are not finite count as none."""
-        finite = values[np.isfinite(values)].astype(np.float64)
-        if not finite.size:
+        """Adds numbers, samples on the first axis of several; not finite ones count as none."""
+        if not values.size:
             return
-        least, largest = float(finite.min()), float(finite.max())
+        rows = values.reshape(len(values) if values.ndim > 1 else 1, -1)
+        rows = np.where(np.isfinite(rows), rows, 0).astype(np.float64)
+        least, largest = float(rows.min()), float(rows.max())
         self.least, self.largest = min(self.least, least), max(self.largest, largest)
         furthest = max(-least, largest)
         if self._width == 0:
             self._width = furthest / (_BINS - 1)
-        if self._width == 0:
+        if furthest == 0:
             return
         while furthest >= self._width * _BINS:
-            self._counts[_BINS // 2 : -_BINS // 2] = self._counts.reshape(-1, 2).sum(axis=1)
-            self._counts[: _BINS // 2] = 0
-            self._counts[-_BINS // 2 :] = 0
+            self._counts = {sizes: _half_as_fine(own) for sizes, own in self._counts.items()}
             self._width *= 2
-        places = np.floor(finite / self._width).astype(np.int64) + _BINS
-        # Zeros, which Relus leave, stay exact.
-        self._counts += np.bincount(places[finite != 0], minlength=2 * _BINS)
+        # Of a row of zeros nothing is counted: zeros, which Relus leave, stay exact.
+        squares = np.maximum(np.mean(rows**2, axis=1), _TINY)
+        sizes = np.floor(np.log2(squares)).astype(np.int64)
+        for size in np.unique(sizes).tolist():
+            own = rows[sizes == size]
+            places = np.floor(own[own != 0] / self._width).astype(np.int64) + _BINS
+            if places.size:
+                counts = np.bincount(places, minlength=2 * _BINS)
+                self._counts[size] = self._counts.get(size, 0) + counts
+                self._samples[size] += len(own)
 
     def scale(
         self, int8_format: Int8Format = "u8s8", ranges: Ranges = "least_squared_error"
@@ -130,9 +144,26 @@ class RangeObserver:
             activation_scale(low * self.least, high * self.largest, int8_format)
             for low, high in product(lows, highs)
         ]
-        return min(offered, key=lambda scale: self._error(middles, scale))
+        weights = self._weights()
+        return min(offered, key=lambda scale: _error(middles, weights, scale))
 
-    def _error(self, middles: Floats, scale: ActivationScale) -> float:
-        low, high = scale.range
-        beyond = middles - np.clip(middles, low, high)
-        return float(self._counts @ (beyond**2 + _NOISE * scale.scale**2 * (beyond == 0)))
+    def _weights(self) -> Floats:
+        """(2 * _BINS,) how much each bin counts."""
+        median = sorted(self._samples.elements())[self._samples.total() // 2]
+        found = np.zeros(2 * _BINS)
+        for size, counts in self._counts.items():
+            found += counts * min(1.0, 4.0 ** (median + _HEADROOM - size))
+        return found
+
+
+def _half_as_fine(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The same numbers in bins of twice the width."""
+    wider = np.zeros_like(counts)
+    wider[_BINS // 2 : -_BINS // 2] = counts.reshape(-1, 2).sum(axis=1)
+    return wider
+
+
+def _error(middles: Floats, weights: Floats, scale: ActivationScale) -> float:
+    low, high = scale.range
+    beyond = middles - np.clip(middles, low, high)
+    return float(weights @ (beyond**2 + _NOISE * scale.scale**2 * (beyond == 0)))
