@@ -32,7 +32,7 @@ _BINS = 8192
 _REACHES = (1.0, 0.95, 0.9, 0.85, 0.8, *np.geomspace(0.7, 0.0125, 14).tolist())
 # As a power of two, how many times the mean square of the median sample another one's may be, and
 # count as it is.
-_HEADROOM = 1
+_HEADROOM = 4
 # Of the squares of what rounding moves, in steps.
 _NOISE = 1 / 12
 _TINY = np.finfo(np.float32).tiny
