@@ -317,12 +317,13 @@ def _block_times(
     """What blocks take by themselves, integers where all of `all_integers` have some."""
     timings: Timings = {}
     numbers = {change.block.key: change.integers for change in all_integers}
-    around = with_changes(case, workspace, all_integers)
+    # It holds copies of all weights, which blocks of floats do not need.
+    around = with_changes(case, workspace, all_integers) if all_integers else None
     found: dict[str, _Times] = {}
     with progress.stage("Latency of the blocks' forms", len(offered)) as advance:
         for key, item in offered.items():
             own, integers = numbers.get(key), None
-            if own is not None:
+            if own is not None and around is not None:
                 integers = OnIntegers.of(around, item.block.source, key, own.format)
             layers = layers_to_time(item.block, item.candidates)
             dense, changed = block_seconds(

@@ -38,12 +38,12 @@ def main(model: str, images: str, output: str) -> None:
     """Quantizes a model."""
     with np.load(images) as arrays:
         (name,) = arrays.files
-        reader = _Images(name, arrays[name])
+        given = arrays[name]
     settings = config.StaticQuantConfig(
-        reader,
+        _Images(name, given),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        calibration_sampling_size=len(reader._images),
+        calibration_sampling_size=len(given),
     )
     quantize(model, output, settings)
 

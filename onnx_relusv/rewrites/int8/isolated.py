@@ -75,11 +75,8 @@ class OnIntegers:
 
     def given(self, source: np.ndarray) -> np.ndarray:
         """What the block alone reads, of the shape of what it reads as it is."""
-        return (
-            source.astype(np.int8 if self.int8_format == "s8s8" else np.uint8)
-            if self.before
-            else source
-        )
+        integers = helper.tensor_dtype_to_np_dtype(self._element_type)
+        return source.astype(integers) if self.before else source
 
     @property
     def _element_type(self) -> int:

@@ -121,7 +121,7 @@ class RangeObserver:
             self._counts = {sizes: _half_as_fine(own) for sizes, own in self._counts.items()}
             self._width *= 2
         # Of a row of zeros nothing is counted: zeros, which Relus leave, stay exact.
-        squares = np.maximum(np.mean(rows**2, axis=1), _TINY)
+        squares = np.maximum(np.einsum("ij,ij->i", rows, rows) / rows.shape[1], _TINY)
         sizes = np.floor(np.log2(squares)).astype(np.int64)
         for size in np.unique(sizes).tolist():
             own = rows[sizes == size]
