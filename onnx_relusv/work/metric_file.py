@@ -58,7 +58,11 @@ def _module(path: Path, name: str) -> ModuleType:
     # Dataclasses look their module up while it runs.
     sys.modules[_MODULE] = module
     try:
-        code = loader.source_to_code(loader.get_data(str(path)), str(path))
+        source = loader.get_data(str(path))
+        if b"\0" in source:
+            # Before Python 3.11.4 it is a ValueError that points into Python's own files.
+            raise SyntaxError("it has null bytes", (str(path), None, None, None))
+        code = loader.source_to_code(source, str(path))
         with apart():
             exec(code, module.__dict__)
     except KeyboardInterrupt:
