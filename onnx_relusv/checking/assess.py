@@ -261,7 +261,8 @@ def test_samples(case: Case, inputs: Inputs, test: Path | None) -> Samples | Non
     """
     if test is None:
         return None
-    samples = open_samples(test, case.model.inputs, any_labels=inputs.metric is not None)
+    labels = inputs.metric is not None
+    samples = case.knowing(open_samples(test, case.model.inputs, any_labels=labels))
     if inputs.user_samples is not None and samples.sha256 == inputs.user_samples.sha256:
         raise UsageError(
             f"--test {test}: these are the samples that are fitted to. Give others, or leave "

@@ -30,6 +30,7 @@ from onnx_relusv.runtime.outputs import (
     real_part,
 )
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Batch, Samples
 
 _SUM_TOLERANCE = 1e-3
@@ -124,8 +125,11 @@ def evaluate(
     differences = {name: OutputDifference(name, axes.get(name)) for name in outputs}
     collected = () if metric is None else (CollectedOutputs(outputs), CollectedOutputs(outputs))
     answers, count = _Answers(), 0
-    for batch in samples.batches(_BATCH) if isinstance(samples, Samples) else _runs(samples):
-        ran = before.run(batch.feeds, outputs), after.run(batch.feeds, outputs)
+    batches = (
+        samples.batches(_BATCH, stacked=True) if isinstance(samples, Samples) else _runs(samples)
+    )
+    for batch in batches:
+        ran = run_batch(before, batch, outputs), run_batch(after, batch, outputs)
         for one, values in zip(collected, ran, strict=False):
             one.add(values, batch.count, batch.size)
         first, second = (_read(values, batch, samples) for values in ran)

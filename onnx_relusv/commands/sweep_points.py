@@ -93,7 +93,7 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None)
                 "Give more, or others with --test."
             )
     else:
-        samples = open_samples(test, case.model.inputs)
+        samples = case.knowing(open_samples(test, case.model.inputs))
         if samples.sha256 == whole.sha256:
             raise UsageError(
                 f"{test}: these are the samples that are fitted to, and nothing is judged on "

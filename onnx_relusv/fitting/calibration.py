@@ -19,6 +19,7 @@ from onnx_relusv.rewrites.fp16.observed import float_nodes
 from onnx_relusv.rewrites.int8.activations import quantized_tensors
 from onnx_relusv.rewrites.int8.ranges import ENOUGH_SAMPLES, observed_scales
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.stacks import run_batch, together
 from onnx_relusv.spectra.passes import batch_length
 from onnx_relusv.work.executors import Progress
 
@@ -59,8 +60,11 @@ def with_activations(
     with progress.stage("Ranges of the tensors", samples.count) as advance:
 
         def seen() -> Iterator[Mapping[str, np.ndarray]]:
-            for batch in samples.batches(length):
-                yield {**batch.feeds, **(session.run(batch.feeds, made) if made else {})}
+            for batch in samples.batches(length, stacked=True):
+                feeds = batch.feeds
+                if batch.stacked:
+                    feeds = {name: together(stack) for name, stack in feeds.items()}
+                yield {**feeds, **(run_batch(session, batch, made) if made else {})}
                 advance(batch.count)
 
         scales = observed_scales(seen(), own, plan.int8_format, plan.int8_ranges)

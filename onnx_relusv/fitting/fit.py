@@ -258,7 +258,7 @@ class _Fitting:
         """Fits the changes and adds them to what was found; not all of them are known."""
         model = self._case.model
         sums, places, ready = _course(model, changes)
-        exact = Stream(self._feeds())
+        exact = Stream(self._feeds(), stacked=self._parts.fit.stacks)
         delivered = exact
         # Behind the last of the blocks that are still to be fitted, nothing has to run.
         last = max(
@@ -331,7 +331,7 @@ class _Fitting:
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
         for samples, choosing in ((self._parts.fit, False), (self._parts.select, True)):
-            for batch in () if samples is None else samples.batches(self._length):
+            for batch in () if samples is None else samples.batches(self._length, stacked=True):
                 self._batches.append((batch.count, batch.size, choosing))
                 yield batch.feeds
 

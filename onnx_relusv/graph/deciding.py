@@ -159,6 +159,22 @@ def counts(model: Model) -> bool:
     return stepping or bool(_counted(graph, shape_known(model)))
 
 
+def has_known_lengths(model: Model) -> bool:
+    """Whether all tensors are arrays whose lengths follow from the inputs' lengths alone.
+
+    Of operators that are not standard, and of nodes with bodies, that is not known.
+    """
+    graph = model.proto.graph
+    understood = not model.proto.functions and all(
+        node.domain in ("", "ai.onnx")
+        and not any(True for _ in bodies(node))
+        and "Sequence" not in node.op_type
+        and not node.op_type.startswith("Optional")
+        for node in graph.node
+    )
+    return understood and not _counted(graph, shape_known(model))
+
+
 def counted_sources(model: Model, blocks: Iterable[Block]) -> frozenset[str]:
     """What blocks read that has as many rows as the answers of blocks before them decide."""
     found = list(blocks)

@@ -40,6 +40,7 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.differences import in_one_shape
 from onnx_relusv.runtime.outputs import class_scores, real_rows
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Batch
 
 # A float16 sum of thousands of classes is off by less, a Softmax over another axis by far more.
@@ -285,8 +286,8 @@ def scores_block(case: Case, inputs: Inputs, workspace: Workspace) -> ScoresBloc
     if answers.scores is None or answers.independent:
         return None
     session, total, count = workspace.session(case.model, [answers.scores]), np.zeros(()), 0
-    for batch in samples.batches(_BATCH, limit=_MOST):
-        values = session.run(batch.feeds, [answers.scores])
+    for batch in samples.batches(_BATCH, limit=_MOST, stacked=True):
+        values = run_batch(session, batch, [answers.scores])
         scores = np.asarray(real_rows(values, batch.count, batch.size)[answers.scores], np.float64)
         with np.errstate(invalid="ignore"):  # of infinite scores, which are left out
             shares = scores if answers.probabilities else scipy.special.softmax(scores, axis=1)

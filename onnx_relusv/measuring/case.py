@@ -14,13 +14,14 @@ import scipy
 from onnx_relusv.core.arguments import select
 from onnx_relusv.core.blocks import Block, LinearMap, Moments, Refusal
 from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import NO_SETTINGS, MeasureOptions, PlanOptions, Settings, settings_of
 from onnx_relusv.core.results import ModelFacts, Provenance
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors, targets
 from onnx_relusv.graph.channels.walk import Channels
-from onnx_relusv.graph.deciding import counted_sources
+from onnx_relusv.graph.deciding import counted_sources, has_known_lengths
 from onnx_relusv.graph.model import Model, read_model, with_opset
 from onnx_relusv.graph.nodes import Folding, view
 from onnx_relusv.graph.reference import model_facts, runnable
@@ -83,6 +84,14 @@ class Case:
     def example_batch(self) -> int:
         """Samples in the example."""
         return batch_of(self.model.inputs, self.example)
+
+    def knowing(self, samples: Samples) -> Samples:
+        """Samples that know whether what the model makes of each can be put together."""
+        # What a Conv reads has samples along its first axis then, of which there is one in a run.
+        single = all(
+            block.source_shape[0] == 1 for block in self.blocks if kind_of(block.geometry).spatial
+        )
+        return replace(samples, alike=single and has_known_lengths(self.model))
 
 
 # Of a converted model: its nodes may do in two steps what one did.
@@ -209,7 +218,7 @@ def open_model(
         folding=Folding(model),
         example=example,
     )
-    inputs = Inputs(samples, metric, unusable=unusable)
+    inputs = Inputs(samples and case.knowing(samples), metric, unusable=unusable)
     return case, inputs, Workspace(provider, options, cache)
 
 

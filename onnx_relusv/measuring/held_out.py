@@ -22,6 +22,7 @@ from onnx_relusv.runtime.outputs import (
     real_part,
 )
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Samples
 
 _BATCH = 64
@@ -64,8 +65,8 @@ class HeldOut:
     def _answers(self, session: Session) -> tuple[np.ndarray, np.ndarray]:
         """(samples,) answers, and whether there is one: argmax would name the first NaN."""
         found, output = [], None
-        for batch in self._samples.batches(_BATCH):
-            ran = session.run(batch.feeds, [self._output])
+        for batch in self._samples.batches(_BATCH, stacked=True):
+            ran = run_batch(session, batch, [self._output])
             value = real_part(output_value(ran[self._output]), batch.count, batch.size)
             output = output or answer_output({self._output: value}, batch.count)
             if output is None or not output.fits(value, batch.count):

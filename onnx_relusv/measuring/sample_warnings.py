@@ -113,7 +113,7 @@ def sample_facts(samples: Samples, shown: Shown, advance: Callable[[int], None])
     hashes = array("Q")
     # By name: how many values, their sum, that of their squares.
     sums = {name: np.zeros(3) for name in shown}
-    for batch in samples.batches(_BATCH):
+    for batch in samples.batches(_BATCH, stacked=True):
         feeds = samples.rows(batch)
         for name, values in feeds.items():
             start = first.setdefault(name, values[0].copy())

@@ -199,7 +199,7 @@ def samples_where_units_go(
         normalised, told = input_normalisations(case, workspace, seen, input_range, folder, write)
         path = folder / "synthetic.npz"
         write(path, normalised, varied_count(example))
-        samples = open_samples(path, case.model.inputs)
+        samples = case.knowing(open_samples(path, case.model.inputs))
         if not _runs(case, workspace, samples):
             yield inputs
             return
@@ -438,4 +438,5 @@ def _on_synthetic(
         path = folder / "synthetic.npz"
         count = affordable_count(sum(map(block_macs, case.blocks)))
         write_synthetic(path, example, normalised, workspace.options.seed, count)
-        yield replace(inputs, samples=open_samples(path, case.model.inputs), data_free=False)
+        samples = case.knowing(open_samples(path, case.model.inputs))
+        yield replace(inputs, samples=samples, data_free=False)

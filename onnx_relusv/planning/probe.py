@@ -51,7 +51,7 @@ def segment_session(
     Returns:
         None where all of it is there already.
     """
-    example = next(iter(stream))
+    example = stream.example
     if all(name in example for name in live):
         return None
     proto, arrays = with_dense(case.model, case.blocks, dense)
@@ -159,7 +159,7 @@ class _Probing:
                 judged_answers(case, workspace, next(samples.batches(self._length)))
             )
         self._names = measure.outputs
-        self._stream = Stream(self._feeds())
+        self._stream = Stream(self._feeds(), stacked=samples.stacks)
         original = Session(
             runnable(case.model, exposed=self._names), workspace.provider, alone=False
         )
@@ -189,12 +189,12 @@ class _Probing:
         return found
 
     def _feeds(self) -> Iterator[dict[str, np.ndarray]]:
-        for batch in self._samples.batches(self._length):
+        for batch in self._samples.batches(self._length, stacked=True):
             self._sizes.append((batch.count, batch.size))
             yield batch.feeds
 
     def _trying(self, site: ProbeSite, stream: Stream) -> TryTogether:
-        model, example = self._case.model, next(iter(stream))
+        model, example = self._case.model, stream.example
         # An output that does not depend on the block may be alive at the cut, even all may be.
         behind = [name for name in self._names if name not in example]
         made = tail(model, site.blocks, self._others, self._case.blocks, example, behind)
@@ -203,7 +203,6 @@ class _Probing:
             session = Session(made.runnable, self._workspace.provider, alone=False)
         # A block that leads to no output is not in its tail, nor are its constants.
         taken = [] if session is None else session.input_names
-        own = [name for name in taken if name not in made.examples]
         if site.quantized is not None:
             scales = observed_scales(stream, [site.blocks[0].source], site.quantized)
             stream = stream.through(quantizers(scales))
@@ -212,11 +211,9 @@ class _Probing:
             fed = made.feeds(dense)
             constants = {name: values for name, values in fed.items() if name in taken}
             found = self._begin()
-            for sizes, values, exact in zip(self._sizes, stream, self._exact, strict=True):
-                outputs: dict[str, np.ndarray] = {}
-                if session is not None:
-                    outputs = session.run({**constants, **{name: values[name] for name in own}})
-                found.add(exact, {**values, **outputs}, *sizes)
+            changed = stream.ran(session, constants)
+            for sizes, values, exact in zip(self._sizes, changed, self._exact, strict=True):
+                found.add(exact, values, *sizes)
             self._advance(1)
             return found.value
 
@@ -244,19 +241,21 @@ def whole_damages(
     names, sizes = measure.outputs, list[tuple[int, int]]()
 
     def feeds() -> Iterator[dict[str, np.ndarray]]:
-        for batch in samples.batches(batch_length(case.blocks, workspace.options.working_bytes)):
+        length = batch_length(case.blocks, workspace.options.working_bytes)
+        for batch in samples.batches(length, stacked=True):
             sizes.append((batch.count, batch.size))
             yield batch.feeds
 
     found = []
-    stream = Stream(feeds())
+    stream = Stream(feeds(), stacked=samples.stacks)
     original = Session(runnable(case.model, exposed=names), workspace.provider, alone=False)
     exact = stream.advanced(original, names, lambda steps: None)
     begin = measure.distances(samples, exact, sizes)
     for source in changed:
         session, distance = Session(source, workspace.provider, alone=False), begin()
-        for size, values, right in zip(sizes, stream, exact, strict=True):
-            distance.add(right, session.run(values, names) if names else {}, *size)
+        ran = stream.ran(session if names else None)
+        for size, values, right in zip(sizes, ran, exact, strict=True):
+            distance.add(right, values, *size)
         found.append(distance.value)
         advance(1)
     return tuple(found)

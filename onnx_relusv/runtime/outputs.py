@@ -22,6 +22,7 @@ import numpy as np
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.measures import OutputForm
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.disk_arrays import ArrayFile
 
@@ -78,8 +79,8 @@ def collected(session: Session, samples: Samples, names: Sequence[str]) -> list[
         UsageError: There is no room for the outputs.
     """
     taken = CollectedOutputs(names)
-    for batch in samples.batches(_BATCH):
-        taken.add(session.run(batch.feeds, names), batch.count, batch.size)
+    for batch in samples.batches(_BATCH, stacked=True):
+        taken.add(run_batch(session, batch, names), batch.count, batch.size)
     return taken.arrays()
 
 

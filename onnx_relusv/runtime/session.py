@@ -267,7 +267,9 @@ def _failing_to(act: str) -> Iterator[None]:
 
 def _fed(value: Any) -> Any:
     """A feed as onnxruntime takes it, which does not support numpy's bfloat16."""
-    is_bfloat16 = isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
+    # A type's name takes long to ask for, and numpy's own types are none of it.
+    foreign = isinstance(value, np.ndarray) and value.dtype.isbuiltin != 1
+    is_bfloat16 = foreign and value.dtype.name == "bfloat16"
     return as_value(np.ascontiguousarray(value)) if is_bfloat16 else value
 
 

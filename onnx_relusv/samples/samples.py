@@ -36,12 +36,15 @@ class Batch:
         count: How many of the samples are real; the rest repeat the last one.
         start: Index of the first one.
         size: Samples in the feeds, padding included.
+        stacked: Whether the model takes one sample at a time and these are the feeds of `count`
+            runs, stacked along a further axis in front.
     """
 
     feeds: dict[str, np.ndarray]
     count: int
     start: int
     size: int
+    stacked: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +59,9 @@ class Samples:
         positions: (count,) the numbers that these samples have in the file, from 0 on, increasing.
         labels: (count, ...), or None.
         groups: (count,) int64, or None.
+        alike: Whether all tensors of the model have the same shapes for every sample, and samples
+            along the first axis where it takes several: then what it makes of one sample at a time
+            can be put together.
 
     Raises:
         InputError: The inputs' batch axes have different fixed lengths.
@@ -68,6 +74,7 @@ class Samples:
     positions: np.ndarray
     labels: np.ndarray | None
     groups: np.ndarray | None
+    alike: bool = False
     fixed_batch: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,30 +104,55 @@ class Samples:
         """How many do not depend on each other: groups, where there are some."""
         return self.count if self.groups is None else len(np.unique(self.groups))
 
-    def batch_size(self, length: int) -> int:
-        """The model's own batch where that is fixed, otherwise `length`, or all samples."""
-        return self.fixed_batch or min(length, self.count)
+    @property
+    def stacks(self) -> bool:
+        """Whether samples run one at a time, and what comes of several can be put together."""
+        return self.alike and self.fixed_batch == 1
 
-    def batches(self, length: int, limit: int | None = None) -> Iterator[Batch]:
+    def batch_size(self, length: int, *, stacked: bool = False) -> int:
+        """The model's own batch where that is fixed, otherwise `length`, or all samples.
+
+        Args:
+            length: Of a batch, at most.
+            stacked: As of `batches`.
+        """
+        fixed = None if stacked and self.stacks else self.fixed_batch
+        return fixed or min(length, self.count)
+
+    def batches(
+        self, length: int, limit: int | None = None, *, stacked: bool = False
+    ) -> Iterator[Batch]:
         """All samples, or the first `limit` of them, in batches of at most `length`.
+
+        Args:
+            length: Of a batch, at most.
+            limit: How many samples, or all.
+            stacked: Whether samples that run one at a time come as stacks of so many runs, where
+                what comes of them can be put together; `runtime/stacks` runs these.
 
         Raises:
             InputError: The file is damaged, or a value is NaN, infinite or out of range.
         """
-        size = self.batch_size(length)
+        stacking = stacked and self.stacks
+        size = self.batch_size(length, stacked=stacked)
         start, end = 0, self.count if limit is None else min(limit, self.count)
         readers = {
             name: _picked(column.rows(size), self.positions, size)
             for name, column in self.columns.items()
         }
+        padded = 0 if stacking else self.fixed_batch or 0
         while start < end:
             with reading(self.path):
                 pieces = {name: next(reader) for name, reader in readers.items()}
             count = min(end - start, len(next(iter(pieces.values()))))
-            feeds = {
-                name: self._ready(name, piece[:count], start) for name, piece in pieces.items()
+            checked = {
+                name: self._checked(name, piece[:count], start) for name, piece in pieces.items()
             }
-            yield Batch(feeds, count, start, max(count, self.fixed_batch or 0))
+            feeds = {
+                name: self._stack(name, rows) if stacking else self._ready(name, rows)
+                for name, rows in checked.items()
+            }
+            yield Batch(feeds, count, start, max(count, padded), stacking)
             start += count
 
     def first(self) -> dict[str, np.ndarray]:
@@ -132,14 +164,18 @@ class Samples:
         rows = {}
         for name, values in batch.feeds.items():
             axis = self._input(name).samples_axis
-            moved = values[None] if axis is None else np.moveaxis(values, axis, 0)
+            if batch.stacked:
+                moved = values if axis is None else values.squeeze(axis + 1)
+            else:
+                moved = values[None] if axis is None else np.moveaxis(values, axis, 0)
             rows[name] = moved[: batch.count]
         return rows
 
     def _input(self, name: str) -> InputSpec:
         return next(spec for spec in self.inputs if spec.name == name)
 
-    def _ready(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
+    def _checked(self, name: str, values: np.ndarray, start: int) -> np.ndarray:
+        """Samples of an input in the model's type, samples along the first axis."""
         spec = self._input(name)
         first, last = self.positions[[start, start + len(values) - 1]]
         where = f"the samples from {first} to {last}"
@@ -153,14 +189,24 @@ class Samples:
                 f"{self.path}: input {name} has numbers in {where} that do not become the model's "
                 f"{spec.dtype} without loss."
             )
+        return ready
+
+    def _ready(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Samples as the model takes them in one run."""
+        spec = self._input(name)
         if spec.samples_axis is None:
-            return np.array(ready[0], spec.dtype)
-        missing = (self.fixed_batch or 0) - len(ready)
+            return np.array(rows[0], spec.dtype)
+        missing = (self.fixed_batch or 0) - len(rows)
         if missing > 0:
-            ready = np.concatenate([ready, np.repeat(ready[-1:], missing, 0)])
+            rows = np.concatenate([rows, np.repeat(rows[-1:], missing, 0)])
         if not spec.samples_axis:
-            return ready
-        return np.ascontiguousarray(np.moveaxis(ready, 0, spec.samples_axis))
+            return rows
+        return np.ascontiguousarray(np.moveaxis(rows, 0, spec.samples_axis))
+
+    def _stack(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Samples as the model takes them one at a time, along a further axis in front."""
+        axis = self._input(name).samples_axis
+        return rows if axis is None else np.expand_dims(rows, axis + 1)
 
     def _not_finite(self, name: str, values: np.ndarray, ready: np.ndarray, start: int) -> str:
         """That a batch of an input, as it is in the file and in the model's type, is not finite."""

@@ -11,7 +11,7 @@ take memory. They lie in the cache, where the next run finds them, or else in a 
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
@@ -32,7 +32,8 @@ from onnx_relusv.core.linear_algebra import (
     variances,
 )
 from onnx_relusv.runtime.kernels.moments import patches_kernel
-from onnx_relusv.runtime.session import Session, as_array
+from onnx_relusv.runtime.session import Session, as_array, on_device
+from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Batch, Samples
 from onnx_relusv.spectra.product_sums import ROWS_A_TERM, CovarianceSketch, ProductSums
 from onnx_relusv.work.cache import Cache, Fields, Scratch
@@ -191,8 +192,8 @@ def measure_moments(
         for block in blocks
     }
     sources = sorted({key.source for key in sums})
-    for batch in samples.batches(length):
-        values = session.run_on_device(batch.feeds, sources)
+    for batch in samples.batches(length, stacked=True):
+        values = _on_device(session, batch, sources)
         for key, item in sums.items():
             problem = item.add(values[key.source], batch)
             if problem is not None:
@@ -207,6 +208,14 @@ def measure_moments(
         sums = {key: item for key, item in sums.items() if key.source != source}
     for key in list(sums):
         yield key, sums.pop(key).moments(samples.independent)
+
+
+def _on_device(session: Session, batch: Batch, names: Sequence[str]) -> dict[str, Any]:
+    """What a model makes of a batch, as OrtValues."""
+    if not batch.stacked:
+        return session.run_on_device(batch.feeds, names)
+    values = run_batch(session, batch, names)
+    return {name: on_device(value, session.provider) for name, value in values.items()}
 
 
 class _Sum:

@@ -67,7 +67,8 @@ def plan_passes(blocks: Iterable[Block], samples: Samples, memory: int) -> Passe
     }
     bytes_of = partial(_held, terms=wide)
     length = samples.batch_size(
-        _length(_values(firsts) + _largest_columns(firsts, samples.count, wide), memory)
+        _length(_values(firsts) + _largest_columns(firsts, samples.count, wide), memory),
+        stacked=True,
     )
     # The largest first: what is small fills up what they leave.
     groups: list[list[Block]] = []

@@ -65,6 +65,49 @@ def test_a_dynamic_axis_takes_any_length(tmp_path: Path) -> None:
     refused(path, [spec("x", np.float32, None, None, 3)], r"\(samples, any, 3\)")
 
 
+def test_samples_that_run_one_at_a_time_come_as_stacks_of_runs(tmp_path: Path) -> None:
+    arrays = {
+        "image": IMAGES,
+        "state": np.arange(60.0, dtype=np.float32).reshape(10, 2, 3),
+        "rate": np.arange(10),
+    }
+    inputs = [
+        spec("image", np.float32, 1, 3, 4),
+        replace(spec("state", np.float32, 2, 1, 3), samples_axis=1),
+        replace(spec("rate", np.int64), samples_axis=None),
+    ]
+    alone = open_samples(archive(tmp_path, **arrays), inputs)
+    samples = replace(alone, alike=True)
+    assert (samples.batch_size(4), samples.batch_size(4, stacked=True)) == (1, 4)
+    runs = list(samples.batches(4))
+    stacks = list(samples.batches(4, stacked=True))
+    assert [(batch.start, batch.count, batch.size) for batch in stacks] == [
+        (0, 4, 4),
+        (4, 4, 4),
+        (8, 2, 2),
+    ]
+    assert all(batch.stacked for batch in stacks)
+    for batch in stacks:
+        rows = samples.rows(batch)
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(
+                rows[name], values[batch.start : batch.start + batch.count]
+            )
+            for number in range(batch.count):
+                feed = runs[batch.start + number].feeds[name]
+                np.testing.assert_array_equal(batch.feeds[name][number], feed)
+    # Where nothing says that they can be put together, nothing is.
+    for separate in (alone, samples):
+        assert [batch.stacked for batch in separate.batches(4, stacked=separate is alone)] == (
+            [False] * 10
+        )
+    several = replace(
+        open_samples(archive(tmp_path, image=IMAGES), [spec("image", np.float32, 4, 3, 4)]),
+        alike=True,
+    )
+    assert [batch.stacked for batch in several.batches(4, stacked=True)] == [False] * 3
+
+
 def test_inputs_whose_samples_lie_on_another_axis_or_none(tmp_path: Path) -> None:
     states = np.arange(24.0).reshape(4, 2, 3)
     rates = np.array([8, 16, 8, 16])

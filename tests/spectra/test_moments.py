@@ -1,6 +1,6 @@
 """Moments of block inputs against numpy on every patch of every sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,7 @@ def measured(
     seed: int = 0,
     seen: list[int] | None = None,
     enough: Enough = ENOUGH,
+    alike: bool = False,
     **beside: np.ndarray,
 ) -> Moments:
     """Through a model whose source is a hidden tensor, the Relu of its input."""
@@ -113,7 +114,7 @@ def measured(
     spec = InputSpec("x", np.dtype(np.float32), (fixed_batch, *axes))
     found = measure_moments(
         Session(model, CPU),
-        open_samples(folder / "samples.npz", [spec]),
+        replace(open_samples(folder / "samples.npz", [spec]), alike=alike),
         [item],
         length=64,
         seed=seed,
@@ -147,6 +148,24 @@ def test_all_positions_of_all_samples(name: str, tmp_path: Path) -> None:
         assert sum(seen) == 12
         assert max(seen) == (fixed_batch or 12)
         np.linalg.cholesky(found.covariance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_sample_at_a_time_is_measured_as_many_are(name: str, tmp_path: Path) -> None:
+    # Fewer positions than there are, so that which are drawn tells.
+    few = Enough(fewest=24, per_column=0)
+    _, item, values = made(name, 12)
+    seen: list[int] = []
+    found = measured(item, values, tmp_path, fixed_batch=1, alike=True, enough=few, seen=seen)
+    expected = measured(item, values, tmp_path, enough=few)
+    assert seen == [12]
+    assert found.rows == expected.rows
+    # A Relu rounds nothing, so patches are the same, and so are their sums.
+    np.testing.assert_array_equal(found.covariance, expected.covariance)
+    alone = measured(item, values, tmp_path, fixed_batch=1, enough=few, seen=seen)
+    assert seen[1:] == [1] * 12
+    if item.geometry.kind == "conv":
+        assert not np.array_equal(alone.covariance, expected.covariance)
 
 
 def test_samples_of_a_group_count_as_one(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def check_range(samples: Samples, input_range: tuple[float, float]) -> None:
     Raises:
         InputError: One lies outside.
     """
-    for batch in samples.batches(_BATCH):
+    for batch in samples.batches(_BATCH, stacked=True):
         for name, values in batch.feeds.items():
             if values.dtype.kind not in "fiu" or not values.size:
                 continue
