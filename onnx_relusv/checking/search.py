@@ -1,187 +1,47 @@
-"""The search for the smallest file that loses little, and the certificate of what it loses.
+"""The search for the smallest file that loses little: which sizes are fitted, and in which order.
 
 Factors are fitted to one part of the samples, and what a trial loses is counted on another, by a
-bisection over sizes. What is looked for is the smallest file that could be certified if the third
-part, which the search never looks at, came out as the second: a file that keeps the limit barely on
-the second part would not.
+bisection over sizes. The third part, which bounds what is lost, is not looked at here.
 
-What is chosen on few samples looks better on them than it is. Certification begins with the largest
-trial, and where that fails there is nothing to fall back on; so a larger one is tried as a reserve.
-
-Trials that keep the limit on the samples for choosing are tested from the largest file down, and
-the first that fails ends it; the last that passed is taken. The order is settled before the samples
-for certifying are looked at, so every test may have all of the error: if a file is taken that loses
-too much, then the first such file in the order has passed, and that has the error's probability
-(testing in a fixed sequence; Maurer, Hothorn, Lehmacher 1995). What runs is the graph that is
-written.
+What the bisection sees is rough, since the samples for choosing are few. So it only says where to
+begin: from there sizes go down in small steps, each fitted when all before it were certified
+(`Descent`), and the many samples for certifying decide where that ends. What runs is the graph that
+is written.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnx_relusv.checking.limit import DropLimit, judge
 from onnx_relusv.core.blocks import Runnable
-from onnx_relusv.core.errors import BudgetError, InputError, UsageError
-from onnx_relusv.core.metric import LossBound, Metric, MetricChange, Trial
+from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Budgets, Choice, Plan
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.bounds import (
-    GROUPS,
-    LEAST_IN_GROUP,
-    Discordance,
-    Loss,
-    samples_needed,
-)
+from onnx_relusv.measuring.bounds import Loss
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace
-from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric, answers_output
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.offer import Offer
 from onnx_relusv.rewrites.apply import composed, rewritten
-from onnx_relusv.samples.samples import Samples
-from onnx_relusv.samples.split import samples_for
-from onnx_relusv.work.executors import Advance, Progress
+from onnx_relusv.work.executors import Advance, Progress, unseen
 
-DEFAULT_CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class DropLimit:
-    """What a file may lose.
-
-    Attributes:
-        points: Points of accuracy; without labels, of answers that change; with a metric, what it
-            may lose, in its own units.
-        confidence: The probability with which that has to hold, at least; with a metric, near
-            enough.
-        judged_by: The model's output with answers, by name, or a metric.
-    """
-
-    points: float
-    confidence: float
-    judged_by: str | Metric
-
-    @property
-    def metric(self) -> Metric | None:
-        """What is judged by in place of top-1, or None."""
-        return None if isinstance(self.judged_by, str) else self.judged_by
-
-    @property
-    def scale(self) -> float:
-        """What a loss that was seen times this is in the unit of the points."""
-        return 100 if self.metric is None else 1
-
-    @property
-    def unit(self) -> str:
-        """What the points are."""
-        return "points" if self.metric is None else f"units of {self.metric.name}"
-
-    @property
-    def share(self) -> float:
-        """The points as losses are seen: as a share, or in a metric's own units."""
-        return self.points / self.scale
-
-    @property
-    def error(self) -> float:
-        """The probability with which the certificate may be wrong."""
-        return 1 - self.confidence
-
-
-def drop_limit(
-    case: Case, inputs: Inputs, workspace: Workspace, budgets: Budgets
-) -> DropLimit | None:
-    """Reads the limit, and looks whether it can be certified before anything is measured.
-
-    Args:
-        case: The model, its samples split for certifying.
-        inputs: Its samples.
-        workspace: Where it runs, and what is kept.
-        budgets: As asked for.
-
-    Returns:
-        None where no limit was asked for.
-
-    Raises:
-        UsageError: There are no samples.
-        BudgetError: There are too few to certify even a file that changes no answer.
-        InputError: The samples have groups; or there is no metric, and the model has no class
-            scores, or the labels are none of its classes.
-    """
-    points, confidence = budgets.max_drop, budgets.confidence
-    if points is None:
-        return None
-    samples, parts = inputs.samples, inputs.split
-    if samples is None or parts is None:
-        raise UsageError("--max-drop needs --samples: answers are counted on them.")
-    if samples.groups is not None:
-        raise InputError(
-            f"{samples.path}: --max-drop counts samples that do not depend on each other, and "
-            "these have groups. Keep one of each group and leave `groups` out, or use --size, "
-            "--macs or --tolerance."
-        )
-    confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
-    certified = 0 if parts.certify is None else parts.certify.count
-    if inputs.metric is not None:
-        needed = GROUPS * LEAST_IN_GROUP
-        if certified < needed:
-            raise BudgetError(
-                f"{samples.path}: {samples.count} samples are too few for --max-drop with a "
-                f"--metric. It takes {samples_for(needed)}, of which {needed} are set aside: what "
-                f"is lost is estimated from {GROUPS} groups of {LEAST_IN_GROUP} of them. Nothing "
-                "was written."
-            )
-        return DropLimit(points, confidence, inputs.metric)
-    needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
-    if certified < needed or parts.select is None:
-        raise BudgetError(
-            f"{samples.path}: {samples.count} samples are too few for --max-drop {points:g} at a "
-            f"confidence of {confidence:g}. It takes {samples_for(needed)}, of which {needed} are "
-            "set aside for certifying; with fewer, not even a file that changes no answer could "
-            "be certified. Nothing was written."
-        )
-    found = answers_output(workspace.session(case.model), parts.select)
-    if found is None:
-        raise InputError(
-            f"{case.model.path}: no output has class scores, (samples, classes), or a label a "
-            "sample, so there are no answers that --max-drop could count. Give a --metric to judge "
-            "by, or use --size, --macs or --tolerance."
-        )
-    if samples.labels is not None and not found.check_labels(samples):
-        raise InputError(
-            f"{samples.path}: output {found.name} answers in text, which no label equals. Leave "
-            "the labels out, and --max-drop counts the answers that change."
-        )
-    return DropLimit(points, confidence, found.name)
-
-
-def judge(
-    case: Case, workspace: Workspace, samples: Samples, limit: DropLimit
-) -> Callable[[Runnable], Loss]:
-    """Runs the original, and returns the function from a smaller model to what it loses.
-
-    Args:
-        case: The original.
-        workspace: Where it runs, and what is kept.
-        samples: A part of its samples.
-        limit: What may be lost.
-
-    Raises:
-        InputError: A metric fails.
-    """
-    if isinstance(limit.judged_by, str):
-        return HeldOut(case, workspace, samples, limit.judged_by).discordance
-    return HeldOutMetric(case, workspace, samples, limit.judged_by).loss
-
-
-_STEPS = 5
-MOST_TRIES = _STEPS + 1
+STEPS = 4
 # What as many steps of a bisection can tell apart.
-_SIZES = 2**_STEPS - 1
+_SIZES = 2**STEPS - 1
 # A larger file is hardly worth a second one.
 _LARGEST = 0.95
+# Between sizes that are certified one after the other; those that are nearer are as good as one.
+_RATIO = 1.12
+# In steps of that ratio from where the bisection ended. Above it, since chance may have led it too
+# far down, and nothing smaller is certified where a larger file fails; below it, since chance may
+# have kept it from going there.
+_ABOVE, _BELOW = 4, 6
+# One more is far above it, to fall back on.
+MOST_TRIES = STEPS + 1 + _ABOVE + _BELOW
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +51,53 @@ class SizeTrial:
     Attributes:
         plan: For that size.
         found: On the samples for choosing.
-        fitted: Its factors; None where it loses too much already there.
+        fitted: Its factors; None where it is not to be certified, since the search found that it
+            loses too much.
     """
 
     plan: Plan
     found: Loss
     fitted: FittedPlan | None
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """Trials from the largest to the smallest, in the order in which they are certified.
+
+    What was seen on the samples for fitting and choosing settles that order. Of the samples for
+    certifying it is told one thing: that all before it have passed, since it is asked for the next.
+
+    Attributes:
+        tries: What the search has fitted.
+        further: Sizes that are fitted when it is their turn.
+        tried: Fits one.
+    """
+
+    tries: tuple[SizeTrial, ...]
+    further: tuple[float, ...] = ()
+    tried: Callable[[float], SizeTrial] | None = None
+
+    def __len__(self) -> int:
+        """How many trials there are at most."""
+        return sum(one.fitted is not None for one in self.tries) + len(self.further)
+
+    def __iter__(self) -> Iterator[tuple[SizeTrial, FittedPlan]]:
+        """Those that have factors, with them, each smaller than the one before it."""
+        fitted = {one.plan.size: one for one in self.tries if one.fitted is not None}
+        smallest = float("inf")
+        for size in sorted({*fitted, *self.further}, reverse=True):
+            one = fitted.get(size) or self._further(size)
+            if one is None or one.fitted is None:
+                return
+            if one.plan.size < smallest:
+                smallest = one.plan.size
+                yield one, one.fitted
+
+    def _further(self, size: float) -> SizeTrial | None:
+        try:
+            return None if self.tried is None else self.tried(size)
+        except BudgetError:  # the other budgets leave no plan of that size
+            return None
 
 
 def search(
@@ -208,7 +109,7 @@ def search(
     budgets: Budgets,
     limit: DropLimit,
     progress: Progress,
-) -> tuple[SizeTrial, ...]:
+) -> Descent:
     """Tries sizes on a geometric grid, from that of the size budget down if there is one.
 
     Args:
@@ -222,7 +123,7 @@ def search(
         progress: Shows the trials.
 
     Returns:
-        All trials, the largest first.
+        All trials, and sizes around the smallest that promises to be certified.
 
     Raises:
         BudgetError: No plan keeps the other budgets.
@@ -232,15 +133,14 @@ def search(
     to_certify = inputs.certification.count
     trials: dict[tuple[Choice, ...], SizeTrial] = {}
 
-    def tried(size: float, advance: Advance) -> SizeTrial:
+    def tried(size: float, advance: Advance = unseen) -> SizeTrial:
         plan = offer.plan(replace(budgets, size=size))
         # Where few ranks are to choose from, several sizes have one plan.
         if plan.choices not in trials:
             plan = replace(plan, budgets=budgets)
             fitted = fit_plan(case, inputs, workspace, plan, moments, progress)
             found = loss(_run(case, inputs, workspace, fitted))
-            kept = fitted if found.drop <= limit.share else None
-            trials[plan.choices] = SizeTrial(plan, found, kept)
+            trials[plan.choices] = SizeTrial(plan, found, fitted)
             advance(1)
         return trials[plan.choices]
 
@@ -252,7 +152,7 @@ def search(
     # Not to miss the smallest plan by a rounding.
     least = offer.least_size(budgets.tolerance) * (1 + 1e-9)
     sizes = [largest] if least >= largest else np.geomspace(least, largest, _SIZES).tolist()
-    with progress.stage("Search for the smallest file", MOST_TRIES) as advance:
+    with progress.stage("Search for the smallest file", STEPS) as advance:
         # The smallest size that promises, as if all above it did, too.
         problem: BudgetError | None = None
         low, high = 0, len(sizes)
@@ -265,11 +165,28 @@ def search(
             low, high = (low, middle) if passes else (middle + 1, high)
         if not trials and problem is not None:
             raise problem
-        # The reserve: half-way from the largest that promises to the largest of all.
-        promising = [trial.plan.size for trial in trials.values() if promises(trial)]
-        if promising:
-            tried(math.sqrt(max(promising) * largest), advance)
-    return tuple(sorted(trials.values(), key=lambda trial: trial.plan.size, reverse=True))
+    tries = tuple(
+        one if one.found.drop <= limit.share else replace(one, fitted=None)
+        for one in trials.values()
+    )
+    promising = [one.plan.size for one in tries if promises(one)]
+    if not promising:
+        return Descent(tries)
+    further = [min(promising) * _RATIO**power for power in range(-_BELOW, _ABOVE + 1)]
+    # Half-way from the largest that promises to the largest of all.
+    further.append(math.sqrt(max(promising) * largest))
+    known = [one.plan.size for one in tries if one.fitted is not None]
+    return Descent(tries, tuple(_between(further, known, least, largest)), tried)
+
+
+def _between(
+    sizes: list[float], known: list[float], least: float, largest: float
+) -> Iterator[float]:
+    """Those of some sizes that there may be a plan for, and that are not near to a known one."""
+    for size in sizes:
+        near = any(max(size / other, other / size) < _RATIO**0.5 for other in known)
+        if least <= size <= largest and not near:
+            yield size
 
 
 def _run(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -> Runnable:
@@ -277,103 +194,3 @@ def _run(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPlan) -
     if fitted.has_integers or fitted.plan.uses_fp16:
         return runnable(case.model, rewritten(case, inputs, workspace, fitted))
     return composed(case, fitted)
-
-
-def certified(
-    case: Case,
-    inputs: Inputs,
-    workspace: Workspace,
-    tries: Sequence[SizeTrial],
-    limit: DropLimit,
-    progress: Progress,
-) -> tuple[FittedPlan, LossBound]:
-    """The smallest of the tries that can be certified, and what it loses at most.
-
-    With a metric all of it goes the same way, but the bounds are estimates and certify nothing.
-
-    Args:
-        case: The model, its samples split for certifying.
-        inputs: Its samples.
-        workspace: Where it runs, and what is kept.
-        tries: The largest first.
-        limit: What may be lost.
-        progress: Shows the looks.
-
-    Raises:
-        BudgetError: None can.
-        UsageError: The samples are not split for certifying.
-    """
-    within = [(one, one.fitted) for one in tries if one.fitted is not None]
-    if not within:
-        raise BudgetError(_how_far(tries, {}, limit))
-    seen: dict[SizeTrial, Loss] = {}
-    bounds: dict[SizeTrial, float] = {}
-    passed: tuple[SizeTrial, FittedPlan] | None = None
-    with progress.stage("Certification", len(within)) as advance:
-        loss = judge(case, workspace, inputs.certification, limit)
-        for one, fitted in within:
-            seen[one] = loss(runnable(case.model, rewritten(case, inputs, workspace, fitted)))
-            bounds[one] = limit.scale * seen[one].bound(limit.error)
-            advance(1)
-            if bounds[one] > limit.points:
-                break
-            passed = one, fitted
-    if passed is None:
-        raise BudgetError(_how_far(tries, seen, limit))
-    taken, fitted = passed
-    return fitted, _bound(tries, taken, seen[taken], bounds, limit, inputs)
-
-
-def _bound(
-    tries: Sequence[SizeTrial],
-    taken: SizeTrial,
-    found: Loss,
-    bounds: Mapping[SizeTrial, float],
-    limit: DropLimit,
-    inputs: Inputs,
-) -> LossBound:
-    bound = LossBound(
-        exact=limit.metric is None,
-        max_drop=limit.points,
-        confidence=limit.confidence,
-        fit_samples=0 if inputs.calibration is None else inputs.calibration.count,
-        select_samples=taken.found.samples,
-        certify_samples=found.samples,
-        drop=limit.scale * found.drop,
-        bound=bounds[taken],
-        select_drop=limit.scale * taken.found.drop,
-        trials=tuple(
-            Trial(
-                size=one.plan.size,
-                select_drop=limit.scale * one.found.drop,
-                bound=bounds.get(one),
-            )
-            for one in tries
-        ),
-    )
-    if isinstance(found, Discordance):
-        gained = None if found.gained is None else int(found.gained)
-        return replace(bound, lost=int(found.lost), gained=gained)
-    change = MetricChange(
-        name=found.metric,
-        samples=found.samples,
-        part="certifying",
-        before=found.before,
-        after=found.after,
-    )
-    return replace(bound, metric=change, groups=found.groups, standard_error=found.standard_error)
-
-
-def _how_far(tries: Sequence[SizeTrial], seen: Mapping[SizeTrial, Loss], limit: DropLimit) -> str:
-    known = seen or {one: one.found for one in tries}
-    best = min(known, key=lambda one: known[one].bound(limit.error))
-    found = known[best]
-    part = "set aside for certifying" if seen else "for choosing, where no try stayed within it"
-    standing = "certified" if limit.metric is None else "estimated"
-    bound = limit.scale * found.bound(limit.error)
-    return (
-        f"no file is {standing} to lose at most {limit.points:g} {limit.unit} at a confidence of "
-        f"{limit.confidence:g}: the smallest bound is {bound:.3g} {limit.unit}, "
-        f"with {best.plan.size:.4g} of the bytes, on the {found.samples} samples {part}. Nothing "
-        "was written. Allow a larger --max-drop, or give more samples."
-    )

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from onnx_relusv.checking.certificate import certified
 from onnx_relusv.checking.corrective import fitted_by_damage
-from onnx_relusv.checking.search import DropLimit, certified, drop_limit, search
+from onnx_relusv.checking.limit import DropLimit, drop_limit
+from onnx_relusv.checking.search import search
 from onnx_relusv.core.measures import Correction
 from onnx_relusv.core.metric import LossBound
 from onnx_relusv.core.options import PlanOptions
@@ -25,6 +27,7 @@ from onnx_relusv.measuring.without_samples import planning_moments, samples_wher
 from onnx_relusv.planning.objective import check_measures
 from onnx_relusv.planning.offer import Offer, make_offer, with_provenance
 from onnx_relusv.planning.settling import by_damage, resolved, saying_where_bytes_are, searched
+from onnx_relusv.samples.split import for_certifying, nothing_aside
 from onnx_relusv.work.executors import Progress
 
 
@@ -135,7 +138,8 @@ def prepared(
         BudgetError: The budgets cannot be reached.
     """
     planning, seed = selected(case, planning), workspace.options.seed
-    inputs = split_inputs(case, inputs, seed, certifying=planning.budgets.max_drop is not None)
+    aside = nothing_aside if planning.budgets.max_drop is None else for_certifying
+    inputs = split_inputs(case, inputs, seed, aside)
     with saying_where_bytes_are(case, planning):
         case, planning = settled(case, inputs, workspace, planning)
     limit = drop_limit(case, inputs, workspace, planning.budgets)
@@ -175,8 +179,8 @@ def produce(prepared: Prepared, budgets: Budgets, progress: Progress) -> Produce
     ground, offer = prepared.ground, _offer(prepared, budgets)
     case, inputs, workspace, moments = ground.case, ground.inputs, ground.workspace, ground.moments
     if prepared.limit is not None:
-        tries = search(case, inputs, workspace, offer, moments, budgets, prepared.limit, progress)
-        fitted, bound = certified(case, inputs, workspace, tries, prepared.limit, progress)
+        descent = search(case, inputs, workspace, offer, moments, budgets, prepared.limit, progress)
+        fitted, bound = certified(case, inputs, workspace, descent, prepared.limit, progress)
         return Produced(fitted, bound=bound)
     if by_damage(inputs, prepared.planning):
         fitted, correction = fitted_by_damage(

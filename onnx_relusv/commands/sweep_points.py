@@ -23,6 +23,7 @@ from onnx_relusv.measuring.held_out import HeldOut, answers_output
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.samples.split import for_judging, nothing_aside
 from onnx_relusv.work.executors import Progress
 
 # Of the interval of every single drop.
@@ -83,7 +84,7 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None)
     """
     whole = inputs.whole
     seed = workspace.options.seed
-    inputs = split_inputs(case, inputs, seed, certifying=test is None)
+    inputs = split_inputs(case, inputs, seed, nothing_aside if test else for_judging)
     parts = inputs.parts
     if test is None:
         samples = parts.certify

@@ -34,7 +34,7 @@ from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
 from onnx_relusv.runtime.session import Session, choose_provider, runtime_version, shapes_for_one
 from onnx_relusv.samples.feeds import batch_of
 from onnx_relusv.samples.samples import Samples
-from onnx_relusv.samples.split import split
+from onnx_relusv.samples.split import SetAside, nothing_aside, split
 from onnx_relusv.spectra.moments import (
     MomentsKey,
     StoredMoments,
@@ -231,14 +231,14 @@ def _answers_alike(
     return all(same_answers(one[name], other[name], _ROUNDINGS) for name in one)
 
 
-def split_inputs(case: Case, inputs: Inputs, seed: int, *, certifying: bool = False) -> Inputs:
+def split_inputs(case: Case, inputs: Inputs, seed: int, aside: SetAside = nothing_aside) -> Inputs:
     """The samples split into their parts; without any, blocks are measured data-free.
 
     Args:
         case: The model.
         inputs: Its samples, whole.
         seed: Decides which sample goes to which part.
-        certifying: Whether a part is set aside for certifying.
+        aside: How many of them are set aside.
 
     Raises:
         InputError: What the model makes of the samples cannot be worked with.
@@ -250,7 +250,7 @@ def split_inputs(case: Case, inputs: Inputs, seed: int, *, certifying: bool = Fa
         )
     if inputs.samples is None:
         return replace(inputs, data_free=True)
-    return replace(inputs, split=split(inputs.samples, seed, certifying=certifying))
+    return replace(inputs, split=split(inputs.samples, seed, aside))
 
 
 def selected(case: Case, planning: PlanOptions) -> PlanOptions:

@@ -4,7 +4,8 @@ Samples of a group go to the same part. Otherwise choices would be made on sampl
 those that were fitted to, and would not hold for any others.
 """
 
-import math
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,34 @@ import numpy as np
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.samples.samples import Samples
 
-# Of the samples that are not for certifying.
+# Of the samples that are not set aside.
 SELECT_SHARE = 0.2
-# With a bound to be certified; how many these are decides how small a drop can be certified.
-CERTIFY_SHARE = 0.4
+# Of few samples, so many are set aside.
+ASIDE_SHARE = 0.4
+# More than these hardly make a fit better, and each that is set aside makes a bound tighter.
+ENOUGH_TO_FIT = 1500
+CERTIFY_SHARE = 0.7
 _STREAM, _STREAM_DRAWN = 7, 8
+# From how many samples, or groups, there are to how many of them are set aside.
+SetAside = Callable[[int], int]
+
+
+def for_judging(count: int) -> int:
+    """How many samples are set aside to judge many files on."""
+    return round(ASIDE_SHARE * count)
+
+
+def for_certifying(count: int) -> int:
+    """How many samples are set aside to certify a bound on; how many decides how tight it is.
+
+    As many as for judging, and all beyond those that are enough to fit to, up to a larger share.
+    """
+    return max(for_judging(count), min(round(CERTIFY_SHARE * count), count - ENOUGH_TO_FIT))
+
+
+def nothing_aside(count: int) -> int:
+    """None is set aside."""
+    return 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +51,8 @@ class Split:
         fit: Samples that moments are taken of and factors are fitted to.
         select: Samples for choices between factors, forms and ranks; None where there is a single
             sample or group.
-        certify: Samples that bound the drop of a finished file; None where nothing is certified.
+        certify: Samples that are set aside, to bound the drop of a finished file or to judge files
+            on; None where none are.
     """
 
     fit: Samples
@@ -68,18 +93,18 @@ def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
     return samples.part(np.flatnonzero(np.isin(samples.groups, taken)))
 
 
-def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:
+def split(samples: Samples, seed: int, aside: SetAside = nothing_aside) -> Split:
     """Splits the samples at random.
 
     Args:
         samples: All of them.
         seed: Decides which goes where.
-        certifying: Whether a part is set aside for certifying.
+        aside: How many of them are set aside.
     """
     group = np.arange(samples.count) if samples.groups is None else samples.groups
     groups, sizes = np.unique(group, return_counts=True)
     order = np.random.default_rng([seed, _STREAM]).permutation(len(groups))
-    bounds = _bounds(sizes[order], certifying=certifying)
+    bounds = _bounds(sizes[order], aside)
     certify, select, fit = (
         np.flatnonzero(np.isin(group, groups[part])) for part in np.split(order, bounds)
     )
@@ -90,19 +115,19 @@ def split(samples: Samples, seed: int, *, certifying: bool = False) -> Split:
     )
 
 
-def _bounds(sizes: np.ndarray, *, certifying: bool) -> tuple[int, int]:
+def _bounds(sizes: np.ndarray, aside: SetAside) -> tuple[int, int]:
     """Where a sequence of groups is divided into the three parts.
 
     Args:
         sizes: (groups,) of the groups.
-        certifying: Whether a part is set aside for certifying.
+        aside: How many of any number are set aside.
 
     Returns:
-        How many groups are for certifying, and how many for certifying or choosing.
+        How many groups are set aside, and how many are that or for choosing.
     """
-    certified, selected, _ = _sizes(len(sizes), certifying=certifying)
+    certified, selected, _ = _sizes(len(sizes), aside)
     ends = np.cumsum([0, *sizes])
-    targets = np.cumsum(_sizes(int(ends[-1]), certifying=certifying)[:2])
+    targets = np.cumsum(_sizes(int(ends[-1]), aside)[:2])
     first, second = np.abs(ends - targets[:, None]).argmin(axis=1)
     # A part that would have samples without groups has a group; so has the last.
     last, least = len(sizes) - 1, min(selected, 1)
@@ -112,18 +137,18 @@ def _bounds(sizes: np.ndarray, *, certifying: bool) -> tuple[int, int]:
 
 def samples_for(certified: int) -> int:
     """The fewest samples of which so many are for certifying, and some for each other part."""
-    # Rounding moves the share by half a sample.
-    count = max(certified, math.floor((certified - 1) / CERTIFY_SHARE))
-    while True:
-        certifying, *others = _sizes(count, certifying=True)
-        if certifying >= certified and min(others) >= 1:
-            return count
-        count += 1
+
+    def enough(count: int) -> bool:
+        certifying, *others = _sizes(count, for_certifying)
+        return certifying >= certified and min(others) >= 1
+
+    # Of no more samples are fewer set aside, and of three times as many enough.
+    return bisect_left(range(3 * certified + 3), True, key=enough)
 
 
-def _sizes(count: int, *, certifying: bool) -> tuple[int, int, int]:
-    """How many samples are for certifying, for choosing and for fitting."""
-    certified = round(CERTIFY_SHARE * count) if certifying else 0
+def _sizes(count: int, aside: SetAside) -> tuple[int, int, int]:
+    """How many samples are set aside, for choosing and for fitting."""
+    certified = aside(count)
     others = count - certified
     selected = min(max(1, round(SELECT_SHARE * others)), others - 1)
     return certified, selected, others - selected

@@ -15,14 +15,9 @@ from opened import Opened, divided, open_model
 from scipy.stats import binomtest
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
-from onnx_relusv.checking.search import (
-    MOST_TRIES,
-    DropLimit,
-    SizeTrial,
-    certified,
-    drop_limit,
-    search,
-)
+from onnx_relusv.checking.certificate import certified
+from onnx_relusv.checking.limit import DropLimit, drop_limit
+from onnx_relusv.checking.search import MOST_TRIES, Descent, SizeTrial, search
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.results import Compression
 from onnx_relusv.fitting.plan import fit_plan
@@ -109,7 +104,7 @@ class Case:
     model: Opened
     offer: Offer
     limit: DropLimit
-    tries: tuple[SizeTrial, ...]
+    descent: Descent
 
 
 @contextmanager
@@ -124,8 +119,11 @@ def searching(model: Path, data: Path, budgets: Budgets) -> Iterator[Case]:
 
 
 def told(case: Case) -> list[object]:
-    """All that the search found."""
-    return [(one.plan.choices, one.plan.curves, one.found, factors_of(one)) for one in case.tries]
+    """All that the search found, and all that may be certified, in its order."""
+    return [
+        (one.plan.choices, one.plan.curves, one.found, factors_of(one))
+        for one in (*case.descent.tries, *(one for one, _ in case.descent))
+    ]
 
 
 def factors_of(one: SizeTrial) -> list[bytes]:
@@ -147,7 +145,7 @@ def test_the_search_never_looks_at_the_samples_for_certifying(
     arrays, budgets = dict(np.load(data)), Budgets(max_drop=8.0)
     with searching(model, data, budgets) as case:
         clean = told(case)
-        found = certified(*case.model, case.tries, case.limit, Silent())[1]
+        found = certified(*case.model, case.descent, case.limit, Silent())[1]
     certify = certify_positions(model, data)
     # The first sample is run when the model is opened, to see that it runs at all.
     assert 0 not in certify
@@ -160,13 +158,50 @@ def test_the_search_never_looks_at_the_samples_for_certifying(
     with searching(model, tmp_path / "certify.npz", budgets) as case:
         assert told(case) == clean
         # Who looks at them notices.
-        assert certified(*case.model, case.tries, case.limit, Silent())[1] != found
+        assert certified(*case.model, case.descent, case.limit, Silent())[1] != found
     if labelled:  # as well, all others matter
         others = np.setdiff1d(np.arange(COUNT), certify)
         arrays["x"][others] = arrays["x"][others][:, ::-1]
         np.savez(tmp_path / "moved.npz", **arrays)
         with searching(model, tmp_path / "moved.npz", budgets) as case:
             assert told(case) != clean
+
+
+def test_sizes_go_down_in_small_steps_from_above_where_the_search_ended(tmp_path: Path) -> None:
+    model = classifier(tmp_path)
+    data = samples(tmp_path, model)
+    with searching(model, data, Budgets(max_drop=8.0, size=0.9)) as case:
+        descent, share, error = case.descent, case.limit.share, case.limit.error
+        to_certify = case.model.inputs.certification.count
+        promising = [
+            one.plan.size
+            for one in descent.tries
+            if one.found.expected(to_certify).bound(error) <= share
+        ]
+        made: list[float] = []
+
+        def tried(size: float) -> SizeTrial:
+            made.append(size)
+            assert descent.tried is not None
+            return descent.tried(size)
+
+        counted = replace(descent, tried=tried)
+        # None is fitted before it is asked for.
+        first, _ = next(iter(counted))
+        assert first.plan.size > max(promising)
+        assert made == [max(descent.further)]
+        looked = [one for one, _ in counted]
+        assert len(looked) <= len(descent) <= MOST_TRIES
+    sizes = [one.plan.size for one in looked]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert sizes[0] <= 0.9
+    # From above the smallest that promises to below it, with no large step in between.
+    near = [size for size in sizes if min(promising) / 1.3 <= size <= 1.6 * min(promising)]
+    assert near[0] > min(promising) > near[-1]
+    assert max(np.array(near[:-1]) / near[1:]) < 1.4
+    assert sum(size > min(promising) for size in descent.further) >= 2
+    # What the bisection found to lose too much is not looked at again.
+    assert all(one.fitted is not None for one in looked)
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +245,9 @@ def test_looks_end_with_the_first_that_fails(
     limit = DropLimit(points, 0.9, "y")
     if not first_failure:
         with pytest.raises(BudgetError, match=rf"smallest bound is {bounds[0]:.3g} points"):
-            certified(*model, tries, limit, Silent())
+            certified(*model, Descent(tuple(tries)), limit, Silent())
         return
-    fitted, certificate = certified(*model, tries, limit, Silent())
+    fitted, certificate = certified(*model, Descent(tuple(tries)), limit, Silent())
     assert fitted is tries[first_failure - 1].fitted
     assert certificate.bound == pytest.approx(bounds[first_failure - 1])
     looks = [trial.bound for trial in certificate.trials]

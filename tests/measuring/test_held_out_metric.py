@@ -10,7 +10,7 @@ from graphs import model_proto
 from onnx import ModelProto
 from opened import Opened, open_model
 
-from onnx_relusv.checking.search import DropLimit, judge
+from onnx_relusv.checking.limit import DropLimit, judge
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.metric import Metric

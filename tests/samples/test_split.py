@@ -12,7 +12,19 @@ from sample_arrays import BOTH, IMAGE, IMAGES, LABELS, TOKENS, archive, data_set
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.samples.samples import Samples, open_samples
-from onnx_relusv.samples.split import CERTIFY_SHARE, SELECT_SHARE, Split, samples_for, split
+from onnx_relusv.samples.split import (
+    ASIDE_SHARE,
+    CERTIFY_SHARE,
+    ENOUGH_TO_FIT,
+    SELECT_SHARE,
+    SetAside,
+    Split,
+    for_certifying,
+    for_judging,
+    nothing_aside,
+    samples_for,
+    split,
+)
 
 NUMBER = [spec("x", np.float32, None)]
 
@@ -33,28 +45,44 @@ def parts(found: Split) -> tuple[list[int], list[int], list[int]]:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 10, 101])
 def test_every_sample_is_in_one_part(count: int, tmp_path: Path) -> None:
-    for certifying in (False, True):
-        found = split(numbered(tmp_path, count), 3, certifying=certifying)
+    for aside in (nothing_aside, for_judging, for_certifying):
+        found = split(numbered(tmp_path, count), 3, aside)
         fit, select, certify = parts(found)
         assert sorted(fit + select + certify) == list(range(count))
         assert all(part == sorted(part) for part in (fit, select, certify))
         assert fit
         assert found.fit.count == len(fit)
-        if not certifying:
+        if aside is nothing_aside:
             assert found.certify is None
         if count == 1:
             assert found.select is None
-        if count == 2 and not certifying:
+        if count == 2 and aside is nothing_aside:
             assert len(fit) == len(select) == 1
 
 
 def test_the_shares(tmp_path: Path) -> None:
     samples = numbered(tmp_path, 1000)
     assert [len(part) for part in parts(split(samples, 0))] == [800, 200, 0]
-    certified = round(1000 * CERTIFY_SHARE)
+    certified = round(1000 * ASIDE_SHARE)
     selected = round((1000 - certified) * SELECT_SHARE)
     expected = [1000 - certified - selected, selected, certified]
-    assert [len(part) for part in parts(split(samples, 0, certifying=True))] == expected
+    for aside in (for_judging, for_certifying):
+        assert [len(part) for part in parts(split(samples, 0, aside))] == expected
+
+
+@given(count=st.integers(0, 20_000))
+def test_what_is_more_than_enough_to_fit_to_is_certified_on(count: int) -> None:
+    aside, judging = for_certifying(count), for_judging(count)
+    left = count - aside
+    assert judging <= aside <= max(judging, round(CERTIFY_SHARE * count))
+    assert judging == round(ASIDE_SHARE * count)
+    if aside > judging:
+        assert left >= ENOUGH_TO_FIT
+    # One of the two ends it.
+    if left > ENOUGH_TO_FIT:
+        assert aside == max(judging, round(CERTIFY_SHARE * count))
+    # A sample more is a sample more for one part.
+    assert for_certifying(count + 1) - aside in (0, 1)
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
@@ -181,7 +209,7 @@ def test_the_fewest_samples_for_a_certificate(certified: int) -> None:
     count = samples_for(certified)
 
     def enough(count: int) -> bool:
-        own = round(CERTIFY_SHARE * count)
+        own = for_certifying(count)
         return own >= certified and count - own >= 2
 
     assert enough(count)
@@ -197,20 +225,20 @@ def grouped(folder: Path, groups: list[int]) -> Samples:
 @given(
     groups=st.lists(st.integers(-3, 6), min_size=1, max_size=60),
     seed=st.integers(0, 9),
-    certifying=st.booleans(),
+    aside=st.sampled_from([nothing_aside, for_judging, for_certifying]),
 )
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_group_is_in_one_part(
-    groups: list[int], seed: int, certifying: bool, tmp_path: Path
+    groups: list[int], seed: int, aside: SetAside, tmp_path: Path
 ) -> None:
-    found = parts(split(grouped(tmp_path, groups), seed, certifying=certifying))
+    found = parts(split(grouped(tmp_path, groups), seed, aside))
     fit, select, certify = ({groups[at] for at in part} for part in found)
     assert sorted(position for part in found for position in part) == list(range(len(groups)))
     assert len(fit | select | certify) == len(fit) + len(select) + len(certify)
     # As many parts have samples as if every group were a single one.
-    alone = parts(split(numbered(tmp_path, len(set(groups))), seed, certifying=certifying))
+    alone = parts(split(numbered(tmp_path, len(set(groups))), seed, aside))
     assert [bool(part) for part in (fit, select, certify)] == [bool(part) for part in alone]
 
 
@@ -226,5 +254,5 @@ def test_the_shares_of_groups_are_near(tmp_path: Path) -> None:
 
 def test_groups_of_one_are_as_none(tmp_path: Path) -> None:
     for seed in range(3):
-        alone = parts(split(numbered(tmp_path, 30), seed, certifying=True))
-        assert parts(split(grouped(tmp_path, list(range(30))), seed, certifying=True)) == alone
+        alone = parts(split(numbered(tmp_path, 30), seed, for_certifying))
+        assert parts(split(grouped(tmp_path, list(range(30))), seed, for_certifying)) == alone

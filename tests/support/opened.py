@@ -9,6 +9,7 @@ from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.measuring.case import Case, Workspace, split_inputs
 from onnx_relusv.measuring.case import open_model as read_and_search
 from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.samples.split import for_certifying, nothing_aside
 
 
 class Opened(NamedTuple):
@@ -37,5 +38,7 @@ def open_model(
 def divided(opened: Opened, *, certifying: bool = False) -> Opened:
     """With its samples split."""
     seed = opened.workspace.options.seed
-    found = split_inputs(opened.case, opened.inputs, seed, certifying=certifying)
+    found = split_inputs(
+        opened.case, opened.inputs, seed, for_certifying if certifying else nothing_aside
+    )
     return opened._replace(inputs=found)
