@@ -21,12 +21,15 @@ consumers' Gram matrix. B and c stand for the consumers: whatever a linear map o
 makes of the removed ones, they will be fitted to. Moved together with them, the kept units need
 not stay what they were: they become those from which all of them follow best. Our reading: what
 neuron merging does for one pair of layers (Kim, Kim, Park, Kim, "Neuron Merging", NeurIPS 2020),
-with the kept units free too, on what really runs through them.
+with the kept units free too, on what really runs through them. With S = R'R it is the square of
+(RB) phi(Lz + b') + Rc - R phi(Wx + b): since B and c are no result, RB and Rc are moved in their
+place, R phi(Wx + b) is computed once, and no step multiplies with S.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -55,14 +58,14 @@ class Slopes(NamedTuple):
     """Derivatives of an objective's mean, or half of them where it is a square.
 
     Attributes:
-        map: (groups, rows, columns) float32, with respect to the composed kernel.
-        bias: (out,) float64.
-        others: With respect to what else is moved, float64.
+        matrices: With respect to each of the factors, in their shapes, float32.
+        bias: (out,) float32.
+        others: With respect to what else is moved, float32.
     """
 
-    map: np.ndarray
-    bias: Floats
-    others: tuple[Floats, ...]
+    matrices: tuple[np.ndarray, ...]
+    bias: np.ndarray
+    others: tuple[np.ndarray, ...]
 
 
 class Objective(Protocol):
@@ -75,6 +78,10 @@ class Objective(Protocol):
     @property
     def geometry(self) -> Geometry:
         """Of what is left of the block."""
+        ...
+
+    def compared(self, rows: Rows) -> Rows:
+        """Rows with their targets as answers are compared with them; all below take these."""
         ...
 
     def others(self, start: Factors, rows: Rows, selecting: Rows) -> tuple[Floats, ...]:
@@ -107,14 +114,43 @@ def steps_over(rows: Rows) -> Iterator[slice]:
 
 
 def map_feeds(geometry: Geometry, factors: Factors, rows: Rows, chosen: slice) -> dict[str, Floats]:
-    """The inputs of a kernel that every objective has: some rows, and the composed map."""
-    singles = [matrix.astype(np.float32) for matrix in factors.matrices]
-    return {
+    """The inputs of a kernel that every objective has: some rows, and the map or its factors."""
+    form, (*before, last) = FORMS[factors.form], _singles(factors)
+    feeds = {
         "z": rows.z[:, chosen],
-        "target": rows.target[:, chosen],
-        "map": FORMS[factors.form].compose(geometry, *singles),
         "bias": factors.bias.reshape(geometry.groups, 1, geometry.rows),
     }
+    if goes_through_factors(geometry, factors):
+        return {**feeds, "map": last, "inner": form.inner(*before)}
+    return {**feeds, "map": form.compose(geometry, *before, last)}
+
+
+def goes_through_factors(geometry: Geometry, factors: Factors) -> bool:
+    """Whether a step takes fewer products where rows go through the factors than through the map.
+
+    That is counted for `ROWS_A_STEP` rows: of the map it takes two products with the rows, its
+    composition and the chain rule, of the factors five with their rank in place of a side.
+    """
+    form, rank = FORMS[factors.form], int(factors.matrices[-1].shape[2])
+    if form.one_layer or not form.rows_are_outputs:
+        return False
+    rows, columns = geometry.rows, geometry.columns
+    through = ROWS_A_STEP * rank * (2 * columns + 3 * rows)
+    return through < rows * columns * (2 * ROWS_A_STEP + 3 * rank)
+
+
+def chained(
+    geometry: Geometry, factors: Factors, found: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """The slopes of all factors from those that a kernel found."""
+    form, (*before, last) = FORMS[factors.form], _singles(factors)
+    if "inner_slope" in found:
+        return (*form.inner_slopes(found["inner_slope"], *before), found["map_slope"])
+    return tuple(form.slopes(geometry, [*before, last], found["map_slope"]))
+
+
+def _singles(factors: Factors) -> list[Any]:
+    return [np.asarray(matrix, np.float32) for matrix in factors.matrices]
 
 
 def slopes_feed(activation: Activation, geometry: Geometry) -> Floats:
@@ -133,7 +169,7 @@ class _Kernels(NamedTuple):
     """What computes one thing, of answers and of class scores."""
 
     of_answers: Callable[..., Session]
-    of_scores: Callable[[str], Session]
+    of_scores: Callable[[str, bool], Session]
 
 
 _JUDGING = _Kernels(error_kernel, score_error_kernel)
@@ -159,6 +195,10 @@ class OwnAnswers(ReadOnlyArrays):
     provider: str
     scores: bool = False
 
+    def compared(self, rows: Rows) -> Rows:
+        """The rows as they are."""
+        return rows
+
     def others(self, start: Factors, rows: Rows, selecting: Rows) -> tuple[Floats, ...]:
         """Nothing else is moved."""
         return ()
@@ -181,10 +221,9 @@ class OwnAnswers(ReadOnlyArrays):
         self, factors: Factors, rows: Rows, chosen: slice, others: tuple[Floats, ...] = ()
     ) -> Slopes:
         """Half the derivatives of the mean over some rows; of divergences the derivatives."""
-        found = self._run(factors, rows, chosen, _SLOPING)
-        count = chosen.stop - chosen.start
-        map_slope = found["map_slope"] / np.float32(count)
-        return Slopes(map_slope, found["bias_slope"].reshape(-1).astype(np.float64) / count, ())
+        found = _means(self._run(factors, rows, chosen, _SLOPING), chosen)
+        matrices = chained(self.geometry, factors, found)
+        return Slopes(matrices, found["bias_slope"].reshape(-1), ())
 
     def settled(self, factors: Factors, rows: Rows) -> Factors:
         """Class scores with what all of them have in common where the targets have it."""
@@ -195,22 +234,36 @@ class OwnAnswers(ReadOnlyArrays):
     ) -> dict[str, np.ndarray]:
         activation = self.activation
         feeds = map_feeds(self.geometry, factors, rows, chosen)
+        feeds["target"] = rows.target[:, chosen]
+        factored = "inner" in feeds
         if self.scores:
-            return run(kernels.of_scores(self.provider), feeds)
+            return run(kernels.of_scores(self.provider, factored), feeds)
         feeds["slope"] = slopes_feed(activation, self.geometry)
         if rows.shift is not None:
             feeds["shift"] = rows.shift[:, chosen]
         if activation.ceiling is not None:
             feeds["ceiling"] = np.full((1, 1, 1), activation.ceiling)
-        if self.importance is not None:
-            feeds["importance"] = self.importance[None]
+        if self._single_importance is not None:
+            feeds["importance"] = self._single_importance
         kernel = kernels.of_answers(
             self.provider,
             clipped=activation.ceiling is not None,
             weighted=self.importance is not None,
             shifted=rows.shift is not None,
+            factored=factored,
         )
         return run(kernel, feeds)
+
+    @cached_property
+    def _single_importance(self) -> np.ndarray | None:
+        """As kernels read it: at every step the same, and as large as the block's map."""
+        return None if self.importance is None else self.importance[None].astype(np.float32)
+
+
+def _means(sums: Mapping[str, np.ndarray], chosen: slice) -> dict[str, np.ndarray]:
+    """What a kernel added up over some rows, divided by their number."""
+    count = np.float32(chosen.stop - chosen.start)
+    return {name: values / count for name, values in sums.items()}
 
 
 # Of the mean variance of the kept units, by which B is drawn towards leaving them as they are: from
@@ -221,6 +274,8 @@ _RIDGES = (1e-9, 1e-4, 1e-2, 1.0)
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reproduction(ReadOnlyArrays):
     """E e'Se over rows with the answers of all units, for factors of those that are left.
+
+    What is moved besides the factors are RB and Rc, of S = R'R.
 
     Attributes:
         geometry: Of what is left of the block; one group.
@@ -240,24 +295,35 @@ class Reproduction(ReadOnlyArrays):
     importance: Floats
     provider: str
 
+    def compared(self, rows: Rows) -> Rows:
+        """Rows with R phi(t) as their targets."""
+        activation, target = self.whole_activation, rows.target
+        slopes = activation.slopes.astype(np.float32)
+        answers = np.where(target > 0, target, slopes * target)
+        if activation.ceiling is not None:
+            answers = np.minimum(answers, np.float32(activation.ceiling))
+        return replace(rows, target=answers @ self._root.T.astype(np.float32))
+
     def others(self, start: Factors, rows: Rows, selecting: Rows) -> tuple[Floats, ...]:
-        """B and c by least squares, with the ridge that is best on the selecting rows."""
+        """RB and Rc by least squares, with the ridge that is best on the selecting rows."""
         sums = ProductSums(1, len(self.kept), self.whole_geometry.rows, self.provider)
-        kernel = activated_kernel(self.provider, clipped=self._clipped)
         for chosen in steps_over(rows):
-            found = run(kernel, self._feeds(start, rows, chosen))
-            sums.add(found["own_out"], found["target_out"])
-        identity = np.eye(self.whole_geometry.rows)[:, self.kept]
+            feeds = self._feeds(start, rows, chosen)
+            kernel = activated_kernel(
+                self.provider, clipped=self._clipped, factored="inner" in feeds
+            )
+            sums.add(run(kernel, feeds)["activated"], rows.target[:, chosen])
         moments = target_moments(sums)
-        tried = [regression(identity[None], moments, ridge) for ridge in _RIDGES]
+        # Of B it is towards leaving the kept units as they are.
+        towards = self._root[None, :, self.kept]
+        tried = [regression(towards, moments, ridge) for ridge in _RIDGES]
         offered = [(linear.weight[0], linear.bias) for linear in tried]
         return min(offered, key=lambda others: self.value(start, selecting, others))
 
     def value(self, factors: Factors, rows: Rows, others: tuple[Floats, ...] = ()) -> float:
         """The mean of e'Se."""
-        kernel = reproduction_error_kernel(self.provider, clipped=self._clipped)
         total = sum(
-            float(run(kernel, self._all_feeds(factors, rows, chosen, others))["loss"])
+            float(self._run(factors, rows, chosen, others, reproduction_error_kernel)["loss"])
             for chosen in steps_over(rows)
         )
         return total / max(rows.count, 1)
@@ -269,16 +335,13 @@ class Reproduction(ReadOnlyArrays):
     def slopes(
         self, factors: Factors, rows: Rows, chosen: slice, others: tuple[Floats, ...] = ()
     ) -> Slopes:
-        """Half the derivatives of the mean over some rows, for B and c too."""
-        kernel = reproduction_slope_kernel(self.provider, clipped=self._clipped)
-        found = run(kernel, self._all_feeds(factors, rows, chosen, others))
-        count = chosen.stop - chosen.start
-        bias, reading, offset = (
-            found[f"{name}_slope"][0].astype(np.float64) / count
-            for name in ("bias", "reading", "offset")
-        )
-        map_slope = found["map_slope"] / np.float32(count)
-        return Slopes(map_slope, bias.reshape(-1), (reading, offset.reshape(-1)))
+        """Half the derivatives of the mean over some rows, for RB and Rc too."""
+        sums = self._run(factors, rows, chosen, others, reproduction_slope_kernel)
+        found = _means(sums, chosen)
+        matrices = chained(self.geometry, factors, found)
+        offset = found["offset_slope"].reshape(-1)
+        bias = found["bias_slope"].reshape(-1)
+        return Slopes(matrices, bias, (found["reading_slope"][0], offset))
 
     def settled(self, factors: Factors, rows: Rows) -> Factors:
         """The factors: consumers will see all of them."""
@@ -288,21 +351,32 @@ class Reproduction(ReadOnlyArrays):
     def _clipped(self) -> bool:
         return self.activation.ceiling is not None
 
+    @cached_property
+    def _root(self) -> Floats:
+        """(units, units) float64 R, upper triangular."""
+        return np.asarray(np.linalg.cholesky(self.importance).T)
+
     def _feeds(self, factors: Factors, rows: Rows, chosen: slice) -> dict[str, np.ndarray]:
         feeds = map_feeds(self.geometry, factors, rows, chosen)
         feeds["slope"] = slopes_feed(self.activation, self.geometry)
-        feeds["whole_slope"] = slopes_feed(self.whole_activation, self.whole_geometry)
         if self._clipped:
             feeds["ceiling"] = np.full((1, 1, 1), self.activation.ceiling)
         return feeds
 
-    def _all_feeds(
-        self, factors: Factors, rows: Rows, chosen: slice, others: tuple[Floats, ...]
+    def _run(
+        self,
+        factors: Factors,
+        rows: Rows,
+        chosen: slice,
+        others: tuple[Floats, ...],
+        kernel: Callable[..., Session],
     ) -> dict[str, np.ndarray]:
         reading, offset = others
-        return {
+        feeds = {
             **self._feeds(factors, rows, chosen),
+            "target": rows.target[:, chosen],
             "reading": reading[None],
             "offset": offset[None, None],
-            "importance": self.importance[None],
         }
+        factored = "inner" in feeds
+        return run(kernel(self.provider, clipped=self._clipped, factored=factored), feeds)

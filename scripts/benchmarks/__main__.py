@@ -3,6 +3,7 @@
 import sys
 
 import accuracy
+import dense
 import files
 import inspection
 import int8
@@ -34,8 +35,13 @@ if __name__ == "__main__":
         files.main(sys.argv[2:])
     elif sys.argv[1:2] == ["large"]:
         large.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["dense"]:
+        dense.main(sys.argv[2:])
     elif len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
         names = "|".join(BENCHMARKS)
-        sys.exit(f"usage: scripts/bench {names}|peers [METHOD ...]|files [NAME ...]|large [WIDTH]")
+        sys.exit(
+            f"usage: scripts/bench {names}|peers [METHOD ...]|files [NAME ...]|large [WIDTH]"
+            "|dense [WIDTH ...]"
+        )
     else:
         BENCHMARKS[sys.argv[1]]()

@@ -9,7 +9,7 @@ from examples import LINEAR, RELU, clip, conv, factor_shapes, gemm, prelu
 from onnx_relusv.core.blocks import Activation, Floats, Geometry, LinearMap
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.fitting.objectives import OwnAnswers
-from onnx_relusv.fitting.refinement import refined
+from onnx_relusv.fitting.refinement import LOOKS, refined
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.moments import shrunk_moments
@@ -131,7 +131,7 @@ def test_the_value(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_slope_is_half_the_derivative(name: str) -> None:
-    """Against central differences in float64, in every entry of L and b'."""
+    """Against central differences in float64, in every entry of the factors and b'."""
     objective, factors, rows = made(CASES[name], 60)
     chosen = slice(17, 23)
     few = replace(
@@ -142,23 +142,23 @@ def test_the_slope_is_half_the_derivative(name: str) -> None:
     )
     slopes = objective.slopes(factors, rows, chosen)
     assert slopes.others == objective.others(factors, rows, rows) == ()
-    L, bias = composed(objective, factors), factors.bias
+    values = [*factors.matrices, factors.bias]
     step = 1e-6  # no entry crosses a corner of the activation within it
 
-    def differences(values: Floats, changed: int) -> Floats:
-        found = np.empty(values.size)
-        for place in range(values.size):
+    def differences(number: int) -> Floats:
+        found = np.empty(values[number].size)
+        for place in range(found.size):
             moved = []
             for sign in (1, -1):
-                other = values.copy()
-                other.reshape(-1)[place] += sign * step
-                both = [L, bias]
-                both[changed] = other
-                moved.append(mean_error(objective, both[0], both[1], few))
+                changed = [each.copy() for each in values]
+                changed[number].reshape(-1)[place] += sign * step
+                L = composed(objective, factors.with_matrices(changed[:-1]))
+                moved.append(mean_error(objective, L, changed[-1], few))
             found[place] = (moved[0] - moved[1]) / (4 * step)
-        return found.reshape(values.shape)
+        return found.reshape(values[number].shape)
 
-    for slope, expected in ((slopes.map, differences(L, 0)), (slopes.bias, differences(bias, 1))):
+    for number, slope in enumerate((*slopes.matrices, slopes.bias)):
+        expected = differences(number)
         assert slope.shape == expected.shape
         # Central differences are good to about 1e-8, the kernel to float32.
         np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-5)
@@ -276,3 +276,47 @@ def test_degenerate_problems_stay_finite(what: str) -> None:
     )
     objective = objective_of(geometry)
     assert objective.value(found, judging) <= objective.value(start, judging)
+
+
+def test_steps_that_lead_astray_are_given_up() -> None:
+    """As many rows as columns, with noise: every step fits it, and what others say gets worse."""
+    geometry = gemm(40, 30)
+    linear, fitting, _, _ = corrupted(geometry, 40, 0, noise=1.0)
+    _, judging, _, _ = corrupted(geometry, 400, 0, noise=0.1)
+    start = double_layer("dense", geometry, linear, None, 30)
+    looks: list[int] = []
+    objective = objective_of(geometry)
+    found = refined(start, objective, fitting, judging, np.random.default_rng(0), looks.append)
+    assert found is start
+    assert len(looks) < LOOKS
+    assert sum(looks) == LOOKS  # progress is complete all the same
+
+
+def test_steps_that_help_are_all_taken() -> None:
+    geometry = gemm(16, 24)
+    linear, fitting, judging, _ = corrupted(geometry, 6000, 1, noise=0.0)
+    start = started("pair", geometry, linear, fitting, 5)
+    looks: list[int] = []
+    objective = objective_of(geometry)
+    found = refined(start, objective, fitting, judging, np.random.default_rng(0), looks.append)
+    assert found is not start
+    assert looks == [1] * LOOKS
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_what_is_answered_does_not_matter(scale: float) -> None:
+    """Squares of slopes would leave float32's range as they are."""
+    geometry = gemm(16, 24)
+    linear, *parts = corrupted(geometry, 3000, 1, noise=0.0)
+    shares = []
+    for factor in (1.0, scale):
+        scaled = LinearMap(factor * linear.weight, factor * linear.bias)
+        fitting, judging, _ = (
+            replace(rows, target=np.float32(factor) * rows.target) for rows in parts
+        )
+        start = started("pair", geometry, scaled, fitting, 5)
+        objective = objective_of(geometry)
+        found = refined(start, objective, fitting, judging, np.random.default_rng(0))
+        shares.append(objective.value(found, judging) / objective.value(start, judging))
+    assert shares[0] < 0.95
+    assert shares[1] == pytest.approx(shares[0], rel=1e-2)

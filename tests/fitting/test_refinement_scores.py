@@ -78,7 +78,7 @@ def test_the_slope_is_the_derivative_on_the_chosen_rows() -> None:
     chosen = slice(17, 21)
     factors = double_layer("dense", geometry, linear, None, 5)
     factors = replace(factors, bias=factors.bias + 0.3 * np.arange(5.0))
-    map_slope, bias_slope, _ = objective(geometry).slopes(factors, rows, chosen)
+    (map_slope,), bias_slope, _ = objective(geometry).slopes(factors, rows, chosen)
     p = scipy.special.softmax(rows.target[0, chosen].astype(float), axis=1)
     q = scipy.special.softmax(answered(geometry, factors, rows)[chosen], axis=1)
     np.testing.assert_allclose(bias_slope, (q - p).mean(axis=0), atol=1e-6)

@@ -59,6 +59,7 @@ def made(name: str, count: int) -> tuple[Reproduction, Factors, Rows, tuple[Floa
         target=rng.standard_normal((1, count, UNITS), dtype=np.float32),
         shift=None,
     )
+    # RB and Rc.
     others = rng.standard_normal((UNITS, len(KEPT))), rng.standard_normal(UNITS)
     return objective, double_layer(form, left, linear, None, rank), rows, others
 
@@ -73,7 +74,9 @@ def phi(values: Floats, activation: Activation) -> Floats:
 def mean_error(
     objective: Reproduction, L: Floats, bias: Floats, B: Floats, c: Floats, rows: Rows
 ) -> float:
-    """The mean of e'Se in float64."""
+    """The mean of e'Se in float64, for B and c from RB and Rc."""
+    root = np.linalg.cholesky(objective.importance).T
+    B, c = np.linalg.solve(root, B), np.linalg.solve(root, c)
     own = phi(rows.z[0].astype(float) @ L[0].T + bias, objective.activation)
     error = own @ B.T + c - phi(rows.target[0].astype(float), objective.whole_activation)
     return float(np.einsum("ni,ij,nj->", error, objective.importance, error)) / rows.count
@@ -89,28 +92,28 @@ def test_the_value() -> None:
             objective, factors, rows, others = made(name, count)
             L = composed(objective, factors)
             expected = mean_error(objective, L, factors.bias, *others, rows)
-            assert objective.value(factors, rows, others) == pytest.approx(
-                expected, rel=ROUNDING
-            ), name
+            found = objective.value(factors, objective.compared(rows), others)
+            assert found == pytest.approx(expected, rel=ROUNDING), name
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_slopes_are_half_the_derivatives(name: str) -> None:
-    """Against central differences in float64, in every entry of L, b', B and c."""
+    """Against central differences in float64, in every entry of the factors, b', RB and Rc."""
     objective, factors, rows, others = made(name, 60)
     chosen = slice(17, 23)
     few = Rows(rows.z[:, chosen], rows.target[:, chosen], None)
-    values = [composed(objective, factors), factors.bias, *others]
-    slopes = objective.slopes(factors, rows, chosen, others)
+    values, count = [*factors.matrices, factors.bias, *others], len(factors.matrices)
+    slopes = objective.slopes(factors, objective.compared(rows), chosen, others)
     step = 1e-6  # no entry crosses a corner of the activation within it
-    for number, slope in enumerate((slopes.map, slopes.bias, *slopes.others)):
+    for number, slope in enumerate((*slopes.matrices, slopes.bias, *slopes.others)):
         expected = np.empty(values[number].size)
         for place in range(expected.size):
             moved = []
             for sign in (1, -1):
                 changed = [each.copy() for each in values]
                 changed[number].reshape(-1)[place] += sign * step
-                moved.append(mean_error(objective, *changed, few))
+                L = composed(objective, factors.with_matrices(changed[:count]))
+                moved.append(mean_error(objective, L, *changed[count:], few))
             expected[place] = (moved[0] - moved[1]) / (4 * step)
         # Central differences are good to about 1e-8, the kernel to float32.
         np.testing.assert_allclose(slope.reshape(-1), expected, rtol=1e-4, atol=2e-5)
@@ -140,7 +143,8 @@ def test_consumers_begin_with_least_squares() -> None:
     linear, rows, judging, _ = network(0, 4000)
     kept = np.arange(0, 24, 2)
     objective = reproduction(gemm(10, 24), RELU, kept, np.eye(24))
-    B, c = objective.others(restrict(linear, kept), rows, judging)
+    compared = (objective.compared(each) for each in (rows, judging))
+    B, c = objective.others(restrict(linear, kept), *compared)
     everything = np.maximum(rows.target[0].astype(float), 0)
     design = np.hstack([everything[:, kept], np.ones((rows.count, 1))])
     best = np.linalg.lstsq(design, everything, rcond=None)[0].T

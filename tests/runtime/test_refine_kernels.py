@@ -55,7 +55,7 @@ def slope(values: dict[str, np.ndarray], name: str, step: float = 1e-5) -> np.nd
 def test_the_loss_is_the_divergence() -> None:
     for count in (1, 3, 200):
         values = feeds(count)
-        found = score_error_kernel(CPU).run(values)["loss"]
+        found = score_error_kernel(CPU, factored=False).run(values)["loss"]
         assert found.shape == ()
         assert float(found) == pytest.approx(divergence(values), rel=ROUNDING)
         # It is not symmetric: from the target's shares to its own, and not the other way round.
@@ -69,7 +69,7 @@ def test_the_loss_is_the_divergence() -> None:
 def test_slopes_are_derivatives() -> None:
     for count in (1, 20):
         values = feeds(count)
-        found = score_slope_kernel(CPU).run(values)
+        found = score_slope_kernel(CPU, factored=False).run(values)
         for name in ("map", "bias"):
             expected = slope(values, name)
             assert found[f"{name}_slope"].shape == values[name].shape
@@ -84,7 +84,9 @@ def test_the_right_answer_has_neither_loss_nor_slope() -> None:
     # What all scores of a row have in common does not count.
     common = np.random.default_rng(0).standard_normal((1, 30, 1))
     values["target"] = (own + 5 * common).astype(np.float32)
-    found = score_error_kernel(CPU).run(values) | score_slope_kernel(CPU).run(values)
+    found = score_error_kernel(CPU, factored=False).run(values) | score_slope_kernel(
+        CPU, factored=False
+    ).run(values)
     assert abs(float(found["loss"])) < 1e-5  # 30 sums of float32 logarithms
     assert max(np.abs(found[f"{name}_slope"]).max() for name in ("map", "bias")) < 1e-5
 
@@ -93,6 +95,33 @@ def test_large_scores_stay_finite() -> None:
     """A plain exponential of these overflows."""
     values = feeds(20, scale=200.0)
     assert np.abs(values["target"]).max() > 150
-    found = score_error_kernel(CPU).run(values) | score_slope_kernel(CPU).run(values)
+    found = score_error_kernel(CPU, factored=False).run(values) | score_slope_kernel(
+        CPU, factored=False
+    ).run(values)
     assert all(np.isfinite(each).all() for each in found.values())
     assert float(found["loss"]) == pytest.approx(divergence(values), rel=ROUNDING)
+
+
+def test_a_product_of_two_factors_is_read_as_their_map() -> None:
+    """Its loss is that of the map, and its slopes are those of the map by the chain rule."""
+    values = feeds(20)
+    rng = np.random.default_rng(3)
+    rows, columns = values["map"].shape[1:]
+    last, inner = (
+        rng.standard_normal((1, *shape), dtype=np.float32) for shape in ((rows, 2), (2, columns))
+    )
+    whole = {**values, "map": last @ inner}
+    factored = {**values, "map": last, "inner": inner}
+    expected = score_error_kernel(CPU, factored=False).run(whole)["loss"]
+    found = score_error_kernel(CPU, factored=True).run(factored)["loss"]
+    assert float(found) == pytest.approx(float(expected), rel=ROUNDING)
+    slopes = score_slope_kernel(CPU, factored=False).run(whole)
+    of_factors = score_slope_kernel(CPU, factored=True).run(factored)
+    map_slope = slopes["map_slope"]
+    for name, expected in (
+        ("map_slope", map_slope @ inner.transpose(0, 2, 1)),
+        ("inner_slope", last.transpose(0, 2, 1) @ map_slope),
+        ("bias_slope", slopes["bias_slope"]),
+    ):
+        np.testing.assert_allclose(of_factors[name], expected, rtol=1e-4, atol=1e-4)
+        assert np.abs(expected).max() > 0.1
