@@ -57,7 +57,7 @@ from onnx_relusv.samples.synthetic import (
     write_synthetic,
 )
 from onnx_relusv.spectra.mean_widths import activated_gaussian
-from onnx_relusv.spectra.moments import LEAST_VARIANCE, moments_key, moments_on_disk
+from onnx_relusv.spectra.moments import ENOUGH, LEAST_VARIANCE, moments_key, moments_on_disk
 from onnx_relusv.work.executors import Progress
 from onnx_relusv.work.temporary_files import temporary_folder
 
@@ -436,7 +436,8 @@ def _on_synthetic(
     normalised = {spec.name: normalisation(model, seen, spec.name) for spec in model.inputs}
     with temporary_folder() as folder:
         path = folder / "synthetic.npz"
-        count = affordable_count(sum(map(block_macs, case.blocks)))
+        enough = max((ENOUGH.samples(block) for block in case.blocks), default=0)
+        count = affordable_count(sum(map(block_macs, case.blocks)), enough)
         write_synthetic(path, example, normalised, workspace.options.seed, count)
         samples = case.knowing(open_samples(path, case.model.inputs))
         yield replace(inputs, samples=samples, data_free=False)

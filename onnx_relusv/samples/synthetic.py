@@ -13,6 +13,7 @@ images", IJCV 2001). From one sample to the next the contrast differs.
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,9 @@ SYNTHETIC_COUNT = 256
 # Fewer of them where they take long: as many as have so many multiply-accumulates, a minute or two
 # on a few cores. Samples that take so many have very many positions to measure each.
 _MOST_MACS, _FEWEST = 4 << 40, 16
+# However many rows each has, rows of one sample are alike; of half as many as above, moments are
+# as good, and of a quarter they are shrunk too much.
+_LEAST_ENOUGH = 128
 _STREAM = 11
 _STREAM_VARIED = 12
 # Fewer where an input is large; a Conv sees many positions of each.
@@ -70,16 +74,19 @@ _IMAGE_AXES = 4
 _MOST_CHANNELS = 4
 
 
-def affordable_count(macs: int) -> int:
+def affordable_count(macs: int, enough: int = SYNTHETIC_COUNT) -> int:
     """How many samples to take statistics of.
 
     Args:
         macs: Multiply-accumulates that one of them takes.
+        enough: How many hold as many rows as are looked at.
 
     Returns:
-        `SYNTHETIC_COUNT`, or as many as are run in bearable time.
+        `SYNTHETIC_COUNT`; fewer, but 128, where these are enough; or as many as are run in bearable
+        time.
     """
-    return max(_FEWEST, min(SYNTHETIC_COUNT, _MOST_MACS // max(macs, 1)))
+    wanted = min(SYNTHETIC_COUNT, max(_LEAST_ENOUGH, enough))
+    return max(_FEWEST, min(wanted, _MOST_MACS // max(macs, 1)))
 
 
 def write_synthetic(
@@ -183,12 +190,19 @@ def smooth(noise: Floats, axes: tuple[int, int]) -> Floats:
         neighbours.
     """
     rows, columns = (noise.shape[axis] for axis in axes)
+    amplitude = _amplitude(rows, columns)
+    shape = [1] * noise.ndim
+    shape[axes[0]], shape[axes[1]] = amplitude.shape
+    spectrum = np.fft.rfft2(noise, axes=axes) * amplitude.reshape(shape)
+    return np.asarray(np.fft.irfft2(spectrum, (rows, columns), axes=axes))
+
+
+@lru_cache(maxsize=1)
+def _amplitude(rows: int, columns: int) -> Floats:
+    """(rows, columns // 2 + 1): of every frequency of a real image, its mean square 1 in all."""
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns))
     # The mean brightness varies as what is one image long.
     frequency[0, 0] = 1 / max(rows, columns)
     amplitude = 1 / frequency
     amplitude /= np.sqrt(np.mean(amplitude**2))
-    shape = [1] * noise.ndim
-    shape[axes[0]], shape[axes[1]] = rows, columns
-    spectrum = np.fft.fft2(noise, axes=axes) * amplitude.reshape(shape)
-    return np.asarray(np.fft.ifft2(spectrum, axes=axes).real)
+    return np.asarray(amplitude[:, : columns // 2 + 1])

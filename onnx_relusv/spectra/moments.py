@@ -79,6 +79,12 @@ class Enough:
         """How many rows the moments of so many columns need."""
         return max(self.fewest, self.per_column * columns)
 
+    def samples(self, block: Block) -> int:
+        """How many samples have the rows that the moments of a block's input need."""
+        geometry = block.geometry
+        positions = kind_of(geometry).positions(block.output_shape)
+        return ceil(self.rows(geometry.columns) / max(positions, 1))
+
 
 ENOUGH = Enough()
 

@@ -17,6 +17,9 @@ from onnx_relusv.spectra.moments import MomentsKey, Sampling, moments_key
 from onnx_relusv.spectra.product_sums import ROWS_A_TERM
 
 LARGEST_BATCH = 128
+# Bytes of values from which on longer batches take more time and no less: memory is handed out and
+# cleared anew for them, and caches hold none of it. Fewer samples than that are no batch.
+_ENOUGH_VALUES, _LEAST_BATCH = 64 << 20, 8
 _FLOAT32, _FLOAT64 = 4, 8
 # The values that are read out, and about as much that the model holds on the way to them.
 _VALUES = 2 * _FLOAT32
@@ -67,7 +70,7 @@ def plan_passes(blocks: Iterable[Block], samples: Samples, memory: int) -> Passe
     }
     bytes_of = partial(_held, terms=wide)
     length = samples.batch_size(
-        _length(_values(firsts) + _largest_columns(firsts, samples.count, wide), memory),
+        _length(_values(firsts), _largest_columns(firsts, samples.count, wide), memory),
         stacked=True,
     )
     # The largest first: what is small fills up what they leave.
@@ -97,11 +100,14 @@ def sketch_terms(block: Block, memory: int) -> int:
 
 def batch_length(blocks: Collection[Block], memory: int) -> int:
     """Samples a batch, so that the inputs of these blocks take their share of a budget in bytes."""
-    return _length(_values(blocks), memory)
+    return _length(_values(blocks), 0, memory)
 
 
-def _length(bytes_per_sample: int, memory: int) -> int:
-    return max(1, min(LARGEST_BATCH, memory // (_BATCH_SHARE * max(bytes_per_sample, 1))))
+def _length(values: int, columns: int, memory: int) -> int:
+    """Samples a batch, by the bytes that each takes."""
+    enough = max(_LEAST_BATCH, _ENOUGH_VALUES // max(values, 1))
+    room = memory // (_BATCH_SHARE * max(values + columns, 1))
+    return max(1, min(LARGEST_BATCH, enough, room))
 
 
 def _pass_bytes(

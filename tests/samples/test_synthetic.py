@@ -165,6 +165,9 @@ def test_fewer_samples_are_drawn_where_each_takes_long(tmp_path: Path) -> None:
     assert affordable_count(0) == affordable_count(16_000_000_000) == SYNTHETIC_COUNT
     assert affordable_count(100_000_000_000) == 43
     assert affordable_count(10**13) == 16
+    # Where fewer samples have all rows that are looked at, so many, but not too few.
+    assert [affordable_count(10**6, enough) for enough in (3, 200, 5_000)] == [128, 200, 256]
+    assert affordable_count(10**11, 3) == 43
     write_synthetic(
         tmp_path / "few.npz", {"x": np.zeros((1, 3), np.float32)}, {"x": NOTHING}, 0, 43
     )

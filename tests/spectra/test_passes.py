@@ -153,6 +153,17 @@ def test_plenty_of_room_is_one_pass_of_long_batches(tmp_path: Path) -> None:
     assert [item.key for item in group] == ["f", "a", "d", "e", "c"]
 
 
+def test_large_values_make_shorter_batches(tmp_path: Path) -> None:
+    samples = samples_of(tmp_path, 500)
+    # Of every float32 that is read, another is held: 80 MB, 8 MB and so on for a sample.
+    for numbers, expected in ((10_000_000, 8), (1_000_000, 8), (100_000, 83), (1_000, 128)):
+        items = [block(gemm(numbers, 1), key="y", source="x")]
+        assert batch_length(items, 64 << 30) == expected
+        assert plan_passes(items, samples, 64 << 30).length == expected
+    # A budget that leaves no room for as many is kept.
+    assert batch_length([block(gemm(1_000_000, 1), key="y", source="x")], 3 * 8_000_000) == 1
+
+
 def test_no_blocks_are_no_passes(tmp_path: Path) -> None:
     assert plan_passes([], samples_of(tmp_path, 5), PLENTY).groups == ()
 
