@@ -12,17 +12,40 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 from xml.dom import minidom
 
 import numpy as np
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from onnx_relusv.core.results import BlockReport
 from onnx_relusv.report import words
+from onnx_relusv.work.interrupts import uninterrupted
+
+
+class _Late:
+    """A module of matplotlib, which is loaded when something of it is first asked for.
+
+    Loading takes nearly half a second, and most runs draw nothing.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = f"matplotlib.{name}"
+
+    def __getattr__(self, attribute: str) -> Any:
+        # Signals wait: what a library makes of an interrupt on its way is anything.
+        with uninterrupted():
+            return getattr(import_module(self._name), attribute)
+
+
+if TYPE_CHECKING:
+    from matplotlib import figure, style
+    from matplotlib import ticker as ticker
+    from matplotlib import transforms as transforms
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+else:
+    figure, style, ticker, transforms = map(_Late, ("figure", "style", "ticker", "transforms"))
 
 
 @dataclass(frozen=True)
@@ -104,16 +127,16 @@ def plot_settings() -> AbstractContextManager[None]:
     return style.context(["default", _SETTINGS])
 
 
-def inline_svg(figure: Figure, *, name: str, label: str) -> str:
+def inline_svg(drawn: "figure.Figure", *, name: str, label: str) -> str:
     """The SVG element of a figure; call it within `plot_settings`.
 
     Args:
-        figure: The figure, in the light colours of `COLOURS`.
+        drawn: The figure, in the light colours of `COLOURS`.
         name: Prefix of all its identifiers; differs among the plots of a page.
         label: What the picture shows, for those who do not see it.
     """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata=_NO_METADATA)
+    drawn.savefig(stream, format="svg", metadata=_NO_METADATA)
     (root,) = minidom.parseString(stream.getvalue()).getElementsByTagName("svg")
     for element in root.getElementsByTagName("style"):
         # It would hold for every element of the page; what the root passes on does not.
@@ -146,7 +169,7 @@ def inline_svg(figure: Figure, *, name: str, label: str) -> str:
 
 
 def draw(
-    paint: Callable[[Axes], None],
+    paint: Callable[["Axes"], None],
     size: tuple[float, float],
     edges: tuple[float, float, float, float],
     *,
@@ -165,24 +188,30 @@ def draw(
         label: Likewise.
     """
     with plot_settings():
-        figure = Figure(figsize=size)
+        drawn = figure.Figure(figsize=size)
         left, right, bottom, top = edges
-        figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top)
-        axes = figure.add_subplot()
+        drawn.subplots_adjust(left=left, right=right, bottom=bottom, top=top)
+        axes = drawn.add_subplot()
         axes.set_title(title, loc="left", pad=4)
         paint(axes)
-        return inline_svg(figure, name=name, label=label)
+        return inline_svg(drawn, name=name, label=label)
 
 
 def draw_lines(
-    paint: Callable[[Axes], None], height: float, below: float, *, title: str, name: str, label: str
+    paint: Callable[["Axes"], None],
+    height: float,
+    below: float,
+    *,
+    title: str,
+    name: str,
+    label: str,
 ) -> str:
     """A chart of lines with names at their left; `height` and the margin `below` are inches."""
     above = 0.3 if title else 0.05
     whole = height + above + below
     edges = (0.3, 0.97, below / whole, 1 - above / whole)
 
-    def painted(axes: Axes) -> None:
+    def painted(axes: "Axes") -> None:
         paint(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
@@ -200,10 +229,12 @@ def line_name(key: str) -> str:
     )
 
 
-def scale(axis: Axis, locator: Locator, text: Callable[[float], str] = words.number) -> None:
+def scale(
+    axis: "Axis", locator: "ticker.Locator", text: Callable[[float], str] = words.number
+) -> None:
     """Says where an axis has labels, and what they are."""
     axis.set_major_locator(locator)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: text(value)))
 
 
 _HEIGHT = 10
@@ -249,7 +280,7 @@ def spectrum_svg(row: BlockReport, level: float | None, *, name: str) -> str:
         name: Sets the plot apart from the others of its page.
     """
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         # A zero map has nothing to be normalised by; its axes stay empty.
         if row.spectrum.sigma[0] > 0:
             _draw_spectrum(axes, row, level)
@@ -265,7 +296,7 @@ def spectrum_svg(row: BlockReport, level: float | None, *, name: str) -> str:
     )
 
 
-def _draw_spectrum(axes: Axes, row: BlockReport, level: float | None) -> None:
+def _draw_spectrum(axes: "Axes", row: BlockReport, level: float | None) -> None:
     spectrum, choice = row.spectrum, row.choice
     largest, ranks = spectrum.sigma[0], np.arange(len(spectrum.sigma))
     shown = np.unique(np.linspace(0, ranks[-1], _MOST_POINTS).round().astype(int))
@@ -290,12 +321,12 @@ def _draw_spectrum(axes: Axes, row: BlockReport, level: float | None) -> None:
     bottom = min(float(lower.min()), level or 1.0)
     axes.set_ylim(max(bottom, _LOWEST) / 1.5, float(upper.max()) * 1.3)
     axes.set_xlim(-0.02 * len(ranks) - 0.5, 1.02 * len(ranks) - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
     low, high = axes.get_ylim()
     # Within a decade or two, powers of ten alone would leave one label or none.
     steps = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
-    scale(axes.yaxis, LogLocator(subs=steps, numticks=7))
-    axes.yaxis.set_minor_locator(NullLocator())
+    scale(axes.yaxis, ticker.LogLocator(subs=steps, numticks=7))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _spectrum_title(row: BlockReport) -> str:
@@ -322,14 +353,14 @@ def bytes_svg(rows: Sequence[BlockReport], *, name: str) -> str:
     hidden = len(rows) - len(shown)
     title = f"the {len(shown)} largest blocks; {hidden} more are not drawn" if hidden else ""
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         places = np.arange(len(shown))
         after = [(row.cost_after or row.cost).bytes for row in shown]
         axes.barh(places, [row.cost.bytes for row in shown], height=0.8, color=light("before"))
         axes.barh(places, after, height=0.4, color=light("after"))
         axes.set_yticks(places, [line_name(row.block.key) for row in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        scale(axes.xaxis, MaxNLocator(6), words.size)
+        scale(axes.xaxis, ticker.MaxNLocator(6), words.size)
 
     label = "Bytes of every block before and after"
     return draw_lines(paint, _BAR_HEIGHT * len(shown), 0.3, title=title, name=name, label=label)

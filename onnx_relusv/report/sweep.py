@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from math import isfinite, log2
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
-from matplotlib.transforms import ScaledTranslation
+from typing import TYPE_CHECKING
 
 from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
 from onnx_relusv.report import words
 from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture
-from onnx_relusv.report.plots import draw, light, scale
+from onnx_relusv.report.plots import draw, light, scale, ticker, transforms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # The loss, as an axis and a column have it, and in a sentence.
 LOSS_NAMES: dict[JudgedBy, str] = {
@@ -270,7 +270,7 @@ def sweep_svg(
     places = [1.0, *(place for curve in curves for place, _ in curve)]
     losses = [0.0, *(end for curve in curves for _, point in curve for end in _ends(point))]
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         for number, curve in enumerate(curves):
             _draw_curve(axes, curve, sweep, number)
         axes.axhline(0, color=light("ink"), linewidth=0.6)
@@ -282,15 +282,19 @@ def sweep_svg(
             axes.set_xscale("log")
             axes.set_xlim(min(places) / 1.15, 1.15)
             shares = [2.0**-power for power in range(int(-log2(min(places))) + 1)]
-            scale(axes.xaxis, FixedLocator(shares), lambda share: f"{words.number(100 * share)} %")
-            axes.xaxis.set_minor_locator(NullLocator())
+            scale(
+                axes.xaxis,
+                ticker.FixedLocator(shares),
+                lambda share: f"{words.number(100 * share)} %",
+            )
+            axes.xaxis.set_minor_locator(ticker.NullLocator())
         else:
             axes.set_xlim(0, 1.08 * max(places))
-            axes.xaxis.set_major_locator(MaxNLocator(8))
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(8))
         low, high = min(losses), max(losses)
         if high > 5 * linear:
             axes.set_yscale("symlog", linthresh=linear)
-            steps = SymmetricalLogLocator(base=10, linthresh=linear, subs=(1.0, 2.0, 5.0))
+            steps = ticker.SymmetricalLogLocator(base=10, linthresh=linear, subs=(1.0, 2.0, 5.0))
             scale(axes.yaxis, steps)
             axes.set_ylabel(f"{loss_name} (logarithmic beyond {words.number(linear)})")
             axes.set_ylim(1.2 * low, 1.3 * high)
@@ -305,12 +309,12 @@ def sweep_svg(
 
 
 def _draw_curve(
-    axes: Axes, curve: Sequence[tuple[float, SweepPoint]], sweep: Sweep, number: int
+    axes: "Axes", curve: Sequence[tuple[float, SweepPoint]], sweep: Sweep, number: int
 ) -> None:
     colour, marker = light(_ROLES[number % len(_ROLES)]), _MARKERS[number % len(_MARKERS)]
     # Intervals of several methods at one size would cover one another.
     apart = _ASIDE * (number - (len(sweep.meanings) - 1) / 2)
-    aside = axes.transData + ScaledTranslation(apart, 0, axes.figure.dpi_scale_trans)
+    aside = axes.transData + transforms.ScaledTranslation(apart, 0, axes.figure.dpi_scale_trans)
     for place, point in curve:
         axes.vlines(place, *_ends(point), color=colour, linewidth=0.8, transform=aside)
     # In the order of the sizes, so that a latency that turns back is seen to.

@@ -3,17 +3,19 @@
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.traces import BlockTrace, Interval, Score, Separation, Trace, Truths
 from onnx_relusv.report import words
 from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture, PictureRow
-from onnx_relusv.report.plots import DASHED, draw, draw_lines, light, line_name, scale
+from onnx_relusv.report.plots import DASHED, draw, draw_lines, light, line_name, scale, ticker
 from onnx_relusv.report.sections import refused
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # With fewer answers of a kind, resamples of them are too much alike.
 _FEW_ANSWERS = 30
@@ -358,7 +360,7 @@ def distribution_svg(
     if finite and low == high:
         title += f", {words.percent(float(np.mean(values == low)))} at {words.number(low)}"
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         axes.set_title(title, loc="left", pad=3)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -374,7 +376,7 @@ def distribution_svg(
             axes.stairs(shares, edges, color=light(role), fill=filled, linewidth=width)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
-        scale(axes.xaxis, MaxNLocator(4, min_n_ticks=2, integer=step == 1))
+        scale(axes.xaxis, ticker.MaxNLocator(4, min_n_ticks=2, integer=step == 1))
 
     return draw(paint, (3.0, 1.25), (0.04, 0.96, 0.2, 0.84), name=name, label=label)
 
@@ -425,7 +427,7 @@ def areas_svg(separation: Separation, *, name: str) -> str:
     ends = np.cumsum([0, *(max(len(row), 2) + 1 for row in rows)])
     max_softmax = separation.baselines[0].auroc
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         axes.axvspan(max_softmax.lower, max_softmax.upper, color=light("grid"), linewidth=0)
         axes.axvline(max_softmax.value, color=light("level"), linewidth=1, linestyle=DASHED)
         middles = (ends[:-1] + ends[1:]) / 2
@@ -440,7 +442,7 @@ def areas_svg(separation: Separation, *, name: str) -> str:
             score.quantity if score.block is None else line_name(score.block) for score, *_ in rows
         )
         axes.set_yticks(middles, list(names))
-        axes.xaxis.set_major_locator(MaxNLocator(8))
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(8))
         axes.set_ylim(ends[-1], 0)
         axes.set_xlabel("AUROC", labelpad=1)
 

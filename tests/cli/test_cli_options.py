@@ -52,6 +52,14 @@ def test_help_and_version_load_no_stage() -> None:
     assert "rich" not in modules
 
 
+def test_commands_load_what_draws_pictures_when_they_draw_some() -> None:
+    code = "import sys, onnx_relusv.cli.running; print('scipy' in sys.modules, 'matplotlib' in "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_all_options_are_those_of_records() -> None:
     declared = {option.name for record in RECORDS for option in options_of(record).values()}
     offered = {
