@@ -181,7 +181,7 @@ class RunChecks:
     def _session(self, source: Runnable | Path, *, optimized: bool = False) -> Opened:
         if self.lean:
             return Turn(source, self.provider, optimized=optimized)
-        return Session(source, self.provider, optimized=optimized)
+        return Session(source, self.provider, optimized=optimized, alone=False)
 
 
 def run_checks(
@@ -200,7 +200,7 @@ def run_checks(
     Raises:
         InputError: onnxruntime cannot open the original.
     """
-    session = Session(runnable(original), provider, optimized=False, packed=not lean)
+    session = Session(runnable(original), provider, optimized=False, packed=not lean, alone=False)
     deciding = deciding_outputs(original, session)
     steps = steps_behind(original, claim.blocks)
     if claim.cut is not None and not claim.cut.whole((*steps.tensors, *steps.deciders)):

@@ -134,7 +134,7 @@ def _feeds(
     """Samples, and random inputs of two sizes where axes are dynamic."""
     if samples is not None:
         yield next(iter(samples.batches(length, limit=length))).feeds
-    session = Session(runnable(original), provider, packed=not lean)
+    session = Session(runnable(original), provider, packed=not lean, alone=False)
     found = 0
     for feeds in further_feeds(session, original, rng, _SIZES):
         yield feeds

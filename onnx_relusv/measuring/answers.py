@@ -214,7 +214,10 @@ def deciding_outputs(model: Model, session: Session) -> tuple[str, ...]:
         return model.output_names
     try:
         inner = Session(
-            runnable(model, exposed=deciding_candidates(model)), session.provider, lean=True
+            runnable(model, exposed=deciding_candidates(model)),
+            session.provider,
+            lean=True,
+            alone=False,
         )
     except InputError:
         # Some tensor cannot be an output; what the model itself gives in floats has to do.

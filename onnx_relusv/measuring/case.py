@@ -302,7 +302,7 @@ def shapes_of(
 
 def _shape_session(model: Model, tensors: tuple[str, ...], provider: str) -> Session:
     # For a single run, rewriting the graph and packing weights takes longer than it saves.
-    return Session(runnable(model, exposed=tensors), provider, lean=True)
+    return Session(runnable(model, exposed=tensors), provider, lean=True, alone=False)
 
 
 @contextmanager

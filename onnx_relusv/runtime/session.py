@@ -368,7 +368,9 @@ class Turn:
     """
 
     def __init__(self, source: Runnable | Path, provider: str, *, optimized: bool) -> None:
-        self._new = partial(Session, source, provider, optimized=optimized, packed=False)
+        self._new = partial(
+            Session, source, provider, optimized=optimized, packed=False, alone=False
+        )
         self._arrays = list(source.arrays.values()) if isinstance(source, Runnable) else []
         session = self._opened()
         self.input_names = session.input_names
