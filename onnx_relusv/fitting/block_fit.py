@@ -48,7 +48,7 @@ from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.moments import Draw, Sampling, shrunk_moments
 from onnx_relusv.spectra.product_sums import CollectedRows, ProductSums, Rows, Seen, target_moments
-from onnx_relusv.work.executors import Advance, unseen
+from onnx_relusv.work.executors import Advance, threads_for, unseen
 
 
 class TargetPatches:
@@ -235,7 +235,9 @@ class BlockFit:
         if self._reproduces:
             descended, judges = self._reproduction(geometry), everything
         gathered = fitting.rows() if gathered is None else gathered
-        factors = refined(best.factors, descended, gathered, judges, rng, self._advance)
+        # Each step composes the map, and goes back from it to its factors.
+        with threads_for(geometry.rows * geometry.columns * best.factors.rank):
+            factors = refined(best.factors, descended, gathered, judges, rng, self._advance)
         return best if factors is best.factors else replace(best, factors=factors, refined=True)
 
     def _best_start(

@@ -25,6 +25,7 @@ from onnx_relusv.core.blocks import FactoredCovariance, Floats, ReadOnlyArrays
 from onnx_relusv.runtime.kernels.moments import products_kernel
 from onnx_relusv.runtime.kernels.parts import DOUBLE, FLOAT
 from onnx_relusv.runtime.session import CPU, as_array, on_device
+from onnx_relusv.work.executors import threads_for
 
 # Rows for every direction that a sketch keeps, which are enough to determine it.
 ROWS_A_TERM = 4
@@ -130,10 +131,12 @@ class ProductSums:
         if self._provider != CPU:
             self._add_on_device(z, target)
             return
-        for total, cross, patches, targets in zip(self._total, self._cross, z, target, strict=True):
-            exact = patches.astype(np.float64)
-            scipy.linalg.blas.dsyrk(1.0, exact.T, beta=1.0, c=total.T, lower=1, overwrite_c=1)
-            cross += targets.astype(np.float64).T @ exact
+        each = zip(self._total, self._cross, z, target, strict=True)
+        with threads_for(z.shape[1] * z.shape[2] * max(z.shape[2], target.shape[2])):
+            for total, cross, patches, targets in each:
+                exact = patches.astype(np.float64)
+                scipy.linalg.blas.dsyrk(1.0, exact.T, beta=1.0, c=total.T, lower=1, overwrite_c=1)
+                cross += targets.astype(np.float64).T @ exact
 
     def _add_on_device(self, z: np.ndarray, target: np.ndarray) -> None:
         kernel = products_kernel(self._provider, DOUBLE if z.dtype == np.float64 else FLOAT)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from math import ceil
 from pathlib import Path
 from time import monotonic
@@ -171,6 +172,32 @@ def available_cores(quotas: Sequence[tuple[str, ...]] = _QUOTAS) -> int:
             if quota > 0 < period:
                 cores = min(cores, max(1, round(quota / period)))
     return cores
+
+
+# Multiply-adds of a product from which on it gains by further threads.
+_SEVERAL_THREADS = 1 << 27
+
+
+@contextmanager
+def threads_for(products: int) -> Iterator[None]:
+    """Limits BLAS to one thread for products so small that further ones cost more than they save.
+
+    Threads that have to be woken for a millisecond's work, and waited for, take several times that
+    where other programs, or onnxruntime's own threads, have the cores.
+
+    Args:
+        products: Multiply-adds of one product.
+    """
+    if products >= _SEVERAL_THREADS:
+        yield
+        return
+    with _pools().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)

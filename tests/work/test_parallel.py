@@ -40,6 +40,17 @@ def test_results_come_in_the_order_of_the_items(
     assert seen == [1] * len(pairs)
 
 
+def test_small_products_have_one_thread_and_large_ones_all() -> None:
+    before = blas_threads()
+    with executors.threads_for(10**6):
+        assert blas_threads() == {1}
+        with executors.threads_for(10**12):
+            assert blas_threads() == {1}  # what is in force around it stays
+    assert blas_threads() == before
+    with executors.threads_for(10**12):
+        assert blas_threads() == before
+
+
 class UnderWay:
     """Counts jobs at work; each waits until so many have been, as they can be, at the same time."""
 
