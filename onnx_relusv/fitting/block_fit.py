@@ -235,8 +235,8 @@ class BlockFit:
         if self._reproduces:
             descended, judges = self._reproduction(geometry), everything
         gathered = fitting.rows() if gathered is None else gathered
-        # Each step composes the map, and goes back from it to its factors.
-        with threads_for(geometry.rows * geometry.columns * best.factors.rank):
+        # What steps multiply by themselves is of the block's size, and of no more rows than it has.
+        with threads_for(geometry.rows * geometry.columns * geometry.rows):
             factors = refined(best.factors, descended, gathered, judges, rng, self._advance)
         return best if factors is best.factors else replace(best, factors=factors, refined=True)
 
