@@ -5,8 +5,9 @@ What a block is fitted to: patches of its input, with the original's answers, ba
 A block of which channels are gone sees and answers nothing of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from operator import itemgetter
 
@@ -31,8 +32,11 @@ from onnx_relusv.fitting.refinement import LOOKS, refined
 from onnx_relusv.fitting.regression import (
     RIDGES,
     consumers_gram,
+    finer,
+    has_nearest,
     importance_root,
     in_metric,
+    nearest_in_span,
     regression,
     rows_regressions,
     sketched,
@@ -47,7 +51,14 @@ from onnx_relusv.runtime.kernels.moments import answers_kernel, patches_kernel
 from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.samples.split import Split
 from onnx_relusv.spectra.moments import Draw, Sampling, shrunk_moments
-from onnx_relusv.spectra.product_sums import CollectedRows, ProductSums, Rows, Seen, target_moments
+from onnx_relusv.spectra.product_sums import (
+    CollectedRows,
+    ProductSums,
+    Rows,
+    Seen,
+    TargetMoments,
+    target_moments,
+)
 from onnx_relusv.work.executors import Advance, threads_for, unseen
 
 
@@ -139,6 +150,13 @@ STEPS = 1 + LOOKS
 _RELU = Activation(kind="relu", slopes=np.zeros(1))
 
 
+def _regressions(
+    towards: Floats, means: TargetMoments, ridges: Sequence[float]
+) -> Iterator[LinearMap]:
+    """The regressions of several strengths, one after the other."""
+    return (regression(towards, means, ridge) for ridge in ridges)
+
+
 class BlockFit:
     """One block that is fitted, and how its answers are judged.
 
@@ -221,12 +239,13 @@ class BlockFit:
         gathered = fitting.rows() if sums is None else None
         if sums is None:
             assert gathered is not None
-            regressions = rows_regressions(plain.target.weight, self._own(gathered), RIDGES)
+            own = self._own(gathered)
+            regressions = partial(rows_regressions, plain.target.weight, own)
             moments = sketched(self._own(gathered), parts.fit.independent)
         else:
             means = target_moments(sums)
             moments = shrunk_moments(means.mean, means.second, means.rows, parts.fit.independent)
-            regressions = (regression(plain.target.weight, means, ridge) for ridge in RIDGES)
+            regressions = partial(_regressions, plain.target.weight, means)
         best = self._best_start(
             plain, moments, regressions, lambda start: objective.value(start.factors, judges)
         )
@@ -244,17 +263,34 @@ class BlockFit:
         self,
         plain: Fitted,
         moments: Moments,
-        regressions: Iterable[LinearMap],
+        regressions: Callable[[Sequence[float]], Iterator[LinearMap]],
         value: Callable[[Fitted], float],
     ) -> Fitted:
         """The plain factors, a regression, or the best of them as the consumers feel it."""
         change, root = self._change, self._root(plain)
         offered = [(value(plain), plain)]
-        for linear in regressions:
-            start = in_metric(change, linear, moments, None)
-            offered.append((value(start), start))
+        # A decomposition of each of several large maps would take longer than all else: they are
+        # told apart by what the plain factors' span holds of them.
+        quick = has_nearest(plain)
+        tried: list[tuple[float, float, Fitted]] = []
+        ridges: Sequence[float] = RIDGES
+        while ridges:
+            for ridge, linear in zip(ridges, regressions(ridges), strict=True):
+                start = (
+                    nearest_in_span(plain, linear, moments)
+                    if quick
+                    else in_metric(change, linear, moments, None)
+                )
+                # Only the best is kept: each holds a map as large as the block's.
+                tried = [min([*tried, (value(start), ridge, start)], key=itemgetter(0))]
+            best = tried[0][1]
+            ridges = finer(best) if ridges is RIDGES else ()
+        least, _, nearest = tried[0]
+        if quick:
+            nearest = in_metric(change, nearest.target, moments, None)
+            least = value(nearest)
+        offered.append((least, nearest))
         if root is not None:
-            _, nearest = min(offered[1:], key=itemgetter(0))
             start = in_metric(change, nearest.target, moments, root)
             offered.append((value(start), start))
         return min(offered, key=itemgetter(0))[1]

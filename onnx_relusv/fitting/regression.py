@@ -41,6 +41,7 @@ from onnx_relusv.core.reduction import Change, Fitted, weighted
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.spectra.moments import LEAST_VARIANCE, sketched_moments
 from onnx_relusv.spectra.product_sums import CovarianceSketch, Rows, TargetMoments
+from onnx_relusv.spectra.singular import is_reduced
 
 # Of the mean variance of what the last map reads.
 _RIDGE = 1e-3
@@ -141,10 +142,19 @@ def _normalised(felt: Floats) -> Floats | None:
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+_HALF_A_STEP = 10**0.5
 # Of inputs that are zero: the square of the least float32.
 _NO_VARIANCE = 1e-76
 # Of a sketch of the rows that a wide block is fitted to.
 _ROWS_A_TERM = 4
+
+
+def finer(best: float) -> tuple[float, ...]:
+    """Ridges half a step around the best one of `RIDGES`.
+
+    None where that is the least of them: rows are enough then, and hardly any ridge is needed.
+    """
+    return () if best == RIDGES[0] else (best / _HALF_A_STEP, best * _HALF_A_STEP)
 
 
 def regression(towards: Floats, means: TargetMoments, ridge: float) -> LinearMap:
@@ -219,6 +229,35 @@ def sketched(rows: Rows, samples: int) -> Moments:
         sketch.add(z)
         sketches.append(sketch)
     return sketched_moments(sketches, samples)
+
+
+def has_nearest(fitted: Fitted) -> bool:
+    """Whether a map is large, and its form such that `nearest_in_span` serves in comparisons."""
+    form, matrices = FORMS[fitted.factors.form], fitted.factors.matrices
+    return (
+        len(matrices) == 2 and form.rows_are_outputs and is_reduced(fitted.target.weight.shape[1:])
+    )
+
+
+def nearest_in_span(fitted: Fitted, linear: LinearMap, moments: Moments) -> Fitted:
+    """Factors of another map with the last matrix of some that are there, and the best first one.
+
+    What they miss of the map is what does not lie in the span of the last matrix, in any metric.
+
+    Args:
+        fitted: Factors of two matrices, whose rows are outputs.
+        linear: The other map, M.
+        moments: Of its input.
+    """
+    last = fitted.factors.matrices[-1]
+    turned = last.transpose(0, 2, 1)
+    first = np.asarray(np.linalg.solve(turned @ last, turned @ linear.weight), np.float64)
+    mean = moments.mean[:, :, None]
+    missed = linear.weight @ mean - last @ (first @ mean)
+    factors = replace(
+        fitted.factors.with_matrices((first, last)), bias=linear.bias + missed.reshape(-1)
+    )
+    return Fitted(factors, linear, moments)
 
 
 def in_metric(change: Change, linear: LinearMap, moments: Moments, root: Floats | None) -> Fitted:

@@ -288,21 +288,23 @@ def scores_block(case: Case, inputs: Inputs, workspace: Workspace) -> ScoresBloc
     answers = judged_answers(case, workspace, next(samples.batches(_BATCH, limit=_MOST)))
     if answers.scores is None or answers.independent:
         return None
-    session, total, count = workspace.session(case.model, [answers.scores]), np.zeros(()), 0
+    session, count = workspace.session(case.model, [answers.scores]), 0
+    means, together = np.zeros(()), np.zeros(())
     for batch in samples.batches(_BATCH, limit=_MOST, stacked=True):
         values = run_batch(session, batch, [answers.scores])
         scores = np.asarray(real_rows(values, batch.count, batch.size)[answers.scores], np.float64)
         with np.errstate(invalid="ignore"):  # of infinite scores, which are left out
             shares = scores if answers.probabilities else scipy.special.softmax(scores, axis=1)
         shares = shares[np.isfinite(shares).all(axis=1)]
-        total = total + np.diag(shares.sum(axis=0)) - shares.T @ shares
+        means = means + shares.sum(axis=0)
+        together = together + shares.T @ shares
         count += len(shares)
     if not count:
         return None
     block = block_of_scores(case.model, case.blocks, answers.scores)
-    if block is None or len(total) != block.geometry.out_channels:
+    if block is None or len(means) != block.geometry.out_channels:
         return None
-    return ScoresBlock(block, answers, total / count)
+    return ScoresBlock(block, answers, (np.diag(means) - together) / count)
 
 
 def fitted_to_scores(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> str | None:

@@ -4,9 +4,10 @@ All comes from the symmetric matrix W C W' in float64, on the short side, withou
 eigenvalues are the squared singular values, and with U its leading eigenvectors U U' W is the
 best L of that rank in the norm |(W - L) C^(1/2)|, spectral or Frobenius (Eckart, Young, Mirsky).
 
-A very large one is reduced to tridiagonal form once (LAPACK's sytrd), which is most of the work;
-its eigenvalues cost little more. The reflectors are kept in a temporary file, so that when a rank
-is known its eigenvectors need no second reduction: those of the tridiagonal matrix are turned back.
+A large one is reduced to tridiagonal form once (LAPACK's sytrd), which is most of the work; its
+eigenvalues cost little more. The reflectors are kept in a temporary file, so that when a rank is
+known its eigenvectors need no second reduction: those of the tridiagonal matrix are turned back. A
+very large one is never decomposed otherwise.
 
 `untrained_singular_values` draws those that a layer of the same shape has before it is trained.
 """
@@ -39,14 +40,17 @@ GRAM_LIMIT = 1e-5
 # Of the shorter side: beyond it there are eigenvalues, and eigenvectors of a rank, but no
 # decomposition, which would take several times as long and as much memory.
 LARGEST_DECOMPOSED = 6_000
+# Of the shorter side: beyond it, where leading vectors or values alone are asked for, they come
+# from the tridiagonal form, which takes two fifths of the time of all vectors and serves all ranks.
+LARGEST_WHOLE = 1_000
 # Of squared norms of such: levels are checked to a thousandth. Products in float32 are a hundred
 # times as accurate, and take half the time.
 _LARGE_TOLERANCE = 1e-4
 _SMALLEST_FOR_LANCZOS = 64
 # Ten are enough for random matrices of any size; after twenty, all eigenvalues cost no more.
 _LANCZOS_RESTARTS = 20
-# Of large matrices, by content. Each reduction has a file of n^2 float64; by norms relative errors
-# are stated and checked.
+# Of matrices that are reduced, by content. Each reduction has a file of n^2 float64; by norms
+# relative errors are stated and checked.
 _REDUCTIONS: "OrderedDict[bytes, Reduction]" = OrderedDict()
 _NORMS: OrderedDict[bytes, float] = OrderedDict()
 _MOST_REDUCTIONS, _MOST_NORMS = 8, 64
@@ -232,6 +236,19 @@ def measured(matrix: Floats, metric: Covariance | None = None) -> Decomposition:
     return Decomposition(sigma, rooted(matrix, metric), aligned=False)
 
 
+def is_reduced(shape: tuple[int, ...]) -> bool:
+    """Whether leading vectors, or values alone, of such a matrix come from its tridiagonal form."""
+    return min(shape) > LARGEST_WHOLE
+
+
+def valued(matrix: Floats, metric: Covariance | None = None) -> Decomposition:
+    """The decomposition, or where that takes longer its singular values with the matrix itself."""
+    if not is_reduced(matrix.shape):
+        return decompose(matrix, metric)
+    sigma = np.sqrt(np.maximum(_reduction(matrix, metric).values, 0))
+    return Decomposition(sigma, matrix, aligned=False)
+
+
 def singular_values(matrix: Floats, metric: Covariance | None = None) -> Floats:
     """The singular values of W C^(1/2) alone, as accurate as those of `decompose`, and faster.
 
@@ -256,7 +273,7 @@ def left_basis(matrix: Floats, metric: Covariance | None = None, most: int | Non
     Vectors of singular values that are nearly equal, or nearly zero, span the right space without
     being determined one by one.
     """
-    if most is not None and is_large(matrix):
+    if most is not None and is_reduced(matrix.shape):
         vectors = _reduction(matrix, metric).vectors(min(most, *matrix.shape))
         if matrix.shape[0] <= matrix.shape[1]:
             return vectors

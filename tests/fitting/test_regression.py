@@ -1,6 +1,7 @@
 """Reduced-rank regression against least squares on the rows themselves."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,8 +9,16 @@ from examples import block, conv, gemm, linear_map
 
 from onnx_relusv.core.blocks import Floats, Geometry, LinearMap
 from onnx_relusv.core.reduction import Change, Fitted
-from onnx_relusv.fitting.regression import in_metric, regression
+from onnx_relusv.fitting.regression import (
+    RIDGES,
+    finer,
+    has_nearest,
+    in_metric,
+    nearest_in_span,
+    regression,
+)
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
+from onnx_relusv.spectra import singular
 from onnx_relusv.spectra.moments import shrunk_moments
 from onnx_relusv.spectra.product_sums import TargetMoments
 
@@ -192,3 +201,49 @@ def test_the_metric_is_that_of_the_delivered_input() -> None:
     assert found.moments is not None
     np.testing.assert_allclose(found.moments.covariance, expected.covariance, rtol=1e-12)
     assert found.moments.shrinkage[0] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("geometry", "form"), [(gemm(9, 7), "pair"), (conv(6, 8, (2, 2), groups=2), "channel")]
+)
+def test_the_nearest_in_a_span_is_least_squares(geometry: Geometry, form: str) -> None:
+    """On the rows themselves, with the last matrix that is there and any first one and bias."""
+    linear, z, _, means = problem(geometry)
+    other = regression(linear.weight, means, 0.1)
+    seen = shrunk_moments(means.mean, means.second, means.rows, MANY)
+    change = Change(block(geometry, (9,) * len(geometry.kernel)), form, 2)
+    start = in_metric(change, linear, seen, None)
+    found = nearest_in_span(start, other, seen)
+    assert [m.shape for m in found.factors.matrices] == [m.shape for m in start.factors.matrices]
+    biases = (each.reshape(geometry.groups, -1) for each in (other.bias, found.factors.bias))
+    for group, (bias, own) in enumerate(zip(*biases, strict=True)):
+        first, last = (matrix[group] for matrix in found.factors.matrices)
+        np.testing.assert_array_equal(last, start.factors.matrices[1][group])
+        wanted = z[group] @ other.weight[group].T + bias
+        outside = np.eye(len(last)) - last @ np.linalg.pinv(last)
+        missed = wanted - z[group] @ first.T @ last.T - own
+        expected = (wanted - wanted.mean(axis=0)) @ outside
+        np.testing.assert_allclose(missed, expected, atol=1e-8)
+        assert np.abs(expected).max() > 1e-2
+
+
+def test_large_maps_of_two_factors_are_compared_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = conv(6, 8, (2, 2))
+    linear, _, _, means = problem(geometry)
+    seen = shrunk_moments(means.mean, means.second, means.rows, MANY)
+    starts = {
+        form: in_metric(Change(block(geometry, (9, 9)), form, 2), linear, seen, None)
+        for form in ("channel", "spatial", "tucker", "dense")
+    }
+    assert not any(map(has_nearest, starts.values()))
+    monkeypatch.setattr(singular, "LARGEST_WHOLE", 7)
+    assert [form for form, start in starts.items() if has_nearest(start)] == ["channel"]
+
+
+def test_finer_ridges_lie_half_a_step_around_the_best() -> None:
+    assert finer(RIDGES[0]) == ()
+    for before, best in pairwise(RIDGES):
+        low, high = finer(best)
+        assert before < low < best < high
+        assert low * best == pytest.approx(best**2 / np.sqrt(10))
+        assert low * high == pytest.approx(best**2)

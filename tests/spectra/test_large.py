@@ -13,7 +13,14 @@ from onnx_relusv.rewrites.low_rank.factors import composed_level, decompose_bloc
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.spectra import singular
 from onnx_relusv.spectra.measure import measure
-from onnx_relusv.spectra.singular import Reduction, decompose, left_basis, measured, metric_norm
+from onnx_relusv.spectra.singular import (
+    Reduction,
+    decompose,
+    left_basis,
+    measured,
+    metric_norm,
+    valued,
+)
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -21,6 +28,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(singular, "LARGEST_DECOMPOSED", 10)
+    monkeypatch.setattr(singular, "LARGEST_WHOLE", 10)
     yield
     singular._REDUCTIONS.clear()
     singular._NORMS.clear()
@@ -91,6 +99,27 @@ def test_values_bases_and_norms_are_the_same(
     np.testing.assert_allclose(again[:, :3] @ again[:, :3].T, other @ other.T, **CLOSE)
     # To what it is asked for.
     assert norm == pytest.approx(wanted.sigma[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (20, 12)])
+@pytest.mark.parametrize("with_metric", [True, False])
+def test_what_is_decomposed_has_leading_vectors_from_a_reduction_too(
+    shape: tuple[int, int], with_metric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    W = np.random.default_rng(1).standard_normal(shape)
+    C = metric_of(shape[1]) if with_metric else None
+    whole, wanted = left_basis(W, C, 3)[:, :3], decompose(W, C)
+    assert not singular._REDUCTIONS
+    monkeypatch.setattr(singular, "LARGEST_WHOLE", 10)
+    basis, values = left_basis(W, C, 3), valued(W, C)
+    assert basis.shape == (shape[0], 3)
+    assert len(singular._REDUCTIONS) == 1
+    singular._REDUCTIONS.clear()
+    np.testing.assert_allclose(basis @ basis.T, whole @ whole.T, **CLOSE)
+    np.testing.assert_allclose(values.sigma, wanted.sigma, **CLOSE)
+    # All measures of such a matrix need all of its vectors.
+    assert measured(W, C).aligned
+    assert not values.aligned
 
 
 @pytest.mark.usefixtures("large")

@@ -17,7 +17,7 @@ from onnx_relusv.core.blocks import Block, LinearMap, Moments
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.graph import writing
-from onnx_relusv.rewrites.low_rank.factors import decompose_block
+from onnx_relusv.rewrites.low_rank.factors import block_values
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.low_rank.surgery import Replacement, double_layer_nodes
 from onnx_relusv.spectra.singular import Decomposition
@@ -205,7 +205,7 @@ def candidate_at(
     block: Block, linear: LinearMap, moments: Moments | None, form: str, rank: int
 ) -> Candidate:
     """One candidate, whether or not it makes the block smaller."""
-    parts = decompose_block(linear, moments)
+    parts = block_values(linear, moments)
     level = FORMS[form].levels(block.geometry, linear, moments, parts, [rank])[0]
     biased = moments is not None or bool(np.any(linear.bias))
     return _candidate(block, form, rank, float(level), biased=biased)

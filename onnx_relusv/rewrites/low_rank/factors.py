@@ -13,7 +13,7 @@ from onnx_relusv.core.plans import Factors
 from onnx_relusv.core.reduction import embed, masked_geometry
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.differences import epsilon
-from onnx_relusv.spectra.singular import Decomposition, measured, metric_norm
+from onnx_relusv.spectra.singular import Decomposition, measured, metric_norm, valued
 
 # Entries whose moves are drawn at a time; what is drawn takes several times as much as they do.
 _DRAWN = 1 << 22
@@ -22,6 +22,11 @@ _DRAWN = 1 << 22
 def decompose_block(linear: LinearMap, moments: Moments | None) -> tuple[Decomposition, ...]:
     """The decomposition of a linear map in the metric of its input, one a group."""
     return tuple(measured(W, _metric(moments, group)) for group, W in enumerate(linear.weight))
+
+
+def block_values(linear: LinearMap, moments: Moments | None) -> tuple[Decomposition, ...]:
+    """The same where nothing but singular values is needed of it."""
+    return tuple(valued(W, _metric(moments, group)) for group, W in enumerate(linear.weight))
 
 
 def composed_level(linear: LinearMap, composed: Floats, moments: Moments | None) -> float:
