@@ -136,6 +136,21 @@ def test_states_and_scalars_beside_samples(tmp_path: Path) -> None:
     np.testing.assert_array_equal(last.feeds["state"], arrays["state"][4][:, None])
 
 
+def test_samples_with_states_and_scalars_are_fitted_to(tmp_path: Path) -> None:
+    # One runs at a time, and what comes of several is put together.
+    onnx.save(recurrent(), tmp_path / "m.onnx")
+    arrays = {"x": normal(40, 16), "state": normal(40, 2, 32), "rate": np.full(40, 16_000)}
+    done = compress(
+        tmp_path / "m.onnx",
+        tmp_path / "small.onnx",
+        samples=archive(tmp_path, **arrays),
+        planning=PlanOptions(budgets=Budgets(size=0.95)),
+        measuring=MeasureOptions(provider="cpu"),
+    )
+    assert done.after.bytes <= 0.95 * done.before.bytes
+    assert done.assessment.evaluation.samples == 8
+
+
 def test_a_state_whose_axis_of_samples_has_no_name(tmp_path: Path) -> None:
     proto = recurrent()
     for value in proto.graph.input:
