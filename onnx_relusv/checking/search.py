@@ -39,7 +39,7 @@ _RATIO = 1.12
 # In steps of that ratio from where the bisection ended. Above it, since chance may have led it too
 # far down, and nothing smaller is certified where a larger file fails; below it, since chance may
 # have kept it from going there.
-_ABOVE, _BELOW = 4, 6
+_ABOVE, _BELOW = 4, 12
 # One more is far above it, to fall back on.
 MOST_TRIES = STEPS + 1 + _ABOVE + _BELOW
 

@@ -350,7 +350,7 @@ def test_nothing_is_written_where_nothing_is_certified(tmp_path: Path) -> None:
             model,
             folder / "small.onnx",
             samples=data,
-            planning=PlanOptions(budgets=Budgets(max_drop=5.0)),
+            planning=PlanOptions(budgets=Budgets(max_drop=3.0)),
             report=folder / "report",
             force=True,
         )

@@ -99,7 +99,7 @@ def test_too_few_samples_are_an_unreachable_budget(model: Path, data: Path, out:
 def test_nothing_is_left_behind_where_nothing_is_certified(tmp_path: Path, out: Path) -> None:
     model = classifier(tmp_path, decay=0.95)
     data = samples(tmp_path, model)
-    options = ("--samples", data, "--max-drop", 5, "--report", out / "report")
+    options = ("--samples", data, "--max-drop", 3, "--report", out / "report")
     result = run("compress", model, "--output", out / "s.onnx", *options)
     assert result.exit_code == 4
     assert "the smallest bound is" in words(result)
