@@ -284,7 +284,8 @@ class BlockFit:
                 # Only the best is kept: each holds a map as large as the block's.
                 tried = [min([*tried, (value(start), ridge, start)], key=itemgetter(0))]
             best = tried[0][1]
-            ridges = finer(best) if ridges is RIDGES else ()
+            # A reproduction goes on to descend something else than what starts are judged by.
+            ridges = finer(best) if ridges is RIDGES and not self._reproduces else ()
         least, _, nearest = tried[0]
         if quick:
             nearest = in_metric(change, nearest.target, moments, None)
