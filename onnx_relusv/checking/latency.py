@@ -1,13 +1,15 @@
 """What a written file takes: the whole of it under a budget, and every block that changed."""
 
+from pathlib import Path
+
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Latency, LatencyOutcome
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.latency import MARGIN, MOST_MEASURED, block_seconds
-from onnx_relusv.planning.latency_models import Race, Timings, length
+from onnx_relusv.planning.latency.blocks import MARGIN, MOST_MEASURED, block_seconds
+from onnx_relusv.planning.latency.models import Race, Timings, length
 from onnx_relusv.report import words
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.forms import FORMS
@@ -16,6 +18,8 @@ from onnx_relusv.work.executors import Progress
 
 # A block that takes longer by more than this share is called slower.
 SLOWER = 0.1
+# Seconds: shorter runs differ by what starts them.
+_TOO_SHORT = 1e-4
 
 # By key, seconds of a block by itself, before and after.
 BlockTimes = dict[str, tuple[float, float]]
@@ -50,6 +54,33 @@ def final_latency(
     least = min(found, key=lambda one: one.share)
     check_latency(least.asked, least.measured)
     return least
+
+
+def slower_file(
+    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, written: Path, seen: Latency
+) -> tuple[str, ...]:
+    """A warning where a file takes longer than the original; empty where it does not.
+
+    A short look may err, so what seems slower is timed again for longer.
+
+    Args:
+        case: The original.
+        inputs: Its samples.
+        workspace: Where it runs.
+        plan: Its batch is timed.
+        written: The file.
+        seen: What a short look found.
+    """
+    if seen.before < _TOO_SHORT or seen.after <= seen.before * (1 + SLOWER):
+        return ()
+    found = Race(case, inputs, workspace, plan.batch).against(written)
+    if found.after <= found.before * (1 + SLOWER):
+        return ()
+    return (
+        f"The file is slower than the original: it takes {found.after / found.before:.2f} times as "
+        f"long at batch {found.batch} here ({words.seconds(found.before)} -> "
+        f"{words.seconds(found.after)}). If time matters, ask for more bytes, or for --latency 1.",
+    )
 
 
 def check_planned_latency(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from onnx_relusv.cli.options import FILE
+from onnx_relusv.cli.options import FILE, CountOr
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.work.files import REPORT_FILES, kind_of, same_place
 
@@ -159,6 +159,9 @@ def _expected(option: click.Option, value: object) -> tuple[str, bool]:
         )
     if option.is_flag:
         return "true or false", isinstance(value, bool)
+    if isinstance(option.type, CountOr):
+        words = f'a whole number, or "{option.type.word}"'
+        return words, value == option.type.word or (_is_number(value) and isinstance(value, int))
     if isinstance(option.type, click.types.IntParamType):
         return "a whole number", _is_number(value) and isinstance(value, int)
     if isinstance(option.type, click.types.FloatParamType):

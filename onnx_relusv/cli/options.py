@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from onnx_relusv.core.arguments import Option, as_path, nested_records, options_of
-from onnx_relusv.core.options import joined_text
+from onnx_relusv.core.results import joined_text
 from onnx_relusv.work.metric_file import load_metric
 
 
@@ -22,6 +22,36 @@ class _File(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path."""
         return as_path("path" if param is None else param.human_readable_name, value)
+
+
+class CountOr(click.ParamType[int | str]):
+    """A whole number from one that is the least, or a word.
+
+    Args:
+        least: The number.
+        word: The word.
+    """
+
+    name = "number"
+
+    def __init__(self, least: int, word: str) -> None:
+        self.word, self._numbers = word, click.IntRange(least)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """The number or the word."""
+        if value == self.word:
+            return self.word
+        try:
+            found: int = self._numbers.convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{error.message} Or use {self.word}.", ctx, param) from error
+        return found
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What stands for it in help."""
+        return f"[{self.word}|N]"
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -113,6 +143,8 @@ def _type(declared: Option) -> Any:
     # Open ranges are left to the record, whose message says what they mean.
     if declared.limits is not None and declared.limits.above is None:
         least, most = declared.limits.least, declared.limits.most
+        if declared.word:
+            return CountOr(int(least), declared.word)
         if kind is int:
             return click.IntRange(int(least))
         return click.FloatRange(least, most if most < sys.float_info.max else None)

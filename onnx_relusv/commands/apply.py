@@ -15,13 +15,18 @@ from onnx import ModelProto, TensorProto
 from onnx_relusv.checking.assess import assess, sample_counts
 from onnx_relusv.checking.halves import half_checks
 from onnx_relusv.checking.integers import integer_checks
-from onnx_relusv.checking.latency import BlockTimes, block_times, final_latency, slower_blocks
+from onnx_relusv.checking.latency import (
+    BlockTimes,
+    block_times,
+    final_latency,
+    slower_blocks,
+    slower_file,
+)
 from onnx_relusv.checking.validate import validate
 from onnx_relusv.commands.stages import Produced
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.metric import MetricChange
-from onnx_relusv.core.options import Settings
 from onnx_relusv.core.plans import Action, ChannelMask, Choice, GroupChoice, Plan
 from onnx_relusv.core.reduction import FittedPlan, masked_block
 from onnx_relusv.core.results import (
@@ -30,6 +35,7 @@ from onnx_relusv.core.results import (
     Check,
     Compression,
     GroupReport,
+    Settings,
     Verdict,
 )
 from onnx_relusv.graph.channels.walk import ChannelGroup
@@ -38,7 +44,7 @@ from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Case, Workspace, facts_of, provenance
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.latency_models import length
+from onnx_relusv.planning.latency.models import length
 from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
 from onnx_relusv.rewrites.apply import Claim, Cut, float_blocks, rewritten
@@ -333,6 +339,7 @@ def _compression(
             *assessment.alarms,
             *job.warnings,
             *warnings,
+            *slower_file(case, inputs, workspace, plan, written.path, found.latency),
             *slower_blocks(times, batch),
         ),
         provenance=provenance(

@@ -18,11 +18,9 @@ from onnx_relusv.core.options import (
     ApplyOptions,
     MeasureOptions,
     PlanOptions,
-    Settings,
-    settings_of,
 )
 from onnx_relusv.core.plans import Plan
-from onnx_relusv.core.results import Compression
+from onnx_relusv.core.results import Compression, Settings, settings_of
 from onnx_relusv.fitting.plan import fit_plan
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.blocks import Ground

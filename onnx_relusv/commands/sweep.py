@@ -27,12 +27,9 @@ from onnx_relusv.core.errors import BudgetError, InputError, UsageError, Validat
 from onnx_relusv.core.options import (
     MeasureOptions,
     PlanOptions,
-    Settings,
-    command_options,
-    settings_of,
 )
 from onnx_relusv.core.plans import KEPT, Budgets, Precision
-from onnx_relusv.core.results import ModelFacts, Verdict
+from onnx_relusv.core.results import ModelFacts, Settings, Verdict, command_options, settings_of
 from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected

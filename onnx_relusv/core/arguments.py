@@ -16,8 +16,8 @@ from dataclasses import KW_ONLY, dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from numbers import Integral, Real
 from pathlib import Path
-from types import GenericAlias
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import GenericAlias, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from onnx_relusv.core.codec import Limits, schema
 from onnx_relusv.core.errors import UsageError
@@ -154,6 +154,7 @@ class Option:
         stated: Whether a report states it among the settings that repeat a run.
         field: The field, as all that follows known from it by `options_of`.
         kind: The type of its values, besides None.
+        word: A text that it may be in place of a number; empty where there is none.
         limits: The range of its numbers; None where they have none.
         optional: Whether it may be None.
         default: Its default.
@@ -167,6 +168,7 @@ class Option:
     stated: bool = True
     field: str = ""
     kind: Any = None
+    word: str = ""
     limits: Limits | None = None
     optional: bool = False
     default: Any = None
@@ -184,7 +186,7 @@ class Option:
         """
         if self.choices and value not in self.choices:
             raise UsageError(f"--{self.name} {value!r}: use {either(self.choices)}.")
-        if self.limits is None:
+        if self.limits is None or (self.word and value == self.word):
             return
         for number in value if isinstance(value, tuple) else (value,):
             if not self.limits.hold(number):
@@ -210,6 +212,12 @@ class Options:
         """Converts all values to the types of their options."""
         for name, option in options_of(type(self)).items():
             value = getattr(self, name)
+            if option.word and isinstance(value, str):
+                if value != option.word:
+                    raise UsageError(
+                        f"--{option.name} {value!r}: use a whole number, or {option.word}."
+                    )
+                continue
             if value is not None or not option.optional:
                 put(self, name, converted(name, value, option.kind))
 
@@ -234,6 +242,10 @@ def options_of(record: type) -> dict[str, Option]:
         kind: Any
         kind, limits, _, _, optional = schema(annotation)
         parts: tuple[Any, ...] = get_args(kind)
+        word = ""
+        if get_origin(kind) in (UnionType, Union):
+            kind, literal = parts
+            (word,) = get_args(literal)
         if get_origin(kind) is tuple:
             element, limits, *_ = schema(parts[0])
             kind = GenericAlias(tuple, (element, *parts[1:]))
@@ -242,6 +254,7 @@ def options_of(record: type) -> dict[str, Option]:
             name=declared.name or each.name.replace("_", "-"),
             field=each.name,
             kind=kind,
+            word=word,
             limits=limits,
             optional=optional,
             default=each.default,

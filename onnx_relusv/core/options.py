@@ -1,16 +1,16 @@
 """Options of a run: records whose fields declare the options, checked when they are made.
 
-The command line, --config files and the settings that a report states are made of these fields. A
+The command line, --config files and the settings that a report states (`core/results`) are made of
+these fields. A
 field's help says what it means; docstrings add what holds for Python alone.
 """
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
 from onnx_relusv.core.arguments import (
     Option,
@@ -19,8 +19,6 @@ from onnx_relusv.core.arguments import (
     Target,
     check_type,
     is_allowed,
-    nested_records,
-    options_of,
 )
 from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
@@ -61,12 +59,17 @@ def shape_text(shape: Sequence[int | None]) -> str:
     return "x".join("?" if length is None else str(length) for length in shape) or _SCALAR
 
 
+# The value of options that are settled by what is found.
+AUTO: Final = "auto"
+
 AllocationName = Literal["auto", "level", "damage"]
 ProviderName = Literal["auto", "cuda", "cpu"]
 DivergenceName = Literal["auto", "kl", "l2", "metric"]
 
 # MiB. Enough for the moments of a ResNet-50 in one pass over the samples.
 DEFAULT_MEMORY = 2048
+# Numbers of channels that are left to choose of.
+_LEAST_STEPS = 32
 LEAST_MEMORY = 256
 # MiB that Python, numpy, onnx, onnxruntime and this package take by themselves.
 _LIBRARIES = 192
@@ -175,6 +178,8 @@ class PlanOptions(WithPrecision, Options):
     Attributes:
         budgets: Size, MACs, latency, tolerance, and the largest drop; all that are set hold.
         selection: What the patterns mean in a model, found when it is opened; not for callers.
+        pack: Channels that this processor's kernels compute at once, where plans go by their
+            times; measured, and not for callers either.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
@@ -221,8 +226,14 @@ class PlanOptions(WithPrecision, Options):
         ),
     ] = 1
     round_to: Annotated[
-        Count, Option("Where units are removed, leave a multiple of this many channels.")
-    ] = 1
+        int | Literal["auto"],
+        Limits(least=1),
+        Option(
+            "Where units are removed, leave a multiple of this many channels. auto: as many "
+            "channels, and ranks, as this processor's kernels compute fast, and of plans that do "
+            "as little damage the one that takes the least time."
+        ),
+    ] = AUTO
     keep_at_least: Annotated[
         Count, Option("Where units are removed, leave at least this many channels.")
     ] = 1
@@ -252,6 +263,7 @@ class PlanOptions(WithPrecision, Options):
         ),
     ] = "u8s8"
     selection: Selection | None = None
+    pack: int | None = None
 
     def __post_init__(self) -> None:
         check_type("budgets", self.budgets, Budgets, "a Budgets")
@@ -271,7 +283,7 @@ class PlanOptions(WithPrecision, Options):
 
     def _check_method(self) -> None:
         for name, value in (("round-to", self.round_to), ("keep-at-least", self.keep_at_least)):
-            if value > 1 and not self.removes_units:
+            if value not in (AUTO, 1) and not self.removes_units:
                 raise UsageError(f"--{name} is for units that are removed: use --method harmonic.")
         if not self.lowers_ranks and self.budgets.latency is not None:
             raise UsageError(
@@ -309,7 +321,24 @@ class PlanOptions(WithPrecision, Options):
 
     def layers_alone(self) -> "PlanOptions":
         """The same for double layers alone, without what is said of units."""
-        return replace(self, method="double-layer", round_to=1, keep_at_least=1, input_range=None)
+        return replace(
+            self,
+            method="double-layer",
+            round_to=AUTO if self.round_to == AUTO else 1,
+            keep_at_least=1,
+            input_range=None,
+        )
+
+    def multiple(self, length: int) -> int:
+        """What numbers of channels, or ranks, out of so many have to be multiples of.
+
+        Of what kernels compute at once it is all, a half or a quarter, so that 32 steps are left at
+        least, and budgets can be used; where that is too much, any number will do.
+        """
+        if self.round_to != AUTO:
+            return self.round_to
+        even = () if self.pack is None else (self.pack, self.pack // 2, self.pack // 4)
+        return next((one for one in even if one and length >= _LEAST_STEPS * one), 1)
 
     @property
     def metric_file(self) -> Path | None:
@@ -395,54 +424,3 @@ class ComparisonLimits(Options):
             metavar="POINTS",
         ),
     ] = None
-
-
-Setting = str | int | float | bool | list[str] | list[float]
-Settings = Mapping[str, Setting]
-NO_SETTINGS: Settings = MappingProxyType({})
-
-
-def settings_of(record: Any) -> dict[str, Setting]:
-    """The options of a record, and of the records in it, that are set and may decide a result.
-
-    Returns:
-        By long name without dashes. Paths are absolute: the settings may be used from anywhere.
-    """
-    found: dict[str, Setting] = {}
-    for each in fields(record):
-        value = getattr(record, each.name)
-        declared = options_of(type(record)).get(each.name)
-        if each.name in nested_records(type(record)):
-            found |= settings_of(value)
-        elif declared is not None and declared.stated and value not in (None, ()):
-            found[declared.name] = _setting(value, joined=declared.joined)
-    return found
-
-
-def _setting(value: Any, *, joined: bool) -> Setting:
-    if joined:
-        return joined_text(value)
-    setting: Setting = value
-    if isinstance(value, tuple):
-        setting = [each if isinstance(each, str) else float(each) for each in value]  # type: ignore[assignment]
-    elif isinstance(value, Path):
-        setting = str(value.absolute())
-    elif isinstance(value, Metric):
-        setting = value.option
-    return setting
-
-
-def joined_text(values: Sequence[str | float]) -> str:
-    """Several values as one text, as `--sizes` and `--methods` take them."""
-    return ",".join(value if isinstance(value, str) else repr(value) for value in values)
-
-
-def command_options(record: Any) -> list[str]:
-    """The options of a record that are not its defaults, as they stand in a command line."""
-    found: list[str] = []
-    for name, declared in options_of(type(record)).items():
-        value = getattr(record, name)
-        if declared.stated and value != declared.default:
-            for each in value if isinstance(value, tuple) else (value,):
-                found += [f"--{declared.name}", str(each)]
-    return found

@@ -294,8 +294,9 @@ class Plan:
         choices: One a block, in topological order.
         curves: The damage curves that were measured; none by level.
         batch: Samples in a run that latency is measured at.
-        latency: Expected share of the original's time of a run, an estimate; None where no budget
-            on latency was given.
+        latency: Expected share of the original's time of a run, an estimate: of what was timed with
+            a budget on latency, else of the blocks alone, by a model of the kernels; None where
+            there is none.
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
         int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.

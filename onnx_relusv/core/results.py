@@ -1,10 +1,15 @@
-"""The frozen records of what commands found: checks, facts, evaluations, and the whole of it."""
+"""The frozen records of what commands found: checks, facts, evaluations, and the whole of it.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+The settings that these state: the options that are set, and how they stand in a command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
+from onnx_relusv.core.arguments import nested_records, options_of
 from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
 from onnx_relusv.core.errors import Coverage
 from onnx_relusv.core.measures import (
@@ -16,9 +21,59 @@ from onnx_relusv.core.measures import (
     SampleCounts,
     Spectrum,
 )
-from onnx_relusv.core.metric import LossBound, MetricChange
-from onnx_relusv.core.options import Settings
+from onnx_relusv.core.metric import LossBound, Metric, MetricChange
 from onnx_relusv.core.plans import Choice, Cost, GroupChoice, Plan
+
+Setting = str | int | float | bool | list[str] | list[float]
+Settings = Mapping[str, Setting]
+NO_SETTINGS: Settings = MappingProxyType({})
+
+
+def settings_of(record: Any) -> dict[str, Setting]:
+    """The options of a record, and of the records in it, that are set and may decide a result.
+
+    Returns:
+        By long name without dashes. Paths are absolute: the settings may be used from anywhere.
+    """
+    found: dict[str, Setting] = {}
+    for each in fields(record):
+        value = getattr(record, each.name)
+        declared = options_of(type(record)).get(each.name)
+        if each.name in nested_records(type(record)):
+            found |= settings_of(value)
+        elif declared is not None and declared.stated and value not in (None, ()):
+            found[declared.name] = _setting(value, joined=declared.joined)
+    return found
+
+
+def _setting(value: Any, *, joined: bool) -> Setting:
+    if joined:
+        return joined_text(value)
+    setting: Setting = value
+    if isinstance(value, tuple):
+        setting = [each if isinstance(each, str) else float(each) for each in value]  # type: ignore[assignment]
+    elif isinstance(value, Path):
+        setting = str(value.absolute())
+    elif isinstance(value, Metric):
+        setting = value.option
+    return setting
+
+
+def joined_text(values: Sequence[str | float]) -> str:
+    """Several values as one text, as `--sizes` and `--methods` take them."""
+    return ",".join(value if isinstance(value, str) else repr(value) for value in values)
+
+
+def command_options(record: Any) -> list[str]:
+    """The options of a record that are not its defaults, as they stand in a command line."""
+    found: list[str] = []
+    for name, declared in options_of(type(record)).items():
+        value = getattr(record, name)
+        if declared.stated and value != declared.default:
+            for each in value if isinstance(value, tuple) else (value,):
+                found += [f"--{declared.name}", str(each)]
+    return found
+
 
 # What a result is judged on; see `Assessment`.
 JudgedPart = Literal["test", "certifying", "choosing", "fitting", "synthetic"]

@@ -17,8 +17,8 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.options import NO_SETTINGS, MeasureOptions, PlanOptions, Settings, settings_of
-from onnx_relusv.core.results import ModelFacts, Provenance
+from onnx_relusv.core.options import MeasureOptions, PlanOptions
+from onnx_relusv.core.results import NO_SETTINGS, ModelFacts, Provenance, Settings, settings_of
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors, targets
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.deciding import counted_sources, has_known_lengths

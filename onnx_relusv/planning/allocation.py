@@ -248,15 +248,85 @@ def _better(problem: Problem, state: State, place: int, prices: Floats) -> int |
 # By the least damage.
 
 
-def least_damage(problem: Problem) -> Allocation:
+def least_damage(problem: Problem, near: State | None = None) -> Allocation:
     """The allocation with the least expected damage that keeps the limits.
+
+    Args:
+        problem: Items within limits.
+        near: A state around which alone is searched, which is quicker, where that takes a search;
+            None to search everywhere.
 
     Raises:
         UnreachableError: None was found that does.
     """
     if not problem.limits:
         return Allocation(tuple(int(np.argmin(item.damages)) for item in problem.items))
-    return Allocation(_chosen(problem) if problem.costs.adds_up else _searched(problem))
+    if problem.costs.adds_up:
+        return Allocation(_chosen(problem))
+    found = _searched(problem) if near is None else _around(problem, near)
+    if found is None:
+        raise UnreachableError(problem.nothing if near is None else near)
+    return Allocation(found)
+
+
+# Steps of time that are looked for, as shares of it: the next where one is too long.
+_STEPS, _MOST_STEPS = (0.85, 0.93), 8
+
+
+def quicker(problem: Problem, slowest: State, most: float) -> list[tuple[float, State]]:
+    """States that take less and less time, none of which does more than some damage.
+
+    Kernels take whole packs of channels, so among plans that do as little damage some are much
+    quicker. They are looked for step by step, each around the one before.
+
+    Args:
+        problem: Items within limits, none of them on time; their times are known.
+        slowest: A state that keeps the limits.
+        most: Damage that they may do.
+
+    Returns:
+        Shares of the original's time, decreasing, and the states.
+    """
+    found = [(_time_share(problem, slowest), slowest)]
+    # Shorter steps where one is too long, before which it is looked for everywhere.
+    ways = [(step, everywhere) for step in _STEPS for everywhere in (False, True)]
+    for _ in range(_MOST_STEPS):
+        (step, everywhere), (share, state) = ways[0], found[-1]
+        nearer = _within_time(problem, step * share, None if everywhere else state)
+        if nearer is not None and _damage(problem, nearer) <= most:
+            found.append((_time_share(problem, nearer), nearer))
+        elif len(ways) > 1:
+            ways = ways[1:]
+        else:
+            break
+    return found[1:]
+
+
+def not_slower(problem: Problem, slow: State, most: float) -> State | None:
+    """A state that takes no more time than the original; arguments as of `quicker`.
+
+    Returns:
+        None where none was found that does no more damage.
+    """
+    found = _within_time(problem, 1.0, slow)
+    return None if found is None or _damage(problem, found) > most else found
+
+
+def _within_time(problem: Problem, share: float, near: State | None) -> State | None:
+    limits = {**problem.limits, "latency": share * problem.total["latency"]}
+    try:
+        return least_damage(replace(problem, limits=limits), near).state
+    except UnreachableError:
+        return None
+
+
+def _time_share(problem: Problem, state: State) -> float:
+    return problem.costs.total(state).latency / problem.total["latency"]
+
+
+def _damage(problem: Problem, state: State) -> float:
+    options = zip(problem.items, state, strict=True)
+    return float(sum(item.damages[option] for item, option in options))
 
 
 def _chosen(problem: Problem) -> State:
@@ -288,12 +358,18 @@ def _searched(problem: Problem) -> State:
         raise UnreachableError(_all_options(places, joint.cheapest(problem.nothing)))
     near = _all_options(places, found)
     for _ in range(_FINER):
-        places = [ladder(item.sizes, at) for item, at in zip(problem.items, near, strict=True)]
-        start = tuple(own.index(at) for own, at in zip(places, near, strict=True))
-        found = _joint(problem, places).best([start])
-        # The start keeps the limits.
-        near = near if found is None else _all_options(places, found)
+        finer = _around(problem, near)
+        # What it is searched around keeps the limits.
+        near = near if finer is None else finer
     return near
+
+
+def _around(problem: Problem, near: State) -> State | None:
+    """On a ladder around a state that is as much finer; None where no state keeps the limits."""
+    places = [ladder(item.sizes, at) for item, at in zip(problem.items, near, strict=True)]
+    start = tuple(own.index(at) for own, at in zip(places, near, strict=True))
+    found = _joint(problem, places).best([start])
+    return None if found is None else _all_options(places, found)
 
 
 def _joint(problem: Problem, places: Sequence[Sequence[int]]) -> Joint:

@@ -6,8 +6,8 @@ where it would not save bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from onnx_relusv.core.blocks import Block, Floats, Item
 from onnx_relusv.core.plans import COST_BUDGETS, Candidate, ChannelMask, Cost
 from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.graph.channels.walk import Channels
+from onnx_relusv.planning.latency.times import BlockTimes
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.planning.search import State
 from onnx_relusv.rewrites.low_rank.candidates import block_macs, candidate_cost, item_size
@@ -26,6 +27,8 @@ from onnx_relusv.rewrites.prune.units import BlockUnits
 
 # Bytes, multiply-accumulates and seconds; None where there is no double layer.
 More = tuple[float, float, float] | None
+# Input channels of one group, and output channels.
+Size = tuple[int, int]
 _COSTS = tuple(budget.cost for budget in COST_BUDGETS)
 
 
@@ -37,6 +40,7 @@ class Coupling:
         channels: The model's groups of units.
         units: Of the blocks' channels, by key.
         cut: What cuts save.
+        times: What blocks take to run; None where that is not known.
         known: What double layers of blocks that have lost channels cost beyond what is left, as
             far as any search has asked for it: by block, channels that are left, form and rank.
     """
@@ -44,6 +48,7 @@ class Coupling:
     channels: Channels
     units: Mapping[str, BlockUnits]
     cut: CutCost
+    times: BlockTimes | None = None
     known: dict[tuple[object, ...], "More"] = field(default_factory=dict)
 
 
@@ -69,15 +74,23 @@ class PlanCost:
         self._whole = np.array([len(group.units) for group in groups], np.int64)
         self._groups = {p: item for p, item in enumerate(items) if isinstance(item, GroupItem)}
         self._layers = {p: item for p, item in enumerate(items) if isinstance(item, LayerItem)}
-        self._sizes = {
-            place: BlockSize(
-                item.block,
-                None if coupling is None else coupling.channels,
-                None if coupling is None else coupling.units.get(item.key),
-            )
-            for place, item in self._layers.items()
-        }
-        self._more = cache(self._compared)
+        times = None if coupling is None else coupling.times
+        parts = [
+            _Part(item.block, p, item, self._size(item.block)) for p, item in self._layers.items()
+        ]
+        listed = {item.key for item in self._layers.values()}
+        for key, block in {} if times is None else times.blocks.items():
+            if coupling is not None and key in coupling.units and key not in listed:
+                parts.append(_Part(block, None, None, self._size(block)))
+        self._parts = tuple(parts)
+        self._sizes = _Sizes([part.size for part in parts], len(groups))
+        self._more = cache(partial(self._compared, times))
+        self._extras = cache(partial(self._of_option, times))
+
+    def _size(self, block: Block) -> "BlockSize":
+        if self._coupling is None:
+            return BlockSize(block, None, None)
+        return BlockSize(block, self._coupling.channels, self._coupling.units.get(block.key))
 
     @property
     def adds_up(self) -> bool:
@@ -93,13 +106,14 @@ class PlanCost:
 
     def layers(self, state: State) -> dict[str, Candidate]:
         """By key, the double layers that a state really has."""
-        counts, found = self.kept(state), dict[str, Candidate]()
-        for place, item in self._layers.items():
-            size = self._sizes[place].at(counts)
-            for option in self._fallbacks(place, state[place]):
-                layer = item.layers[option]
-                if layer is not None and self._more(place, size, option) is not None:
-                    found[item.key] = layer
+        found = dict[str, Candidate]()
+        for part, size in zip(self._parts, self._sizes.at(self.kept(state)), strict=True):
+            if part.item is None or part.place is None:
+                continue
+            for option in _fallbacks(part.item, state[part.place]):
+                layer = part.item.layers[option]
+                if layer is not None and self._more(part, size, option) is not None:
+                    found[part.item.key] = layer
                     break
         return found
 
@@ -115,82 +129,152 @@ class PlanCost:
     def options(self, state: State, item: int) -> Floats:
         """(options, budgets): of the state with one item at each of its options."""
         counts = self.kept(state)
+        sizes = self._sizes.at(counts)
         if item in self._layers:
-            others = self._base(*self._saved(counts)) + self._layered(state, counts, {item})
-            options = range(len(self._layers[item].layers))
-            costs = [others + self._extra(item, counts, option) for option in options]
-            return np.array(costs)[:, self._columns]
+            found = self._base(*self._saved(counts))
+            own: list[Floats] = []
+            for part, size in zip(self._parts, sizes, strict=True):
+                if part.place == item:
+                    options = range(len(self._layers[item].layers))
+                    own = [self._extras(part, size, option) for option in options]
+                else:
+                    found = found + self._extra(part, size, state)
+            return (found + np.array(own))[:, self._columns]
         group, coupling = self._groups[item], self._coupling
         if coupling is None:
             return np.tile(self.of(state), (len(group.counts), 1))
         saved, saved_macs = coupling.cut.saved_with(counts, group.place, group.counts)
-        touched = {
-            place
-            for place, size in self._sizes.items()
-            if self._layers[place].layers[state[place]] is not None and size.depends_on(group.place)
-        }
-        others, found = self._layered(state, counts, touched), []
-        for count, *less in zip(group.counts, saved, saved_macs, strict=True):
-            counts[group.place] = count
-            more = (self._extra(place, counts, state[place]) for place in touched)
-            found.append(self._base(*less) + others + sum(more, np.zeros(3)))
-        return np.array(found)[:, self._columns]
+        all_costs = self._base(saved, saved_macs)
+        changing = self._sizes.changing(counts, group.place, group.counts)
+        for place, part in enumerate(self._parts):
+            if place in changing:
+                more = [self._extra(part, size, state) for size in changing[place]]
+                all_costs = all_costs + np.array(more)
+            else:
+                all_costs = all_costs + self._extra(part, sizes[place], state)
+        return all_costs[:, self._columns]
 
     def _of(self, state: State) -> Floats:
         counts = self.kept(state)
-        return self._base(*self._saved(counts)) + self._layered(state, counts)
+        found = self._base(*self._saved(counts))
+        for part, size in zip(self._parts, self._sizes.at(counts), strict=True):
+            found = found + self._extra(part, size, state)
+        return found
 
-    def _base(self, saved: float, saved_macs: float) -> Floats:
+    def _base(self, saved: float | Floats, saved_macs: float | Floats) -> Floats:
+        """(..., 3): what the model costs without the units that save so much, and with no layer."""
         total = self._total
         bytes_ = total.bytes + self._added - self._share * saved
-        return np.array([bytes_, total.macs - saved_macs, total.latency])
+        macs = total.macs - saved_macs
+        return np.stack([bytes_, macs, np.full_like(macs, total.latency)], axis=-1)
 
     def _saved(self, counts: Counts) -> tuple[float, float]:
         return (0.0, 0.0) if self._coupling is None else self._coupling.cut.saved(counts)
 
-    def _layered(
-        self, state: State, counts: Counts, without: set[int] | frozenset[int] = frozenset()
+    def _extra(self, part: "_Part", size: Size, state: State) -> Floats:
+        """(3,): what a state's option of a block takes more than what is left of the block."""
+        return self._extras(part, size, 0 if part.place is None else state[part.place])
+
+    def _of_option(
+        self, times: BlockTimes | None, part: "_Part", size: Size, option: int
     ) -> Floats:
-        """What the double layers take beyond what is left of their blocks."""
-        found = np.zeros(3)
-        for place in self._layers:
-            if self._layers[place].layers[state[place]] is not None and place not in without:
-                found += self._extra(place, counts, state[place])
-        return found
+        """(3,): the same for any option of a block of which so many channels are left.
 
-    def _extra(self, place: int, counts: Counts, option: int) -> Floats:
-        size = self._sizes[place].at(counts)
-        for each in self._fallbacks(place, option):
-            more = self._more(place, size, each)
+        What is left of the block takes less time than the whole, which counts here.
+        """
+        less = 0.0
+        if times is not None and size != part.size.whole:
+            less = times.of(block_of_size(part.block, *size)) - times.of(part.block)
+        for each in () if part.item is None else _fallbacks(part.item, option):
+            more = self._more(part, size, each)
             if more is not None:
-                return np.array((self._share * more[0], *more[1:]))
-        return np.zeros(3)
+                return np.array((self._share * more[0], more[1], more[2] + less))
+        return np.array((0.0, 0.0, less))
 
-    def _fallbacks(self, place: int, option: int) -> tuple[int, ...]:
-        """An option, and the one that a block has where it is no double layer any more."""
-        dense = self._layers[place].dense_place
-        layer = self._layers[place].layers[option]
-        if layer is None or dense is None or option == dense:
-            return (option,)
-        return option, dense
-
-    def _compared(self, place: int, size: tuple[int, int], option: int) -> More:
+    def _compared(self, times: BlockTimes | None, part: "_Part", size: Size, option: int) -> More:
         """What a double layer costs less what is left of its block; None where it is none."""
-        item = self._layers[place]
-        layer, block, now = item.layers[option], item.block, item.now
-        if layer is None:
+        item, block = part.item, part.block
+        layer = None if item is None else item.layers[option]
+        if item is None or layer is None:
             return None
-        if size == self._sizes[place].whole:
+        now = item.now
+        if size == part.size.whole:
             more = layer.latency - now.latency if now.latency == now.latency else 0.0
             return float(layer.bytes - now.bytes), float(layer.macs - now.macs), more
         known = {} if self._coupling is None else self._coupling.known
         key = (block.key, size, layer.form, layer.rank, layer.precision)
         if key not in known:
-            known[key] = _cost_beyond(block, block_of_size(block, *size), layer)
+            known[key] = _cost_beyond(block, block_of_size(block, *size), layer, times)
         return known[key]
 
 
-def _cost_beyond(block: Block, left: Block, layer: Candidate) -> More:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A block whose cost depends on the state.
+
+    Attributes:
+        block: The block.
+        place: Of its item among all; None where it has none.
+        item: What it may become; None where it stays.
+        size: Its channels.
+    """
+
+    block: Block
+    place: int | None
+    item: LayerItem | None
+    size: "BlockSize"
+
+
+class _Sizes:
+    """The channels of many blocks at once.
+
+    Args:
+        sizes: Of each.
+        groups: How many groups of units there are.
+    """
+
+    def __init__(self, sizes: Sequence["BlockSize"], groups: int) -> None:
+        axes = [size.axes(groups) for size in sizes]
+        self._fixed = np.array([fixed for fixed, _ in axes]).reshape(len(sizes), 2)
+        self._slopes = np.array([slopes for _, slopes in axes]).reshape(len(sizes), 2, groups)
+        self._touched = [
+            np.flatnonzero(self._slopes[:, :, place].any(axis=1)) for place in range(groups)
+        ]
+
+    def at(self, counts: Counts) -> list[Size]:
+        """Input channels of one group, and output channels, of all blocks."""
+        return _whole(self._fixed + self._slopes @ counts)
+
+    def changing(self, counts: Counts, group: int, options: Counts) -> dict[int, list[Size]]:
+        """By place, of the blocks that depend on a group, with each of some numbers of its units.
+
+        Args:
+            counts: (groups,) int64: units that are kept.
+            group: Which one.
+            options: (options,) int64: units that are kept of it.
+        """
+        found = {}
+        for place in self._touched[group].tolist():
+            slopes = self._slopes[place]
+            now = self._fixed[place] + slopes @ counts
+            steps = np.multiply.outer(options - counts[group], slopes[:, group])
+            found[place] = _whole(now + steps)
+        return found
+
+
+def _whole(lengths: Floats) -> list[Size]:
+    return [(inputs, outputs) for inputs, outputs in np.rint(lengths).astype(int).tolist()]
+
+
+def _fallbacks(item: LayerItem, option: int) -> tuple[int, ...]:
+    """An option, and the one that a block has where it is no double layer any more."""
+    dense, layer = item.dense_place, item.layers[option]
+    if layer is None or dense is None or option == dense:
+        return (option,)
+    return option, dense
+
+
+def _cost_beyond(block: Block, left: Block, layer: Candidate, times: BlockTimes | None) -> More:
     """What a double layer of what is left of a block costs more; None where it saves nothing."""
     form, rank = FORMS[layer.form], layer.rank
     if form.one_layer:
@@ -202,7 +286,11 @@ def _cost_beyond(block: Block, left: Block, layer: Candidate) -> More:
     macs_more = cost.macs - block_macs(left)
     if bytes_more >= 0 or macs_more > 0:
         return None
-    return float(bytes_more), float(macs_more), 0.0
+    seconds_more = 0.0
+    if times is not None:
+        layered = replace(layer, rank=rank)
+        seconds_more = times.of(left, layered) - times.of(left)
+    return float(bytes_more), float(macs_more), seconds_more
 
 
 class BlockSize:
@@ -223,14 +311,15 @@ class BlockSize:
 
     def at(self, counts: Counts) -> tuple[int, int]:
         """Input channels of one group, and output channels."""
-        if self._along is None:
-            return self.whole
-        inputs, outputs = (fixed + slope @ counts for fixed, slope in self._along)
-        return round(float(inputs)), round(float(outputs))
+        fixed, slopes = self.axes(len(counts))
+        return _whole((fixed + slopes @ counts)[None])[0]
 
-    def depends_on(self, place: int) -> bool:
-        """Whether a group is among those that count."""
-        return self._along is not None and any(slope[place] for _, slope in self._along)
+    def axes(self, groups: int) -> tuple[Floats, Floats]:
+        """(2,) what of both stays in any case, and (2, groups) how often units come along them."""
+        if self._along is None:
+            return np.array(self.whole, np.float64), np.zeros((2, groups))
+        fixed, slopes = zip(*self._along, strict=True)
+        return np.array(fixed), np.array(slopes).reshape(2, groups)
 
 
 def bytes_left(block: Block, left: Block) -> float:

@@ -130,9 +130,7 @@ def plan_of(
         input_range=origin.input_range,
     )
     expected: dict[str, Any] = {
-        budget.option: share
-        for budget, share in shares_of(cost, origin.total).items()
-        if budget in budgets.shares or getattr(plan, budget.option) is not None
+        budget.option: share for budget, share in shares_of(cost, origin.total).items()
     }
     return replace(plan, **expected)
 

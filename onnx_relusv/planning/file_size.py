@@ -144,7 +144,7 @@ def sized(make: Make, origin: Origin, budgets: Budgets, size_of: SizeOf | None) 
     if budgets.size is not None:
         return _within(make, origin, budgets, budgets.size, size_of)
     plan, total = make(origin, budgets), origin.total.bytes
-    size = size_of(plan) if _changes(plan) else 0
+    size = size_of(plan) if changes_anything(plan) else 0
     if size < total:
         return replace(plan, size=size / total) if size else plan
     share = (total - 1) / total
@@ -171,7 +171,7 @@ def _within(make: Make, origin: Origin, budgets: Budgets, share: float, size_of:
                 break
             extra = -origin.reserved_bytes
             continue
-        if not _changes(plan):
+        if not changes_anything(plan):
             return plan
         size = size_of(plan)
         off = size - round(plan.size * total)
@@ -199,7 +199,7 @@ def _with_more(origin: Origin, extra: int) -> Origin:
     return replace(origin, added_bytes=origin.added_bytes + extra)
 
 
-def _changes(plan: Plan) -> bool:
+def changes_anything(plan: Plan) -> bool:
     """Whether a plan does anything."""
     changed = any(not choice.is_kept for choice in plan.choices)
     return plan.uses_fp16 or removes_units(plan) or changed

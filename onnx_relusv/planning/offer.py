@@ -4,23 +4,26 @@ What is measured here is measured once, for any number of budgets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onnx_relusv.core.blocks import Item
 from onnx_relusv.core.errors import BudgetError, InputError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Measured
-from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.options import AUTO, PlanOptions
 from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Cost, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED, all_bytes
 from onnx_relusv.measuring.blocks import Ground
-from onnx_relusv.measuring.case import Case
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.planning.allocation import (
     Problem,
     UnreachableError,
     least_cost,
     least_damage,
+    not_slower,
+    quicker,
     uniform_error,
 )
 from onnx_relusv.planning.cost import Coupling, PlanCost
@@ -31,11 +34,14 @@ from onnx_relusv.planning.decisions import (
     with_damages,
     with_refits,
 )
-from onnx_relusv.planning.file_size import SizeOf, size_of, sized
-from onnx_relusv.planning.latency import Measure, Timed, timed_items
+from onnx_relusv.planning.file_size import SizeOf, changes_anything, size_of, sized
+from onnx_relusv.planning.latency.blocks import Measure, Timed, timed_items
+from onnx_relusv.planning.latency.pack import measured_pack
+from onnx_relusv.planning.latency.times import BlockTimes
 from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.probe import measured_damages
+from onnx_relusv.planning.search import State
 from onnx_relusv.planning.settling import by_damage, cut_cost
 from onnx_relusv.rewrites.apply import nodes_of, provenance_bytes
 from onnx_relusv.rewrites.fp16.conversion import HalfPrecision
@@ -46,6 +52,11 @@ from onnx_relusv.rewrites.methods import rewrites_of
 from onnx_relusv.rewrites.prune.units import units_of_blocks
 from onnx_relusv.work.executors import Progress
 
+# Time is saved for no more than this share of the damage more, and of damage that is worth a word;
+# for so much of it where a plan is slower than the original otherwise.
+_WORTHLESS, _NOT_SLOWER = 0.03, 2.0
+# Of the plans that are quick, the quickest of which the exact bytes are found.
+_MOST_SIZED = 2
 # What says where a tensor lies in external data.
 _PLACE_BYTES = 200
 # What a block's nodes and names, which half precision leaves as they are, take more, at most.
@@ -62,6 +73,8 @@ class Offer:
         measure: What damages are; None where plans go by one common relative error.
         latency: Measures a plan's latency; None without a budget on it.
         size_of: Tells the bytes of a plan's file; None where estimates will do.
+        keeps_pace: Whether of plans that lose as little the quickest is taken, by the model of the
+            kernels.
     """
 
     offered: Offered
@@ -69,6 +82,7 @@ class Offer:
     measure: DamageMeasure | None = None
     latency: Measure | None = None
     size_of: SizeOf | None = None
+    keeps_pace: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -89,27 +103,99 @@ class Offer:
             nothing = (rewrite.nothing for rewrite in rewrites_of(self.origin))
             raise BudgetError(f"{', and '.join(nothing)}; nothing was written.")
 
-        def make(within: Budgets) -> Plan:
-            return sized(self._estimated, self.origin, within, self.size_of)
+        if self.latency is not None and budgets.latency is not None:
+            return plan_within(
+                lambda within: self._sized(within)[0], budgets, budgets.latency, self.latency
+            )
+        if self.keeps_pace:
+            # Where nothing that is quick keeps the budgets, they are kept by something else.
+            with suppress(BudgetError):
+                return self._quick(budgets)
+        return self._sized(budgets)[0]
 
-        if self.latency is None or budgets.latency is None:
-            return make(budgets)
-        return plan_within(make, budgets, budgets.latency, self.latency)
+    def _sized(
+        self, budgets: Budgets, time: float | None = None, near: State | None = None
+    ) -> "tuple[Plan, Offer, State]":
+        """A plan whose file keeps the budgets, and what is estimated a limit on time.
 
-    def _estimated(self, origin: Origin, budgets: Budgets) -> Plan:
-        """A plan whose bytes are estimated."""
+        Args:
+            budgets: As asked for.
+            time: The limit, as a share of the original's.
+            near: A state around which alone is searched.
+
+        Returns:
+            The plan, this with the bytes that its file has beside what is estimated, and the plan's
+            state.
+        """
+        used: dict[tuple[object, ...], tuple[Origin, State]] = {}
+
+        def make(origin: Origin, within: Budgets) -> Plan:
+            limited = within if time is None else replace(within, latency=time)
+            plan, state = self._estimated(origin, limited, near)
+            used[plan.choices, plan.groups] = origin, state
+            return replace(plan, budgets=within)
+
+        plan = sized(make, self.origin, budgets, self.size_of)
+        origin, state = used[plan.choices, plan.groups]
+        return plan, self.with_origin(origin), state
+
+    def _quick(self, budgets: Budgets) -> Plan:
+        """A plan that takes little time, by the model of the kernels.
+
+        By damage, of those that lose the least, up to a little, the one that takes the least time;
+        by one error, one without any form that is slower than what it replaces.
+
+        Raises:
+            BudgetError: No plan keeps the budgets, or none that is quick makes anything smaller.
+        """
+        if self.measure is None:
+            items = tuple(
+                item.fast_enough() if isinstance(item, LayerItem) else item
+                for item in self.offered.items
+            )
+            plan, *_ = replace(self, offered=replace(self.offered, items=items))._sized(budgets)
+            if not changes_anything(plan):
+                raise BudgetError("all smaller forms are slower")
+            return plan
+        plan, known, state = self._sized(budgets)
+        within = limits(budgets, self.origin.total)
+        if plan.damage is None or not self.offered.items or not within:
+            return plan
+        problem = known._problem(known.origin, budgets.tolerance, within)
+        most = (1 + _WORTHLESS) * (plan.damage + _WORTHLESS * self.measure.noticeable)
+        found = quicker(problem, state, most)
+        if (found[-1][0] if found else plan.latency or 0.0) > 1:
+            most *= _NOT_SLOWER
+            near = not_slower(problem, state, most)
+            found += [] if near is None else [(1.0, near)]
+        # The exact bytes of a plan may put the least out of reach, and then the next one is not.
+        for share, near in found[: -_MOST_SIZED - 1 : -1]:
+            with suppress(BudgetError):
+                quick, *_ = known._sized(budgets, share, near)
+                if quick.damage is not None and quick.damage <= most:
+                    return quick
+        return plan
+
+    def _out_of_reach(
+        self, problem: Problem, far: UnreachableError, budgets: Budgets
+    ) -> BudgetError:
+        return BudgetError(how_far(problem.costs.total(far.nearest), budgets, self.origin.total))
+
+    def _estimated(
+        self, origin: Origin, budgets: Budgets, near: State | None
+    ) -> tuple[Plan, State]:
+        """A plan whose bytes are estimated, and its state."""
         problem = self._problem(origin, budgets.tolerance, limits(budgets, origin.total))
         try:
             if self.measure is None or not self.offered.items:
                 allocation = uniform_error(problem, _error_without_limits(origin, budgets))
             else:
-                allocation = least_damage(problem)
+                allocation = least_damage(problem, near)
         except UnreachableError as far:
-            nearest = problem.costs.total(far.nearest)
-            raise BudgetError(how_far(nearest, budgets, origin.total)) from None
+            raise self._out_of_reach(problem, far, budgets) from None
         offered = replace(self.offered, origin=origin)
         plan = plan_of(offered, problem.items, allocation, problem.costs, budgets)
-        return self.refit(plan)
+        return self.refit(plan), allocation.state
 
     def _problem(
         self, origin: Origin, tolerance: float | None, within: Mapping[str, float]
@@ -179,6 +265,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         UsageError: Damage was asked for without samples.
     """
     case, inputs, workspace = ground.case, ground.inputs, ground.workspace
+    planning = with_pack(workspace, planning)
     # Where formats alone change, there is nothing to choose.
     nothing = planning.uses_fp16 and planning.changes_precision_alone
     made = [
@@ -197,7 +284,15 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         measured = [
             timed.items[item.key] if isinstance(item, LayerItem) else item for item in own_items
         ]
-        found = measured if timed.measure else [rewrite.finer(each, ground) for each in measured]
+        found = (
+            measured
+            if timed.measure
+            else [rewrite.finer(each, ground, planning) for each in measured]
+        )
+        if timed.times is not None:
+            found = [
+                timed.times.on(item) if isinstance(item, LayerItem) else item for item in found
+            ]
         if measure is not None:
             sites = rewrite.sites(measured, ground)
             damages = measured_damages(
@@ -213,7 +308,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             items=tuple(items),
             origin=_origin_of(ground, planning, timed, float_nodes),
             statistics={row.block.key: row.statistics for row in ground.measured.rows},
-            coupling=_coupling(ground, planning),
+            coupling=_coupling(ground, planning, timed.times),
             layered=planning.lowers_ranks,
             left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
             nearest=_rounded_to_nearest(ground, planning),
@@ -225,8 +320,16 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         refit=lambda plan: with_refits(plan, case, inputs, planning),
         measure=measure,
         latency=timed.measure,
+        keeps_pace=timed.keeps_pace,
         size_of=size_of(case, inputs, workspace, ground.measured, float_nodes),
     )
+
+
+def with_pack(workspace: Workspace, planning: PlanOptions) -> PlanOptions:
+    """Options with what kernels compute at once, where plans are to go by it."""
+    if planning.round_to != AUTO or planning.uses_fp16 or planning.pack is not None:
+        return planning
+    return replace(planning, pack=measured_pack(workspace.provider))
 
 
 def _rounded_to_nearest(ground: Ground, planning: PlanOptions) -> frozenset[str]:
@@ -244,11 +347,11 @@ def _with_way_out(item: Item, measure: DamageMeasure | None, timed: Timed) -> It
     return item.or_as_it_is() if hurt else item
 
 
-def _coupling(ground: Ground, planning: PlanOptions) -> Coupling | None:
+def _coupling(ground: Ground, planning: PlanOptions, times: BlockTimes | None) -> Coupling | None:
     channels, cut = ground.case.channels, cut_cost(ground.case, ground.workspace, planning)
     if channels is None or cut is None:
         return None
-    return Coupling(channels, units_of_blocks(channels, ground.blocks), cut)
+    return Coupling(channels, units_of_blocks(channels, ground.blocks), cut, times)
 
 
 def _padding(case: Case) -> int:

@@ -296,15 +296,18 @@ def _can_shrink(case: Case, block: Block, planning: PlanOptions) -> bool:
 
 def _fewest(case: Case, channels: Channels, planning: PlanOptions) -> Counts:
     """(groups,) int64: how many units stay at least."""
-    rounding = Rounding(planning.round_to, planning.keep_at_least)
     free = {group.key for group in shrinking_groups(case, planning)}
     return np.array(
         [
-            rounding.counts(len(group.units))[-1] if group.key in free else len(group.units)
+            _least_units(len(group.units), planning) if group.key in free else len(group.units)
             for group in channels.groups
         ],
         np.int64,
     )
+
+
+def _least_units(units: int, planning: PlanOptions) -> int:
+    return Rounding.of(units, planning).counts(units)[-1]
 
 
 def _left(case: Case, channels: Channels, blocks: Sequence[Block], counts: Counts) -> list[Block]:

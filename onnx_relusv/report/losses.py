@@ -179,7 +179,7 @@ def _next(found: Assessment) -> str:
             "size loses."
         )
     if found.latency.after > found.latency.before * (1 + _SAME_TIME):
-        return "Next, if time matters: --latency, or --method harmonic with --round-to 16."
+        return "Next, if time matters: --latency, or a larger --size."
     if agreement is None and (found.change or 0.0) <= _SMALL_CHANGE:
         return "A smaller file may do: sweep shows the whole curve."
     if agreement is not None and agreement >= _GOOD_AGREEMENT:

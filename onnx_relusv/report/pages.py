@@ -119,7 +119,10 @@ def assessment_facts(compression: Compression) -> Iterator[Fact]:
         output = f"{relative}output {words.printable(most.name)}"
         yield Fact("largest output change", change_words(most), output)
     if compression.latency is None:
-        yield _run(found.latency, "time of a run", "of the original", found.evaluation.provider)
+        expected, note = compression.plan.latency, "of the original"
+        if expected is not None:
+            note += f"; {words.percent(expected)} expected of blocks, batch {compression.batch}"
+        yield _run(found.latency, "time of a run", note, found.evaluation.provider)
 
 
 def latency_facts(found: Compression) -> Iterator[Fact]:

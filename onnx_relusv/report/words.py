@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry
-from onnx_relusv.core.options import Setting, Settings
 from onnx_relusv.core.plans import KEPT, Choice
+from onnx_relusv.core.results import Setting, Settings
 
 NOTHING = "-"
 

@@ -51,7 +51,7 @@ class Rewrite(Protocol[AnyItem]):
         """What it may change, with the options that its damages are measured at."""
         ...
 
-    def finer(self, item: AnyItem, ground: Ground) -> AnyItem:
+    def finer(self, item: AnyItem, ground: Ground, planning: PlanOptions) -> AnyItem:
         """An item with all of its options."""
         ...
 

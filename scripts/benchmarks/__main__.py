@@ -8,6 +8,7 @@ import files
 import inspection
 import int8
 import large
+import latency
 import nsfw
 import peers
 import pruning
@@ -33,6 +34,8 @@ if __name__ == "__main__":
         peers.main(sys.argv[2:])
     elif sys.argv[1:2] == ["files"]:
         files.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["latency"]:
+        latency.main(sys.argv[2:])
     elif sys.argv[1:2] == ["large"]:
         large.main(sys.argv[2:])
     elif sys.argv[1:2] == ["dense"]:
@@ -41,7 +44,7 @@ if __name__ == "__main__":
         names = "|".join(BENCHMARKS)
         sys.exit(
             f"usage: scripts/bench {names}|peers [METHOD ...]|files [NAME ...]|large [WIDTH]"
-            "|dense [WIDTH ...]"
+            "|dense [WIDTH ...]|latency [MODEL ...]"
         )
     else:
         BENCHMARKS[sys.argv[1]]()

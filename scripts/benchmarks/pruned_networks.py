@@ -122,7 +122,7 @@ def _kept(network: Network, planning: PlanOptions, folder: Path) -> list[str]:
 
 
 def _cells(network: Network, planning: PlanOptions, folder: Path) -> list[str]:
-    seen, judged = _samples(network, folder)
+    seen, judged = samples_of(network, folder)
     output = folder / "network.onnx"
     planning = replace(planning, budgets=Budgets(size=SIZE))
     done = compress(network.model, output, samples=seen, planning=planning, force=True)
@@ -139,7 +139,7 @@ def _cells(network: Network, planning: PlanOptions, folder: Path) -> list[str]:
     ]
 
 
-def _samples(network: Network, folder: Path) -> tuple[Path, Path]:
+def samples_of(network: Network, folder: Path) -> tuple[Path, Path]:
     """Files of crops to calibrate on, and of others to judge on."""
     rng = np.random.default_rng(0)
     crops = []

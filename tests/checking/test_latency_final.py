@@ -5,7 +5,7 @@ import pytest
 from onnx_relusv.checking.latency import SLOWER, check_latency, slower_blocks
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Latency
-from onnx_relusv.planning.latency import MARGIN
+from onnx_relusv.planning.latency.blocks import MARGIN
 
 
 def test_within_the_margin_a_file_may_be_written() -> None:

@@ -29,7 +29,7 @@ MEASURING, SIZE = MeasureOptions(provider="cpu"), 0.5
 
 
 @pytest.mark.parametrize(
-    ("method", "decay", "furthest"), [("auto", 0.85, 3.0), ("double-layer", 0.8, 50.0)]
+    ("method", "decay", "furthest"), [("auto", 0.8, 3.0), ("double-layer", 0.8, 50.0)]
 )
 def test_every_command_makes_the_same_file_with_the_corrective_round_taken(
     method: str, decay: float, furthest: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -95,11 +95,31 @@ def test_methods() -> None:
 def test_numbers_of_channels_are_for_units() -> None:
     made = PlanOptions(method="harmonic", round_to=8, keep_at_least=4)
     assert (made.round_to, made.keep_at_least) == (8, 4)
+    assert PlanOptions().round_to == "auto"
+    assert PlanOptions(method="double-layer", round_to="auto").layers_alone().round_to == "auto"
+    with pytest.raises(UsageError, match="--round-to 'even': use a whole number, or auto"):
+        PlanOptions(round_to="even")  # type: ignore[arg-type]
     for name in ("round_to", "keep_at_least"):
         with pytest.raises(UsageError, match="use a number from 1 on"):
             PlanOptions(method="harmonic", **{name: 0})
         with pytest.raises(UsageError, match="use --method harmonic"):
             PlanOptions(method="double-layer", **{name: 2})
+
+
+def test_packs_divide_what_is_long_enough() -> None:
+    """Into 32 steps at least: of 16 channels, of 8, of 4, and of one."""
+    planning = PlanOptions(pack=16)
+    assert [planning.multiple(length) for length in (2048, 512, 511, 256, 128, 127, 3)] == [
+        16,
+        16,
+        8,
+        8,
+        4,
+        1,
+        1,
+    ]
+    assert PlanOptions(round_to=8, method="harmonic", pack=16).multiple(2048) == 8
+    assert PlanOptions().multiple(2048) == 1
 
 
 def test_a_latency_is_for_double_layers() -> None:

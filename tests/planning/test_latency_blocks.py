@@ -11,15 +11,15 @@ from offers import candidate
 from probed import classifier
 
 from onnx_relusv.core.plans import Candidate
-from onnx_relusv.planning import latency as module
-from onnx_relusv.planning.latency import (
+from onnx_relusv.planning.latency import blocks as module
+from onnx_relusv.planning.latency.blocks import (
     MOST_TIMED,
     block_seconds,
     layers_to_time,
     scale_of,
     with_latency,
 )
-from onnx_relusv.planning.latency_models import Timings
+from onnx_relusv.planning.latency.models import Timings
 from onnx_relusv.runtime.session import Session
 
 CONV, GEMM = block(conv(64, 64, (3, 3)), (8, 8)), block(gemm(100, 100))

@@ -17,8 +17,8 @@ from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
 from onnx_relusv.core.plans import Int8Format
 from onnx_relusv.core.reduction import Change, Integers
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.planning import latency as block_latency
-from onnx_relusv.planning.latency_models import any_factors, with_changes, worth
+from onnx_relusv.planning.latency import blocks as block_latency
+from onnx_relusv.planning.latency.models import any_factors, with_changes, worth
 from onnx_relusv.rewrites.int8.isolated import OnIntegers, with_stand_ins
 from onnx_relusv.rewrites.low_rank.forms import DENSE
 from onnx_relusv.rewrites.low_rank.surgery import isolated

@@ -9,9 +9,10 @@ from probed import classifier
 
 from onnx_relusv.core.blocks import Geometry
 from onnx_relusv.measuring.case import Case, Workspace
-from onnx_relusv.planning import latency, latency_models
-from onnx_relusv.planning.latency import block_seconds
-from onnx_relusv.planning.latency_models import Timing, TimingKey, timing_task
+from onnx_relusv.planning.latency import blocks as latency
+from onnx_relusv.planning.latency import models as latency_models
+from onnx_relusv.planning.latency.blocks import block_seconds
+from onnx_relusv.planning.latency.models import Timing, TimingKey, timing_task
 from onnx_relusv.rewrites.int8.isolated import OnIntegers
 from onnx_relusv.work.cache import Cache
 

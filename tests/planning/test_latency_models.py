@@ -19,9 +19,9 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.plans import Budgets, Candidate
 from onnx_relusv.core.reduction import Change
-from onnx_relusv.planning import latency_models as module
-from onnx_relusv.planning.latency import check_reachable, fastest
-from onnx_relusv.planning.latency_models import Race, length
+from onnx_relusv.planning.latency import models as module
+from onnx_relusv.planning.latency.blocks import check_reachable, fastest
+from onnx_relusv.planning.latency.models import Race, length
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.executors import Advance, Silent, unseen
 

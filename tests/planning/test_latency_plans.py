@@ -91,7 +91,6 @@ def test_what_makes_a_block_slower_is_not_taken(by_damage: bool) -> None:
     # Without a budget on latency nobody cares.
     without = made(by_damage, blocks, offers, Budgets(size=0.3), source)
     assert {choice.action for choice in without.choices} == {"double_layer"}
-    assert without.latency is None
     # Within the noise, a block may still shrink for the size.
     offers["b0"] = [replace(each, latency=slow * 0.999) for each in offers["b0"]]
     both = made(by_damage, blocks, offers, Budgets(size=0.3, latency=0.99), source)

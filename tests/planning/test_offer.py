@@ -106,7 +106,8 @@ def test_the_least_damage_of_all_plans(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["chain", "residual"])
 def test_both_together_promise_no_more_damage_than_each_alone(name: str, tmp_path: Path) -> None:
-    with offered(name, tmp_path) as (_, offer, _):
+    # Where time counts too, a little more of it is taken.
+    with offered(name, tmp_path, round_to=1) as (_, offer, _):
         items = offer.offered.items
         own = tuple(groups(offer))
         others = tuple(item for item in items if not isinstance(item, GroupItem))

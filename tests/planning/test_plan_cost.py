@@ -1,6 +1,6 @@
 """Costs of many options at once against those of one state at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,10 @@ from graphs import Searched
 
 from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.plans import Candidate, Cost
+from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.planning.cost import Coupling, PlanCost
+from onnx_relusv.planning.latency.kernels import Kernels
+from onnx_relusv.planning.latency.times import BlockTimes
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_cost,
@@ -60,7 +63,7 @@ def int8_item(block: Block) -> LayerItem:
     )
 
 
-def costs_of(name: str, folder: Path, *, integers: bool = False) -> Costed:
+def costs_of(name: str, folder: Path, *, integers: bool = False, timed: bool = False) -> Costed:
     found = found_in(GRAPHS[name], folder)
     blocks, channels = found.searched.blocks, found.channels
     groups = []
@@ -69,17 +72,25 @@ def costs_of(name: str, folder: Path, *, integers: bool = False) -> Costed:
         order = Elimination(np.arange(count), np.linspace(0, 1, count + 1))
         groups.append(group_item(Ordered(group, order, ()), place, Rounding()))
     items = [int8_item(block) if integers else layer_item(block, layers(block)) for block in blocks]
-    origin = Origin("", None, TOTAL, ADDED, 0, "auto")
+    times = BlockTimes(Kernels(1, 16), {block.key: block for block in blocks}) if timed else None
+    total, names = TOTAL, ["bytes", "macs"]
+    if times is not None:
+        items = [times.on(item) for item in items]
+        total, names = replace(TOTAL, latency=times.total), [*names, "latency"]
+    origin = Origin("", None, total, ADDED, 0, "auto")
     cut = CutCost(found.searched.model, channels, found.shapes)
-    coupling = Coupling(channels, units_of_blocks(channels, blocks), cut)
-    costs = PlanCost([*groups, *items], coupling, origin, ["bytes", "macs"])
+    coupling = Coupling(channels, units_of_blocks(channels, blocks), cut, times)
+    costs = PlanCost([*groups, *items], coupling, origin, names)
     return Costed(costs, groups, items, found.searched)
 
 
-@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize(
+    ("integers", "timed"), [(False, False), (True, False), (False, True), (True, True)]
+)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_all_options_at_once(name: str, integers: bool, tmp_path: Path) -> None:
-    costed, rng = costs_of(name, tmp_path, integers=integers), np.random.default_rng(0)
+def test_all_options_at_once(name: str, integers: bool, timed: bool, tmp_path: Path) -> None:
+    costed = costs_of(name, tmp_path, integers=integers, timed=timed)
+    rng = np.random.default_rng(0)
     costs, lengths = costed.costs, costed.lengths
     for _ in range(5):
         state = tuple(int(rng.integers(length)) for length in lengths)
@@ -87,6 +98,25 @@ def test_all_options_at_once(name: str, integers: bool, tmp_path: Path) -> None:
             each = [costs.of((*state[:item], place, *state[item + 1 :])) for place in range(length)]
             # Sums of the same some hundred thousand bytes in another order.
             np.testing.assert_allclose(costs.options(state, item), each, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_times_are_those_of_what_is_left_of_every_block(name: str, tmp_path: Path) -> None:
+    """Block by block, with the channels of masks, where the costs count units of groups."""
+    costed, rng = costs_of(name, tmp_path, timed=True), np.random.default_rng(1)
+    kernels, channels = Kernels(1, 16), found_in(GRAPHS[name], tmp_path).channels
+    units = units_of_blocks(channels, [item.block for item in costed.blocks])
+    for _ in range(5):
+        state = tuple(int(rng.integers(length)) for length in costed.lengths)
+        removed = np.zeros(channels.count, np.bool_)
+        for item, option in zip(costed.groups, state, strict=False):
+            removed |= item.ordered.removed(channels.count, int(item.counts[option]))
+        layers, expected = costed.costs.layers(state), 0.0
+        for item in costed.blocks:
+            own = units.get(item.key)
+            left = item.block if own is None else masked_block(item.block, own.kept(removed))
+            expected += kernels.of(left, layers.get(item.key))
+        assert costed.costs.total(state).latency == pytest.approx(expected, rel=1e-12)
 
 
 def test_nothing_changed_costs_what_the_file_gains(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions
-from onnx_relusv.core.options import settings_of
+from onnx_relusv.core.results import settings_of
 from onnx_relusv.report import words
 
 # Anything but halves of characters, which TOML cannot hold.
@@ -34,7 +34,7 @@ def test_only_what_is_set_is_a_setting() -> None:
         "allocation": "auto",
         "divergence": "auto",
         "batch": 1,
-        "round-to": 1,
+        "round-to": "auto",
         "keep-at-least": 1,
         "precision": "keep",
         "int8-format": "u8s8",
@@ -48,7 +48,7 @@ def test_only_what_is_set_is_a_setting() -> None:
         "divergence": "auto",
         "batch": 1,
         "exclude": ["a*"],
-        "round-to": 1,
+        "round-to": "auto",
         "keep-at-least": 1,
         "precision": "keep",
         "int8-format": "u8s8",

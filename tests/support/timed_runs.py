@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from onnx_relusv.planning import latency as block_latency
-from onnx_relusv.planning import latency_models as model_latency
+from onnx_relusv.planning.latency import blocks as block_latency
+from onnx_relusv.planning.latency import models as model_latency
 from onnx_relusv.runtime.session import Session
 
 Feeds = dict[str, np.ndarray]

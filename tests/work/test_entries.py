@@ -14,7 +14,7 @@ from onnx_relusv.core.codec import from_arrays, to_arrays
 from onnx_relusv.core.measures import DamageCurve, GroupCurve
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.measuring.blocks import BlockMeasures, measure_block
-from onnx_relusv.planning.latency_models import Timing
+from onnx_relusv.planning.latency.models import Timing
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.rewrites.prune.elimination import Elimination
 from onnx_relusv.runtime.session import CPU

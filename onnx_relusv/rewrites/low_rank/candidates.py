@@ -5,7 +5,7 @@ Bytes and multiply-accumulates of blocks and of their candidates.
 Forms that other forms of the same block beat at every size: they need no measurements.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import ceil
@@ -231,7 +231,10 @@ def can_be_int8(block: Block, opset: int) -> bool:
 
 
 def between_ranks(
-    block: Block, offered: Sequence[Candidate], finest: float
+    block: Block,
+    offered: Sequence[Candidate],
+    finest: float,
+    multiple: Callable[[int], int] | None = None,
 ) -> tuple[Candidate, ...]:
     """What lies between a block's candidates, where these are a ladder of ranks.
 
@@ -242,6 +245,8 @@ def between_ranks(
         block: The block.
         offered: Its candidates; by form, ranks increasing.
         finest: Bytes; rungs that are no further apart have nothing between them.
+        multiple: Of the largest rank of a form, tells what ranks between are multiples of, where
+            rungs are far enough apart; None where any rank will do.
     """
     found: list[Candidate] = []
     for low, high in pairwise(offered):
@@ -250,7 +255,9 @@ def between_ranks(
             continue
         whole = candidate_cost(block, low.form, low.rank, item_size(block))
         last = low
-        for rank in np.unique(np.linspace(low.rank, high.rank, steps + 1).round())[1:-1]:
+        even = 1 if multiple is None else multiple(high.rank)
+        ranks = even * np.linspace(low.rank / even, high.rank / even, steps + 1).round()
+        for rank in np.unique(ranks[(ranks > low.rank) & (ranks < high.rank)]):
             share = float((rank - low.rank) / (high.rank - low.rank))
             level = _between(low.level, high.level, share)
             one = _candidate(block, low.form, int(rank), level, biased=whole.bytes == low.bytes)

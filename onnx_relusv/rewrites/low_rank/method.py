@@ -229,7 +229,7 @@ class DoubleLayers:
                 return layer_item(block, layers, stays=stays)
         return layer_item(block, offered) if offered else None
 
-    def finer(self, item: LayerItem, measured: Measurements) -> LayerItem:
+    def finer(self, item: LayerItem, measured: Measurements, planning: PlanOptions) -> LayerItem:
         """With what lies between the ranks of its candidates, so that budgets can be used.
 
         Relative errors are interpolated between neighbouring ranks. Times are not, so there are no
@@ -238,7 +238,9 @@ class DoubleLayers:
         stays = item.layers[0]
         candidates = [layer for layer in item.candidates if layer is not stays]
         grid = sorted(candidates, key=lambda layer: (layer.form, layer.rank))
-        between = between_ranks(item.block, grid, _FINEST * measured.model_bytes)
+        finest = _FINEST * measured.model_bytes
+        convolved = len(item.block.geometry.kernel) == 2
+        between = between_ranks(item.block, grid, finest, planning.multiple if convolved else None)
         return layer_item(item.block, [*candidates, *between], stays=stays)
 
     def sites(self, items: Sequence[LayerItem], measured: Measurements) -> list[Site]:

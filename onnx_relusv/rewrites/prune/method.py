@@ -122,10 +122,16 @@ class HarmonicPruning:
             progress,
         )
         places = {group.key: place for place, group in enumerate(channels.groups)}
-        rounding = Rounding(planning.round_to, planning.keep_at_least)
-        return [group_item(each, places[each.group.key], rounding) for each in ordered]
+        return [
+            group_item(
+                each,
+                places[each.group.key],
+                Rounding.of(each.units, planning, convolved=_is_convolved(each)),
+            )
+            for each in ordered
+        ]
 
-    def finer(self, item: GroupItem, ground: Ground) -> GroupItem:
+    def finer(self, item: GroupItem, ground: Ground, planning: PlanOptions) -> GroupItem:
         """The item: it has every number of units already."""
         return item
 
@@ -175,6 +181,11 @@ class HarmonicPruning:
         return replace(model, proto=proto), _relocated(
             model, blocks, proto, kept_channels(case, plan)
         )
+
+
+def _is_convolved(ordered: Ordered) -> bool:
+    """Whether a 2-D Conv reads the units."""
+    return any(len(block.geometry.kernel) == 2 for block in ordered.consumers)
 
 
 def _relocated(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from onnx_relusv.core.blocks import Block, ReadOnlyArrays
 from onnx_relusv.core.errors import BudgetError, InputError
-from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.options import AUTO, PlanOptions
 from onnx_relusv.core.plans import ChannelMask, GroupChoice, Plan
 from onnx_relusv.graph.channels.walk import NO_UNIT, ChannelGroup, Channels, Units
 from onnx_relusv.graph.constants import Constants
@@ -95,6 +95,19 @@ class Rounding:
     multiple: int = 1
     least: int = 1
 
+    @classmethod
+    def of(cls, units: int, planning: PlanOptions, *, convolved: bool = True) -> "Rounding":
+        """What is allowed of a group of so many units.
+
+        Args:
+            units: How many it has.
+            planning: What plans may do.
+            convolved: Whether 2-D Convs read them, whose kernels compute whole packs of channels.
+        """
+        of_kernels = planning.round_to == AUTO and not convolved
+        multiple = 1 if of_kernels else planning.multiple(units)
+        return cls(multiple, planning.keep_at_least)
+
     def counts(self, units: int) -> tuple[int, ...]:
         """Decreasing from all: what may be kept of so many units."""
         least = min(max(self.least, 1), units)
@@ -131,9 +144,11 @@ def free_groups(case: Case, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
 
 def shrinking_groups(case: Case, planning: PlanOptions) -> tuple[ChannelGroup, ...]:
     """Those of them that --round-to and --keep-at-least let lose a unit."""
-    rounding = Rounding(planning.round_to, planning.keep_at_least)
-    free = free_groups(case, planning)
-    return tuple(group for group in free if len(rounding.counts(len(group.units))) > 1)
+    return tuple(
+        group
+        for group in free_groups(case, planning)
+        if len(Rounding.of(len(group.units), planning).counts(len(group.units))) > 1
+    )
 
 
 def nothing_to_remove(case: Case, planning: PlanOptions) -> BudgetError:

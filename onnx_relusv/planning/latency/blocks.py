@@ -25,7 +25,8 @@ from onnx_relusv.core.reduction import Change, Integers
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.latency_models import (
+from onnx_relusv.planning.latency.kernels import Kernels
+from onnx_relusv.planning.latency.models import (
     Race,
     Timing,
     TimingKey,
@@ -36,6 +37,7 @@ from onnx_relusv.planning.latency_models import (
     with_changes,
     worth,
 )
+from onnx_relusv.planning.latency.times import BlockTimes
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.int8.isolated import OnIntegers
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
@@ -208,6 +210,7 @@ class Timed:
         measure: Measures a plan's latency; None without that budget.
         slower: By key of the blocks that integers make slower, seconds by themselves with the
             numbers of the file, and with integers.
+        times: Of all that blocks may become; None where nothing is known of them.
     """
 
     batch: int
@@ -215,6 +218,12 @@ class Timed:
     whole: float = math.nan
     measure: Measure | None = None
     slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    times: BlockTimes | None = None
+
+    @property
+    def keeps_pace(self) -> bool:
+        """Whether times are those of the model of the kernels, and no budget is on them."""
+        return self.times is not None and self.measure is None
 
 
 def timed_items(
@@ -240,7 +249,12 @@ def timed_items(
     """
     limit, offered = planning.budgets.latency, {item.key: item for item in items}
     if limit is None:
-        return Timed(length(case, planning.batch), offered)
+        batch = length(case, planning.batch)
+        if planning.pack is None:
+            return Timed(batch, offered)
+        blocks = {block.key: block for block in case.blocks}
+        modelled = BlockTimes(Kernels(batch, planning.pack), blocks)
+        return Timed(batch, offered, whole=modelled.total, times=modelled)
     race = Race(case, inputs, workspace, planning.batch)
     integers = {
         key: Change(item.block, DENSE.name, layer.rank, integers=Integers(planning.int8_format))
