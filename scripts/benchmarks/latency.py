@@ -98,8 +98,8 @@ def main(names: list[str]) -> None:
 
 def _cells(row: Row, folder: Path) -> list[str]:
     model, seen, judged = _given(row, folder)
-    stem = FOLDER / f"{code_digest()[:12]}-{row.model}-{row.asked}".replace(" ", "-")
-    output, known = stem.with_suffix(".onnx"), stem.with_suffix(".json")
+    name = f"{code_digest()[:12]}-{row.model}-{row.asked}".replace(" ", "-")
+    output, known = FOLDER / f"{name}.onnx", FOLDER / f"{name}.json"
     if not known.exists():
         done = compress(
             model,
@@ -112,7 +112,7 @@ def _cells(row: Row, folder: Path) -> list[str]:
             force=True,
         )
         found = compare(model, output, judged).evaluation
-        lost = ", ".join(f"change {change:.3f}" for change in found.relative_error.values())
+        lost = ", ".join(f"change {one.relative:.3f}" for one in found.outputs)
         if found.agreement is not None:
             lost = f"agreement {found.agreement:.3f}"
         if found.drop is not None:

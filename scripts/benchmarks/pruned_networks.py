@@ -133,7 +133,7 @@ def _cells(network: Network, planning: PlanOptions, folder: Path) -> list[str]:
         f"{done.after.macs / done.before.macs:.3f}",
         " / ".join(f"{each.after / each.before:.2f}" for each in found.latencies),
         "-" if found.agreement is None else f"{found.agreement:.3f}",
-        ", ".join(f"{change:.3f}" for change in found.relative_error.values()),
+        ", ".join(f"{one.relative:.3f}" for one in found.outputs),
         f"{nodes.may} of {nodes.could} ({nodes.may / nodes.could:.0%})",
         f"{nodes.did}",
     ]
