@@ -19,8 +19,8 @@ _MEASURING = MeasureOptions(provider="cpu")
 
 def matrices(model: Path) -> list[np.ndarray]:
     """The weight matrices of all blocks, BatchNormalization folded in, float64."""
-    opened = open_model(model, None, _MEASURING)
-    return [matrix for block in opened.case.blocks for matrix in opened.case.folding(block).weight]
+    case, *_ = open_model(model, None, _MEASURING)
+    return [matrix for block in case.blocks for matrix in case.folding(block).weight]
 
 
 def values_and_inspect(model: Path) -> tuple[str, str]:

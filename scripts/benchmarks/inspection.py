@@ -19,9 +19,9 @@ ROUNDS = 9
 def main() -> None:
     """Prints medians and their ratio."""
     options = MeasureOptions(provider="cpu")
-    opened = open_model(MODEL, None, options)
-    folding = Folding(opened.case.model)
-    matrices = [folding(block).weight[0].astype(np.float32) for block in opened.case.blocks]
+    case, *_ = open_model(MODEL, None, options)
+    folding = Folding(case.model)
+    matrices = [folding(block).weight[0].astype(np.float32) for block in case.blocks]
     seconds: tuple[list[float], list[float]] = ([], [])
     for round_number in range(ROUNDS + 1):
         start = perf_counter()
