@@ -21,6 +21,17 @@ _REWRITES = {
     "rewrites/low_rank",
     "rewrites/prune",
 }
+_BELOW_PLANS = {
+    "core",
+    "graph",
+    "graph/channels",
+    "measuring",
+    "runtime",
+    "samples",
+    "spectra",
+    "work",
+    *_REWRITES,
+}
 # By package what it may import; ground first. A folder in a folder is a package of its own.
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
@@ -56,29 +67,8 @@ ALLOWED: dict[str, set[str]] = {
         "rewrites/prune",
         "work",
     },
-    "planning/latency": {
-        "core",
-        "graph",
-        "graph/channels",
-        "measuring",
-        "runtime",
-        "samples",
-        "spectra",
-        "work",
-        *_REWRITES,
-    },
-    "planning": {
-        "core",
-        "graph",
-        "graph/channels",
-        "measuring",
-        "runtime",
-        "samples",
-        "spectra",
-        "work",
-        "planning/latency",
-        *_REWRITES,
-    },
+    "planning/latency": _BELOW_PLANS,
+    "planning": {"planning/latency", *_BELOW_PLANS},
     "fitting": {
         "core",
         "graph",

@@ -1,8 +1,7 @@
 """Options of a run: records whose fields declare the options, checked when they are made.
 
 The command line, --config files and the settings that a report states (`core/results`) are made of
-these fields. A
-field's help says what it means; docstrings add what holds for Python alone.
+these fields. A field's help says what it means; docstrings add what holds for Python alone.
 """
 
 import math
@@ -68,11 +67,11 @@ DivergenceName = Literal["auto", "kl", "l2", "metric"]
 
 # MiB. Enough for the moments of a ResNet-50 in one pass over the samples.
 DEFAULT_MEMORY = 2048
-# Numbers of channels that are left to choose of.
-_LEAST_STEPS = 32
 LEAST_MEMORY = 256
 # MiB that Python, numpy, onnx, onnxruntime and this package take by themselves.
 _LIBRARIES = 192
+# Numbers of channels that are left to choose of.
+_LEAST_STEPS = 32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from onnx_relusv.core.blocks import Block, Floats, Item
 from onnx_relusv.core.plans import COST_BUDGETS, Candidate, ChannelMask, Cost
 from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.graph.channels.walk import Channels
-from onnx_relusv.planning.latency.times import BlockTimes
+from onnx_relusv.planning.latency.kernels import BlockTimes
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.planning.search import State
 from onnx_relusv.rewrites.low_rank.candidates import block_macs, candidate_cost, item_size
@@ -184,7 +184,7 @@ class PlanCost:
         """
         less = 0.0
         if times is not None and size != part.size.whole:
-            less = times.of(block_of_size(part.block, *size)) - times.of(part.block)
+            less = times.kernels.of(block_of_size(part.block, *size)) - times.kernels.of(part.block)
         for each in () if part.item is None else _fallbacks(part.item, option):
             more = self._more(part, size, each)
             if more is not None:
@@ -289,7 +289,7 @@ def _cost_beyond(block: Block, left: Block, layer: Candidate, times: BlockTimes 
     seconds_more = 0.0
     if times is not None:
         layered = replace(layer, rank=rank)
-        seconds_more = times.of(left, layered) - times.of(left)
+        seconds_more = times.kernels.of(left, layered) - times.kernels.of(left)
     return float(bytes_more), float(macs_more), seconds_more
 
 

@@ -36,8 +36,8 @@ from onnx_relusv.planning.decisions import (
 )
 from onnx_relusv.planning.file_size import SizeOf, changes_anything, size_of, sized
 from onnx_relusv.planning.latency.blocks import Measure, Timed, timed_items
+from onnx_relusv.planning.latency.kernels import BlockTimes
 from onnx_relusv.planning.latency.pack import measured_pack
-from onnx_relusv.planning.latency.times import BlockTimes
 from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.probe import measured_damages
@@ -107,11 +107,14 @@ class Offer:
             return plan_within(
                 lambda within: self._sized(within)[0], budgets, budgets.latency, self.latency
             )
-        if self.keeps_pace:
+        if self.keeps_pace and self.measure is None:
             # Where nothing that is quick keeps the budgets, they are kept by something else.
             with suppress(BudgetError):
-                return self._quick(budgets)
-        return self._sized(budgets)[0]
+                plan, *_ = self._without_slow_forms()._sized(budgets)
+                if changes_anything(plan):
+                    return plan
+        plan, known, state = self._sized(budgets)
+        return known._quicker(plan, state, budgets) if self.keeps_pace else plan
 
     def _sized(
         self, budgets: Budgets, time: float | None = None, near: State | None = None
@@ -139,29 +142,26 @@ class Offer:
         origin, state = used[plan.choices, plan.groups]
         return plan, self.with_origin(origin), state
 
-    def _quick(self, budgets: Budgets) -> Plan:
-        """A plan that takes little time, by the model of the kernels.
+    def _without_slow_forms(self) -> "Offer":
+        """Without the forms that are slower than what they replace, by the model of the kernels."""
+        items = tuple(
+            item.fast_enough() if isinstance(item, LayerItem) else item
+            for item in self.offered.items
+        )
+        return replace(self, offered=replace(self.offered, items=items))
 
-        By damage, of those that lose the least, up to a little, the one that takes the least time;
-        by one error, one without any form that is slower than what it replaces.
+    def _quicker(self, plan: Plan, state: State, budgets: Budgets) -> Plan:
+        """Of the plans that lose little more than one, that which takes the least modelled time.
 
-        Raises:
-            BudgetError: No plan keeps the budgets, or none that is quick makes anything smaller.
+        Args:
+            plan: By damage; by one error it stays.
+            state: Its state.
+            budgets: As asked for; without any on a cost it stays, too.
         """
-        if self.measure is None:
-            items = tuple(
-                item.fast_enough() if isinstance(item, LayerItem) else item
-                for item in self.offered.items
-            )
-            plan, *_ = replace(self, offered=replace(self.offered, items=items))._sized(budgets)
-            if not changes_anything(plan):
-                raise BudgetError("all smaller forms are slower")
-            return plan
-        plan, known, state = self._sized(budgets)
         within = limits(budgets, self.origin.total)
-        if plan.damage is None or not self.offered.items or not within:
+        if self.measure is None or plan.damage is None or not self.offered.items or not within:
             return plan
-        problem = known._problem(known.origin, budgets.tolerance, within)
+        problem = self._problem(self.origin, budgets.tolerance, within)
         most = (1 + _WORTHLESS) * (plan.damage + _WORTHLESS * self.measure.noticeable)
         found = quicker(problem, state, most)
         if (found[-1][0] if found else plan.latency or 0.0) > 1:
@@ -171,7 +171,7 @@ class Offer:
         # The exact bytes of a plan may put the least out of reach, and then the next one is not.
         for share, near in found[: -_MOST_SIZED - 1 : -1]:
             with suppress(BudgetError):
-                quick, *_ = known._sized(budgets, share, near)
+                quick, *_ = self._sized(budgets, share, near)
                 if quick.damage is not None and quick.damage <= most:
                     return quick
         return plan
@@ -320,7 +320,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         refit=lambda plan: with_refits(plan, case, inputs, planning),
         measure=measure,
         latency=timed.measure,
-        keeps_pace=timed.keeps_pace,
+        keeps_pace=timed.times is not None,
         size_of=size_of(case, inputs, workspace, ground.measured, float_nodes),
     )
 

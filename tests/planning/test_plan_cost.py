@@ -12,8 +12,7 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.planning.cost import Coupling, PlanCost
-from onnx_relusv.planning.latency.kernels import Kernels
-from onnx_relusv.planning.latency.times import BlockTimes
+from onnx_relusv.planning.latency.kernels import BlockTimes, Kernels
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_cost,

@@ -25,7 +25,7 @@ from onnx_relusv.core.reduction import Change, Integers
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.latency.kernels import Kernels
+from onnx_relusv.planning.latency.kernels import BlockTimes, Kernels
 from onnx_relusv.planning.latency.models import (
     Race,
     Timing,
@@ -37,7 +37,6 @@ from onnx_relusv.planning.latency.models import (
     with_changes,
     worth,
 )
-from onnx_relusv.planning.latency.times import BlockTimes
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.int8.isolated import OnIntegers
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
@@ -210,7 +209,8 @@ class Timed:
         measure: Measures a plan's latency; None without that budget.
         slower: By key of the blocks that integers make slower, seconds by themselves with the
             numbers of the file, and with integers.
-        times: Of all that blocks may become; None where nothing is known of them.
+        times: By the model of the kernels, of all that blocks may become; None with that budget,
+            and where nothing is to go by them.
     """
 
     batch: int
@@ -219,11 +219,6 @@ class Timed:
     measure: Measure | None = None
     slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     times: BlockTimes | None = None
-
-    @property
-    def keeps_pace(self) -> bool:
-        """Whether times are those of the model of the kernels, and no budget is on them."""
-        return self.times is not None and self.measure is None
 
 
 def timed_items(

@@ -9,7 +9,8 @@ that. The figures are our reading of what onnxruntime 1.27 does, measured with A
 thread; what plans take from them are ratios, and those are estimates.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, prod
 
@@ -17,6 +18,7 @@ from onnx_relusv.core.blocks import Block, Geometry
 from onnx_relusv.core.kinds import Shape, kind_of
 from onnx_relusv.core.plans import Candidate
 from onnx_relusv.rewrites.low_rank.forms import FORMS
+from onnx_relusv.rewrites.low_rank.method import LayerItem
 
 # In the time of one multiply-accumulate of the fastest kernels: of a weight's byte that is read,
 # of a number that is written, and of a node that starts.
@@ -103,6 +105,30 @@ class Kernels:
             layers = FORMS[layer.form].layers(block.geometry, layer.rank)
         integers = layer is not None and layer.is_int8
         return _layers_work(layers, block.source_shape, self.batch, self.pack, integers=integers)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTimes:
+    """What the blocks of a model take, whatever becomes of them; see `layer_work` for the unit.
+
+    Attributes:
+        kernels: What computes them.
+        blocks: All of them, whole, by key.
+    """
+
+    kernels: Kernels
+    blocks: Mapping[str, Block]
+
+    def on(self, item: LayerItem) -> LayerItem:
+        """A block with the times of all that it may become."""
+        of = self.kernels.of
+        layers = [replace(layer, latency=of(item.block, layer)) for layer in item.candidates]
+        return item.timed(layers, of(item.block))
+
+    @property
+    def total(self) -> float:
+        """Of all blocks as they are."""
+        return sum(map(self.kernels.of, self.blocks.values()))
 
 
 @lru_cache(maxsize=1 << 16)
