@@ -57,7 +57,7 @@ def final_latency(
 
 
 def slower_file(
-    case: Case, inputs: Inputs, workspace: Workspace, plan: Plan, written: Path, seen: Latency
+    case: Case, inputs: Inputs, workspace: Workspace, batch: int, written: Path, seen: Latency
 ) -> tuple[str, ...]:
     """A warning where a file takes longer than the original; empty where it does not.
 
@@ -67,13 +67,13 @@ def slower_file(
         case: The original.
         inputs: Its samples.
         workspace: Where it runs.
-        plan: Its batch is timed.
+        batch: Samples in a run, where the model leaves it open.
         written: The file.
         seen: What a short look found.
     """
     if seen.before < _TOO_SHORT or seen.after <= seen.before * (1 + SLOWER):
         return ()
-    found = Race(case, inputs, workspace, plan.batch).against(written)
+    found = Race(case, inputs, workspace, batch).against(written)
     if found.after <= found.before * (1 + SLOWER):
         return ()
     return (

@@ -339,7 +339,7 @@ def _compression(
             *assessment.alarms,
             *job.warnings,
             *warnings,
-            *slower_file(case, inputs, workspace, plan, written.path, found.latency),
+            *slower_file(case, inputs, workspace, plan.batch, written.path, found.latency),
             *slower_blocks(times, batch),
         ),
         provenance=provenance(

@@ -15,7 +15,7 @@ from onnx_relusv.core.blocks import Block, Floats, Item
 from onnx_relusv.core.plans import COST_BUDGETS, Candidate, ChannelMask, Cost
 from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.graph.channels.walk import Channels
-from onnx_relusv.planning.latency.kernels import BlockTimes
+from onnx_relusv.planning.latency.kernels import ModelledTimes
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.planning.search import State
 from onnx_relusv.rewrites.low_rank.candidates import block_macs, candidate_cost, item_size
@@ -48,7 +48,7 @@ class Coupling:
     channels: Channels
     units: Mapping[str, BlockUnits]
     cut: CutCost
-    times: BlockTimes | None = None
+    times: ModelledTimes | None = None
     known: dict[tuple[object, ...], "More"] = field(default_factory=dict)
 
 
@@ -176,7 +176,7 @@ class PlanCost:
         return self._extras(part, size, 0 if part.place is None else state[part.place])
 
     def _of_option(
-        self, times: BlockTimes | None, part: "_Part", size: Size, option: int
+        self, times: ModelledTimes | None, part: "_Part", size: Size, option: int
     ) -> Floats:
         """(3,): the same for any option of a block of which so many channels are left.
 
@@ -191,7 +191,9 @@ class PlanCost:
                 return np.array((self._share * more[0], more[1], more[2] + less))
         return np.array((0.0, 0.0, less))
 
-    def _compared(self, times: BlockTimes | None, part: "_Part", size: Size, option: int) -> More:
+    def _compared(
+        self, times: ModelledTimes | None, part: "_Part", size: Size, option: int
+    ) -> More:
         """What a double layer costs less what is left of its block; None where it is none."""
         item, block = part.item, part.block
         layer = None if item is None else item.layers[option]
@@ -274,7 +276,7 @@ def _fallbacks(item: LayerItem, option: int) -> tuple[int, ...]:
     return option, dense
 
 
-def _cost_beyond(block: Block, left: Block, layer: Candidate, times: BlockTimes | None) -> More:
+def _cost_beyond(block: Block, left: Block, layer: Candidate, times: ModelledTimes | None) -> More:
     """What a double layer of what is left of a block costs more; None where it saves nothing."""
     form, rank = FORMS[layer.form], layer.rank
     if form.one_layer:

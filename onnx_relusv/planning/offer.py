@@ -11,12 +11,12 @@ from onnx_relusv.core.blocks import Item
 from onnx_relusv.core.errors import BudgetError, InputError
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Measured
-from onnx_relusv.core.options import AUTO, PlanOptions
+from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Cost, Plan
 from onnx_relusv.graph.model import external_location, external_tensors
 from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED, all_bytes
 from onnx_relusv.measuring.blocks import Ground
-from onnx_relusv.measuring.case import Case, Workspace
+from onnx_relusv.measuring.case import Case
 from onnx_relusv.planning.allocation import (
     Problem,
     UnreachableError,
@@ -36,8 +36,8 @@ from onnx_relusv.planning.decisions import (
 )
 from onnx_relusv.planning.file_size import SizeOf, changes_anything, size_of, sized
 from onnx_relusv.planning.latency.blocks import Measure, Timed, timed_items
-from onnx_relusv.planning.latency.kernels import BlockTimes
-from onnx_relusv.planning.latency.pack import measured_pack
+from onnx_relusv.planning.latency.kernels import ModelledTimes
+from onnx_relusv.planning.latency.pack import with_pack
 from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.probe import measured_damages
@@ -325,13 +325,6 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
     )
 
 
-def with_pack(workspace: Workspace, planning: PlanOptions) -> PlanOptions:
-    """Options with what kernels compute at once, where plans are to go by it."""
-    if planning.round_to != AUTO or planning.uses_fp16 or planning.pack is not None:
-        return planning
-    return replace(planning, pack=measured_pack(workspace.provider))
-
-
 def _rounded_to_nearest(ground: Ground, planning: PlanOptions) -> frozenset[str]:
     keys = (block.key for block in ground.blocks if planning.uses_int8)
     return frozenset(key for key in keys if not feeds_errors_back(ground.moments[key]))
@@ -347,7 +340,9 @@ def _with_way_out(item: Item, measure: DamageMeasure | None, timed: Timed) -> It
     return item.or_as_it_is() if hurt else item
 
 
-def _coupling(ground: Ground, planning: PlanOptions, times: BlockTimes | None) -> Coupling | None:
+def _coupling(
+    ground: Ground, planning: PlanOptions, times: ModelledTimes | None
+) -> Coupling | None:
     channels, cut = ground.case.channels, cut_cost(ground.case, ground.workspace, planning)
     if channels is None or cut is None:
         return None

@@ -12,7 +12,7 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.reduction import masked_block
 from onnx_relusv.planning.cost import Coupling, PlanCost
-from onnx_relusv.planning.latency.kernels import BlockTimes, Kernels
+from onnx_relusv.planning.latency.kernels import Kernels, ModelledTimes
 from onnx_relusv.planning.limits import Origin
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_cost,
@@ -71,7 +71,7 @@ def costs_of(name: str, folder: Path, *, integers: bool = False, timed: bool = F
         order = Elimination(np.arange(count), np.linspace(0, 1, count + 1))
         groups.append(group_item(Ordered(group, order, ()), place, Rounding()))
     items = [int8_item(block) if integers else layer_item(block, layers(block)) for block in blocks]
-    times = BlockTimes(Kernels(1, 16), {block.key: block for block in blocks}) if timed else None
+    times = ModelledTimes(Kernels(1, 16), {block.key: block for block in blocks}) if timed else None
     total, names = TOTAL, ["bytes", "macs"]
     if times is not None:
         items = [times.on(item) for item in items]

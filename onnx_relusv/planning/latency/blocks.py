@@ -25,7 +25,7 @@ from onnx_relusv.core.reduction import Change, Integers
 from onnx_relusv.graph.reference import runnable
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.latency.kernels import BlockTimes, Kernels
+from onnx_relusv.planning.latency.kernels import Kernels, ModelledTimes
 from onnx_relusv.planning.latency.models import (
     Race,
     Timing,
@@ -218,7 +218,7 @@ class Timed:
     whole: float = math.nan
     measure: Measure | None = None
     slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    times: BlockTimes | None = None
+    times: ModelledTimes | None = None
 
 
 def timed_items(
@@ -248,7 +248,7 @@ def timed_items(
         if planning.pack is None:
             return Timed(batch, offered)
         blocks = {block.key: block for block in case.blocks}
-        modelled = BlockTimes(Kernels(batch, planning.pack), blocks)
+        modelled = ModelledTimes(Kernels(batch, planning.pack), blocks)
         return Timed(batch, offered, whole=modelled.total, times=modelled)
     race = Race(case, inputs, workspace, planning.batch)
     integers = {

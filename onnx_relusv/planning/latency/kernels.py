@@ -108,7 +108,7 @@ class Kernels:
 
 
 @dataclass(frozen=True, eq=False)
-class BlockTimes:
+class ModelledTimes:
     """What the blocks of a model take, whatever becomes of them; see `layer_work` for the unit.
 
     Attributes:

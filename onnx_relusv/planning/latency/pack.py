@@ -6,12 +6,15 @@ and what is told apart is far apart, so a busy machine finds the same.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Runnable
+from onnx_relusv.core.options import AUTO, PlanOptions
+from onnx_relusv.measuring.case import Workspace
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import CPU, Session
 
@@ -22,6 +25,13 @@ _OUTPUTS, _SIDE = 32, 14
 _SAME = 0.93
 # So often all of them are timed, some milliseconds each: what disturbs one does not last.
 _TIMES = 8
+
+
+def with_pack(workspace: Workspace, planning: PlanOptions) -> PlanOptions:
+    """Options with what kernels compute at once, where plans are to go by it."""
+    if planning.round_to != AUTO or planning.uses_fp16 or planning.pack is not None:
+        return planning
+    return replace(planning, pack=measured_pack(workspace.provider))
 
 
 @cache
