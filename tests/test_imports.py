@@ -111,7 +111,7 @@ ALLOWED: dict[str, set[str]] = {
         "work",
         *_REWRITES,
     },
-    "cli": {"checking", "commands", "core", "graph", "planning", "report", "work"},
+    "cli": {"checking", "commands", "core", "graph", "planning", "report", "samples", "work"},
     "__init__": {"checking", "commands", "core", "work"},
     "__main__": {"cli", "work"},
 }

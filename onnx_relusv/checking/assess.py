@@ -19,7 +19,6 @@ all changes though blocks did, no figure is given.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -44,6 +43,7 @@ from onnx_relusv.runtime.outputs import output_value
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.feeds import Drawing, Feeds, VariedFeed, repeatable, varied_feeds
 from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.samples.sources import SampleSource
 from onnx_relusv.work.executors import Progress
 
 # Samples in a feed, where the model's batch is open.
@@ -252,7 +252,7 @@ def sample_counts(inputs: Inputs, test: Samples | None) -> SampleCounts | None:
     )
 
 
-def test_samples(case: Case, inputs: Inputs, test: Path | None) -> Samples | None:
+def test_samples(case: Case, inputs: Inputs, test: SampleSource | None) -> Samples | None:
     """Opens samples that a result is to be judged on.
 
     Raises:
@@ -265,7 +265,7 @@ def test_samples(case: Case, inputs: Inputs, test: Path | None) -> Samples | Non
     samples = case.knowing(open_samples(test, case.model.inputs, any_labels=labels))
     if inputs.user_samples is not None and samples.sha256 == inputs.user_samples.sha256:
         raise UsageError(
-            f"--test {test}: these are the samples that are fitted to. Give others, or leave "
+            f"--test {test.name}: these are the samples that are fitted to. Give others, or leave "
             "--test away."
         )
     return samples

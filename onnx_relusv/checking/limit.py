@@ -87,7 +87,7 @@ def drop_limit(
         raise UsageError("--max-drop needs --samples: answers are counted on them.")
     if samples.groups is not None:
         raise InputError(
-            f"{samples.path}: --max-drop counts samples that do not depend on each other, and "
+            f"{samples.name}: --max-drop counts samples that do not depend on each other, and "
             "these have groups. Keep one of each group and leave `groups` out, or use --size, "
             "--macs or --tolerance."
         )
@@ -97,7 +97,7 @@ def drop_limit(
         needed = GROUPS * LEAST_IN_GROUP
         if certified < needed:
             raise BudgetError(
-                f"{samples.path}: {samples.count} samples are too few for --max-drop with a "
+                f"{samples.name}: {samples.count} samples are too few for --max-drop with a "
                 f"--metric. It takes {samples_for(needed)}, of which {needed} are set aside: what "
                 f"is lost is estimated from {GROUPS} groups of {LEAST_IN_GROUP} of them. Nothing "
                 "was written."
@@ -106,7 +106,7 @@ def drop_limit(
     needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
     if certified < needed or parts.select is None:
         raise BudgetError(
-            f"{samples.path}: {samples.count} samples are too few for --max-drop {points:g} at a "
+            f"{samples.name}: {samples.count} samples are too few for --max-drop {points:g} at a "
             f"confidence of {confidence:g}. It takes {samples_for(needed)}, of which {needed} are "
             "set aside for certifying; with fewer, not even a file that changes no answer could "
             "be certified. Nothing was written."
@@ -114,13 +114,13 @@ def drop_limit(
     found = answers_output(workspace.session(case.model), parts.select)
     if found is None:
         raise InputError(
-            f"{case.model.path}: no output has class scores, (samples, classes), or a label a "
+            f"{case.model.name}: no output has class scores, (samples, classes), or a label a "
             "sample, so there are no answers that --max-drop could count. Give a --metric to judge "
             "by, or use --size, --macs or --tolerance."
         )
     if samples.labels is not None and not found.check_labels(samples):
         raise InputError(
-            f"{samples.path}: output {found.name} answers in text, which no label equals. Leave "
+            f"{samples.name}: output {found.name} answers in text, which no label equals. Leave "
             "the labels out, and --max-drop counts the answers that change."
         )
     return DropLimit(points, confidence, found.name)

@@ -17,6 +17,7 @@ from onnx_relusv.cli.options import (
     file_option,
     flag,
     options,
+    samples_option,
 )
 from onnx_relusv.core.options import ApplyOptions, ComparisonLimits, MeasureOptions, PlanOptions
 from onnx_relusv.core.sweeps import SweepOptions
@@ -133,7 +134,7 @@ _add(
     """,
     click.Argument(["before"], metavar="A", type=FILE),
     click.Argument(["after"], metavar="B", type=FILE),
-    file_option("samples", "Inputs to compare on; with `labels` for accuracy.", required=True),
+    samples_option("samples", "Inputs to compare on; with `labels` for accuracy.", required=True),
     *options(ComparisonLimits, "fail-below-agreement fail-above-change fail-above-drop"),
     *options(MeasureOptions, "max-samples input-shape"),
     *options(PlanOptions, "metric"),
@@ -152,7 +153,7 @@ _add(
     point at which a unit switches. With labels, how well each of them tells wrong answers.
     """,
     _MODEL,
-    file_option(
+    samples_option(
         "samples",
         "Inputs to measure; with `labels`, to see what tells right answers from wrong ones.",
         required=True,
@@ -178,8 +179,8 @@ _add(
     there with its reason.
     """,
     _MODEL,
-    file_option("samples", "Inputs to measure on and to fit to, as of compress.", required=True),
-    file_option(
+    samples_option("samples", "Inputs to measure on and to fit to, as of compress.", required=True),
+    samples_option(
         "test",
         "Other inputs to judge on; with `labels`, by accuracy.  [default: a part of --samples "
         "that is set aside]",

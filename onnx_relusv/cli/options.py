@@ -7,13 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onnx_relusv.core.arguments import Option, as_path, nested_records, options_of
 from onnx_relusv.core.results import joined_text
-from onnx_relusv.work.metric_file import load_metric
+from onnx_relusv.work.python_files import load_metric, names_function
+
+if TYPE_CHECKING:
+    from onnx_relusv.samples.sources import SampleSource
 
 
 class _File(click.Path):
@@ -22,6 +25,22 @@ class _File(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path."""
         return as_path("path" if param is None else param.human_readable_name, value)
+
+
+class _Samples(_File):
+    """Samples: a path, or a function of a Python file that gives feeds."""
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "SampleSource":
+        """Where samples come from; a file whose code is asked for is run."""
+        # Its libraries take a moment, which --help does without.
+        from onnx_relusv.samples.sources import as_source, feeds_of
+
+        option = "samples" if param is None else param.human_readable_name
+        if isinstance(value, str) and names_function(value) and not Path(value).exists():
+            return feeds_of(f"--{option}", value)
+        return as_source(option, value)
 
 
 class CountOr(click.ParamType[int | str]):
@@ -66,6 +85,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 FILE = _File(path_type=Path)
+_SAMPLES = _Samples(path_type=Path)
 
 
 def file_option(name: str, help: str, *, required: bool = False) -> click.Option:
@@ -73,17 +93,22 @@ def file_option(name: str, help: str, *, required: bool = False) -> click.Option
     return click.Option([f"--{name}"], type=FILE, required=required, help=help)
 
 
+def samples_option(name: str, help: str, *, required: bool = False) -> click.Option:
+    """An option that names samples."""
+    return click.Option([f"--{name}"], type=_SAMPLES, required=required, help=help)
+
+
 def flag(name: str, help: str) -> click.Option:
     """An option without a value."""
     return click.Option([f"--{name}"], is_flag=True, help=help)
 
 
-SAMPLES = file_option(
+SAMPLES = samples_option(
     "samples",
-    "Inputs to measure on: .npz with the input names as keys, .npy, or a folder of "
-    "test_data_set_*.",
+    "Inputs to measure on: .npz with the input names as keys, .npy, a folder of "
+    "test_data_set_*, or own.py:feeds, a function whose code is executed and that gives feeds.",
 )
-TEST = file_option(
+TEST = samples_option(
     "test",
     "Other inputs to judge the result on; with `labels`, by accuracy.  [default: those of "
     "--samples that nothing is fitted to]",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import ModelProto, TensorProto
 
 from onnx_relusv.checking.assess import assess, sample_counts
@@ -40,10 +41,12 @@ from onnx_relusv.core.results import (
 )
 from onnx_relusv.graph.channels.walk import ChannelGroup
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.model_files import RESULT
 from onnx_relusv.graph.writing import publish, write_staged
 from onnx_relusv.measuring.blocks import Measured
-from onnx_relusv.measuring.case import Case, Workspace, facts_of, provenance
+from onnx_relusv.measuring.case import Case, Workspace, facts_of
 from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.planning.latency.models import length
 from onnx_relusv.report.files import make_figures, make_report
 from onnx_relusv.report.losses import alarms, conclusion
@@ -63,7 +66,7 @@ from onnx_relusv.rewrites.prune.units import kept_channels, removed_mask
 from onnx_relusv.samples.feeds import Feeds
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.work.executors import Progress
-from onnx_relusv.work.files import Publication, Targets, staged
+from onnx_relusv.work.files import Publication, staged
 
 NOT_IN_PLAN = "not in the plan"
 # Samples that a file with integers, or in half precision, is run on.
@@ -222,6 +225,25 @@ _WHY = {
 }
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Where the results of a run go.
+
+    Attributes:
+        model: The smaller model.
+        report: The folder of its report.
+        json: Its figures.
+        force: Whether regular files that are there may be replaced.
+        returned: Whether the model is read again and returned, for its file is gone afterwards.
+    """
+
+    model: Path
+    report: Path | None = None
+    json: Path | None = None
+    force: bool = False
+    returned: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """What the report says besides the plan that is written, and what that is judged on.
@@ -250,7 +272,7 @@ class Job:
 
 
 def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress) -> Compression:
-    """Writes the smaller model and what is reported of it, all or nothing.
+    """Writes the smaller model and what is reported of it, all or nothing; returns it if wanted.
 
     Raises:
         BudgetError: The file is over its size or latency budget.
@@ -262,7 +284,8 @@ def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress
     with ExitStack() as stack:
 
         def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
-            done.append(_compression(job, produced, written, output, verdict, progress))
+            shown = Path(RESULT) if targets.returned else output
+            done.append(_compression(job, produced, written, shown, verdict, progress))
             if report is not None:
                 made = stack.enter_context(staged(report)) / "report"
                 make_report(done[0], made, report)
@@ -282,6 +305,8 @@ def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress
             before_publishing,
             force=targets.force,
         )
+    if targets.returned:
+        return replace(done[0], model=onnx.load(output))
     return done[0]
 
 

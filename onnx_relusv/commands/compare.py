@@ -3,27 +3,30 @@
 import math
 
 from onnx_relusv.checking.evaluate import evaluate
-from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record, check_type
+from onnx_relusv.core.arguments import StrPath, as_optional_path, as_record, check_type
 from onnx_relusv.core.errors import InputError, LimitExceededError, UsageError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import ComparisonLimits, MeasureOptions
 from onnx_relusv.core.results import Comparison, Evaluation
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model, read_model
+from onnx_relusv.graph.model_files import ModelFile, ModelLike, as_model, model_file
 from onnx_relusv.graph.protos import declared_shape
 from onnx_relusv.graph.writing import check_places
-from onnx_relusv.measuring.case import facts_of, provenance
+from onnx_relusv.measuring.case import facts_of
+from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.measuring.ready import made_ready
 from onnx_relusv.report.files import write_report
 from onnx_relusv.runtime.session import Session, choose_provider
+from onnx_relusv.samples.sources import SamplesLike, SampleSource, as_source
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8
 
 
 def compare(
-    before: StrPath,
-    after: StrPath,
-    samples: StrPath,
+    before: ModelLike,
+    after: ModelLike,
+    samples: SamplesLike,
     *,
     measuring: MeasureOptions | None = None,
     metric: Metric | None = None,
@@ -40,9 +43,9 @@ def compare(
     whether what they limit can be told; `check_limits` holds the comparison to them.
 
     Args:
-        before: An ONNX file.
+        before: The path of an ONNX file, or a ModelProto.
         after: Another one.
-        samples: What both are run on.
+        samples: What both are run on, as of `inspect`.
         measuring: Provider, seed, and how many samples are drawn.
         metric: What outputs are judged by in place of top-1.
         limits: What the comparison has to keep.
@@ -58,30 +61,47 @@ def compare(
         UsageError: The provider does not work, an output exists or cannot be written, or a drop of
             accuracy is limited and there are no labels.
     """
-    before, after = as_path("before", before), as_path("after", after)
-    samples, options = (
-        as_path("samples", samples),
+    one, other = as_model("before", before), as_model("after", after)
+    source, options = (
+        as_source("samples", samples),
         as_record("measuring", measuring, MeasureOptions),
     )
     check_type("metric", metric, (Metric, type(None)), "a Metric, or None")
     report, json = as_optional_path("report", report), as_optional_path("json", json)
+    with model_file("before", one) as first, model_file("after", other) as second:
+        check_places(
+            {"--json": json},
+            report,
+            models=[first.path, second.path],
+            read=[source.path, None if metric is None else metric.path],
+            force=force,
+        )
+        for file in (first, second):
+            check_utf8(file.path, InputError)
+        found = _compared(first, second, source, options, metric, limits, command, progress)
+        write_report(found, report, json, force=force)
+    return found
+
+
+def _compared(
+    before: ModelFile,
+    after: ModelFile,
+    source: SampleSource,
+    options: MeasureOptions,
+    metric: Metric | None,
+    limits: ComparisonLimits | None,
+    command: str,
+    progress: Progress | None,
+) -> Comparison:
+    """Two models side by side; arguments and errors as of `compare`."""
     progress = progress or Silent()
-    check_places(
-        {"--json": json},
-        report,
-        models=[before, after],
-        read=[samples, None if metric is None else metric.path],
-        force=force,
-    )
-    for path in (before, after):
-        check_utf8(path, InputError)
     provider = choose_provider(options.provider)
-    first, second = read_model(before), read_model(after)
+    first, second = (read_model(file.path, name=file.name) for file in (before, after))
     _check_alike(first, second)
     ready = made_ready(
         first,
         lambda: Session(first.path, provider),
-        samples,
+        source,
         options,
         any_labels=metric is not None,
     )
@@ -90,8 +110,8 @@ def compare(
         raise UsageError("compare takes --samples.")
     if limits is not None and limits.drop is not None and metric is None and opened.labels is None:
         raise UsageError(
-            f"--fail-above-drop counts right answers, and {samples} has no labels. Add them, give "
-            "a --metric, or use --fail-below-agreement or --fail-above-change."
+            f"--fail-above-drop counts right answers, and {opened.name} has no labels. Add them, "
+            "give a --metric, or use --fail-below-agreement or --fail-above-change."
         )
     facts = [facts_of(model, provider, ready.example, ready.batch) for model in (first, second)]
     sessions = [Session(model.path, provider) for model in (first, second)]
@@ -101,14 +121,12 @@ def compare(
         evaluation = evaluate(one, two, opened, names, advance=advance, metric=metric, lists=lists)
     if limits is not None:
         _check_limits_tell(evaluation, limits)
-    found = Comparison(
+    return Comparison(
         before=facts[0],
         after=facts[1],
         evaluation=evaluation,
         provenance=provenance(provider, options, opened, command),
     )
-    write_report(found, report, json, force=force)
-    return found
 
 
 def _check_alike(first: Model, second: Model) -> None:
@@ -117,7 +135,7 @@ def _check_alike(first: Model, second: Model) -> None:
     Raises:
         InputError: Names, types or fixed lengths differ.
     """
-    pair = f"{first.path} and {second.path} cannot be compared"
+    pair = f"{first.name} and {second.name} cannot be compared"
     inputs = [{(spec.name, spec.dtype) for spec in model.inputs} for model in (first, second)]
     names = [set(model.output_names) for model in (first, second)]
     if inputs[0] != inputs[1] or names[0] != names[1]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx_relusv.checking.assess import test_samples
 from onnx_relusv.checking.corrective import metric_change
 from onnx_relusv.checking.latency import check_planned_latency
-from onnx_relusv.commands.apply import Job, carry_out
+from onnx_relusv.commands.apply import Job, Targets, carry_out
 from onnx_relusv.commands.stages import Prepared, Produced, measured, planned, prepared, produce
 from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
 from onnx_relusv.core.errors import InputError, UsageError
@@ -22,6 +22,13 @@ from onnx_relusv.core.options import (
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import Compression, Settings, settings_of
 from onnx_relusv.fitting.plan import fit_plan
+from onnx_relusv.graph.model_files import (
+    ModelFile,
+    ModelLike,
+    as_model,
+    model_file,
+    result_file,
+)
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import open_model, split_inputs
@@ -34,14 +41,15 @@ from onnx_relusv.measuring.without_samples import (
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.settling import saying_where_bytes_are, with_channels
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET, can_be_int8
+from onnx_relusv.samples.sources import SamplesLike, SampleSource, as_optional_source, path_of
 from onnx_relusv.work.executors import Progress, Silent
-from onnx_relusv.work.files import Targets, check_utf8, write_text
+from onnx_relusv.work.files import check_utf8, write_text
 
 
 def plan(
-    model: StrPath,
+    model: ModelLike,
     *,
-    samples: StrPath | None = None,
+    samples: SamplesLike | None = None,
     planning: PlanOptions | None = None,
     measuring: MeasureOptions | None = None,
     output: StrPath | None = None,
@@ -51,8 +59,8 @@ def plan(
     """Decides for every block what becomes of it.
 
     Args:
-        model: An ONNX file.
-        samples: What is measured and chosen on.
+        model: The path of an ONNX file, or a ModelProto.
+        samples: What is measured and chosen on, as of `inspect`.
         planning: What the plan may do.
         measuring: Provider, seed, memory, cache and how many samples are drawn.
         output: File for the plan, which `apply` takes; None to write nothing.
@@ -65,41 +73,47 @@ def plan(
         UsageError: The provider does not work, a largest drop is set, or the output exists or
             cannot be written.
     """
-    model, samples = as_path("model", model), as_optional_path("samples", samples)
+    given, source = as_model("model", model), as_optional_source("samples", samples)
     planning = as_record("planning", planning, PlanOptions)
     output = as_optional_path("output", output)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
-    check_places(
-        {"--output": output},
-        models=[model],
-        read=[samples, planning.metric_file],
-        cache=measuring.cache,
-        force=force,
-    )
-    if planning.budgets.max_drop is not None:
-        raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
-    case, inputs, workspace = open_model(
-        model, samples, measuring, planning.metric, for_integers=planning.uses_int8
-    )
-    check_rewritable(case, workspace)
-    with prepared(case, inputs, workspace, planning, progress) as ready:
-        told = _warnings(ready, progress)
-        found = planned(ready, planning.budgets, progress)
-    found = replace(
-        found, max_samples=inputs.drawn, input_shape=measuring.input_shape, warnings=told
-    )
-    if output is not None:
-        write_text(plan_text(found), output, force=force)
+    with model_file("model", given) as file:
+        check_places(
+            {"--output": output},
+            models=[file.path],
+            read=[path_of(source), planning.metric_file],
+            cache=measuring.cache,
+            force=force,
+        )
+        if planning.budgets.max_drop is not None:
+            raise UsageError("--max-drop takes fits and certified samples; use it with compress.")
+        case, inputs, workspace = open_model(
+            file.path,
+            source,
+            measuring,
+            planning.metric,
+            for_integers=planning.uses_int8,
+            name=file.name,
+        )
+        check_rewritable(case, workspace)
+        with prepared(case, inputs, workspace, planning, progress) as ready:
+            told = _warnings(ready, progress)
+            found = planned(ready, planning.budgets, progress)
+        found = replace(
+            found, max_samples=inputs.drawn, input_shape=measuring.input_shape, warnings=told
+        )
+        if output is not None:
+            write_text(plan_text(found), output, force=force)
     return found
 
 
 def apply(
-    model: StrPath,
+    model: ModelLike,
     plan: Plan | StrPath,
-    output: StrPath,
+    output: StrPath | None = None,
     *,
-    samples: StrPath | None = None,
-    test: StrPath | None = None,
+    samples: SamplesLike | None = None,
+    test: SamplesLike | None = None,
     measuring: ApplyOptions | None = None,
     report: StrPath | None = None,
     json: StrPath | None = None,
@@ -110,10 +124,10 @@ def apply(
     """Carries a plan out and writes the smaller model, if it passes all checks.
 
     Args:
-        model: The ONNX file that the plan was made for.
+        model: What the plan was made for: the path of an ONNX file, or a ModelProto.
         plan: The plan, or its JSON file.
-        output: The smaller model.
-        samples: The plan's samples; others work, with a warning.
+        output: The smaller model; without, it is the result's `model`, and no file is written.
+        samples: The plan's samples, as of `inspect`; others work, with a warning.
         test: Other samples, which the result is judged on; if None, the best that there are.
         measuring: Provider, memory and cache, and what is to be otherwise than for the plan.
         report: Folder for report.json and report.html.
@@ -129,24 +143,45 @@ def apply(
         BudgetError: The plan changes nothing, or the file is over its size budget.
         ValidationError: The result failed a check and was not written.
     """
-    model, output = as_path("model", model), as_path("output", output)
-    samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
-    test, json = as_optional_path("test", test), as_optional_path("json", json)
+    given, output = as_model("model", model), as_optional_path("output", output)
+    fitted_to, report = as_optional_source("samples", samples), as_optional_path("report", report)
+    judged_by, json = as_optional_source("test", test), as_optional_path("json", json)
     applying, progress = as_record("measuring", measuring, ApplyOptions), progress or Silent()
     if not isinstance(plan, Plan):
         plan = as_path("plan", plan)
-    targets = Targets(output, report, json, force)
-    file = None if isinstance(plan, Plan) else plan
-    _check_targets(targets, model, [samples, test, file], applying.cache)
-    decided = plan if isinstance(plan, Plan) else read_plan(plan)
+    plan_file = None if isinstance(plan, Plan) else plan
+    with model_file("model", given) as file, result_file(output) as target:
+        targets = Targets(target, report, json, force, returned=output is None)
+        read = [path_of(fitted_to), path_of(judged_by), plan_file]
+        _check_targets(targets, file, read, applying.cache)
+        decided = plan if isinstance(plan, Plan) else read_plan(plan)
+        return _applied(file, decided, targets, fitted_to, judged_by, applying, command, progress)
+
+
+def _applied(
+    file: ModelFile,
+    decided: Plan,
+    targets: Targets,
+    samples: SampleSource | None,
+    test: SampleSource | None,
+    applying: ApplyOptions,
+    command: str,
+    progress: Progress,
+) -> Compression:
+    """Carries a plan out; arguments and errors as of `apply`."""
     case, inputs, workspace = open_model(
-        model, samples, applying.for_plan(decided), for_integers=decided.uses_int8
+        file.path,
+        samples,
+        applying.for_plan(decided),
+        for_integers=decided.uses_int8,
+        name=file.name,
     )
     check_rewritable(case, workspace)
     if case.model.sha256 != decided.model_sha256:
         raise InputError(
-            f"{model}: the plan was made for another model (sha256 {decided.model_sha256[:12]}..., "
-            f"this one has {case.model.sha256[:12]}...). Make a plan for this one."
+            f"{file.name}: the plan was made for another model (sha256 "
+            f"{decided.model_sha256[:12]}..., this one has {case.model.sha256[:12]}...). Make a "
+            "plan for this one."
         )
     if decided.budgets.max_drop is not None:
         raise InputError(
@@ -178,11 +213,11 @@ def apply(
 
 
 def compress(
-    model: StrPath,
-    output: StrPath,
+    model: ModelLike,
+    output: StrPath | None = None,
     *,
-    samples: StrPath | None = None,
-    test: StrPath | None = None,
+    samples: SamplesLike | None = None,
+    test: SamplesLike | None = None,
     planning: PlanOptions | None = None,
     measuring: MeasureOptions | None = None,
     report: StrPath | None = None,
@@ -197,9 +232,9 @@ def compress(
     with a metric, too, it is the smallest that is estimated to keep it.
 
     Args:
-        model: An ONNX file.
-        output: The smaller model.
-        samples: What is measured, fitted and chosen on.
+        model: The path of an ONNX file, or a ModelProto.
+        output: The smaller model; without, it is the result's `model`, and no file is written.
+        samples: What is measured, fitted and chosen on, as of `inspect`.
         test: Other samples, which the result is judged on; if None, the best that there are.
         planning: What the plan may do.
         measuring: Provider, seed, memory, cache and how many samples are drawn.
@@ -216,15 +251,38 @@ def compress(
         BudgetError: The budgets cannot be reached, or a drop cannot be certified.
         ValidationError: The result failed a check and was not written.
     """
-    model, output = as_path("model", model), as_path("output", output)
-    samples, report = as_optional_path("samples", samples), as_optional_path("report", report)
-    test, json = as_optional_path("test", test), as_optional_path("json", json)
+    given, output = as_model("model", model), as_optional_path("output", output)
+    fitted_to, report = as_optional_source("samples", samples), as_optional_path("report", report)
+    judged_by, json = as_optional_source("test", test), as_optional_path("json", json)
     planning = as_record("planning", planning, PlanOptions)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
-    targets = Targets(output, report, json, force)
-    _check_targets(targets, model, [samples, test, planning.metric_file], measuring.cache)
+    with model_file("model", given) as file, result_file(output) as target:
+        targets = Targets(target, report, json, force, returned=output is None)
+        read = [path_of(fitted_to), path_of(judged_by), planning.metric_file]
+        _check_targets(targets, file, read, measuring.cache)
+        return _compressed(
+            file, targets, fitted_to, judged_by, planning, measuring, command, progress
+        )
+
+
+def _compressed(
+    file: ModelFile,
+    targets: Targets,
+    samples: SampleSource | None,
+    test: SampleSource | None,
+    planning: PlanOptions,
+    measuring: MeasureOptions,
+    command: str,
+    progress: Progress,
+) -> Compression:
+    """Plans and carries the plan out; arguments and errors as of `compress`."""
     case, inputs, workspace = open_model(
-        model, samples, measuring, planning.metric, for_integers=planning.uses_int8
+        file.path,
+        samples,
+        measuring,
+        planning.metric,
+        for_integers=planning.uses_int8,
+        name=file.name,
     )
     check_rewritable(case, workspace)
     judges = test_samples(case, inputs, test)
@@ -298,19 +356,19 @@ def _half_warnings(inputs: Inputs, asked: PlanOptions | Plan) -> tuple[str, ...]
     )
 
 
-def _judged_by(test: Path | None) -> Settings:
-    return {} if test is None else {"test": str(test.absolute())}
+def _judged_by(test: SampleSource | None) -> Settings:
+    return {} if test is None or test.setting is None else {"test": test.setting}
 
 
 def _check_targets(
-    targets: Targets, model: Path, read: Sequence[Path | None], cache: Path | None
+    targets: Targets, model: ModelFile, read: Sequence[Path | None], cache: Path | None
 ) -> None:
-    check_utf8(model, InputError)
+    check_utf8(model.path, InputError)
     check_utf8(targets.model, UsageError)
     check_places(
         {"--output": targets.model, "--json": targets.json},
         targets.report,
-        models=[model],
+        models=[model.path],
         read=read,
         cache=cache,
         force=targets.force,

@@ -22,7 +22,7 @@ from onnx_relusv.commands.sweep_points import (
     out_of_reach,
     prepared_methods,
 )
-from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
+from onnx_relusv.core.arguments import StrPath, as_optional_path, as_record
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
 from onnx_relusv.core.options import (
     MeasureOptions,
@@ -32,10 +32,19 @@ from onnx_relusv.core.plans import KEPT, Budgets, Precision
 from onnx_relusv.core.results import ModelFacts, Settings, Verdict, command_options, settings_of
 from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
 from onnx_relusv.graph.model import Model
-from onnx_relusv.measuring.case import facts_of, open_model, provenance, selected
+from onnx_relusv.graph.model_files import ModelFile, ModelLike, as_model, model_file
+from onnx_relusv.measuring.case import facts_of, open_model, selected
+from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.measuring.sample_warnings import check_rewritable
 from onnx_relusv.planning.settling import saying_where_bytes_are
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
+from onnx_relusv.samples.sources import (
+    SamplesLike,
+    SampleSource,
+    as_optional_source,
+    as_source,
+    path_of,
+)
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import Publication, check_utf8
 from onnx_relusv.work.temporary_files import folder_in
@@ -55,17 +64,17 @@ class SweepRequest:
         measuring: Provider, seed and memory.
     """
 
-    model: Path
-    samples: Path
-    test: Path | None
+    model: ModelFile
+    samples: SampleSource
+    test: SampleSource | None
     sweeping: SweepOptions
     measuring: MeasureOptions
 
     @property
     def settings(self) -> Settings:
         """The settings that repeat the sweep, but for those of measuring."""
-        test = {} if self.test is None else {"test": str(self.test.absolute())}
-        return {**settings_of(self.sweeping), **test}
+        setting = None if self.test is None else self.test.setting
+        return {**settings_of(self.sweeping), **({} if setting is None else {"test": setting})}
 
     @property
     def ladder(self) -> list[float]:
@@ -79,25 +88,26 @@ class SweepRequest:
 
     def name(self, method: str, size: float) -> str:
         """What tells a point's file from the others, without an ending."""
-        return f"{self.model.stem}-{method}-{size!r}"
+        return f"{Path(self.model.name).stem}-{method}-{size!r}"
 
     def command(self, method: str, size: float) -> str:
         """The command line that makes a point's file again.
 
         That is `compress`; but where files are judged on a part of the samples, other parts are
         fitted to than there, and it takes a sweep of this one point. With external data the file
-        has to have the same name to be the same.
+        has to have the same name to be the same. What came from Python is called by the argument's
+        name there, and has to be saved first.
         """
         way, name = self.sweeping.ways[method], self.name(method, size)
         if self.test is None and way.on_samples:
-            line = ["sweep", str(self.model), "--samples", str(self.samples)]
+            line = ["sweep", self.model.name, "--samples", self.samples.name]
             line += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
         else:
-            line = ["compress", str(self.model), "--output", f"{name}.onnx"]
+            line = ["compress", self.model.name, "--output", f"{name}.onnx"]
             line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
             if way.precision != KEPT:
                 line += ["--precision", way.precision]
-            line += ["--samples", str(self.samples)] if way.on_samples else []
+            line += ["--samples", self.samples.name] if way.on_samples else []
         if way.int8_format != _DEFAULTS.int8_format:
             line += ["--int8-format", way.int8_format]
         patterns = replace(_DEFAULTS, include=self.sweeping.include, exclude=self.sweeping.exclude)
@@ -245,10 +255,10 @@ def _check_any(points: Sequence[object], missed: Sequence[MissedPoint]) -> None:
 
 
 def sweep(
-    model: StrPath,
+    model: ModelLike,
     *,
-    samples: StrPath,
-    test: StrPath | None = None,
+    samples: SamplesLike,
+    test: SamplesLike | None = None,
     sweeping: SweepOptions | None = None,
     measuring: MeasureOptions | None = None,
     report: StrPath | None = None,
@@ -262,8 +272,8 @@ def sweep(
     What plans rest on is measured once, for all of them.
 
     Args:
-        model: An ONNX file.
-        samples: What is measured and fitted on.
+        model: The path of an ONNX file, or a ModelProto.
+        samples: What is measured and fitted on, as of `inspect`.
         test: What files are judged on; if None, a part of the samples that is set aside for it.
         sweeping: Sizes, methods, and which blocks may change.
         measuring: Provider, seed and memory.
@@ -279,39 +289,55 @@ def sweep(
         BudgetError: No method reaches any of the sizes.
         ValidationError: None does, and a file failed its validation.
     """
-    model, samples = as_path("model", model), as_path("samples", samples)
-    test, report = as_optional_path("test", test), as_optional_path("report", report)
+    given, fitted_to = as_model("model", model), as_source("samples", samples)
+    judged_by, report = as_optional_source("test", test), as_optional_path("report", report)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     sweeping = as_record("sweeping", sweeping, SweepOptions)
-    request = SweepRequest(
-        model=model, samples=samples, test=test, sweeping=sweeping, measuring=measuring
-    )
-    check_utf8(model, InputError)
-    check_utf8(report or model, UsageError)
-    check_sweep_folder(
-        report,
-        keep=keep,
-        force=force,
-        model=model,
-        read=[samples, test],
-        cache=measuring.cache,
-    )
-    case, inputs, workspace = open_model(model, samples, measuring)
+    with model_file("model", given) as file:
+        request = SweepRequest(
+            model=file, samples=fitted_to, test=judged_by, sweeping=sweeping, measuring=measuring
+        )
+        check_utf8(file.path, InputError)
+        check_utf8(report or file.path, UsageError)
+        check_sweep_folder(
+            report,
+            keep=keep,
+            force=force,
+            model=file.path,
+            read=[fitted_to.path, path_of(judged_by)],
+            cache=measuring.cache,
+        )
+        return _swept(request, report, keep=keep, force=force, command=command, progress=progress)
+
+
+def _swept(
+    request: SweepRequest,
+    report: Path | None,
+    *,
+    keep: bool,
+    force: bool,
+    command: str,
+    progress: Progress,
+) -> Sweep:
+    """Makes and judges the files; arguments and errors as of `sweep`."""
+    model, samples, sweeping = request.model, request.samples, request.sweeping
+    measuring = request.measuring
+    case, inputs, workspace = open_model(model.path, samples, measuring, name=model.name)
     check_rewritable(case, workspace)
     patterns = PlanOptions(include=sweeping.include, exclude=sweeping.exclude)
     planning = selected(case, patterns)
     start = Start(case, planning)
     starts: dict[Precision, Start] = {"keep": start, "fp16": start}
     if sweeping.uses_int8:
-        whole, _, _ = open_model(model, samples, measuring, for_integers=True)
+        whole, _, _ = open_model(model.path, samples, measuring, for_integers=True, name=model.name)
         if whole.model.opset < LEAST_OPSET:
             raise UsageError(
-                f"--methods int8 takes operator set {LEAST_OPSET}, {model} has "
+                f"--methods int8 takes operator set {LEAST_OPSET}, {model.name} has "
                 f"{whole.model.opset}, and onnx does not convert it: weights lie outside of the "
                 "file, or its answers would change. Leave int8 out, or export the model again."
             )
         starts["int8"] = Start(whole, selected(whole, patterns))
-    judged = judging(case, inputs, workspace, test)
+    judged = judging(case, inputs, workspace, request.test)
     inputs = judged.inputs
     missed = out_of_reach(sweeping.ways, request.ladder, starts, inputs, workspace)
     reached = [pair for pair in request.pairs if pair not in missed]

@@ -23,6 +23,7 @@ from onnx_relusv.measuring.held_out import HeldOut, answers_output
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import Samples, open_samples
+from onnx_relusv.samples.sources import SampleSource
 from onnx_relusv.samples.split import for_judging, nothing_aside
 from onnx_relusv.work.executors import Progress
 
@@ -68,7 +69,7 @@ class Judging:
         return evaluation, None if self.held is None else _paired_drop(self.held, file)
 
 
-def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None) -> Judging:
+def judging(case: Case, inputs: Inputs, workspace: Workspace, test: SampleSource | None) -> Judging:
     """Settles what files are judged on, and looks whether that can be done.
 
     Args:
@@ -90,14 +91,14 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None)
         samples = parts.certify
         if samples is None or parts.select is None:
             raise InputError(
-                f"{whole.path}: {whole.count} samples are too few to set some aside for judging. "
+                f"{whole.name}: {whole.count} samples are too few to set some aside for judging. "
                 "Give more, or others with --test."
             )
     else:
         samples = case.knowing(open_samples(test, case.model.inputs))
         if samples.sha256 == whole.sha256:
             raise UsageError(
-                f"{test}: these are the samples that are fitted to, and nothing is judged on "
+                f"{test.name}: these are the samples that are fitted to, and nothing is judged on "
                 "them. Give others, or leave --test away to set a part of them aside."
             )
     found = answers_output(workspace.session(case.model), samples)
@@ -105,7 +106,7 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: Path | None)
     if found is not None and samples.labels is not None and not found.check_labels(samples):
         samples = replace(samples, labels=None)
     judges = Judges(
-        path=str(samples.path),
+        path=samples.source.described,
         sha256=samples.sha256,
         count=samples.count,
         labelled=samples.labels is not None,
@@ -209,7 +210,9 @@ def prepared_methods(
             if key not in grounds:
                 case, own = start.case, inputs
                 if not way.on_samples:
-                    case, own, _ = open_model(case.model.path, None, workspace.options)
+                    case, own, _ = open_model(
+                        case.model.path, None, workspace.options, name=case.model.name
+                    )
                     own = split_inputs(case, own, workspace.options.seed)
                 grounds[key] = stack.enter_context(measured(case, own, workspace, progress))
             ground = grounds[key]

@@ -7,20 +7,23 @@ from math import prod
 import numpy as np
 
 from onnx_relusv.checking.evaluate import Confidence, ConfidenceReader
-from onnx_relusv.core.arguments import StrPath, as_optional_path, as_path, as_record
+from onnx_relusv.core.arguments import StrPath, as_optional_path, as_record
 from onnx_relusv.core.blocks import Block, Refusal
 from onnx_relusv.core.linear_algebra import UnusableValuesError, check_usable
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.traces import BlockTrace, Trace, Truths
+from onnx_relusv.graph.model_files import ModelLike, as_model, model_file
 from onnx_relusv.graph.writing import check_places
-from onnx_relusv.measuring.case import Case, Workspace, open_model, provenance
+from onnx_relusv.measuring.case import Case, Workspace, open_model
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained
+from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.measuring.separation import separate
 from onnx_relusv.report.files import write_report
 from onnx_relusv.runtime.outputs import check_labels, class_scores, real_rows
 from onnx_relusv.runtime.session import as_array
 from onnx_relusv.samples.samples import Batch, Samples
+from onnx_relusv.samples.sources import SamplesLike, as_source
 from onnx_relusv.spectra.activated import BlockRecorder
 from onnx_relusv.work.executors import Progress, Silent
 
@@ -247,9 +250,9 @@ def _warnings(
 
 
 def trace(
-    model: StrPath,
+    model: ModelLike,
     *,
-    samples: StrPath,
+    samples: SamplesLike,
     exact: bool = False,
     measuring: MeasureOptions | None = None,
     report: StrPath | None = None,
@@ -261,8 +264,8 @@ def trace(
     """Measures what every input does in every block, and how well that tells wrong answers.
 
     Args:
-        model: An ONNX file.
-        samples: The inputs; with `labels`, right and wrong answers are compared.
+        model: The path of an ONNX file, or a ModelProto.
+        samples: The inputs, as of `inspect`; with `labels`, right and wrong answers are compared.
         exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
             output position, and not only bounded.
         measuring: Provider and seed.
@@ -276,11 +279,14 @@ def trace(
         InputError: The model or the samples cannot be read or do not fit.
         UsageError: The provider does not work, or an output exists or cannot be written.
     """
-    model, samples = as_path("model", model), as_path("samples", samples)
+    given, source = as_model("model", model), as_source("samples", samples)
     report, json = as_optional_path("report", report), as_optional_path("json", json)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
-    check_places({"--json": json}, report, models=[model], read=[samples], force=force)
-    case, inputs, workspace = open_model(model, samples, measuring)
-    found = trace_samples(case, inputs, workspace, exact=exact, command=command, progress=progress)
-    write_report(found, report, json, force=force)
+    with model_file("model", given) as file:
+        check_places({"--json": json}, report, models=[file.path], read=[source.path], force=force)
+        case, inputs, workspace = open_model(file.path, source, measuring, name=file.name)
+        found = trace_samples(
+            case, inputs, workspace, exact=exact, command=command, progress=progress
+        )
+        write_report(found, report, json, force=force)
     return found

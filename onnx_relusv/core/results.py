@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_relusv.core.arguments import nested_records, options_of
 from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
@@ -23,6 +23,9 @@ from onnx_relusv.core.measures import (
 )
 from onnx_relusv.core.metric import LossBound, Metric, MetricChange
 from onnx_relusv.core.plans import Choice, Cost, GroupChoice, Plan
+
+if TYPE_CHECKING:  # the command line shows its help without onnx
+    from onnx import ModelProto
 
 Setting = str | int | float | bool | list[str] | list[float]
 Settings = Mapping[str, Setting]
@@ -106,7 +109,8 @@ class ModelFacts:
     """What a model file is, for reports.
 
     Attributes:
-        path: Where it was read.
+        path: Where it was read or written; where it came from Python, the argument's name, and
+            ``result`` where it went there.
         bytes: Of the file and its external data.
         parameters: Floating-point numbers in initializers and Constant nodes.
         macs: Of all Conv, ConvTranspose, Gemm and MatMul nodes for one sample.
@@ -312,8 +316,8 @@ class Provenance:
         provider: The execution provider that ran the graphs.
         seed: In force.
         command: The command line that repeats the run, or the name of the API call.
-        samples: Path of the samples, or None.
-        samples_sha256: Of the samples, or None.
+        samples: Path of the samples, in words where they come from Python; None without any.
+        samples_sha256: Of their names, types and values, or None.
         sample_count: How many, 0 without.
         sample_groups: In how many groups, of which each depends on no other; None where every
             sample is by itself.
@@ -391,6 +395,7 @@ class Compression(TwoModels):
         samples: How many there were, and what for; None without.
         warnings: Sentences for the user, the alarms of the assessment first.
         provenance: Who made it.
+        model: The smaller model, where no output was given to write it to; None elsewhere.
     """
 
     plan: Plan
@@ -409,6 +414,7 @@ class Compression(TwoModels):
     samples: SampleCounts | None = None
     warnings: tuple[str, ...]
     provenance: Provenance
+    model: "ModelProto | None" = None
 
     @property
     def evaluation(self) -> Evaluation:

@@ -224,8 +224,8 @@ class Judges:
     """The samples that files are judged on; nothing was fitted to them or chosen on them.
 
     Attributes:
-        path: Where they lie.
-        sha256: Of the file that they are in.
+        path: Where they lie; in words where they come from Python.
+        sha256: Of all that they are a part of, names and types included.
         count: How many.
         labelled: Whether they have labels.
         set_aside: Whether they are a part of the samples for fitting that was set aside.

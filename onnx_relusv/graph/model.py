@@ -52,6 +52,7 @@ class Model:
 
     Attributes:
         path: The file.
+        name: What messages and reports call it: its path, or the name of what it was given as.
         proto: Its content; the data of external tensors is not loaded. If the file is large, its
             large initializers are external too, and lie in the file itself.
         sha256: Of the file followed by its external data files, in the order of their names.
@@ -63,6 +64,7 @@ class Model:
     """
 
     path: Path
+    name: str
     proto: ModelProto
     sha256: str
     bytes: int
@@ -176,46 +178,52 @@ def data_files(path: Path) -> tuple[Path, ...]:
     try:
         if not path.is_file():
             return ()
-        proto = _parse(path, Reading())
+        proto = _parse(path, Reading(), str(path))
         names = {external_location(tensor).file for tensor in external_tensors(proto)}
     except (InputError, KeyError, ValueError, OSError):  # what is wrong is said where it is read
         return ()
     return tuple(path.parent / name for name in sorted(names - {path.name}) if "\0" not in name)
 
 
-def read_model(path: Path, reading: Reading | None = None) -> Model:
-    """Reads a model; `reading` says what of it is left in its file, if not as usual.
+def read_model(path: Path, reading: Reading | None = None, *, name: str = "") -> Model:
+    """Reads a model.
+
+    Args:
+        path: Its file.
+        reading: What of it is left in the file, if not as usual.
+        name: What messages and reports call it; its path if empty.
 
     Raises:
         InputError: The file is missing, is no ONNX model, has no nodes, is older than opset 7, its
             external data is missing or too short, its nodes need each other, or a name stands for
             several tensors.
     """
+    name = name or str(path)
     check_readable(path, folder="Give the model file in it.")
     if not path.stat().st_size:
-        raise InputError(f"{path}: the file is empty. Check that it was copied whole.")
-    proto = _parse(path, reading or Reading())
+        raise InputError(f"{name}: the file is empty. Check that it was copied whole.")
+    proto = _parse(path, reading or Reading(), name)
     if not proto.graph.node:
-        raise InputError(f"{path}: its graph has no nodes, so there is nothing to compress.")
-    opset = _opset(path, proto)
+        raise InputError(f"{name}: its graph has no nodes, so there is nothing to compress.")
+    opset = _opset(name, proto)
     problem = file_problem(proto)
     if problem is not None:
-        raise InputError(f"{path}: {problem}.")
+        raise InputError(f"{name}: {problem}.")
     # Every name means one tensor from here on, and nodes come in topological order.
     try:
         define_once(proto)
         sort_nodes(proto.graph)
     except Ambiguous as ambiguous:
         raise InputError(
-            f"{path}: {ambiguous}, so it is not clear which of them its readers mean. "
+            f"{name}: {ambiguous}, so it is not clear which of them its readers mean. "
             "Rename one of them, or export the model again."
         ) from ambiguous
     except Circular as circular:
         raise InputError(
-            f"{path}: the node {circular} needs its own result, through a circle of nodes, so the "
+            f"{name}: the node {circular} needs its own result, through a circle of nodes, so the "
             "model cannot run. Export it again."
         ) from circular
-    named = {_checked_file(path, tensor) for tensor in external_tensors(proto)}
+    named = {_checked_file(path, tensor, name) for tensor in external_tensors(proto)}
     files = sorted(named - {path})
     digest = hashlib.sha256()
     for file in (path, *files):
@@ -224,11 +232,12 @@ def read_model(path: Path, reading: Reading | None = None) -> Model:
                 digest.update(chunk)
     return Model(
         path=path,
+        name=name,
         proto=proto,
         sha256=digest.hexdigest(),
         bytes=sum(file.stat().st_size for file in (path, *files)),
         opset=opset,
-        inputs=tuple(_inputs(path, proto)),
+        inputs=tuple(_inputs(name, proto)),
         folder=_behind_links(path, proto, named),
     )
 
@@ -276,7 +285,7 @@ def _behind_links(path: Path, proto: ModelProto, files: set[Path]) -> Path:
     return common
 
 
-def _parse(path: Path, reading: Reading) -> ModelProto:
+def _parse(path: Path, reading: Reading, name: str) -> ModelProto:
     if path.stat().st_size >= reading.large_file:
         # What is wrong with the file is said better by those who read all of it.
         with suppress(ValueError, KeyError, DecodeError, OSError):
@@ -287,38 +296,38 @@ def _parse(path: Path, reading: Reading) -> ModelProto:
         with path.open("rb") as stream:
             kind = foreign(stream.read(64))
         if kind is not None:
-            raise InputError(f"{path}: not an ONNX model: {kind}.") from error
+            raise InputError(f"{name}: not an ONNX model: {kind}.") from error
         raise InputError(
-            f"{path}: not an ONNX model, or a damaged one ({error}). "
+            f"{name}: not an ONNX model, or a damaged one ({error}). "
             "Check that the file was copied whole."
         ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror}).") from error
 
 
-def _opset(path: Path, proto: ModelProto) -> int:
+def _opset(name: str, proto: ModelProto) -> int:
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions:
         raise InputError(
-            f"{path}: it imports no default operator set, so nothing is known of its nodes. "
+            f"{name}: it imports no default operator set, so nothing is known of its nodes. "
             "Export it again."
         )
     if versions[0] < OLDEST_OPSET:
         raise InputError(
-            f"{path}: opset {versions[0]} is older than {OLDEST_OPSET}; "
+            f"{name}: opset {versions[0]} is older than {OLDEST_OPSET}; "
             "convert it with onnx.version_converter first."
         )
     return versions[0]
 
 
-def _checked_file(path: Path, tensor: TensorProto) -> Path:
+def _checked_file(path: Path, tensor: TensorProto, name: str) -> Path:
     """The file of an external tensor, once what is said of it is found to be right."""
-    where = f"{path}: tensor {tensor.name} has its data in a file"
+    where = f"{name}: tensor {tensor.name} has its data in a file"
     try:
         location = external_location(tensor)
     except (KeyError, ValueError) as error:  # no file, no type, or an offset that is none
         raise InputError(
-            f"{path}: tensor {tensor.name} does not say where its external data lies. "
+            f"{name}: tensor {tensor.name} does not say where its external data lies. "
             "Export the model again."
         ) from error
     file = path.parent / location.file
@@ -340,15 +349,15 @@ def _checked_file(path: Path, tensor: TensorProto) -> Path:
         )
     if _leads_outside(path, location.file):
         raise InputError(
-            f"{path}: tensor {tensor.name} lies outside the model's folder ({file}). "
+            f"{name}: tensor {tensor.name} lies outside the model's folder ({file}). "
             "Save the model with its data beside it."
         )
     if not is_there:
-        raise InputError(f"{path}: its external data {file} is missing; put it beside the model.")
-    check_readable(file, f"{path}: external data")
+        raise InputError(f"{name}: its external data {file} is missing; put it beside the model.")
+    check_readable(file, f"{name}: external data")
     if file.stat().st_size < location.offset + location.length:
         raise InputError(
-            f"{path}: external data {file} holds {file.stat().st_size} bytes, but tensor "
+            f"{name}: external data {file} holds {file.stat().st_size} bytes, but tensor "
             f"{tensor.name} ends at {location.offset + location.length}. Copy it again."
         )
     return file
@@ -373,7 +382,7 @@ def _is_within(file: Path | str, folder: Path) -> bool:
     return Path(file).is_relative_to(os.path.normpath(folder))
 
 
-def _inputs(path: Path, proto: ModelProto) -> Iterator[InputSpec]:
+def _inputs(name: str, proto: ModelProto) -> Iterator[InputSpec]:
     initialized = {tensor.name for tensor in proto.graph.initializer}
     for value in proto.graph.input:
         if value.name in initialized:
@@ -381,12 +390,12 @@ def _inputs(path: Path, proto: ModelProto) -> Iterator[InputSpec]:
         if not value.type.HasField("tensor_type"):
             kind = _KINDS.get(value.type.WhichOneof("value") or "", "of no type")
             raise InputError(
-                f"{path}: input {value.name} is {kind} and no tensor; such models are not read. "
+                f"{name}: input {value.name} is {kind} and no tensor; such models are not read. "
                 "Export the model with tensors as its inputs."
             )
         tensor = value.type.tensor_type
         if not tensor.elem_type:
-            raise InputError(f"{path}: input {value.name} has no element type. Export it again.")
+            raise InputError(f"{name}: input {value.name} has no element type. Export it again.")
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         axes = tensor.shape.dim
         shape = tuple(axis.dim_value if axis.dim_value > 0 else None for axis in axes)

@@ -73,7 +73,7 @@ def view(model: Model) -> View:
         graph = gs.import_onnx(model.proto)
     except Exception as error:  # it lets those of the decoders below it through
         raise InputError(
-            f"{model.path}: onnx-graphsurgeon cannot import it ({error}), "
+            f"{model.name}: onnx-graphsurgeon cannot import it ({error}), "
             "so this model is not touched."
         ) from error
     _drop_empty_lists(graph)
@@ -86,7 +86,7 @@ def view(model: Model) -> View:
             if original.op_type != "Constant" and not _survives(node, original):
                 name = original.name or f"number {index}"
                 raise InputError(
-                    f"{model.path}: node {name} ({original.op_type}) does not survive an import by "
+                    f"{model.name}: node {name} ({original.op_type}) does not survive an import by "
                     "onnx-graphsurgeon unchanged, so this model is not touched."
                 )
     finally:

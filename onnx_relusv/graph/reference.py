@@ -8,6 +8,7 @@ becomes the identity: scale 1, shift 0, mean 0, variance 1 - epsilon.
 
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
+from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -84,7 +85,7 @@ def node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
 def model_facts(model: Model, shapes: Mapping[str, Shape]) -> ModelFacts:
     """The facts of a model for reports."""
     return ModelFacts(
-        path=model.path,
+        path=Path(model.name),
         bytes=model.bytes,
         parameters=parameters(model.proto),
         macs=macs(model.proto, {**shapes, **computed_shapes(model)}),

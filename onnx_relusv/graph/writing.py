@@ -368,13 +368,13 @@ def _copy(source: Model, tensor: TensorProto, target: BinaryIO, digest: "hashlib
     location = external_location(tensor)
     file, left = source.folder / location.file, location.length
     if not file.is_file():
-        raise InputError(f"{source.path}: its external data {file} is gone. Run it again.")
+        raise InputError(f"{source.name}: its external data {file} is gone. Run it again.")
     with file.open("rb") as stream:
         stream.seek(location.offset)
         while left:
             chunk = stream.read(min(_CHUNK, left))
             if not chunk:
-                raise InputError(f"{source.path}: its external data {file} shrank. Run it again.")
+                raise InputError(f"{source.name}: its external data {file} shrank. Run it again.")
             target.write(chunk)
             digest.update(chunk)
             left -= len(chunk)

@@ -114,7 +114,7 @@ def answers_of(
             return Answers(outputs, scores, sums_to_one and made_by != "LogSoftmax")
     if wanted == "kl":
         raise InputError(
-            f"{model.path}: no output has class scores, (samples, classes), so there are none for "
+            f"{model.name}: no output has class scores, (samples, classes), so there are none for "
             "--divergence kl to compare. Leave it away, or use l2."
         )
     return Answers(outputs, None, probabilities=False)

@@ -1,14 +1,11 @@
 """A model that was read and searched for blocks, and the moments of their inputs."""
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import onnx
 import scipy
 
 from onnx_relusv.core.arguments import select
@@ -18,7 +15,7 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.linear_algebra import UnusableValuesError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.options import MeasureOptions, PlanOptions
-from onnx_relusv.core.results import NO_SETTINGS, ModelFacts, Provenance, Settings, settings_of
+from onnx_relusv.core.results import ModelFacts
 from onnx_relusv.graph.blocks import find_blocks, measured_tensors, targets
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.deciding import counted_sources, has_known_lengths
@@ -27,13 +24,15 @@ from onnx_relusv.graph.nodes import Folding, view
 from onnx_relusv.graph.reference import model_facts, runnable
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.origins import explained, numbers_of
+from onnx_relusv.measuring.provenance import versions
 from onnx_relusv.measuring.ready import made_ready
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
 from onnx_relusv.runtime.differences import same_answers
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
-from onnx_relusv.runtime.session import Session, choose_provider, runtime_version, shapes_for_one
+from onnx_relusv.runtime.session import Session, choose_provider, shapes_for_one
 from onnx_relusv.samples.feeds import batch_of
 from onnx_relusv.samples.samples import Samples
+from onnx_relusv.samples.sources import SampleSource
 from onnx_relusv.samples.split import SetAside, nothing_aside, split
 from onnx_relusv.spectra.moments import (
     MomentsKey,
@@ -161,17 +160,19 @@ def run_identity(case: Case, inputs: Inputs, workspace: Workspace) -> Fields:
 
 def open_model(
     path: Path,
-    samples_path: Path | None,
+    samples_from: SampleSource | Path | None,
     options: MeasureOptions,
     metric: Metric | None = None,
     *,
     for_integers: bool = False,
+    name: str = "",
 ) -> tuple[Case, Inputs, Workspace]:
     """Reads a model and its samples, runs it once and finds its blocks.
 
     With a metric, labels are the metric's business and may be any array. Where blocks may be
     computed with 8-bit integers (`for_integers`), depthwise Convs are among them, and a model of an
-    older operator set than that takes is converted, if it then answers as before.
+    older operator set than that takes is converted, if it then answers as before. `name` is what
+    messages and reports call the model, its path if empty.
 
     Raises:
         InputError: The model or the samples cannot be read, do not fit, or do not run.
@@ -180,20 +181,20 @@ def open_model(
     remove_leftovers()
     cache = Cache(options.cache)
     provider = choose_provider(options.provider)
-    original = read_model(path)
+    original = read_model(path, name=name)
     read = (with_opset(original, LEAST_OPSET) if for_integers else None) or original
     if not read.inputs:
-        raise InputError(f"{path}: the model has no inputs, so there is nothing to run.")
+        raise InputError(f"{read.name}: the model has no inputs, so there is nothing to run.")
     tensors = measured_tensors(read.proto)
     ready = made_ready(
         read,
         lambda: _shape_session(read, tensors, provider),
-        samples_path,
+        samples_from,
         options,
         any_labels=metric is not None,
     )
     if read is not original and not _answers_alike(original, read, ready.example, provider):
-        return open_model(path, samples_path, options, metric)
+        return open_model(path, samples_from, options, metric, name=name)
     model, samples, session = ready.model, ready.samples, ready.session
     shapes = shapes_for_one(ready.values, ready.example, ready.batch)
     depthwise = for_integers and model.opset >= LEAST_OPSET
@@ -245,7 +246,7 @@ def split_inputs(case: Case, inputs: Inputs, seed: int, aside: SetAside = nothin
     """
     if inputs.unusable is not None and inputs.user_samples is not None:
         raise InputError(
-            f"{case.model.path}: on {inputs.user_samples.path} {inputs.unusable}. Mend the model, "
+            f"{case.model.name}: on {inputs.user_samples.name} {inputs.unusable}. Mend the model, "
             "or scale the samples as it expects them."
         )
     if inputs.samples is None:
@@ -407,44 +408,3 @@ class MomentsByBlock(Mapping[str, Moments | None]):
 
     def __len__(self) -> int:
         return len(self._keys)
-
-
-def provenance(
-    provider: str,
-    options: MeasureOptions,
-    samples: Samples | None,
-    command: str,
-    further: Settings = NO_SETTINGS,
-) -> Provenance:
-    """Who makes a result, and from what.
-
-    Args:
-        provider: The execution provider in force.
-        options: As asked for.
-        samples: What was measured on.
-        command: The command line, or the API call.
-        further: The other settings of the run.
-    """
-    given: Settings = {} if samples is None else {"samples": str(samples.path.absolute())}
-    return Provenance(
-        versions=versions(),
-        provider=provider,
-        seed=options.seed,
-        command=command,
-        samples=None if samples is None else str(samples.path),
-        samples_sha256=None if samples is None else samples.sha256,
-        sample_count=0 if samples is None else samples.count,
-        sample_groups=None if samples is None or samples.groups is None else samples.independent,
-        settings={**given, **further, **settings_of(options)},
-    )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    return {
-        "onnx-relusv": version("onnx-relusv"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": runtime_version(),
-    }

@@ -39,11 +39,11 @@ def explained(
     others = f" and {more} more" if more else ""
     if blind:
         return InputError(
-            f"{model.path}: on synthetic inputs the tensor {error.tensor} holds {error.problem}"
+            f"{model.name}: on synthetic inputs the tensor {error.tensor} holds {error.problem}"
             f"{origin}. Give real ones with --samples."
         )
     return InputError(
-        f"{samples.path}: for sample {first}{others} the model computes {error.problem} in the "
+        f"{samples.name}: for sample {first}{others} the model computes {error.problem} in the "
         f"tensor {error.tensor}{origin}. Leave such samples out, or mend the model."
     )
 

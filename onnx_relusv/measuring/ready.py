@@ -30,6 +30,7 @@ from onnx_relusv.measuring.trials import (
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.feeds import Feeds, batch_of
 from onnx_relusv.samples.samples import Samples, open_samples, ranked
+from onnx_relusv.samples.sources import SampleSource
 from onnx_relusv.samples.split import drawn
 
 # Numbers of axes tried where the file leaves that of an input open; a matrix is the likeliest.
@@ -66,7 +67,7 @@ class Ready:
 def made_ready(
     model: Model,
     open_session: Callable[[], Session],
-    samples: Path | None,
+    samples: SampleSource | Path | None,
     options: MeasureOptions,
     *,
     any_labels: bool = False,
@@ -76,7 +77,7 @@ def made_ready(
     Args:
         model: The model, as it was read.
         open_session: Opens it, once the samples are known to fit.
-        samples: A file of samples, or None.
+        samples: Where samples come from, as of `open_samples`; None without.
         options: The seed, the memory, how many samples count, and shapes of inputs.
         any_labels: As of `open_samples`.
 
@@ -144,12 +145,12 @@ def _check_names(
                 )
 
 
-def _opened(path: Path, model: Model, any_labels: bool) -> tuple[Samples, Axes]:
+def _opened(source: SampleSource | Path, model: Model, any_labels: bool) -> tuple[Samples, Axes]:
     """Samples, by the first reading of the model's inputs that they fit."""
     problems: list[InputError] = []
     for axes in input_axes(model):
         try:
-            return open_samples(path, axes.inputs, any_labels=any_labels), axes
+            return open_samples(source, axes.inputs, any_labels=any_labels), axes
         except InputError as error:
             problems.append(error)
     # There is one reading at least, and what is wrong by the first one is said.
@@ -173,7 +174,7 @@ def _with_samples(session: Session, model: Model, axes: Axes, samples: Samples) 
         return Ready(
             replace(model, inputs=inputs), replace(samples, inputs=inputs), example, values, session
         )
-    raise InputError(f"{samples.path}: the model does not run on its first sample. {problem}")
+    raise InputError(f"{samples.name}: the model does not run on its first sample. {problem}")
 
 
 def _two_run(session: Session, axes: Axes, example: Feeds) -> bool:
@@ -249,7 +250,7 @@ def _with_ranks(model: Model) -> Iterator[Model]:
     if not read:
         names = ", ".join(spec.name for spec in unknown)
         raise InputError(
-            f"{model.path}: the file does not say how many axes its input {names} has, and "
+            f"{model.name}: the file does not say how many axes its input {names} has, and "
             "neither does what reads it. Give inputs with --samples, or a shape with "
             f"--input-shape {unknown[0].name}=1x3x224x224."
         )
@@ -264,6 +265,6 @@ def _check_bytes(model: Model, axes: Axes, most_bytes: int) -> None:
     taken = bytes_of(axes.inputs, least)
     if taken > most_bytes:
         raise InputError(
-            f"{model.path}: its inputs ({sizes_text(axes.inputs, least)}) take "
+            f"{model.name}: its inputs ({sizes_text(axes.inputs, least)}) take "
             f"{taken / 2**30:.1f} GiB for a single run, more than --memory leaves."
         )

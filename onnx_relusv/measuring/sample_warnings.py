@@ -46,14 +46,14 @@ def check_rewritable(case: Case, workspace: Workspace) -> None:
     integers = integer_layer(case.model.proto.graph)
     if integers is not None:
         raise InputError(
-            f"{case.model.path}: the node {integers} is computed with integers, so the model is "
+            f"{case.model.name}: the node {integers} is computed with integers, so the model is "
             "quantised already, and what it has lost by that cannot be told. Compress the model "
             "of floats that it was made from, then with --precision int8."
         )
     node = random_node(case.model.proto)
     if node is not None:
         raise InputError(
-            f"{case.model.path}: the node {node} draws random numbers, so the model answers the "
+            f"{case.model.name}: the node {node} draws random numbers, so the model answers the "
             "same input differently in every run, and no result could be compared with it. Export "
             "it without that node, or with its numbers as an input."
         )
@@ -62,7 +62,7 @@ def check_rewritable(case: Case, workspace: Workspace) -> None:
     differing = [name for name in first if not same_answers(first[name], again[name])]
     if differing:
         raise InputError(
-            f"{case.model.path}: two runs of the model on the same input give different "
+            f"{case.model.name}: two runs of the model on the same input give different "
             f"values of {', '.join(differing)}, so no result could be compared with it. "
             "Export it without whatever changes from run to run."
         )

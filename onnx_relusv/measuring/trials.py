@@ -340,7 +340,7 @@ def refusal(model: Model, tried: Sequence[str], problem: InputError | None) -> s
         of_text = f" Its input {', '.join(texts)} is of text, and made-up text means nothing to it."
     first = model.inputs[0].name
     return (
-        f"{model.path}: without samples it runs on none of the inputs that were tried: {shown}."
+        f"{model.name}: without samples it runs on none of the inputs that were tried: {shown}."
         f"{of_text} Give inputs that it runs on with --samples, or say their shape with "
         f"--input-shape {first}=1x80x200. ({problem})"
     )

@@ -386,7 +386,7 @@ def _halved_bytes(case: Case, planning: PlanOptions, staying: Mapping[str, str])
     half = HalfPrecision(case.model.proto, case.model, staying, _untouched(case, planning))
     if not half.constants:
         raise InputError(
-            f"{case.model.path}: no weights of its are float32 and could be stored in half "
+            f"{case.model.name}: no weights of its are float32 and could be stored in half "
             "precision, so --precision fp16 changes nothing. Leave it away."
         )
     return all_bytes(case.model.proto) - all_bytes(half.converted())

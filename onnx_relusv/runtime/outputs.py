@@ -316,6 +316,6 @@ def check_labels(samples: Samples, classes: int) -> None:
         return
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
-            f"{samples.path}: labels go from {labels.min()} to {labels.max()}, but the model has "
+            f"{samples.name}: labels go from {labels.min()} to {labels.max()}, but the model has "
             f"{classes} classes, 0 to {classes - 1}."
         )

@@ -41,6 +41,8 @@ _VERSIONS = ((1, 0), (2, 0), (3, 0))
 # methods the ratio that equal bytes reach.
 _LARGEST_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _LARGEST_OTHER_RATIO = 1_000_000
+LABELS = "labels"
+GROUPS = "groups"
 # Of every sample, an index of eight bytes is in memory.
 MOST_SAMPLES = 50_000_000
 
@@ -57,13 +59,13 @@ class Column(Protocol):
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(name: object) -> Iterator[None]:
     """Turns whatever goes wrong with a file into an InputError that names it."""
     try:
         yield
     except _UNREADABLE as error:
         raise InputError(
-            f"{path}: cannot be read as samples ({reason_of(error)}). "
+            f"{name}: cannot be read as samples ({reason_of(error)}). "
             "Give an .npz, an .npy or a folder of test_data_set_*."
         ) from error
 
@@ -80,7 +82,7 @@ def open_columns(path: Path, inputs: Sequence[InputSpec]) -> dict[str, Column]:
         if path.is_dir():
             return dict(_test_data_columns(path, inputs))
         if path.suffix == ".npy":
-            return {_only_input(path, inputs): _mapped(path)}
+            return {only_input(path, "an .npy file", "an .npz", inputs): _mapped(path)}
         return {name: _Member(path, name) for name in _member_names(path)}
 
 
@@ -138,7 +140,7 @@ def _header(name: str, stream: IO[bytes], available: int) -> _Header:
     return header
 
 
-class _Array:
+class ArrayColumn:
     """An array that is in memory, or mapped into it."""
 
     def __init__(self, array: np.ndarray) -> None:
@@ -146,19 +148,20 @@ class _Array:
         self.shape, self.dtype = array.shape, array.dtype
 
     def rows(self, size: int) -> Iterator[np.ndarray]:
+        """All values, `size` samples at a time; none are copied."""
         for start in range(0, self.shape[0], size):
             yield self._array[start : start + size]
 
 
-def _mapped(path: Path) -> _Array:
+def _mapped(path: Path) -> ArrayColumn:
     """An .npy file, mapped into memory."""
     with path.open("rb") as stream:
         header = _header(path.name, stream, path.stat().st_size)
         offset = stream.tell()
     if not header.bytes:  # an empty file cannot be mapped
-        return _Array(np.zeros(header.shape, header.dtype))
+        return ArrayColumn(np.zeros(header.shape, header.dtype))
     order: Literal["C", "F"] = "F" if header.fortran_order else "C"
-    return _Array(np.memmap(path, header.dtype, "r", offset, header.shape, order))
+    return ArrayColumn(np.memmap(path, header.dtype, "r", offset, header.shape, order))
 
 
 class _Member:
@@ -187,11 +190,11 @@ class _Member:
                 yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
 
 
-def _stacked(files: list[Path], arrays: list[np.ndarray]) -> _Array:
+def _stacked(files: list[Path], arrays: list[np.ndarray]) -> ArrayColumn:
     """Arrays of several test data sets, one behind the other."""
     if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
         raise ValueError(f"the sets differ in shape or type, from {files[0]} on")
-    return _Array(np.concatenate(arrays))
+    return ArrayColumn(np.concatenate(arrays))
 
 
 def _available(path: Path, member: zipfile.ZipInfo) -> int:
@@ -235,11 +238,22 @@ def _tensor(file: Path) -> np.ndarray:
     raise ValueError(f"{file} does not hold the values of its tensor itself")
 
 
-def _only_input(path: Path, inputs: Sequence[InputSpec]) -> str:
+def only_input(name: object, held: str, needed: str, inputs: Sequence[InputSpec]) -> str:
+    """The name of a model's only input, for samples that do not name it.
+
+    Args:
+        name: What messages call the samples.
+        held: What they are.
+        needed: What several inputs take.
+        inputs: The model's inputs.
+
+    Raises:
+        InputError: It has several.
+    """
     if len(inputs) != 1:
         raise InputError(
-            f"{path}: an .npy file holds one input, but the model has {len(inputs)}: "
-            f"{', '.join(spec.name for spec in inputs)}. Give an .npz with these keys."
+            f"{name}: {held} holds one input, but the model has {len(inputs)}: "
+            f"{', '.join(spec.name for spec in inputs)}. Give {needed} with these keys."
         )
     return inputs[0].name
 

@@ -6,7 +6,8 @@
     .npy    for a model with one input.
     folder  of ONNX test data sets, `test_data_set_*/input_*.pb`, one behind the other.
 
-They are read in batches; an .npz or .npy is never in memory as a whole.
+They are read in batches; an .npz or .npy is never in memory as a whole. What else samples may be
+given as, arrays and feeds from Python, is in `samples/sources`.
 """
 
 import hashlib
@@ -19,10 +20,9 @@ import numpy as np
 
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.samples.files import MOST_SAMPLES, Column, open_columns, reading
+from onnx_relusv.samples.files import GROUPS, LABELS, MOST_SAMPLES, Column, reading
+from onnx_relusv.samples.sources import SampleFiles, SampleSource, check_there
 
-LABELS = "labels"
-GROUPS = "groups"
 _CHUNK = 1 << 20
 _LARGEST_LABELS = 2 << 30
 
@@ -52,8 +52,8 @@ class Samples:
     """Samples that fit a model's inputs; made by `open_samples`.
 
     Attributes:
-        path: The file or folder.
-        sha256: Of its content.
+        source: Where they come from.
+        sha256: Of all names, types and values, whatever they are given as.
         inputs: The model's inputs.
         columns: By input name, all values in the file.
         positions: (count,) the numbers that these samples have in the file, from 0 on, increasing.
@@ -67,7 +67,7 @@ class Samples:
         InputError: The inputs' batch axes have different fixed lengths.
     """
 
-    path: Path
+    source: SampleSource
     sha256: str
     inputs: Sequence[InputSpec]
     columns: Mapping[str, Column]
@@ -79,6 +79,11 @@ class Samples:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fixed_batch", fixed_batch(self.inputs))
+
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+        return self.source.name
 
     @property
     def count(self) -> int:
@@ -142,7 +147,7 @@ class Samples:
         }
         padded = 0 if stacking else self.fixed_batch or 0
         while start < end:
-            with reading(self.path):
+            with reading(self.name):
                 pieces = {name: next(reader) for name, reader in readers.items()}
             count = min(end - start, len(next(iter(pieces.values()))))
             checked = {
@@ -186,7 +191,7 @@ class Samples:
             raise InputError(self._not_finite(name, values, ready, start))
         if spec.dtype.kind in "biu" and not np.array_equal(ready, values):
             raise InputError(
-                f"{self.path}: input {name} has numbers in {where} that do not become the model's "
+                f"{self.name}: input {name} has numbers in {where} that do not become the model's "
                 f"{spec.dtype} without loss."
             )
         return ready
@@ -212,7 +217,7 @@ class Samples:
         """That a batch of an input, as it is in the file and in the model's type, is not finite."""
         each = np.isfinite(ready.reshape(len(ready), -1)).all(axis=1)
         place = int(np.argmin(each))
-        where = f"{self.path}: input {name}, sample {self.positions[start + place]},"
+        where = f"{self.name}: input {name}, sample {self.positions[start + place]},"
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asarray(values[place], np.float64)
         if np.isfinite(stored).all():
@@ -224,11 +229,14 @@ class Samples:
         return f"{where} holds NaN or infinite values. Leave the sample out, or mend it."
 
 
-def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = False) -> Samples:
+def open_samples(
+    source: SampleSource | Path, inputs: Sequence[InputSpec], *, any_labels: bool = False
+) -> Samples:
     """Opens samples and checks that they fit a model.
 
     Args:
-        path: An .npz or .npy file, or a folder of test data sets.
+        source: Where they come from: what was given, or the path of an .npz or .npy file, or of a
+            folder of test data sets.
         inputs: The model's inputs.
         any_labels: Whether labels may be any array whose first axis is the samples, numbers or
             text, which a metric interprets; otherwise they are one whole number a sample.
@@ -236,18 +244,19 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
     Raises:
         InputError: They cannot be read, or names, shapes, types or counts do not fit.
     """
-    columns, names = open_columns(path, inputs), {spec.name for spec in inputs}
+    source = SampleFiles(source) if isinstance(source, Path) else source
+    columns, names, called = source.columns(inputs), {spec.name for spec in inputs}, source.name
     beside = {
         name: columns.pop(name) for name in (LABELS, GROUPS) if name in columns.keys() - names
     }
     # Before anything is read, so that no array is longer than the samples are many.
-    _check(path, inputs, columns, beside)
-    labels = _read_labels(path, beside.get(LABELS), any_labels)
-    groups = _read_numbers(path, GROUPS, beside.get(GROUPS))
+    _check(called, inputs, columns, beside)
+    labels = _read_labels(called, beside.get(LABELS), any_labels)
+    groups = _read_numbers(called, GROUPS, beside.get(GROUPS))
     count = next(iter(columns.values())).shape[0]
     return Samples(
-        path=path,
-        sha256=_digest(path),
+        source=source,
+        sha256=_digest(called, {**columns, **beside}),
         inputs=inputs,
         columns=columns,
         positions=np.arange(count),
@@ -256,11 +265,11 @@ def open_samples(path: Path, inputs: Sequence[InputSpec], *, any_labels: bool = 
     )
 
 
-def ranked(path: Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+def ranked(source: SampleSource | Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     """The inputs, with the samples' number of axes where the model's file leaves it open.
 
     Args:
-        path: As of `open_samples`.
+        source: As of `open_samples`.
         inputs: The model's inputs.
 
     Raises:
@@ -268,10 +277,9 @@ def ranked(path: Path, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     """
     if all(spec.has_rank for spec in inputs):
         return tuple(inputs)
-    if not path.exists():
-        raise InputError(f"{path}: there are no such samples.")
-    columns = open_columns(path, inputs)
-    ranks = {name: len(column.shape) for name, column in columns.items()}
+    source = SampleFiles(source) if isinstance(source, Path) else source
+    check_there(source)
+    ranks = {name: len(column.shape) for name, column in source.columns(inputs).items()}
     return tuple(
         spec if spec.has_rank else replace(spec, shape=(None,) * ranks.get(spec.name, 1))
         for spec in inputs
@@ -298,39 +306,39 @@ def _picked(pieces: Iterator[np.ndarray], positions: np.ndarray, size: int) -> I
         yield np.concatenate(waiting)
 
 
-def _read_labels(path: Path, column: Column | None, any_labels: bool) -> np.ndarray | None:
+def _read_labels(called: str, column: Column | None, any_labels: bool) -> np.ndarray | None:
     if column is not None and any_labels and column.shape:
         size = prod(column.shape) * column.dtype.itemsize
         if size > _LARGEST_LABELS:
             raise InputError(
-                f"{path}: the labels take {size >> 30} GiB, and {_LARGEST_LABELS >> 30} at most "
+                f"{called}: the labels take {size >> 30} GiB, and {_LARGEST_LABELS >> 30} at most "
                 "are read into memory. Give fewer, or smaller ones."
             )
-        with reading(path):
+        with reading(called):
             pieces = [*column.rows(max(column.shape[0], 1))]
             return np.concatenate(pieces) if pieces else np.zeros(column.shape, column.dtype)
-    return _read_numbers(path, LABELS, column)
+    return _read_numbers(called, LABELS, column)
 
 
-def _read_numbers(path: Path, name: str, column: Column | None) -> np.ndarray | None:
+def _read_numbers(called: str, name: str, column: Column | None) -> np.ndarray | None:
     """(samples,) int64, or None where there is no such array."""
     if column is None:
         return None
     if len(column.shape) != 1 or column.dtype.kind not in "iu":
         raise InputError(
-            f"{path}: {name} are {column.dtype} of shape {column.shape}; "
+            f"{called}: {name} are {column.dtype} of shape {column.shape}; "
             "they have to be one whole number a sample."
         )
-    with reading(path):
+    with reading(called):
         pieces = [*column.rows(max(column.shape[0], 1))]
     largest = max(int(piece.max()) for piece in pieces)
     if largest > np.iinfo(np.int64).max:
-        raise InputError(f"{path}: {name} go up to {largest}, which is no number of 64 bits.")
+        raise InputError(f"{called}: {name} go up to {largest}, which is no number of 64 bits.")
     return np.concatenate([piece.astype(np.int64) for piece in pieces])
 
 
 def _check(
-    path: Path,
+    called: str,
     inputs: Sequence[InputSpec],
     columns: dict[str, Column],
     beside: dict[str, Column],
@@ -338,27 +346,27 @@ def _check(
     names = [spec.name for spec in inputs]
     if set(names) != set(columns):
         raise InputError(
-            f"{path}: holds {', '.join(columns) or 'nothing'}, but the model's inputs are "
+            f"{called}: holds {', '.join(columns) or 'nothing'}, but the model's inputs are "
             f"{', '.join(names)}. Name the arrays after the inputs."
         )
     for spec in inputs:
-        _check_column(path, spec, columns[spec.name])
+        _check_column(called, spec, columns[spec.name])
     # Labels and groups without an axis are refused when they are read.
     arrays = {**columns, **{name: column for name, column in beside.items() if column.shape}}
     counts = {name: column.shape[0] for name, column in arrays.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError(f"{path}: the numbers of samples differ: {listed}.")
+        raise InputError(f"{called}: the numbers of samples differ: {listed}.")
     if not min(counts.values()):
-        raise InputError(f"{path}: there are no samples in it; at least one is needed.")
+        raise InputError(f"{called}: there are no samples in it; at least one is needed.")
     if max(counts.values()) > MOST_SAMPLES:
         raise InputError(
-            f"{path}: claims {max(counts.values())} samples; up to {MOST_SAMPLES} are read. "
+            f"{called}: claims {max(counts.values())} samples; up to {MOST_SAMPLES} are read. "
             "Give a part of them."
         )
 
 
-def _check_column(path: Path, spec: InputSpec, column: Column) -> None:
+def _check_column(called: str, spec: InputSpec, column: Column) -> None:
     expected, axes = spec.sample_shape, column.shape[1:]
     fits = len(column.shape) == 1 + len(expected) and all(
         known is None or known == length for known, length in zip(expected, axes, strict=False)
@@ -366,14 +374,14 @@ def _check_column(path: Path, spec: InputSpec, column: Column) -> None:
     if not fits:
         shown = ", ".join("any" if length is None else str(length) for length in expected)
         raise InputError(
-            f"{path}: {spec.name} has shape {column.shape}, but the model takes "
+            f"{called}: {spec.name} has shape {column.shape}, but the model takes "
             f"({', '.join(['samples', *([shown] if shown else [])])})."
         )
     kinds = "UO" if spec.dtype.kind == "O" else "biu" if spec.dtype.kind in "biu" else "biuf"
-    if column.dtype.kind not in kinds:
+    if column.dtype != spec.dtype and column.dtype.kind not in kinds:
         held = "text" if spec.dtype.kind == "O" else str(spec.dtype)
         raise InputError(
-            f"{path}: {spec.name} is {column.dtype}, which does not become the model's "
+            f"{called}: {spec.name} is {column.dtype}, which does not become the model's "
             f"{held} without loss."
         )
 
@@ -398,11 +406,20 @@ def fixed_batch(inputs: Sequence[InputSpec]) -> int | None:
     return 1 if any(spec.samples_axis is None for spec in inputs) else None
 
 
-def _digest(path: Path) -> str:
-    files = sorted(path.glob("test_data_set_*/input_*.pb")) if path.is_dir() else [path]
+def _digest(called: str, columns: Mapping[str, Column]) -> str:
+    """A hash of arrays by name, which does not depend on what they lie in."""
     digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+    for name, column in sorted(columns.items()):
+        is_text = column.dtype.kind in "UO"
+        dtype = "text" if is_text else f"{column.dtype.str} {column.dtype.name}"
+        digest.update(repr((name, dtype, column.shape)).encode())
+        row_bytes = prod(column.shape[1:]) * column.dtype.itemsize
+        with reading(called):
+            for rows in column.rows(max(1, _CHUNK // max(row_bytes, 1))):
+                if is_text:
+                    for text in rows.ravel().tolist():
+                        # By their lengths, no two lists of texts are joined to the same.
+                        digest.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
+                else:
+                    digest.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -85,7 +85,7 @@ def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
     groups, sizes = np.unique(samples.groups, return_counts=True)
     if sizes.min() > most:
         raise InputError(
-            f"{samples.path}: the smallest group has {sizes.min()} samples, and groups stay whole: "
+            f"{samples.name}: the smallest group has {sizes.min()} samples, and groups stay whole: "
             f"--max-samples {most} leaves none. Use {sizes.min()} or more."
         )
     room, taken = most, []

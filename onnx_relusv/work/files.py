@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -75,19 +74,6 @@ def check_readable(path: Path, what: str = "", *, folder: str | None = None) -> 
 def reason_of(error: Exception) -> str:
     """The message of an error of the operating system, without numbers and paths."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Where the results of a run go: the smaller model, the folder of its report, its figures.
-
-    Regular files that are there are replaced with `force` alone.
-    """
-
-    model: Path
-    report: Path | None = None
-    json: Path | None = None
-    force: bool = False
 
 
 def check_outputs(

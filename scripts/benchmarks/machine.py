@@ -3,7 +3,7 @@
 import os
 import platform
 
-from onnx_relusv.measuring.case import versions
+from onnx_relusv.measuring.provenance import versions
 
 
 def machine_line() -> str:

@@ -54,10 +54,6 @@ def test_what_is_no_path(value: object, model: Path) -> None:
         ],
         "before": [lambda: onnx_relusv.compare(value, model, model)],  # type: ignore[arg-type]
         "after": [lambda: onnx_relusv.compare(model, value, model)],  # type: ignore[arg-type]
-        "output": [
-            lambda: onnx_relusv.compress(model, value),  # type: ignore[arg-type]
-            lambda: onnx_relusv.apply(model, "x", value),  # type: ignore[arg-type]
-        ],
         "plan": [lambda: onnx_relusv.apply(model, value, "x")],  # type: ignore[arg-type]
     }
     for name, listed in calls.items():
@@ -70,12 +66,19 @@ def test_what_is_no_path(value: object, model: Path) -> None:
 def test_what_is_no_path_where_none_may_be(value: object, model: Path) -> None:
     for name, call in {
         "samples": lambda: onnx_relusv.inspect(model, samples=value),  # type: ignore[arg-type]
+        "output": lambda: onnx_relusv.compress(model, value),  # type: ignore[arg-type]
         "report": lambda: onnx_relusv.compress(model, "x", report=value),  # type: ignore[arg-type]
         "test": lambda: onnx_relusv.sweep(model, samples=model, test=value),  # type: ignore[arg-type]
         "cache": lambda: MeasureOptions(cache=value),  # type: ignore[arg-type]
     }.items():
         with pytest.raises(TypeError, match=f"^{name} is .*: give a path"):
             call()
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_an_output_of_apply_that_is_no_path(value: object, model: Path) -> None:
+    with pytest.raises(TypeError, match=r"^output is .*: give a path"):
+        onnx_relusv.apply(model, "x", value)  # type: ignore[arg-type]
 
 
 def test_what_is_no_record(model: Path) -> None:

@@ -96,9 +96,10 @@ def test_without_any_of_it_inputs_are_normalised(tmp_path: Path) -> None:
         assert ready.samples is not None
         assert not ready.scale_known
         values = np.concatenate([one.feeds["x"][: one.count] for one in ready.samples.batches(500)])
-        path = ready.samples.path
+        path = ready.samples.source.path
     # The mean square of contrasts that are log-uniform from a to b: (b^2 - a^2) / 2 log(b / a).
     assert np.mean(values**2) == pytest.approx((1.5**2 - 0.3**2) / 2 / np.log(5), rel=0.05)
+    assert path is not None
     assert not path.exists()
     with samples_where_units_go(*opened, (0, 255), go=True) as ready:
         assert ready.scale_known

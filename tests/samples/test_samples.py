@@ -29,7 +29,7 @@ def test_an_npz(compressed: bool, tmp_path: Path) -> None:
     for wanted in (1, 3, 5, 10, 64):
         path = archive(tmp_path, compressed=compressed, image=IMAGES, tokens=TOKENS, labels=LABELS)
         samples = open_samples(path, BOTH)
-        assert (samples.count, samples.fixed_batch, samples.path) == (10, None, path)
+        assert (samples.count, samples.fixed_batch, samples.source.path) == (10, None, path)
         assert np.array_equal(samples.labels, LABELS)
         found = everything(samples, wanted)
         assert np.array_equal(found["image"], IMAGES)
@@ -307,10 +307,11 @@ def test_the_hash_is_the_content_s(tmp_path: Path) -> None:
     changed = IMAGES.copy()
     changed[9, 0, 0] += 1
     hashes.add(open_samples(archive(tmp_path, image=changed), [IMAGE]).sha256)
+    # In whatever they lie.
     for name, arrays in (("sets", IMAGES), ("other", changed)):
         folder = data_sets(tmp_path / name, [(arrays[:5],), (arrays[5:],)])
         hashes.add(open_samples(folder, [IMAGE]).sha256)
-    assert len(hashes) == 4
+    assert len(hashes) == 2
     assert all(len(digest) == 64 for digest in hashes)
 
 

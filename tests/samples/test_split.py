@@ -99,7 +99,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 def test_parts_are_of_the_same_file(tmp_path: Path) -> None:
     samples = numbered(tmp_path, 10)
     part = split(samples, 0).fit
-    assert (part.path, part.sha256) == (samples.path, samples.sha256)
+    assert (part.source, part.sha256) == (samples.source, samples.sha256)
     assert samples.count == 10
     assert positions(samples) == list(range(10))
 

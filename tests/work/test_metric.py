@@ -11,7 +11,7 @@ from classified import FILE, metric_file
 
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.work.metric_file import load_metric
+from onnx_relusv.work.python_files import load_metric
 
 OUTPUTS = [np.eye(3, dtype=np.float32)]
 LABELS = np.array([0, 1, 0])
@@ -40,7 +40,7 @@ def test_a_function_of_a_file(tmp_path: Path) -> None:
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     before = set(sys.modules)
     load_metric(f"{metric_file(tmp_path)}:accuracy")
-    assert not {"own_metric", "_onnx_relusv_metric"} & set(sys.modules)
+    assert not {"own_metric", "_onnx_relusv_user_file"} & set(sys.modules)
     # Nor is a module of that name hidden that was there before.
     assert before <= set(sys.modules)
     assert [path.name for path in tmp_path.iterdir()] == ["own_metric.py"]
@@ -99,7 +99,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 )
 def test_a_file_that_fails(text: str, match: str, tmp_path: Path) -> None:
     refused(f"{metric_file(tmp_path, text)}:f", match)
-    assert "_onnx_relusv_metric" not in sys.modules
+    assert "_onnx_relusv_user_file" not in sys.modules
 
 
 def test_a_function_that_fails(tmp_path: Path) -> None:

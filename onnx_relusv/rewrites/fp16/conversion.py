@@ -171,7 +171,7 @@ class HalfPrecision:
         taken = sum(2 * _numbers(self._stored[name]) for name in self.constants)
         if taken > most:
             raise InputError(
-                f"{self._model.path}: its weights take {taken:,} bytes in half precision, and "
+                f"{self._model.name}: its weights take {taken:,} bytes in half precision, and "
                 f"{most:,} are the most that are converted at once. Leave --precision fp16 away."
             )
         return _Written(

@@ -78,7 +78,7 @@ def check_range(samples: Samples, input_range: tuple[float, float]) -> None:
             for value in (values.min(), values.max()):
                 if not low <= value <= high:
                     raise InputError(
-                        f"{samples.path}: input {name} has the value {value:g}, outside "
+                        f"{samples.name}: input {name} has the value {value:g}, outside "
                         f"--input-range {input_range[0]:g} {input_range[1]:g}."
                     )
 
