@@ -1,11 +1,16 @@
 """Weights as 8-bit integers: a scale for every row, and integers chosen in the data's metric.
 
-A row w of a layer becomes s q with s = max|w| / 127 and integers q from -127 to 127. Rounding every
-entry to the nearest is best where inputs are uncorrelated. With C the covariance of the layer's
-input, what counts is |(w - s q) C^(1/2)|: so columns are rounded one after the other, and what one
-loses is made up for by those that are still to come, as in optimal brain quantisation (Frantar,
-Alistarh, Optimal Brain Compression, NeurIPS 2022, eq. 7), with the columns of the largest variance
-first. The bias takes what the mean of the input loses.
+A row w of a layer becomes s q with integers q from -127 to 127. Without VNNI, x86 processors
+multiply the unsigned bytes of an input with the signed ones of a weight and add the products two by
+two in 16 bits, where larger sums are cut off. So of two integers whose products are added there the
+sum is within 128 on either side of 0, for 255 * 128 < 2^15: then a file gives the same answers on
+every processor. s is the least number that allows both.
+
+Rounding every entry to the nearest is best where inputs are uncorrelated. With C the covariance of
+the layer's input, what counts is |(w - s q) C^(1/2)|: so columns are rounded one after the other,
+and what one loses is made up for by those that are still to come, as in optimal brain quantisation
+(Frantar, Alistarh, Optimal Brain Compression, NeurIPS 2022, eq. 7), with the columns of the largest
+variance first. The bias takes what the mean of the input loses.
 
 Between the two layers of a pair, and before and behind the core of a tucker, any invertible map may
 be put and taken back: L stays the same. The ranges of latent channels differ much, and a tensor has
@@ -15,8 +20,10 @@ there is decided by the noise that rounding is expected to make, with and withou
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 
 from onnx_relusv.core.blocks import FactoredCovariance, Floats, Geometry, Moments
@@ -25,6 +32,8 @@ from onnx_relusv.rewrites.low_rank.form import Form
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 
 LARGEST = 127
+# Of two integers of a weight whose products with unsigned bytes are added in 16 bits.
+LARGEST_OF_TWO = 128
 # Of the mean variance: so that a column that hardly varies has an inverse.
 _DAMPING = 1e-4
 # Columns whose errors are passed on together.
@@ -35,10 +44,36 @@ _REACH = 5.0
 _NOISE = 1 / 12
 
 
-def row_scales(matrix: Floats) -> Floats:
-    """(groups, rows) of a (groups, rows, columns) matrix: float32 numbers, 1 for a row of zeros."""
-    largest = np.abs(matrix).max(axis=2, initial=0.0)
-    scales = np.where(largest > 0, largest, LARGEST).astype(np.float32) / np.float32(LARGEST)
+def added_in_16_bits(layer: Geometry) -> npt.NDArray[np.int64]:
+    """The columns of a layer whose products onnxruntime's kernels add two by two in 16 bits.
+
+    These are neighbours in the order in which kernels read a patch: the channels of a kernel value,
+    and then those of the next one. The last of an odd number is by itself, and so are all columns
+    of a depthwise Conv, whose kernels add in 32 bits.
+
+    Args:
+        layer: Its geometry.
+
+    Returns:
+        (pairs, 2) columns of the weight, which are in the order channel, kernel value.
+    """
+    if layer.is_depthwise and layer.rows == 1:
+        return np.empty((0, 2), np.int64)
+    order = np.arange(layer.columns).reshape(-1, prod(layer.kernel)).T.reshape(-1)
+    return order[: layer.columns // 2 * 2].reshape(-1, 2)
+
+
+def row_scales(matrix: Floats, pairs: npt.NDArray[np.int64]) -> Floats:
+    """(groups, rows) of a (groups, rows, columns) matrix: float32 numbers, 1 for a row of zeros.
+
+    Args:
+        matrix: Of a layer.
+        pairs: (pairs, 2) columns that are added in 16 bits.
+    """
+    largest = np.abs(matrix).max(axis=2, initial=0.0) / LARGEST
+    of_two = np.abs(matrix[:, :, pairs].sum(axis=3)).max(axis=2, initial=0.0) / LARGEST_OF_TWO
+    needed = np.maximum(largest, of_two)
+    scales = np.where(needed > 0, needed, 1.0).astype(np.float32)
     # Of a row so small that its scale has no float32, all that is left is nothing.
     tiny = np.finfo(np.float32).tiny
     return np.asarray(np.maximum(scales, tiny), np.float64)
@@ -51,23 +86,43 @@ def products(integers: Floats, scales: Floats) -> Floats:
     return np.asarray(scaled, np.float64)
 
 
-def nearest(matrix: Floats, scales: Floats) -> Floats:
-    """The integers next to a matrix over its scales."""
-    return np.clip(np.rint(matrix / scales[..., None]), -LARGEST, LARGEST)
+def nearest(matrix: Floats, scales: Floats, pairs: npt.NDArray[np.int64]) -> Floats:
+    """The integers next to a matrix over its scales, as far as pairs of columns allow.
+
+    Args:
+        matrix: (..., rows, columns).
+        scales: (..., rows).
+        pairs: (pairs, 2) columns that are added in 16 bits.
+    """
+    found = np.clip(np.rint(matrix / scales[..., None]), -LARGEST, LARGEST)
+    first, second = pairs.T
+    found[..., second] = np.clip(found[..., second], *_room(found[..., first]))
+    return np.asarray(found)
 
 
-def in_metric(matrix: Floats, scales: Floats, covariance: Floats) -> Floats:
+def _room(beside: Floats) -> tuple[Floats, Floats]:
+    """The least and the largest integer that may be added to another one."""
+    return (
+        np.maximum(-LARGEST, -LARGEST_OF_TWO - np.minimum(beside, 0)),
+        np.minimum(LARGEST, LARGEST_OF_TWO - np.maximum(beside, 0)),
+    )
+
+
+def in_metric(
+    matrix: Floats, scales: Floats, pairs: npt.NDArray[np.int64], covariance: Floats
+) -> Floats:
     """Integers whose products are near to a matrix in a metric.
 
     Args:
         matrix: (rows, columns).
         scales: (rows,).
+        pairs: (pairs, 2) columns that are added in 16 bits.
         covariance: (columns, columns), positive semidefinite.
 
     Returns:
         (rows, columns) float64, whole; those of `nearest` where these do as well.
     """
-    plain = nearest(matrix, scales)
+    plain = nearest(matrix, scales, pairs)
     columns = matrix.shape[1]
     spread = float(np.trace(covariance)) / columns
     if not spread > np.finfo(np.float32).tiny:  # nothing varies
@@ -81,24 +136,23 @@ def in_metric(matrix: Floats, scales: Floats, covariance: Floats) -> Floats:
         upper = scipy.linalg.cholesky(inverse, lower=False)
     except scipy.linalg.LinAlgError:
         return plain
-    left, found = matrix[:, order].copy(), np.empty_like(matrix)
+    beside = dict(np.concatenate([pairs, pairs[:, ::-1]]).tolist())
+    left, found = matrix[:, order].copy(), np.zeros_like(matrix)
     for start in range(0, columns, _BLOCK):
         end = min(start + _BLOCK, columns)
         errors = np.empty((len(matrix), end - start))
         for place in range(start, end):
-            column = left[:, place]
-            own = np.clip(np.rint(column / scales), -LARGEST, LARGEST)
+            column, this = left[:, place], int(order[place])
+            own = np.rint(column / scales)
+            # Nothing is in the way of the first of two, whose neighbour is still 0.
+            own = np.clip(own, *_room(found[:, beside[this]] if this in beside else 0 * own))
             error = (column - own * scales) / upper[place, place]
-            found[:, place], errors[:, place - start] = own, error
+            found[:, this], errors[:, place - start] = own, error
             left[:, place + 1 : end] -= np.outer(error, upper[place, place + 1 : end])
         left[:, end:] -= errors @ upper[start:end, end:]
-    fed_back = np.empty_like(found)
-    fed_back[:, order] = found
-    before, after = (
-        _energy(matrix - own * scales[:, None], covariance) for own in (plain, fed_back)
-    )
+    before, after = (_energy(matrix - own * scales[:, None], covariance) for own in (plain, found))
     better: np.ndarray = after < before
-    return np.where(better[:, None], fed_back, plain)
+    return np.where(better[:, None], found, plain)
 
 
 def _energy(rows: Floats, covariance: Floats) -> Floats:
@@ -142,8 +196,9 @@ def rounded(
     before = form.compose(geometry, *matrices)
     layers = list(form.as_layers(geometry, matrices))
     scales: list[Floats] = []
-    for place, layer in enumerate(layers):
-        metrics = None
+    geometries = form.layers(geometry, factors.rank)
+    for place, (layer, own) in enumerate(zip(layers, geometries, strict=True)):
+        pairs, metrics = added_in_16_bits(own), None
         if moments is not None and fed_back:
             reads = None if place == 0 else form.reads(geometry, layers[:place])
             if reads is not None and place == len(layers) - 1:
@@ -154,11 +209,14 @@ def rounded(
                 else reads[group] @ C @ reads[group].T
                 for group, C in enumerate(_squares(moments, len(layer)))
             ]
-        scale = row_scales(layer)
-        integers = nearest(layer, scale)
+        scale = row_scales(layer, pairs)
+        integers = nearest(layer, scale, pairs)
         if metrics is not None:
             integers = np.stack(
-                [in_metric(*each) for each in zip(layer, scale, metrics, strict=True)]
+                [
+                    in_metric(matrix, steps, pairs, C)
+                    for matrix, steps, C in zip(layer, scale, metrics, strict=True)
+                ]
             )
         layers[place] = products(integers, scale)
         scales.append(scale)
