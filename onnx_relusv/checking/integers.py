@@ -1,9 +1,10 @@
 """What a file with 8-bit integers has passed, besides what every file has.
 
 With floats between its layers it has equalled the reference to float rounding. What is left to be
-shown is that its weights are the planned ones, that the operands of its quantisation are sound, and
-that what it gives is what integers give: without optimisation it is run beside a graph in which
-every tensor is divided, rounded, cut and multiplied by elementary operators. onnxruntime's integer
+shown is that its weights are the planned ones, that the operands of its quantisation are sound,
+that no processor cuts a sum off (`rewrites/low_rank/rounding`), whichever this one is, and that
+what it gives is what integers give: without optimisation it is run beside a graph in which every
+tensor is divided, rounded, cut and multiplied by elementary operators. onnxruntime's integer
 kernels round once more where they fuse, so with optimisation it may differ from that, by a few
 times what integers between the layers change; how much is stated.
 """
@@ -43,6 +44,8 @@ _LEVELS = 16.0
 # Of an input whose blocks of 32 numbers are rounded to 127 steps of their largest: what that can
 # change of it. onnxruntime does so where a product reads weights of integers, and floats.
 _BLOCKS = 32**0.5 / 254
+# What an x86 processor without VNNI adds the products of two bytes of an input in.
+_LARGEST_BYTE, _LARGEST_SUM = 255, 2**15 - 1
 
 
 def integer_checks(
@@ -72,6 +75,9 @@ def integer_checks(
     operands = next(operand_problems(written.proto.graph, int8_format), None)
     if operands is not None:
         raise ValidationError(f"the quantisation is unsound: {operands}.")
+    too_large = next(_too_large_sums(written), None)
+    if too_large is not None:
+        raise ValidationError(f"processors without VNNI would cut sums off: {too_large}.")
     weights = _planned(written, factors)
     return [
         Check("integers", f"{weights} weights times their scales are the planned ones, exactly"),
@@ -112,6 +118,29 @@ def _scale_problem(name: str, scale: TensorProto) -> Iterator[str]:
     values = numpy_helper.to_array(scale)
     if scale.data_type != TensorProto.FLOAT or not np.all(np.isfinite(values) & (values > 0)):
         yield f"{name} has a scale that is no positive float32"
+
+
+def _too_large_sums(written: Model) -> Iterator[str]:
+    """Which weights have neighbours whose products with bytes exceed 16 bits together, in words."""
+    arrays = {tensor.name: tensor for tensor in written.proto.graph.initializer}
+    weights = integer_weights(written.proto.graph)
+    for node in written.proto.graph.node:
+        if node.op_type not in LINEAR_OPERATORS or node.input[1] not in weights:
+            continue
+        name = weights[node.input[1]].input[0]
+        values = numpy_helper.to_array(written.loaded(arrays[name])).astype(np.int64)
+        if LINEAR_OPERATORS[node.op_type].spatial:
+            groups = attribute(node, "group", 1)
+            if values.shape[1] == 1 and groups == len(values):
+                continue  # a depthwise kernel adds in 32 bits
+            rows = np.moveaxis(values, 1, -1).reshape(len(values), -1)
+        else:
+            rows = values if attribute(node, "transB", 0) else values.swapaxes(-1, -2)
+        paired = rows[..., : rows.shape[-1] // 2 * 2].reshape(-1, 2)
+        for sums in (np.maximum(paired, 0).sum(axis=1), np.minimum(paired, 0).sum(axis=1)):
+            largest = int(_LARGEST_BYTE * np.abs(sums).max(initial=0))
+            if largest > _LARGEST_SUM:
+                yield f"two neighbours of {name} reach {largest}, beyond {_LARGEST_SUM}"
 
 
 def _rounded_products(graph: GraphProto) -> int:

@@ -141,6 +141,24 @@ def signed_zero_point(proto: ModelProto) -> None:
         changed(proto, name, lambda z: (z.astype(np.int16) // 2).astype(np.int8))
 
 
+def neighbours_too_large(proto: ModelProto) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        # A channel and the next one, at the first value of the kernel.
+        values[0, :2, 0, 0] = 64, 65
+        return values
+
+    changed(proto, of_weight(proto, 1).input[0], change)
+
+
+def neighbours_of_a_gemm_too_large(proto: ModelProto) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        along = np.argmin(np.array(values.shape) == 6)
+        np.moveaxis(values, along, 0)[:2, 0] = -64, -65
+        return values
+
+    changed(proto, of_weight(proto, -1).input[0], change)
+
+
 def other_scale_behind(proto: ModelProto) -> None:
     first, second = quantizing(proto, 0), quantizing(proto, 1)
     reader = next(n for n in proto.graph.node if first.output[0] in n.input)
@@ -152,6 +170,8 @@ def other_scale_behind(proto: ModelProto) -> None:
     [
         (one_integer_off, "none of the planned weights"),
         (one_scale_off, "none of the planned weights"),
+        (neighbours_too_large, "would cut sums off: two neighbours of .* reach 32895"),
+        (neighbours_of_a_gemm_too_large, "would cut sums off"),
         (negative_scale, "no positive float32"),
         (infinite_scale, "no positive float32"),
         (scale_of_doubles, "onnx.checker refuses the result"),
@@ -197,3 +217,20 @@ def test_ranges_that_make_another_network_are_no_matter_of_kernels(
         changed(proto, quantizing(proto, 1).input[1], lambda s: 8 * s)
 
     checked(folder, coarse, tmp_path / "coarse.onnx")
+
+
+def test_integers_that_are_not_added_in_16_bits_may_be_as_large_as_they_like(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Two values of a kernel of one channel are no neighbours where there are further channels."""
+
+    def change(values: np.ndarray) -> np.ndarray:
+        values[0, 0, 0] = 127, 0, 127
+        values[0, 1, 0] = 0
+        return values
+
+    def apart(proto: ModelProto) -> None:
+        changed(proto, of_weight(proto, 1).input[0], change)
+
+    with pytest.raises(ValidationError, match="none of the planned weights"):
+        checked(folder, apart, tmp_path / "apart.onnx")

@@ -13,6 +13,8 @@ from onnx_relusv.rewrites.low_rank.factors import composed_level
 from onnx_relusv.rewrites.low_rank.forms import FORMS, double_layer
 from onnx_relusv.rewrites.low_rank.rounding import (
     LARGEST,
+    LARGEST_OF_TWO,
+    added_in_16_bits,
     in_metric,
     nearest,
     products,
@@ -32,6 +34,10 @@ CASES = [
     (conv(12, 16, (3, 3), groups=2), "tucker", 5),
     (conv(12, 16, (3, 3), groups=2), "dense", 8),
 ]
+
+
+# As if every column's products were added in 32 bits.
+ALONE = np.empty((0, 2), np.int64)
 
 
 def covariance(columns: int, seed: int = 0) -> Floats:
@@ -61,6 +67,71 @@ def test_every_weight_is_an_integer_times_the_scale_of_its_row(
             integers = np.rint(layer / scale[:, :, None])
             assert np.abs(integers).max() <= LARGEST
             np.testing.assert_array_equal(products(integers, scale), layer)
+
+
+def saturated(bytes_: np.ndarray, integers: np.ndarray) -> np.ndarray:
+    """What x86 processors without VNNI make of a patch and rows, in the order of kernels."""
+    products_ = bytes_.astype(np.int64) * integers.astype(np.int64)
+    if products_.shape[-1] % 2:
+        products_ = np.pad(products_, [(0, 0), (0, 1)])
+    of_two = products_.reshape(*products_.shape[:-1], -1, 2).sum(axis=-1)
+    return np.asarray(np.clip(of_two, -(2**15), 2**15 - 1).sum(axis=-1))
+
+
+@pytest.mark.parametrize(("geometry", "form", "rank"), CASES)
+@pytest.mark.parametrize("shift", [0.0, 2.0, -2.0])
+def test_no_sum_of_two_products_is_cut_off(
+    geometry: Geometry, form: str, rank: int, shift: float
+) -> None:
+    """Of the worst bytes that there are, for rows of entries of one sign too."""
+    rng = np.random.default_rng(11)
+    seen = moments(geometry, rng)
+    linear = linear_map(geometry, rng)
+    shifted = replaced(linear, linear.weight + shift)
+    factors = double_layer(form, geometry, shifted, seen, rank)  # type: ignore[arg-type]
+    layers = FORMS[form].layers(geometry, rank)
+    for fed_back in (False, True):
+        found = rounded(geometry, factors, seen, 0, fed_back=fed_back)
+        matrices = FORMS[form].as_layers(geometry, found.matrices)
+        for layer, matrix, scale in zip(layers, matrices, found.scales, strict=True):
+            values = int(np.prod(layer.kernel))
+            rows = np.rint(matrix / scale[:, :, None]).reshape(-1, layer.columns)
+            # As a kernel reads them: a value of the kernel, and of it all channels.
+            rows = rows.reshape(len(rows), -1, values).swapaxes(1, 2).reshape(len(rows), -1)
+            for sign in (1, -1):
+                worst = np.where(sign * rows > 0, 255, 0)
+                np.testing.assert_array_equal(saturated(worst, rows), (worst * rows).sum(axis=1))
+
+
+def test_integers_of_the_largest_entry_alone_are_cut_off() -> None:
+    row = np.full((1, 4), LARGEST)
+    assert saturated(np.full((1, 4), 255), row) < 255 * row.sum()
+
+
+def test_neighbours_are_channels_of_one_value_of_a_kernel() -> None:
+    np.testing.assert_array_equal(added_in_16_bits(gemm(5, 3)), [[0, 1], [2, 3]])
+    # Columns are (channel, kernel value); of three channels some neighbours are of two values.
+    np.testing.assert_array_equal(
+        added_in_16_bits(conv(3, 8, (1, 3))), [[0, 3], [6, 1], [4, 7], [2, 5]]
+    )
+    assert len(added_in_16_bits(conv(8, 8, (3, 3), groups=8))) == 0
+    assert len(added_in_16_bits(conv(8, 16, (3, 3), groups=8))) == 4
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+@settings(deadline=None)
+def test_scales_are_no_larger_than_two_neighbours_need(seed: int, columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((2, 4, columns)) + rng.uniform(-2, 2)
+    pairs = added_in_16_bits(gemm(columns, 4))
+    scales = row_scales(matrix, pairs)
+    own = np.abs(matrix).max(axis=2) / LARGEST
+    together = [np.abs(matrix[:, :, one] + matrix[:, :, two]) for one, two in pairs]
+    needed = np.max([own, *(each / LARGEST_OF_TWO for each in together)], axis=0)
+    np.testing.assert_allclose(scales, needed, rtol=1e-6)  # they are float32
+    gap = np.abs(nearest(matrix, scales, pairs) - matrix / scales[..., None])
+    # Half a step, and no pair gives way: rounding both up is beyond 128 by float rounding alone.
+    assert gap.max() <= 0.5 + 1e-4
 
 
 @pytest.mark.parametrize(("geometry", "form", "rank"), CASES)
@@ -121,10 +192,10 @@ def test_in_a_metric_a_row_lies_between_the_best_and_the_nearest(seed: int, colu
     rng = np.random.default_rng(seed)
     row, metric = rng.standard_normal((1, columns)), covariance(columns, seed)
     scale = np.abs(row).max(axis=1) / 3  # coarse, so that integers differ
-    found = in_metric(row, scale, metric)
+    found = in_metric(row, scale, ALONE, metric)
     np.testing.assert_array_equal(found, np.rint(found))
     own = energy(row - found * scale[:, None], metric)
-    plain = energy(row - nearest(row, scale) * scale[:, None], metric)
+    plain = energy(row - nearest(row, scale, ALONE) * scale[:, None], metric)
     assert own <= plain * (1 + 1e-12)
     # Feedback may leave the two integers around an entry, so it may even be better than these.
     assert own <= max(plain, best_of_all(row[0], float(scale[0]), metric)) * (1 + 1e-12)
@@ -136,10 +207,10 @@ def test_feedback_comes_near_to_the_best_integers_there_are() -> None:
         rng = np.random.default_rng(seed)
         row, metric = rng.standard_normal((1, 8)), covariance(8, seed)
         scale = np.abs(row).max(axis=1) / 3
-        own = in_metric(row, scale, metric)
+        own = in_metric(row, scale, ALONE, metric)
         found.append(energy(row - own * scale[:, None], metric))
         best.append(best_of_all(row[0], float(scale[0]), metric))
-        plain.append(energy(row - nearest(row, scale) * scale[:, None], metric))
+        plain.append(energy(row - nearest(row, scale, ALONE) * scale[:, None], metric))
     # It is greedy: it takes most, not all, of what there is to be had.
     assert np.mean(found) - np.mean(best) < 0.5 * (np.mean(plain) - np.mean(best))
 
@@ -148,17 +219,19 @@ def test_of_uncorrelated_columns_the_nearest_integers_are_the_best() -> None:
     rng = np.random.default_rng(5)
     matrix, metric = rng.standard_normal((6, 9)), np.diag(rng.uniform(0.1, 4, 9))
     scale = np.abs(matrix).max(axis=1) / LARGEST
-    np.testing.assert_array_equal(in_metric(matrix, scale, metric), nearest(matrix, scale))
+    np.testing.assert_array_equal(
+        in_metric(matrix, scale, ALONE, metric), nearest(matrix, scale, ALONE)
+    )
 
 
 def test_rows_of_zeros_and_of_tiny_numbers_have_scales_too() -> None:
     matrix = np.zeros((1, 3, 4))
     matrix[0, 1] = 1e-60
     matrix[0, 2, 0] = -2.0
-    scales = row_scales(matrix)
+    scales = row_scales(matrix, ALONE)
     assert np.all(np.isfinite(scales))
     assert np.all(scales > 0)
-    integers = nearest(matrix, scales)
+    integers = nearest(matrix, scales, ALONE)
     np.testing.assert_array_equal(integers[0, :2], 0)
     assert integers[0, 2, 0] == -LARGEST
     # There is no negative zero among integers.
@@ -170,7 +243,7 @@ def test_a_covariance_that_is_singular_is_no_obstacle() -> None:
     matrix = rng.standard_normal((4, 6))
     scale = np.abs(matrix).max(axis=1) / LARGEST
     np.testing.assert_array_equal(
-        in_metric(matrix, scale, np.zeros((6, 6))), nearest(matrix, scale)
+        in_metric(matrix, scale, ALONE, np.zeros((6, 6))), nearest(matrix, scale, ALONE)
     )
 
 
@@ -204,5 +277,6 @@ def test_without_moments_the_bias_stays_and_numbers_are_rounded_to_the_nearest()
     found = rounded(geometry, factors, None, 0)
     np.testing.assert_array_equal(found.bias, factors.bias)
     (matrix,), (scale,) = factors.matrices, found.scales
-    np.testing.assert_array_equal(found.matrices[0], products(nearest(matrix, scale), scale))
+    pairs = added_in_16_bits(geometry)
+    np.testing.assert_array_equal(found.matrices[0], products(nearest(matrix, scale, pairs), scale))
     assert np.abs(found.matrices[0] - matrix).max() <= 0.5 * scale.max() * (1 + 1e-6)
