@@ -184,7 +184,7 @@ def test_where_no_covariance_is_numbers_are_rounded_to_the_nearest(tmp_path: Pat
         for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
         if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2
     ]
-    # The largest entry of a channel, or the largest sum of two neighbours, which are added in 16 bits.
+    # The largest entry of a channel, or the largest sum of two neighbours.
     of_two = np.abs(arrays["w"].reshape(4, 2, 64).sum(axis=1)).max(axis=0) / np.float32(128)
     steps = np.maximum(np.abs(arrays["w"]).max(axis=0) / np.float32(127), of_two)
     assert any(np.array_equal(np.rint(arrays["w"] / steps), own) for own in stored)
