@@ -16,9 +16,10 @@ import scipy.special
 
 from onnx_relusv.core.blocks import Floats
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.core.measures import Latency
+from onnx_relusv.core.measures import ConfidenceInterval, Latency
 from onnx_relusv.core.metric import Metric, MetricChange
 from onnx_relusv.core.results import Evaluation
+from onnx_relusv.measuring.bounds import Discordance
 from onnx_relusv.runtime.differences import OutputDifference
 from onnx_relusv.runtime.latency import interleaved_latency
 from onnx_relusv.runtime.outputs import (
@@ -34,6 +35,8 @@ from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Batch, Samples
 
 _SUM_TOLERANCE = 1e-3
+# Of the intervals of agreement and drop, each by itself.
+_ERROR = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +141,13 @@ def evaluate(
         answers.add(first, second, batch.count)
         count += batch.count
         advance(batch.count)
-    accuracies, change = None, None
+    accuracies, change, same, drop = None, None, None, None
     if isinstance(samples, Samples):
         answers.check(before, samples, outputs)
         accuracies = answers.accuracies(samples) if metric is None else None
+        if samples.groups is None:  # the intervals are of samples that do not depend on each other
+            same = answers.agreement_interval
+            drop = None if accuracies is None else answers.drop_interval(samples)
         change = None if metric is None else _metric_change(metric, collected, samples)
     return Evaluation(
         samples=count,
@@ -155,6 +161,8 @@ def evaluate(
         latencies=tuple(_latencies(before, after, samples)) if latency else (),
         provider=before.provider,
         metric=change,
+        agreement_interval=same,
+        drop_interval=drop,
     )
 
 
@@ -220,9 +228,19 @@ class _Answers:
         """
         if self._output is None or not self._output.check_labels(samples):
             return None
+        first, second = self._right(samples)
+        return float(np.mean(first)), float(np.mean(second))
+
+    def drop_interval(self, samples: Samples) -> ConfidenceInterval:
+        """An exact interval of the lost accuracy in points, of samples that `accuracies` read."""
+        first, second = self._right(samples)
+        lost, gained = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+        lower, upper = Discordance(len(first), lost, gained).interval(_ERROR)
+        return ConfidenceInterval(100 * lower, 100 * upper)
+
+    def _right(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
         (first, one), (second, other) = (self._joined(place) for place in (0, 1))
-        labels = samples.labels
-        return float(np.mean(one & (first == labels))), float(np.mean(other & (second == labels)))
+        return one & (first == samples.labels), other & (second == samples.labels)
 
     @property
     def scores(self) -> str | None:
@@ -232,10 +250,21 @@ class _Answers:
     @property
     def agreement(self) -> float | None:
         """Share of samples with equal answers; None without answers."""
+        return None if self._output is None else float(np.mean(self._same()))
+
+    @property
+    def agreement_interval(self) -> ConfidenceInterval | None:
+        """An exact interval of that share."""
         if self._output is None:
             return None
+        same = self._same()
+        lower, upper = Discordance(len(same), int(np.sum(~same)), None).interval(_ERROR)
+        return ConfidenceInterval(1 - upper, 1 - lower)
+
+    def _same(self) -> np.ndarray:
         (first, one), (second, other) = (self._joined(place) for place in (0, 1))
-        return float(np.mean((first == second) & one & other))
+        same: np.ndarray = (first == second) & one & other
+        return same
 
     def _joined(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         answers, known = zip(*(pair[place] for pair in self._found), strict=True)

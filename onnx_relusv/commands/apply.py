@@ -48,8 +48,10 @@ from onnx_relusv.measuring.case import Case, Workspace, facts_of
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.planning.latency.models import length
+from onnx_relusv.planning.sensitivity import sensitivities
+from onnx_relusv.report.decision import conclusion
 from onnx_relusv.report.files import make_figures, make_report
-from onnx_relusv.report.losses import alarms, conclusion
+from onnx_relusv.report.losses import alarms
 from onnx_relusv.rewrites.apply import Claim, Cut, float_blocks, rewritten
 from onnx_relusv.rewrites.fp16.conversion import HalfPrecision
 from onnx_relusv.rewrites.int8.activations import in_floats
@@ -320,6 +322,10 @@ def _compression(
 ) -> Compression:
     case, inputs, workspace, fitted = job.case, job.inputs, job.workspace, produced.fitted
     plan, levels = fitted.plan, fitted.levels
+    nodes = case.model.proto.graph.node
+    sensitive = sensitivities(
+        plan, case.blocks, {block.key: nodes[block.nodes[0]].output[0] for block in case.blocks}
+    )
     latency = final_latency(case, inputs, workspace, plan, written)
     times = block_times(case, inputs, workspace, plan, progress)
     batch = length(case, plan.batch)
@@ -334,15 +340,19 @@ def _compression(
     bounded = None if bound is None else bound.metric
     found, warnings = assess(case, inputs, workspace, fitted, written, job.test, timed, progress)
     assessment = replace(
-        found, alarms=alarms(found), conclusion=conclusion(found, case.facts, after)
+        found, alarms=alarms(found), conclusion=conclusion(found, case.facts, after, plan.budgets)
     )
     return Compression(
         before=case.facts,
         after=after,
         plan=plan,
         rows=tuple(
-            _timed(
-                _decided(row, choices.get(row.block.key), levels, left.get(row.block.key)), times
+            replace(
+                _timed(
+                    _decided(row, choices.get(row.block.key), levels, left.get(row.block.key)),
+                    times,
+                ),
+                sensitivity=sensitive.get(row.block.key),
             )
             for row in job.measured.rows
         ),

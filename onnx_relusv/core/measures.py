@@ -358,6 +358,19 @@ class OutputChange:
         return math.inf if any(map(math.isnan, found)) else max(found)
 
 
+@dataclass(frozen=True)
+class ConfidenceInterval:
+    """Where a quantity lies with a probability that is said beside it, in its own unit.
+
+    Attributes:
+        lower: Its lower end.
+        upper: Its upper end.
+    """
+
+    lower: float
+    upper: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class DamageCurve:
     """What a form of a block, with every other block as it was, does to the outputs.

@@ -13,6 +13,7 @@ from onnx_relusv.core.arguments import nested_records, options_of
 from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
 from onnx_relusv.core.errors import Coverage
 from onnx_relusv.core.measures import (
+    ConfidenceInterval,
     Correction,
     FeedChange,
     Latency,
@@ -168,6 +169,9 @@ class Evaluation:
         latencies: One a batch size.
         provider: The execution provider that ran both.
         metric: What a metric says of both; it takes the place of the accuracy.
+        agreement_interval: An exact 95 % interval of the agreement, after Clopper and
+            Pearson; None where samples depend on each other, or there is no agreement.
+        drop_interval: Likewise of the lost accuracy in points, of paired answers.
     """
 
     samples: int
@@ -178,6 +182,8 @@ class Evaluation:
     latencies: tuple[Latency, ...]
     provider: str
     metric: MetricChange | None = None
+    agreement_interval: ConfidenceInterval | None = None
+    drop_interval: ConfidenceInterval | None = None
 
     @property
     def change(self) -> float:
@@ -262,6 +268,8 @@ class BlockReport:
             few hundred; None in an inspection.
         latency_before: Seconds that the block takes by itself, as it was; None where it is kept.
         latency_after: Likewise in the form that it was given.
+        sensitivity: What half of its weights, gone in the way that does least, would do to the
+            outputs with every other block as it was, estimated; None where it was not measured.
     """
 
     block: Block
@@ -276,6 +284,7 @@ class BlockReport:
     cost_after: Cost | None = None
     latency_before: float | None = None
     latency_after: float | None = None
+    sensitivity: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ class BlockTable(Flag):
     MEASURES = auto()
     TERMINAL_MEASURES = auto()
     TERMINAL_SPECTRA = auto()
+    RANKED = auto()
     DECISIONS = auto()
     TERMINAL_DECISIONS = auto()
     # Joins the terminal's decisions where there is a budget on latency.
@@ -33,6 +34,8 @@ class BlockTable(Flag):
 
 _MEASURES = BlockTable.MEASURES | BlockTable.TERMINAL_MEASURES
 _DECISIONS = BlockTable.DECISIONS | BlockTable.TERMINAL_DECISIONS
+# What was done, and why, with what it changes.
+_DONE = BlockTable.RANKED | _DECISIONS
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "The ranks of forms belong to different unfoldings of a kernel.",
         lambda row: words.decision(row.choice),
         numeric=False,
-        tables=_DECISIONS,
+        tables=_DONE,
     ),
     BlockColumn(
         "channels",
@@ -171,13 +174,16 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "bytes",
         "What the block alone occupies in the file; where it changes, before and after.",
         _cost(words.size, "bytes"),
-        tables=BlockTable.FOUND | _DECISIONS,
+        tables=BlockTable.FOUND | _DONE,
     ),
     BlockColumn(
         "MACs",
         "Multiply-accumulates for one sample; where they change, before and after.",
         _cost(words.count, "macs"),
-        tables=BlockTable.FOUND | BlockTable.DECISIONS | BlockTable.TERMINAL_MEASURES,
+        tables=BlockTable.FOUND
+        | BlockTable.RANKED
+        | BlockTable.DECISIONS
+        | BlockTable.TERMINAL_MEASURES,
     ),
     BlockColumn("", value="cost", json="cost_before"),
     *_fields("spectrum savings"),
@@ -290,11 +296,20 @@ COLUMNS: tuple[BlockColumn, ...] = (
     ),
     *_fields("cost_after latency_before latency_after"),
     BlockColumn(
+        "sensitivity",
+        "What half of the block's weights, gone in the way that does least, would do to the "
+        "outputs with every other block as it was, in the unit of the expected change; estimated "
+        "from what was measured at a few ranks or numbers of units.",
+        "sensitivity",
+        json="sensitivity",
+        tables=BlockTable.RANKED,
+    ),
+    BlockColumn(
         "time",
         "Of one run of the block by itself at the batch size of --batch, before and after, and "
         "their ratio; measured. Only blocks that changed were timed.",
         _time,
-        tables=BlockTable.DECISIONS | BlockTable.TERMINAL_TIMES,
+        tables=BlockTable.RANKED | BlockTable.DECISIONS | BlockTable.TERMINAL_TIMES,
     ),
     BlockColumn(
         "why",
@@ -302,7 +317,7 @@ COLUMNS: tuple[BlockColumn, ...] = (
         "that with all other changes made.",
         lambda row: row.choice and row.choice.why,
         numeric=False,
-        tables=_DECISIONS,
+        tables=_DONE,
     ),
 )
 

@@ -6,15 +6,20 @@ describes every field.
 """
 
 import math
+import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from onnx_relusv.core.blocks import Geometry
 from onnx_relusv.core.codec import json_text
@@ -45,6 +50,14 @@ SCHEMA_VERSION = 1
 # Significant digits of lists. Seven are what float32 weights can justify, and halve the file; six
 # are what the brackets of traced inputs can, and keep thousands of inputs small.
 _DIGITS, _TRACE_DIGITS = 7, 6
+# Between a number and its unit, or the next in its bracket.
+_UNIT = re.compile(r"(\d,?) (?=(?:%|[kMGT]?B|[kMGT]|ms|s)(?![A-Za-z])|[^\[\] ]+\])")
+# A number before its certified bounds.
+_BRACKET = re.compile(r"^-?[\d.].* \[[^\]]*\]")
+_OPTION = re.compile(r"(--[a-z][a-z0-9-]*(?: \d+(?:\.\d+)?)?)")
+_LONGEST_WORD = 20
+# Blocks in a strip between which there is room for a gap on a narrow page.
+_MOST_APART = 100
 
 # By record its fields in JSON: "name", or "name=path" where the record calls it otherwise.
 FIELDS: dict[type, str] = {
@@ -64,7 +77,8 @@ FIELDS: dict[type, str] = {
     Cost: "bytes macs",
     Coverage: "total_bytes covered_bytes other_bytes rows",
     Evaluation: """samples agreement accuracy_before accuracy_after drop relative_error
-        mean_difference largest_difference outputs latencies provider metric""",
+        mean_difference largest_difference outputs latencies provider metric agreement_interval
+        drop_interval""",
     Geometry: """kind in_channels out_channels groups kernel strides dilations pads auto_pad rows
         columns largest_rank""",
     GroupReport: """key=choice.key producers=choice.producers consumers=choice.consumers operators
@@ -246,5 +260,37 @@ def report_html(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page = page_of(report)
-    return environment.get_template("report.html.j2").render(page=page, colours=COLOURS)
+    environment.filters |= {"whole": _whole, "options": _options}
+    environment.tests["long"] = _is_long
+    page, script = page_of(report), _text("page.js")
+    strips = [len(section.strip) for section in page.sections]
+    return environment.get_template("report.html.j2").render(
+        page=page,
+        colours=COLOURS,
+        strip_gaps=max(strips, default=0) <= _MOST_APART,
+        script=script,
+        # The page's policy lets this one text run, and nothing that a model's names say.
+        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+    )
+
+
+def _whole(text: str) -> str:
+    """A text whose numbers are never parted from their units at the end of a line."""
+    return _UNIT.sub("\\1\N{NO-BREAK SPACE}", text)
+
+
+def _is_long(cell: str) -> bool:
+    """Whether a cell has to be broken within a word, or numbers between them.
+
+    Otherwise it would push others off the page.
+    """
+    return max(map(len, cell.split()), default=0) > _LONGEST_WORD or bool(_BRACKET.search(cell))
+
+
+def _options(text: str) -> Markup:
+    """A text whose options stand out; everything else in it is escaped."""
+    return Markup(_OPTION.sub(r'<code class="option">\1</code>', str(escape(text))))
+
+
+def _text(name: str) -> str:
+    return (files("onnx_relusv.report") / "templates" / name).read_text(encoding="utf-8")

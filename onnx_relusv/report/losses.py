@@ -1,4 +1,4 @@
-"""What a smaller model costs: sentences, its outputs side by side, and what it loses at most.
+"""What a smaller model costs: alarms, its outputs side by side, and what it loses at most.
 
 Exact bounds, which are certified, and estimates of a metric's loss have words of their own.
 """
@@ -13,20 +13,15 @@ from onnx_relusv.core.results import (
     Assessment,
     Comparison,
     Compression,
-    Evaluation,
     JudgedPart,
-    ModelFacts,
 )
 from onnx_relusv.report import words
-from onnx_relusv.report.page import Column, Number, Part
+from onnx_relusv.report.curves import Curve, CurveAxes, CurvePoint, curves_svg
+from onnx_relusv.report.page import Column, Number, Part, Picture
 
 # Below this share of equal answers, or above this change of an output, a result may be of no use.
 LEAST_AGREEMENT = 0.95
 MOST_CHANGE = 0.3
-# Better than these, there may be room for a smaller file.
-_GOOD_AGREEMENT, _SMALL_CHANGE = 0.99, 0.03
-# Times of runs differ by this much by themselves.
-_SAME_TIME = 0.05
 
 # Kinds of outputs whose change is relative to their size.
 NUMBERS = ("scores", "values")
@@ -38,13 +33,10 @@ PARTS: dict[JudgedPart, str] = {
     "fitting": "samples that it was fitted to",
     "synthetic": "synthetic inputs",
 }
-_CAVEATS: dict[JudgedPart, str] = {
-    "choosing": " (forms and sizes were chosen on them, which favours it slightly)",
-    "fitting": " (which says little of others)",
-}
 
 
-def _where(found: Assessment) -> str:
+def judged_on(found: Assessment) -> str:
+    """How many samples it was judged on, and which."""
     return f"{found.evaluation.samples:,} {PARTS[found.part]}"
 
 
@@ -53,22 +45,15 @@ def alarms(found: Assessment) -> tuple[str, ...]:
     evaluation, said = found.evaluation, []
     if evaluation.agreement is not None and evaluation.agreement < LEAST_AGREEMENT:
         said.append(
-            f"Only {share_words(evaluation.agreement)} of {_where(found)} get the answer that the "
-            "original gives. The result may be of no use."
+            f"Only {share_words(evaluation.agreement)} of {judged_on(found)} get the answer that "
+            "the original gives. The result may be of no use."
         )
     changed = [one for one in evaluation.outputs if one.change > MOST_CHANGE]
     if changed:
-        named = "; ".join(f"{words.printable(one.name)} {_changes(one)}" for one in changed)
+        named = "; ".join(f"{words.printable(one.name)} {changes(one)}" for one in changed)
         last = "" if said else " The result may be of no use."
-        said.append(f"Outputs change much on {_where(found)}: {named}.{last}")
+        said.append(f"Outputs change much on {judged_on(found)}: {named}.{last}")
     return tuple(said)
-
-
-def conclusion(found: Assessment, before: ModelFacts, after: ModelFacts) -> str:
-    """What it costs in one sentence, and what to try next in another."""
-    size = words.percent(after.bytes / before.bytes)
-    cost = _synthetic_cost(found) if found.part == "synthetic" else _cost(found)
-    return f"{cost}; the file has {size} of the bytes and {_time(found)}. {_next(found)}"
 
 
 def share_words(share: float) -> str:
@@ -92,7 +77,8 @@ def by_change(found: Assessment) -> list[OutputChange]:
     return sorted(outputs, key=lambda one: -one.change)
 
 
-def _changes(one: OutputChange, whose: str = "its") -> str:
+def changes(one: OutputChange, whose: str = "its") -> str:
+    """How much an output changes, in a sentence."""
     if math.isinf(one.change):
         if one.after.nan or one.mismatched:
             return "has entries that are no finite numbers, or others than the original's"
@@ -100,96 +86,6 @@ def _changes(one: OutputChange, whose: str = "its") -> str:
     if one.kind in NUMBERS:
         return f"by {words.number(one.change)} of {whose} size"
     return f"in {share_words(one.change)} of {whose} entries"
-
-
-def _cost(found: Assessment) -> str:
-    evaluation, caveat = found.evaluation, _CAVEATS.get(found.part, "")
-    if evaluation.agreement is not None:
-        equal = share_words(evaluation.agreement)
-        cost = f"Of {_where(found)}, {equal} get the same answer{caveat}"
-    elif found.change is None:
-        constant = "the original's outputs are constant, so what it costs is not known"
-        cost = f"On {_where(found)} {constant}"
-    else:
-        cost = f"On {_where(found)}, {_outputs(found)}{caveat}"
-    return cost + _right(evaluation)
-
-
-def _outputs(found: Assessment) -> str:
-    most, *others = by_change(found)
-    by = "beyond any measure"
-    if not math.isinf(most.change):
-        by = _changes(most, "their" if others else "its")
-    if not others:
-        return f"output {words.printable(most.name)} changes {by}"
-    return f"outputs change {by} at most ({words.printable(most.name)})"
-
-
-def _right(evaluation: Evaluation) -> str:
-    if evaluation.metric is not None:
-        name, metric = words.printable(evaluation.metric.name), evaluation.metric
-        return f", and {name} goes from {metric.before:.5g} to {metric.after:.5g}"
-    if evaluation.drop is None:
-        return ""
-    first, second = map(words.percent, (evaluation.accuracy_before, evaluation.accuracy_after))
-    return f", and accuracy goes from {first} to {second}"
-
-
-def _synthetic_cost(found: Assessment) -> str:
-    if found.change is None:
-        return (
-            "No samples were given, and synthetic inputs tell nothing here, so what it costs is "
-            "not known"
-        )
-    changes = sorted(feed.change for feed in found.feeds if feed.change is not None)
-    kinds = str(len(changes))
-    if len(changes) < len(found.feeds):
-        kinds += f" of {len(found.feeds)}"
-    how = "beyond any measure"
-    if not math.isinf(changes[-1]):
-        ends = dict.fromkeys(map(words.number, (changes[0], changes[-1])))
-        how = f"by {' to '.join(ends)} of their size"
-    return (
-        f"No samples were given: on {kinds} kinds of synthetic inputs the outputs change {how}, "
-        "which says little of real ones"
-    )
-
-
-def _time(found: Assessment) -> str:
-    ratio = found.latency.after / found.latency.before if found.latency.before else 1.0
-    if abs(ratio - 1) <= _SAME_TIME:
-        return "takes as long"
-    return f"takes {ratio:.2f} {'times as long' if ratio > 1 else 'of the time'}"
-
-
-def _next(found: Assessment) -> str:
-    """What to try next."""
-    evaluation, agreement, bad = found.evaluation, found.evaluation.agreement, bool(alarms(found))
-    if found.part == "synthetic":
-        ask = "Ask for less, such as a larger --size, and give" if bad else "Next, give"
-        return (
-            f"{ask} --samples: some hundreds of inputs, without labels, are fitted to and tell "
-            "what it costs."
-        )
-    if found.part == "fitting":
-        return "Next, give some hundreds of samples."
-    if bad:
-        return (
-            "Ask for less, such as a larger --size, or give more samples; sweep shows what every "
-            "size loses."
-        )
-    if found.latency.after > found.latency.before * (1 + _SAME_TIME):
-        return "Next, if time matters: --latency, or a larger --size."
-    if agreement is None and (found.change or 0.0) <= _SMALL_CHANGE:
-        return "A smaller file may do: sweep shows the whole curve."
-    if agreement is not None and agreement >= _GOOD_AGREEMENT:
-        return (
-            "A smaller file may do: --max-drop looks for the smallest one that loses no more than "
-            "you allow, and sweep shows the whole curve."
-        )
-    if evaluation.drop is None and agreement is not None:
-        return "Next, compare it on samples with labels, which tells the accuracy."
-    return "Next, sweep shows what other sizes lose."
 
 
 Judged = Compression | Comparison
@@ -226,9 +122,9 @@ def _output_columns(judged: Judged) -> tuple[Column, ...]:
     return (Column("output", "", "name"), *equality, *_DIFFERENCES)
 
 
-def _judged_on(compression: Compression) -> str:
+def _judged_on_text(compression: Compression) -> str:
     found = compression.assessment
-    text = f"The original and the written file side by side on {_where(found)}."
+    text = f"The original and the written file side by side on {judged_on(found)}."
     if found.part == "synthetic":
         text = (
             "No samples were given. Measured on synthetic inputs, every output on the kind on "
@@ -251,7 +147,7 @@ COSTS: Part[Compression] = Part(
     title="What it costs",
     of=lambda found: found.evaluation.outputs,
     columns=_output_columns,
-    text=_judged_on,
+    text=_judged_on_text,
 )
 
 
@@ -409,5 +305,50 @@ TRIALS: Part[Compression] = Part(
             else "Estimated from the largest file down; the first over the limit ends it."
         ),
         "",
+    ),
+)
+
+
+def _sizes(bound: LossBound) -> tuple[Picture, ...]:
+    """The sizes that were tried over what they lose, with what was allowed as a line."""
+    unit = "points" if bound.exact else "of the metric"
+    tried = [
+        CurvePoint(
+            trial.size,
+            trial.select_drop,
+            trial.select_drop,
+            trial.select_drop if trial.bound is None else max(trial.bound, trial.select_drop),
+            ringed=fate == "written",
+        )
+        for trial, fate in _fates(bound)
+        if trial.size > 0
+    ]
+    axes = CurveAxes(
+        across="bytes, of the original's",
+        upward=f"drop, {unit}",
+        linear=bound.max_drop,
+        limit=bound.max_drop,
+    )
+    curve = Curve(role="sigma", marker="o", points=tried, joined=False)
+    label = "Drop over the bytes of the sizes that were tried"
+    return (Picture(curves_svg([curve], axes, name="sizes", label=label), wide=True),)
+
+
+SIZES: Part[Compression] = Part(
+    title="Size against what is lost",
+    of=_of_bound(lambda bound: bound.trials, ()),
+    text=_of_bound(
+        lambda bound: (
+            "Every size that was tried. A dot is the drop on the samples for choosing; the bar "
+            f"above it reaches to the {'certified' if bound.exact else 'estimated'} bound, where "
+            "that was looked at. The dashed line is what may be lost."
+        ),
+        "",
+    ),
+    pictures=_of_bound(_sizes, ()),
+    legend=(
+        ("sigma", "size that was tried"),
+        ("chosen", "ring: written"),
+        ("level", "limit, --max-drop"),
     ),
 )

@@ -86,12 +86,17 @@ class Table:
 class Picture:
     """An SVG element, which is trusted as it is, and a caption, which is not.
 
-    One that is `wide` holds so much in a line that a narrow window scrolls rather than shrinks it.
+    Attributes:
+        svg: The element.
+        caption: What it is.
+        wide: Whether it takes a line of its own on all but wide pages.
+        stretched: Whether it is as wide as there is room.
     """
 
     svg: str
     caption: str = ""
     wide: bool = False
+    stretched: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,54 @@ class PictureRow:
 
     title: str
     pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A quantity that people decide by, before and after.
+
+    Attributes:
+        name: What it is.
+        after: Its value now.
+        before: What it was; empty where that says nothing.
+        change: What became of it.
+        note: What puts it into perspective.
+        left: What is left, as a share of what it was, to be drawn; None for nothing.
+    """
+
+    name: str
+    after: str
+    before: str = ""
+    change: str = ""
+    note: str = ""
+    left: float | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence on what to do next, and the option for it; empty where there is none."""
+
+    text: str
+    option: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A block in the strip of a network.
+
+    Attributes:
+        number: Its place in the network, from 1 on.
+        name: Its key.
+        width: Its share of the bytes of all blocks.
+        left: The share of its own bytes that is left.
+        role: Of its colour.
+    """
+
+    number: int
+    name: str
+    width: float
+    left: float
+    role: str
 
 
 # Roles of colours in pictures with what they show.
@@ -118,6 +171,7 @@ class Section:
         table: A table, or None.
         pictures: In a grid, below the table.
         picture_rows: Further pictures, row by row.
+        strip: A network, block by block.
         legend: What the colours of the pictures show.
         file: Text of a file that a reader may save, shown on request only.
         file_name: What it is called.
@@ -130,6 +184,7 @@ class Section:
     table: Table | None = None
     pictures: tuple[Picture, ...] = ()
     picture_rows: tuple[PictureRow, ...] = ()
+    strip: tuple[Segment, ...] = ()
     legend: Legend = ()
     file: str = ""
     file_name: str = ""
@@ -147,21 +202,29 @@ class Page:
     Attributes:
         title: What kind of report it is.
         subject: The file or files it is about.
-        facts: The summary.
+        headlines: What people decide by.
+        facts: All figures of the summary.
         alarms: Sentences for the user that must not be missed.
         warnings: Other sentences for the user.
         conclusion: What it all comes to.
-        sections: All the rest.
+        advice: What to do next.
+        sections: What follows at once.
+        details: What is shown on request.
+        details_title: What that is.
         command: What repeats the run.
     """
 
     title: str
     subject: str
+    headlines: tuple[Headline, ...] = ()
     facts: tuple[Fact, ...]
     alarms: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     conclusion: str = ""
+    advice: tuple[Advice, ...] = ()
     sections: tuple[Section, ...]
+    details: tuple[Section, ...] = ()
+    details_title: str = ""
     command: str
 
 
@@ -186,6 +249,7 @@ class Part(Generic[T]):
     points: Callable[[T], Iterable[str]] | None = None
     pictures: Callable[[T], Iterable[Picture]] | None = None
     picture_rows: Callable[[T], Iterable[PictureRow]] | None = None
+    strip: Callable[[T], Iterable[Segment]] | None = None
     legend: Legend | Callable[[T], Legend] = ()
     file: Callable[[T], str] | None = None
     file_name: str = ""
@@ -210,6 +274,7 @@ class Part(Generic[T]):
                 table=Table(columns, cells) if columns else None,
                 pictures=tuple(made(self.pictures) or ()),
                 picture_rows=tuple(made(self.picture_rows) or ()),
+                strip=tuple(made(self.strip) or ()),
                 legend=made(self.legend),
                 file=made(self.file) or "",
                 file_name=self.file_name,

@@ -18,9 +18,9 @@ from onnx_relusv.core.results import (
 )
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
-from onnx_relusv.report import integers, losses, sections, sweep, trace, words
+from onnx_relusv.report import decision, losses, network, sections, sweep, trace, words
 from onnx_relusv.report.losses import NUMBERS, PARTS, bound_text, by_change, change_words
-from onnx_relusv.report.page import Fact, Page, Part
+from onnx_relusv.report.page import Advice, Fact, Headline, Page, Part
 
 _WHICH = {
     "all": "samples",
@@ -232,15 +232,21 @@ class Layout(Generic[T]):
 
     Attributes:
         files: The models that it is about, by role.
+        headlines: What people decide by; none where the summary is as short.
+        advice: What to do next.
         facts: Make the summary.
-        page: The sections of the page; files and provenance follow all of them.
+        page: The sections of the page.
+        details: Those that it shows on request; files and provenance follow all of them.
         terminal: Those of the terminal, above the summary.
         below: Those of the terminal below it.
     """
 
     files: Callable[[T], sections.Files]
+    headlines: Callable[[T], Iterable[Headline]] = lambda _: ()
+    advice: Callable[[T], Iterable[Advice]] = lambda _: ()
     facts: Sequence[Callable[[T], Iterable[Fact]]]
     page: Sequence[Part[T]]
+    details: Sequence[Part[T]] = ()
     terminal: Sequence[Part[T]]
     below: Sequence[Part[T]] = ()
 
@@ -249,42 +255,37 @@ LAYOUTS: dict[type, Layout[Any]] = {
     Inspection: Layout[Inspection](
         files=lambda found: {"model": found.model},
         facts=(inspection_facts,),
-        page=(
-            sections.BLOCKS,
-            sections.SAVINGS,
-            sections.MEASURES,
-            sections.SPECTRA,
-            sections.LADDER,
-            sections.REFUSED,
-            sections.COVERAGE,
-        ),
+        page=(sections.BLOCKS, sections.SAVINGS, sections.COVERAGE, sections.REFUSED),
+        details=(sections.MEASURES, sections.SPECTRA, sections.LADDER),
         terminal=(sections.SHORT_MEASURES, sections.SHORT_SPECTRA, sections.REFUSED),
         below=(sections.COVERAGE,),
     ),
     Compression: Layout[Compression](
         files=lambda found: {"original": found.before, "result": found.after},
+        headlines=decision.compression_headlines,
+        advice=decision.compression_advice,
         facts=(
             compression_facts,
             groups_facts,
             latency_facts,
             assessment_facts,
         ),
-        page=(
+        page=(network.NETWORK, losses.SIZES, network.RANKED),
+        details=(
             losses.COSTS,
             losses.OUTPUT_NOTES,
             losses.FEEDS,
-            sections.DECISIONS,
-            sections.GROUPS,
             losses.BOUND,
             losses.TRIALS,
-            sections.BYTES,
+            sections.DECISIONS,
+            sections.GROUPS,
+            network.INTEGERS,
+            network.STORED,
             sections.SAVINGS,
             sections.MEASURES,
             sections.SPECTRA,
             sections.REFUSED,
             sections.CHANNELS_THAT_STAY,
-            integers.INTEGERS,
-            integers.STORED,
             sections.VALIDATION,
         ),
         terminal=(
@@ -301,12 +302,14 @@ LAYOUTS: dict[type, Layout[Any]] = {
     ),
     Comparison: Layout[Comparison](
         files=lambda found: {"first model": found.before, "second model": found.after},
+        headlines=decision.comparison_headlines,
         facts=(comparison_facts,),
         page=(losses.OUTPUTS, losses.OUTPUT_NOTES, sections.LATENCIES),
         terminal=(losses.OUTPUTS, losses.OUTPUT_NOTES, sections.LATENCIES),
     ),
     Sweep: Layout[Sweep](
         files=lambda found: {"original": found.model},
+        advice=sweep.sweep_advice,
         facts=(sweep.sweep_facts,),
         page=(sweep.CURVES, sweep.POINTS, sweep.COMMANDS, sweep.MISSED),
         # There is no room for the commands.
@@ -338,17 +341,21 @@ def page_of(report: Report, *, terminal: bool = False) -> Page:
     warnings = () if isinstance(report, Comparison | Sweep) else report.warnings
     parts = layout.terminal if terminal else layout.page
     shown = [section for part in parts for section in part.sections(report)]
-    if not terminal:
-        shown += sections.FILES.sections(files) + sections.provenance(files).sections(made)
+    details = [section for part in layout.details for section in part.sections(report)]
+    details += sections.FILES.sections(files) + sections.provenance(files).sections(made)
     return Page(
         title=type(report).__name__,
         subject=words.change(paths[0], paths[-1]),
+        headlines=tuple(layout.headlines(report)),
         facts=tuple(fact for facts in layout.facts for fact in facts(report)),
         alarms=tuple(map(words.printable, found.alarms)) if found else (),
         warnings=tuple(
             words.printable(one) for one in warnings if not found or one not in found.alarms
         ),
         conclusion=words.printable(found.conclusion) if found else "",
+        advice=tuple(layout.advice(report)),
         sections=tuple(shown),
+        details=tuple(details),
+        details_title="Measures and validation" if layout.details else "Files and provenance",
         command=words.printable(made.command),
     )

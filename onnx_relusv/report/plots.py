@@ -209,14 +209,14 @@ def draw_lines(
     """A chart of lines with names at their left; `height` and the margin `below` are inches."""
     above = 0.3 if title else 0.05
     whole = height + above + below
-    edges = (0.3, 0.97, below / whole, 1 - above / whole)
+    edges = (0.37, 0.97, below / whole, 1 - above / whole)
 
     def painted(axes: "Axes") -> None:
         paint(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
 
-    return draw(painted, (7.2, whole), edges, title=title, name=name, label=label)
+    return draw(painted, (_LINES_WIDTH, whole), edges, title=title, name=name, label=label)
 
 
 def line_name(key: str) -> str:
@@ -225,7 +225,7 @@ def line_name(key: str) -> str:
     The font that measures the labels knows few scripts, and would warn of each other character.
     """
     return words.middle_cut(
-        words.printable(key).encode("ascii", "backslashreplace").decode("ascii"), 34
+        words.printable(key).encode("ascii", "backslashreplace").decode("ascii"), 27
     )
 
 
@@ -237,6 +237,8 @@ def scale(
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: text(value)))
 
 
+# Inches: as wide as a narrow page shows it without shrinking its text beyond reading.
+_LINES_WIDTH = 5.0
 _HEIGHT = 10
 
 
@@ -260,14 +262,12 @@ def strip_svg(units: int, kept: Sequence[int], label: str) -> str:
     )
 
 
-MOST_BARS = 60
 # More points than a plot of three inches can show only make the page heavy.
 _MOST_POINTS = 160
 # Shares of sigma_1 below this are rounding in float32 weights; the axis ends there. Zeros are drawn
 # further down, out of sight, since a logarithmic axis has no place for them.
 _LOWEST = 1e-6
 _OUT_OF_SIGHT = 1e-8
-_BAR_HEIGHT = 0.2
 DOTTED, DASHED = (0, (1, 1)), (0, (4, 2))
 
 
@@ -337,30 +337,3 @@ def _spectrum_title(row: BlockReport) -> str:
     # The axes are narrow, and a rank says that it is a double layer.
     decision = words.decision(row.choice).removeprefix("double layer: ")
     return f"{decision} ({row.unfolding})" if row.unfolding else decision
-
-
-def bytes_svg(rows: Sequence[BlockReport], *, name: str) -> str:
-    """Bytes of every block before and after, as bars.
-
-    Beyond `MOST_BARS` blocks, only the largest are drawn, and the title says how many are not.
-
-    Args:
-        rows: The blocks, at least one.
-        name: Sets the plot apart from the others of its page.
-    """
-    largest = sorted(range(len(rows)), key=lambda index: -rows[index].cost.bytes)[:MOST_BARS]
-    shown = [rows[index] for index in sorted(largest)]
-    hidden = len(rows) - len(shown)
-    title = f"the {len(shown)} largest blocks; {hidden} more are not drawn" if hidden else ""
-
-    def paint(axes: "Axes") -> None:
-        places = np.arange(len(shown))
-        after = [(row.cost_after or row.cost).bytes for row in shown]
-        axes.barh(places, [row.cost.bytes for row in shown], height=0.8, color=light("before"))
-        axes.barh(places, after, height=0.4, color=light("after"))
-        axes.set_yticks(places, [line_name(row.block.key) for row in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        scale(axes.xaxis, ticker.MaxNLocator(6), words.size)
-
-    label = "Bytes of every block before and after"
-    return draw_lines(paint, _BAR_HEIGHT * len(shown), 0.3, title=title, name=name, label=label)

@@ -18,7 +18,7 @@ from onnx_relusv.core.traces import Trace
 from onnx_relusv.report import words
 from onnx_relusv.report.blocks import COLUMNS, BlockTable, block_columns, saving_columns
 from onnx_relusv.report.page import Column, Legend, Number, Part, Picture
-from onnx_relusv.report.plots import bytes_svg, spectrum_svg, strip_svg
+from onnx_relusv.report.plots import spectrum_svg, strip_svg
 
 Found = Inspection | Compression
 
@@ -36,7 +36,7 @@ def _table(title: str, tables: BlockTable, text: str = "", note: str = "") -> Pa
 
 
 BLOCKS = _table("Blocks", BlockTable.FOUND)
-DECISIONS = _table("Blocks", BlockTable.DECISIONS)
+DECISIONS = _table("Decisions", BlockTable.DECISIONS)
 MEASURES = _table(
     "Measures",
     BlockTable.MEASURES,
@@ -54,7 +54,7 @@ SHORT_SPECTRA = _table(
 SHORT_DECISIONS: Part[Compression] = Part(
     title="Blocks",
     of=lambda found: found.rows,
-    empty=DECISIONS.empty,
+    empty=BLOCKS.empty,
     columns=lambda found: block_columns(
         found.rows,
         BlockTable.TERMINAL_DECISIONS
@@ -76,12 +76,6 @@ SAVINGS: Part[Found] = Part(
     title="Savings by relative error",
     of=lambda found: found.rows if any(row.savings for row in found.rows) else (),
     columns=lambda found: (COLUMNS[0], *saving_columns(found.rows, with_form=True)),
-)
-BYTES: Part[Compression] = Part(
-    title="Bytes by block",
-    of=lambda found: found.rows,
-    pictures=lambda found: [Picture(bytes_svg(found.rows, name="bytes"), wide=True)],
-    legend=(("before", "before"), ("after", "after")),
 )
 
 
@@ -231,7 +225,7 @@ def _strips(found: Compression) -> Iterator[Picture]:
     for row in _losing(found):
         choice, key = row.choice, words.printable(row.choice.key)
         svg = strip_svg(choice.units, choice.kept, f"Kept and removed units of {key}")
-        yield Picture(svg, f"{key}, {len(choice.kept)} of {choice.units} kept", wide=True)
+        yield Picture(svg, f"{key}, {len(choice.kept)} of {choice.units} kept", stretched=True)
 
 
 GROUPS: Part[Compression] = Part(

@@ -1,18 +1,14 @@
 """The report of a sweep: its facts, its sections, and what is lost over what is left, drawn."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from math import isfinite, log2
-from typing import TYPE_CHECKING
+from math import isfinite
 
 from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
 from onnx_relusv.report import words
-from onnx_relusv.report.page import Column, Fact, Legend, Number, Part, Picture
-from onnx_relusv.report.plots import draw, light, scale, ticker, transforms
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from onnx_relusv.report.curves import Curve, CurveAxes, CurvePoint, curves_svg
+from onnx_relusv.report.page import Advice, Column, Fact, Legend, Number, Part, Picture
 
 # The loss, as an axis and a column have it, and in a sentence.
 LOSS_NAMES: dict[JudgedBy, str] = {
@@ -164,6 +160,32 @@ def sweep_facts(sweep: Sweep) -> Iterator[Fact]:
         yield Fact(f"knee, method {point.method}", share, loss)
 
 
+# What a file may lose to be named as the smallest: points, or of an output's size.
+_LITTLE: dict[JudgedBy, tuple[float, str]] = {
+    "accuracy": (1.0, "1 point of accuracy"),
+    "agreement": (1.0, "1 answer in a hundred"),
+    "error": (0.03, "0.03 of the size of its outputs"),
+}
+
+
+def sweep_advice(sweep: Sweep) -> Iterator[Advice]:
+    """Which of the files to take, with the command that makes it."""
+    most, little = _LITTLE[sweep.judged_by]
+    fine = [point for point in sweep.points if _ends(point)[1] <= most]
+    smallest = min(fine, key=lambda point: point.after.bytes, default=None)
+    surely = "" if sweep.judged_by == "error" else ", at the upper end of its interval"
+    if smallest is None:
+        yield Advice(
+            f"No file here loses {little} at most{surely}: try larger sizes, or more samples."
+        )
+        return
+    yield Advice(
+        f"The smallest file here that changes {little} at most{surely}: {_name(smallest)}, with "
+        f"{words.percent(smallest.shares.size)} of the bytes.",
+        smallest.command,
+    )
+
+
 def _notes(sweep: Sweep) -> Iterator[str]:
     """Sentences on what was judged, and on what is to be known of the points."""
     judges = sweep.judges
@@ -235,13 +257,10 @@ CURVES: Part[Sweep] = Part(
 )
 
 # Roles of colours and marks, in the order of the methods.
-_ROLES = ("sigma", "estimate", "untrained", "active", "largest")
-_MARKERS = ("o", "s", "^", "D", "v")
-# Beyond this many of its units a loss is drawn on a logarithmic scale, so that a method that fails
-# does not press all others onto the axis.
+_ROLES = ("sigma", "estimate", "untrained", "active", "largest", "wrong", "margin")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Beyond this many of its units a loss is drawn on a logarithmic scale, if it has to be.
 _LINEAR: dict[JudgedBy, float] = {"accuracy": 1.0, "agreement": 1.0, "error": 0.1}
-# Inches between the lines of two methods.
-_ASIDE = 0.025
 
 Across = Callable[[SweepPoint], float | None]
 
@@ -258,81 +277,27 @@ def sweep_svg(
         name: Sets the plot apart from the others of its page.
         logarithmic: Whether halving is a step of equal length everywhere.
     """
-    loss_name, linear = LOSS_NAMES[sweep.judged_by], _LINEAR[sweep.judged_by]
+    loss_name = LOSS_NAMES[sweep.judged_by]
     curves = [
-        [
-            (place, point)
-            for point in sweep.curve(method)
-            if (place := across(point)) is not None and isfinite(point.loss)
-        ]
-        for method in sweep.meanings
+        Curve(
+            role=_ROLES[number % len(_ROLES)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            points=[
+                CurvePoint(place, point.loss, *_ends(point), ringed=sweep.is_knee(point))
+                for point in sweep.curve(method)
+                if (place := across(point)) is not None and isfinite(point.loss)
+            ],
+        )
+        for number, method in enumerate(sweep.meanings)
     ]
-    places = [1.0, *(place for curve in curves for place, _ in curve)]
-    losses = [0.0, *(end for curve in curves for _, point in curve for end in _ends(point))]
-
-    def paint(axes: "Axes") -> None:
-        for number, curve in enumerate(curves):
-            _draw_curve(axes, curve, sweep, number)
-        axes.axhline(0, color=light("ink"), linewidth=0.6)
-        axes.axvline(1, color=light("ink"), linewidth=0.6, linestyle=(0, (1, 2)))
-        axes.set_xlabel(label, labelpad=2)
-        axes.set_ylabel(loss_name, labelpad=2)
-        if logarithmic:
-            # From the least share to 1, with a label at every halving.
-            axes.set_xscale("log")
-            axes.set_xlim(min(places) / 1.15, 1.15)
-            shares = [2.0**-power for power in range(int(-log2(min(places))) + 1)]
-            scale(
-                axes.xaxis,
-                ticker.FixedLocator(shares),
-                lambda share: f"{words.number(100 * share)} %",
-            )
-            axes.xaxis.set_minor_locator(ticker.NullLocator())
-        else:
-            axes.set_xlim(0, 1.08 * max(places))
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(8))
-        low, high = min(losses), max(losses)
-        if high > 5 * linear:
-            axes.set_yscale("symlog", linthresh=linear)
-            steps = ticker.SymmetricalLogLocator(base=10, linthresh=linear, subs=(1.0, 2.0, 5.0))
-            scale(axes.yaxis, steps)
-            axes.set_ylabel(f"{loss_name} (logarithmic beyond {words.number(linear)})")
-            axes.set_ylim(1.2 * low, 1.3 * high)
-        else:
-            # Without any loss there is still an axis.
-            margin = 0.08 * (high - low) or linear
-            axes.set_ylim(low - margin, high + margin)
-            scale(axes.yaxis, axes.yaxis.get_major_locator())
-
+    axes = CurveAxes(
+        across=label,
+        upward=loss_name,
+        linear=_LINEAR[sweep.judged_by],
+        logarithmic=logarithmic,
+    )
     text = f"{loss_name}, over {label}, of {', '.join(sweep.meanings)}"
-    return draw(paint, (5.0, 3.1), (0.12, 0.98, 0.14, 0.97), name=name, label=text)
-
-
-def _draw_curve(
-    axes: "Axes", curve: Sequence[tuple[float, SweepPoint]], sweep: Sweep, number: int
-) -> None:
-    colour, marker = light(_ROLES[number % len(_ROLES)]), _MARKERS[number % len(_MARKERS)]
-    # Intervals of several methods at one size would cover one another.
-    apart = _ASIDE * (number - (len(sweep.meanings) - 1) / 2)
-    aside = axes.transData + transforms.ScaledTranslation(apart, 0, axes.figure.dpi_scale_trans)
-    for place, point in curve:
-        axes.vlines(place, *_ends(point), color=colour, linewidth=0.8, transform=aside)
-    # In the order of the sizes, so that a latency that turns back is seen to.
-    places, losses = [place for place, _ in curve], [point.loss for _, point in curve]
-    axes.plot(
-        places, losses, marker=marker, color=colour, linewidth=1.2, markersize=3.6, transform=aside
-    )
-    knees = [index for index, (_, point) in enumerate(curve) if sweep.is_knee(point)]
-    axes.plot(
-        [places[index] for index in knees],
-        [losses[index] for index in knees],
-        "o",
-        color=light("chosen"),
-        markersize=9,
-        markerfacecolor="none",
-        markeredgewidth=1.4,
-        transform=aside,
-    )
+    return curves_svg(curves, axes, name=name, label=text)
 
 
 def _ends(point: SweepPoint) -> tuple[float, float]:

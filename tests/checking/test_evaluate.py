@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from command_line import run as command
 from graphs import model_proto, normal, saved
 from sample_arrays import archive
@@ -91,6 +92,26 @@ def test_scores(tmp_path: Path) -> None:
     assert one.largest == pytest.approx(np.abs(gap).max(), rel=FLOAT32)
     assert found.evaluation.accuracy_before == 1
     assert found.evaluation.accuracy_after == agreement
+
+
+def test_intervals_are_exact_and_of_samples_by_themselves(tmp_path: Path) -> None:
+    evaluation = side_by_side(LOGITS, tmp_path, labels=answers(MOVED)).evaluation
+    same, drop = evaluation.agreement_interval, evaluation.drop_interval
+    assert same is not None
+    assert drop is not None
+    equal = int(np.sum(answers(W) == answers(MOVED)))
+    exact = scipy.stats.binomtest(equal, COUNT).proportion_ci(0.95, method="exact")
+    assert (same.lower, same.upper) == pytest.approx((exact.low, exact.high))
+    # All that the second model has right beyond the first is gained: the drop is negative.
+    assert evaluation.drop is not None
+    assert drop.lower < evaluation.drop < 0
+    assert drop.lower < evaluation.drop < drop.upper
+    (tmp_path / "grouped").mkdir()
+    first, second = pair(LOGITS, tmp_path / "grouped")
+    arrays = {"x": X, "groups": np.arange(COUNT) // 4}
+    grouped = compare(first, second, archive(tmp_path / "grouped", **arrays)).evaluation
+    assert grouped.agreement == evaluation.agreement
+    assert grouped.agreement_interval is None
 
 
 @pytest.mark.parametrize("text", [LABELS, TEXT])

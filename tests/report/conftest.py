@@ -11,6 +11,7 @@ from traced import MODEL as BEFORE
 from onnx_relusv.core.blocks import Activation, Block, Geometry, Refusal
 from onnx_relusv.core.errors import Coverage, CoverageRow
 from onnx_relusv.core.measures import (
+    ConfidenceInterval,
     Correction,
     FeedChange,
     IntegerDamage,
@@ -170,7 +171,9 @@ def grouped_row() -> BlockReport:
     )
 
 
-def planned(row: BlockReport, choice: Choice, after: Cost) -> BlockReport:
+def planned(
+    row: BlockReport, choice: Choice, after: Cost, sensitivity: float | None = None
+) -> BlockReport:
     times = (None, None) if choice.action == "keep" else (0.0025, 0.00125)
     return replace(
         row,
@@ -180,6 +183,7 @@ def planned(row: BlockReport, choice: Choice, after: Cost) -> BlockReport:
         cost_after=after,
         latency_before=times[0],
         latency_after=times[1],
+        sensitivity=sensitivity,
     )
 
 
@@ -252,6 +256,7 @@ def compression() -> Compression:
                 why="smallest rank with a relative error at most 0.1",
             ),
             Cost(bytes=25_984, macs=1_312_672),
+            sensitivity=0.0017,
         ),
         planned(
             gemm_row(),
@@ -264,6 +269,7 @@ def compression() -> Compression:
                 why="smallest rank with a relative error at most 0.1",
             ),
             Cost(bytes=11_160, macs=2_640),
+            sensitivity=0.25,
         ),
         planned(
             grouped_row(),
@@ -377,6 +383,8 @@ def side_by_side() -> Evaluation:
             Latency(batch=32, before=0.02, after=0.011),
         ),
         provider="CPUExecutionProvider",
+        agreement_interval=ConfidenceInterval(0.983, 0.9959),
+        drop_interval=ConfidenceInterval(-0.001, 1.25),
     )
 
 

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from onnx_relusv.core.measures import FeedChange, Latency, NotFinite, OutputChange, SampleCounts
 from onnx_relusv.core.results import Assessment, Compression, Evaluation
+from onnx_relusv.report.decision import conclusion
 from onnx_relusv.report.files import report_html
-from onnx_relusv.report.losses import COSTS, FEEDS, alarms, conclusion, share_words
+from onnx_relusv.report.losses import COSTS, FEEDS, alarms, share_words
 from onnx_relusv.report.page import Fact
 from onnx_relusv.report.pages import assessment_facts
 from onnx_relusv.report.terminal import report_parts
@@ -100,10 +101,11 @@ def test_the_conclusion_of_samples(compression: Compression) -> None:
 def test_what_to_try_next(compression: Compression) -> None:
     slower = Latency(batch=1, before=0.001, after=0.0012)
     for found, words in (
-        (judged(agreement=0.5), "Ask for less, such as a larger --size, or give more samples"),
+        (judged(agreement=0.5), "Ask for less, such as --size 0.75, or give more samples"),
         (judged(agreement=0.97, accuracies=(0.9, 0.9)), "sweep shows what other sizes lose"),
-        (judged(agreement=0.999), "A smaller file may do: --max-drop"),
-        (judged(output(0.001)), "A smaller file may do: sweep"),
+        (judged(agreement=0.999), "A smaller file may do: try --size 0.25, or let --max-drop"),
+        (judged(agreement=0.991), "A smaller file may do: try --size 0.35, or let --max-drop"),
+        (judged(output(0.001)), "A smaller file may do: try --size 0.25; sweep"),
         (judged(agreement=0.999, latency=slower), "if time matters: --latency"),
         (judged(part="fitting"), "give some hundreds of samples"),
         (judged(part="synthetic", withheld=("y",)), "Next, give --samples"),

@@ -81,8 +81,9 @@ def test_the_counts_are_named_for_what_they_are(
 
 def test_the_page(certified: Compression, unlabelled: Compression) -> None:
     outline = Outline(report_html(certified))
-    titles = outline.text("h2")
-    assert titles[titles.index("Blocks") :][:3] == ["Blocks", "Certificate", "Sizes tried"]
+    titles = outline.text("h3")
+    assert "Size against what is lost" in outline.text("h2")
+    assert titles[titles.index("Certificate") :][:2] == ["Certificate", "Sizes tried"]
     (text,) = [one for one in outline.text("p") if "Certified: " in one]
     assert text.startswith("Points of accuracy.")
     assert "loses 1 point at most, with a confidence of 99 %" in text

@@ -58,8 +58,8 @@ def test_the_summary_counts_units(compression: Compression) -> None:
 
 def test_the_page_says_what_went_together_and_why(compression: Compression) -> None:
     outline = Outline(report_html(pruned(compression)))
-    titles = outline.text("h2")
-    assert titles[titles.index("Blocks") :][:2] == ["Blocks", "Groups of units"]
+    titles = outline.text("h3")
+    assert titles[titles.index("Decisions") :][:2] == ["Decisions", "Groups of units"]
     assert "Channels that stay" in titles
     for cell in (
         "64 -> 55",
@@ -85,14 +85,14 @@ def test_the_page_says_what_went_together_and_why(compression: Compression) -> N
 
 def test_a_page_without_groups_does_not_speak_of_them(compression: Compression) -> None:
     outline = Outline(report_html(compression))
-    assert not {"Groups of units", "Channels that stay"} & set(outline.text("h2"))
+    assert not {"Groups of units", "Channels that stay"} & set(outline.text("h3"))
     assert "channels" not in outline.text("th")
 
 
 def test_where_nothing_went_no_units_are_listed(compression: Compression) -> None:
     kept = replace(pruned(compression), groups=GROUPS[1:])
     outline = Outline(report_html(kept))
-    assert "Groups of units" in outline.text("h2")
+    assert "Groups of units" in outline.text("h3")
     assert "removed" not in outline.text("th")
     # What this group or any block does was not measured.
     assert "expected change" not in outline.text("th")

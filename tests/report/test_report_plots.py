@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from pruned_records import pruned
 
-from onnx_relusv.core.plans import Cost
 from onnx_relusv.core.results import BlockReport, Compression, Inspection
-from onnx_relusv.report.plots import MOST_BARS, bytes_svg, spectrum_svg
+from onnx_relusv.report.plots import spectrum_svg
 
 
 def strokes(svg: str, role: str) -> list[str]:
@@ -119,49 +118,3 @@ def test_the_key_is_the_label_and_escaped(compression: Compression) -> None:
     svg = spectrum_svg(compression.rows[1], 0.1, name="a")
     assert 'aria-label="Spectrum of &lt;script&gt;alert' in svg
     assert "<script" not in svg
-
-
-def test_bars_name_their_blocks_literally(compression: Compression) -> None:
-    svg = bytes_svg(compression.rows, name="bytes")
-    names = [
-        element.firstChild.nodeValue  # type: ignore[union-attr]
-        for element in minidom.parseString(svg).getElementsByTagName("text")
-    ]
-    assert "conv1_relu" in names
-    assert any(name.startswith("<script>") and name.endswith("u5377") for name in names if name)
-    assert "<script" not in svg
-
-
-def bars(svg: str, role: str) -> list[float]:
-    """Lengths of the bars of a role, in the plot's points."""
-    paths = [
-        coordinates(element.getAttribute("d"))
-        for element in minidom.parseString(svg).getElementsByTagName("path")
-        if f"fill: var(--plot-{role}," in element.getAttribute("style")
-    ]
-    return [max(x for x, _ in path) - min(x for x, _ in path) for path in paths]
-
-
-def test_bars_are_as_long_as_the_bytes(compression: Compression) -> None:
-    svg = bytes_svg(compression.rows, name="bytes")
-    before, after = bars(svg, "before"), bars(svg, "after")
-    for row, long, short in zip(compression.rows, before, after, strict=True):
-        assert row.cost_after is not None
-        # The bars' corners have five decimals, the shortest bar a length of about two.
-        assert short / long == pytest.approx(row.cost_after.bytes / row.cost.bytes, rel=1e-3)
-    assert before[0] / before[1] == pytest.approx(73984 / 32160, rel=1e-3)
-
-
-def test_of_many_blocks_the_largest_are_drawn_and_the_rest_counted(
-    compression: Compression,
-) -> None:
-    row = compression.rows[0]
-    many = [
-        replace(row, block=replace(row.block, key=f"block{size}"), cost=Cost(bytes=size, macs=1))
-        for size in range(1, MOST_BARS + 6)
-    ]
-    svg = bytes_svg(many, name="bytes")
-    assert len(bars(svg, "before")) == MOST_BARS
-    assert ">the 60 largest blocks; 5 more are not drawn</text>" in svg
-    assert ">block5</text>" not in svg
-    assert svg.index(">block6</text>") < svg.index(">block65</text>")

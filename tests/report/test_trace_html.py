@@ -28,8 +28,7 @@ def test_a_trace_says_what_matters() -> None:
         "Medians of right / wrong answers",
         "Inputs, layer by layer",
         "Refused",
-        "Files",
-        "Provenance",
+        "Files and provenance",
     ]
     assert outline.text("li")[:4] == ["block <conv9> has no activation.", *conclusions(trace)]
     assert "85.0 %" in outline.text("dd")
@@ -43,7 +42,7 @@ def test_a_trace_says_what_matters() -> None:
 
 def test_every_block_has_a_row_of_four_distributions() -> None:
     outline = Outline(report_html(trace_of(("conv1", "fc1"))))
-    assert outline.text("h3") == ["conv1", "fc1"]
+    assert outline.text("h3")[:2] == ["conv1", "fc1"]
     labels = [one["aria-label"] for one in outline.all("svg")]
     assert labels == ["AUROC of every score, with its interval"] + [
         f"Distribution of {quantity} in {key}"
@@ -77,7 +76,7 @@ def test_answers_of_one_kind_are_drawn_as_one() -> None:
 def test_names_from_files_are_text_and_nothing_else() -> None:
     hostile = "<script>alert('a')</script>[bold]$x^$&\"\x1b[31m\u202e\u5377"
     page = report_html(trace_of((hostile, "fc1")))
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "<i>branch" not in page
     assert "\x1b" not in page
     assert "\u202e" not in page

@@ -1,0 +1,146 @@
+"""The network of a report: its blocks in order, drawn, and ranked; and those of 8-bit integers."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from onnx_relusv.core.results import BlockReport, Compression, Inspection
+from onnx_relusv.report import words
+from onnx_relusv.report.blocks import BlockTable, block_columns
+from onnx_relusv.report.decision import most_sensitive_first
+from onnx_relusv.report.page import Column, Legend, Number, Part, Segment
+
+# Roles of colours by what was done with a block, in the order of the legend.
+_DONE = {
+    "every": "kept",
+    "band": "other values, same form",
+    "largest": "fewer channels",
+    "after": "double layer",
+    "active": "8-bit integers or half precision alone",
+}
+
+
+def _role(row: BlockReport) -> str:
+    choice = row.choice
+    if choice is None or choice.is_kept:
+        return "every"
+    if choice.is_double_layer:
+        return "after"
+    if choice.action == "prune":
+        return "largest"
+    return "active" if choice.is_int8 or choice.is_fp16 else "band"
+
+
+def _segments(found: Inspection | Compression) -> Iterator[Segment]:
+    whole = sum(row.cost.bytes for row in found.rows)
+    for number, row in enumerate(found.rows, 1):
+        after = (row.cost_after or row.cost).bytes
+        yield Segment(
+            number=number,
+            name=words.printable(row.block.key),
+            width=row.cost.bytes / whole if whole else 1 / len(found.rows),
+            left=min(after / row.cost.bytes, 1.0) if row.cost.bytes else 1.0,
+            role=_role(row),
+        )
+
+
+def _legend(found: Compression) -> Legend:
+    roles = {_role(row) for row in found.rows}
+    return tuple((role, meaning) for role, meaning in _DONE.items() if role in roles)
+
+
+NETWORK: Part[Compression] = Part(
+    title="The network",
+    of=lambda found: found.rows,
+    text="Blocks in order, numbered as in the table below. Width is size before; the filled part "
+    "of the height is what is left of it.",
+    strip=_segments,
+    legend=_legend,
+)
+
+
+def _of_row(column: Column) -> Column:
+    """A column of blocks for rows that have a block's place too."""
+    return replace(column, value=lambda numbered: column.read(numbered[1]))
+
+
+def _measured(found: Compression) -> bool:
+    return any(row.sensitivity is not None for row in found.rows)
+
+
+def _ranked_columns(found: Compression) -> tuple[Column, ...]:
+    first, *others = block_columns(found.rows, BlockTable.RANKED)
+    place = Number("place", "In the network, as in the strip above.", 0, str)
+    return (_of_row(first), place, *map(_of_row, others))
+
+
+RANKED: Part[Compression] = Part(
+    title=lambda found: f"Blocks{', most sensitive first' * _measured(found)}",
+    of=lambda found: most_sensitive_first(found.rows),
+    columns=_ranked_columns,
+    empty="No block was found.",
+    text=lambda found: (
+        f"Changes are measured as {words.printable(found.plan.damage_measure or '')}."
+        if _measured(found)
+        else "What blocks do to the outputs was not measured: that takes "
+        "samples, and a budget on size, MACs or time."
+    ),
+)
+
+
+def _integers(found: Compression) -> list[tuple[str, float, BlockReport]]:
+    rows = {row.block.key: row for row in found.rows}
+    return [(one.key, one.damage, rows[one.key]) for one in found.plan.int8_damages]
+
+
+INTEGERS: Part[Compression] = Part(
+    title="8-bit integers",
+    of=_integers,
+    columns=(
+        Column("block", "", 0),
+        Number(
+            "expected change",
+            "What integers in this block and its input, with all else as it was, do to the "
+            "outputs; measured on held-out samples.",
+            1,
+        ),
+        Column("becomes", "What was decided.", 2, lambda row: words.decision(row.choice)),
+        Number(
+            "bytes",
+            "Before and after.",
+            2,
+            lambda row: words.change(
+                row.cost.bytes, (row.cost_after or row.cost).bytes, words.size
+            ),
+        ),
+    ),
+    text="The blocks that integers hurt most come first.",
+)
+
+
+def _size(bytes_: int) -> str:
+    return words.size(bytes_) if bytes_ else ""
+
+
+STORED: Part[Compression] = Part(
+    title="Bytes by format",
+    of=lambda found: found.stored,
+    columns=(
+        Column("block", "", lambda row: row.key or "all else"),
+        Number("integers", "Weights of 8-bit integers.", "integers", _size),
+        Number(
+            "scales",
+            "Scales and zero points, of tensors that several blocks read at the first of them.",
+            "scales",
+            _size,
+        ),
+        Number("floats", "Biases, and weights that are floats.", "floats", _size),
+        Number(
+            "other",
+            "Scales of tensors between blocks, other constants, nodes and names.",
+            "others",
+            _size,
+        ),
+        Number("all", "", "bytes", words.size),
+    ),
+    text="What the numbers of the written file occupy.",
+)
