@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     )
     from onnx_relusv.core.plans import Budgets
     from onnx_relusv.core.sweeps import SweepOptions
+    from onnx_relusv.samples.images import Images
 
 __all__ = [
     "ApplyOptions",
     "Budgets",
     "ComparisonLimits",
+    "Images",
     "MeasureOptions",
     "Metric",
     "PlanOptions",
@@ -66,6 +68,7 @@ _MODULES = {
     "core.options": ("ApplyOptions", "ComparisonLimits", "MeasureOptions", "PlanOptions"),
     "core.plans": ("Budgets",),
     "core.sweeps": ("SweepOptions",),
+    "samples.images": ("Images",),
 }
 
 

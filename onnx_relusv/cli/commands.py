@@ -9,6 +9,7 @@ from onnx_relusv.cli.options import (
     FILE,
     FORCE,
     JSON,
+    PREPROCESS,
     REPORT,
     SAMPLES,
     SMALLER,
@@ -67,6 +68,7 @@ _add(
     "Measure every block of MODEL: ReLU singular values, mean width, and what they would save.",
     _MODEL,
     SAMPLES,
+    PREPROCESS,
     *options(MeasureOptions, "max-samples input-shape"),
     JSON,
     REPORT,
@@ -82,6 +84,7 @@ _add(
     *options(PlanOptions, _PLANNING),
     *options(PlanOptions, "max-drop confidence", hidden=True),
     SAMPLES,
+    PREPROCESS,
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
     FORCE,
     planning=PlanOptions,
@@ -95,6 +98,7 @@ _add(
     SMALLER,
     *options(ApplyOptions, "seed"),
     SAMPLES,
+    PREPROCESS,
     *options(ApplyOptions, "max-samples input-shape"),
     TEST,
     JSON,
@@ -116,6 +120,7 @@ _add(
     SMALLER,
     *options(PlanOptions, f"{_PLANNING} max-drop confidence"),
     SAMPLES,
+    PREPROCESS,
     *options(MeasureOptions, "max-samples input-shape"),
     TEST,
     JSON,
@@ -135,6 +140,7 @@ _add(
     click.Argument(["before"], metavar="A", type=FILE),
     click.Argument(["after"], metavar="B", type=FILE),
     samples_option("samples", "Inputs to compare on; with `labels` for accuracy.", required=True),
+    PREPROCESS,
     *options(ComparisonLimits, "fail-below-agreement fail-above-change fail-above-drop"),
     *options(MeasureOptions, "max-samples input-shape"),
     *options(PlanOptions, "metric"),
@@ -158,6 +164,7 @@ _add(
         "Inputs to measure; with `labels`, to see what tells right answers from wrong ones.",
         required=True,
     ),
+    PREPROCESS,
     flag(
         "exact",
         "Compute the mean widths too, and not only bound them: slow, an eigendecomposition for "
@@ -180,6 +187,7 @@ _add(
     """,
     _MODEL,
     samples_option("samples", "Inputs to measure on and to fit to, as of compress.", required=True),
+    PREPROCESS,
     samples_option(
         "test",
         "Other inputs to judge on; with `labels`, by accuracy.  [default: a part of --samples "

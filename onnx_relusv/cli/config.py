@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from onnx_relusv.cli.options import FILE, CountOr
+from onnx_relusv.cli.options import FILE, CountOr, Preprocess
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.work.files import REPORT_FILES, kind_of, same_place
 
@@ -137,6 +137,8 @@ def _checked(
     if not fits:
         raise UsageError(f"{where} = {value!r}: use {expected}.")
     if isinstance(value, list):
+        if isinstance(option.type, Preprocess):
+            return [option.type.from_folder(each, folder) for each in value]
         return value
     if isinstance(option.type, click.Path):
         return str(folder / str(value))

@@ -4,7 +4,7 @@ Files and flags belong to no record; those that several commands have are declar
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_relusv.core.arguments import Option, as_path, nested_records, options_of
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.results import joined_text
 from onnx_relusv.work.python_files import load_metric, names_function
 
@@ -41,6 +42,20 @@ class _Samples(_File):
         if isinstance(value, str) and names_function(value) and not Path(value).exists():
             return feeds_of(f"--{option}", value)
         return as_source(option, value)
+
+
+class Preprocess(click.ParamType[str]):
+    """A setting of how pictures become inputs, a preset's name, or the path of a TOML file."""
+
+    name = "text"
+
+    def from_folder(self, value: str, folder: Path) -> str:
+        """The same from anywhere, where relative paths start at a folder."""
+        if "=" not in value:
+            return str(folder / value) if value.endswith(".toml") else value
+        key, _, file = value.partition("=")
+        is_file = key == "classes" and file != "sorted"
+        return f"{key}={folder / file}" if is_file else value
 
 
 class CountOr(click.ParamType[int | str]):
@@ -86,6 +101,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 FILE = _File(path_type=Path)
 _SAMPLES = _Samples(path_type=Path)
+_PREPROCESS = Preprocess()
 
 
 def file_option(name: str, help: str, *, required: bool = False) -> click.Option:
@@ -106,12 +122,21 @@ def flag(name: str, help: str) -> click.Option:
 SAMPLES = samples_option(
     "samples",
     "Inputs to measure on: .npz with the input names as keys, .npy, a folder of "
-    "test_data_set_*, or own.py:feeds, a function whose code is executed and that gives feeds.",
+    "test_data_set_*, one of pictures with --preprocess, or own.py:feeds, a function whose code is "
+    "executed and that gives feeds.",
 )
 TEST = samples_option(
     "test",
     "Other inputs to judge the result on; with `labels`, by accuracy.  [default: those of "
     "--samples that nothing is fitted to]",
+)
+PREPROCESS = click.Option(
+    ["--preprocess"],
+    type=_PREPROCESS,
+    multiple=True,
+    metavar="PRESET|FILE.toml|KEY=VALUE",
+    help="How pictures become inputs, where samples are a folder of them: a preset (imagenet), a "
+    "file with settings, or single ones, such as size=224. Repeat it; later ones win.",
 )
 SMALLER = file_option("output", "The smaller model.", required=True)
 JSON = file_option(
@@ -190,10 +215,25 @@ def arguments(values: Mapping[str, Any], records: Mapping[str, type]) -> dict[st
         InputError: The file of a metric cannot be read, or its code fails.
     """
     left = dict(values)
+    if "preprocess" in left:
+        left |= _pictures(left.pop("preprocess"), left)
     if left.get("metric") is not None:
         left["metric"] = load_metric(left["metric"])
     made = {argument: _record(kind, left) for argument, kind in records.items()}
     return {**left, **made}
+
+
+def _pictures(settings: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The samples that are folders of pictures, as they are to be prepared, by parameter."""
+    if not settings:
+        return {}
+    from onnx_relusv.samples.images import Images, is_folder_of_pictures
+
+    given = {name: values[name] for name in ("samples", "test") if values.get(name) is not None}
+    folders = {name: one for name, one in given.items() if is_folder_of_pictures(one)}
+    if not folders:
+        raise UsageError("--preprocess is for --samples that are a folder of pictures; leave it.")
+    return {name: Images(one.name, *settings) for name, one in folders.items()}
 
 
 def _record(kind: type, left: dict[str, Any]) -> Any:

@@ -126,6 +126,7 @@ def _compared(
         after=facts[1],
         evaluation=evaluation,
         provenance=provenance(provider, options, opened, command),
+        warnings=opened.source.notes,
     )
 
 

@@ -41,6 +41,7 @@ from onnx_relusv.measuring.without_samples import (
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 from onnx_relusv.planning.settling import saying_where_bytes_are, with_channels
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET, can_be_int8
+from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.sources import SamplesLike, SampleSource, as_optional_source, path_of
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8, write_text
@@ -204,6 +205,7 @@ def _applied(
                 *blind_warnings(inputs, ground.measured.rows),
                 *_unlike_planned(inputs, decided),
                 *decided.edited,
+                *_notes(judges),
                 *_half_warnings(inputs, decided),
                 *sample_warnings(case, inputs, ground.moments, progress),
             )
@@ -292,6 +294,7 @@ def _compressed(
         told = _warnings(ready, progress)
         if ready.limit is None:
             told = (*blind_warnings(inputs, ground.measured.rows), *told)
+        told = (*told, *_notes(judges))
         settings = {**settings_of(planning), **_judged_by(test)}
         made = produce(ready, planning.budgets, progress)
         change = None
@@ -354,6 +357,10 @@ def _half_warnings(inputs: Inputs, asked: PlanOptions | Plan) -> tuple[str, ...]
         "What leaves the range of half precision was looked for on synthetic inputs: real ones may "
         "reach further. Give --samples.",
     )
+
+
+def _notes(test: Samples | None) -> tuple[str, ...]:
+    return () if test is None else test.source.notes
 
 
 def _judged_by(test: SampleSource | None) -> Settings:

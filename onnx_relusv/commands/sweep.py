@@ -77,6 +77,11 @@ class SweepRequest:
         return {**settings_of(self.sweeping), **({} if setting is None else {"test": setting})}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the samples, once they were opened."""
+        return (*self.samples.notes, *(() if self.test is None else self.test.notes))
+
+    @property
     def ladder(self) -> list[float]:
         """The sizes, the largest first."""
         return sorted(self.sweeping.sizes, reverse=True)
@@ -100,14 +105,14 @@ class SweepRequest:
         """
         way, name = self.sweeping.ways[method], self.name(method, size)
         if self.test is None and way.on_samples:
-            line = ["sweep", self.model.name, "--samples", self.samples.name]
+            line = ["sweep", self.model.name, *self.samples.options]
             line += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
         else:
             line = ["compress", self.model.name, "--output", f"{name}.onnx"]
             line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
             if way.precision != KEPT:
                 line += ["--precision", way.precision]
-            line += ["--samples", self.samples.name] if way.on_samples else []
+            line += self.samples.options if way.on_samples else []
         if way.int8_format != _DEFAULTS.int8_format:
             line += ["--int8-format", way.int8_format]
         patterns = replace(_DEFAULTS, include=self.sweeping.include, exclude=self.sweeping.exclude)
@@ -182,6 +187,7 @@ class Sweeping:
                 self.command,
                 self.request.settings,
             ),
+            warnings=self.request.notes,
         )
 
     def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:

@@ -117,7 +117,10 @@ def trace_samples(
         entropy=None if confidence is None else confidence.entropy,
         correct=correct,
         separation=separation,
-        warnings=tuple(_warnings(blocks, confidence, samples, correct)),
+        warnings=(
+            *samples.source.notes,
+            *_warnings(blocks, confidence, samples, correct),
+        ),
         provenance=provenance(
             workspace.provider, workspace.options, samples, command, {"exact": exact}
         ),

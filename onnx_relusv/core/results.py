@@ -433,7 +433,8 @@ class Compression(TwoModels):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison(TwoModels):
-    """What `compare` found."""
+    """What `compare` found; the warnings are sentences for the user."""
 
     evaluation: Evaluation
     provenance: Provenance
+    warnings: tuple[str, ...] = ()

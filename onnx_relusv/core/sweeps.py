@@ -257,6 +257,7 @@ class Sweep:
         missed: What is not among the points, with reasons.
         kept: Whether the files were kept.
         provenance: Who made it.
+        warnings: Sentences for the user.
     """
 
     model: ModelFacts
@@ -268,6 +269,7 @@ class Sweep:
     missed: tuple[MissedPoint, ...]
     kept: bool
     provenance: Provenance
+    warnings: tuple[str, ...] = ()
 
     def curve(self, method: str) -> tuple[SweepPoint, ...]:
         """The points of a method."""

@@ -28,8 +28,7 @@ def provenance(
         command: The command line, or the API call.
         further: The other settings of the run.
     """
-    setting = None if samples is None else samples.source.setting
-    given: Settings = {} if setting is None else {"samples": setting}
+    given: Settings = {} if samples is None else samples.source.settings
     return Provenance(
         versions=versions(),
         provider=provider,

@@ -182,6 +182,7 @@ def sample_warnings(
     with progress.stage("Samples", samples.count) as advance:
         facts = sample_facts(samples, shown, advance)
     return (
+        *samples.source.notes,
         *_numbers(case, inputs, samples),
         *_alike(samples, facts),
         *(scaled if (scaled := _scale(facts)) else _statistics(case, moments)),

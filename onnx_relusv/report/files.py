@@ -65,7 +65,7 @@ FIELDS: dict[type, str] = {
     Budgets: "size macs latency tolerance max_drop confidence",
     Choice: """action form rank inputs outputs precision planned_level=level planned_damage=damage
         why""",
-    Comparison: "before after shares evaluation provenance",
+    Comparison: "before after shares evaluation warnings provenance",
     Compression: """before after shares budgets=plan.budgets method=plan.method
         allocation=plan.allocation level=plan.level damage=plan.damage
         damage_measure=plan.damage_measure precision=plan.precision uses_int8=plan.uses_int8
@@ -95,7 +95,7 @@ FIELDS: dict[type, str] = {
     Spectrum: """s_0_estimate sigma lower upper estimate ranks converged untrained operator_norm
         stable_rank mean_width relu_mean_width_lower relu_mean_width_upper relu_mean_width
         relu_mean_width_error in_data_metric iterations starts seed provider""",
-    Sweep: "model judged_by judges methods=meanings points knees missed kept provenance",
+    Sweep: "model judged_by judges methods=meanings points knees missed kept warnings provenance",
     SweepPoint: "method size after shares level damage drop error evaluation slower_at command",
     Trace: "model blocks class_scores answers separation refusals warnings provenance",
 }

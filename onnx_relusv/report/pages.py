@@ -338,7 +338,6 @@ def page_of(report: Report, *, terminal: bool = False) -> Page:
     files = layout.files(report)
     paths = [words.printable(str(facts.path)) for facts in files.values()]
     found = report.assessment if isinstance(report, Compression) else None
-    warnings = () if isinstance(report, Comparison | Sweep) else report.warnings
     parts = layout.terminal if terminal else layout.page
     shown = [section for part in parts for section in part.sections(report)]
     details = [section for part in layout.details for section in part.sections(report)]
@@ -350,7 +349,7 @@ def page_of(report: Report, *, terminal: bool = False) -> Page:
         facts=tuple(fact for facts in layout.facts for fact in facts(report)),
         alarms=tuple(map(words.printable, found.alarms)) if found else (),
         warnings=tuple(
-            words.printable(one) for one in warnings if not found or one not in found.alarms
+            words.printable(one) for one in report.warnings if not found or one not in found.alarms
         ),
         conclusion=words.printable(found.conclusion) if found else "",
         advice=tuple(layout.advice(report)),

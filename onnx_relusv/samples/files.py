@@ -207,7 +207,10 @@ def _available(path: Path, member: zipfile.ZipInfo) -> int:
 def _test_data_columns(path: Path, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Column]]:
     folders = sorted(path.glob("test_data_set_*"))
     if not folders:
-        raise ValueError("the folder has no test_data_set_* in it")
+        raise ValueError(
+            "the folder has no test_data_set_* in it; of one of pictures say how they become "
+            "inputs, as in --preprocess imagenet"
+        )
     for number, spec in enumerate(inputs):
         files = [folder / f"input_{number}.pb" for folder in folders]
         yield spec.name, _stacked(files, [_samples_first(_tensor(file), spec) for file in files])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from onnx_relusv.core.arguments import StrPath, as_path
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.results import Setting
 from onnx_relusv.samples.fed import Fed, as_numbers
 from onnx_relusv.samples.files import ArrayColumn, Column, only_input, open_columns
 from onnx_relusv.work.python_files import load_function
@@ -46,6 +47,21 @@ class SampleSource(ABC):
     path: Path | None = None
     described: str
     setting: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The settings that repeat a run with them, by the long names of options."""
+        return {} if self.setting is None else {"samples": self.setting}
+
+    @property
+    def options(self) -> list[str]:
+        """The same in a command line, as they were given."""
+        return ["--samples", self.name]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user, once the columns were opened."""
+        return ()
 
     @abstractmethod
     def columns(self, inputs: Sequence[InputSpec]) -> dict[str, Column]:

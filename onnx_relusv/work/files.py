@@ -7,6 +7,7 @@ replaced only where that was requested, and only regular ones; a file that appea
 alone, however late it does.
 """
 
+import mimetypes
 import os
 import re
 import shutil
@@ -191,7 +192,8 @@ def _lies_among_samples(path: Path, samples: Path) -> bool:
     if not samples.is_dir() or not place.is_relative_to(folder):
         return False
     names = (folder.name, place.relative_to(folder).parts[0])
-    return any(name.startswith(_SAMPLE_FOLDER) for name in names)
+    is_picture = (mimetypes.guess_type(place.name)[0] or "").startswith("image/")
+    return is_picture or any(name.startswith(_SAMPLE_FOLDER) for name in names)
 
 
 def _check_file(path: Path, *, force: bool, other: str = "name") -> None:

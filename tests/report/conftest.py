@@ -395,6 +395,7 @@ def comparison() -> Comparison:
         after=AFTER,
         evaluation=side_by_side(),
         provenance=PROVENANCE,
+        warnings=("1 of 25 pictures cannot be read.",),
     )
 
 
