@@ -200,6 +200,12 @@ _add(
     ),
     *options(SweepOptions, "sizes methods"),
     flag("keep", "Keep the models, in the report's folder `models`."),
+    file_option(
+        "peers",
+        "Files of others to draw beside these: a JSON list of objects with name, bytes (share of "
+        "the original's), accuracy (share) or drop (in the curves' unit), and if known macs and "
+        "latency (shares).",
+    ),
     *options(SweepOptions, "include exclude int8-format"),
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
     FORCE,

@@ -13,6 +13,7 @@ from math import isfinite
 from pathlib import Path
 
 from onnx_relusv.commands.apply import write_fitted
+from onnx_relusv.commands.peers import check_peers, read_peers
 from onnx_relusv.commands.stages import Prepared, produce
 from onnx_relusv.commands.sweep_folder import MODELS, check_sweep_folder, knee, publish, workplace
 from onnx_relusv.commands.sweep_points import (
@@ -30,7 +31,14 @@ from onnx_relusv.core.options import (
 )
 from onnx_relusv.core.plans import KEPT, Budgets, Precision
 from onnx_relusv.core.results import ModelFacts, Settings, Verdict, command_options, settings_of
-from onnx_relusv.core.sweeps import SWEEP_METHODS, MissedPoint, Sweep, SweepOptions, SweepPoint
+from onnx_relusv.core.sweeps import (
+    SWEEP_METHODS,
+    MissedPoint,
+    PeerPoint,
+    Sweep,
+    SweepOptions,
+    SweepPoint,
+)
 from onnx_relusv.graph.model import Model
 from onnx_relusv.graph.model_files import ModelFile, ModelLike, as_model, model_file
 from onnx_relusv.measuring.case import facts_of, open_model, selected
@@ -62,6 +70,7 @@ class SweepRequest:
         test: What files are judged on; None to set a part of the samples aside.
         sweeping: Which files are made.
         measuring: Provider, seed and memory.
+        peers: A file with files of others, or None.
     """
 
     model: ModelFile
@@ -69,12 +78,17 @@ class SweepRequest:
     test: SampleSource | None
     sweeping: SweepOptions
     measuring: MeasureOptions
+    peers: Path | None = None
 
     @property
     def settings(self) -> Settings:
         """The settings that repeat the sweep, but for those of measuring."""
-        setting = None if self.test is None else self.test.setting
-        return {**settings_of(self.sweeping), **({} if setting is None else {"test": setting})}
+        found = settings_of(self.sweeping)
+        if self.test is not None and self.test.setting is not None:
+            found["test"] = self.test.setting
+        if self.peers is not None:
+            found["peers"] = str(self.peers.absolute())
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -133,6 +147,7 @@ class Sweeping:
         out_of_reach: What is known to have no plan, by method and size.
         folder: Where files are made.
         kept: Where they are found afterwards; None where they are not kept.
+        peers: Files of others.
         command: Goes into the provenance.
     """
 
@@ -142,6 +157,7 @@ class Sweeping:
     out_of_reach: Mapping[tuple[str, float], MissedPoint]
     folder: Path
     kept: Path | None
+    peers: tuple[PeerPoint, ...]
     command: str
 
     def run(self, progress: Progress) -> Sweep:
@@ -180,6 +196,7 @@ class Sweeping:
             knees={name: _knee([p for p in points if p.method == name]) for name in methods},
             missed=tuple(missed),
             kept=self.kept is not None,
+            peers=self.peers,
             provenance=provenance(
                 workspace.provider,
                 workspace.options,
@@ -269,6 +286,7 @@ def sweep(
     measuring: MeasureOptions | None = None,
     report: StrPath | None = None,
     keep: bool = False,
+    peers: StrPath | None = None,
     force: bool = False,
     command: str = "onnx_relusv.sweep",
     progress: Progress | None = None,
@@ -285,6 +303,7 @@ def sweep(
         measuring: Provider, seed and memory.
         report: Folder for report.json and report.html.
         keep: Whether the files stay, in the report's folder `models`.
+        peers: A JSON file with files of others, drawn and listed beside these.
         force: Overwrite existing outputs.
         command: Goes into the provenance.
         progress: Shown the stages.
@@ -301,7 +320,12 @@ def sweep(
     sweeping = as_record("sweeping", sweeping, SweepOptions)
     with model_file("model", given) as file:
         request = SweepRequest(
-            model=file, samples=fitted_to, test=judged_by, sweeping=sweeping, measuring=measuring
+            model=file,
+            samples=fitted_to,
+            test=judged_by,
+            sweeping=sweeping,
+            measuring=measuring,
+            peers=as_optional_path("peers", peers),
         )
         check_utf8(file.path, InputError)
         check_utf8(report or file.path, UsageError)
@@ -310,7 +334,7 @@ def sweep(
             keep=keep,
             force=force,
             model=file.path,
-            read=[fitted_to.path, path_of(judged_by)],
+            read=[fitted_to.path, path_of(judged_by), request.peers],
             cache=measuring.cache,
         )
         return _swept(request, report, keep=keep, force=force, command=command, progress=progress)
@@ -327,7 +351,7 @@ def _swept(
 ) -> Sweep:
     """Makes and judges the files; arguments and errors as of `sweep`."""
     model, samples, sweeping = request.model, request.samples, request.sweeping
-    measuring = request.measuring
+    measuring, peers = request.measuring, read_peers(request.peers)
     case, inputs, workspace = open_model(model.path, samples, measuring, name=model.name)
     check_rewritable(case, workspace)
     patterns = PlanOptions(include=sweeping.include, exclude=sweeping.exclude)
@@ -344,6 +368,7 @@ def _swept(
             )
         starts["int8"] = Start(whole, selected(whole, patterns))
     judged = judging(case, inputs, workspace, request.test)
+    check_peers(request.peers, peers, judged.judged_by)
     inputs = judged.inputs
     missed = out_of_reach(sweeping.ways, request.ladder, starts, inputs, workspace)
     reached = [pair for pair in request.pairs if pair not in missed]
@@ -364,7 +389,7 @@ def _swept(
         models = place / MODELS
         models.mkdir()
         kept = report / MODELS if report is not None and keep else None
-        found = Sweeping(request, judged, ready, missed, models, kept, command).run(progress)
+        found = Sweeping(request, judged, ready, missed, models, kept, peers, command).run(progress)
         if report is not None:
             publish(found, report, models, place, force=force)
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from onnx_relusv.core.arguments import Option, Options
-from onnx_relusv.core.codec import Share
+from onnx_relusv.core.codec import Limits, Share
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import Exclude, Include, PlanOptions
 from onnx_relusv.core.plans import Allocation, Budgets, Int8Format, Method, Precision, WithPrecision
@@ -203,6 +203,36 @@ class SweepPoint(TwoModels):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeerPoint:
+    """A file that something else made of the same model, for comparison; as its maker says.
+
+    Attributes:
+        name: What made it.
+        bytes: Share of the original's bytes that it has.
+        accuracy: Share of right answers, on the samples that the sweep's files are judged on.
+        drop: In its place what it loses, in the unit of the sweep: points of accuracy, answers in
+            a hundred that change, or the relative output error.
+        macs: Share of the original's multiply-accumulates.
+        latency: Time of a run with one sample over the original's.
+    """
+
+    name: str
+    bytes: Annotated[float, Limits(above=0)]
+    accuracy: Annotated[float, Limits(least=0, most=1)] | None = None
+    drop: float | None = None
+    macs: Annotated[float, Limits(above=0)] | None = None
+    latency: Annotated[float, Limits(above=0)] | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with it as a whole."""
+        if not self.name.strip():
+            return "name is empty; say what made the file."
+        if (self.accuracy is None) == (self.drop is None):
+            return "give accuracy, a share from 0 to 1, or drop, what is lost: one of them."
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MissedPoint:
     """A size that a method did not reach, or a file that failed its validation.
 
@@ -256,6 +286,7 @@ class Sweep:
         knees: By method, the size that was asked for at its knee; None where it has none.
         missed: What is not among the points, with reasons.
         kept: Whether the files were kept.
+        peers: Files of others, as they were given.
         provenance: Who made it.
         warnings: Sentences for the user.
     """
@@ -268,8 +299,18 @@ class Sweep:
     knees: Mapping[str, float | None]
     missed: tuple[MissedPoint, ...]
     kept: bool
+    peers: tuple[PeerPoint, ...] = ()
     provenance: Provenance
     warnings: tuple[str, ...] = ()
+
+    def peer_loss(self, peer: PeerPoint) -> float:
+        """What a file of others loses, as the curves have it."""
+        if peer.drop is not None:
+            return peer.drop
+        before = self.points[0].evaluation.accuracy_before
+        assert before is not None  # accuracies are refused where files are not judged by them
+        assert peer.accuracy is not None
+        return 100 * (before - peer.accuracy)
 
     def curve(self, method: str) -> tuple[SweepPoint, ...]:
         """The points of a method."""

@@ -20,7 +20,7 @@ from onnx_relusv.core.measures import DamageCurve
 from onnx_relusv.core.options import parsed_shape
 from onnx_relusv.core.plans import Choice, Plan
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
-from onnx_relusv.work.files import check_readable
+from onnx_relusv.work.json_file import read_json
 
 SCHEMA = "onnx-relusv/plan"
 SCHEMA_VERSION = 5
@@ -64,16 +64,7 @@ def read_plan(path: Path) -> Plan:
         InputError: It cannot be read, is no plan, or a field is missing, unknown or out of range;
             the message has the field's path in the file.
     """
-    check_readable(path, folder="Give the plan's file in it.")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{path}: has {path.stat().st_size} bytes, which no plan has.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text, object_pairs_hook=_fields_once)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}).") from error
+    data = read_json(path, "plan", _LARGEST_FILE)
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise InputError(f"{path}: not a plan of onnx-relusv (schema {SCHEMA}).")
     version = data.pop("schema_version", None)
@@ -119,15 +110,6 @@ def _check_forms(plan: Plan) -> None:
             if one.rank is None or form is None or form.one_layer == is_layer:
                 needed = f"a form other than {DENSE.name}" if is_layer else f"the form {DENSE.name}"
                 raise FieldError(where, f"a {one.action} needs {needed} and a rank.", one.key)
-
-
-def _fields_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"an object has the field {name} twice")
-        found[name] = value
-    return found
 
 
 def marks(data: Mapping[str, Any]) -> list[str]:

@@ -140,7 +140,8 @@ def _draw_curve(axes: "Axes", curve: Curve, apart: float) -> None:
         ends = (point.lower, point.upper)
         axes.vlines(point.place, *ends, color=colour, linewidth=0.8, transform=aside)
         if point.lower < point.upper:
-            axes.plot(point.place, point.upper, "_", color=colour, markersize=4, transform=aside)
+            caps = ([point.place] * 2, ends)
+            axes.plot(*caps, "_", color=colour, markersize=4, transform=aside)
     # In the order given, so that a latency that turns back is seen to.
     axes.plot(
         [point.place for point in curve.points],

@@ -95,7 +95,8 @@ FIELDS: dict[type, str] = {
     Spectrum: """s_0_estimate sigma lower upper estimate ranks converged untrained operator_norm
         stable_rank mean_width relu_mean_width_lower relu_mean_width_upper relu_mean_width
         relu_mean_width_error in_data_metric iterations starts seed provider""",
-    Sweep: "model judged_by judges methods=meanings points knees missed kept warnings provenance",
+    Sweep: """model judged_by judges methods=meanings points knees missed kept peers
+        warnings provenance""",
     SweepPoint: "method size after shares level damage drop error evaluation slower_at command",
     Trace: "model blocks class_scores answers separation refusals warnings provenance",
 }

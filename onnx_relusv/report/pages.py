@@ -311,7 +311,8 @@ LAYOUTS: dict[type, Layout[Any]] = {
         files=lambda found: {"original": found.model},
         advice=sweep.sweep_advice,
         facts=(sweep.sweep_facts,),
-        page=(sweep.CURVES, sweep.POINTS, sweep.COMMANDS, sweep.MISSED),
+        page=(sweep.CURVES, sweep.POINTS, sweep.PAGE_NOTES, sweep.COMMANDS, sweep.MISSED),
+        details=(sweep.FULL_POINTS,),
         # There is no room for the commands.
         terminal=(sweep.SHORT_POINTS, sweep.MISSED, sweep.NOTES),
     ),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from math import isfinite
 
-from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, Sweep, SweepPoint
+from onnx_relusv.core.sweeps import JudgedBy, MissedPoint, PeerPoint, Sweep, SweepPoint
 from onnx_relusv.report import words
 from onnx_relusv.report.curves import Curve, CurveAxes, CurvePoint, curves_svg
 from onnx_relusv.report.page import Advice, Column, Fact, Legend, Number, Part, Picture
@@ -58,7 +58,9 @@ def _batches(sweep: Sweep) -> list[int]:
     return sorted({batch for point in sweep.points for batch in point.ratios})
 
 
-def _marks(sweep: Sweep, point: SweepPoint) -> str:
+def _marks(sweep: Sweep, point: SweepPoint | PeerPoint) -> str:
+    if isinstance(point, PeerPoint):
+        return "peer"
     slower = f"slower at batch {' and '.join(map(str, point.slower_at))}" if point.slower_at else ""
     return ", ".join(filter(None, ("knee" * sweep.is_knee(point), slower)))
 
@@ -72,51 +74,93 @@ _ANSWERS: dict[JudgedBy, tuple[str, str]] = {
 }
 
 
-def _columns(sweep: Sweep, *, short: bool = False) -> tuple[Column, ...]:
-    """The columns that say something of a point; a terminal has room for the most important."""
+def _nothing(_: PeerPoint) -> None:
+    return None
+
+
+def _or_peer(
+    column: Column, of_peer: Callable[[PeerPoint], float | str | None] = _nothing
+) -> Column:
+    """A column of points that says something, or nothing, of files of others too."""
+
+    def value(row: SweepPoint | PeerPoint) -> object:
+        return of_peer(row) if isinstance(row, PeerPoint) else column.read(row)
+
+    return replace(column, value=value)
+
+
+def _rows(sweep: Sweep) -> tuple[SweepPoint | PeerPoint, ...]:
+    return (*sweep.points, *sweep.peers)
+
+
+def _peer_loss(sweep: Sweep, peer: PeerPoint) -> str:
+    loss = sweep.peer_loss(peer)
+    return words.number(loss) if sweep.judged_by == "error" else f"{round(loss, 2) + 0.0:.2f}"
+
+
+def _peer_answers(sweep: Sweep, peer: PeerPoint) -> float | None:
+    """The share of answers that are right, or equal, that belongs to a peer's loss."""
+    whole = sweep.points[0].evaluation.accuracy_before if sweep.judged_by == "accuracy" else 1.0
+    return None if whole is None else whole - sweep.peer_loss(peer) / 100
+
+
+def _peer_time(peer: PeerPoint) -> float | None:
+    """Of a run with one sample; of others nothing is said."""
+    return peer.latency
+
+
+def _columns(sweep: Sweep, *, short: bool = False, full: bool = False) -> tuple[Column, ...]:
+    """The columns that say something of a point; terminal and page have the most important."""
     loss = sweep.judged_by
     answers = not short and loss in _ANSWERS
     explanation = LOSSES[loss] if loss == "error" else f"{LOSSES[loss]} {_INTERVAL}"
     slower = "Knees, and files that are slower than the original by more than 5 %."
+    if sweep.peers:
+        slower += " Peers are files of others, as their makers say."
     columns = [
-        _POINT,
+        _or_peer(_POINT, lambda peer: peer.name),
         Column("note", slower, partial(_marks, sweep)),
-        Number("bytes", _OF_IT, "shares.size", words.percent),
-        Number("MACs", _OF_IT, "shares.macs", words.percent),
-        *([Number(loss, *_ANSWERS[loss], words.percent)] if answers else ()),
-        Number(LOSS_NAMES[loss], explanation, _loss),
-        *([Number("output error", LOSSES["error"], "error")] if answers else ()),
+        _or_peer(Number("bytes", _OF_IT, "shares.size", words.percent), lambda peer: peer.bytes),
+        _or_peer(Number("MACs", _OF_IT, "shares.macs", words.percent), lambda peer: peer.macs),
     ]
-    columns += (
-        Number(
+    if answers:
+        shares = Number(loss, *_ANSWERS[loss], words.percent)
+        columns.append(_or_peer(shares, partial(_peer_answers, sweep)))
+    lost = Number(LOSS_NAMES[loss], explanation, _loss)
+    columns.append(_or_peer(lost, partial(_peer_loss, sweep)))
+    if answers and full:
+        columns.append(_or_peer(Number("output error", LOSSES["error"], "error")))
+    for batch in _batches(sweep):
+        time = Number(
             f"time at {batch}",
             f"Median time of a run at batch {batch} over the original's, measured in turns.",
             partial(_ratio, batch),
             "{:.2f}".format,
         )
-        for batch in _batches(sweep)
-    )
-    if not short:
-        columns += (
-            Number(
-                "relative error",
-                "Also called level: the one that all blocks share; where the expected change "
-                "decided, the largest that was planned.",
-                "level",
-            ),
-            Number(
-                "expected change",
-                "Also called damage: expected divergence of the outputs, before the fit.",
-                "damage",
-            ),
+        columns.append(_or_peer(time, _peer_time if batch == 1 else _nothing))
+    if full:
+        error = Number(
+            "relative error",
+            "Also called level: the one that all blocks share; where the expected change "
+            "decided, the largest that was planned.",
+            "level",
         )
+        change = Number(
+            "expected change",
+            "Also called damage: expected divergence of the outputs, before the fit.",
+            "damage",
+        )
+        columns += [_or_peer(error), _or_peer(change)]
     said = (
-        one for one in columns if any(one.cell(row).strip(words.NOTHING) for row in sweep.points)
+        one for one in columns if any(one.cell(row).strip(words.NOTHING) for row in _rows(sweep))
     )
     return tuple(said)
 
 
-POINTS: Part[Sweep] = Part(title="Points", of=lambda sweep: sweep.points, columns=_columns)
+POINTS: Part[Sweep] = Part(title="Points", of=_rows, columns=_columns)
+FULL_POINTS = replace(
+    POINTS, title="Points, with planned errors", columns=partial(_columns, full=True)
+)
 SHORT_POINTS = replace(POINTS, columns=partial(_columns, short=True))
 COMMANDS: Part[Sweep] = Part(
     title="Commands",
@@ -223,24 +267,31 @@ NOTES: Part[Sweep] = Part(
 )
 
 
+PAGE_NOTES = replace(NOTES, points=_notes)
+
+
 def _pictures(sweep: Sweep) -> Iterator[Picture]:
     """The loss over the bytes, the MACs, and the time of a run."""
-    across: list[tuple[str, str, Across]] = [
-        ("bytes", "bytes", lambda one: one.shares.size),
-        ("MACs", "macs", lambda one: one.shares.macs),
+    across: list[tuple[str, str, Across, AcrossPeers]] = [
+        ("bytes", "bytes", lambda one: one.shares.size, lambda peer: peer.bytes),
+        ("MACs", "macs", lambda one: one.shares.macs, lambda peer: peer.macs),
     ]
     for batch in _batches(sweep):
+        peers: AcrossPeers = _peer_time if batch == 1 else _nothing
         time = f"time of a run at batch {batch}"
-        across.append((time, f"time-{batch}", partial(_ratio, batch)))
-    for title, name, place in across:
+        across.append((time, f"time-{batch}", partial(_ratio, batch), peers))
+    for title, name, place, of_peer in across:
         logarithmic, label = name in ("bytes", "macs"), f"{title}, of the original's"
-        yield Picture(sweep_svg(sweep, place, label, name, logarithmic=logarithmic), wide=True)
+        svg = sweep_svg(sweep, place, label, name, logarithmic=logarithmic, of_peer=of_peer)
+        yield Picture(svg, wide=True)
 
 
 def _legend(sweep: Sweep) -> Legend:
     methods = enumerate(sweep.meanings.items())
     curves = ((_ROLES[n % len(_ROLES)], f"{method}: {meaning}") for n, (method, meaning) in methods)
-    return (*curves, ("chosen", "ring: knee"))
+    ring = [("chosen", "ring: knee")] if any(map(sweep.is_knee, sweep.points)) else []
+    peers = [("level", "star: peer, made by something else")] if sweep.peers else []
+    return (*curves, *ring, *peers)
 
 
 CURVES: Part[Sweep] = Part(
@@ -251,7 +302,6 @@ CURVES: Part[Sweep] = Part(
         + "Bars are 95 % intervals. " * (sweep.judged_by != "error")
         + _KNEE
     ),
-    points=_notes,
     pictures=_pictures,
     legend=_legend,
 )
@@ -263,10 +313,17 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINEAR: dict[JudgedBy, float] = {"accuracy": 1.0, "agreement": 1.0, "error": 0.1}
 
 Across = Callable[[SweepPoint], float | None]
+AcrossPeers = Callable[[PeerPoint], float | None]
 
 
 def sweep_svg(
-    sweep: Sweep, across: Across, label: str, name: str, *, logarithmic: bool = False
+    sweep: Sweep,
+    across: Across,
+    label: str,
+    name: str,
+    *,
+    logarithmic: bool = False,
+    of_peer: AcrossPeers = _nothing,
 ) -> str:
     """The loss of every point over something else, with its interval and the knees ringed.
 
@@ -276,6 +333,7 @@ def sweep_svg(
         label: What that is, in words.
         name: Sets the plot apart from the others of its page.
         logarithmic: Whether halving is a step of equal length everywhere.
+        of_peer: As `across`, of files of others.
     """
     loss_name = LOSS_NAMES[sweep.judged_by]
     curves = [
@@ -290,6 +348,13 @@ def sweep_svg(
         )
         for number, method in enumerate(sweep.meanings)
     ]
+    others = [
+        CurvePoint(place, loss, loss, loss)
+        for peer, loss in ((peer, sweep.peer_loss(peer)) for peer in sweep.peers)
+        if (place := of_peer(peer)) is not None
+    ]
+    if others:
+        curves.append(Curve(role="level", marker="*", points=others, joined=False))
     axes = CurveAxes(
         across=label,
         upward=loss_name,

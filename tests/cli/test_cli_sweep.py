@@ -35,7 +35,10 @@ def given(place: Path, tmp_path: Path) -> tuple[object, ...]:
 
 
 def test_the_report_and_the_models_are_written(given: tuple[object, ...], tmp_path: Path) -> None:
-    result = run(*given, "--sizes", "0.4,0.6,0.001", "--methods", "blind,level", "--keep")
+    peers = tmp_path / "peers.json"
+    peers.write_text('[{"name": "theirs", "bytes": 0.5, "drop": 2}]', encoding="utf-8")
+    which = ("--sizes", "0.4,0.6,0.001", "--methods", "blind,level")
+    result = run(*given, *which, "--keep", "--peers", peers)
     assert result.exit_code == 0, result.output
     report = tmp_path / "report"
     data = json.loads((report / "report.json").read_text(encoding="utf-8"))
@@ -47,6 +50,9 @@ def test_the_report_and_the_models_are_written(given: tuple[object, ...], tmp_pa
         ("level", 0.4),
     ]
     assert len(data["missed"]) == 2
+    assert [one["name"] for one in data["peers"]] == ["theirs"]
+    assert f'peers = "{peers}"' in data["provenance"]["settings"]
+    peers.unlink()
     assert all(Path(one["after"]["path"]).is_file() for one in data["points"])
     assert data["provenance"]["command"].startswith("onnx-relusv")
     assert "<html" in (report / "report.html").read_text(encoding="utf-8")

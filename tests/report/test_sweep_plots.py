@@ -97,3 +97,20 @@ def test_a_sweep_that_loses_nothing_can_be_drawn() -> None:
     ]
     assert "logarithmic" not in drawn(replace(sweep, points=tuple(flat)))
     assert "logarithmic beyond 1" in drawn(sweep)
+
+
+def test_files_of_others_have_a_mark_of_their_own_where_they_are_known() -> None:
+    sweep = swept()
+
+    def stars(across: str) -> int:
+        svg = sweep_svg(
+            sweep,
+            lambda one: one.shares.size,
+            label="x",
+            name="a",
+            of_peer=lambda peer: getattr(peer, across),
+        )
+        uses = minidom.parseString(svg).getElementsByTagName("use")
+        return sum("var(--plot-level," in one.getAttribute("style") for one in uses)
+
+    assert [stars(across) for across in ("bytes", "macs", "latency")] == [2, 1, 1]

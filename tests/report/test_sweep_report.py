@@ -13,6 +13,7 @@ from swept import LOSSES, SIZES, swept, unlabelled, without_scores
 from onnx_relusv.core.measures import OutputChange
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.report.files import make_report, report_data, report_html
+from onnx_relusv.report.sweep import POINTS
 from onnx_relusv.report.terminal import report_parts
 
 
@@ -32,17 +33,18 @@ def test_the_page_says_what_matters() -> None:
         "What next",
         "What is lost, and what is left",
         "Points",
+        "About these points",
         "Commands",
         "Missing points",
-        "Files and provenance",
+        "Measures and validation",
     ]
     assert [one["aria-label"] for one in outline.all("svg")] == [
         f"accuracy lost, points, over {words}, of the original's, of damage, level"
         for words in ("bytes", "MACs", "time of a run at batch 1", "time of a run at batch 32")
     ]
     names = [f"{method} {size:g}" for method in LOSSES for size in SIZES]
-    assert outline.text("th").count("damage 0.125") == 2
-    assert [text for text in outline.text("th") if text in names] == 2 * names
+    assert outline.text("th").count("damage 0.125") == 3
+    assert [text for text in outline.text("th") if text in names] == 3 * names
     # The smallest that surely loses no point: none of these, whose intervals reach further.
     assert outline.text("code") == [
         *(one.command for one in sweep.points),
@@ -50,15 +52,22 @@ def test_the_page_says_what_matters() -> None:
     ]
     cells = [text.replace("\N{NO-BREAK SPACE}", " ") for text in outline.text("td")]
     assert "0.40 [-0.60, 2.40]" in cells
-    assert cells.count("knee") == 1
-    assert cells.count("slower at batch 1") == 2
+    assert cells.count("knee") == 2
+    assert cells.count("slower at batch 1") == 4
     assert {"<b>too small</b>", "[b]y[/b] is off by 3", "failed its validation"} <= set(cells)
     (knee,) = [text for text in outline.text("dd") if "0.40" in text]
     assert knee == "accuracy lost, points: 0.40 [-0.60, 2.40]"
 
 
+def notes(sweep: Sweep) -> list[str]:
+    """What the page says about the points, behind advice and legend."""
+    said = Outline(report_html(sweep)).text("li")
+    (first,) = [place for place, text in enumerate(said) if text.startswith("Files are judged")]
+    return said[first:]
+
+
 def test_the_page_says_what_was_judged_on() -> None:
-    _, *said = Outline(report_html(swept())).text("li")
+    said = notes(swept())
     assert said[0] == (
         "Files are judged on 1000 samples of their own; "
         "400 others were fitted to and 100 chosen on."
@@ -66,8 +75,8 @@ def test_the_page_says_what_was_judged_on() -> None:
     assert said[1].startswith("No knee is marked for level:")
     assert said[2].endswith("damage 0.5, level 0.5.")
     blind = replace(swept(), judges=replace(swept().judges, fit_samples=0, select_samples=0))
-    assert Outline(report_html(blind)).text("li")[1].endswith("; nothing was fitted to any.")
-    _, *said = Outline(report_html(unlabelled(swept()))).text("li")
+    assert notes(blind)[0].endswith("; nothing was fitted to any.")
+    said = notes(unlabelled(swept()))
     assert said[0].startswith("Files are judged on 1000 of the 500 samples, which were set aside")
 
 
@@ -125,3 +134,26 @@ def test_the_figures_are_strict_json(tmp_path: Path) -> None:
     assert [one["error"] for one in data["points"]][:2] == [None, 0.01]
     assert (data["points"][1]["drop"], data["knees"]) == (None, {"damage": 0.125, "level": None})
     assert (folder / "report.html").read_text(encoding="utf-8") == report_html(sweep)
+
+
+def test_files_of_others_are_rows_of_the_table() -> None:
+    sweep = swept()
+    (section,) = POINTS.sections(sweep)
+    assert section.table is not None
+    titles = [column.title for column in section.table.headings]
+    theirs, other = (
+        dict(zip(titles, row, strict=True)) for row in section.table.rows[len(sweep.points) :]
+    )
+    assert theirs["point"] == "<b>theirs</b>"
+    assert [theirs[name] for name in ("note", "bytes", "MACs", "accuracy")] == [
+        "peer",
+        "25.0 %",
+        "40.0 %",
+        "88.5 %",
+    ]
+    # The original has 0.9; what is not known of a file has a dash.
+    assert theirs["accuracy lost, points"] == "1.50"
+    assert (theirs["time at 1"], other["time at 1"], other["time at 32"]) == ("-", "0.70", "-")
+    assert (other["accuracy"], other["MACs"]) == ("86.8 %", "-")
+    assert "<b>theirs" not in report_html(sweep)
+    assert "other" in printed(sweep)

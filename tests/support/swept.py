@@ -7,7 +7,7 @@ from traced import MODEL, PROVENANCE
 
 from onnx_relusv.core.measures import Latency, OutputChange
 from onnx_relusv.core.results import Evaluation
-from onnx_relusv.core.sweeps import Judges, MissedPoint, PairedDrop, Sweep, SweepPoint
+from onnx_relusv.core.sweeps import Judges, MissedPoint, PairedDrop, PeerPoint, Sweep, SweepPoint
 
 SIZES = (0.5, 0.25, 0.125, 0.0625)
 # Points that each method loses; the level's lie on a line over the sizes.
@@ -84,6 +84,10 @@ def swept() -> Sweep:
             MissedPoint(method="level", size=0.02, failed=True, reason="[b]y[/b] is off by 3"),
         ),
         kept=True,
+        peers=(
+            PeerPoint(name="<b>theirs</b>", bytes=0.25, accuracy=0.885, macs=0.4),
+            PeerPoint(name="other", bytes=0.125, drop=3.25, latency=0.7),
+        ),
         provenance=replace(PROVENANCE, sample_count=500),
     )
 
@@ -92,6 +96,7 @@ def unlabelled(sweep: Sweep) -> Sweep:
     """The same, judged by agreement."""
     return replace(
         sweep,
+        peers=sweep.peers[1:],
         judged_by="agreement",
         judges=replace(sweep.judges, labelled=False, set_aside=True),
         points=tuple(
@@ -109,6 +114,7 @@ def without_scores(sweep: Sweep) -> Sweep:
     """The same of a model without class scores."""
     return replace(
         sweep,
+        peers=sweep.peers[1:],
         judged_by="error",
         points=tuple(
             replace(
