@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.runtime.session import choose_provider
+from onnx_relusv.runtime.providers import choose_provider
 
 # The same examples in every run; no deadline, because a busy machine is slow, not wrong.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)

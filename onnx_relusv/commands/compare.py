@@ -12,12 +12,14 @@ from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.model_files import ModelFile, ModelLike, as_model, model_file
 from onnx_relusv.graph.protos import declared_shape
+from onnx_relusv.graph.reference import runnable
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.case import facts_of
 from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.measuring.ready import made_ready
 from onnx_relusv.report.files import write_report
-from onnx_relusv.runtime.session import Session, choose_provider
+from onnx_relusv.runtime.providers import choose_provider, warn_of_cpu_nodes
+from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.sources import SamplesLike, SampleSource, as_source
 from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.files import check_utf8
@@ -113,6 +115,7 @@ def _compared(
             f"--fail-above-drop counts right answers, and {opened.name} has no labels. Add them, "
             "give a --metric, or use --fail-below-agreement or --fail-above-change."
         )
+    warn_of_cpu_nodes(runnable(ready.model), provider, ready.example)
     facts = [facts_of(model, provider, ready.example, ready.batch) for model in (first, second)]
     sessions = [Session(model.path, provider) for model in (first, second)]
     with progress.stage("Comparison", opened.count) as advance:

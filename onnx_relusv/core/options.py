@@ -61,8 +61,9 @@ def shape_text(shape: Sequence[int | None]) -> str:
 # The value of options that are settled by what is found.
 AUTO: Final = "auto"
 
+# `auto`, or that of any execution provider that the installed onnxruntime offers, in any case.
+ProviderName = str
 AllocationName = Literal["auto", "level", "damage"]
-ProviderName = Literal["auto", "cuda", "cpu"]
 DivergenceName = Literal["auto", "kl", "l2", "metric"]
 
 # MiB. Enough for the moments of a ResNet-50 in one pass over the samples.
@@ -79,8 +80,14 @@ class _RunOptions(Options):
     """What measuring and applying have in common."""
 
     provider: Annotated[
-        ProviderName, Option("Where graphs run; auto takes CUDA where it works.")
-    ] = "auto"
+        ProviderName,
+        Option(
+            "Where models run: auto takes CUDA where it works; or cpu, cuda, or by its name any "
+            "other execution provider that the installed onnxruntime offers: openvino, directml, "
+            "coreml, tensorrt.",
+            metavar="NAME",
+        ),
+    ] = AUTO
     seed: Annotated[Whole | None, Option("Makes a run repeatable.  [default: the plan's]")] = None
     memory: Annotated[
         int,

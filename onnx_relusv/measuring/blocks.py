@@ -17,6 +17,7 @@ from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cos
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.runtime.kernels.parts import kernel_threads
+from onnx_relusv.runtime.providers import kernels_on
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.spectra.measure import measure
 from onnx_relusv.work.executors import Load, Progress, Task, local, run
@@ -153,7 +154,7 @@ def measure_blocks(
     measuring; one that takes more is measured while no other is. What the cache knows is not
     measured again.
     """
-    seed, provider = workspace.options.seed, workspace.provider
+    seed, provider = workspace.options.seed, kernels_on(workspace.provider)
     tasks = {
         block.key: Task(
             kind="measures",

@@ -29,7 +29,8 @@ from onnx_relusv.measuring.ready import made_ready
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
 from onnx_relusv.runtime.differences import same_answers
 from onnx_relusv.runtime.kernels.moments import patches_kernel, products_kernel
-from onnx_relusv.runtime.session import Session, choose_provider, shapes_for_one
+from onnx_relusv.runtime.providers import choose_provider, warn_of_cpu_nodes
+from onnx_relusv.runtime.session import Session, shapes_for_one
 from onnx_relusv.samples.feeds import batch_of
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.sources import SampleSource
@@ -195,6 +196,7 @@ def open_model(
     )
     if read is not original and not _answers_alike(original, read, ready.example, provider):
         return open_model(path, samples_from, options, metric, name=name)
+    warn_of_cpu_nodes(runnable(ready.model), provider, ready.example)
     model, samples, session = ready.model, ready.samples, ready.session
     shapes = shapes_for_one(ready.values, ready.example, ready.batch)
     depthwise = for_integers and model.opset >= LEAST_OPSET

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 
-from onnx_relusv.runtime.session import CPU, Session, on_device
+from onnx_relusv.runtime.session import CUDA, Session, on_device
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _rounds(
 
 
 def _run_of(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
-    if session.provider == CPU:
+    if session.provider != CUDA:
         return partial(session.run, feeds)
     held = {name: on_device(values, session.provider) for name, values in feeds.items()}
     return partial(session.run_on_device, held, session.output_names)

@@ -1,16 +1,15 @@
 """Models opened and run in onnxruntime on a chosen execution provider.
 
 `Session` is an open model. `Turn` is one that is opened for every run, so that its weights are in
-memory only while it runs. Beside these: which provider works, how many threads onnxruntime gives a
-session that leaves the number to it, and the shapes of tensors for one sample.
+memory only while it runs. Beside these: how many threads onnxruntime gives a session that leaves
+the number to it, and the shapes of tensors for one sample. Which provider works is in `providers`.
 """
 
 import ctypes
-import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from onnx_relusv.core.blocks import Runnable
-from onnx_relusv.core.errors import InputError, MissingRuntimeError, UsageError
-from onnx_relusv.runtime.cuda_trouble import GPU_INSTALL, captured_errors, cuda_trouble
+from onnx_relusv.core.errors import InputError, MissingRuntimeError
 from onnx_relusv.work.disk_arrays import released_while_read
 
 try:
@@ -32,12 +30,18 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 # Anything but a fatal error reaches the user as an exception of ours.
 _ONLY_FATAL = 4
-_ERRORS = 3
+# Providers' own settings: none computes with fewer digits than float32 has, as TF32 and what some
+# choose by themselves do, or comparisons with the CPU would fail.
+_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    CUDA: {"use_tf32": "0"},
+    "OpenVINOExecutionProvider": {"precision": "ACCURACY"},
+    "TensorrtExecutionProvider": {"trt_fp16_enable": "0"},
+}
 _BFLOAT16 = "tensor(bfloat16)"
 # A kind of error, or a place in onnxruntime's source with the function's signature behind it.
 _SOURCE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "
-    r"|/(?:[^\s:]*/)?onnxruntime_src/\S+?:\d+ "
+    r"|/(?:[^\s:]*/)?onnxruntime(?:_src)?/\S+?:\d+ "
     r"(?:[^()\n]*\((?:[^()\n]|\([^()\n]*\))*\)(?: const)?(?: \[with [^]\n]*\])? )?"
 )
 _FOLDER = "session.model_external_initializers_file_folder_path"
@@ -48,11 +52,12 @@ Feeds = Mapping[str, Any]
 
 def runtime_version() -> str:
     """The installed onnxruntime's version."""
-    _check_installed()
+    check_installed()
     return str(onnxruntime.__version__)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raises MissingRuntimeError where there is no onnxruntime."""
     if onnxruntime is None:
         raise MissingRuntimeError(
             "onnxruntime is not installed. Install it for the CPU with "
@@ -62,64 +67,7 @@ def _check_installed() -> None:
 
 
 class ProviderWarning(UserWarning):
-    """CUDA was not requested by name, is present, and does not work."""
-
-
-def choose_provider(name: str) -> str:
-    """The execution provider for ``auto``, ``cuda`` or ``cpu``.
-
-    ``auto`` takes CUDA where onnxruntime offers it and a small graph really runs on it; where it
-    offers it and none does, a warning says why.
-
-    Raises:
-        UsageError: CUDA was requested and does not work, or the name is none of these.
-    """
-    _check_installed()
-    if name not in ("auto", "cuda", "cpu"):
-        raise UsageError(f"provider {name!r}: use auto, cuda or cpu.")
-    if name == "cpu":
-        return CPU
-    offered = CUDA in onnxruntime.get_available_providers()
-    problem = _cuda_problem() if offered else None
-    if offered and problem is None:
-        return CUDA
-    if name == "cuda":
-        reason = problem or f"this onnxruntime has no CUDA provider; {GPU_INSTALL} brings one"
-        raise UsageError(f"--provider cuda: {reason}. Use --provider cpu or auto.")
-    if offered:
-        warnings.warn(
-            f"CUDA does not work, so all runs on the CPU: {problem}. Ask for --provider cpu to "
-            "leave it alone.",
-            ProviderWarning,
-            stacklevel=2,
-        )
-    return CPU
-
-
-@cache
-def _cuda_problem() -> str | None:
-    """Why CUDA cannot be used, or None if it can."""
-    printed = io.StringIO()
-    # The reason is in onnxruntime's log alone, and not in the exceptions that it raises.
-    onnxruntime.set_default_logger_severity(_ERRORS)
-    try:
-        with captured_errors() as written, redirect_stdout(printed), redirect_stderr(printed):
-            problem = _run_on_cuda()
-    finally:
-        onnxruntime.set_default_logger_severity(_ONLY_FATAL)
-    return None if problem is None else cuda_trouble("\n".join((*written, problem)))
-
-
-def _run_on_cuda() -> str | None:
-    """The message of what is raised when a small graph runs on CUDA; empty if it runs elsewhere."""
-    try:
-        if hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()
-        session = Session(_smallest_model(), CUDA)
-        session.run({"x": np.zeros(1, np.float32)})
-    except Exception as error:  # whatever the driver or the libraries say, CUDA does not work
-        return str(error)
-    return None if session.provider == CUDA else ""
+    """Something runs on the CPU, and not where it was to run."""
 
 
 class Session:
@@ -127,7 +75,8 @@ class Session:
 
     Args:
         source: A model, or the path of one.
-        provider: ``CPUExecutionProvider`` or ``CUDAExecutionProvider``.
+        provider: An execution provider of onnxruntime's, by its full name. What it cannot run, the
+            CPU runs; another one than CUDA gets and gives arrays in main memory.
         optimized: Whether onnxruntime may rewrite the graph (its highest level, or none).
         threads: Threads of one operator; 0 lets onnxruntime choose.
         lean: Whether weights are read where they are and never copied: nothing is rewritten, as
@@ -135,6 +84,7 @@ class Session:
         packed: Whether weights may be copied and packed for the processor; `lean` excludes it.
         alone: Whether its threads may wait busily for work, which is fastest for a session that
             runs by itself; sessions that take turns would keep each other off the processor.
+        profile: Begins the name of a file that says what ran where; None for none.
 
     Raises:
         InputError: onnxruntime cannot open it.
@@ -151,11 +101,14 @@ class Session:
         lean: bool = False,
         packed: bool = True,
         alone: bool = True,
+        profile: Path | None = None,
     ) -> None:
-        _check_installed()
+        check_installed()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
         options.intra_op_num_threads = threads
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         # Its plans are made for one shape each, and hold their memory beside that of the first run.
         options.enable_mem_pattern = False
         levels = onnxruntime.GraphOptimizationLevel
@@ -173,13 +126,8 @@ class Session:
             self._values = {name: as_value(array) for name, array in source.arrays.items()}
             if self._values:
                 options.add_external_initializers(list(self._values), list(self._values.values()))
-        providers: list[Any] = [provider, CPU] if provider != CPU else [CPU]
-        if provider == CUDA:
-            # TF32 would round products to 10 bits, and comparisons with the CPU would fail.
-            providers[0] = (CUDA, {"use_tf32": "0"})
         content = source.model if isinstance(source, Runnable) else str(source)
-        with _failing_to("open"):
-            self._session = onnxruntime.InferenceSession(content, options, providers=providers)
+        self._session = _opened(content, options, provider)
         self.provider: str = self._session.get_providers()[0]
         self.input_names: list[str] = [value.name for value in self._session.get_inputs()]
         # Types are written as onnxruntime does: tensor(float), seq(tensor(int64)).
@@ -215,6 +163,10 @@ class Session:
             if others:
                 arrays.update(zip(others, self._session.run(others, ready), strict=True))
             return {name: arrays[name] for name in names}
+
+    def end_profile(self) -> Path:
+        """The file that says what ran where, of a session with a `profile`."""
+        return Path(self._session.end_profiling())
 
     def run_on_device(
         self, feeds: Feeds, outputs: Sequence[str], into: Mapping[str, Any] | None = None
@@ -254,6 +206,25 @@ class Session:
                     binding.bind_output(name, "cpu" if is_bfloat16 else self._device)
             self._session.run_with_iobinding(binding)
         return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+def _opened(content: bytes | str, options: Any, provider: str) -> Any:
+    """A model on a provider, and on the CPU where that cannot open it; CUDA has to."""
+    providers: list[Any] = [(provider, dict(_SETTINGS.get(provider, {}))), CPU]
+    with _failing_to("open"):
+        if provider in (CPU, CUDA):
+            providers = providers if provider == CUDA else [CPU]
+            return onnxruntime.InferenceSession(content, options, providers=providers)
+        try:
+            return onnxruntime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            found = onnxruntime.InferenceSession(content, options, providers=[CPU])
+            warnings.warn(
+                f"{provider} cannot open a graph, which runs on the CPU: {_first_line(error)}",
+                ProviderWarning,
+                stacklevel=2,
+            )
+            return found
 
 
 @contextmanager
@@ -346,13 +317,14 @@ def default_threads(listing: Path = Path("/proc/self/task")) -> int | None:
     if not listing.is_dir():
         return None
     before = {entry.name for entry in listing.iterdir()}
-    session = Session(_smallest_model(), CPU)
+    session = Session(smallest_model(), CPU)
     started = {entry.name for entry in listing.iterdir()} - before
     session.run({"x": np.zeros(1, np.float32)})
     return len(started) + 1
 
 
-def _smallest_model() -> Runnable:
+def smallest_model() -> Runnable:
+    """One node, which any provider should run."""
     value = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
     node = helper.make_node("Relu", ["x"], ["y"])
     graph = helper.make_graph([node], "smallest", value[:1], value[1:])

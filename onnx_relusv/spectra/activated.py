@@ -22,7 +22,8 @@ from onnx_relusv.core.measures import ActivatedWidths
 from onnx_relusv.core.options import ProviderName
 from onnx_relusv.core.traces import BlockTrace
 from onnx_relusv.runtime.kernels.traces import FIGURES, OPEN, STEPS, trace_kernel
-from onnx_relusv.runtime.session import as_array, as_value, choose_provider, on_device
+from onnx_relusv.runtime.providers import choose_provider, kernels_on
+from onnx_relusv.runtime.session import as_array, as_value, on_device
 from onnx_relusv.samples.samples import Batch
 from onnx_relusv.spectra.bounds import RELU
 from onnx_relusv.spectra.layers import check_activation, checked_bias, checked_weight, finite
@@ -251,7 +252,7 @@ def activated_mean_width(
             f"(n, {columns}), with one input at least."
         )
     check_activation(activation, out)
-    chosen = choose_provider(provider)
+    chosen = kernels_on(choose_provider(provider))
     # The layer divided by its largest weight, because the graph computes in float32.
     peak = float(np.abs(W).max()) or 1.0
     if activation.ceiling is not None:

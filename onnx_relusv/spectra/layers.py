@@ -9,7 +9,7 @@ import scipy.linalg
 from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import ProviderName
-from onnx_relusv.runtime.session import choose_provider
+from onnx_relusv.runtime.providers import choose_provider, kernels_on
 from onnx_relusv.spectra.singular import decompose
 
 
@@ -173,7 +173,7 @@ def checked_effort(*, iterations: int, starts: int, seed: int, provider: Provide
         iterations=at_least("iterations", iterations, 1),
         starts=at_least("starts", starts, 1),
         seed=at_least("seed", seed, 0),
-        provider=choose_provider(provider),
+        provider=kernels_on(choose_provider(provider)),
     )
 
 

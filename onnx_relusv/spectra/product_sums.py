@@ -24,6 +24,7 @@ import scipy.linalg
 from onnx_relusv.core.blocks import FactoredCovariance, Floats, ReadOnlyArrays
 from onnx_relusv.runtime.kernels.moments import products_kernel
 from onnx_relusv.runtime.kernels.parts import DOUBLE, FLOAT
+from onnx_relusv.runtime.providers import kernels_on
 from onnx_relusv.runtime.session import CPU, as_array, on_device
 from onnx_relusv.work.executors import threads_for
 
@@ -104,7 +105,7 @@ class ProductSums:
     """
 
     def __init__(self, groups: int, columns: int, rows: int, provider: str) -> None:
-        self._provider = provider
+        self._provider = provider = kernels_on(provider)
         self._sum = np.zeros((groups, columns))
         self._target_sum = np.zeros((groups, rows))
         # Of each group's, which is stored column by column, only the lower half is made up.

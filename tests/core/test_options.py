@@ -9,17 +9,6 @@ from onnx_relusv.core.options import MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
 
 
-def test_providers() -> None:
-    for provider in ("auto", "cuda", "cpu"):
-        assert MeasureOptions(provider=provider).provider == provider
-
-
-@pytest.mark.parametrize("provider", ["", "CPU", "gpu", "CPUExecutionProvider"])
-def test_other_providers_are_refused(provider: str) -> None:
-    with pytest.raises(UsageError, match="use auto, cuda or cpu"):
-        MeasureOptions(provider=provider)
-
-
 def test_seeds_start_at_zero() -> None:
     assert MeasureOptions().seed == 0
     assert MeasureOptions(seed=2**40).seed == 2**40

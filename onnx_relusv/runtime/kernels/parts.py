@@ -10,6 +10,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_relusv.core.blocks import Runnable
+from onnx_relusv.runtime.providers import kernels_on
 from onnx_relusv.runtime.session import CPU, Feeds, Session
 
 OPSET = 17
@@ -177,7 +178,8 @@ class Graph:
         )
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        return _Kernel(Runnable(model.SerializeToString(), {}), provider, alone=alone)
+        source = Runnable(model.SerializeToString(), {})
+        return _Kernel(source, kernels_on(provider), alone=alone)
 
     def _new(self, kind: str) -> str:
         self._made += 1
