@@ -29,7 +29,9 @@ class Outline(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and data.strip():
-            self.texts.append((self.open[-1], data.strip()))
+            # A number and its unit stay together on the page.
+            text = data.strip().replace("\N{NO-BREAK SPACE}", " ")
+            self.texts.append((self.open[-1], text))
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
