@@ -5,6 +5,8 @@ import sys
 import accuracy
 import dense
 import files
+import gpu
+import growth
 import inspection
 import int8
 import large
@@ -27,6 +29,8 @@ BENCHMARKS = {
     "resnet50": resnet50.main,
     "spectra": spectra.main,
     "speed": speed.main,
+    "growth": growth.main,
+    "gpu": gpu.main,
 }
 
 if __name__ == "__main__":

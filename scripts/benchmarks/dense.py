@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,26 +43,55 @@ def main(arguments: list[str]) -> None:
         print(
             f"{' '.join(map(str, widths))}, {SAMPLES} samples, a pass {seconds:.2f} s", flush=True
         )
-        begun = time.monotonic()
-        command = ["compress", str(model), "--output", str(output), "--samples", str(samples)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "onnx_relusv", *command, "--size", str(SIZE)],
-            stdout=subprocess.DEVNULL,
-        )
-        # The process's own peak, not that of all children so far.
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - begun
+        found = compressed(model, output, samples, SIZE)
         print(
-            f"exit {os.waitstatus_to_exitcode(status)}, {wall:.0f} s, "
-            f"{usage.ru_utime + usage.ru_stime:.0f} s of CPU, {wall / seconds:.0f} passes, "
-            f"{usage.ru_maxrss * _UNIT / 1e9:.2f} GB"
+            f"exit {found.code}, {found.wall:.0f} s, {found.processor:.0f} s of CPU, "
+            f"{found.wall / seconds:.0f} passes, {found.peak / 1e9:.2f} GB"
         )
         share = output.stat().st_size / model.stat().st_size
         print(f"{share:.4f} of the bytes, divergence {divergence(model, output, test):.4g} nats")
 
 
-def made(folder: Path, widths: tuple[int, ...], seed: int = 0) -> tuple[Path, Path, Path]:
-    """Writes model, samples and test inputs."""
+@dataclass(frozen=True)
+class Spent:
+    """What a command took.
+
+    Attributes:
+        code: Its exit code.
+        wall: Seconds.
+        processor: Seconds of all cores together.
+        peak: Bytes of its largest resident memory.
+    """
+
+    code: int
+    wall: float
+    processor: float
+    peak: int
+
+
+def compressed(model: Path, output: Path, samples: Path, size: float) -> Spent:
+    """Runs `compress` in a process of its own."""
+    begun = time.monotonic()
+    command = ["compress", str(model), "--output", str(output), "--samples", str(samples)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "onnx_relusv", *command, "--size", str(size)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # The process's own peak, not that of all children so far.
+    _, status, usage = os.wait4(process.pid, 0)
+    return Spent(
+        os.waitstatus_to_exitcode(status),
+        time.monotonic() - begun,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss * _UNIT,
+    )
+
+
+def made(
+    folder: Path, widths: tuple[int, ...], count: int = SAMPLES, seed: int = 0
+) -> tuple[Path, Path, Path]:
+    """Writes model, samples, of that count, and test inputs."""
     rng = np.random.default_rng(seed)
     nodes, weights, name = [], [], "x"
     for layer, (columns, rows) in enumerate(pairwise(widths)):
@@ -85,10 +115,10 @@ def made(folder: Path, widths: tuple[int, ...], seed: int = 0) -> tuple[Path, Pa
     opsets = [helper.make_opsetid("", 17)]
     model = folder / "dense.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), model)
-    inputs = _structured(rng, SAMPLES + TEST, widths[0]).astype(np.float32)
+    inputs = _structured(rng, count + TEST, widths[0]).astype(np.float32)
     samples, test = folder / "samples.npz", folder / "test.npz"
-    np.savez(samples, x=inputs[:SAMPLES])
-    np.savez(test, x=inputs[SAMPLES:])
+    np.savez(samples, x=inputs[:count])
+    np.savez(test, x=inputs[count:])
     return model, samples, test
 
 
