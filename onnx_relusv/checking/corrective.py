@@ -94,6 +94,10 @@ def fitted_by_damage(
         return first, Correction(damage=whole)
     scaled = offer.scaled(*_ratios(first.plan, whole, recovered, settings.furthest))
     try:
+        # Of plans that do little more damage the quickest is searched for only where one pays.
+        least = scaled.least_damage(budgets)
+        if _gain(scaled, first.plan, least) < settings.least_gain:
+            return first, Correction(damage=whole)
         plan = scaled.plan(budgets)
     except BudgetError:  # a budget on latency is measured, so what was kept may be missed
         return first, Correction(damage=whole)

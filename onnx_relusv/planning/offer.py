@@ -116,6 +116,10 @@ class Offer:
         plan, known, state = self._sized(budgets)
         return known._quicker(plan, state, budgets) if self.keeps_pace else plan
 
+    def least_damage(self, budgets: Budgets) -> Plan:
+        """The plan within the budgets as `plan` makes it, whatever time its file takes."""
+        return replace(self, keeps_pace=False).plan(budgets)
+
     def _sized(
         self, budgets: Budgets, time: float | None = None, near: State | None = None
     ) -> "tuple[Plan, Offer, State]":
