@@ -2,18 +2,25 @@
 
 from pathlib import Path
 
+import numpy as np
+from onnx import helper
+
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Latency, LatencyOutcome
 from onnx_relusv.core.plans import Plan
+from onnx_relusv.core.reduction import Change
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.latency.blocks import MARGIN, MOST_MEASURED, block_seconds
-from onnx_relusv.planning.latency.models import Race, Timings, length
+from onnx_relusv.planning.latency.models import Race, any_factors, length
+from onnx_relusv.planning.latency.timed import MARGIN, MOST_MEASURED
+from onnx_relusv.planning.latency.variants import changed_blocks
 from onnx_relusv.report import words
 from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.low_rank.forms import FORMS
-from onnx_relusv.runtime.session import default_threads
+from onnx_relusv.rewrites.low_rank.surgery import isolated
+from onnx_relusv.runtime.latency import undisturbed_latencies
+from onnx_relusv.runtime.session import Session, default_threads
 from onnx_relusv.work.executors import Progress
 
 # A block that takes longer by more than this share is called slower.
@@ -86,21 +93,18 @@ def slower_file(
 def check_planned_latency(case: Case, inputs: Inputs, workspace: Workspace, plan: Plan) -> None:
     """Holds a plan that was read against its budget on latency, before anything is fitted.
 
-    Stand-ins take the place of factors, since time does not depend on the weights' values. A plan
-    that removes units is timed when its file is there.
+    Stand-ins take the place of factors, since time does not depend on the weights' values.
 
     Raises:
         BudgetError: It is over its budget by more than `MARGIN` of it, whenever it is measured.
     """
     asked = plan.budgets.latency
-    changes = changes_of(case, inputs, plan)
-    if asked is None or plan.groups or not changes:
+    if asked is None or not changed_blocks(case, inputs, plan):
         return
     race = Race(case, inputs, workspace, plan.batch)
     shares: list[float] = []
     while len(shares) < MOST_MEASURED:
-        found = race.against_plan(changes)
-        shares.append(found.after / found.before)
+        shares.append(race.share(plan))
         if shares[-1] <= asked * (1 + MARGIN):
             return
     raise BudgetError(
@@ -136,18 +140,35 @@ def block_times(
         for change in changes_of(case, inputs, plan)
         if not FORMS[change.form].one_layer and not change.kept and not change.is_int8
     ]
-    timings: Timings = {}
     batch = length(case, plan.batch)
+    known: dict[tuple[object, ...], tuple[float, float]] = {}
     found: BlockTimes = {}
     with progress.stage("Latency of the changed blocks", len(changes)) as advance:
         for change in changes:
-            layers = [(change.form, change.rank)]
-            before, after = block_seconds(
-                case, inputs, workspace, change.block, batch, layers, timings
-            )
-            found[change.block.key] = before, after[0]
+            block = change.block
+            shape = (block.source_shape[0] * batch, *block.source_shape[1:])
+            operators = tuple(case.model.proto.graph.node[index].op_type for index in block.nodes)
+            layers = block.geometry, change.form, change.rank
+            key = (*layers, operators, block.activation.kind, block.element_type, shape)
+            if key not in known:
+                known[key] = _by_itself(case, workspace, change, shape)
+            found[block.key] = known[key]
             advance(1)
     return found
+
+
+def _by_itself(
+    case: Case, workspace: Workspace, change: Change, shape: tuple[int, ...]
+) -> tuple[float, float]:
+    """Seconds of a block by itself, before and after."""
+    rng = np.random.default_rng(workspace.options.seed)
+    dtype = helper.tensor_dtype_to_np_dtype(change.block.element_type)
+    source = rng.standard_normal(shape, np.float32).astype(dtype)
+    alone = isolated(case.model, change.block, source)
+    made = alone.dense(), alone.double_layer(any_factors(case, change, rng))
+    sessions = [Session(each, workspace.provider) for each in made]
+    before, after = undisturbed_latencies(sessions, {change.block.source: source})
+    return before, after
 
 
 def slower_blocks(times: BlockTimes, batch: int) -> tuple[str, ...]:

@@ -291,10 +291,6 @@ class PlanOptions(WithPrecision, Options):
         for name, value in (("round-to", self.round_to), ("keep-at-least", self.keep_at_least)):
             if value not in (AUTO, 1) and not self.removes_units:
                 raise UsageError(f"--{name} is for units that are removed: use --method harmonic.")
-        if not self.lowers_ranks and self.budgets.latency is not None:
-            raise UsageError(
-                "--latency goes with double layers alone: use --method double-layer, or --macs."
-            )
 
     def _check_range(self) -> None:
         if self.input_range is None:

@@ -65,6 +65,14 @@ def masked_block(block: Block, kept: ChannelMask | None) -> Block:
     )
 
 
+def block_of_size(block: Block, inputs: int, outputs: int) -> Block:
+    """A block with so many channels left; which ones does not count."""
+    geometry = block.geometry
+    if (inputs * geometry.groups, outputs) == (geometry.in_channels, geometry.out_channels):
+        return block
+    return masked_block(block, ChannelMask(inputs=np.arange(inputs), outputs=np.arange(outputs)))
+
+
 def masked_activation(activation: Activation, kept: ChannelMask | None) -> Activation:
     """The activation of the outputs that are left."""
     if kept is None or len(activation.slopes) == 1:

@@ -12,8 +12,8 @@ from functools import cache, partial
 import numpy as np
 
 from onnx_relusv.core.blocks import Block, Floats, Item
-from onnx_relusv.core.plans import COST_BUDGETS, Candidate, ChannelMask, Cost
-from onnx_relusv.core.reduction import masked_block
+from onnx_relusv.core.plans import COST_BUDGETS, Candidate, Cost
+from onnx_relusv.core.reduction import block_of_size
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.planning.latency.kernels import ModelledTimes
 from onnx_relusv.planning.limits import Origin
@@ -184,7 +184,7 @@ class PlanCost:
         """
         less = 0.0
         if times is not None and size != part.size.whole:
-            less = times.kernels.of(block_of_size(part.block, *size)) - times.kernels.of(part.block)
+            less = times.of(block_of_size(part.block, *size)) - times.of(part.block)
         for each in () if part.item is None else _fallbacks(part.item, option):
             more = self._more(part, size, each)
             if more is not None:
@@ -291,7 +291,7 @@ def _cost_beyond(block: Block, left: Block, layer: Candidate, times: ModelledTim
     seconds_more = 0.0
     if times is not None:
         layered = replace(layer, rank=rank)
-        seconds_more = times.kernels.of(left, layered) - times.kernels.of(left)
+        seconds_more = times.of(left, layered) - times.of(left)
     return float(bytes_more), float(macs_more), seconds_more
 
 
@@ -336,11 +336,3 @@ def bytes_left(block: Block, left: Block) -> float:
     weight, weight_left = (item * each.geometry.numbers for each in (block, left))
     # With the first channel, a weight that was computed becomes one that is stored.
     return weight_left + outputs * (block.original_bytes - block.surplus_bytes - weight)
-
-
-def block_of_size(block: Block, inputs: int, outputs: int) -> Block:
-    """A block with so many channels left; which ones does not count."""
-    geometry = block.geometry
-    if (inputs * geometry.groups, outputs) == (geometry.in_channels, geometry.out_channels):
-        return block
-    return masked_block(block, ChannelMask(inputs=np.arange(inputs), outputs=np.arange(outputs)))

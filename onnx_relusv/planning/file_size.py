@@ -15,15 +15,13 @@ import numpy as np
 
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Budgets, Factors, Int8Format, Plan
-from onnx_relusv.core.reduction import ActivationScale, Change, FittedPlan, masked_geometry
+from onnx_relusv.core.reduction import ActivationScale, Change, masked_geometry
 from onnx_relusv.graph.writing import written_bytes
 from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.limits import Origin
-from onnx_relusv.rewrites.apply import rewritten
-from onnx_relusv.rewrites.changes import changes_of
-from onnx_relusv.rewrites.int8.activations import in_integers, quantized_tensors
+from onnx_relusv.rewrites.apply import unfitted
 from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.rewrites.prune.units import removes_units
 
@@ -88,15 +86,11 @@ def planned_bytes(
         biased: Keys of the blocks whose bias is not zero once they are fitted.
         float_nodes: As of `size_of`.
     """
-    factors = {
-        change.block.key: _placeholders(change, biased=change.block.key in biased)
-        for change in changes_of(case, inputs, plan)
-    }
-    fitted = FittedPlan(plan, factors, {}, float_nodes=float_nodes)
-    proto = rewritten(case, inputs, workspace, fitted)
-    if plan.quantizes_activations:
-        scales = _placeholder_scales(quantized_tensors(proto), plan.int8_format)
-        proto = in_integers(proto, case.model.proto, scales)
+
+    def factors_of(change: Change) -> Factors:
+        return _placeholders(change, biased=change.block.key in biased)
+
+    proto = unfitted(case, inputs, workspace, plan, factors_of, _placeholder_scales, float_nodes)
     return written_bytes(proto, case.model)
 
 

@@ -19,6 +19,7 @@ from onnx_relusv.core.plans import (
     Budgets,
     Choice,
     Cost,
+    GroupChoice,
     Int8Format,
     Method,
     Plan,
@@ -135,7 +136,7 @@ def plan_within(
         BudgetError: No plan keeps the budgets.
     """
     low, high, limit = 0.0, _HIGHEST, target
-    shares: dict[tuple[Choice, ...], float] = {}
+    shares: dict[tuple[tuple[Choice, ...], tuple[GroupChoice, ...]], float] = {}
     best: Plan | None = None
     problem: BudgetError | None = None
     for _ in range(_MOST_PLANS):
@@ -147,9 +148,10 @@ def plan_within(
             if high < _APART * low:
                 break
             continue
-        is_known = plan.choices in shares
-        share = shares[plan.choices] if is_known else measure(plan)
-        shares[plan.choices] = share
+        decided = plan.choices, plan.groups
+        is_known = decided in shares
+        share = shares[decided] if is_known else measure(plan)
+        shares[decided] = share
         if share <= target:
             best, low = plan, limit
             # Where another budget binds, more room makes no other plan.

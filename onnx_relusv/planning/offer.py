@@ -6,17 +6,14 @@ What is measured here is measured once, for any number of budgets.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from onnx_relusv.core.blocks import Item
-from onnx_relusv.core.errors import BudgetError, InputError
-from onnx_relusv.core.kinds import kind_of
+from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Measured
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Cost, Plan
-from onnx_relusv.graph.model import external_location, external_tensors
-from onnx_relusv.graph.writing import PAGE, SMALLEST_PAGED, all_bytes
+from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Plan
 from onnx_relusv.measuring.blocks import Ground
-from onnx_relusv.measuring.case import Case
 from onnx_relusv.planning.allocation import (
     Problem,
     UnreachableError,
@@ -30,37 +27,33 @@ from onnx_relusv.planning.cost import Coupling, PlanCost
 from onnx_relusv.planning.decisions import (
     Offered,
     plan_of,
-    reserved_bytes,
     with_damages,
     with_refits,
 )
 from onnx_relusv.planning.file_size import SizeOf, changes_anything, size_of, sized
-from onnx_relusv.planning.latency.blocks import Measure, Timed, timed_items
 from onnx_relusv.planning.latency.kernels import ModelledTimes
 from onnx_relusv.planning.latency.pack import with_pack
+from onnx_relusv.planning.latency.timed import Measure, Timed, timed
 from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
+from onnx_relusv.planning.origin import origin_of, stated_bytes, untouched
 from onnx_relusv.planning.probe import measured_damages
 from onnx_relusv.planning.search import State
 from onnx_relusv.planning.settling import by_damage, cut_cost
-from onnx_relusv.rewrites.apply import nodes_of, provenance_bytes
-from onnx_relusv.rewrites.fp16.conversion import HalfPrecision
 from onnx_relusv.rewrites.fp16.observed import float_nodes
 from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.rewrites.low_rank.rounding import feeds_errors_back
-from onnx_relusv.rewrites.methods import rewrites_of
+from onnx_relusv.rewrites.methods import Rewrite, rewrites_of
 from onnx_relusv.rewrites.prune.units import units_of_blocks
 from onnx_relusv.work.executors import Progress
 
 # Time is saved for no more than this share of the damage more, and of damage that is worth a word;
 # for so much of it where a plan is slower than the original otherwise.
 _WORTHLESS, _NOT_SLOWER = 0.03, 2.0
+# By so much an estimated time may be over a budget on it before measuring is no use.
+_FAR = 1.25
 # Of the plans that are quick, the quickest of which the exact bytes are found.
 _MOST_SIZED = 2
-# What says where a tensor lies in external data.
-_PLACE_BYTES = 200
-# What a block's nodes and names, which half precision leaves as they are, take more, at most.
-_LAYER_OVERHEAD = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,26 +270,20 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         for rewrite in (() if nothing else rewrites_of(planning))
     ]
     layers = [item for _, own in made for item in own if isinstance(item, LayerItem)]
-    timed = timed_items(case, inputs, workspace, layers, planning, progress)
+    times = timed(case, inputs, workspace, layers, planning, progress)
     float_nodes = _float_nodes(ground, planning, progress)
     measure: DamageMeasure | None = None
     if by_damage(inputs, planning):
         measure = damage_measure(case, inputs, workspace, inputs.selection, planning)
+    origin = origin_of(ground, planning, times, float_nodes)
+    coupling = _coupling(ground, planning, times.times)
+    if planning.budgets.latency is not None:
+        _check_reachable(made, times, coupling, origin, planning.budgets.latency)
     items: list[Item] = []
     curves: list[Measured] = []
     for rewrite, own_items in made:
-        measured = [
-            timed.items[item.key] if isinstance(item, LayerItem) else item for item in own_items
-        ]
-        found = (
-            measured
-            if timed.measure
-            else [rewrite.finer(each, ground, planning) for each in measured]
-        )
-        if timed.times is not None:
-            found = [
-                timed.times.on(item) if isinstance(item, LayerItem) else item for item in found
-            ]
+        measured = [times.quick(times.on(item)) for item in own_items]
+        found = [times.on(rewrite.finer(item, ground, planning)) for item in measured]
         if measure is not None:
             sites = rewrite.sites(measured, ground)
             damages = measured_damages(
@@ -305,28 +292,56 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
             for place, item in enumerate(found):
                 found[place], own = rewrite.with_damages(item, damages.get(item.key, {}))
                 curves.extend(own)
-        items.extend(_with_way_out(item, measure, timed) for item in found)
+        items.extend(_with_way_out(times.quick(item), measure, times) for item in found)
     return Offer(
         offered=Offered(
             blocks=case.blocks,
             items=tuple(items),
-            origin=_origin_of(ground, planning, timed, float_nodes),
+            origin=origin,
             statistics={row.block.key: row.statistics for row in ground.measured.rows},
-            coupling=_coupling(ground, planning, timed.times),
+            coupling=coupling,
             layered=planning.lowers_ranks,
             left_out=frozenset(b.key for b in case.blocks if not planning.allows(b.key)),
             nearest=_rounded_to_nearest(ground, planning),
             formats_alone=nothing,
-            slower=timed.slower,
+            slower=times.slower,
             curves=tuple(curves),
             damage_measure=None if measure is None else measure.words,
         ),
         refit=lambda plan: with_refits(plan, case, inputs, planning),
         measure=measure,
-        latency=timed.measure,
-        keeps_pace=timed.times is not None,
+        latency=times.measure,
+        keeps_pace=times.times is not None and times.measure is None,
         size_of=size_of(case, inputs, workspace, ground.measured, float_nodes),
     )
+
+
+def _check_reachable(
+    made: Sequence[tuple[Rewrite[Any], Sequence[Item]]],
+    timed: Timed,
+    coupling: Coupling | None,
+    origin: Origin,
+    target: float,
+) -> None:
+    """Ends a run whose budget on latency not even the smallest of everything keeps.
+
+    Raises:
+        BudgetError: By the fitted times it is far over it.
+    """
+    items = tuple(timed.on(item) for _, own in made for item in own)
+
+    def costs_of(items: Sequence[Item], names: Sequence[str]) -> PlanCost:
+        return PlanCost(items, coupling, origin, names)
+
+    whole = origin.total.latency
+    problem = Problem(items, {"latency": target * whole}, costs_of, {"latency": whole})
+    least = min(float(problem.costs.of(least_cost(problem))[0]) / whole, timed.least)
+    if items and least > target * _FAR:
+        raise BudgetError(
+            f"{target:.4g} of the latency cannot be reached: by what was timed the model takes "
+            f"{least:.4g} at least; nothing was fitted. Ask for a larger share, or allow more "
+            "blocks."
+        )
 
 
 def _rounded_to_nearest(ground: Ground, planning: PlanOptions) -> frozenset[str]:
@@ -353,74 +368,13 @@ def _coupling(
     return Coupling(channels, units_of_blocks(channels, ground.blocks), cut, times)
 
 
-def _padding(case: Case) -> int:
-    """What beginning on pages adds at most to a file with external data, and naming where."""
-    lengths = [external_location(one).length for one in external_tensors(case.model.proto)]
-    if not lengths:
-        return 0
-    # A weight becomes two, of a Conv three; biases are small.
-    further = [
-        block.original_bytes
-        for block in case.blocks
-        for _ in range(2 if kind_of(block.geometry).spatial else 1)
-    ]
-    paged = sum(length >= SMALLEST_PAGED for length in (*lengths, *further))
-    return PAGE * paged + _PLACE_BYTES * 2 * len(further)
-
-
 def _float_nodes(ground: Ground, planning: PlanOptions, progress: Progress) -> Mapping[str, str]:
     """The nodes of the original that stay float32 in half precision, with reasons."""
     if not planning.uses_fp16:
         return {}
     case = ground.case
-    untouched = _untouched(case, planning)
-    return float_nodes(case, ground.inputs, ground.workspace, case.model.proto, untouched, progress)
-
-
-def _untouched(case: Case, planning: PlanOptions) -> set[str]:
-    return nodes_of(case, (block for block in case.blocks if not planning.allows(block.key)))
-
-
-def _halved_bytes(case: Case, planning: PlanOptions, staying: Mapping[str, str]) -> int:
-    """What half precision takes off the original's bytes.
-
-    Raises:
-        InputError: It has no numbers that half precision would make smaller.
-    """
-    half = HalfPrecision(case.model.proto, case.model, staying, _untouched(case, planning))
-    if not half.constants:
-        raise InputError(
-            f"{case.model.name}: no weights of its are float32 and could be stored in half "
-            "precision, so --precision fp16 changes nothing. Leave it away."
-        )
-    return all_bytes(case.model.proto) - all_bytes(half.converted())
-
-
-def _origin_of(
-    ground: Ground, planning: PlanOptions, timed: Timed, float_nodes: Mapping[str, str]
-) -> Origin:
-    case, inputs = ground.case, ground.inputs
-    reserved = reserved_bytes(case, inputs, planning) + _padding(case)
-    halved = 0
-    if planning.uses_fp16:
-        halved = _halved_bytes(case, planning, float_nodes)
-        reserved += _LAYER_OVERHEAD * len(case.blocks)
-    rows = ground.measured.rows
-    return Origin(
-        model_sha256=case.model.sha256,
-        samples_sha256=None if inputs.user_samples is None else inputs.user_samples.sha256,
-        total=Cost(bytes=case.model.bytes, macs=case.facts.macs, latency=timed.whole),
-        added_bytes=reserved + _stated_bytes(ground, planning, planning.budgets),
-        reserved_bytes=reserved,
-        seed=ground.workspace.options.seed,
-        method=planning.method,
-        batch=timed.batch,
-        assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
-        input_range=planning.input_range,
-        precision=planning.precision,
-        int8_format=planning.int8_format,
-        halved_bytes=halved,
-    )
+    left = untouched(case, planning)
+    return float_nodes(case, ground.inputs, ground.workspace, case.model.proto, left, progress)
 
 
 def with_provenance(offer: Offer, ground: Ground, planning: PlanOptions, budgets: Budgets) -> Offer:
@@ -432,18 +386,5 @@ def with_provenance(offer: Offer, ground: Ground, planning: PlanOptions, budgets
         planning: What plans may do.
         budgets: As the file will state them.
     """
-    origin, stated = offer.origin, _stated_bytes(ground, planning, budgets)
+    origin, stated = offer.origin, stated_bytes(ground, planning, budgets)
     return offer.with_origin(replace(origin, added_bytes=origin.reserved_bytes + stated))
-
-
-def _stated_bytes(ground: Ground, planning: PlanOptions, budgets: Budgets) -> int:
-    """What a file takes to say where it comes from."""
-    return provenance_bytes(
-        ground.case,
-        ground.inputs,
-        ground.workspace,
-        planning.method,
-        budgets,
-        planning.input_range,
-        precision=planning.precision,
-    )

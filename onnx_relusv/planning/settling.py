@@ -19,6 +19,7 @@ from onnx_relusv.core.blocks import Block
 from onnx_relusv.core.errors import BudgetError, Coverage, UsageError
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets, Cost
+from onnx_relusv.core.reduction import block_of_size
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.channels.groups import channel_tensors, find_channels
 from onnx_relusv.graph.channels.walk import Channels
@@ -26,7 +27,7 @@ from onnx_relusv.graph.constants import Constants
 from onnx_relusv.graph.coverage import coverage
 from onnx_relusv.measuring.case import Case, Workspace, shapes_of
 from onnx_relusv.measuring.inputs import Inputs
-from onnx_relusv.planning.cost import BlockSize, block_of_size, bytes_left
+from onnx_relusv.planning.cost import BlockSize, bytes_left
 from onnx_relusv.planning.limits import HALF, in_words, shares_of
 from onnx_relusv.rewrites.low_rank.candidates import (
     block_macs,
@@ -75,14 +76,14 @@ def resolved(inputs: Inputs, planning: PlanOptions) -> PlanOptions:
         return planning.layers_alone()
     if not (planning.lowers_ranks and planning.removes_units):
         return planning
-    if by_damage(inputs, planning) and planning.budgets.latency is None:
+    if by_damage(inputs, planning):
         return planning
     try:
         return replace(planning, method=DoubleLayers.name)
     except UsageError as error:
         raise UsageError(
             f"{error} --method auto removes units only where damage is measured, which takes "
-            "--samples and a --size, --macs or --max-drop, and no --latency."
+            "--samples and a --size, --macs, --latency or --max-drop."
         ) from error
 
 

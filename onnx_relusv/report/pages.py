@@ -129,7 +129,7 @@ def latency_facts(found: Compression) -> Iterator[Fact]:
     """A budget on latency in one line."""
     outcome = found.latency
     if outcome is not None:
-        planned = f"{words.percent(outcome.planned)} planned of blocks timed by themselves"
+        planned = f"{words.percent(outcome.planned)} expected of what was timed before"
         threads = "" if outcome.threads is None else f", {words.counted(outcome.threads, 'thread')}"
         yield _run(
             outcome.measured,

@@ -4,16 +4,17 @@ What a rewritten file claims to be, which validation holds it to.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from types import MappingProxyType
 
 import numpy as np
 from onnx import ModelProto
 
 from onnx_relusv.core.blocks import Block, LinearMap, ReadOnlyArrays, Runnable
-from onnx_relusv.core.plans import KEPT, Budgets, Plan, Precision
-from onnx_relusv.core.reduction import FittedPlan
+from onnx_relusv.core.plans import KEPT, Budgets, Factors, Int8Format, Plan, Precision
+from onnx_relusv.core.reduction import ActivationScale, Change, FittedPlan
 from onnx_relusv.graph import writing
 from onnx_relusv.graph.channels.walk import Channels
 from onnx_relusv.graph.checks import PROVENANCE_KEY
@@ -22,8 +23,9 @@ from onnx_relusv.graph.protos import first_output, set_metadata
 from onnx_relusv.graph.reference import reference
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.rewrites.changes import changes_of
 from onnx_relusv.rewrites.fp16.conversion import in_half
-from onnx_relusv.rewrites.int8.activations import in_integers
+from onnx_relusv.rewrites.int8.activations import in_integers, quantized_tensors
 from onnx_relusv.rewrites.low_rank.factors import ComposedMaps
 from onnx_relusv.rewrites.methods import REWRITES
 from onnx_relusv.rewrites.prune.cutting import staying, zeroed
@@ -190,3 +192,39 @@ def rewritten(case: Case, inputs: Inputs, workspace: Workspace, fitted: FittedPl
         result = in_half(result, case.model, fitted.float_nodes, untouched)
     set_metadata(result, PROVENANCE_KEY, provenance_text(case, inputs, workspace, fitted.plan))
     return result
+
+
+# Makes of the tensors that are quantized, each with the one whose scale it has, their scales.
+ScalesOf = Callable[[Mapping[str, str], Int8Format], Mapping[str, ActivationScale]]
+
+
+def unfitted(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    plan: Plan,
+    factors_of: Callable[[Change], Factors],
+    scales_of: ScalesOf,
+    float_nodes: Mapping[str, str] = MappingProxyType({}),
+) -> ModelProto:
+    """The file of a plan that was not fitted, of any numbers: for its bytes and for its time.
+
+    Args:
+        case: The model.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
+        plan: For this model.
+        factors_of: Makes the numbers of what changes.
+        scales_of: Makes scales of tensors that are quantized.
+        float_nodes: Those of the original that stay float32 in half precision.
+
+    Raises:
+        InputError: The plan names what the model does not have.
+    """
+    factors = {change.block.key: factors_of(change) for change in changes_of(case, inputs, plan)}
+    fitted = FittedPlan(plan, factors, {}, float_nodes=float_nodes)
+    proto = rewritten(case, inputs, workspace, fitted)
+    if plan.quantizes_activations:
+        scales = scales_of(quantized_tensors(proto), plan.int8_format)
+        proto = in_integers(proto, case.model.proto, scales)
+    return proto

@@ -1,7 +1,7 @@
 """Latency of models, measured in turn so that a busy machine slows all of them alike."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -21,9 +21,10 @@ class _Pace:
     seconds: float
 
 
-_INTERLEAVED, _BRIEF = _Pace(3, 10, 200, 2.0), _Pace(1, 3, 200, 0.5)
-# Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed.
-_FASTEST = _Pace(3, 15, 100, 0.5)
+_INTERLEAVED, _BRIEF = _Pace(3, 10, 2000, 2.0), _Pace(1, 3, 200, 0.5)
+# Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed. They
+# come in turns of several; seconds are for one model.
+_FASTEST, _TURN = _Pace(1, 5, 200, 0.5), 5
 
 
 def interleaved_latency(
@@ -35,7 +36,7 @@ def interleaved_latency(
     behind itself as behind the other one. `brief` is for models that have both run before: half a
     second, or three runs each where they take longer, after one more run for these feeds.
     """
-    runs = (partial(before.run, feeds), partial(after.run, feeds))
+    runs = [partial(_seconds, partial(each.run, feeds)) for each in (before, after)]
     rounds = _rounds(runs, _BRIEF if brief else _INTERLEAVED, alternating=True)
     first, second = zip(*rounds, strict=True)
     return median(first), median(second)
@@ -46,17 +47,28 @@ def undisturbed_latencies(
 ) -> tuple[float, ...]:
     """Seconds of the fastest run of each of several models on the same feeds.
 
-    The models run in turn after a warm-up, for about half a second altogether and fifteen times
-    each at least. On a GPU, inputs and outputs stay there.
+    The models take turns, each with several runs, since threads of one that ran a moment ago still
+    wait busily: for about half a second a model, and five turns at least, after a warm-up. On a
+    GPU, inputs and outputs stay there.
     """
-    rounds = _rounds([_run_of(session, feeds) for session in sessions], _FASTEST)
-    return tuple(map(min, zip(*rounds, strict=True)))
+    runs = [_turn_of(_run_of(session, feeds)) for session in sessions]
+    pace = replace(_FASTEST, seconds=_FASTEST.seconds * len(sessions))
+    return tuple(map(min, zip(*_rounds(runs, pace), strict=True)))
+
+
+def _turn_of(run: Callable[[], object]) -> Callable[[], float]:
+    """Several runs, of which the fastest counts."""
+
+    def turn() -> float:
+        return min(_seconds(run) for _ in range(_TURN))
+
+    return turn
 
 
 def _rounds(
-    runs: Sequence[Callable[[], object]], pace: _Pace, *, alternating: bool = False
+    runs: Sequence[Callable[[], float]], pace: _Pace, *, alternating: bool = False
 ) -> list[list[float]]:
-    """Seconds of all runs, round by round; alternating, every second round goes backwards."""
+    """Seconds that all runs say, round by round; alternating, every second one goes backwards."""
     for run in runs:
         for _ in range(pace.warm_up):
             run()
@@ -64,7 +76,7 @@ def _rounds(
     end = perf_counter() + pace.seconds
     while len(rounds) < pace.fewest or (perf_counter() < end and len(rounds) < pace.most):
         step = -1 if alternating and len(rounds) % 2 else 1
-        rounds.append([_seconds(run) for run in runs[::step]][::step])
+        rounds.append([run() for run in runs[::step]][::step])
     return rounds
 
 

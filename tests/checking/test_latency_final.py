@@ -10,7 +10,7 @@ from probed import opened
 from onnx_relusv.checking.latency import SLOWER, check_latency, slower_blocks, slower_file
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.measures import Latency
-from onnx_relusv.planning.latency.blocks import MARGIN
+from onnx_relusv.planning.latency.timed import MARGIN
 
 
 def test_within_the_margin_a_file_may_be_written() -> None:

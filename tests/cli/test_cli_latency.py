@@ -11,13 +11,13 @@ from graphs import model_proto, normal
 from timed_runs import timed_runs
 
 TEXT = (
-    "(float[N,40] x) => (float[N,10] y) {"
+    "(float[N,200] x) => (float[N,10] y) {"
     " a = Gemm(x, w1) b = Relu(a) c = Gemm(b, w2) d = Relu(c) y = Gemm(d, w3) }"
 )
 WEIGHTS = {
-    "w1": normal(40, 90, scale=0.2),
-    "w2": normal(90, 80, scale=0.15),
-    "w3": normal(80, 10, scale=0.3),
+    "w1": normal(200, 450, scale=0.1),
+    "w2": normal(450, 400, scale=0.07),
+    "w3": normal(400, 10, scale=0.15),
 }
 
 
@@ -25,7 +25,7 @@ WEIGHTS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("inputs")
     onnx.save(model_proto(TEXT, WEIGHTS), made / "model.onnx")
-    np.save(made / "few.npy", normal(60, 40, seed=7))
+    np.save(made / "few.npy", normal(60, 200, seed=7))
     return made
 
 
@@ -43,10 +43,8 @@ def few(folder: Path) -> Path:
 def test_compress_keeps_the_budget_and_says_so(
     way: str, tmp_path: Path, model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The fastest forms, a plan over the budget, and one that keeps it, timed twice. By damage, the
-    # plan of the corrective round is measured likewise.
-    corrected = [0.58, 0.58] if way == "damage" else []
-    machine = timed_runs(monkeypatch, [0.4, 0.8, 0.58, 0.58, *corrected, 0.5])
+    # A plan over the budget, and one that keeps it, timed twice. Then the file.
+    machine = timed_runs(monkeypatch, [0.8, 0.58, 0.58, 0.5])
     output, report = tmp_path / "small.onnx", tmp_path / "report"
     samples = ("--samples", few) if way == "damage" else ()
     result = run(
@@ -58,13 +56,14 @@ def test_compress_keeps_the_budget_and_says_so(
     data = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert (data["allocation"], data["budgets"]["latency"]) == (way, 0.6)
     outcome = data["latency"]
-    # In the end the file.
-    assert machine.raced == 5 + len(corrected)
+    assert machine.raced == 4
     assert (outcome["asked"], outcome["measured"], outcome["batch"]) == (0.6, 0.5, 8)
     assert outcome["planned"] <= 0.6 * 0.6 / 0.8
-    changed = [row for row in data["blocks"] if row["choice"]["action"] == "double_layer"]
-    assert changed
-    assert {row["latency_before"] for row in changed} == {1.0}
+    assert any(row["choice"]["action"] in ("double_layer", "prune") for row in data["blocks"])
+    layers = [row for row in data["blocks"] if row["choice"]["action"] == "double_layer"]
+    # What loses channels too depends on its neighbours, and is not timed by itself.
+    assert {row["latency_before"] for row in layers} <= {1.0, None}
+    assert layers or way == "damage"
     assert "2e+03 ms -> 1e+03 ms" in " ".join(result.output.split())
 
 
@@ -91,26 +90,21 @@ def test_plan_then_apply(
 def test_what_cannot_be_reached_is_not_written(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Not even the fastest forms of all blocks are fast enough.
+    # No plan is fast enough, whatever its estimate.
     timed_runs(monkeypatch, [0.9, 0.8, 0.85])
-    result = run("compress", model, "--output", tmp_path / "small.onnx", "--latency", 0.5)
-    assert result.exit_code == 4
-    assert "0.5 of the latency cannot be reached: with every block in its fastest form" in (
-        " ".join(result.output.split())
-    )
-    assert "still takes 0.8, the least that was measured" in " ".join(result.output.split())
-    # They are, but no plan is, whatever its estimate.
-    timed_runs(monkeypatch, [0.5, 0.9, 0.8, 0.85])
     result = run("compress", model, "--output", tmp_path / "small.onnx", "--latency", 0.5)
     assert result.exit_code == 4
     assert "0.5 of the latency cannot be reached: the smallest share that was measured is 0.8" in (
         " ".join(result.output.split())
     )
-    # By the estimates, the rest of the model alone is more than that.
+    # By what was timed, the rest of the model alone is more than that.
     result = run("compress", model, "--output", tmp_path / "small.onnx", "--latency", 0.01)
     assert result.exit_code == 4
+    assert "0.01 of the latency cannot be reached: by what was timed" in (
+        " ".join(result.output.split())
+    )
     # A plan is fast enough, but the file is not.
-    timed_runs(monkeypatch, [0.5, 0.5, 0.5, 0.9])
+    timed_runs(monkeypatch, [0.5, 0.5, 0.9])
     result = run("compress", model, "--output", tmp_path / "small.onnx", "--latency", 0.5)
     assert result.exit_code == 4
     assert "over the budget of 0.5; nothing was written" in " ".join(result.output.split())
@@ -120,17 +114,17 @@ def test_what_cannot_be_reached_is_not_written(
 def test_a_busy_moment_does_not_cost_the_file(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = timed_runs(monkeypatch, [0.5, 0.5, 0.5, 0.9, 0.7, 0.49])
+    machine = timed_runs(monkeypatch, [0.5, 0.5, 0.9, 0.7, 0.49])
     output = tmp_path / "small.onnx"
     assert run("compress", model, "--output", output, "--latency", 0.5).exit_code == 0
-    assert machine.raced == 6
+    assert machine.raced == 5
     assert output.exists()
 
 
 def test_slower_blocks_are_named_under_any_budget(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timed_runs(monkeypatch, [1.0], layers=(1.5, 1.5))
+    timed_runs(monkeypatch, [1.0], layer=1.5)
     report = tmp_path / "report"
     result = run(
         *("compress", model, "--output", tmp_path / "small.onnx", "--size", 0.5),
@@ -145,11 +139,11 @@ def test_slower_blocks_are_named_under_any_budget(
     assert "at batch 16" in warning
     assert data["latency"] is None
     assert "slower by themselves" in " ".join(result.output.split())
-    timed_runs(monkeypatch, [1.0], layers=(0.5, 0.5))
+    timed_runs(monkeypatch, [1.0], layer=0.5)
     result = run(
         *("compress", model, "--output", tmp_path / "small.onnx", "--size", 0.5, "--force")
     )
-    assert "slower" not in result.output
+    assert "slower by themselves" not in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,6 @@ def test_what_the_cache_knows_gives_the_same_file(
         (("--keep-at-least", 8), "--keep-at-least is for units that are removed"),
         ((*HARMONIC, "--round-to", 0), "0 is not in the range x>=1"),
         ((*HARMONIC, "--keep-at-least", -1), "-1 is not in the range x>=1"),
-        ((*HARMONIC, "--latency", 0.5), "--latency goes with double layers alone"),
         ((*AUTO, "--round-to", 8), "--method auto removes units only where damage is measured"),
     ],
 )

@@ -111,11 +111,10 @@ def test_packs_divide_what_is_long_enough() -> None:
     assert PlanOptions().multiple(2048) == 1
 
 
-def test_a_latency_is_for_double_layers() -> None:
+def test_a_latency_goes_with_all_methods() -> None:
     budgets = Budgets(latency=0.5)
-    assert PlanOptions(budgets=budgets).budgets.latency == 0.5
-    with pytest.raises(UsageError, match="use --method double-layer"):
-        PlanOptions(budgets=budgets, method="harmonic")
+    for method in ("auto", "double-layer", "harmonic"):
+        assert PlanOptions(budgets=budgets, method=method).budgets.latency == 0.5
 
 
 def test_globs() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Geometry
 from onnx_relusv.core.kinds import CONV, Gemm
-from onnx_relusv.planning.latency.kernels import layer_work
+from onnx_relusv.planning.latency.kernels import PRICES, WORK, layer_work
 from onnx_relusv.planning.latency.pack import PACKS, measured_pack, pack_of
 from onnx_relusv.runtime.session import CPU, CUDA
 
@@ -34,7 +34,9 @@ def work(
     geometry: Geometry, length: int = 8, batch: int = 1, pack: int = 16, *, integers: bool = False
 ) -> float:
     shape = (1, geometry.in_channels, length, length) if geometry.kernel else (1, 0)
-    return layer_work(geometry, shape, batch, pack, integers=integers)
+    done = layer_work(geometry, shape, batch, pack, integers=integers)
+    assert len(done) == len(WORK)
+    return float(done @ PRICES)
 
 
 def test_whole_packs_take_their_products_weights_outputs_and_a_start() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from graphs import model_proto, normalization
-from opened import open_model
+from opened import Opened, open_model
 from planned import plan
 from probed import CLASSIFIER, COUNT, WEIGHTS, classifier
 
@@ -17,13 +17,15 @@ from onnx_relusv.checking.latency import check_planned_latency
 from onnx_relusv.commands.compress import apply
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.options import MeasureOptions
-from onnx_relusv.core.plans import Budgets, Candidate
-from onnx_relusv.core.reduction import Change
+from onnx_relusv.core.plans import Budgets, Plan
 from onnx_relusv.planning.latency import models as module
-from onnx_relusv.planning.latency.blocks import check_reachable, fastest
 from onnx_relusv.planning.latency.models import Race, length
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.work.executors import Advance, Silent, unseen
+
+
+def thinner(opened: Opened) -> Plan:
+    return plan(opened, **{opened.case.blocks[0].key: ("channel", 1)})
 
 
 @pytest.fixture
@@ -46,15 +48,13 @@ def test_the_first_samples_run(tmp_path: Path, fed: list[dict[str, np.ndarray]])
     with np.load(tmp_path / "samples.npz") as archive:
         samples = archive["x"]
     race = Race(*opened, 8)
-    changes = [
-        Change(opened.case.blocks[0], "spatial", 2),
-        Change(opened.case.blocks[-1], "pair", 1),
-    ]
-    found = race.against_plan(changes)
+    first, last = opened.case.blocks[0].key, opened.case.blocks[-1].key
+    changed = plan(opened, **{first: ("spatial", 2), last: ("pair", 1)})
+    found = race.against_plan(changed)
     assert (found.batch, found.before, found.after) == (8, 2.0, 1.0)
     assert np.array_equal(fed[0]["x"], samples[:8])
     # Where there are fewer, they run again.
-    found = Race(*opened, COUNT + 3).against_plan(changes)
+    found = Race(*opened, COUNT + 3).against_plan(changed)
     assert found.batch == COUNT + 3
     assert np.array_equal(fed[1]["x"], np.concatenate([samples, samples[:3]]))
 
@@ -62,7 +62,7 @@ def test_the_first_samples_run(tmp_path: Path, fed: list[dict[str, np.ndarray]])
 def test_a_fixed_batch_goes_first(tmp_path: Path, fed: list[dict[str, np.ndarray]]) -> None:
     opened = classifier(tmp_path, batch=7)
     assert length(opened.case, 32) == 7
-    found = Race(*opened, 32).against_plan([Change(opened.case.blocks[0], "channel", 1)])
+    found = Race(*opened, 32).against_plan(thinner(opened))
     assert found.batch == 7
     assert fed[0]["x"].shape == (7, 3, 6, 6)
 
@@ -72,7 +72,7 @@ def test_without_samples_inputs_are_made_up(
 ) -> None:
     classifier(tmp_path)
     opened = open_model(tmp_path / "model.onnx", None, MeasureOptions(provider="cpu"))
-    Race(*opened, 5).against_plan([Change(opened.case.blocks[0], "channel", 1)])
+    Race(*opened, 5).against_plan(thinner(opened))
     assert fed[0]["x"].shape == (5, 3, 6, 6)
 
 
@@ -80,7 +80,7 @@ def test_dynamic_lengths_are_found_by_trying(tmp_path: Path) -> None:
     text = CLASSIFIER.format(n="N").replace("[N,3,6,6]", "[N,3,H,W]")
     onnx.save(model_proto(text, WEIGHTS | normalization(8)), tmp_path / "any.onnx")
     opened = open_model(tmp_path / "any.onnx", None, MeasureOptions(provider="cpu"))
-    assert Race(*opened, 2).original() > 0
+    assert all(time > 0 for time in Race(*opened, 2).undisturbed([thinner(opened)]))
 
 
 def test_a_model_races_itself(tmp_path: Path, fed: list[dict[str, np.ndarray]]) -> None:
@@ -134,23 +134,3 @@ def test_one_measurement_within_the_allowance_lets_a_plan_be_fitted(
     monkeypatch.setattr(module, "interleaved_latency", lambda *_: (1.0, next(shares)))
     check_planned_latency(*opened, asked)
     assert next(shares, None) is None
-
-
-def test_the_least_that_was_reached_is_named() -> None:
-    shares = iter([0.71, 0.64, 0.66])
-    with pytest.raises(BudgetError, match=r"still takes 0\.64, .* nothing was fitted"):
-        check_reachable(0.5, lambda: next(shares))
-    check_reachable(0.5, lambda: 0.525)
-
-
-def test_the_fastest_forms_are_those_of_blocks_that_gain_by_it(tmp_path: Path) -> None:
-    first, second, *_ = classifier(tmp_path).case.blocks
-    offers = {
-        first.key: tuple(
-            Candidate(form="channel", rank=r, level=0, bytes=1, macs=1, latency=t)
-            for r, t in ((1, 0.4), (2, 0.3), (3, 0.9))
-        ),
-        second.key: (Candidate(form="pair", rank=1, level=0, bytes=1, macs=1, latency=0.6),),
-    }
-    found = fastest([first, second], offers, {first.key: 0.5, second.key: 0.5})
-    assert [(change.block.key, change.rank) for change in found] == [(first.key, 2)]

@@ -43,7 +43,7 @@ def test_page_and_terminal_say_it(faster: Compression) -> None:
     page, screen = shown(faster), terminal(faster)
     for text in (
         "20 ms -> 11.5 ms",
-        "57.5 % of the original; 56.2 % planned of blocks timed by themselves; batch 32",
+        "57.5 % of the original; 56.2 % expected of what was timed before; batch 32",
     ):
         assert text in screen
     for text in ("CPUExecutionProvider, 2 threads", "2.5 ms -> 1.25 ms (0.5)"):
@@ -64,5 +64,5 @@ def test_what_is_not_known_is_a_dash(faster: Compression) -> None:
     assert faster.latency is not None
     blank = replace(faster.latency, planned=None, threads=None)
     (fact,) = latency_facts(replace(faster, latency=blank))
-    assert "; - planned of blocks timed by themselves; batch 32, CPUExecutionProvider" in fact.note
+    assert "; - expected of what was timed before; batch 32, CPUExecutionProvider" in fact.note
     assert "thread" not in fact.note

@@ -66,21 +66,21 @@ def test_fast_models_run_for_two_seconds(clock: Clock) -> None:
 
 def test_very_fast_models_stop_at_the_most_runs(clock: Clock) -> None:
     interleaved_latency(Timed("A", clock, [2**-20]), Timed("B", clock, [2**-20]), FEEDS)
-    assert clock.ran[6:] == [*("ABBA" * 100)]
+    assert clock.ran[6:] == [*("ABBA" * 1000)]
 
 
 def test_several_models_run_in_turn_and_disturbances_do_not_count(clock: Clock) -> None:
     first = [9.0, 9.0, 9.0, 0.0625, 8.0, 0.03125, 8.0, 0.25]
     sessions = [Timed("A", clock, first), Timed("B", clock, [0.5]), Timed("C", clock, [0.0])]
     found = undisturbed_latencies(sessions, FEEDS)
-    # Fifteen rounds after the warm-up, though the time is long over.
-    assert clock.ran == [*"AAABBBCCC", *("ABC" * 15)]
+    # Five rounds after the warm-up, though the time is long over, with five runs a turn.
+    assert clock.ran == [*("AAAAABBBBBCCCCC" * 6)]
     assert found == (0.03125, 0.5, 0.0)
 
 
 def test_fast_models_run_for_a_while(clock: Clock) -> None:
     undisturbed_latencies([Timed("A", clock, [2**-6])], FEEDS)
-    # 32 times 2^-6 are half a second.
-    assert len(clock.ran) == 3 + 32
+    # 32 times 2^-6 are half a second, and turns are not cut off.
+    assert len(clock.ran) == 5 + 35
     undisturbed_latencies([Timed("B", clock, [2**-20])], FEEDS)
-    assert clock.ran.count("B") == 3 + 100
+    assert clock.ran.count("B") == 5 + 5 * 200

@@ -1,37 +1,32 @@
 """What whole models take: the original and a rewritten one in turn, on the same inputs.
 
-What the time of a block by itself depends on. In the cache, times are those of one machine.
+A plan's file is timed before anything is fitted, with numbers of any values: for time, values do
+not count.
 """
 
-import platform
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from onnx import ModelProto
 
-from onnx_relusv.core.blocks import ActivationKind, Geometry, Runnable
-from onnx_relusv.core.codec import Limits, to_data
+from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.measures import Latency
-from onnx_relusv.core.plans import Factors
-from onnx_relusv.core.reduction import Change
+from onnx_relusv.core.plans import Factors, Int8Format, Plan
+from onnx_relusv.core.reduction import ActivationScale, Change, restrict
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.case import Case, Workspace, run_identity
+from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.trials import batch_feeds
-from onnx_relusv.rewrites.int8.isolated import OnIntegers, with_stand_ins
+from onnx_relusv.rewrites.apply import unfitted
 from onnx_relusv.rewrites.low_rank.rounding import rounded
-from onnx_relusv.rewrites.low_rank.surgery import random_factors, rewrite
+from onnx_relusv.rewrites.low_rank.surgery import random_factors
 from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import fixed_batch
-from onnx_relusv.work.executors import Task, available_cores
 
-# Of the time of the whole model: what floats have to save for a block to be left its own.
-_WORTH = 0.02
+# What a session and what it was opened from hold, in weights.
+_COPIES = 3
 
 
 class Race:
@@ -42,18 +37,19 @@ class Race:
         inputs: Its samples.
         workspace: Where it runs, and what is kept.
         batch: Samples in a run, where the model leaves it open.
+
+    Attributes:
+        case, inputs: As given.
+        batch: Samples in a run.
     """
 
     def __init__(self, case: Case, inputs: Inputs, workspace: Workspace, batch: int) -> None:
-        self._case = case
+        self.case = case
+        self.inputs = inputs
         self._workspace = workspace
         self._original = Session(runnable(case.model), workspace.provider)
         self._feeds = _feeds(case, inputs, workspace, self._original, batch)
         self.batch = length(case, batch)
-
-    def original(self) -> float:
-        """Undisturbed seconds of one run of the original."""
-        return undisturbed_latencies([self._original], self._feeds)[0]
 
     def against(self, smaller: Runnable | Path) -> Latency:
         """Median seconds of both, in turn."""
@@ -61,67 +57,63 @@ class Race:
         before, after = interleaved_latency(self._original, session, self._feeds)
         return Latency(batch=self.batch, before=before, after=after)
 
-    def against_plan(self, changes: Sequence[Change]) -> Latency:
-        """The same for a plan that has no factors yet; values do not count for its time."""
-        return self.against(self._planned(changes))
+    def against_plan(self, plan: Plan) -> Latency:
+        """The same for a plan that was not fitted.
 
-    def share(self, changes: Sequence[Change], others: Sequence[Change]) -> float:
-        """What a plan takes, over what another one does, in turn."""
-        first, second = (
-            Session(self._planned(each), self._workspace.provider) for each in (changes, others)
+        Raises:
+            InputError: The plan is not for this model.
+        """
+        return self.against(self.stand_in(plan))
+
+    def share(self, plan: Plan) -> float:
+        """The share of the original's time that it takes; errors as there."""
+        found = self.against_plan(plan)
+        return found.after / found.before
+
+    def undisturbed(self, plans: Sequence[Plan]) -> tuple[float, ...]:
+        """Seconds of the fastest run of the original, and of each of some plans without a fit."""
+        provider = self._workspace.provider
+        sessions = [Session(self.stand_in(plan), provider) for plan in plans]
+        return undisturbed_latencies([self._original, *sessions], self._feeds)
+
+    @property
+    def at_once(self) -> int:
+        """How many plans' models there is memory for at a time."""
+        model, workspace = self.case.model, self._workspace
+        return max(1, workspace.free_bytes(model) // max(_COPIES * model.bytes, 1))
+
+    def stand_in(self, plan: Plan) -> Runnable:
+        """The file of a plan that was not fitted, with numbers of any values."""
+        case = self.case
+        rng = np.random.default_rng(self._workspace.options.seed)
+        proto = unfitted(
+            case,
+            self.inputs,
+            self._workspace,
+            plan,
+            lambda change: any_factors(case, change, rng),
+            _any_scales,
         )
-        after, before = interleaved_latency(first, second, self._feeds)
-        return after / before
-
-    def _planned(self, changes: Sequence[Change]) -> Runnable:
-        proto = with_changes(self._case, self._workspace, changes)
-        integers = next((change.integers for change in changes if change.integers), None)
-        if integers is not None:
-            proto = with_stand_ins(proto, integers.format)
-        return runnable(self._case.model, proto)
-
-
-def with_changes(case: Case, workspace: Workspace, changes: Sequence[Change]) -> ModelProto:
-    """A model with blocks in other forms and weights, of any values; no tensor is quantized.
-
-    Args:
-        case: The model.
-        workspace: Its seed draws the values.
-        changes: Of blocks that keep all of their channels.
-    """
-    rng = np.random.default_rng(workspace.options.seed)
-    factors = {change.block.key: any_factors(case, change, rng) for change in changes}
-    return rewrite(case.model, case.blocks, factors, "")
+        return runnable(case.model, proto)
 
 
 def any_factors(case: Case, change: Change, rng: np.random.Generator) -> Factors:
     """Factors of any values, in the numbers of a change."""
-    block, linear = change.block, case.folding(change.block)
-    drawn = random_factors(change.form, block.geometry, linear, change.rank, rng)
-    if not change.is_int8:
-        return drawn
-    return rounded(block.geometry, drawn, None, 0, fed_back=False)
+    block, left = change.block, change.reduced
+    linear = restrict(block.geometry, case.folding(block), change.kept)
+    drawn = random_factors(change.form, left.geometry, linear, change.rank, rng)
+    if change.is_int8:
+        drawn = rounded(left.geometry, drawn, None, 0, fed_back=False)
+    return replace(drawn, kept=change.kept)
 
 
-def worth(suspects: Sequence[str], gain: Callable[[Sequence[str]], float]) -> list[str]:
-    """Those of some blocks that make the whole model faster where they keep their numbers.
-
-    By itself a block may be slower with integers, and yet spare what is around it the way to floats
-    and back. So the whole model is timed: with all of them, and where that does not help, with
-    either half.
-
-    Args:
-        suspects: Blocks that are slower with integers by themselves.
-        gain: Told some of them, measures what they spare, as a share of the model's time.
-    """
-    if not suspects:
-        return []
-    if gain(suspects) > _WORTH:
-        return list(suspects)
-    if len(suspects) == 1:
-        return []
-    half = len(suspects) // 2
-    return [*worth(suspects[:half], gain), *worth(suspects[half:], gain)]
+def _any_scales(tensors: Mapping[str, str], int8_format: Int8Format) -> dict[str, ActivationScale]:
+    """Scales of tensors that begin at 0, so that activations go into kernels."""
+    places = {shared: at for at, shared in enumerate(dict.fromkeys(tensors.values()), 1)}
+    signed = int8_format == "s8s8"
+    return {
+        name: ActivationScale(float(places[shared]), 0, signed) for name, shared in tensors.items()
+    }
 
 
 def length(case: Case, batch: int) -> int:
@@ -150,55 +142,3 @@ def _repeated(values: np.ndarray, axis: int | None, count: int) -> np.ndarray:
     places = np.arange(count) % values.shape[axis]
     repeated: np.ndarray = np.take(values, places, axis=axis)
     return repeated
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimingKey:
-    """What the time of a block depends on, on one machine with one version of onnxruntime.
-
-    Attributes:
-        geometry: The block's.
-        operators: Of its nodes.
-        activation: What follows.
-        element_type: ONNX element type of its weight.
-        source_shape: Of its input, with the batch that is timed.
-        provider: The execution provider.
-        form: Of the double layer; None for the block as it is.
-        rank: Of the double layer, or None.
-        integers: How it is computed with integers; None where it is with floats.
-    """
-
-    geometry: Geometry
-    operators: tuple[str, ...]
-    activation: ActivationKind
-    element_type: int
-    source_shape: tuple[int, ...]
-    provider: str
-    form: str | None = None
-    rank: int | None = None
-    integers: OnIntegers | None = None
-
-
-# Seconds of one run.
-Timings = dict[TimingKey, float]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """A time that was measured.
-
-    Attributes:
-        seconds: Of one run.
-    """
-
-    seconds: Annotated[float, Limits(above=0, most=sys.float_info.max)]
-
-
-def timing_task(case: Case, inputs: Inputs, workspace: Workspace, key: TimingKey) -> Task[Timing]:
-    """The time of a block by itself, on this machine."""
-    machine = [platform.node(), platform.machine(), available_cores()]
-    return Task(
-        kind="timing",
-        key={**run_identity(case, inputs, workspace), "machine": machine, "timing": to_data(key)},
-        result=Timing,
-    )

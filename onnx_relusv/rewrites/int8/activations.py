@@ -6,7 +6,7 @@ read, what a Conv among them gives, and what lies between two of them and has an
 pools, sums of two, and what only moves numbers. The outputs of the model stay floats.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -50,19 +50,6 @@ def quantized_tensors(proto: ModelProto) -> dict[str, str]:
     return dict(_Walk(proto.graph).found())
 
 
-def integers_around(proto: ModelProto, source: str, output: str) -> tuple[bool, bool]:
-    """Whether integer kernels make what a layer reads, and read what it makes.
-
-    Args:
-        proto: A model of which some layers have 8-bit weights.
-        source: What the layer reads.
-        output: What it makes, behind its activation.
-    """
-    walk = _Walk(proto.graph)
-    made = walk.made_by_kernels()
-    return source in made, output in made and walk.is_read_by_kernels(output, made)
-
-
 class _Walk:
     def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
@@ -88,25 +75,6 @@ class _Walk:
                 if output in self._read and output not in self._outputs:
                     known.setdefault(output, output)
         yield from known.items()
-
-    def made_by_kernels(self) -> set[str]:
-        """The quantized tensors that integer kernels make."""
-        quantized = dict(self.found())
-        layers = {self._activated(node) for node in self._graph.node if self._is_layer(node)}
-        others = {
-            name
-            for node in self._graph.node
-            for name, _ in [self._of(node, quantized)]
-            if name is not None
-        }
-        return quantized.keys() & (layers | others)
-
-    def is_read_by_kernels(self, name: str, made: Container[str]) -> bool:
-        """Whether a layer of integers reads a tensor, or a kernel that makes one of `made`."""
-        return any(
-            self._is_layer(node) or self._activated(node) in made
-            for node in self._readers.get(name, [])
-        )
 
     def _of(self, node: NodeProto, known: Mapping[str, str]) -> tuple[str | None, str | None]:
         """What of a node is quantized, and whose scale it has."""

@@ -1,0 +1,172 @@
+"""The times that plans are made with: by the model of the kernels, or by that as it was timed here.
+
+With a budget on latency, variants of the whole model are timed in turns with it, each once, and the
+model of the kernels is fitted to them. All else is the same: plans go by times of all that blocks
+and groups may become.
+"""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onnx_relusv.core.blocks import Item
+from onnx_relusv.core.codec import to_data
+from onnx_relusv.core.options import PlanOptions
+from onnx_relusv.core.plans import Int8Format, Plan
+from onnx_relusv.measuring.case import Case, Workspace, run_identity
+from onnx_relusv.measuring.inputs import Inputs
+from onnx_relusv.planning.latency.fit import fitted
+from onnx_relusv.planning.latency.kernels import Kernels, ModelledTimes
+from onnx_relusv.planning.latency.models import Race, length
+from onnx_relusv.planning.latency.variants import TimedVariant, changed_blocks, variants
+from onnx_relusv.rewrites.low_rank.method import LayerItem
+from onnx_relusv.work.executors import Done, Known, Progress, Task, Tasks, available_cores, run
+
+# A measured share may seem to be over its budget by this share of it: measurements vary that much.
+MARGIN = 0.05
+MOST_MEASURED = 3
+# Of the time of the whole model: what floats have to save for a block to be left its own.
+_WORTH = 0.02
+
+# Told a plan, says its measured latency as a share of the original's.
+Measure = Callable[[Plan], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """What plans know of time.
+
+    Attributes:
+        batch: Samples in a run.
+        times: Of all that blocks may become; None where nothing is to go by them.
+        measure: Measures a plan's latency; None without a budget on it.
+        slower: By key of the blocks that integers make slower, seconds with the numbers of the
+            file, and with integers.
+        least: The smallest share of the original's time that was measured.
+    """
+
+    batch: int
+    times: ModelledTimes | None = None
+    measure: Measure | None = None
+    slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    least: float = 1.0
+
+    def on(self, item: Item) -> Item:
+        """A block with times; anything else as it is."""
+        if self.times is None or not isinstance(item, LayerItem):
+            return item
+        return self.times.on(item)
+
+    def quick(self, item: Item) -> Item:
+        """With a budget on them, without what makes a block slower by itself."""
+        if self.measure is None or not isinstance(item, LayerItem):
+            return item
+        return item.fast_enough()
+
+
+def timed(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    items: Sequence[LayerItem],
+    planning: PlanOptions,
+    progress: Progress,
+) -> Timed:
+    """Finds what plans go by; runs nothing without a budget on latency.
+
+    Args:
+        case: The model, with its groups of units where these may go.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
+        items: The blocks that may change.
+        planning: The budgets, the batch, the pack, and what integers are.
+        progress: Shows the variants.
+    """
+    limit, batch = planning.budgets.latency, length(case, planning.batch)
+    blocks = {block.key: block for block in case.blocks}
+    if limit is None:
+        if planning.pack is None:
+            return Timed(batch)
+        return Timed(batch, ModelledTimes(Kernels(batch, planning.pack), blocks))
+    race = Race(case, inputs, workspace, planning.batch)
+    found = timed_variants(
+        case,
+        inputs,
+        workspace,
+        race,
+        planning.int8_format if planning.uses_int8 else None,
+        progress,
+    )
+    kernels = Kernels(batch, planning.pack or 1)
+    times = fitted(kernels, blocks, found) if found else ModelledTimes(kernels, blocks)
+
+    def measure(plan: Plan) -> float:
+        if not changed_blocks(case, inputs, plan):
+            return 1.0
+        share = race.share(plan)
+        # What passes is timed again: one lucky measurement is no reason to fit anything.
+        return share if share > limit else max(share, race.share(plan))
+
+    least = min((one.after / one.before for one in found), default=1.0)
+    return Timed(batch, times, measure, dict(_slower(times, items)), least)
+
+
+def _slower(
+    times: ModelledTimes, items: Sequence[LayerItem]
+) -> Iterator[tuple[str, tuple[float, float]]]:
+    """The blocks that take longer with integers, as far as it is worth a word."""
+    for item in items:
+        if item.is_int8:
+            floats, integers = times.of(item.block), times.of(item.block, item.layers[0])
+            if integers - floats > _WORTH * times.total:
+                yield item.key, (floats, integers)
+
+
+def timed_variants(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    race: Race,
+    int8_format: Int8Format | None,
+    progress: Progress,
+) -> tuple[TimedVariant, ...]:
+    """Times variants of a model, those that the cache does not have.
+
+    Args:
+        case: The model, with its groups of units where these may go.
+        inputs: Its samples.
+        workspace: Where it runs, and what is kept.
+        race: The original, open to be timed.
+        int8_format: What layers of integers read; None where blocks stay floats.
+        progress: Shows the variants.
+    """
+    drawn = [(plan, changed_blocks(case, inputs, plan)) for plan in variants(case, int8_format)]
+    # What is drawn of few channels may change nothing.
+    plans = [plan for plan, blocks in drawn if blocks]
+    changed = [blocks for _, blocks in drawn if blocks]
+    machine = [platform.node(), platform.machine(), available_cores()]
+    identity = {**run_identity(case, inputs, workspace), "machine": machine, "batch": race.batch}
+    tasks = {
+        place: Task(
+            kind="timing",
+            key={**identity, "format": int8_format, "blocks": to_data(blocks)},
+            result=TimedVariant,
+        )
+        for place, blocks in enumerate(changed)
+    }
+    with progress.stage("Latency of variants", len(plans)) as advance:
+
+        def in_turn(
+            tasks: Tasks[int, TimedVariant],
+            known: Known[int, TimedVariant],
+            done: Done[int, TimedVariant],
+        ) -> None:
+            left = [place for place in tasks if place not in known]
+            for start in range(0, len(left), race.at_once):
+                some = left[start : start + race.at_once]
+                before, *afters = race.undisturbed([plans[place] for place in some])
+                for place, after in zip(some, afters, strict=True):
+                    done(place, TimedVariant(blocks=changed[place], before=before, after=after))
+                    advance(1)
+
+        return tuple(run(tasks, in_turn, workspace.cache, advance).values())
