@@ -36,6 +36,9 @@ _PLANNING = (
 def cli() -> None:
     """Make a trained ONNX model smaller without training, and know what it costs.
 
+    MODEL is an ONNX file, or a folder with model.onnx, or a single .onnx, and what is used with it;
+    then --output is a folder too, with all of its files.
+
     Exit codes: 0 done; 2 usage; 3 an input cannot be read or does not fit; 4 the budget cannot be
     reached; 5 the result failed validation; 6 a limit of compare is exceeded; 130 interrupted, 143
     terminated; 1 anything else. Unless it is 0 or 6, no output is written and none is overwritten.

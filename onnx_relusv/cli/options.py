@@ -138,7 +138,11 @@ PREPROCESS = click.Option(
     help="How pictures become inputs, where samples are a folder of them: a preset (imagenet), a "
     "file with settings, or single ones, such as size=224. Repeat it; later ones win.",
 )
-SMALLER = file_option("output", "The smaller model.", required=True)
+SMALLER = file_option(
+    "output",
+    "The smaller model; where MODEL is a folder, a new one with all of its files.",
+    required=True,
+)
 JSON = file_option(
     "json",
     "Write all figures to this file; with -, to standard output, and tables to standard error.",

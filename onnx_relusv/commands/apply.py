@@ -42,7 +42,8 @@ from onnx_relusv.core.results import (
 from onnx_relusv.graph.channels.walk import ChannelGroup
 from onnx_relusv.graph.model import Model, read_model
 from onnx_relusv.graph.model_files import RESULT
-from onnx_relusv.graph.writing import publish, write_staged
+from onnx_relusv.graph.model_folders import FolderCopy
+from onnx_relusv.graph.writing import publish, publish_folder, write_staged
 from onnx_relusv.measuring.blocks import Measured
 from onnx_relusv.measuring.case import Case, Workspace, facts_of
 from onnx_relusv.measuring.inputs import Inputs
@@ -120,6 +121,7 @@ def write_fitted(
     before_publishing: Callable[[Model, Verdict, Publication], None],
     *,
     force: bool = False,
+    copy: FolderCopy | None = None,
 ) -> None:
     """Writes a plan that was fitted.
 
@@ -133,13 +135,14 @@ def write_fitted(
         before_publishing: Called with the staged model, its verdict, and what is published with
             it, in front of it: all of that or none. An error leaves no model behind.
         force: Whether files that are there may be replaced.
+        copy: The folder that is written, with the output in it; None for the file alone.
 
     Raises:
         BudgetError: The file is over its size budget.
         ValidationError: A check failed.
         UsageError: Something cannot be written, or may not be replaced.
     """
-    with staged(output) as folder:
+    with staged(output if copy is None else copy.target, beside=copy is not None) as folder:
         path = write_staged(
             rewritten(case, inputs, workspace, fitted), case.model, folder, output.name
         )
@@ -181,8 +184,14 @@ def write_fitted(
             advance(1)
         _check_size(case, fitted.plan, written)
         publication = Publication(force=force)
+        whole = folder / "whole"
+        if copy is not None:
+            copy.fill(whole)
         before_publishing(written, verdict, publication)
-        publish(path, output, publication)
+        if copy is None:
+            publish(path, output, publication)
+        else:
+            publish_folder(path, whole, copy, publication, force=force)
 
 
 def _in_floats(
@@ -237,6 +246,8 @@ class Targets:
         json: Its figures.
         force: Whether regular files that are there may be replaced.
         returned: Whether the model is read again and returned, for its file is gone afterwards.
+        copy: The folder that the model is written in, with all that its original lies in; None
+            where it is a file alone.
     """
 
     model: Path
@@ -244,6 +255,7 @@ class Targets:
     json: Path | None = None
     force: bool = False
     returned: bool = False
+    copy: FolderCopy | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,6 +318,7 @@ def carry_out(job: Job, produced: Produced, targets: Targets, progress: Progress
             progress,
             before_publishing,
             force=targets.force,
+            copy=targets.copy,
         )
     if targets.returned:
         return replace(done[0], model=onnx.load(output))

@@ -45,7 +45,7 @@ def compare(
     whether what they limit can be told; `check_limits` holds the comparison to them.
 
     Args:
-        before: The path of an ONNX file, or a ModelProto.
+        before: The path of an ONNX file or of its folder, or a ModelProto.
         after: Another one.
         samples: What both are run on, as of `inspect`.
         measuring: Provider, seed, and how many samples are drawn.

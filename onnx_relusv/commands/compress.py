@@ -29,6 +29,7 @@ from onnx_relusv.graph.model_files import (
     model_file,
     result_file,
 )
+from onnx_relusv.graph.model_folders import FolderCopy
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.blocks import Ground
 from onnx_relusv.measuring.case import open_model, split_inputs
@@ -60,7 +61,7 @@ def plan(
     """Decides for every block what becomes of it.
 
     Args:
-        model: The path of an ONNX file, or a ModelProto.
+        model: The path of an ONNX file or of its folder, or a ModelProto.
         samples: What is measured and chosen on, as of `inspect`.
         planning: What the plan may do.
         measuring: Provider, seed, memory, cache and how many samples are drawn.
@@ -125,9 +126,11 @@ def apply(
     """Carries a plan out and writes the smaller model, if it passes all checks.
 
     Args:
-        model: What the plan was made for: the path of an ONNX file, or a ModelProto.
+        model: What the plan was made for: the path of an ONNX file or of its folder, or a
+            ModelProto.
         plan: The plan, or its JSON file.
-        output: The smaller model; without, it is the result's `model`, and no file is written.
+        output: The smaller model; without, it is the result's `model`, and no file is written. Of
+            a folder it is another one, with all of its files.
         samples: The plan's samples, as of `inspect`; others work, with a warning.
         test: Other samples, which the result is judged on; if None, the best that there are.
         measuring: Provider, memory and cache, and what is to be otherwise than for the plan.
@@ -152,7 +155,7 @@ def apply(
         plan = as_path("plan", plan)
     plan_file = None if isinstance(plan, Plan) else plan
     with model_file("model", given) as file, result_file(output) as target:
-        targets = Targets(target, report, json, force, returned=output is None)
+        targets = _targets(file, output, target, report, json, force=force)
         read = [path_of(fitted_to), path_of(judged_by), plan_file]
         _check_targets(targets, file, read, applying.cache)
         decided = plan if isinstance(plan, Plan) else read_plan(plan)
@@ -234,8 +237,9 @@ def compress(
     with a metric, too, it is the smallest that is estimated to keep it.
 
     Args:
-        model: The path of an ONNX file, or a ModelProto.
-        output: The smaller model; without, it is the result's `model`, and no file is written.
+        model: The path of an ONNX file or of its folder, or a ModelProto.
+        output: The smaller model; without, it is the result's `model`, and no file is written. Of
+            a folder it is another one, with all of its files.
         samples: What is measured, fitted and chosen on, as of `inspect`.
         test: Other samples, which the result is judged on; if None, the best that there are.
         planning: What the plan may do.
@@ -259,7 +263,7 @@ def compress(
     planning = as_record("planning", planning, PlanOptions)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     with model_file("model", given) as file, result_file(output) as target:
-        targets = Targets(target, report, json, force, returned=output is None)
+        targets = _targets(file, output, target, report, json, force=force)
         read = [path_of(fitted_to), path_of(judged_by), planning.metric_file]
         _check_targets(targets, file, read, measuring.cache)
         return _compressed(
@@ -367,13 +371,34 @@ def _judged_by(test: SampleSource | None) -> Settings:
     return {} if test is None or test.setting is None else {"test": test.setting}
 
 
+def _targets(
+    file: ModelFile,
+    output: Path | None,
+    target: Path,
+    report: Path | None,
+    json: Path | None,
+    *,
+    force: bool,
+) -> Targets:
+    """Where results go: the model to a file, into a copy of its folder, or nowhere."""
+    if file.folder is None or output is None:
+        return Targets(target, report, json, force, returned=output is None)
+    copy = FolderCopy(file.folder, file.path, output)
+    return Targets(copy.output, report, json, force, copy=copy)
+
+
 def _check_targets(
     targets: Targets, model: ModelFile, read: Sequence[Path | None], cache: Path | None
 ) -> None:
     check_utf8(model.path, InputError)
     check_utf8(targets.model, UsageError)
+    output, copy = targets.model, targets.copy
+    if copy is not None:
+        others = {"--json": targets.json, "--report": targets.report, "--cache": cache}
+        copy.check(others, read, force=targets.force)
+        read = [*read, *(copy.source / file for file in copy.files())]
     check_places(
-        {"--output": targets.model, "--json": targets.json},
+        {"--output": output if copy is None else None, "--json": targets.json},
         targets.report,
         models=[model.path],
         read=read,

@@ -29,7 +29,7 @@ def inspect(
     """Measures every block of a model and says what was refused, with reasons.
 
     Args:
-        model: The path of an ONNX file, or a ModelProto.
+        model: The path of an ONNX file or of its folder, or a ModelProto.
         samples: If given, blocks are measured in the metric of what they really see: a path, a dict
             of arrays, an array, an iterable of feeds, or a reader with `get_next()`.
         measuring: Provider, seed, memory and cache.

@@ -296,7 +296,7 @@ def sweep(
     What plans rest on is measured once, for all of them.
 
     Args:
-        model: The path of an ONNX file, or a ModelProto.
+        model: The path of an ONNX file or of its folder, or a ModelProto.
         samples: What is measured and fitted on, as of `inspect`.
         test: What files are judged on; if None, a part of the samples that is set aside for it.
         sweeping: Sizes, methods, and which blocks may change.

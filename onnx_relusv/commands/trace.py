@@ -267,7 +267,7 @@ def trace(
     """Measures what every input does in every block, and how well that tells wrong answers.
 
     Args:
-        model: The path of an ONNX file, or a ModelProto.
+        model: The path of an ONNX file or of its folder, or a ModelProto.
         samples: The inputs, as of `inspect`; with `labels`, right and wrong answers are compared.
         exact: Whether mean widths are computed by quadrature, one eigendecomposition an input and
             output position, and not only bounded.

@@ -1,4 +1,4 @@
-"""What a model is given as: the path of a file, or a ModelProto, and what it is returned as.
+"""What a model is given as: a path of a file or folder, or a ModelProto; what it is returned as.
 
 All stages read a file: sessions map its weights, the checker opens it by its path, and what is read
 has a hash. So a ModelProto becomes one, in a temporary folder that is gone when its run is over.
@@ -16,6 +16,7 @@ from onnx import ModelProto
 from onnx_relusv.core.arguments import StrPath, as_path
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.graph.model import external_location, external_tensors
+from onnx_relusv.graph.model_folders import model_in
 from onnx_relusv.work.files import not_written
 from onnx_relusv.work.temporary_files import temporary_folder
 
@@ -33,10 +34,13 @@ class ModelFile:
     Attributes:
         path: The file.
         name: What messages and reports call it.
+        folder: The folder that was given, with all that is used with the model; None where the
+            file was.
     """
 
     path: Path
     name: str
+    folder: Path | None = None
 
 
 def as_model(name: str, value: object) -> Path | ModelProto:
@@ -67,17 +71,21 @@ def model_file(
 ) -> Iterator[ModelFile]:
     """A model's file; that of a ModelProto is as `onnx.save` writes it, and gone afterwards.
 
+    Of a folder it is the model in it.
+
     Args:
         name: The argument's name, by which messages and reports call a ModelProto.
         model: The model, which is not changed.
         most_bytes: That a message of protobuf has.
 
     Raises:
-        InputError: The ModelProto has no file that holds all of it.
+        InputError: The ModelProto has no file that holds all of it, or the folder no model.
         UsageError: There is no room for it.
     """
     if isinstance(model, Path):
-        yield ModelFile(model, str(model))
+        folder = model if model.is_dir() else None
+        path = model if folder is None else model_in(folder)
+        yield ModelFile(path, str(path), folder)
         return
     content = _content(name, model, most_bytes)
     with temporary_folder() as folder:

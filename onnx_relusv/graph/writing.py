@@ -35,6 +35,7 @@ from onnx_relusv.graph.model import (
     external_tensors,
     read_model,
 )
+from onnx_relusv.graph.model_folders import FolderCopy
 from onnx_relusv.graph.protos import (
     FreshNames,
     bodies,
@@ -300,7 +301,7 @@ def publish(staged_model: Path, target: Path, publication: Publication) -> None:
         UsageError: Something may not be replaced, or cannot be; all stays as it was.
     """
     old_data, own = _own_data(target), set[Path]()
-    for file in sorted(staged_model.parent.glob(f"{glob.escape(target.name)}.*.data")):
+    for file in _data_beside(staged_model):
         place = target.parent / file.name
         own.add(place)
         # The name tells the content: left behind by a model that is gone, or the old model's.
@@ -311,6 +312,32 @@ def publish(staged_model: Path, target: Path, publication: Publication) -> None:
         publication.commit()
         for file in old_data - own:
             file.unlink(missing_ok=True)
+
+
+def publish_folder(
+    staged_model: Path, whole: Path, copy: FolderCopy, publication: Publication, *, force: bool
+) -> None:
+    """Puts a staged model and its data into the copy of its folder, and that in its place.
+
+    Args:
+        staged_model: Beside the copy.
+        whole: All other files of the folder.
+        copy: Where it belongs.
+        publication: What else is published with it.
+        force: Whether a folder that is there may be replaced.
+
+    Raises:
+        UsageError: Something may not be replaced, or cannot be; all stays as it was.
+    """
+    for file in (*_data_beside(staged_model), staged_model):
+        file.replace(whole / file.name)
+    copy.check_replaceable(force=force)
+    publication.add(whole, copy.target, whole=True)
+    publication.commit()
+
+
+def _data_beside(staged_model: Path) -> list[Path]:
+    return sorted(staged_model.parent.glob(f"{glob.escape(staged_model.name)}.*.data"))
 
 
 def _write_external(proto: ModelProto, source: Model, folder: Path, name: str) -> ModelProto:

@@ -252,14 +252,15 @@ def written_files() -> Iterator[list[Path]]:
 
 
 @contextmanager
-def staged(target: Path) -> Iterator[Path]:
+def staged(target: Path, *, beside: bool = False) -> Iterator[Path]:
     """A hidden folder in which an output is made; gone afterwards.
 
     It is beside the output's place, a file or a folder, or in it if it is an existing folder, which
-    may be on another disk than its parent. UsageError where no folder can be made there.
+    may be on another disk than its parent, and is not replaced as a whole, as what is made `beside`
+    it is. UsageError where no folder can be made there.
     """
     with ExitStack() as stack:
-        parent = target if target.is_dir() else target.parent
+        parent = target if target.is_dir() and not beside else target.parent
         try:
             place = stack.enter_context(folder_in(parent, hidden=True))
         except OSError as error:
@@ -281,15 +282,15 @@ class Publication:
 
     def __init__(self, *, force: bool) -> None:
         self._force = force
-        self._moves: list[tuple[Path, Path]] = []
+        self._moves: list[tuple[Path, Path, bool]] = []
 
-    def add(self, made: Path, target: Path) -> None:
+    def add(self, made: Path, target: Path, *, whole: bool = False) -> None:
         """Adds a file, or a folder with its contents.
 
         An existing folder gets the files of the new one, and keeps others; folders in it are
-        replaced whole.
+        replaced whole, as is the folder itself where it is added so.
         """
-        self._moves.append((made, target))
+        self._moves.append((made, target, whole))
 
     def commit(self) -> None:
         """Puts all in their places, or none.
@@ -303,7 +304,10 @@ class Publication:
         with uninterrupted():
             target = Path()
             try:
-                for place, (made, target) in enumerate(self._moves, 1):
+                for place, (made, target, whole) in enumerate(self._moves, 1):
+                    if whole:
+                        _put_folder(made, target, undo, force=self._force)
+                        continue
                     _put(made, target, undo, force=self._force, last=place == len(self._moves))
             except BaseException as error:
                 for step in reversed(undo):
@@ -312,7 +316,7 @@ class Publication:
                 if isinstance(error, OSError):
                     raise not_written(target, error) from error
                 raise
-            _WRITTEN.get([]).extend(target for _, target in self._moves)
+            _WRITTEN.get([]).extend(target for _, target, _ in self._moves)
 
 
 def _put(made: Path, target: Path, undo: _Undo, *, force: bool, last: bool) -> None:
@@ -343,9 +347,10 @@ def _rename(path: Path, name: Path, undo: _Undo) -> None:
 
 def _put_folder(made: Path, target: Path, undo: _Undo, *, force: bool) -> None:
     if os.path.lexists(target):
-        if not force:
+        is_folder = target.is_dir() and not target.is_symlink()
+        if not force and not (is_folder and not any(target.iterdir())):
             raise _appeared(target)
-        if target.is_symlink() or not target.is_dir():
+        if not is_folder:
             raise _irreplaceable(target)
         _rename(target, made.with_name(uuid.uuid4().hex), undo)
     _rename(made, target, undo)

@@ -70,6 +70,11 @@ def temporary_folder() -> Iterator[Path]:
         ) from error
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a folder of this name is one that a run makes here."""
+    return _FOLDER.fullmatch(name) is not None
+
+
 @contextmanager
 def folder_in(parent: Path, *, hidden: bool = False) -> Iterator[Path]:
     """A folder of a unique name in another one; gone afterwards.
