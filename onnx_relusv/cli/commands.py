@@ -27,7 +27,7 @@ from onnx_relusv.work.interrupts import uninterrupted
 _MODEL = click.Argument(["model"], type=FILE)
 _PLANNING = (
     "size macs latency batch tolerance method round-to keep-at-least input-range allocation "
-    "divergence metric include exclude precision int8-format"
+    "divergence metric include exclude precision int8-format pack"
 )
 
 
@@ -209,7 +209,7 @@ _add(
         "the original's), accuracy (share) or drop (in the curves' unit), and if known macs and "
         "latency (shares).",
     ),
-    *options(SweepOptions, "include exclude int8-format"),
+    *options(SweepOptions, "include exclude int8-format pack"),
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
     FORCE,
     sweeping=SweepOptions,

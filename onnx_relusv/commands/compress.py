@@ -299,7 +299,7 @@ def _compressed(
         if ready.limit is None:
             told = (*blind_warnings(inputs, ground.measured.rows), *told)
         told = (*told, *_notes(judges))
-        settings = {**settings_of(planning), **_judged_by(test)}
+        settings = {**settings_of(replace(planning, pack=ready.planning.pack)), **_judged_by(test)}
         made = produce(ready, planning.budgets, progress)
         change = None
         if judges is None and ready.limit is None:

@@ -24,6 +24,7 @@ from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.case import Case, Workspace, selected, split_inputs
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
+from onnx_relusv.planning.latency.pack import with_pack
 from onnx_relusv.planning.objective import check_measures
 from onnx_relusv.planning.offer import Offer, make_offer, with_provenance
 from onnx_relusv.planning.settling import by_damage, resolved, saying_where_bytes_are, searched
@@ -37,7 +38,7 @@ class Prepared:
 
     Attributes:
         ground: What they rest on.
-        planning: What plans may do; its method is the one in force.
+        planning: What plans may do; its method and its pack are those in force.
         offer: What they are made of.
         limit: What a file may lose; None without a largest drop.
     """
@@ -114,6 +115,7 @@ def prepare(ground: Ground, planning: PlanOptions, progress: Progress) -> Prepar
         UsageError: Damage was asked for without a selection set.
         BudgetError: The budget on latency cannot be reached.
     """
+    planning = with_pack(ground.workspace, planning)
     return Prepared(ground, planning, make_offer(ground, planning, progress))
 
 

@@ -44,6 +44,7 @@ from onnx_relusv.graph.model_files import ModelFile, ModelLike, as_model, model_
 from onnx_relusv.measuring.case import facts_of, open_model, selected
 from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.measuring.sample_warnings import check_rewritable
+from onnx_relusv.planning.latency.pack import with_pack
 from onnx_relusv.planning.settling import saying_where_bytes_are
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
 from onnx_relusv.samples.sources import (
@@ -129,11 +130,16 @@ class SweepRequest:
             line += self.samples.options if way.on_samples else []
         if way.int8_format != _DEFAULTS.int8_format:
             line += ["--int8-format", way.int8_format]
-        patterns = replace(_DEFAULTS, include=self.sweeping.include, exclude=self.sweeping.exclude)
+        stated = replace(
+            _DEFAULTS,
+            include=self.sweeping.include,
+            exclude=self.sweeping.exclude,
+            pack=self.sweeping.pack,
+        )
         # The seed is stated even where it is the default.
         seed = ["--seed", str(self.measuring.seed)]
         others = command_options(replace(self.measuring, seed=0))
-        return shlex.join(["onnx-relusv", *line, *seed, *others, *command_options(patterns)])
+        return shlex.join(["onnx-relusv", *line, *seed, *others, *command_options(stated)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,7 +360,12 @@ def _swept(
     measuring, peers = request.measuring, read_peers(request.peers)
     case, inputs, workspace = open_model(model.path, samples, measuring, name=model.name)
     check_rewritable(case, workspace)
-    patterns = PlanOptions(include=sweeping.include, exclude=sweeping.exclude)
+    patterns = with_pack(
+        workspace,
+        PlanOptions(include=sweeping.include, exclude=sweeping.exclude, pack=sweeping.pack),
+    )
+    sweeping = replace(sweeping, pack=patterns.pack)
+    request = replace(request, sweeping=sweeping)
     planning = selected(case, patterns)
     start = Start(case, planning)
     starts: dict[Precision, Start] = {"keep": start, "fp16": start}

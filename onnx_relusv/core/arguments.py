@@ -271,6 +271,32 @@ def nested_records(record: type) -> dict[str, type]:
     }
 
 
+_SCALAR = "scalar"
+
+
+def parsed_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """An input's name and shape out of the text of an --input-shape.
+
+    Raises:
+        UsageError: It is of another form.
+    """
+    name, sign, shape = text.rpartition("=")
+    lengths = [] if shape == _SCALAR else shape.split("x")
+    if not (sign and name) or not all(one.isascii() and one.isdigit() for one in lengths):
+        raise UsageError(
+            f"--input-shape {text}: use an input's name and its lengths, as in NAME=1x80x200, or "
+            f"NAME={_SCALAR}."
+        )
+    if any(int(one) < 1 for one in lengths):
+        raise UsageError(f"--input-shape {text}: every length is 1 or more.")
+    return name, tuple(map(int, lengths))
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape as in --input-shape; ? where an axis is dynamic."""
+    return "x".join("?" if length is None else str(length) for length in shape) or _SCALAR
+
+
 _OPERATOR = "op:"
 # Names that a message offers in place of one that is not there.
 _OFFERED = 3

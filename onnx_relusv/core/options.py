@@ -6,7 +6,6 @@ these fields. A field's help says what it means; docstrings add what holds for P
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -18,6 +17,7 @@ from onnx_relusv.core.arguments import (
     Target,
     check_type,
     is_allowed,
+    parsed_shape,
 )
 from onnx_relusv.core.codec import Count, Limits, Whole
 from onnx_relusv.core.errors import UsageError
@@ -31,32 +31,6 @@ from onnx_relusv.core.plans import (
     Precision,
     WithPrecision,
 )
-
-_SCALAR = "scalar"
-
-
-def parsed_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """An input's name and shape out of the text of an --input-shape.
-
-    Raises:
-        UsageError: It is of another form.
-    """
-    name, sign, shape = text.rpartition("=")
-    lengths = [] if shape == _SCALAR else shape.split("x")
-    if not (sign and name) or not all(one.isascii() and one.isdigit() for one in lengths):
-        raise UsageError(
-            f"--input-shape {text}: use an input's name and its lengths, as in NAME=1x80x200, or "
-            f"NAME={_SCALAR}."
-        )
-    if any(int(one) < 1 for one in lengths):
-        raise UsageError(f"--input-shape {text}: every length is 1 or more.")
-    return name, tuple(map(int, lengths))
-
-
-def shape_text(shape: Sequence[int | None]) -> str:
-    """A shape as in --input-shape; ? where an axis is dynamic."""
-    return "x".join("?" if length is None else str(length) for length in shape) or _SCALAR
-
 
 # The value of options that are settled by what is found.
 AUTO: Final = "auto"
@@ -177,6 +151,18 @@ Exclude = Annotated[
 ]
 
 
+# Of a plan and of a sweep.
+Pack = Annotated[
+    int | Literal["auto"],
+    Limits(least=1),
+    Option(
+        "Channels that kernels of 2-D Convs compute at once on the processor that is to run the "
+        "file, 16 with AVX-512 and 8 with AVX2; with 1, plans do not look at them. auto: as "
+        "measured on this one."
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(WithPrecision, Options):
     """What a plan may do.
@@ -184,8 +170,6 @@ class PlanOptions(WithPrecision, Options):
     Attributes:
         budgets: Size, MACs, latency, tolerance, and the largest drop; all that are set hold.
         selection: What the patterns mean in a model, found when it is opened; not for callers.
-        pack: Channels that this processor's kernels compute at once, where plans go by their
-            times; measured, and not for callers either.
     """
 
     budgets: Budgets = field(default_factory=Budgets)
@@ -268,8 +252,8 @@ class PlanOptions(WithPrecision, Options):
             "that the file is smaller and computes as before; so it is without samples."
         ),
     ] = "u8s8"
+    pack: Pack = AUTO
     selection: Selection | None = None
-    pack: int | None = None
 
     def __post_init__(self) -> None:
         check_type("budgets", self.budgets, Budgets, "a Budgets")
@@ -331,6 +315,18 @@ class PlanOptions(WithPrecision, Options):
             input_range=None,
         )
 
+    @property
+    def goes_by_kernels(self) -> bool:
+        """Whether plans go by what kernels compute fast, once their pack is known."""
+        return self.round_to == AUTO and not self.uses_fp16
+
+    @property
+    def kernels_pack(self) -> int | None:
+        """Channels that kernels compute at once; None where plans do not go by that, or not yet."""
+        if not self.goes_by_kernels or self.pack == AUTO or self.pack == 1:
+            return None
+        return self.pack
+
     def multiple(self, length: int) -> int:
         """What numbers of channels, or ranks, out of so many have to be multiples of.
 
@@ -339,7 +335,8 @@ class PlanOptions(WithPrecision, Options):
         """
         if self.round_to != AUTO:
             return self.round_to
-        even = () if self.pack is None else (self.pack, self.pack // 2, self.pack // 4)
+        pack = self.kernels_pack
+        even = () if pack is None else (pack, pack // 2, pack // 4)
         return next((one for one in even if one and length >= _LEAST_STEPS * one), 1)
 
     @property

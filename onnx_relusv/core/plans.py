@@ -294,6 +294,8 @@ class Plan:
         choices: One a block, in topological order.
         curves: The damage curves that were measured; none by level.
         batch: Samples in a run that latency is measured at.
+        pack: Channels that kernels compute at once, by whose times the plan was made; None where it
+            was not made by them.
         latency: Expected share of the original's time of a run, an estimate: of what was timed with
             a budget on latency, else of the blocks alone, by a model of the kernels; None where
             there is none.
@@ -324,6 +326,7 @@ class Plan:
     damage_measure: str | None = None
     curves: tuple[DamageCurve, ...]
     batch: Count = 1
+    pack: Count | None = None
     latency: NonNegative | None = None
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_relusv.core.arguments import parsed_shape, shape_text
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError, UsageError
-from onnx_relusv.core.options import MeasureOptions, parsed_shape, shape_text
+from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.graph.channels.input_axes import axis_rules
 from onnx_relusv.graph.model import Model
 from onnx_relusv.measuring.trials import (

@@ -13,9 +13,9 @@ from time import monotonic
 
 import numpy as np
 
+from onnx_relusv.core.arguments import shape_text
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
-from onnx_relusv.core.options import shape_text
 from onnx_relusv.graph.channels.input_axes import Solver, axis_rules, joined_axes
 from onnx_relusv.graph.channels.lengths import AxisRules, Length, Rule
 from onnx_relusv.graph.model import Model

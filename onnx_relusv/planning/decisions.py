@@ -117,6 +117,7 @@ def plan_of(
         damage_measure=offered.damage_measure if by_damage else None,
         curves=tuple(curve for curve in offered.curves if isinstance(curve, DamageCurve)),
         batch=origin.batch,
+        pack=origin.pack,
         groups=groups,
         group_curves=tuple(curve for curve in offered.curves if isinstance(curve, GroupCurve)),
         int8_damages=tuple(

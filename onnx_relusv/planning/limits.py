@@ -47,6 +47,7 @@ class Origin(WithPrecision):
         seed: In force.
         method: In force.
         batch: Samples in a run that latency is measured at.
+        pack: Channels that kernels compute at once, where plans go by their times.
         assumed: Whether relative errors are measured on assumed statistics, for want of samples.
         input_range: Between which numbers all inputs lie; None where that was not declared.
     """
@@ -58,6 +59,7 @@ class Origin(WithPrecision):
     seed: int
     method: Method
     batch: int = 1
+    pack: int | None = None
     assumed: bool = False
     input_range: tuple[float, float] | None = None
     reserved_bytes: int = 0

@@ -32,7 +32,6 @@ from onnx_relusv.planning.decisions import (
 )
 from onnx_relusv.planning.file_size import SizeOf, changes_anything, size_of, sized
 from onnx_relusv.planning.latency.kernels import ModelledTimes
-from onnx_relusv.planning.latency.pack import with_pack
 from onnx_relusv.planning.latency.timed import Measure, Timed, timed
 from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
@@ -262,7 +261,6 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         UsageError: Damage was asked for without samples.
     """
     case, inputs, workspace = ground.case, ground.inputs, ground.workspace
-    planning = with_pack(workspace, planning)
     # Where formats alone change, there is nothing to choose.
     nothing = planning.uses_fp16 and planning.changes_precision_alone
     made = [

@@ -89,6 +89,7 @@ def origin_of(
         seed=ground.workspace.options.seed,
         method=planning.method,
         batch=timed.batch,
+        pack=None if timed.times is None else timed.times.kernels.pack,
         assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
         input_range=planning.input_range,
         precision=planning.precision,

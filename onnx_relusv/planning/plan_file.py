@@ -14,19 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onnx_relusv.core.arguments import parsed_shape
 from onnx_relusv.core.codec import FieldError, from_data, json_text, to_data
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.core.measures import DamageCurve
-from onnx_relusv.core.options import parsed_shape
 from onnx_relusv.core.plans import Choice, Plan
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.work.json_file import read_json
 
 SCHEMA = "onnx-relusv/plan"
-SCHEMA_VERSION = 5
-# The fourth says nothing of the format of 8-bit integers, which is u8s8, the third nothing of
-# integers at all, the second has no groups of units either; all else is the same.
-_READABLE = (2, 3, 4, SCHEMA_VERSION)
+SCHEMA_VERSION = 6
+# The fifth says nothing of times and of the pack of kernels, the fourth nothing of the format of
+# 8-bit integers, which is u8s8, the third nothing of integers at all, the second has no groups of
+# units either; all else is the same.
+_READABLE = (2, 3, 4, 5, SCHEMA_VERSION)
 _LARGEST_FILE = 256 << 20
 
 # Fields for the reader alone, by what has them. Their order decides the checksums.
@@ -37,6 +38,7 @@ _PLAN = (
     "size",
     "macs",
     "damage",
+    "pack",
     "latency",
     "curves",
     "group_curves",

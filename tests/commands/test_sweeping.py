@@ -19,6 +19,7 @@ from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
 from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.sweeps import SWEEP_METHODS, Sweep, SweepOptions
+from onnx_relusv.planning.latency.pack import measured_pack
 
 SIZES = (0.35, 0.7, 0.5)
 REGRESSION = "(float[N,20] x) => (float[N,1] y) { a = Gemm(x, w, b) c = Relu(a) y = Gemm(c, u, g) }"
@@ -199,6 +200,9 @@ def test_the_seed_and_globs_are_in_the_command_and_in_force(place: Path) -> None
         "*",
         "--exclude",
         "c",
+        # As measured here, for wherever the command runs.
+        "--pack",
+        str(measured_pack("CPUExecutionProvider") or 1),
     ]
     assert shlex.split(found.points[0].command)[-len(options) :] == options
     other = small(place)

@@ -18,9 +18,9 @@ from onnx_relusv import (
     inspect,
     plan,
 )
+from onnx_relusv.core.arguments import parsed_shape
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError, UsageError
-from onnx_relusv.core.options import parsed_shape
 from onnx_relusv.measuring.ready import with_requested
 from onnx_relusv.planning.plan_file import plan_text, read_plan
 

@@ -38,7 +38,7 @@ def test_a_file_from_before_latency_is_read(fields: dict[str, Any], tmp_path: Pa
 def test_a_file_of_the_version_before_groups_is_read(
     fields: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert fields["schema_version"] == 5
+    assert fields["schema_version"] == 6
     fields["schema_version"] = 2
     for name in ("groups", "group_curves"):
         assert fields.pop(name) == []
@@ -169,7 +169,7 @@ def test_what_is_edited_without_effect_is_said(
 
 
 def test_another_version(fields: dict[str, Any], tmp_path: Path) -> None:
-    for version in (0, 1, 6, "2", 2.5, None, True):
+    for version in (0, 1, 7, "2", 2.5, None, True):
         fields["schema_version"] = version
         refused(tmp_path, fields, f"schema version {version}", "Make the plan again")
 

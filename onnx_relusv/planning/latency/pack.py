@@ -29,9 +29,9 @@ _TIMES = 8
 
 def with_pack(workspace: Workspace, planning: PlanOptions) -> PlanOptions:
     """Options with what kernels compute at once, where plans are to go by it."""
-    if planning.round_to != AUTO or planning.uses_fp16 or planning.pack is not None:
+    if not planning.goes_by_kernels or planning.pack != AUTO:
         return planning
-    return replace(planning, pack=measured_pack(workspace.provider))
+    return replace(planning, pack=measured_pack(workspace.provider) or 1)
 
 
 @cache

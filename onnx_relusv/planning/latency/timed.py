@@ -18,6 +18,7 @@ from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.latency.fit import fitted
 from onnx_relusv.planning.latency.kernels import Kernels, ModelledTimes
 from onnx_relusv.planning.latency.models import Race, length
+from onnx_relusv.planning.latency.pack import measured_pack
 from onnx_relusv.planning.latency.variants import TimedVariant, changed_blocks, variants
 from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.work.executors import Done, Known, Progress, Task, Tasks, available_cores, run
@@ -85,9 +86,9 @@ def timed(
     limit, batch = planning.budgets.latency, length(case, planning.batch)
     blocks = {block.key: block for block in case.blocks}
     if limit is None:
-        if planning.pack is None:
+        if planning.kernels_pack is None:
             return Timed(batch)
-        return Timed(batch, ModelledTimes(Kernels(batch, planning.pack), blocks))
+        return Timed(batch, ModelledTimes(Kernels(batch, planning.kernels_pack), blocks))
     race = Race(case, inputs, workspace, planning.batch)
     found = timed_variants(
         case,
@@ -97,7 +98,8 @@ def timed(
         planning.int8_format if planning.uses_int8 else None,
         progress,
     )
-    kernels = Kernels(batch, planning.pack or 1)
+    pack = planning.kernels_pack or measured_pack(workspace.provider) or 1
+    kernels = Kernels(batch, pack)
     times = fitted(kernels, blocks, found) if found else ModelledTimes(kernels, blocks)
 
     def measure(plan: Plan) -> float:
