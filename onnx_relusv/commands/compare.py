@@ -65,7 +65,7 @@ def compare(
     """
     one, other = as_model("before", before), as_model("after", after)
     source, options = (
-        as_source("samples", samples),
+        as_source("samples", samples, progress),
         as_record("measuring", measuring, MeasureOptions),
     )
     check_type("metric", metric, (Metric, type(None)), "a Metric, or None")

@@ -75,7 +75,7 @@ def plan(
         UsageError: The provider does not work, a largest drop is set, or the output exists or
             cannot be written.
     """
-    given, source = as_model("model", model), as_optional_source("samples", samples)
+    given, source = as_model("model", model), as_optional_source("samples", samples, progress)
     planning = as_record("planning", planning, PlanOptions)
     output = as_optional_path("output", output)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
@@ -148,8 +148,9 @@ def apply(
         ValidationError: The result failed a check and was not written.
     """
     given, output = as_model("model", model), as_optional_path("output", output)
-    fitted_to, report = as_optional_source("samples", samples), as_optional_path("report", report)
-    judged_by, json = as_optional_source("test", test), as_optional_path("json", json)
+    fitted_to = as_optional_source("samples", samples, progress)
+    judged_by = as_optional_source("test", test, progress)
+    report, json = as_optional_path("report", report), as_optional_path("json", json)
     applying, progress = as_record("measuring", measuring, ApplyOptions), progress or Silent()
     if not isinstance(plan, Plan):
         plan = as_path("plan", plan)
@@ -258,8 +259,9 @@ def compress(
         ValidationError: The result failed a check and was not written.
     """
     given, output = as_model("model", model), as_optional_path("output", output)
-    fitted_to, report = as_optional_source("samples", samples), as_optional_path("report", report)
-    judged_by, json = as_optional_source("test", test), as_optional_path("json", json)
+    fitted_to = as_optional_source("samples", samples, progress)
+    judged_by = as_optional_source("test", test, progress)
+    report, json = as_optional_path("report", report), as_optional_path("json", json)
     planning = as_record("planning", planning, PlanOptions)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     with model_file("model", given) as file, result_file(output) as target:

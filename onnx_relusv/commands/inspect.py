@@ -44,7 +44,7 @@ def inspect(
         UsageError: The provider does not work, an output exists or cannot be written, or there is
             no room for temporary files or in the cache.
     """
-    given, source = as_model("model", model), as_optional_source("samples", samples)
+    given, source = as_model("model", model), as_optional_source("samples", samples, progress)
     report, json = as_optional_path("report", report), as_optional_path("json", json)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     with model_file("model", given) as file:

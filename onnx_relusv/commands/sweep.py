@@ -320,8 +320,9 @@ def sweep(
         BudgetError: No method reaches any of the sizes.
         ValidationError: None does, and a file failed its validation.
     """
-    given, fitted_to = as_model("model", model), as_source("samples", samples)
-    judged_by, report = as_optional_source("test", test), as_optional_path("report", report)
+    given, fitted_to = as_model("model", model), as_source("samples", samples, progress)
+    judged_by = as_optional_source("test", test, progress)
+    report = as_optional_path("report", report)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     sweeping = as_record("sweeping", sweeping, SweepOptions)
     with model_file("model", given) as file:

@@ -282,7 +282,7 @@ def trace(
         InputError: The model or the samples cannot be read or do not fit.
         UsageError: The provider does not work, or an output exists or cannot be written.
     """
-    given, source = as_model("model", model), as_source("samples", samples)
+    given, source = as_model("model", model), as_source("samples", samples, progress)
     report, json = as_optional_path("report", report), as_optional_path("json", json)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     with model_file("model", given) as file:

@@ -15,8 +15,9 @@ import numpy as np
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.metric import apart, what_went_wrong
-from onnx_relusv.samples.files import GROUPS, LABELS, MOST_SAMPLES, ArrayColumn, Column
-from onnx_relusv.work.disk_arrays import ArrayFile, Place
+from onnx_relusv.samples.files import GROUPS, LABELS, MOST_SAMPLES, Column, DiskColumn
+from onnx_relusv.work.disk_arrays import ArrayFile, Place, release
+from onnx_relusv.work.executors import Advance, unseen
 
 Shape = tuple[int, ...]
 
@@ -50,6 +51,7 @@ class Fed:
         begin: Gives the iterator.
         inputs: Names of the model's inputs.
         path: The file of the code that gives them; None where there is none.
+        advance: Called with 1 after each.
 
     Raises:
         InputError: There are none, one is no dict of arrays, or names, types or numbers of axes
@@ -63,6 +65,7 @@ class Fed:
         begin: Callable[[], Iterator[object]],
         inputs: Collection[str],
         path: Path | None = None,
+        advance: Advance = unseen,
     ) -> None:
         self._name = name
         self._stored: dict[str, _Stored] = {}
@@ -70,6 +73,7 @@ class Fed:
             if number >= MOST_SAMPLES:
                 raise InputError(f"{name}: gives more than {MOST_SAMPLES} feeds; give fewer.")
             self._add(number, feed, inputs)
+            advance(1)
         if not self._stored:
             raise InputError(
                 f"{name}: gives no feeds; at least one is needed. An iterator that was gone "
@@ -215,7 +219,7 @@ class _Stored:
         flat = self._flat()
         if _place_of(self._runs[0][0], axis) == 0:
             total = sum(_samples_first(shape, axis)[0] * count for shape, count in self._runs)
-            return ArrayColumn(flat.reshape(total, *_samples_first(self._runs[0][0], axis)[1:]))
+            return DiskColumn(flat.reshape(total, *_samples_first(self._runs[0][0], axis)[1:]))
         return _MovedColumn(flat, self._runs, axis)
 
     def _flat(self) -> np.ndarray:
@@ -248,6 +252,7 @@ class _MovedColumn:
                 feed = self._flat[start : start + length].reshape(shape)
                 yield np.moveaxis(feed, _place_of(shape, self._axis), 0)
                 start += length
+                release([self._flat])
 
 
 def _place_of(shape: Shape, axis: int | None) -> int:

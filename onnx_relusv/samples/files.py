@@ -23,6 +23,7 @@ from onnx import numpy_helper
 
 from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError
+from onnx_relusv.work.disk_arrays import release
 from onnx_relusv.work.files import check_readable, reason_of
 
 # RuntimeError: an archive that is encrypted or compressed in a way that Python does not know.
@@ -151,6 +152,16 @@ class ArrayColumn:
         """All values, `size` samples at a time; none are copied."""
         for start in range(0, self.shape[0], size):
             yield self._array[start : start + size]
+
+
+class DiskColumn(ArrayColumn):
+    """An array in a temporary file of ours, of which memory holds what is worked on."""
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        """All values, `size` samples at a time; what was read is freed when the next are asked."""
+        for piece in super().rows(size):
+            yield piece
+            release([self._array])
 
 
 def _mapped(path: Path) -> ArrayColumn:

@@ -24,7 +24,7 @@ from onnx_relusv.core.results import Setting
 from onnx_relusv.samples.files import GROUPS, LABELS, ArrayColumn, Column, only_input
 from onnx_relusv.samples.preprocessing import SORTED, Colour, Layout, Preprocessing, preprocessing
 from onnx_relusv.samples.sources import SampleFiles, SampleSource
-from onnx_relusv.work.disk_arrays import ArrayFile, Place
+from onnx_relusv.work.disk_arrays import ArrayFile, Place, release
 from onnx_relusv.work.files import check_readable
 
 # Pictures that are under way at once, a worker: enough that none waits for a slow one.
@@ -83,7 +83,7 @@ class Images(SampleSource):
         channels, size = self._channels(spec, layout), self._size(spec, layout)
         key = size, channels
         if key not in self._decoded:
-            self._decoded[key] = _opened(self.name, Path(self.name), self._prepared, *key)
+            self._decoded[key] = _opened(self, self._prepared, *key)
         found = self._decoded[key]
         # A type of the model's may be one that pixels do not become.
         prepared = replace(
@@ -127,10 +127,11 @@ class Images(SampleSource):
 
 
 def is_folder_of_pictures(source: SampleSource) -> bool:
-    """Whether samples are a folder, and none of test data sets."""
-    if not isinstance(source, SampleFiles) or not Path(source.name).is_dir():
+    """Whether samples are a folder, and none of test data sets; or may be, where nothing is."""
+    if not isinstance(source, SampleFiles):
         return False
-    return not any(Path(source.name).glob("test_data_set_*"))
+    path = Path(source.name)
+    return not path.exists() or (path.is_dir() and not any(path.glob("test_data_set_*")))
 
 
 def _layout(name: str, spec: InputSpec) -> Layout:
@@ -175,6 +176,7 @@ class _PictureColumn:
         """All pictures, `size` at a time."""
         for start in range(0, self.shape[0], size):
             yield self._values(self._pixels[start : start + size])
+            release([self._pixels])
 
     def _values(self, pixels: np.ndarray) -> np.ndarray:
         kind: Any = np.float64 if self.dtype == np.float64 else np.float32
@@ -210,7 +212,7 @@ class _Pictures:
 
 
 def _opened(
-    name: str, folder: Path, prepared: Preprocessing, size: tuple[int, int], channels: int
+    source: Images, prepared: Preprocessing, size: tuple[int, int], channels: int
 ) -> _Pictures:
     """Reads all pictures of a folder.
 
@@ -218,8 +220,10 @@ def _opened(
         InputError: There are none, none can be read, or classes or groups cannot be told.
         UsageError: Pillow is missing, or there is no room for temporary files.
     """
+    name, folder = source.name, Path(source.name)
     pillow = _pillow()
-    suffixes = {*pillow.registered_extensions()}
+    known = pillow.registered_extensions().items()
+    suffixes = {suffix for suffix, kind in known if kind in pillow.OPEN}
     files, in_classes = _listed(name, folder, suffixes)
     labels = _labels(name, files, prepared.classes) if in_classes else None
     if prepared.classes is not None and labels is None:
@@ -240,12 +244,14 @@ def _opened(
         except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
             return " ".join(str(error).split()) or type(error).__name__
 
-    for number, found in enumerate(_in_order(decoded, files)):
-        if isinstance(found, str):
-            broken.append((str(files[number]), found))
-        else:
-            place = _added(stored, place, found[None])
-            good.append(number)
+    with source.progress.stage("Pictures", len(files)) as advance:
+        for number, found in enumerate(_in_order(decoded, files)):
+            if isinstance(found, str):
+                broken.append((str(files[number]), found))
+            else:
+                place = _added(stored, place, found[None])
+                good.append(number)
+            advance(1)
     if place is None:
         raise InputError(
             f"{name}: none of {len(files)} pictures can be read. The first, {broken[0][0]}: "
@@ -293,9 +299,15 @@ def _listed(name: str, folder: Path, suffixes: set[str]) -> tuple[list[Path], bo
     if not folder.is_dir():
         check_readable(folder, "--samples")
         raise InputError(f"{name}: --preprocess is for a folder of pictures, and this is a file.")
+
+    def unreadable(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+
     found = sorted(
         Path(place, file).relative_to(folder)
-        for place, folders, files in os.walk(folder)
+        for place, _, files in os.walk(folder, onerror=unreadable)
         for file in files
         if not file.startswith(".") and Path(file).suffix.lower() in suffixes
     )

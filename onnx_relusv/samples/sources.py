@@ -22,6 +22,7 @@ from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.results import Setting
 from onnx_relusv.samples.fed import Fed, as_numbers
 from onnx_relusv.samples.files import ArrayColumn, Column, only_input, open_columns
+from onnx_relusv.work.executors import Progress, Silent
 from onnx_relusv.work.python_files import load_function
 
 
@@ -41,12 +42,14 @@ class SampleSource(ABC):
         path: The file or folder, which no output may overwrite; None where there is none.
         described: What reports say of it.
         setting: How --samples takes it from any folder; None where it cannot.
+        progress: Shown what takes long to open.
     """
 
     name: str
     path: Path | None = None
     described: str
     setting: str | None = None
+    progress: Progress = Silent()
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -89,17 +92,24 @@ _ADVICE = (
 )
 
 
-def as_source(name: str, value: object) -> SampleSource:
+def as_source(name: str, value: object, progress: Progress | None = None) -> SampleSource:
     """An argument that is samples; nothing is read yet.
 
     Args:
         name: The argument's name, for messages.
         value: What was given.
+        progress: Shown what takes long to open.
 
     Raises:
         TypeError: It is none of what samples may be.
         UsageError: It is text, and no path looks so.
     """
+    source = _source(name, value)
+    source.progress = progress or Silent()
+    return source
+
+
+def _source(name: str, value: object) -> SampleSource:
     if isinstance(value, SampleSource):
         return value
     if isinstance(value, str | os.PathLike):
@@ -117,9 +127,11 @@ def as_source(name: str, value: object) -> SampleSource:
     raise TypeError(f"{name} is {given}: {_ADVICE}")
 
 
-def as_optional_source(name: str, value: object) -> SampleSource | None:
+def as_optional_source(
+    name: str, value: object, progress: Progress | None = None
+) -> SampleSource | None:
     """The same, where None is no samples."""
-    return None if value is None else as_source(name, value)
+    return None if value is None else as_source(name, value, progress)
 
 
 class SampleFiles(SampleSource):
@@ -197,7 +209,9 @@ class Feeds(SampleSource):
     def columns(self, inputs: Sequence[InputSpec]) -> dict[str, Column]:
         """What they hold, one behind the other."""
         if self._fed is None:
-            self._fed = Fed(self.name, self._begin, {spec.name for spec in inputs}, self.path)
+            names = [spec.name for spec in inputs]
+            with self.progress.stage("Feeds", 0) as advance:  # nobody knows how many there are
+                self._fed = Fed(self.name, self._begin, names, self.path, advance)
         return self._fed.columns(inputs)
 
 

@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from onnx_relusv.core.blocks import InputSpec
 from onnx_relusv.core.errors import InputError, UsageError
 from onnx_relusv.samples.samples import Samples, open_samples
 from onnx_relusv.samples.sources import as_source
+from onnx_relusv.work.executors import Advance
 
 IMAGE = spec("image", np.float32, None, 3, 24, 32)
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -228,6 +231,22 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
         file.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"none of 6 pictures can be read. The first, picture_0"):
         opened(tmp_path, "scale=1")
+
+
+def test_progress_is_shown_of_every_picture(tmp_path: Path) -> None:
+    files = pictures(tmp_path)
+    files[1].write_bytes(b"broken")
+    shown: list[tuple[str, int, int]] = []
+
+    class Shown:
+        @contextmanager
+        def stage(self, name: str, total: int) -> Iterator[Advance]:
+            steps: list[int] = []
+            yield steps.append
+            shown.append((name, total, sum(steps)))
+
+    open_samples(as_source("samples", Images(tmp_path, "scale=1"), Shown()), [IMAGE])
+    assert shown == [("Pictures", 5, 5)]
 
 
 def test_pictures_are_opened_once(tmp_path: Path) -> None:

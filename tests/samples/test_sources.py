@@ -1,5 +1,7 @@
 """What samples may be given as from Python, against files that hold the same arrays."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -235,3 +237,36 @@ def test_an_endless_generator_of_others_is_noticed_at_once() -> None:
 def test_what_no_samples_are(value: object) -> None:
     with pytest.raises(TypeError, match=r"^samples is .*: give a path.*get_next"):
         as_source("samples", value)
+
+
+RESIDENT = """
+import numpy as np
+from onnx_relusv.core.blocks import InputSpec
+from onnx_relusv.samples.samples import open_samples
+from onnx_relusv.samples.sources import as_source
+
+def resident():
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) >> 10
+
+def feeds():
+    for number in range(60):
+        yield {"x": np.full((8, 65536), number, np.float32)}
+
+before, found = resident(), []
+spec = InputSpec("x", np.dtype("f4"), (None, 65536))
+samples = open_samples(as_source("samples", feeds()), [spec])
+found.append(resident())
+for batch in samples.batches(8):
+    found.append(resident())
+print(max(found) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it is Linux's")
+def test_feeds_lie_on_disk() -> None:
+    """120 MiB of them, of which memory holds some batches, in MiB."""
+    done = subprocess.run(
+        [sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 40
