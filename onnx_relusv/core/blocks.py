@@ -56,6 +56,11 @@ class Activation(ReadOnlyArrays):
     slopes: Floats
     ceiling: float | None = None
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether phi(ct) = c phi(t) for c > 0."""
+        return self.ceiling is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:

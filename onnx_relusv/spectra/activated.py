@@ -21,11 +21,16 @@ from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import ActivatedWidths
 from onnx_relusv.core.options import ProviderName
 from onnx_relusv.core.traces import BlockTrace
-from onnx_relusv.runtime.kernels.traces import FIGURES, OPEN, STEPS, trace_kernel
+from onnx_relusv.runtime.kernels.traces import DERIVATIVES, FIGURES, OPEN, STEPS, trace_kernel
 from onnx_relusv.runtime.providers import choose_provider, kernels_on
 from onnx_relusv.runtime.session import as_array, as_value, on_device
 from onnx_relusv.samples.samples import Batch
-from onnx_relusv.spectra.bounds import RELU
+from onnx_relusv.spectra.activation_functions import (
+    RELU,
+    ActivationFunction,
+    AnyActivation,
+    named,
+)
 from onnx_relusv.spectra.layers import check_activation, checked_bias, checked_weight, finite
 from onnx_relusv.spectra.mean_widths import width_of
 
@@ -65,7 +70,9 @@ class ActivatedOperators:
 
     Args:
         weight: (groups, rows, columns) float64.
-        activation: phi; without one, A_x = W and no unit has a knee.
+        activation: phi; without one, A_x = W and no unit has a knee. Of one that is not piecewise
+            linear, what is measured are derivatives, in place of pre-activations, and margins
+            are infinite.
         spatial: Whether pre-activations are (samples, channels, spatial axes ...), or
             (..., features).
         provider: Execution provider.
@@ -75,7 +82,7 @@ class ActivatedOperators:
     def __init__(
         self,
         weight: Floats,
-        activation: Activation,
+        activation: Activation | ActivationFunction,
         *,
         spatial: bool,
         provider: str,
@@ -91,15 +98,18 @@ class ActivatedOperators:
         gram /= top
         squares = np.diagonal(gram, axis1=1, axis2=2)
         self._scale = peak * math.sqrt(top)
-        slopes = np.broadcast_to(activation.slopes, (groups * rows,)).reshape(groups, rows)
-        has_knee = (squares > 0) & (activation.kind != "none")
+        slopes, ceiling, has_knee = np.ones((groups, rows)), _LARGEST, np.zeros_like(squares, bool)
+        self._derived = not isinstance(activation, Activation)
+        if isinstance(activation, Activation):
+            slopes = np.broadcast_to(activation.slopes, (groups * rows,)).reshape(groups, rows)
+            has_knee = (squares > 0) & (activation.kind != "none")
+            ceiling = _LARGEST if activation.ceiling is None else activation.ceiling
         of_units = {
             "squares": squares,
             "slope": slopes,
             "reciprocal": _reciprocals(np.sqrt(squares)),
             "least": np.where(has_knee, 0, np.inf),
         }
-        ceiling = _LARGEST if activation.ceiling is None else activation.ceiling
         arrays = {name: values[:, None] for name, values in of_units.items()}
         arrays |= {"gram": gram, "ceiling": np.array([ceiling])}
         # Copied to the device once, and read with every batch.
@@ -114,7 +124,7 @@ class ActivatedOperators:
         """Measures all samples of a batch at the same positions.
 
         Args:
-            y: OrtValue, the pre-activation.
+            y: OrtValue, the pre-activation, or the derivative at it.
             samples: How many samples are in it: a Conv's first axis, otherwise a divisor of it.
             positions: (p,) int64, into what a sample has: output positions of a Conv flattened in
                 C order, otherwise rows.
@@ -128,8 +138,11 @@ class ActivatedOperators:
             "split": np.array([-1, groups, rows]),
             **self._constants,
         }
-        kernel = trace_kernel(self._provider, self._spatial, y.element_type())
-        names = FIGURES if self._exact is None else (*FIGURES, OPEN)
+        kernel = trace_kernel(
+            self._provider, self._spatial, y.element_type(), derived=self._derived
+        )
+        units = DERIVATIVES if self._derived else OPEN
+        names = FIGURES if self._exact is None else (*FIGURES, units)
         values = kernel.run_on_device(feeds, names)
         sums = {
             name: as_array(values[name]).astype(np.float64).reshape(samples, len(positions))
@@ -139,7 +152,11 @@ class ActivatedOperators:
         climbed, before = np.sqrt(sums["climbed"]), np.sqrt(sums["before"])
         width = np.full(lower.shape, np.nan)
         if self._exact is not None:
-            width = _widths(as_array(values[OPEN]), *self._exact).reshape(lower.shape)
+            gram, slopes = self._exact
+            of_units = as_array(values[units]).astype(np.float64)
+            if not self._derived:
+                of_units = np.where(of_units > 0, 1, slopes[:, None])
+            width = _widths(of_units, gram).reshape(lower.shape)
         return Figures(
             active=sums["active"],
             width_lower=self._scale * lower,
@@ -179,17 +196,18 @@ def _reciprocals(lengths: Floats) -> Floats:
     return np.minimum(inverse, _LARGEST)
 
 
-def _widths(is_open: np.ndarray, gram: Floats, slopes: Floats) -> Floats:
+def _widths(derivatives: Floats, gram: Floats) -> Floats:
     """Mean widths by quadrature, of the groups' operators together.
 
     Args:
-        is_open: (groups, n, rows) bool.
+        derivatives: (groups, n, rows).
         gram: (groups, rows, rows).
-        slopes: (groups, rows).
     """
-    derivatives = np.where(is_open, 1, slopes[:, None])
     return np.array(
-        [width_of(_singular_values(gram, derivatives[:, row])) for row in range(is_open.shape[1])]
+        [
+            width_of(_singular_values(gram, derivatives[:, row]))
+            for row in range(derivatives.shape[1])
+        ]
     )
 
 
@@ -213,7 +231,7 @@ def activated_mean_width(
     bias: npt.ArrayLike | None,
     inputs: npt.ArrayLike,
     *,
-    activation: Activation = RELU,
+    activation: AnyActivation = RELU,
     exact: bool = False,
     seed: int = 0,
     provider: ProviderName = "auto",
@@ -229,7 +247,8 @@ def activated_mean_width(
         weight: (out, in) W.
         bias: (out,) b; None for none.
         inputs: (n, in) the x.
-        activation: phi; of a Clip, a unit is active strictly between 0 and the ceiling.
+        activation: phi: a piecewise linear `Activation`, an `ActivationFunction`, or the name of
+            one of `ACTIVATIONS`. Of a Clip, a unit is active strictly between 0 and the ceiling.
         exact: Whether `value` is computed.
         seed: Goes into the record, as of the other measures; nothing is drawn.
         provider: Where the graph runs.
@@ -251,23 +270,29 @@ def activated_mean_width(
             f"The inputs have shape {x.shape}; for a weight of shape {W.shape} they have to be "
             f"(n, {columns}), with one input at least."
         )
-    check_activation(activation, out)
+    phi = named(activation)
+    check_activation(phi, out)
     chosen = kernels_on(choose_provider(provider))
     # The layer divided by its largest weight, because the graph computes in float32.
     peak = float(np.abs(W).max()) or 1.0
-    if activation.ceiling is not None:
-        activation = replace(activation, ceiling=activation.ceiling / peak)
+    if isinstance(phi, Activation) and phi.ceiling is not None:
+        phi = replace(phi, ceiling=phi.ceiling / peak)
     W, b = W / peak, b / peak
-    operators = ActivatedOperators(W[None], activation, spatial=False, provider=chosen, exact=exact)
+    operators = ActivatedOperators(W[None], phi, spatial=False, provider=chosen, exact=exact)
     length = max(1, chunk_bytes // (8 * out))
-    parts = []
+    parts, distances = [], []
     for start in range(0, len(x), length):
         y = np.clip(x[start : start + length] @ W.T + b, -_FARTHEST, _FARTHEST)
+        if isinstance(phi, ActivationFunction):
+            distances.append(_to_kinks(peak * y, phi, peak * np.linalg.norm(W, axis=1)))
+            y = phi.derivative(peak * y)
         parts.append(operators.measure(as_value(y), len(y), np.array([0])))
     joined = {
         name: np.concatenate([getattr(part, name)[:, 0] for part in parts])
         for name in (*_RECORDED, "converged")
     }
+    if distances:
+        joined["margin"] = np.concatenate(distances)
     return ActivatedWidths(
         active=joined["active"],
         lower=peak * joined["width_lower"],
@@ -280,6 +305,21 @@ def activated_mean_width(
         seed=seed,
         provider=chosen,
     )
+
+
+def _to_kinks(y: Floats, phi: ActivationFunction, lengths: Floats) -> Floats:
+    """(n,) distances of inputs to the nearest one at which a unit's derivative jumps.
+
+    Args:
+        y: (n, units) pre-activations.
+        phi: The activation.
+        lengths: (units,) of the units' weights; those of 0 have no such input.
+    """
+    moving = lengths > 0
+    if not phi.kinks or not moving.any():
+        return np.full(len(y), np.inf)
+    apart = np.abs(y[:, moving, None] - np.array(phi.kinks)).min(axis=2)
+    return np.asarray((apart / lengths[moving]).min(axis=1))
 
 
 # What is recorded of every sample, by the names that it has in `Figures` and in a block's trace.

@@ -14,9 +14,10 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
-from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
+from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
 from onnx_relusv.runtime.kernels.ascents import Ascent, StandIn, gap_kernel, width_kernel
 from onnx_relusv.runtime.session import Session
+from onnx_relusv.spectra.activation_functions import ActivationFunction, largest_change
 from onnx_relusv.spectra.layers import Effort, Layer, activated
 
 _MOST_STEPS = 8
@@ -72,6 +73,7 @@ _SETTLING = 5
 _TINY = float(np.finfo(np.float32).tiny)
 # Beside a map of sigma_1 = 1, farther biases and ceilings make no difference in float32.
 _FARTHEST = 1e15
+_SMALLEST_UNIT, _LARGEST_UNIT, _FARTHEST_BIAS = 1e-4, 1e9, 1e12
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,9 @@ def climb(layer: Layer, ranks: Sequence[int], effort: Effort) -> Climb:
     """
     sigma = np.linalg.norm(layer.reduced, axis=0)
     best, converged = sigma[list(ranks)].copy(), np.ones(len(ranks), np.bool_)
-    if not layer.reduced.any() or (layer.activation.kind == "none" and layer.rotation is None):
+    activation = layer.activation
+    linear = isinstance(activation, Activation) and activation.kind == "none"
+    if not layer.reduced.any() or (linear and layer.rotation is None):
         return Climb(best, converged, converged)
     later = np.array([place for place, k in enumerate(ranks) if k], int)
     if len(later):
@@ -121,7 +125,13 @@ def climb_truncations(layer: Layer, ranks: Sequence[int], effort: Effort) -> Cli
     sigma = np.linalg.norm(layer.reduced, axis=0)
     x = starting_points(layer, ranks, effort)
     feeds = {"mask": mask, "scale": _squared(sigma[columns], layer)}
-    history, _ = _climb(gap_kernel, layer, "mask", feeds, x, effort)
+    history, at = _climb(gap_kernel, layer, "mask", feeds, x, effort)
+    if isinstance(layer.activation, ActivationFunction):
+        # Small answers beside a large one at 0 have few digits in float32.
+        points = _feasible(at, layer)
+        cut = layer.reduced @ (mask * layer.principal(points)) + layer.bias[:, None]
+        gaps = layer.answers(points) - activated(cut, layer.activation)
+        return _judged_at(history, np.linalg.norm(gaps, axis=0), len(ranks))
     return _judged(history, len(ranks))
 
 
@@ -141,8 +151,9 @@ def climb_largest(layer: Layer, effort: Effort) -> tuple[float, bool]:
     values = np.linalg.norm(layer.answers(points) - centre, axis=0)
     best = int(values.argmax())
     value = float(values[best])
-    if layer.homogeneous and layer.rotation is None:
-        slopes = np.broadcast_to(layer.activation.slopes, (len(layer.reduced),))
+    activation = layer.activation
+    if isinstance(activation, Activation) and layer.homogeneous and layer.rotation is None:
+        slopes = np.broadcast_to(activation.slopes, (len(layer.reduced),))
         value = polished(layer.reduced, slopes, points[:, best], value)
     return value, bool(_judged(history, 1).converged[0])
 
@@ -183,7 +194,13 @@ def climb_width(layer: Layer, g: Floats, effort: Effort) -> Climb:
     x[:, :, 0] = _uphill(layer, (layer.reduced / _largest(layer)).T @ g)
     feeds = {"g": np.repeat(g, starts, axis=1)}
     x = _feasible(x.reshape(layer.coordinates, -1), layer)
-    history, _ = _climb(width_kernel, layer, "none", feeds, x, effort)
+    history, at = _climb(width_kernel, layer, "none", feeds, x, effort)
+    if isinstance(layer.activation, ActivationFunction):
+        # From the answer at the ball's centre, which moves the mean by nothing and has a variance.
+        centre = activated(layer.bias[:, None], layer.activation)
+        moves = layer.answers(_feasible(at, layer)) - centre
+        values = np.einsum("oc,oc->c", moves, feeds["g"])
+        return _judged_at(history, np.maximum(values, 0), draws)
     # The ball's centre counts too, where an ascent on the sphere never comes.
     centre = activated(layer.bias[:, None], layer.activation).T @ g
     history = np.maximum(history, np.repeat(centre, starts, axis=1))
@@ -206,20 +223,25 @@ def _climb(
     ascent = Ascent(
         iterations=effort.iterations,
         random_factors=random_factors,
-        clipped=activation.ceiling is not None,
+        clipped=isinstance(activation, Activation) and activation.ceiling is not None,
         inside=not layer.homogeneous,
         nonnegative=layer.rotation is not None,
         plain=layer.is_plain,
+        formula=activation.formula if isinstance(activation, ActivationFunction) else None,
     )
     # With sigma_1 = 1: values grow in proportion to the map, the bias and the ceiling together,
     # and squares of the layer's entries could leave float32's range.
     inputs: dict[str, Floats] = {**feeds, "a": layer.reduced / largest, "x": x}
-    if not layer.is_plain:
+    if isinstance(activation, ActivationFunction):
+        # Beyond these units float32 tells the function from no straight line, or from no ReLU.
+        inputs["unit"] = np.full((1, 1), np.clip(largest, _SMALLEST_UNIT, _LARGEST_UNIT))
+        inputs["offset"] = np.clip(layer.bias.reshape(-1, 1), -_FARTHEST_BIAS, _FARTHEST_BIAS)
+    elif not layer.is_plain:
         slopes = np.broadcast_to(activation.slopes, (len(layer.reduced),))
         inputs["slope"] = slopes.reshape(-1, 1)
         inputs["offset"] = np.clip(layer.bias.reshape(-1, 1) / largest, -_FARTHEST, _FARTHEST)
-    if activation.ceiling is not None:
-        inputs["ceiling"] = np.full((1, 1), min(activation.ceiling / largest, _FARTHEST))
+        if activation.ceiling is not None:
+            inputs["ceiling"] = np.full((1, 1), min(activation.ceiling / largest, _FARTHEST))
     if layer.rotation is not None:
         inputs["rotation"] = layer.rotation
     # A convex ascent never descends, so that it is best where it ends.
@@ -231,6 +253,9 @@ def _climb(
 
 def _squared(scale: Floats, layer: Layer) -> Floats:
     """The squares, (1, columns), of gaps that are possible, for the gap kernel."""
+    if isinstance(layer.activation, ActivationFunction):
+        # Where answers level off, steps for what a linear layer could do would be too short.
+        scale = np.minimum(scale, largest_change(layer.activation, layer.reduced, layer.bias))
     return np.asarray(np.maximum((scale / _largest(layer)) ** 2, _TINY)[None, :])
 
 
@@ -266,6 +291,13 @@ def _feasible(x: Floats, layer: Layer) -> Floats:
         # The maximum may lie inside the ball.
         norms = np.maximum(norms, 1)
     return np.asarray(x / np.maximum(norms, _TINY))
+
+
+def _judged_at(history: Floats, values: Floats, count: int) -> Climb:
+    """What the history says of the climbs, with values that were computed in float64."""
+    judged = _judged(history, count)
+    best = values.reshape(count, -1).max(axis=1)
+    return Climb(best, judged.settled, judged.converged)
 
 
 def _judged(history: Floats, count: int) -> Climb:

@@ -25,8 +25,6 @@ from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.spectra.layers import Layer, checked_weight
 
-RELU = Activation(kind="relu", slopes=np.zeros(1))
-
 
 def bracket(
     sigma: Floats,
@@ -267,10 +265,13 @@ def improved_lower(lower: Floats, layer: Layer, *, chunk_values: int = CHUNK_VAL
         chunk_values: As of `least_on_subspace`.
     """
     lower = lower.copy()
-    plain = layer.homogeneous and layer.rotation is None and layer.activation.kind != "none"
+    activation = layer.activation
+    if not isinstance(activation, Activation):
+        return nested_lower(lower)
+    plain = layer.homogeneous and layer.rotation is None and activation.kind != "none"
     if plain and layer.reduced.any():
         for k in range(1, min(LARGEST_K + 1, len(lower))):
-            leading, slopes = layer.reduced[:, : k + 1], layer.activation.slopes
+            leading, slopes = layer.reduced[:, : k + 1], activation.slopes
             bound = least_on_subspace(leading, slopes, chunk_values=chunk_values)
             lower[k] = max(lower[k], bound)
     return nested_lower(lower)
@@ -285,9 +286,11 @@ def improved_upper(upper: Floats, layer: Layer, ranks: Sequence[int], steps: int
         ranks: The k.
         steps: Eigendecompositions for each k; 0 changes nothing for a Relu on the ball.
     """
-    upper = upper.copy()
-    plain = not layer.bias.any() and not layer.activation.slopes.any()
-    if not plain or layer.activation.kind == "none" or not layer.reduced.any():
+    upper, activation = upper.copy(), layer.activation
+    if not isinstance(activation, Activation):
+        return nested_upper(upper)
+    plain = not layer.bias.any() and not activation.slopes.any()
+    if not plain or activation.kind == "none" or not layer.reduced.any():
         return upper
     sigma = np.linalg.norm(layer.reduced, axis=0)
     for k in ranks if steps else ():

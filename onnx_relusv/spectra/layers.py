@@ -1,5 +1,6 @@
 """Layers phi(Wx + b) from plain arrays, checked, in the coordinates in which they are ascended."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import ProviderName
 from onnx_relusv.runtime.providers import choose_provider, kernels_on
+from onnx_relusv.spectra.activation_functions import ActivationFunction
 from onnx_relusv.spectra.singular import decompose
 
 
@@ -43,19 +45,23 @@ class Layer(ReadOnlyArrays):
     """
 
     reduced: Floats
-    activation: Activation
+    activation: Activation | ActivationFunction
     bias: Floats
     rotation: Floats | None = None
 
     @property
     def homogeneous(self) -> bool:
         """Whether the layer's answer grows in proportion to its input."""
-        return self.activation.ceiling is None and not self.bias.any()
+        return self.activation.homogeneous and not self.bias.any()
 
     @property
     def is_plain(self) -> bool:
         """Whether phi is a plain Relu and there is no bias."""
-        return self.homogeneous and not self.activation.slopes.any()
+        return (
+            isinstance(self.activation, Activation)
+            and self.homogeneous
+            and not self.activation.slopes.any()
+        )
 
     @property
     def coordinates(self) -> int:
@@ -71,11 +77,21 @@ class Layer(ReadOnlyArrays):
         return activated(self.reduced @ self.principal(x) + self.bias[:, None], self.activation)
 
 
-def activated(y: Floats, activation: Activation) -> Floats:
+def activated(y: Floats, activation: Activation | ActivationFunction) -> Floats:
     """phi(y), y of shape (out, columns)."""
+    if isinstance(activation, ActivationFunction):
+        return activation(y)
     slopes = activation.slopes[:, None]
     rising = np.where(y > 0, y, slopes * y)
     return rising if activation.ceiling is None else np.minimum(rising, activation.ceiling)
+
+
+def slopes_at(y: Floats, activation: Activation | ActivationFunction) -> Floats:
+    """phi'(y), y of shape (out, columns)."""
+    if isinstance(activation, ActivationFunction):
+        return activation.derivative(y)
+    slopes = np.where(y > 0, 1.0, activation.slopes[:, None])
+    return slopes if activation.ceiling is None else np.where(y < activation.ceiling, slopes, 0.0)
 
 
 # Squares of values beyond these could leave float64's range, and bounds of 0 would result.
@@ -86,7 +102,7 @@ def layer_of(
     weight: Floats,
     bias: Floats,
     metric: Floats | None,
-    activation: Activation,
+    activation: Activation | ActivationFunction,
     *,
     nonnegative: bool = False,
 ) -> Layer:
@@ -130,6 +146,17 @@ def checked_weight(weight: npt.ArrayLike) -> Floats:
     return array
 
 
+def scaled(weight: Floats, radius: float) -> Floats:
+    """R W, whose unit ball is W's of radius R; W itself for 1.
+
+    Raises:
+        UsageError: The radius is no positive number, or makes numbers too large or too small.
+    """
+    if not (radius > 0 and math.isfinite(radius)):
+        raise UsageError(f"radius {radius}: use a positive number.")
+    return checked_weight(radius * weight)
+
+
 def checked_metric(metric: npt.ArrayLike | None, columns: int) -> Floats | None:
     """A metric as a (in, in) float64 array, symmetric and positive definite; None for None."""
     if metric is None:
@@ -159,8 +186,10 @@ def checked_bias(bias: npt.ArrayLike | None, out: int) -> Floats:
     return array
 
 
-def check_activation(activation: Activation, out: int) -> None:
+def check_activation(activation: Activation | ActivationFunction, out: int) -> None:
     """Refuses an activation that does not fit so many rows."""
+    if isinstance(activation, ActivationFunction):
+        return
     if len(finite(activation.slopes, "slopes")) not in (1, out):
         raise UsageError(f"{len(activation.slopes)} slopes for {out} rows: use 1 or {out}.")
     if activation.ceiling is not None and not activation.ceiling > 0:

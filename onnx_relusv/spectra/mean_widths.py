@@ -28,8 +28,14 @@ from scipy.special import ndtr
 from onnx_relusv.core.blocks import Activation, Floats
 from onnx_relusv.core.measures import Width
 from onnx_relusv.core.options import ProviderName
+from onnx_relusv.spectra.activation_functions import (
+    RELU,
+    ActivationFunction,
+    AnyActivation,
+    named,
+    width_bounds_behind,
+)
 from onnx_relusv.spectra.ascent import climb_width
-from onnx_relusv.spectra.bounds import RELU
 from onnx_relusv.spectra.layers import (
     Effort,
     Layer,
@@ -38,6 +44,7 @@ from onnx_relusv.spectra.layers import (
     checked_effort,
     checked_weight,
     layer_of,
+    scaled,
 )
 from onnx_relusv.spectra.singular import singular_values
 
@@ -174,7 +181,8 @@ def relu_mean_width(
     bias: npt.ArrayLike | None = None,
     metric: Floats | None = None,
     *,
-    activation: Activation = RELU,
+    activation: AnyActivation = RELU,
+    radius: float = 1.0,
     draws: int = 64,
     iterations: int = 50,
     starts: int = 2,
@@ -188,7 +196,9 @@ def relu_mean_width(
         bias: (out,) b; None for none.
         metric: (in, in) symmetric positive definite C: x runs through |C^(-1/2) x| <= 1; the unit
             ball if None.
-        activation: phi.
+        activation: phi: a piecewise linear `Activation`, an `ActivationFunction`, or the name of
+            one of `ACTIVATIONS`.
+        radius: R, where the ball is |x| <= R, or |C^(-1/2) x| <= R.
         draws: How many g; the standard error falls with the root of it.
         iterations: Steps of the ascent for each g.
         starts: Starts for each g, whose best one counts.
@@ -203,7 +213,7 @@ def relu_mean_width(
     """
     W = checked_weight(weight)
     effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
-    layer = layer_of(W, checked_bias(bias, len(W)), metric, activation)
+    layer = layer_of(scaled(W, radius), checked_bias(bias, len(W)), metric, named(activation))
     return sampled_width(layer, at_least("draws", draws, 2), effort)
 
 
@@ -211,7 +221,7 @@ def sampled_width(layer: Layer, draws: int, effort: Effort) -> Width:
     """The mean width behind a layer's activation, sampled, with certified bounds."""
     linear = width_of(np.linalg.norm(layer.reduced, axis=0))
     lower, upper = width_bracket(linear, layer)
-    if layer.activation.kind == "none" or not linear:
+    if _is_linear(layer) or not linear:
         # The width of a shifted set is that of the set: E <g, b> = 0.
         value, error, converged = linear, 0.0, True
     else:
@@ -234,10 +244,21 @@ def sampled_width(layer: Layer, draws: int, effort: Effort) -> Width:
 
 def width_bracket(linear: float, layer: Layer) -> tuple[float, float]:
     """Certified bounds of the width behind the activation from the one before it."""
-    slopes = layer.activation.slopes
-    if layer.activation.kind == "none":
+    activation = layer.activation
+    if isinstance(activation, ActivationFunction):
+        least, most, edges = width_bounds_behind(layer.reduced, activation, layer.bias)
+        return (
+            width_of(least) * (1 - _SINGULAR_VALUES),
+            min(activation.lipschitz * linear, width_of(most), edges) * (1 + _SINGULAR_VALUES),
+        )
+    slopes = activation.slopes
+    if _is_linear(layer):
         return linear, linear
     upper = linear * max(1.0, float(np.max(np.abs(slopes))))
     if not layer.homogeneous:
         return 0.0, upper
     return linear * max(0.0, 1 + float(np.min(slopes))) / 2, upper
+
+
+def _is_linear(layer: Layer) -> bool:
+    return isinstance(layer.activation, Activation) and layer.activation.kind == "none"

@@ -113,6 +113,7 @@ def _measure_large(sigma: Floats, layer: Layer, seed: int) -> _Group:
     s_0 and the width behind the activation are ascended from a few starts, in float64.
     """
     activation = layer.activation
+    assert isinstance(activation, Activation)  # as all blocks of models have
     lower, upper = bracket(sigma, activation)
     rng = np.random.default_rng([seed, 4])
     slopes = np.broadcast_to(activation.slopes, (len(layer.reduced),))[:, None]

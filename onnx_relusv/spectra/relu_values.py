@@ -8,7 +8,6 @@ over all of them, and back to rank k by a truncated SVD. Between steps the ascen
 worst inputs. The value is an estimate: L is not proved best, nor its inputs worst.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,12 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
+from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.measures import Approximation, ReluSingularValues
 from onnx_relusv.core.options import ProviderName
+from onnx_relusv.spectra.activation_functions import (
+    RELU,
+    ActivationFunction,
+    AnyActivation,
+    named,
+    singular_value_bounds,
+)
 from onnx_relusv.spectra.ascent import climb, climb_gap, starting_points
-from onnx_relusv.spectra.bounds import CHUNK_VALUES, RELU, bracket, improved_lower, improved_upper
+from onnx_relusv.spectra.bounds import CHUNK_VALUES, bracket, improved_lower, improved_upper
 from onnx_relusv.spectra.layers import (
     Effort,
     Layer,
@@ -34,6 +40,8 @@ from onnx_relusv.spectra.layers import (
     checked_metric,
     checked_weight,
     layer_of,
+    scaled,
+    slopes_at,
 )
 from onnx_relusv.spectra.singular import singular_values as values_of
 
@@ -66,7 +74,7 @@ def best_approximation(
     rank: int,
     bias: npt.ArrayLike | None = None,
     *,
-    activation: Activation = RELU,
+    activation: AnyActivation = RELU,
     steps: int = 20,
     iterations: int = 50,
     starts: int = 16,
@@ -79,7 +87,7 @@ def best_approximation(
         weight: (out, in) W.
         rank: k, from 1 to min(out, in).
         bias: (out,) b, which L keeps; None for none.
-        activation: phi.
+        activation: phi, as of `relu_singular_values`.
         steps: Of the minimisation over L; 0 gives the truncated SVD.
         iterations: Steps of each ascent.
         starts: Starts of each ascent, besides the worst inputs so far.
@@ -95,11 +103,12 @@ def best_approximation(
     W = checked_weight(weight)
     if not 1 <= rank <= min(W.shape):
         raise UsageError(f"rank {rank}: use 1 to {min(W.shape)} for a weight of shape {W.shape}.")
-    check_activation(activation, len(W))
+    phi = named(activation)
+    check_activation(phi, len(W))
     effort = checked_effort(iterations=iterations, starts=starts, seed=seed, provider=provider)
     at_least("steps", steps, 0)
     u, sigma, vt = scipy.linalg.svd(W, full_matrices=False)
-    layer = Layer(reduced=u * sigma, activation=activation, bias=checked_bias(bias, len(W)))
+    layer = Layer(reduced=u * sigma, activation=phi, bias=checked_bias(bias, len(W)))
     best = best_approximation_of(layer, rank, steps, effort)
     left, lengths, right = scipy.linalg.svd(best.map, full_matrices=False)
     return Approximation(
@@ -152,9 +161,7 @@ def _direction(layer: Layer, low_rank: Floats, points: Floats) -> Floats:
     lengths = np.linalg.norm(gap, axis=0)
     largest = float(lengths.max()) or 1.0
     weights = np.exp((lengths / largest - 1) / _SOFTNESS)
-    slopes = np.where(inner > 0, 1.0, layer.activation.slopes[:, None])
-    if layer.activation.ceiling is not None:
-        slopes = np.where(inner < layer.activation.ceiling, slopes, 0.0)
+    slopes = slopes_at(inner, layer.activation)
     gradient = (gap * slopes * (weights / np.maximum(lengths, 1e-30))) @ y.T
     return np.asarray(gradient / (np.linalg.norm(gradient, 2) or 1.0))
 
@@ -176,7 +183,7 @@ def relu_singular_values(
     bias: Floats | None = None,
     metric: Floats | None = None,
     *,
-    activation: Activation = RELU,
+    activation: AnyActivation = RELU,
     domain: Domain = "ball",
     radius: float = 1.0,
     free_bias: bool = False,
@@ -200,7 +207,9 @@ def relu_singular_values(
         weight: (out, in) W.
         bias: (out,) b; None for none.
         metric: (in, in) symmetric positive definite C; None for the identity.
-        activation: phi.
+        activation: phi: a piecewise linear `Activation`, an `ActivationFunction`, or the name of
+            one of `ACTIVATIONS`. Only the former without a ceiling are homogeneous; of others, and
+            with a bias, what is found holds for this radius alone.
         domain: "nonnegative" for inputs that come out of a ReLU; not together with a metric.
         radius: R.
         free_bias: Whether L comes with a bias of its own; otherwise it keeps b.
@@ -225,10 +234,9 @@ def relu_singular_values(
     b = checked_bias(bias, len(W))
     if domain not in ("ball", "nonnegative"):
         raise UsageError(f"domain {domain!r}: use ball or nonnegative.")
-    if not (radius > 0 and math.isfinite(radius)):
-        raise UsageError(f"radius {radius}: use a positive number.")
     nonnegative = domain == "nonnegative"
-    layer = layer_of(checked_weight(radius * W), b, metric, activation, nonnegative=nonnegative)
+    phi = named(activation)
+    layer = layer_of(scaled(W, radius), b, metric, phi, nonnegative=nonnegative)
     sigma = np.linalg.norm(layer.reduced, axis=0)
     chosen = tuple(rank_ladder(len(sigma)) if ranks is None else ranks)
     if not chosen or not all(0 <= k < len(sigma) for k in chosen):
@@ -305,13 +313,23 @@ def estimate(
         chunk_values: Of branch and bound, how many values are in memory at a time.
     """
     ranks = list(ranks)
-    lower, upper = bracket(
-        sigma,
-        layer.activation,
-        bias=layer.bias if layer.bias.any() else None,
-        free_bias=free_bias,
-        nonnegative=layer.rotation is not None,
-    )
+    nonnegative = layer.rotation is not None
+    if isinstance(layer.activation, ActivationFunction):
+        lower, upper = singular_value_bounds(
+            layer.reduced,
+            layer.activation,
+            layer.bias,
+            free_bias=free_bias,
+            nonnegative=nonnegative,
+        )
+    else:
+        lower, upper = bracket(
+            sigma,
+            layer.activation,
+            bias=layer.bias if layer.bias.any() else None,
+            free_bias=free_bias,
+            nonnegative=nonnegative,
+        )
     climbed = climb(layer, ranks, effort)
     values = climbed.best.copy()
     if not free_bias:

@@ -1,4 +1,4 @@
-"""The README's commands and its Python example run as they stand there."""
+"""The README's commands and its Python examples run as they stand there."""
 
 import re
 import shlex
@@ -67,7 +67,7 @@ def test_the_commands_run_one_after_the_other(checkout: Path) -> None:
 
 
 def test_the_python_examples_run(checkout: Path) -> None:
-    compressing, measuring = (
+    compressing, measuring, beyond_relu = (
         run(example) for example in code("python") if example not in files().values()
     )
     assert float(compressing.split()[0]) <= 0.25
@@ -75,6 +75,9 @@ def test_the_python_examples_run(checkout: Path) -> None:
     lower, estimate, upper, width, relu_width = map(float, measuring.split())
     assert lower <= estimate <= upper
     assert width / 2 <= relu_width <= width
+    lipschitz, lower, estimate, upper = map(float, beyond_relu.split())
+    assert 1.128 < lipschitz < 1.129
+    assert lower <= estimate <= upper
 
 
 def run(example: str) -> str:

@@ -15,7 +15,9 @@ from relu_maps import (
     exact_s0,
     gaps,
     integer_weights,
+    met_from_below,
     phi,
+    slack,
     truncated,
 )
 
@@ -155,23 +157,6 @@ def own_slopes(activation: Activation, out: int, seed: int) -> Activation:
         return activation
     shares = np.random.default_rng(seed).uniform(0, 1, out)
     return Activation(kind="prelu", slopes=shares * activation.slopes)
-
-
-def met_from_below(
-    W: Floats,
-    L: Floats,
-    k: int,
-    activation: Activation,
-    bias: Floats | None = None,
-    other_bias: Floats | None = None,
-) -> float:
-    """The largest gap at many points, among them those that the proofs speak of."""
-    x = np.hstack([blind(W, L, k), directions(W.shape[1], 100, 0)])
-    return float(gaps(W, L, x, activation, bias, other_bias).max())
-
-
-def slack(sigma: Floats) -> float:
-    return float(1e-9 * (1 + sigma[0]))
 
 
 def singular(W: Floats, k: int) -> tuple[Floats, int]:

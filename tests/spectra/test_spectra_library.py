@@ -20,6 +20,14 @@ NAMES = {
     "relu_singular_values",
     "singular_values",
 }
+# What the measures take as an activation, and what makes others.
+ACTIVATION_NAMES = {
+    "ACTIVATIONS",
+    "ActivationFunction",
+    "clip_function",
+    "elu_function",
+    "hard_sigmoid_function",
+}
 WEIGHT = np.random.default_rng(0).standard_normal((6, 9))
 INPUTS = np.random.default_rng(1).standard_normal((5, 9))
 EFFORT = {"iterations": 10, "starts": 4, "provider": "cpu"}
@@ -40,7 +48,8 @@ CALLS: dict[str, Callable[[object], object]] = {
 
 
 def test_the_documented_names_are_there() -> None:
-    assert set(spectra.__all__) == NAMES == set(CALLS)
+    assert set(spectra.__all__) == NAMES | ACTIVATION_NAMES
+    assert set(CALLS) == NAMES
     assert spectra.__all__ == sorted(spectra.__all__)
 
 
@@ -57,6 +66,19 @@ def test_every_name_says_what_it_takes_gives_and_refuses() -> None:
         for parameter in inspect.signature(function).parameters:
             assert f"    {parameter}: " in f"\n{arguments}", parameter
         assert "UsageError: " in sections.split("\nRaises:\n")[1]
+
+
+def test_every_measure_of_an_activation_takes_names() -> None:
+    for name in spectra.ACTIVATIONS:
+        found = spectra.relu_singular_values(WEIGHT, activation=name, ranks=[0], **EFFORT)
+        assert 0 < found.lower[0] <= found.estimate[0] <= found.upper[0], name
+    for measure in (spectra.relu_singular_values, spectra.relu_mean_width):
+        with pytest.raises(UsageError, match="activation 'swishy': use one of relu, relu6, "):
+            measure(WEIGHT, activation="swishy", provider="cpu")
+    with pytest.raises(UsageError, match="use one of"):
+        spectra.best_approximation(WEIGHT, 1, activation="swishy", provider="cpu")
+    with pytest.raises(UsageError, match="use one of"):
+        spectra.activated_mean_width(WEIGHT, None, INPUTS, activation="swishy", provider="cpu")
 
 
 def test_every_name_takes_lists_and_refuses_what_is_not_finite() -> None:
@@ -88,4 +110,4 @@ def test_the_measures_of_one_layer_agree() -> None:
 def test_everything_public_can_be_imported_with_a_star() -> None:
     found: dict[str, object] = {}
     exec("from onnx_relusv.spectra import *", found)
-    assert set(found) - {"__builtins__"} == NAMES
+    assert set(found) - {"__builtins__"} == NAMES | ACTIVATION_NAMES

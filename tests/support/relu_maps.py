@@ -8,6 +8,7 @@ from examples import RELU
 from hypothesis import strategies as st
 
 from onnx_relusv.core.blocks import Activation, Floats
+from onnx_relusv.spectra.activation_functions import ActivationFunction
 from onnx_relusv.spectra.layers import Layer, layer_of
 
 
@@ -31,8 +32,10 @@ def exact_s0(W: Floats, slopes: Floats | float = 0.0, *, any_eigenvector: bool =
     return math.sqrt(max(0.0, squares[counts, -1].max(initial=0.0)))
 
 
-def phi(y: Floats, activation: Activation) -> Floats:
+def phi(y: Floats, activation: Activation | ActivationFunction) -> Floats:
     """The activation itself, rows of y being output channels."""
+    if isinstance(activation, ActivationFunction):
+        return activation(y)
     slopes = np.broadcast_to(activation.slopes, (len(y),))
     slopes = slopes.reshape(-1, *[1] * (y.ndim - 1))
     out = np.maximum(y, 0) + slopes * np.minimum(y, 0)
@@ -53,7 +56,7 @@ def gaps(
     W: Floats,
     L: Floats,
     x: Floats,
-    activation: Activation = RELU,
+    activation: Activation | ActivationFunction = RELU,
     bias: Floats | None = None,
     other_bias: Floats | None = None,
 ) -> Floats:
@@ -110,10 +113,27 @@ def any_of_rank(W: Floats, k: int, seed: int, *, nearby: bool) -> Floats:
 
 def layer(
     W: Floats,
-    activation: Activation = RELU,
+    activation: Activation | ActivationFunction = RELU,
     bias: Floats | None = None,
     *,
     nonnegative: bool = False,
 ) -> Layer:
     b = np.zeros(len(W)) if bias is None else bias
     return layer_of(W, b, None, activation, nonnegative=nonnegative)
+
+
+def met_from_below(
+    W: Floats,
+    L: Floats,
+    k: int,
+    activation: Activation | ActivationFunction,
+    bias: Floats | None = None,
+    other_bias: Floats | None = None,
+) -> float:
+    """The largest gap at many points, among them those that the proofs speak of."""
+    x = np.hstack([blind(W, L, k), directions(W.shape[1], 100, 0)])
+    return float(gaps(W, L, x, activation, bias, other_bias).max())
+
+
+def slack(sigma: Floats) -> float:
+    return float(1e-9 * (1 + sigma[0]))

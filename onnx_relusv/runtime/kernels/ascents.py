@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from onnx_relusv.runtime.kernels.formulas import Formula, GraphOperations
 from onnx_relusv.runtime.kernels.parts import FLOAT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
@@ -34,7 +35,8 @@ _Compared = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Ascent:
     """What a graph ascends.
 
-    phi(y) = max(y, 0) + slope * min(y, 0), from above cut off at a ceiling where `clipped`.
+    phi(y) = max(y, 0) + slope * min(y, 0), from above cut off at a ceiling where `clipped`; or what
+    a formula says of unit * y + b, in that unit.
 
     Attributes:
         iterations: Steps.
@@ -45,6 +47,7 @@ class Ascent:
         nonnegative: Whether x has to be non-negative; A then acts on `rotation` @ x.
         plain: Whether phi is a plain Relu and b is 0, the commonest layer by far; that spares half
             of the work besides the products.
+        formula: Of an activation that is not piecewise linear; goes with `inside` alone.
     """
 
     iterations: int
@@ -53,6 +56,7 @@ class Ascent:
     inside: bool = False
     nonnegative: bool = False
     plain: bool = False
+    formula: Formula | None = None
 
     @property
     def convex(self) -> bool:
@@ -75,6 +79,8 @@ def gap_kernel(provider: str, ascent: Ascent) -> Session:
     Inputs:
         a: (out, r) float32. slope, offset: (out, 1) float32; the offset is b (not plain only).
         ceiling: (1, 1) float32 (clipped only).
+        unit: (1, 1) float32, in place of slope: the layer's numbers are a, and gaps, times this,
+            the offset is in their own (formula only).
         mask: (r, columns) float32 (stand-in "mask" only).
         other: (out, r) float32, L (stand-in "map" only).
         rotation: (r, coordinates) float32 (non-negative only); otherwise coordinates = r.
@@ -112,6 +118,7 @@ def width_kernel(provider: str, ascent: Ascent) -> Session:
     Inputs:
         a: (out, r) float32. slope, offset: (out, 1) float32 (not plain only).
         ceiling: (1, 1) float32 (clipped only).
+        unit: (1, 1) float32, as of `gap_kernel` (formula only).
         rotation: (r, coordinates) float32 (non-negative only).
         g: (out, columns) float32.
         x: (coordinates, columns) float32, feasible columns.
@@ -197,6 +204,11 @@ class _Layer:
         if self.ascent.plain:
             active = y > 0.0
             return graph.op("Relu", y), lambda vector: graph.op("Where", active, vector, 0.0)
+        if self.ascent.formula is not None:
+            unit = graph.input("unit", 2)
+            t = y * unit + graph.input("offset", 2) if add_offset else y
+            value, derivative = self.ascent.formula(t, GraphOperations(graph))
+            return value / unit, lambda vector: vector * derivative
         slopes, offset = graph.input("slope", 2), graph.input("offset", 2)
         y = y + offset if add_offset else y
         slope = graph.op("Where", y > 0.0, 1.0, slopes)

@@ -12,15 +12,17 @@ from onnx_relusv.runtime.kernels.parts import FLOAT, INT, Graph, Tensor
 from onnx_relusv.runtime.session import Session
 
 STEPS = 10
-# Outputs for every row; `open` besides, where exact values are requested.
+# Outputs for every row; `open` or `derivatives` besides, where exact values are requested.
 FIGURES = ("active", "square", "fourth", "climbed", "before", "single", "margin")
-OPEN = "open"
+OPEN, DERIVATIVES = "open", "derivatives"
 
 _TINY = 1e-37
 
 
 @lru_cache(maxsize=16)
-def trace_kernel(provider: str, spatial: bool, element_type: int) -> Session:
+def trace_kernel(
+    provider: str, spatial: bool, element_type: int, *, derived: bool = False
+) -> Session:
     """Measures the activated operators at some output positions of every sample.
 
     With D = diag(d), d = phi' at the pre-activation, e = d^2, and F^2 = e'diag(G), the squared
@@ -29,6 +31,9 @@ def trace_kernel(provider: str, spatial: bool, element_type: int) -> Session:
     convex, no step descends, and |max(0, DGDu)| lies between its values at u and at the next u. So
     this length is the value. The value at a single unit, e_i G_ii, may be larger where the start
     was a poor one.
+
+    Where `derived`, y holds d itself, of an activation that is not piecewise linear; what is said
+    of slopes, the ceiling and the margin then counts for nothing.
 
     Inputs:
         y: a batch of the block's pre-activation, of the element type; any rank.
@@ -52,6 +57,7 @@ def trace_kernel(provider: str, spatial: bool, element_type: int) -> Session:
         single: (rows,) float32, the largest value at a single unit.
         margin: (rows,) float32, the least |y - knee| * reciprocal, the knees being 0 and ceiling.
         open: (groups, rows, units) bool, which units lie strictly between the knees.
+        derivatives: (groups, rows, units) float32, d (derived only, in place of open).
     """
     graph = Graph("trace")
     gram = graph.input("gram", 3)
@@ -61,7 +67,7 @@ def trace_kernel(provider: str, spatial: bool, element_type: int) -> Session:
     ceiling = graph.input("ceiling", 1)
     rows = _rows(graph, spatial, element_type)
     is_open = graph.op("And", rows > 0.0, rows < ceiling)
-    d = graph.op("Where", is_open, 1.0, slope)
+    d = graph.op("Identity", rows) if derived else graph.op("Where", is_open, 1.0, slope)
     e = d * d
     parts = e * squares
     group_square = parts.sum(2)
@@ -82,7 +88,10 @@ def trace_kernel(provider: str, spatial: bool, element_type: int) -> Session:
     }
     for name in FIGURES:
         graph.output(name, figures[name], 1)
-    graph.output(OPEN, is_open, 3, TensorProto.BOOL)
+    if derived:
+        graph.output(DERIVATIVES, d, 3)
+    else:
+        graph.output(OPEN, is_open, 3, TensorProto.BOOL)
     return graph.opened(provider, alone=False)
 
 
