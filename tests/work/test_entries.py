@@ -14,7 +14,6 @@ from onnx_relusv.core.codec import from_arrays, to_arrays
 from onnx_relusv.core.measures import DamageCurve, GroupCurve
 from onnx_relusv.core.plans import Factors
 from onnx_relusv.measuring.blocks import BlockMeasures, measure_block
-from onnx_relusv.planning.latency.models import Timing
 from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.rewrites.prune.elimination import Elimination
 from onnx_relusv.runtime.session import CPU
@@ -103,7 +102,7 @@ def test_factors(form: str, tmp_path: Path) -> None:
         assert from_arrays(Factors, {**arrays, name: values}) is None
 
 
-def test_curves_and_times(tmp_path: Path) -> None:
+def test_curves(tmp_path: Path) -> None:
     curves = (
         DamageCurve(key="c", form="spatial", ranks=(1, 2, 5), damages=(0.3, 0.1 / 3, 1e-17)),
         DamageCurve(key="c", form="channel", ranks=(4,), damages=(float("inf"),)),
@@ -111,12 +110,10 @@ def test_curves_and_times(tmp_path: Path) -> None:
     assert from_arrays(tuple[DamageCurve, ...], stored(curves, tmp_path)) == curves
     curve = GroupCurve(key="c", counts=(1, 3), damages=(0.5, 0.0))
     assert from_arrays(GroupCurve, stored(curve, tmp_path)) == curve
-    assert from_arrays(Timing, stored(Timing(0.1 / 3), tmp_path)) == Timing(0.1 / 3)
     wrong: list[Any] = [
         DamageCurve(key="c", form="spatial", ranks=(1, 2), damages=(0.5,)),
         DamageCurve(key="c", form="spatial", ranks=(0,), damages=(0.5,)),
         GroupCurve(key="c", counts=(1,), damages=(float("nan"),)),
-        *(Timing(seconds) for seconds in (0.0, -1.0, float("inf"), float("nan"))),
     ]
     for one in wrong:
         assert from_arrays(type(one), stored(one, tmp_path)) is None, one
