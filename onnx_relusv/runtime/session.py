@@ -35,7 +35,6 @@ _ONLY_FATAL = 4
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
     CUDA: {"use_tf32": "0"},
     "OpenVINOExecutionProvider": {"precision": "ACCURACY"},
-    "TensorrtExecutionProvider": {"trt_fp16_enable": "0"},
 }
 _BFLOAT16 = "tensor(bfloat16)"
 # A kind of error, or a place in onnxruntime's source with the function's signature behind it.

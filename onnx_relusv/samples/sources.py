@@ -116,13 +116,13 @@ def _source(name: str, value: object) -> SampleSource:
         return SampleFiles(as_path(name, value))
     if isinstance(value, Mapping):
         return Arrays(name, value)
-    if callable(getattr(value, "get_next", None)):
-        return Feeds(name, lambda: iter(value.get_next, None))  # type: ignore[attr-defined]
+    if _is_reader(value):
+        return Feeds(name, lambda: _begun(value))
     if hasattr(value, "__array__"):
         return OneArray(name, value)
     is_listed = isinstance(value, Sequence) and all(isinstance(each, Mapping) for each in value)
     if is_listed or (isinstance(value, Iterable) and not isinstance(value, Sequence)):
-        return Feeds(name, lambda: iter(value))  # type: ignore[call-overload]
+        return Feeds(name, lambda: _begun(value))
     given = "None" if value is None else type(value).__name__
     raise TypeError(f"{name} is {given}: {_ADVICE}")
 
@@ -220,14 +220,23 @@ def feeds_of(option: str, text: str) -> Feeds:
 
     Args:
         option: What they are for, for messages.
-        text: ``FILE.py:function``; the function takes no arguments and gives an iterable.
+        text: ``FILE.py:function``; without arguments it gives an iterable or a reader.
 
     Raises:
         InputError: There is no such file, its code fails, or it has no such function.
     """
     found = load_function(option, text)
     setting = f"{found.path.absolute()}:{text.rpartition(':')[2]}"
-    return Feeds(text, lambda: iter(found.call()), found.path, setting)
+    return Feeds(text, lambda: _begun(found.call()), found.path, setting)
+
+
+def _is_reader(value: object) -> bool:
+    return callable(getattr(value, "get_next", None))
+
+
+def _begun(value: Any) -> Iterator[object]:
+    """The feeds of an iterable or of a reader, from the first on."""
+    return iter(value.get_next, None) if _is_reader(value) else iter(value)
 
 
 def check_there(source: SampleSource) -> None:

@@ -18,6 +18,13 @@ def feeds():
     for start in range(0, len(x), 7):
         yield {"x": x[start : start + 7]}
 
+class Reader:
+    def __init__(self):
+        self.feeds = feeds()
+
+    def get_next(self):
+        return next(self.feeds, None)
+
 def fails():
     yield {"x": np.zeros((1, 6), np.float32)}
     raise ValueError("no more")
@@ -58,10 +65,16 @@ def figures(path: Path) -> dict[str, dict[str, str]]:
     return data
 
 
+def test_a_class_of_readers_is_a_function_too(folder: Path) -> None:
+    found = run("inspect", "model.onnx", "--samples", "own.py:Reader", "--json", "a.json")
+    assert found.exit_code == 0, found.output
+    assert figures(folder / "a.json")["provenance"]["sample_count"] == 40
+
+
 @pytest.mark.parametrize(
     ("value", "code", "text"),
     [
-        ("own.py:fails", 3, "own.py:fails: feed 1 cannot be made: line 12 of"),
+        ("own.py:fails", 3, "own.py:fails: feed 1 cannot be made: line 19 of"),
         ("own.py:number", 3, "--samples own.py:number: number in own.py is int, not a function"),
         ("own.py:missing", 3, "own.py has no missing. Define it there."),
         ("other.py:feeds", 3, "other.py: there is no such file"),
