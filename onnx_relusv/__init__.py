@@ -1,8 +1,8 @@
 """Make trained ONNX models smaller without training.
 
-The seven functions have the names of the commands: `inspect`, `plan`, `apply`, `compress`,
-`compare`, `trace` and `sweep`. They raise subclasses of `ReluSvError`, each of which carries an
-exit code.
+The eight functions have the names of the commands: `inspect`, `plan`, `apply`, `compress`,
+`compare`, `trace`, `sweep` and `measure_latency`. They raise subclasses of `ReluSvError`, each of
+which carries an exit code.
 
 They are loaded when they are first used: with all their libraries that takes a second or more,
 in which the command line wants to hear signals already.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx_relusv.commands.compare import check_limits, compare
     from onnx_relusv.commands.compress import apply, compress, plan
     from onnx_relusv.commands.inspect import inspect
+    from onnx_relusv.commands.measure_latency import measure_latency
     from onnx_relusv.commands.sweep import sweep
     from onnx_relusv.commands.trace import trace
     from onnx_relusv.core.errors import ReluSvError
@@ -52,6 +53,7 @@ __all__ = [
     "compare",
     "compress",
     "inspect",
+    "measure_latency",
     "plan",
     "sweep",
     "trace",
@@ -61,6 +63,7 @@ _MODULES = {
     "commands.compare": ("check_limits", "compare"),
     "commands.compress": ("apply", "compress", "plan"),
     "commands.inspect": ("inspect",),
+    "commands.measure_latency": ("measure_latency",),
     "commands.sweep": ("sweep",),
     "commands.trace": ("trace",),
     "core.errors": ("ReluSvError",),

@@ -111,7 +111,17 @@ ALLOWED: dict[str, set[str]] = {
         "work",
         *_REWRITES,
     },
-    "cli": {"checking", "commands", "core", "graph", "planning", "report", "samples", "work"},
+    "cli": {
+        "checking",
+        "commands",
+        "core",
+        "graph",
+        "planning",
+        "planning/latency",
+        "report",
+        "samples",
+        "work",
+    },
     "__init__": {"checking", "commands", "core", "samples", "work"},
     "__main__": {"cli", "work"},
 }

@@ -27,7 +27,7 @@ from onnx_relusv.work.interrupts import uninterrupted
 _MODEL = click.Argument(["model"], type=FILE)
 _PLANNING = (
     "size macs latency batch tolerance method round-to keep-at-least input-range allocation "
-    "divergence metric include exclude precision int8-format pack"
+    "divergence metric include exclude precision int8-format pack times"
 )
 
 
@@ -89,6 +89,21 @@ _add(
     SAMPLES,
     PREPROCESS,
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
+    FORCE,
+    planning=PlanOptions,
+    measuring=MeasureOptions,
+)
+_add(
+    "measure-latency",
+    """Time MODEL and variants of it on this machine, for plans by its times that are made anywhere.
+
+    It takes no samples. The file that it writes is what --times of plan, compress and sweep names;
+    it is for one model and one --batch, and with --precision int8 for plans with integers too.
+    """,
+    _MODEL,
+    file_option("output", "The times, a JSON file.", required=True),
+    *options(PlanOptions, "batch precision int8-format pack"),
+    *options(MeasureOptions, "input-shape provider seed memory cache"),
     FORCE,
     planning=PlanOptions,
     measuring=MeasureOptions,
@@ -209,7 +224,7 @@ _add(
         "the original's), accuracy (share) or drop (in the curves' unit), and if known macs and "
         "latency (shares).",
     ),
-    *options(SweepOptions, "include exclude int8-format pack"),
+    *options(SweepOptions, "include exclude int8-format pack times"),
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
     FORCE,
     sweeping=SweepOptions,

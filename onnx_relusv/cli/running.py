@@ -15,10 +15,12 @@ from onnx_relusv.cli.streams import PROGRAM
 from onnx_relusv.commands.compare import check_limits, compare
 from onnx_relusv.commands.compress import apply, compress, plan
 from onnx_relusv.commands.inspect import inspect
+from onnx_relusv.commands.measure_latency import measure_latency
 from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.commands.trace import trace
 from onnx_relusv.core.codec import json_text
 from onnx_relusv.core.plans import Plan
+from onnx_relusv.planning.latency.times_file import ModelTimes
 from onnx_relusv.report import words
 from onnx_relusv.report.files import report_data
 from onnx_relusv.report.terminal import plan_parts, report_parts
@@ -60,9 +62,29 @@ def _plan(*, command: str, **arguments: Any) -> Plan:
     return plan(**arguments)  # a plan does not say what made it
 
 
+def _measure_latency(*, command: str, **arguments: Any) -> ModelTimes:
+    return measure_latency(**arguments)  # nor do times
+
+
+def _times_lines(made: ModelTimes) -> Iterable[RenderableType]:
+    shares = [one.after / one.before for one in made.variants]
+    threads = made.timed_on.threads
+    yield (
+        f"{words.counted(len(shares), 'variant')} timed at batch {made.batch} on "
+        f"{words.printable(made.timed_on.machine)} ({made.timed_on.provider}, onnxruntime "
+        f"{made.timed_on.onnxruntime}"
+        + ("" if threads is None else f", {words.counted(threads, 'thread')}")
+        + f"): {words.seconds(made.variants[0].before)} as it is, {min(shares):.2f} to "
+        f"{max(shares):.2f} of that with less in it."
+    )
+
+
 _COMMANDS = {
     "inspect": _Command(inspect, report_parts, report_data),
     "plan": _Command(_plan, _plan_lines, ending="The plan is in {output}."),
+    "measure-latency": _Command(
+        _measure_latency, _times_lines, ending="The times are in {output}."
+    ),
     "apply": _Command(apply, report_parts, report_data),
     "compress": _Command(compress, report_parts, report_data),
     "compare": _Command(compare, report_parts, report_data),

@@ -1,1 +1,1 @@
-"""The seven functions of the package, each with its stages in order."""
+"""The eight functions of the package, each with its stages in order."""

@@ -83,7 +83,7 @@ def plan(
         check_places(
             {"--output": output},
             models=[file.path],
-            read=[path_of(source), planning.metric_file],
+            read=[path_of(source), planning.metric_file, planning.times],
             cache=measuring.cache,
             force=force,
         )
@@ -266,7 +266,7 @@ def compress(
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     with model_file("model", given) as file, result_file(output) as target:
         targets = _targets(file, output, target, report, json, force=force)
-        read = [path_of(fitted_to), path_of(judged_by), planning.metric_file]
+        read = [path_of(fitted_to), path_of(judged_by), planning.metric_file, planning.times]
         _check_targets(targets, file, read, measuring.cache)
         return _compressed(
             file, targets, fitted_to, judged_by, planning, measuring, command, progress

@@ -25,6 +25,7 @@ from onnx_relusv.measuring.case import Case, Workspace, selected, split_inputs
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.without_samples import planning_moments, samples_where_units_go
 from onnx_relusv.planning.latency.pack import with_pack
+from onnx_relusv.planning.latency.times_file import times_for
 from onnx_relusv.planning.objective import check_measures
 from onnx_relusv.planning.offer import Offer, make_offer, with_provenance
 from onnx_relusv.planning.settling import by_damage, resolved, saying_where_bytes_are, searched
@@ -140,6 +141,7 @@ def prepared(
         BudgetError: The budgets cannot be reached.
     """
     planning, seed = selected(case, planning), workspace.options.seed
+    times_for(case, planning)  # before anything long
     aside = nothing_aside if planning.budgets.max_drop is None else for_certifying
     inputs = split_inputs(case, inputs, seed, aside)
     with saying_where_bytes_are(case, planning):

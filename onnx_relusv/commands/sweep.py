@@ -45,6 +45,7 @@ from onnx_relusv.measuring.case import facts_of, open_model, selected
 from onnx_relusv.measuring.provenance import provenance
 from onnx_relusv.measuring.sample_warnings import check_rewritable
 from onnx_relusv.planning.latency.pack import with_pack
+from onnx_relusv.planning.latency.times_file import times_for
 from onnx_relusv.planning.settling import saying_where_bytes_are
 from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
 from onnx_relusv.samples.sources import (
@@ -135,6 +136,7 @@ class SweepRequest:
             include=self.sweeping.include,
             exclude=self.sweeping.exclude,
             pack=self.sweeping.pack,
+            times=self.sweeping.times,
         )
         # The seed is stated even where it is the default.
         seed = ["--seed", str(self.measuring.seed)]
@@ -341,7 +343,7 @@ def sweep(
             keep=keep,
             force=force,
             model=file.path,
-            read=[fitted_to.path, path_of(judged_by), request.peers],
+            read=[fitted_to.path, path_of(judged_by), request.peers, sweeping.times],
             cache=measuring.cache,
         )
         return _swept(request, report, keep=keep, force=force, command=command, progress=progress)
@@ -363,8 +365,14 @@ def _swept(
     check_rewritable(case, workspace)
     patterns = with_pack(
         workspace,
-        PlanOptions(include=sweeping.include, exclude=sweeping.exclude, pack=sweeping.pack),
+        PlanOptions(
+            include=sweeping.include,
+            exclude=sweeping.exclude,
+            pack=sweeping.pack,
+            times=sweeping.times,
+        ),
     )
+    times_for(case, replace(patterns, precision="int8") if sweeping.uses_int8 else patterns)
     sweeping = replace(sweeping, pack=patterns.pack)
     request = replace(request, sweeping=sweeping)
     planning = selected(case, patterns)

@@ -253,7 +253,7 @@ class LatencyOutcome:
     Attributes:
         asked: Share of the original's time of a run.
         planned: That share as the plan estimated it; None where the plan does not say.
-        measured: The written file in turns with the original: median seconds of both.
+        measured: The written file in turns with the original: seconds of the fastest runs.
         provider: The execution provider that ran both.
         threads: Of one operator, as onnxruntime chose; None where that cannot be seen.
     """

@@ -162,6 +162,15 @@ Pack = Annotated[
     ),
 ]
 
+Times = Annotated[
+    Path | None,
+    Option(
+        "Plan by what measure-latency has timed, on the machine that is to run the file, in place "
+        "of times from here.",
+        metavar="FILE",
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(WithPrecision, Options):
@@ -253,6 +262,7 @@ class PlanOptions(WithPrecision, Options):
         ),
     ] = "u8s8"
     pack: Pack = AUTO
+    times: Times = None
     selection: Selection | None = None
 
     def __post_init__(self) -> None:

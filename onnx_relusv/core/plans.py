@@ -276,6 +276,27 @@ class Budgets(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimedOn:
+    """Where variants of a model were timed, for plans to go by.
+
+    Attributes:
+        machine: Its name.
+        processor: Its kind.
+        onnxruntime: The version.
+        provider: The execution provider.
+        threads: Of one operator, as onnxruntime chose; None where that cannot be seen.
+        from_file: Whether times were read from a file, so that the machine may be another.
+    """
+
+    machine: str
+    processor: str
+    onnxruntime: str
+    provider: str
+    threads: Count | None
+    from_file: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Decisions for every block, made for one model and one set of samples.
 
@@ -296,6 +317,7 @@ class Plan:
         batch: Samples in a run that latency is measured at.
         pack: Channels that kernels compute at once, by whose times the plan was made; None where it
             was not made by them.
+        timed_on: Whose times it went by; None where nothing was timed.
         latency: Expected share of the original's time of a run, an estimate: of what was timed with
             a budget on latency, else of the blocks alone, by a model of the kernels; None where
             there is none.
@@ -327,6 +349,7 @@ class Plan:
     curves: tuple[DamageCurve, ...]
     batch: Count = 1
     pack: Count | None = None
+    timed_on: TimedOn | None = None
     latency: NonNegative | None = None
     groups: tuple[GroupChoice, ...] = ()
     group_curves: tuple[GroupCurve, ...] = ()

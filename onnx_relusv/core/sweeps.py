@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from onnx_relusv.core.arguments import Option, Options
 from onnx_relusv.core.codec import Limits, Share
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.core.options import AUTO, Exclude, Include, Pack, PlanOptions
+from onnx_relusv.core.options import AUTO, Exclude, Include, Pack, PlanOptions, Times
 from onnx_relusv.core.plans import Allocation, Budgets, Int8Format, Method, Precision, WithPrecision
 from onnx_relusv.core.results import Evaluation, ModelFacts, Provenance, TwoModels
 
@@ -104,6 +104,7 @@ class SweepOptions(Options):
         Int8Format, Option("Of the files of int8, what layers read; as of compress.")
     ] = "u8s8"
     pack: Pack = AUTO
+    times: Times = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

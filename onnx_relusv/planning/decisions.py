@@ -118,6 +118,7 @@ def plan_of(
         curves=tuple(curve for curve in offered.curves if isinstance(curve, DamageCurve)),
         batch=origin.batch,
         pack=origin.pack,
+        timed_on=origin.timed_on,
         groups=groups,
         group_curves=tuple(curve for curve in offered.curves if isinstance(curve, GroupCurve)),
         int8_damages=tuple(

@@ -24,6 +24,7 @@ from onnx_relusv.core.plans import (
     Method,
     Plan,
     Precision,
+    TimedOn,
     WithPrecision,
 )
 
@@ -48,6 +49,7 @@ class Origin(WithPrecision):
         method: In force.
         batch: Samples in a run that latency is measured at.
         pack: Channels that kernels compute at once, where plans go by their times.
+        timed_on: Whose times these are; None where nothing was timed.
         assumed: Whether relative errors are measured on assumed statistics, for want of samples.
         input_range: Between which numbers all inputs lie; None where that was not declared.
     """
@@ -60,6 +62,7 @@ class Origin(WithPrecision):
     method: Method
     batch: int = 1
     pack: int | None = None
+    timed_on: TimedOn | None = None
     assumed: bool = False
     input_range: tuple[float, float] | None = None
     reserved_bytes: int = 0

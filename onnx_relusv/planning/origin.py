@@ -90,6 +90,7 @@ def origin_of(
         method=planning.method,
         batch=timed.batch,
         pack=None if timed.times is None else timed.times.kernels.pack,
+        timed_on=timed.timed_on,
         assumed=inputs.data_free and any(row.statistics != "none" for row in rows),
         input_range=planning.input_range,
         precision=planning.precision,

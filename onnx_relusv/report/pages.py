@@ -121,7 +121,8 @@ def assessment_facts(compression: Compression) -> Iterator[Fact]:
     if compression.latency is None:
         expected, note = compression.plan.latency, "of the original"
         if expected is not None:
-            note += f"; {words.percent(expected)} expected of blocks, batch {compression.batch}"
+            what = _whose_times(compression, "of blocks")
+            note += f"; {words.percent(expected)} expected {what}, batch {compression.batch}"
         yield _run(found.latency, "time of a run", note, found.evaluation.provider)
 
 
@@ -129,7 +130,8 @@ def latency_facts(found: Compression) -> Iterator[Fact]:
     """A budget on latency in one line."""
     outcome = found.latency
     if outcome is not None:
-        planned = f"{words.percent(outcome.planned)} expected of what was timed before"
+        what = _whose_times(found, "of what was timed before")
+        planned = f"{words.percent(outcome.planned)} expected {what}"
         threads = "" if outcome.threads is None else f", {words.counted(outcome.threads, 'thread')}"
         yield _run(
             outcome.measured,
@@ -137,6 +139,14 @@ def latency_facts(found: Compression) -> Iterator[Fact]:
             f"of the original; {planned}",
             f"{outcome.provider}{threads}",
         )
+
+
+def _whose_times(found: Compression, otherwise: str) -> str:
+    """What an expected time comes from; times of another machine are named."""
+    source = found.plan.timed_on
+    if source is None or not source.from_file:
+        return otherwise
+    return f"by times of {words.printable(source.machine)}"
 
 
 def _run(latency: Latency, name: str, note: str, where: str) -> Fact:

@@ -23,8 +23,8 @@ class _Pace:
 
 _INTERLEAVED, _BRIEF = _Pace(3, 10, 2000, 2.0), _Pace(1, 3, 200, 0.5)
 # Many short runs, of which the fastest counts: on a busy machine, most of them are disturbed. They
-# come in turns of several; seconds are for one model.
-_FASTEST, _TURN = _Pace(1, 5, 200, 0.5), 5
+# come in turns of several.
+_FASTEST, _TURN = _Pace(1, 5, 200, 0.0), 5
 
 
 def interleaved_latency(
@@ -43,16 +43,16 @@ def interleaved_latency(
 
 
 def undisturbed_latencies(
-    sessions: Sequence[Session], feeds: dict[str, np.ndarray]
+    sessions: Sequence[Session], feeds: dict[str, np.ndarray], seconds: float = 0.5
 ) -> tuple[float, ...]:
     """Seconds of the fastest run of each of several models on the same feeds.
 
     The models take turns, each with several runs, since threads of one that ran a moment ago still
-    wait busily: for about half a second a model, and five turns at least, after a warm-up. On a
-    GPU, inputs and outputs stay there.
+    wait busily: for some seconds a model, and five turns at least, after a warm-up. On a GPU,
+    inputs and outputs stay there.
     """
     runs = [_turn_of(_run_of(session, feeds)) for session in sessions]
-    pace = replace(_FASTEST, seconds=_FASTEST.seconds * len(sessions))
+    pace = replace(_FASTEST, seconds=seconds * len(sessions))
     return tuple(map(min, zip(*_rounds(runs, pace), strict=True)))
 
 

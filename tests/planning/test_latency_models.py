@@ -33,13 +33,13 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     """What both models were fed; the second one seems to take half of the time."""
     found: list[dict[str, np.ndarray]] = []
 
-    def clock(before: Session, after: Session, feeds: dict[str, np.ndarray]) -> tuple[float, float]:
-        shapes = [{k: v.shape for k, v in one.run(feeds).items()} for one in (before, after)]
+    def clock(sessions: list[Session], feeds: dict[str, np.ndarray]) -> tuple[float, float]:
+        shapes = [{k: v.shape for k, v in one.run(feeds).items()} for one in sessions]
         assert shapes[0] == shapes[1]
         found.append(feeds)
         return 2.0, 1.0
 
-    monkeypatch.setattr(module, "interleaved_latency", clock)
+    monkeypatch.setattr(module, "undisturbed_latencies", clock)
     return found
 
 
@@ -98,10 +98,10 @@ def test_a_plan_that_is_too_slow_here_is_refused_before_anything_is_fitted(
     asked = replace(plan(opened, **{key: ("channel", 1)}), budgets=Budgets(latency=0.5))
     shares = iter([0.6, 0.54, 0.53])
 
-    def clock(before: Session, after: Session, feeds: dict[str, np.ndarray]) -> tuple[float, float]:
+    def clock(sessions: list[Session], feeds: dict[str, np.ndarray]) -> tuple[float, float]:
         return 2.0, 2.0 * next(shares)
 
-    monkeypatch.setattr(module, "interleaved_latency", clock)
+    monkeypatch.setattr(module, "undisturbed_latencies", clock)
     stages: list[str] = []
 
     class Heard(Silent):
@@ -131,6 +131,6 @@ def test_one_measurement_within_the_allowance_lets_a_plan_be_fitted(
         plan(opened, **{opened.case.blocks[0].key: ("channel", 1)}), budgets=Budgets(latency=0.5)
     )
     shares = iter([0.6, 0.52])
-    monkeypatch.setattr(module, "interleaved_latency", lambda *_: (1.0, next(shares)))
+    monkeypatch.setattr(module, "undisturbed_latencies", lambda *_: (1.0, next(shares)))
     check_planned_latency(*opened, asked)
     assert next(shares, None) is None

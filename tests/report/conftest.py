@@ -22,7 +22,7 @@ from onnx_relusv.core.measures import (
     Spectrum,
 )
 from onnx_relusv.core.metric import LossBound, MetricChange, Trial
-from onnx_relusv.core.plans import Budgets, Choice, Cost, Plan
+from onnx_relusv.core.plans import Budgets, Choice, Cost, Plan, TimedOn
 from onnx_relusv.core.results import (
     Assessment,
     BlockReport,
@@ -489,7 +489,18 @@ def faster(compression: Compression) -> Compression:
     """With a budget on latency, and what came of it."""
     return replace(
         compression,
-        plan=replace(compression.plan, budgets=Budgets(size=0.5, latency=0.6)),
+        plan=replace(
+            compression.plan,
+            budgets=Budgets(size=0.5, latency=0.6),
+            pack=16,
+            timed_on=TimedOn(
+                machine="here",
+                processor="x86_64",
+                onnxruntime="1.27.0",
+                provider="CPUExecutionProvider",
+                threads=2,
+            ),
+        ),
         correction=Correction(damage=0.038, corrected=0.029),
         batch=32,
         latency=LatencyOutcome(

@@ -66,3 +66,14 @@ def test_what_is_not_known_is_a_dash(faster: Compression) -> None:
     (fact,) = latency_facts(replace(faster, latency=blank))
     assert "; - expected of what was timed before; batch 32, CPUExecutionProvider" in fact.note
     assert "thread" not in fact.note
+
+
+def test_times_of_another_machine_are_named(faster: Compression) -> None:
+    source = faster.plan.timed_on
+    assert source is not None
+    there = replace(source, machine="the board", from_file=True)
+    found = replace(faster, plan=replace(faster.plan, timed_on=there))
+    (fact,) = latency_facts(found)
+    assert "56.2 % expected by times of the board" in fact.note
+    assert report_data(found)["timed_on"]["machine"] == "the board"
+    assert report_data(faster)["timed_on"]["from_file"] is False

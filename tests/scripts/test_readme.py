@@ -51,6 +51,7 @@ def test_the_commands_run_one_after_the_other(checkout: Path) -> None:
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("onnx-relusv ")]
     assert {arguments[0] for arguments in commands} == {
         "inspect",
+        "measure-latency",
         "plan",
         "apply",
         "compress",

@@ -40,8 +40,8 @@ class TimedRuns:
             session.run(feeds)
         return 1.0, self.layer
 
-    def race(self, before: Session, after: Session, feeds: Feeds) -> tuple[float, float]:
-        for session in (before, after):
+    def race(self, sessions: Sequence[Session], feeds: Feeds) -> tuple[float, float]:
+        for session in sessions:
             session.run(feeds)
         self.raced += 1
         return 2.0, 2.0 * (self.shares.pop(0) if len(self.shares) > 1 else self.shares[0])
@@ -52,7 +52,7 @@ def timed_runs(
 ) -> TimedRuns:
     """Puts such a machine in the place of the real one; its kernels are those of the model."""
     made = TimedRuns(shares, layer)
-    monkeypatch.setattr(model_latency, "interleaved_latency", made.race)
+    monkeypatch.setattr(model_latency, "undisturbed_latencies", made.race)
     monkeypatch.setattr(final_latency, "undisturbed_latencies", made.blocks)
     on_machine(monkeypatch, of_kernels)
     return made

@@ -21,7 +21,7 @@ from onnx_relusv.measuring.trials import batch_feeds
 from onnx_relusv.rewrites.apply import unfitted
 from onnx_relusv.rewrites.low_rank.rounding import rounded
 from onnx_relusv.rewrites.low_rank.surgery import random_factors
-from onnx_relusv.runtime.latency import interleaved_latency, undisturbed_latencies
+from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.samples.samples import fixed_batch
 
@@ -52,9 +52,9 @@ class Race:
         self.batch = length(case, batch)
 
     def against(self, smaller: Runnable | Path) -> Latency:
-        """Median seconds of both, in turn."""
+        """Seconds of the fastest run of both, in turns."""
         session = Session(smaller, self._workspace.provider)
-        before, after = interleaved_latency(self._original, session, self._feeds)
+        before, after = undisturbed_latencies([self._original, session], self._feeds)
         return Latency(batch=self.batch, before=before, after=after)
 
     def against_plan(self, plan: Plan) -> Latency:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.options import AUTO, PlanOptions
 from onnx_relusv.measuring.case import Workspace
+from onnx_relusv.planning.latency.times_file import read_times
 from onnx_relusv.runtime.latency import undisturbed_latencies
 from onnx_relusv.runtime.session import CPU, Session
 
@@ -23,14 +24,16 @@ PACKS = (16, 8)
 _OUTPUTS, _SIDE = 32, 14
 # Of the time of all outputs: a Conv that takes less does not compute the whole last pack.
 _SAME = 0.93
-# So often all of them are timed, some milliseconds each: what disturbs one does not last.
-_TIMES = 8
+# So often all of them are timed, for so long each: what disturbs one does not last.
+_TIMES, _SECONDS = 8, 0.02
 
 
 def with_pack(workspace: Workspace, planning: PlanOptions) -> PlanOptions:
     """Options with what kernels compute at once, where plans are to go by it."""
     if not planning.goes_by_kernels or planning.pack != AUTO:
         return planning
+    if planning.times is not None:
+        return replace(planning, pack=read_times(planning.times).pack or 1)
     return replace(planning, pack=measured_pack(workspace.provider) or 1)
 
 
@@ -50,7 +53,7 @@ def measured_pack(provider: str) -> int | None:
     x = np.random.default_rng(0).standard_normal((1, 4 * max(PACKS), _SIDE, _SIDE), np.float32)
     # One thread waits for no other.
     sessions = [Session(_conv(count, x), provider, threads=1) for count in counts]
-    timed = [undisturbed_latencies(sessions, {"x": x}) for _ in range(_TIMES)]
+    timed = [undisturbed_latencies(sessions, {"x": x}, _SECONDS) for _ in range(_TIMES)]
     whole, *fewer = map(min, zip(*timed, strict=True))
     return pack_of(whole, fewer)
 

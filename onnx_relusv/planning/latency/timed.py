@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from onnx_relusv.core.blocks import Item
 from onnx_relusv.core.codec import to_data
 from onnx_relusv.core.options import PlanOptions
-from onnx_relusv.core.plans import Int8Format, Plan
+from onnx_relusv.core.plans import Int8Format, Plan, TimedOn
 from onnx_relusv.measuring.case import Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.planning.latency.fit import fitted
 from onnx_relusv.planning.latency.kernels import Kernels, ModelledTimes
 from onnx_relusv.planning.latency.models import Race, length
 from onnx_relusv.planning.latency.pack import measured_pack
+from onnx_relusv.planning.latency.times_file import ModelTimes, times_for
 from onnx_relusv.planning.latency.variants import TimedVariant, changed_blocks, variants
 from onnx_relusv.rewrites.low_rank.method import LayerItem
+from onnx_relusv.runtime.session import default_threads, runtime_version
 from onnx_relusv.work.executors import Done, Known, Progress, Task, Tasks, available_cores, run
 
 # A measured share may seem to be over its budget by this share of it: measurements vary that much.
@@ -44,6 +46,7 @@ class Timed:
         slower: By key of the blocks that integers make slower, seconds with the numbers of the
             file, and with integers.
         least: The smallest share of the original's time that was measured.
+        timed_on: Where; None where nothing was timed.
     """
 
     batch: int
@@ -51,6 +54,7 @@ class Timed:
     measure: Measure | None = None
     slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     least: float = 1.0
+    timed_on: TimedOn | None = None
 
     def on(self, item: Item) -> Item:
         """A block with times; anything else as it is."""
@@ -73,34 +77,51 @@ def timed(
     planning: PlanOptions,
     progress: Progress,
 ) -> Timed:
-    """Finds what plans go by; runs nothing without a budget on latency.
+    """Finds what plans go by; runs nothing without a budget on latency, or with times from a file.
 
     Args:
         case: The model, with its groups of units where these may go.
         inputs: Its samples.
         workspace: Where it runs, and what is kept.
         items: The blocks that may change.
-        planning: The budgets, the batch, the pack, and what integers are.
+        planning: The budgets, the batch, the pack, the file of times, and what integers are.
         progress: Shows the variants.
+
+    Raises:
+        InputError: The file of times cannot be read, or is of something else.
     """
     limit, batch = planning.budgets.latency, length(case, planning.batch)
     blocks = {block.key: block for block in case.blocks}
-    if limit is None:
+    known = None if planning.uses_fp16 else times_for(case, planning)
+    if known is None and limit is None:
         if planning.kernels_pack is None:
             return Timed(batch)
         return Timed(batch, ModelledTimes(Kernels(batch, planning.kernels_pack), blocks))
-    race = Race(case, inputs, workspace, planning.batch)
-    found = timed_variants(
-        case,
-        inputs,
-        workspace,
-        race,
-        planning.int8_format if planning.uses_int8 else None,
-        progress,
+    found = known or model_times(case, inputs, workspace, planning, progress)
+    kernels = Kernels(batch, planning.kernels_pack or found.pack or 1)
+    times = ModelledTimes(kernels, blocks)
+    if found.variants:
+        times = fitted(kernels, blocks, found.variants)
+    return Timed(
+        batch,
+        times,
+        _measure(case, inputs, workspace, planning, estimated=known is not None),
+        dict(_slower(times, items)) if limit is not None else {},
+        min((one.after / one.before for one in found.variants), default=1.0),
+        found.timed_on,
     )
-    pack = planning.kernels_pack or measured_pack(workspace.provider) or 1
-    kernels = Kernels(batch, pack)
-    times = fitted(kernels, blocks, found) if found else ModelledTimes(kernels, blocks)
+
+
+def _measure(
+    case: Case, inputs: Inputs, workspace: Workspace, planning: PlanOptions, *, estimated: bool
+) -> Measure | None:
+    """What tells a plan's latency; on another machine it is what was estimated."""
+    limit = planning.budgets.latency
+    if limit is None:
+        return None
+    if estimated:
+        return lambda plan: 1.0 if plan.latency is None else plan.latency
+    race = Race(case, inputs, workspace, planning.batch)
 
     def measure(plan: Plan) -> float:
         if not changed_blocks(case, inputs, plan):
@@ -109,8 +130,34 @@ def timed(
         # What passes is timed again: one lucky measurement is no reason to fit anything.
         return share if share > limit else max(share, race.share(plan))
 
-    least = min((one.after / one.before for one in found), default=1.0)
-    return Timed(batch, times, measure, dict(_slower(times, items)), least)
+    return measure
+
+
+def model_times(
+    case: Case,
+    inputs: Inputs,
+    workspace: Workspace,
+    planning: PlanOptions,
+    progress: Progress,
+) -> ModelTimes:
+    """Times a model's variants on this machine; arguments as of `timed`."""
+    race = Race(case, inputs, workspace, planning.batch)
+    int8_format = planning.int8_format if planning.uses_int8 else None
+    return ModelTimes(
+        model_sha256=case.model.sha256,
+        timed_on=TimedOn(
+            machine=platform.node(),
+            processor=platform.machine(),
+            onnxruntime=runtime_version(),
+            provider=workspace.provider,
+            threads=default_threads(),
+        ),
+        batch=race.batch,
+        pack=planning.kernels_pack or measured_pack(workspace.provider),
+        int8_format=int8_format,
+        seed=workspace.options.seed,
+        variants=timed_variants(case, inputs, workspace, race, int8_format, progress),
+    )
 
 
 def _slower(
