@@ -6,25 +6,33 @@ import click
 
 from onnx_relusv.cli.group import Commands
 from onnx_relusv.cli.options import (
+    DRY_RUN,
     FILE,
     FORCE,
     JSON,
+    KEYS,
     PREPROCESS,
+    QUIET,
     REPORT,
     SAMPLES,
     SMALLER,
+    SMALLER_UNLESS_DRY,
     TEST,
+    VERBOSE,
     arguments,
     file_option,
     flag,
     options,
     samples_option,
 )
+from onnx_relusv.core.errors import UsageError
 from onnx_relusv.core.options import ApplyOptions, ComparisonLimits, MeasureOptions, PlanOptions
 from onnx_relusv.core.sweeps import SweepOptions
 from onnx_relusv.work.interrupts import uninterrupted
 
 _MODEL = click.Argument(["model"], type=FILE)
+# Flags that say what is printed; they are no arguments of the commands' functions.
+_SHOWN = ("quiet", "verbose", "keys", "dry_run")
 _PLANNING = (
     "size macs latency batch tolerance method round-to keep-at-least input-range allocation "
     "divergence metric include exclude precision int8-format pack times"
@@ -56,14 +64,18 @@ def _add(name: str, help: str, *params: click.Parameter, **records: type) -> Non
     """
 
     def run(**values: Any) -> None:
+        shown = {name: values.pop(name, False) for name in _SHOWN}
+        if shown["quiet"] and shown["verbose"]:
+            raise UsageError("--quiet and --verbose are opposites: use one of them.")
         made = arguments(values, records)
         # Loading the libraries takes a second, which --help and --version do without. Signals
         # wait: what a library makes of an interrupt on its way is anything.
         with uninterrupted():
-            from onnx_relusv.cli.running import run_command
-        run_command(name, made)
+            from onnx_relusv.cli.running import Shown, run_command
+        run_command(name, made, Shown(**shown))
 
-    cli.add_command(click.Command(name, params=list(params), callback=run, help=help))
+    every = [*params, QUIET, VERBOSE]
+    cli.add_command(click.Command(name, params=every, callback=run, help=help))
 
 
 _add(
@@ -73,6 +85,7 @@ _add(
     SAMPLES,
     PREPROCESS,
     *options(MeasureOptions, "max-samples input-shape"),
+    KEYS,
     JSON,
     REPORT,
     *options(MeasureOptions, "provider seed memory cache"),
@@ -135,7 +148,8 @@ _add(
     is searched for, from --size down.
     """,
     _MODEL,
-    SMALLER,
+    SMALLER_UNLESS_DRY,
+    DRY_RUN,
     *options(PlanOptions, f"{_PLANNING} max-drop confidence"),
     SAMPLES,
     PREPROCESS,

@@ -22,7 +22,7 @@ _FILE = "onnx_relusv.config"
 # Bytes; no configuration has so many options.
 _LARGEST = 1 << 20
 # What is about the command line itself.
-_NOT_IN_FILES = ("config", "help")
+_NOT_IN_FILES = ("config", "help", "keys", "dry-run")
 
 
 def config_option() -> click.Option:

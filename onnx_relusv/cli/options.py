@@ -99,6 +99,19 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+class _UnlessDry(click.Option):
+    """An option that has to be given, but for a dry run."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """The value; None where there is none in a dry run."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            if ctx.params.get("dry_run"):
+                return None
+            raise
+
+
 FILE = _File(path_type=Path)
 _SAMPLES = _Samples(path_type=Path)
 _PREPROCESS = Preprocess()
@@ -138,10 +151,24 @@ PREPROCESS = click.Option(
     help="How pictures become inputs, where samples are a folder of them: a preset (imagenet), a "
     "file with settings, or single ones, such as size=224. Repeat it; later ones win.",
 )
-SMALLER = file_option(
-    "output",
-    "The smaller model; where MODEL is a folder, a new one with all of its files.",
-    required=True,
+_SMALLER_HELP = "The smaller model; where MODEL is a folder, a new one with all of its files."
+SMALLER = file_option("output", _SMALLER_HELP, required=True)
+SMALLER_UNLESS_DRY = _UnlessDry(["--output"], type=FILE, required=True, help=_SMALLER_HELP)
+QUIET = flag("quiet", "Print warnings and errors alone, and with --json - the JSON.")
+VERBOSE = flag(
+    "verbose",
+    "Print all figures of the summary and what was checked, and on standard error how long every "
+    "stage took.",
+)
+KEYS = flag(
+    "keys", "Print the keys of the blocks alone, one a line, as --include and --exclude take them."
+)
+DRY_RUN = click.Option(
+    ["--dry-run"],
+    is_flag=True,
+    is_eager=True,  # it decides whether --output is missing
+    help="Print the plan and what it is expected to cost; fit, check and write nothing, so that it "
+    "takes no --output. Not with --max-drop, which has to try files.",
 )
 JSON = file_option(
     "json",

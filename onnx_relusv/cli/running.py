@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,29 @@ from rich.console import Console, RenderableType
 from onnx_relusv.cli.bars import progress_bars
 from onnx_relusv.cli.config import check_config
 from onnx_relusv.cli.streams import PROGRAM
+from onnx_relusv.cli.time_left import expected
 from onnx_relusv.commands.compare import check_limits, compare
 from onnx_relusv.commands.compress import apply, compress, plan
-from onnx_relusv.commands.inspect import inspect
+from onnx_relusv.commands.inspect import block_keys, inspect
 from onnx_relusv.commands.measure_latency import measure_latency
 from onnx_relusv.commands.sweep import sweep
 from onnx_relusv.commands.trace import trace
 from onnx_relusv.core.codec import json_text
+from onnx_relusv.core.errors import UsageError
+from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.planning.latency.times_file import ModelTimes
 from onnx_relusv.report import words
 from onnx_relusv.report.files import report_data
-from onnx_relusv.report.terminal import plan_parts, report_parts
+from onnx_relusv.report.pages import Report
+from onnx_relusv.report.terminal import (
+    choice_parts,
+    plan_parts,
+    plan_summary,
+    report_parts,
+    warning_parts,
+)
+from onnx_relusv.work.executors import Silent
 
 # In place of a file's name: standard output.
 STANDARD_OUTPUT = Path("-")
@@ -35,27 +47,32 @@ class _Command:
 
     Attributes:
         function: The function.
-        table: Makes of its result what is printed.
+        table: Makes of its result what is printed; told whether in short.
         data: Makes of its result what --json has, if the command has that.
         ending: The last line, with the function's arguments by name.
+        warnings: Makes of its result what is printed where all else is not.
     """
 
     function: Callable[..., Any]
-    table: Callable[[Any], Iterable[RenderableType]]
+    table: Callable[[Any, bool], Iterable[RenderableType]]
     data: Callable[[Any], Any] | None = None
     ending: str = ""
+    warnings: Callable[[Any], Iterable[RenderableType]] = warning_parts
 
 
-def _plan_lines(made: Plan) -> Iterable[RenderableType]:
-    changed = sum(not choice.is_kept for choice in made.choices)
-    time = "" if made.latency is None else f", about {made.latency:.1%} of the time"
+def _plan_lines(made: Plan, short: bool) -> Iterable[RenderableType]:
     yield from plan_parts(made)
-    yield (
-        f"{changed} of {len(made.choices)} blocks change at a relative error of {made.level:.4g}: "
-        f"{made.size:.1%} of the bytes, {made.macs:.1%} of the MACs{time}."
-    )
-    if made.damage_measure is not None:
-        yield f"Damage measured as {words.printable(made.damage_measure)}."
+    yield plan_summary(made)
+
+
+def _dry_run_lines(made: Plan, short: bool) -> Iterable[RenderableType]:
+    yield from choice_parts(made)
+    yield from _plan_lines(made, short)
+    yield "Nothing was written: that was a plan."
+
+
+def _report_lines(report: Report, short: bool) -> Iterable[RenderableType]:
+    return report_parts(report, short=short)
 
 
 def _plan(*, command: str, **arguments: Any) -> Plan:
@@ -66,7 +83,7 @@ def _measure_latency(*, command: str, **arguments: Any) -> ModelTimes:
     return measure_latency(**arguments)  # nor do times
 
 
-def _times_lines(made: ModelTimes) -> Iterable[RenderableType]:
+def _times_lines(made: ModelTimes, short: bool) -> Iterable[RenderableType]:
     shares = [one.after / one.before for one in made.variants]
     threads = made.timed_on.threads
     yield (
@@ -80,20 +97,38 @@ def _times_lines(made: ModelTimes) -> Iterable[RenderableType]:
 
 
 _COMMANDS = {
-    "inspect": _Command(inspect, report_parts, report_data),
+    "inspect": _Command(inspect, _report_lines, report_data),
     "plan": _Command(_plan, _plan_lines, ending="The plan is in {output}."),
     "measure-latency": _Command(
-        _measure_latency, _times_lines, ending="The times are in {output}."
+        _measure_latency, _times_lines, ending="The times are in {output}.", warnings=lambda _: ()
     ),
-    "apply": _Command(apply, report_parts, report_data),
-    "compress": _Command(compress, report_parts, report_data),
-    "compare": _Command(compare, report_parts, report_data),
-    "trace": _Command(trace, report_parts, report_data),
-    "sweep": _Command(sweep, report_parts),
+    "dry-run": _Command(_plan, _dry_run_lines),
+    "apply": _Command(apply, _report_lines, report_data),
+    "compress": _Command(compress, _report_lines, report_data),
+    "compare": _Command(compare, _report_lines, report_data),
+    "trace": _Command(trace, _report_lines, report_data),
+    "sweep": _Command(sweep, _report_lines),
 }
 
 
-def run_command(name: str, arguments: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """What is printed of a run.
+
+    Attributes:
+        quiet: Warnings and errors alone.
+        verbose: All figures, and how long every stage took.
+        keys: The keys of the blocks alone; nothing is measured.
+        dry_run: The plan and what it is expected to cost; nothing is written.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    keys: bool = False
+    dry_run: bool = False
+
+
+def run_command(name: str, arguments: dict[str, Any], shown: Shown = Shown()) -> None:
     """Runs a command and prints what it found.
 
     With `--json -` that goes to standard error, and the figures alone to standard output.
@@ -101,24 +136,55 @@ def run_command(name: str, arguments: dict[str, Any]) -> None:
     Args:
         name: The command's.
         arguments: Of its function, but for its command line and its progress.
+        shown: What is printed.
 
     Raises:
         ReluSvError: As of the function, or a limit of a comparison is exceeded.
     """
     check_config(arguments)
+    if shown.keys:
+        _print_keys(arguments)
+        return
+    if shown.dry_run:
+        name, arguments = "dry-run", _of_plan(arguments)
     command = _COMMANDS[name]
     alone = arguments.get("json") == STANDARD_OUTPUT
     if alone:
         arguments["json"] = None
     line = shlex.join([PROGRAM, *sys.argv[1:]])
-    with progress_bars() as progress:
-        found = command.function(**arguments, command=line, progress=progress)
+    bars = progress_bars(stages=expected(name, arguments), every_stage=shown.verbose)
+    with nullcontext(Silent()) if shown.quiet else bars as stages:
+        found = command.function(**arguments, command=line, progress=stages)
     if alone and command.data is not None:
         print(json_text(command.data(found)))
-    console = Console(stderr=alone)
-    for part in command.table(found):
-        console.print(part, markup=False, highlight=False)
-    if command.ending:
-        console.print(command.ending.format(**arguments), markup=False, highlight=False)
+    if shown.quiet:
+        for part in command.warnings(found):
+            Console(stderr=True).print(part, markup=False, highlight=False)
+    else:
+        console = Console(stderr=alone)
+        for part in command.table(found, not shown.verbose):
+            console.print(part, markup=False, highlight=False)
+        if command.ending:
+            console.print(command.ending.format(**arguments), markup=False, highlight=False)
     if "limits" in arguments:
         check_limits(found, arguments["limits"])
+
+
+def _of_plan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What `plan` takes of the arguments of `compress`."""
+    planning: PlanOptions = arguments["planning"]
+    if planning.budgets.max_drop is not None:
+        raise UsageError(
+            "--dry-run plans and tries no file, which --max-drop has to. Use --size, or leave "
+            "--dry-run out."
+        )
+    taken = {name: arguments[name] for name in ("model", "samples", "planning", "measuring")}
+    return {**taken, "output": None, "force": False}
+
+
+def _print_keys(arguments: dict[str, Any]) -> None:
+    for name in ("samples", "json", "report"):
+        if arguments[name] is not None:
+            raise UsageError(f"--keys measures nothing: leave --{name} out, or --keys.")
+    for key in block_keys(arguments["model"], measuring=arguments["measuring"]):
+        print(words.printable(key))

@@ -15,6 +15,24 @@ from onnx_relusv.samples.sources import SamplesLike, as_optional_source, path_of
 from onnx_relusv.work.executors import Progress, Silent
 
 
+def block_keys(model: ModelLike, *, measuring: MeasureOptions | None = None) -> tuple[str, ...]:
+    """The keys of a model's blocks, in the order in which it computes them; nothing is measured.
+
+    Args:
+        model: The path of an ONNX file, or a ModelProto.
+        measuring: Provider, and shapes of inputs: the model runs once.
+
+    Raises:
+        InputError: The model cannot be read or run.
+        UsageError: The provider does not work.
+    """
+    given = as_model("model", model)
+    measuring = as_record("measuring", measuring, MeasureOptions)
+    with model_file("model", given) as file:
+        case, _, _ = open_model(file.path, None, measuring, name=file.name)
+        return tuple(block.key for block in case.blocks)
+
+
 def inspect(
     model: ModelLike,
     *,

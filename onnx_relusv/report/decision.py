@@ -180,7 +180,8 @@ def _next_option(found: Assessment, before: ModelFacts, after: ModelFacts, budge
         budgets: What was asked for.
     """
     if budgets.max_drop is not None:
-        return f"--max-drop {_TWICE * budgets.max_drop:g}"
+        factor = _HALF if alarms(found) else _TWICE
+        return f"--max-drop {factor * budgets.max_drop:.3g}"
     share, name = after.bytes / before.bytes, "size"
     if budgets.size is None and budgets.macs is not None and before.macs:
         share, name = after.macs / before.macs, "macs"
@@ -265,7 +266,7 @@ def _answers(
         if judged.part == "synthetic":
             where = f"on {PARTS['synthetic']}, which say little of real ones"
         where += _CAVEATS.get(judged.part, "")
-    certified = [] if bound is None else [_limit(bound)]
+    certified = [] if bound is None else [limit_text(bound)]
     if evaluation.metric is not None:
         metric = evaluation.metric
         loss = f"{words.number(abs(metric.loss))} {'gained' if metric.loss < 0 else 'lost'}"
@@ -283,7 +284,7 @@ def _answers(
             name="accuracy",
             before=words.percent(evaluation.accuracy_before),
             after=words.percent(evaluation.accuracy_after),
-            change=", ".join((loss + _drop_interval(evaluation), *certified)),
+            change=", ".join((loss + drop_interval_text(evaluation), *certified)),
             note=where,
         )
     if evaluation.agreement is not None:
@@ -291,7 +292,7 @@ def _answers(
         yield Headline(
             name="agreement with the original",
             after=share_words(evaluation.agreement),
-            change=", ".join((f"the same answers{_agreement_interval(evaluation)}", *alone)),
+            change=", ".join((f"the same answers{agreement_interval_text(evaluation)}", *alone)),
             note=where if drop is None else "",
         )
     elif judged is not None and judged.change is not None:
@@ -304,12 +305,14 @@ def _answers(
         )
 
 
-def _limit(bound: LossBound) -> str:
+def limit_text(bound: LossBound) -> str:
+    """What may be lost at most, and how sure that is."""
     most, confidence = bound_text(bound, bound.max_drop), words.confidence(bound.confidence)
     return f"at most {most}, {'certified' if bound.exact else 'estimated'} at {confidence}"
 
 
-def _drop_interval(evaluation: Evaluation) -> str:
+def drop_interval_text(evaluation: Evaluation) -> str:
+    """The interval of the lost accuracy, behind it; empty where there is none."""
     if evaluation.drop_interval is None:
         return ""
     ends = (evaluation.drop_interval.lower, evaluation.drop_interval.upper)
@@ -317,7 +320,8 @@ def _drop_interval(evaluation: Evaluation) -> str:
     return f", 95 % interval {lower} to {upper}"
 
 
-def _agreement_interval(evaluation: Evaluation) -> str:
+def agreement_interval_text(evaluation: Evaluation) -> str:
+    """The interval of the agreement, behind it; empty where there is none."""
     if evaluation.agreement_interval is None:
         return ""
     interval = evaluation.agreement_interval

@@ -50,8 +50,6 @@ SCHEMA_VERSION = 1
 # Significant digits of lists. Seven are what float32 weights can justify, and halve the file; six
 # are what the brackets of traced inputs can, and keep thousands of inputs small.
 _DIGITS, _TRACE_DIGITS = 7, 6
-# Between a number and its unit, or the next in its bracket.
-_UNIT = re.compile(r"(\d,?) (?=(?:%|[kMGT]?B|[kMGT]|ms|s)(?![A-Za-z])|[^\[\] ]+\])")
 # A number before its certified bounds.
 _BRACKET = re.compile(r"^-?[\d.].* \[[^\]]*\]")
 _OPTION = re.compile(r"(--[a-z][a-z0-9-]*(?: \d+(?:\.\d+)?)?)")
@@ -261,7 +259,7 @@ def report_html(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"whole": _whole, "options": _options}
+    environment.filters |= {"whole": words.whole, "options": _options}
     environment.tests["long"] = _is_long
     page, script = page_of(report), _text("page.js")
     strips = [len(section.strip) for section in page.sections]
@@ -273,11 +271,6 @@ def report_html(report: Report) -> str:
         # The page's policy lets this one text run, and nothing that a model's names say.
         script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
     )
-
-
-def _whole(text: str) -> str:
-    """A text whose numbers are never parted from their units at the end of a line."""
-    return _UNIT.sub("\\1\N{NO-BREAK SPACE}", text)
 
 
 def _is_long(cell: str) -> bool:

@@ -22,7 +22,7 @@ from onnx_relusv.report import decision, losses, network, sections, sweep, trace
 from onnx_relusv.report.losses import NUMBERS, PARTS, bound_text, by_change, change_words
 from onnx_relusv.report.page import Advice, Fact, Headline, Page, Part
 
-_WHICH = {
+WHICH = {
     "all": "samples",
     "choosing": "samples for choosing, on which factors and ranks were chosen too",
     "certifying": "samples set aside",
@@ -208,7 +208,7 @@ def _metric(change: MetricChange | None) -> Iterator[Fact]:
         # Losses are small beside what they are lost of.
         values = words.change(change.before, change.after, "{:.5g}".format)
         loss = f"{words.number(abs(change.loss))} {'gained' if change.loss < 0 else 'lost'}"
-        note = f"{loss} on {change.samples} {_WHICH[change.part]}"
+        note = f"{loss} on {change.samples} {WHICH[change.part]}"
         yield Fact(words.printable(change.name), values, note)
 
 
@@ -249,6 +249,7 @@ class Layout(Generic[T]):
         details: Those that it shows on request; files and provenance follow all of them.
         terminal: Those of the terminal, above the summary.
         below: Those of the terminal below it.
+        verbose: Further ones of the terminal, where all is asked for.
     """
 
     files: Callable[[T], sections.Files]
@@ -259,6 +260,7 @@ class Layout(Generic[T]):
     details: Sequence[Part[T]] = ()
     terminal: Sequence[Part[T]]
     below: Sequence[Part[T]] = ()
+    verbose: Sequence[Part[T]] = ()
 
 
 LAYOUTS: dict[type, Layout[Any]] = {
@@ -273,6 +275,7 @@ LAYOUTS: dict[type, Layout[Any]] = {
     Compression: Layout[Compression](
         files=lambda found: {"original": found.before, "result": found.after},
         headlines=decision.compression_headlines,
+        verbose=(sections.VALIDATION,),
         advice=decision.compression_advice,
         facts=(
             compression_facts,

@@ -62,6 +62,18 @@ SHORT_DECISIONS: Part[Compression] = Part(
     ),
     note=lambda found: words.terms(row.choice.why for row in found.rows if row.choice),
 )
+CHOICES: Part[Plan] = Part(
+    title="Plan",
+    of=lambda plan: plan.choices,
+    columns=(
+        Column("block", "", "key"),
+        Column("decision", "", lambda choice: words.decision(choice)),
+        Number("relative error", "", lambda choice: None if choice.is_kept else choice.level),
+        Number("expected change", "", "damage"),
+        Column("why"),
+    ),
+    note=lambda plan: words.terms(choice.why for choice in plan.choices),
+)
 SHORT_MEASURES: Part[Inspection] = replace(
     BLOCKS,
     columns=lambda found: (

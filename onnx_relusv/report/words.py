@@ -5,6 +5,8 @@ Three significant digits throughout; the JSON has all of them.
 
 import json
 import math
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -68,6 +70,29 @@ def change(before: Any, after: Any, text: Callable[[Any], str] = str) -> str:
     """From one value to another; once where both have the same text."""
     first, second = text(before), text(after)
     return first if first == second else f"{first} -> {second}"
+
+
+# Between a number and its unit, or the next number in its bracket.
+_UNIT = re.compile(r"(\d,?) (?=(?:%|[kMGT]?B|[kMGT]|ms|s)(?![A-Za-z])|[^\[\] ]+\])")
+
+
+def whole(text: str) -> str:
+    """A text whose numbers are never parted from their units at the end of a line."""
+    return _UNIT.sub("\\1\N{NO-BREAK SPACE}", text)
+
+
+def lines(text: str, width: int, indent: int = 0) -> list[str]:
+    """A text in lines of a width, broken between words; within one where it is longer than a line.
+
+    Numbers and their units count as one word. All lines but the first begin with an indent.
+    """
+    broken = textwrap.wrap(
+        whole(text),
+        max(width, indent + 1),
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in broken] or [""]
 
 
 def geometry(geometry: Geometry) -> str:
@@ -156,6 +181,12 @@ def _scaled(value: float, units: Sequence[str]) -> str:
 def counted(amount: int | str, noun: str) -> str:
     """A number with its noun, in the plural but for 1."""
     return f"{amount} {noun}" if str(amount) == "1" else f"{amount} {noun}s"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as a sentence lists them."""
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def terms(texts: Iterable[str]) -> str:

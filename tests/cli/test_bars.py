@@ -138,3 +138,41 @@ def test_a_stage_that_comes_again_takes_the_place_of_the_last() -> None:
         ("Sweep", 3),
         ("Fit", 7),
     ]
+
+
+def test_the_time_left_is_said_in_a_log_and_beside_the_last_bar(clock: Clock) -> None:
+    stages, stream = {"Fit": 1.0, "Check": 1.0}, io.StringIO()
+    with progress_bars(Console(file=stream), stages=stages) as bars:
+        with bars.stage("Fit", 2) as advance:
+            clock.now += 60
+            advance(1)
+            clock.now += 10
+            bars.tell()
+            clock.now += 50
+            advance(1)
+        with bars.stage("Check", 1):
+            clock.now += 5
+            # What is said stays for a while.
+            assert bars.time_left() == "about 2 min left"
+    assert stream.getvalue().splitlines() == [
+        "Fit ...",
+        "Fit: 50% done after 70 s (about 4 min left)",
+        "Fit: 120 s",
+        "Check ... (about 2 min left)",
+    ]
+    shown = io.StringIO()
+    with (
+        progress_bars(Console(file=shown, force_terminal=True, width=100), stages=stages) as bars,
+        bars.stage("Fit", 2) as advance,
+    ):
+        clock.now += 60
+        advance(1)
+    # The stage is over, and the other one is left.
+    assert "about a minute left" in shown.getvalue()
+
+
+def test_every_stage_may_have_its_time(clock: Clock) -> None:
+    stream = io.StringIO()
+    with progress_bars(Console(file=stream), every_stage=True) as bars, bars.stage("Fit", 2):
+        clock.now += 1.25
+    assert stream.getvalue() == "Fit ...\nFit: 1.2 s\n"

@@ -64,7 +64,7 @@ def test_compress_keeps_the_budget_and_says_so(
     # What loses channels too depends on its neighbours, and is not timed by itself.
     assert {row["latency_before"] for row in layers} <= {1.0, None}
     assert layers or way == "damage"
-    assert "2e+03 ms -> 1e+03 ms" in " ".join(result.output.split())
+    assert "A run takes 1e+03 ms instead of 2e+03 ms" in " ".join(result.output.split())
 
 
 def test_plan_then_apply(

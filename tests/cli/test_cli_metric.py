@@ -31,7 +31,7 @@ def test_a_drop_of_a_metric_is_estimated_and_never_certified(
     most = 0.5 * float(np.var(np.load(data)["labels"]))
     output, report = out / "small.onnx", out / "report"
     options = ("--samples", data, "--metric", f"{own}:fit", "--max-drop", most, "--include", "f")
-    result = run("compress", model, "--output", output, *options, "--report", report)
+    result = run("compress", model, "--output", output, *options, "--report", report, "--verbose")
     assert result.exit_code == 0, result.output
     found = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert found["certificate"] is None

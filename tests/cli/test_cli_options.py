@@ -18,7 +18,8 @@ from onnx_relusv.core.sweeps import SweepOptions
 RECORDS = (ApplyOptions, MeasureOptions, PlanOptions, Budgets, SweepOptions, ComparisonLimits)
 # Files and flags, which belong to no record.
 OUTPUTS = {"force", "json", "keep", "output", "report"}
-OTHERS = {"config", "exact", "peers", "preprocess", "samples", "test", *OUTPUTS}
+SHOWN = {"quiet", "verbose", "keys", "dry-run"}
+OTHERS = {"config", "exact", "peers", "preprocess", "samples", "test", *SHOWN, *OUTPUTS}
 LIBRARIES = {"jinja2", "matplotlib", "onnx", "onnx_graphsurgeon", "onnxruntime", "scipy"}
 # What options are made of, and what errors are printed with.
 LIGHT = {"cli", "core", "work", "report", "__main__"}

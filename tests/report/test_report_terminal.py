@@ -46,10 +46,19 @@ def test_without_room_lines_break_between_words() -> None:
 
 
 def test_where_not_even_words_fit_nothing_is_lost() -> None:
-    lines = shown(20)
-    assert all(len(line) <= 20 for line in lines)
-    letters = "".join(line[:11].strip() for line in lines)
-    assert "[bold]fc1[/bold]" in letters.replace("block", "").replace("\u2500", "")
+    # Rows are below one another, each value with its heading.
+    assert [line.rstrip() for line in shown(20)] == [
+        "[bold]fc1[/bold]",
+        "  stable rank: 2.78",
+        "  why: smallest rank",
+        "    with a relative",
+        "    error at most",
+        "    0.1",
+        "\u5377\u5377",
+        "  stable rank: 12",
+        "  why: no form makes",
+        "    it smaller",
+    ]
 
 
 @pytest.mark.parametrize(
