@@ -188,6 +188,27 @@ class LinearMap(ReadOnlyArrays):
     bias: Floats
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FunctionBounds(ReadOnlyArrays):
+    """Certified bounds of a linear block's s_k with the activation that follows, bias included.
+
+    Attributes:
+        name: Of the activation.
+        output: The tensor that holds what it gives.
+        radius: Of the ball that they hold on, around the mean of the block's input, in its metric.
+        holds: The least share of inputs within it, by Markov's inequality; 0 where unknown.
+        lower: (r,) float64, 0 where nothing better is proved.
+        upper: (r,) float64.
+    """
+
+    name: str
+    output: str
+    radius: float
+    holds: float
+    lower: Floats
+    upper: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class FactoredCovariance(ReadOnlyArrays):
     """A covariance F'F + diag(d), held without a square array of its columns.

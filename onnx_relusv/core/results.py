@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_relusv.core.arguments import nested_records, options_of
-from onnx_relusv.core.blocks import Block, Refusal, StatisticsSource
+from onnx_relusv.core.blocks import Block, FunctionBounds, Refusal, StatisticsSource
 from onnx_relusv.core.errors import Coverage
 from onnx_relusv.core.measures import (
     ConfidenceInterval,
@@ -270,6 +270,8 @@ class BlockReport:
         latency_after: Likewise in the form that it was given.
         sensitivity: What half of its weights, gone in the way that does least, would do to the
             outputs with every other block as it was, estimated; None where it was not measured.
+        behind: Of the block with what follows, where that is one of `spectra.ACTIVATIONS` which a
+            double layer does not see; otherwise None.
     """
 
     block: Block
@@ -285,6 +287,7 @@ class BlockReport:
     latency_before: float | None = None
     latency_after: float | None = None
     sensitivity: float | None = None
+    behind: FunctionBounds | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,18 @@
 What it takes to measure a block, estimated: work, and memory at its peak.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx_relusv.core.blocks import Block, LinearMap
+import numpy as np
+
+from onnx_relusv.core.blocks import Block, Floats, FunctionBounds, LinearMap, Moments
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.measures import Spectrum
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.core.results import BlockReport, RankSaving
+from onnx_relusv.graph.scalar_functions import ScalarFunctions
 from onnx_relusv.measuring.case import BlockMoments, Case, Workspace, run_identity
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.low_rank.candidates import block_candidates, block_cost
@@ -19,6 +23,11 @@ from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.runtime.kernels.parts import kernel_threads
 from onnx_relusv.runtime.providers import kernels_on
 from onnx_relusv.runtime.session import CPU
+from onnx_relusv.spectra.activation_functions import (
+    ACTIVATIONS,
+    ActivationFunction,
+    lower_of_values,
+)
 from onnx_relusv.spectra.measure import measure
 from onnx_relusv.work.executors import Load, Progress, Task, local, run
 
@@ -72,6 +81,9 @@ def rows_within(block: Block, memory: int) -> int:
     return max(1, min(MOST_ROWS, memory // (_ROWS_SHARE * _FLOAT32 * numbers)))
 
 
+# The share of inputs that the ball holds at least on which activations that are not homogeneous are
+# bounded; and what their bounds give away for singular values.
+_HALF, _ROUNDING = 0.5, 1e-6
 TOLERANCES = (0.05, 0.1, 0.2)
 
 
@@ -167,11 +179,24 @@ def measure_blocks(
         )
         for block in case.blocks
     }
+    by_key = {block.key: block for block in case.blocks}
     with progress.stage("Spectra of the blocks", len(tasks)) as advance:
         executor = local(workspace.options.working_bytes, advance, device=provider != CPU)
         found = run(tasks, executor, workspace.cache, advance)
+    behind: dict[str, FunctionBounds | None] = {
+        key: function_bounds(
+            function,
+            output,
+            found[key].spectrum.sigma,
+            case.folding(by_key[key]),
+            moments[key],
+        )
+        for key, (function, output) in recognised(case).items()
+    }
     return Measured(
-        tuple(_row(block, found[block.key], moments) for block in case.blocks),
+        tuple(
+            _row(block, found[block.key], moments, behind.get(block.key)) for block in case.blocks
+        ),
         {key: measures.candidates for key, measures in found.items()},
     )
 
@@ -201,7 +226,79 @@ def measure_block(
     return BlockMeasures(spectrum, tuple(block_candidates(block, linear, seen, parts)))
 
 
-def _row(block: Block, found: BlockMeasures, moments: BlockMoments) -> BlockReport:
+# Where functions are compared, by what is lost to constants of float32 and to such as 1.4142.
+_COMPARED_AT, _APART = np.linspace(-12, 12, 193), 2e-5
+
+
+def recognised(case: Case) -> dict[str, tuple[ActivationFunction, str]]:
+    """The activations behind linear blocks, with their tensors, by the blocks' keys.
+
+    What follows one is what the graph computes, however it is written; it is one of
+    `spectra.ACTIVATIONS` if it gives the same. A residual sum, a gate of another tensor and
+    whatever else is not understood has no entry.
+    """
+    graph, found = ScalarFunctions(case.model), {}
+    functions = [one for one in ACTIVATIONS.values() if isinstance(one, ActivationFunction)]
+    expected = [(one, one(_COMPARED_AT)) for one in functions]
+    linear = [block for block in case.blocks if block.activation.kind == "none"]
+    for block in linear:
+        for behind in graph.behind(block.key, _COMPARED_AT):
+            same = [
+                one for one, values in expected if np.abs(behind.values - values).max() < _APART
+            ]
+            if same:
+                found[block.key] = (same[0], behind.output)
+                break
+    return found
+
+
+def function_bounds(
+    function: ActivationFunction,
+    output: str,
+    sigma: Floats,
+    linear: LinearMap,
+    moments: Moments | None,
+) -> FunctionBounds | None:
+    """Bounds of a linear block with an activation, on a ball that holds half of its inputs.
+
+    Args:
+        function: The activation.
+        output: Its tensor.
+        sigma: (r,) singular values of the linear map in the metric of its input; of several groups
+            the largest.
+        linear: The map.
+        moments: Of its input; None for none, and the unit ball.
+
+    Returns:
+        None where the covariance is nothing but assumed.
+    """
+    bias, radius, holds = linear.bias, 1.0, 0.0
+    if moments is not None:
+        # C is at least (1 - shrinkage) times the covariance of what was seen, so the mean square
+        # in its metric is at most columns / (1 - shrinkage).
+        rest = float(1 - moments.shrinkage.max())
+        if rest <= 0:
+            return None
+        radius, holds = math.sqrt(linear.weight.shape[2] / rest / _HALF), _HALF
+        bias = bias + np.einsum("grc,gc->gr", linear.weight, moments.mean).reshape(-1)
+    count = linear.weight.shape[1]
+    lower = lower_of_values(radius * sigma, function, bias, count)
+    return FunctionBounds(
+        name=function.name,
+        output=output,
+        radius=radius,
+        holds=holds,
+        lower=lower * (1 - _ROUNDING),
+        upper=function.lipschitz * radius * sigma * (1 + _ROUNDING),
+    )
+
+
+def _row(
+    block: Block,
+    found: BlockMeasures,
+    moments: BlockMoments,
+    behind: FunctionBounds | None,
+) -> BlockReport:
     geometry, cost, seen = block.geometry, block_cost(block), moments[block.key]
     return BlockReport(
         block=block,
@@ -210,6 +307,7 @@ def _row(block: Block, found: BlockMeasures, moments: BlockMoments) -> BlockRepo
         spectrum=found.spectrum,
         savings=tuple(_saving(found.candidates, tolerance, cost) for tolerance in TOLERANCES),
         statistics="none" if seen is None else seen.source,
+        behind=behind,
     )
 
 

@@ -140,9 +140,11 @@ COLUMNS: tuple[BlockColumn, ...] = (
     ),
     BlockColumn(
         "layer",
-        "Operator, rows x columns of its weight as a matrix, a Conv's kernel, and the activation.",
+        "Operator, rows x columns of its weight as a matrix, a Conv's kernel, and the activation; "
+        "behind a linear block in brackets.",
         lambda row: (
             f"{words.geometry(row.block.geometry)}, {words.activation(row.block.activation)}"
+            + (f" ({row.behind.name})" if row.behind else "")
         ),
         numeric=False,
         tables=BlockTable.FOUND | _MEASURES,
@@ -269,6 +271,7 @@ COLUMNS: tuple[BlockColumn, ...] = (
         numeric=False,
         tables=BlockTable.MEASURES,
     ),
+    *_fields("behind"),
     *_fields("choice"),
     BlockColumn(
         "planned error",

@@ -345,34 +345,36 @@ def _lower(
     rows: Floats, function: ActivationFunction, bias: Floats, sigma: Floats, *, free_bias: bool
 ) -> Floats:
     reach = np.linalg.norm(rows, axis=1)
-    below = float(np.linalg.norm(np.minimum(bias, 0)))
+    scaled = _scaled_values(row_factors(function, bias, reach, free_bias=free_bias), rows)
+    count = int(np.count_nonzero(reach))
+    return np.maximum(scaled, lower_of_values(sigma, function, bias, count, free_bias=free_bias))
+
+
+def lower_of_values(
+    sigma: Floats,
+    function: ActivationFunction,
+    bias: Floats,
+    count: int,
+    *,
+    free_bias: bool = False,
+) -> Floats:
+    """Lower bounds of s_k on the whole ball from (r,) singular values of Z alone.
+
+    The bias may have more rows than Z; `count` is how many of Z's are not zero.
+    """
+    below, factor = float(np.linalg.norm(np.minimum(bias, 0))), function.lower_factor
     # What is left of the bound without a bias when it moves.
-    moved = (function.lipschitz - 0.5) * below if function.halves else None
-    if moved is None:
-        moved = function.lipschitz * float(np.linalg.norm(bias))
-    factor = function.lower_factor
-    bounds = [
-        _scaled_values(row_factors(function, bias, reach, free_bias=free_bias), rows),
-        factor * sigma - moved,
-    ]
+    moved = function.lipschitz * float(np.linalg.norm(bias))
+    if function.halves:
+        moved = (function.lipschitz - 0.5) * below
+    bounds = [factor * sigma - moved]
     if not free_bias and math.isfinite(function.off_relu):
         # All rows are as far from a ReLU as they can be.
-        dips = function.off_relu * math.sqrt(np.count_nonzero(reach))
+        dips = function.off_relu * math.sqrt(count)
         bounds.append(np.maximum(sigma - below, 0) * math.sqrt(0.5) - dips)
         if not bias.any():
             bounds.append(np.hypot(factor * sigma, np.maximum(sigma / 2 - dips, 0)))
     return np.asarray(np.maximum(np.max(bounds, axis=0), 0))
-
-
-def largest_change(function: ActivationFunction, rows: Floats, bias: Floats) -> float:
-    """What |phi(Zx + b) - phi(Zy + b)| cannot exceed for x and y in the unit ball.
-
-    Only where phi is rising; infinite otherwise.
-    """
-    if not function.rising:
-        return math.inf
-    reach = np.linalg.norm(rows, axis=1)
-    return float(np.linalg.norm(function(bias + reach) - function(bias - reach)))
 
 
 def row_factors(

@@ -17,7 +17,7 @@ import scipy.sparse.linalg
 from onnx_relusv.core.blocks import Activation, Floats, ReadOnlyArrays
 from onnx_relusv.runtime.kernels.ascents import Ascent, StandIn, gap_kernel, width_kernel
 from onnx_relusv.runtime.session import Session
-from onnx_relusv.spectra.activation_functions import ActivationFunction, largest_change
+from onnx_relusv.spectra.activation_functions import ActivationFunction
 from onnx_relusv.spectra.layers import Effort, Layer, activated
 
 _MOST_STEPS = 8
@@ -255,8 +255,19 @@ def _squared(scale: Floats, layer: Layer) -> Floats:
     """The squares, (1, columns), of gaps that are possible, for the gap kernel."""
     if isinstance(layer.activation, ActivationFunction):
         # Where answers level off, steps for what a linear layer could do would be too short.
-        scale = np.minimum(scale, largest_change(layer.activation, layer.reduced, layer.bias))
+        scale = np.minimum(scale, _largest_change(layer.activation, layer.reduced, layer.bias))
     return np.asarray(np.maximum((scale / _largest(layer)) ** 2, _TINY)[None, :])
+
+
+def _largest_change(function: ActivationFunction, rows: Floats, bias: Floats) -> float:
+    """What |phi(Zx + b) - phi(Zy + b)| cannot exceed for x and y in the unit ball.
+
+    Only where phi is rising; infinite otherwise.
+    """
+    if not function.rising:
+        return math.inf
+    reach = np.linalg.norm(rows, axis=1)
+    return float(np.linalg.norm(function(bias + reach) - function(bias - reach)))
 
 
 def _largest(layer: Layer) -> float:

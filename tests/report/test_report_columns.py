@@ -2,12 +2,15 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from pages import Outline
 from pruned_records import pruned
 from rich.console import Console
 
+from onnx_relusv.core.blocks import FunctionBounds
 from onnx_relusv.core.results import BlockReport, Compression, Inspection
 from onnx_relusv.report import blocks
 from onnx_relusv.report.blocks import BlockColumn, BlockTable, block_columns, saving_columns
@@ -55,6 +58,14 @@ def test_what_a_block_is(inspection: Inspection) -> None:
         "bytes": "74 kB",
         "MACs": "3.61 M",
     }
+
+
+def test_an_activation_behind_a_linear_block_stands_in_brackets(inspection: Inspection) -> None:
+    behind = FunctionBounds(
+        name="silu", output="y", radius=1.0, holds=0.0, lower=np.zeros(1), upper=np.ones(1)
+    )
+    rows = [replace(row, behind=behind) for row in inspection.rows]
+    assert cells(rows, BlockTable.FOUND)[0]["layer"] == "conv 64x288 (3x3), relu (silu)"
 
 
 def test_estimates_stand_before_their_bracket(inspection: Inspection) -> None:

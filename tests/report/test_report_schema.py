@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pruned_records import pruned
 from swept import swept
 from traced import trace_of
 
+from onnx_relusv.core.blocks import FunctionBounds
 from onnx_relusv.core.results import BlockReport, Comparison, Compression, Inspection
 from onnx_relusv.report.files import report_data
 
@@ -75,12 +77,19 @@ class Checker:
 
 
 def measured(rows: tuple[BlockReport, ...]) -> tuple[BlockReport, ...]:
-    """Rows as a run has them: what the records leave out on purpose is in every real one."""
+    """Rows as a run has them: what the records leave out on purpose is in every real one.
+
+    The last one has an activation that is not homogeneous behind it.
+    """
     full = rows[0].spectrum
-    return tuple(
+    behind = FunctionBounds(
+        name="silu", output="act", radius=4.0, holds=0.5, lower=np.ones(2), upper=2 * np.ones(2)
+    )
+    found = tuple(
         replace(row, spectrum=replace(full, operator_norm=row.spectrum.operator_norm))
         for row in rows
     )
+    return (*found[:-1], replace(found[-1], behind=behind))
 
 
 def test_the_documents_have_the_documented_fields_and_no_others(
