@@ -287,14 +287,14 @@ def quicker(problem: Problem, slowest: State, most: float) -> list[tuple[float, 
     Returns:
         Shares of the original's time, decreasing, and the states.
     """
-    found = [(_time_share(problem, slowest), slowest)]
+    found = [(time_share(problem, slowest), slowest)]
     # Shorter steps where one is too long, before which it is looked for everywhere.
     ways = [(step, everywhere) for step in _STEPS for everywhere in (False, True)]
     for _ in range(_MOST_STEPS):
         (step, everywhere), (share, state) = ways[0], found[-1]
         nearer = _within_time(problem, step * share, None if everywhere else state)
         if nearer is not None and _damage(problem, nearer) <= most:
-            found.append((_time_share(problem, nearer), nearer))
+            found.append((time_share(problem, nearer), nearer))
         elif len(ways) > 1:
             ways = ways[1:]
         else:
@@ -308,8 +308,11 @@ def not_slower(problem: Problem, slow: State, most: float) -> State | None:
     Returns:
         None where none was found that does no more damage.
     """
-    found = _within_time(problem, 1.0, slow)
-    return None if found is None or _damage(problem, found) > most else found
+    for near in (slow, None):
+        found = _within_time(problem, 1.0, near)
+        if found is not None and _damage(problem, found) <= most:
+            return found
+    return None
 
 
 def _within_time(problem: Problem, share: float, near: State | None) -> State | None:
@@ -320,7 +323,8 @@ def _within_time(problem: Problem, share: float, near: State | None) -> State | 
         return None
 
 
-def _time_share(problem: Problem, state: State) -> float:
+def time_share(problem: Problem, state: State) -> float:
+    """What a state takes of the original's time; of a problem that knows times."""
     return problem.costs.total(state).latency / problem.total["latency"]
 
 

@@ -21,6 +21,7 @@ from onnx_relusv.planning.allocation import (
     least_damage,
     not_slower,
     quicker,
+    time_share,
     uniform_error,
 )
 from onnx_relusv.planning.cost import Coupling, PlanCost
@@ -67,6 +68,8 @@ class Offer:
         size_of: Tells the bytes of a plan's file; None where estimates will do.
         keeps_pace: Whether of plans that lose as little the quickest is taken, by the model of the
             kernels.
+        at_many: Times by that model with many samples in a run, with which a plan should not be
+            slower than the original either; None where that is not looked at.
     """
 
     offered: Offered
@@ -75,6 +78,7 @@ class Offer:
     latency: Measure | None = None
     size_of: SizeOf | None = None
     keeps_pace: bool = False
+    at_many: ModelledTimes | None = None
 
     @property
     def origin(self) -> Origin:
@@ -167,10 +171,51 @@ class Offer:
         # The exact bytes of a plan may put the least out of reach, and then the next one is not.
         for share, near in found[: -_MOST_SIZED - 1 : -1]:
             with suppress(BudgetError):
-                quick, *_ = self._sized(budgets, share, near)
+                quick, known, own = self._sized(budgets, share, near)
                 if quick.damage is not None and quick.damage <= most:
-                    return quick
+                    return known._quick_for_many(quick, own, budgets)
+        return self._quick_for_many(plan, state, budgets)
+
+    def _quick_for_many(self, plan: Plan, state: State, budgets: Budgets) -> Plan:
+        """A plan, or another one where that is slower than the original with many samples in a run.
+
+        The other one does twice the damage at most, and is not slower with as many as asked for, or
+        no slower than the plan.
+        """
+        if self.at_many is None or plan.damage is None or self.measure is None:
+            return plan
+        many = self.by_times(self.at_many)
+        problem, own = (
+            each._problem(each.origin, budgets.tolerance, limits(budgets, each.origin.total))
+            for each in (many, self)
+        )
+        if time_share(problem, state) <= 1:
+            return plan
+        most = _NOT_SLOWER * (plan.damage + _WORTHLESS * self.measure.noticeable)
+        near = not_slower(problem, state, most)
+        if near is None:
+            return plan
+        with suppress(BudgetError):
+            found, _, other = many._sized(budgets, 1.0, near)
+            share = time_share(own, other)
+            is_harmless = found.damage is not None and found.damage <= most
+            if is_harmless and share <= max(1.0, plan.latency or 0.0):
+                return replace(found, latency=share)
         return plan
+
+    def by_times(self, times: ModelledTimes) -> "Offer":
+        """The same by other times."""
+        offered, origin = self.offered, self.origin
+        items = (times.on(item) if isinstance(item, LayerItem) else item for item in offered.items)
+        coupling = offered.coupling
+        if coupling is not None:
+            coupling = replace(coupling, times=times, known={})
+        total = replace(origin.total, latency=times.total)
+        origin = replace(origin, total=total)
+        return replace(
+            self,
+            offered=replace(offered, items=tuple(items), coupling=coupling, origin=origin),
+        )
 
     def _out_of_reach(
         self, problem: Problem, far: UnreachableError, budgets: Budgets
@@ -310,6 +355,7 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         measure=measure,
         latency=times.measure,
         keeps_pace=times.times is not None and times.measure is None,
+        at_many=times.at_many,
         size_of=size_of(case, inputs, workspace, ground.measured, float_nodes),
     )
 

@@ -14,11 +14,13 @@ from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.measuring.blocks import Ground, measure_blocks
 from onnx_relusv.measuring.without_samples import planning_moments
+from onnx_relusv.planning.latency.kernels import PRICES, WORK, Kernels
 from onnx_relusv.planning.offer import Offer, make_offer
 from onnx_relusv.work.executors import Silent
 
 # As planning has it: of the damage, and of damage that is worth a word.
 WORTHLESS, NOT_SLOWER = 0.03, 2.0
+KINDS = tuple(zip(WORK, PRICES, strict=True))
 # A search is good and not exact, and bytes are not what was estimated: five in a hundred for these.
 SEARCHED = 0.08
 
@@ -66,6 +68,46 @@ def test_of_plans_with_the_same_damage_the_quickest_is_taken(tmp_path: Path) -> 
         assert free is not None
         assert quick is not None
         assert quick < free
+
+
+def test_a_plan_that_is_slower_with_many_samples_gives_way(tmp_path: Path) -> None:
+    """Where every further node costs more than the model, double layers are slower."""
+    planning = PlanOptions(budgets=Budgets(size=0.5), pack=16)
+    with offered("residual", tmp_path, planning) as offer:
+        assert offer.at_many is not None
+        assert offer.measure is not None
+        cheap, dear = (
+            tuple(each if what == "nodes" else price for what, price in KINDS)
+            for each in (0.0, 1e12)
+        )
+        quick, costly = (
+            replace(offer.at_many, kernels=Kernels(32, 16, prices)) for prices in (cheap, dear)
+        )
+        offer = offer.by_times(quick)
+        seen = set()
+        for size in (0.9, 0.8, 0.6):
+            budgets = Budgets(size=size)
+            free = replace(offer, at_many=None).plan(budgets)
+            found = replace(offer, at_many=costly).plan(budgets)
+            layered = [any(one.is_double_layer for one in each.choices) for each in (free, found)]
+            seen.add(tuple(layered))
+            assert found.size <= size
+            assert free.damage is not None
+            assert found.damage is not None
+            if not layered[0]:
+                assert found == free
+            if not layered[1] and layered[0]:
+                noticeable = WORTHLESS * offer.measure.noticeable
+                assert found.damage <= NOT_SLOWER * (free.damage + noticeable)
+                assert (found.latency or 0) <= max(1.0, free.latency or 0)
+        assert (True, False) in seen
+
+
+def test_many_samples_are_looked_at_where_fewer_are_asked_for(tmp_path: Path) -> None:
+    for batch, looked_at in ((1, True), (31, True), (32, False), (64, False)):
+        planning = PlanOptions(budgets=Budgets(size=0.5), pack=16, batch=batch)
+        with offered("chain", tmp_path, planning) as offer:
+            assert (offer.at_many is not None) == looked_at
 
 
 def test_by_one_error_no_block_gets_slower(tmp_path: Path) -> None:

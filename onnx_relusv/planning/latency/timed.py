@@ -23,11 +23,14 @@ from onnx_relusv.planning.latency.times_file import ModelTimes, times_for
 from onnx_relusv.planning.latency.variants import TimedVariant, changed_blocks, variants
 from onnx_relusv.rewrites.low_rank.method import LayerItem
 from onnx_relusv.runtime.session import default_threads, runtime_version
+from onnx_relusv.samples.samples import fixed_batch
 from onnx_relusv.work.executors import Done, Known, Progress, Task, Tasks, available_cores, run
 
 # A measured share may seem to be over its budget by this share of it: measurements vary that much.
 MARGIN = 0.05
 MOST_MEASURED = 3
+# Samples in a run that files meet besides as many as asked for: a server's, or an evaluation's.
+MANY = 32
 # Of the time of the whole model: what floats have to save for a block to be left its own.
 _WORTH = 0.02
 
@@ -47,6 +50,8 @@ class Timed:
             file, and with integers.
         least: The smallest share of the original's time that was measured.
         timed_on: Where; None where nothing was timed.
+        at_many: The model's times with `MANY` samples in a run; None where fewer are not looked at,
+            or something was timed.
     """
 
     batch: int
@@ -55,6 +60,7 @@ class Timed:
     slower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     least: float = 1.0
     timed_on: TimedOn | None = None
+    at_many: ModelledTimes | None = None
 
     def on(self, item: Item) -> Item:
         """A block with times; anything else as it is."""
@@ -96,7 +102,11 @@ def timed(
     if known is None and limit is None:
         if planning.kernels_pack is None:
             return Timed(batch)
-        return Timed(batch, ModelledTimes(Kernels(batch, planning.kernels_pack), blocks))
+        times, many = (
+            ModelledTimes(Kernels(count, planning.kernels_pack), blocks) for count in (batch, MANY)
+        )
+        is_open = fixed_batch(case.model.inputs) is None and batch < MANY
+        return Timed(batch, times, at_many=many if is_open else None)
     found = known or model_times(case, inputs, workspace, planning, progress)
     kernels = Kernels(batch, planning.kernels_pack or found.pack or 1)
     times = ModelledTimes(kernels, blocks)
