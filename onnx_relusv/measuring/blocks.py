@@ -270,16 +270,17 @@ def function_bounds(
         moments: Of its input; None for none, and the unit ball.
 
     Returns:
-        None where the covariance is nothing but assumed.
+        None of a wide block, whose covariance is a sketch, or where all of it is shrunk away.
     """
     bias, radius, holds = linear.bias, 1.0, 0.0
     if moments is not None:
         # C is at least (1 - shrinkage) times the covariance of what was seen, so the mean square
-        # in its metric is at most columns / (1 - shrinkage).
-        rest = float(1 - moments.shrinkage.max())
-        if rest <= 0:
+        # in its metric is at most columns / (1 - shrinkage). Assumed statistics prove nothing.
+        seen = moments.source == "samples"
+        rest = float(1 - moments.shrinkage.max()) if seen else 1.0
+        if moments.factored or rest <= 0:
             return None
-        radius, holds = math.sqrt(linear.weight.shape[2] / rest / _HALF), _HALF
+        radius, holds = math.sqrt(linear.weight.shape[2] / rest / _HALF), _HALF if seen else 0.0
         bias = bias + np.einsum("grc,gc->gr", linear.weight, moments.mean).reshape(-1)
     count = linear.weight.shape[1]
     lower = lower_of_values(radius * sigma, function, bias, count)

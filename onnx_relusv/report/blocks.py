@@ -233,6 +233,20 @@ COLUMNS: tuple[BlockColumn, ...] = (
         tables=_MEASURES,
     ),
     BlockColumn(
+        "with the activation behind it",
+        "Of a linear block with an activation that is not homogeneous: certified bounds of its "
+        "s_0, with its bias, for inputs on one ball around their mean, in the metric of their "
+        "covariance, whose radius R is such that half of the samples at least lie within; without "
+        "samples that is not known, without statistics R is 1.",
+        "behind",
+        lambda behind: (
+            f"{behind.name}, R {words.number(behind.radius)}: "
+            f"{words.bracket(float(behind.lower[0]), float(behind.upper[0]))}"
+        ),
+        numeric=False,
+        tables=BlockTable.MEASURES,
+    ),
+    BlockColumn(
         "stable rank",
         "Sum of the squared singular values over the largest one squared; computed, no estimate.",
         "spectrum.stable_rank",

@@ -66,6 +66,10 @@ def test_an_activation_behind_a_linear_block_stands_in_brackets(inspection: Insp
     )
     rows = [replace(row, behind=behind) for row in inspection.rows]
     assert cells(rows, BlockTable.FOUND)[0]["layer"] == "conv 64x288 (3x3), relu (silu)"
+    measured = cells(rows, BlockTable.MEASURES)[0]
+    assert measured["with the activation behind it"] == "silu, R 1: [0, 1]"
+    # Without any, nothing is said.
+    assert "with the activation behind it" not in cells(inspection.rows, BlockTable.MEASURES)[0]
 
 
 def test_estimates_stand_before_their_bracket(inspection: Inspection) -> None:
