@@ -318,9 +318,9 @@ class Plan:
         pack: Channels that kernels compute at once, by whose times the plan was made; None where it
             was not made by them.
         timed_on: Whose times it went by; None where nothing was timed.
-        latency: Expected share of the original's time of a run, an estimate: of what was timed with
-            a budget on latency, else of the blocks alone, by a model of the kernels; None where
-            there is none.
+        latency: Expected share of the original's time of a run: with a budget on it as measured of
+            the plan before anything is fitted, else an estimate, by a model of the kernels; None
+            where there is none.
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
         int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.

@@ -137,6 +137,9 @@ def plan_within(
         target: That one.
         measure: Measures a plan's latency, as a share of the original's.
 
+    Returns:
+        The plan, whose latency is what was measured, and not what was estimated.
+
     Raises:
         BudgetError: No plan keeps the budgets.
     """
@@ -158,7 +161,7 @@ def plan_within(
         share = shares[decided] if is_known else measure(plan)
         shares[decided] = share
         if share <= target:
-            best, low = plan, limit
+            best, low = replace(plan, latency=share), limit
             # Where another budget binds, more room makes no other plan.
             if is_known or share >= _NEAR * target:
                 break
