@@ -331,7 +331,7 @@ def compression_summary(found: Compression) -> str:
         values = words.change(metric.before, metric.after, "{:.5g}".format)
         which = f"{metric.samples:,} {WHICH[metric.part]}"
         sentences.append(f"The metric {words.printable(metric.name)}: {values} on {which}.")
-    sentences.append(f"All {len(found.verdict.checks)} checks of the file passed.")
+    sentences.append(f"All {len(found.verdict.checks)} checks passed.")
     return " ".join(sentences)
 
 

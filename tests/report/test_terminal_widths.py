@@ -96,8 +96,7 @@ def test_the_short_summary_is_a_paragraph(certified: Compression) -> None:
         "multiply-accumulates. Of 3 blocks 1 lost channels, 1 became a double layer and 1 got "
         "other values, and 9 of 104 units are gone. A run takes 0.8 ms instead of 1.2 ms, at batch "
         "1 on CPUExecutionProvider. The accuracy lost is 0.5 points, 95 % interval 0.00 to 1.25. "
-        "It is certified at 99 %: at most 1 point lost on such samples. All 2 checks of the file "
-        "passed."
+        "It is certified at 99 %: at most 1 point lost on such samples. All 2 checks passed."
     )
 
 
