@@ -124,7 +124,6 @@ ALLOWED: dict[str, set[str]] = {
     },
     "__init__": {"checking", "commands", "core", "samples", "work"},
     "__main__": {"cli", "work"},
-    "olive": {"commands", "core", "samples", "work"},
 }
 # Libraries that some packages alone know.
 KEPT_TO = {
@@ -134,7 +133,6 @@ KEPT_TO = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "PIL": {"samples"},
-    "olive": {"olive"},
 }
 
 # What may print or exit besides the command line: the command itself says that it was interrupted

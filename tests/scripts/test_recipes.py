@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -99,16 +98,3 @@ def test_a_container(folder: Path) -> None:
     run(own_command("hadolint Dockerfile"), folder)
     if shutil.which("docker"):
         run(["docker", "build", "--check", "."], folder)
-
-
-@pytest.mark.skipif(find_spec("olive") is None, reason="olive-ai is not installed")
-def test_a_pass_of_olive(folder: Path) -> None:
-    python, workflow, command = (blocks("A pass", name) for name in ("python", "json", "sh"))
-    run([sys.executable, "-c", python[0]], folder)
-    (folder / "workflow.json").write_text(workflow[0], encoding="utf-8")
-    run(own_command(command[0].strip()), folder)
-    made = list((folder / "optimised").rglob("*.onnx"))
-    assert len(made) == 1
-    # Half of the numbers, of a quarter of the bytes each.
-    assert size(made[0]) < 0.2 * size(ROOT / "models" / "lenet_300_100.onnx")
-    onnx.checker.check_model(str(made[0]))
