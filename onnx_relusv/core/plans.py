@@ -141,6 +141,11 @@ class Choice:
         return self.action == "keep"
 
     @property
+    def loses_channels(self) -> bool:
+        """Whether channels of the block are removed, and it stays one layer."""
+        return self.action == "prune"
+
+    @property
     def is_double_layer(self) -> bool:
         """Whether the block becomes a double layer."""
         return self.action == "double_layer"

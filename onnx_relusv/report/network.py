@@ -25,7 +25,7 @@ def _role(row: BlockReport) -> str:
         return "every"
     if choice.is_double_layer:
         return "after"
-    if choice.action == "prune":
+    if choice.loses_channels:
         return "largest"
     return "active" if choice.is_int8 or choice.is_fp16 else "band"
 

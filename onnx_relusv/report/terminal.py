@@ -351,7 +351,7 @@ def _fate(row: BlockReport) -> str:
         return "stay as they are"
     if choice.is_double_layer:
         return "became double layers"
-    if choice.action == "prune":
+    if choice.loses_channels:
         return "lost channels"
     if choice.is_int8 or choice.is_fp16:
         return "are computed with other numbers"

@@ -210,7 +210,10 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
     )
     first = CliRunner().invoke(cli, line.split())
     assert first.exit_code == 0, first.output
-    assert settings(folder) == {
+    found = settings(folder)
+    # What this processor's kernels have, where it was found.
+    assert found.pop("pack", 8) in (8, 16)
+    assert found == {
         "samples": str(folder / "samples.npz"),
         "size": 0.6,
         "tolerance": 0.9,

@@ -212,8 +212,8 @@ def test_a_budget_is_kept_by_ranks_units_and_numbers_together(
     small: Compression, folder: Path
 ) -> None:
     assert small.after.bytes <= 0.17 * small.before.bytes
-    # All of it is used but for a hundredth.
-    assert small.after.bytes >= 0.16 * small.before.bytes
+    # Of plans that do as little damage the quickest may leave a little of it, by the kernels' pack.
+    assert small.after.bytes >= 0.15 * small.before.bytes
     choices = [row.choice for row in small.rows if row.choice]
     assert all(choice.is_int8 for choice in choices)
     assert any(choice.is_double_layer for choice in choices)
