@@ -23,7 +23,8 @@ _PROBING = {
 }
 _FITTING = {"Fit": 58.0, "Damage of all changes together": 3.0}
 _WRITING = {"Validation": 2.0, "Assessment": 1.5}
-# What stands in the place of the fit: several sizes are fitted, and some of them certified.
+# The rest was not measured, and is guessed. In the place of the fit, several sizes are fitted, and
+# some of them certified.
 _SEARCHING = {"Search for the smallest file": 150.0, "Certification": 30.0}
 _TIMING = {"Latency of variants": 30.0}
 _WITHOUT_SAMPLES = {
@@ -32,7 +33,7 @@ _WITHOUT_SAMPLES = {
     "Validation": 2.0,
     "Assessment on synthetic inputs": 2.0,
 }
-# What one point of a sweep takes, of the same unit.
+# What one point of a sweep takes, of the same unit; guessed too.
 _POINT = 65.0
 
 

@@ -9,25 +9,14 @@ from onnx_relusv.report.blocks import BlockTable, block_columns
 from onnx_relusv.report.decision import most_sensitive_first
 from onnx_relusv.report.page import Column, Legend, Number, Part, Segment
 
-# Roles of colours by what was done with a block, in the order of the legend.
-_DONE = {
-    "every": "kept",
-    "band": "other values, same form",
-    "largest": "fewer channels",
-    "after": "double layer",
-    "active": "8-bit integers or half precision alone",
+# By what became of a block the role of its colour and what the legend says, in its order.
+_DONE: dict[words.Fate, tuple[str, str]] = {
+    "kept": ("every", "kept"),
+    "values": ("band", "other values, same form"),
+    "channels": ("largest", "fewer channels"),
+    "double layer": ("after", "double layer"),
+    "numbers": ("active", "8-bit integers or half precision alone"),
 }
-
-
-def _role(row: BlockReport) -> str:
-    choice = row.choice
-    if choice is None or choice.is_kept:
-        return "every"
-    if choice.is_double_layer:
-        return "after"
-    if choice.loses_channels:
-        return "largest"
-    return "active" if choice.is_int8 or choice.is_fp16 else "band"
 
 
 def _segments(found: Inspection | Compression) -> Iterator[Segment]:
@@ -39,13 +28,13 @@ def _segments(found: Inspection | Compression) -> Iterator[Segment]:
             name=words.printable(row.block.key),
             width=row.cost.bytes / whole if whole else 1 / len(found.rows),
             left=min(after / row.cost.bytes, 1.0) if row.cost.bytes else 1.0,
-            role=_role(row),
+            role=_DONE[words.fate(row.choice)][0],
         )
 
 
 def _legend(found: Compression) -> Legend:
-    roles = {_role(row) for row in found.rows}
-    return tuple((role, meaning) for role, meaning in _DONE.items() if role in roles)
+    fates = {words.fate(row.choice) for row in found.rows}
+    return tuple(meaning for fate, meaning in _DONE.items() if fate in fates)
 
 
 NETWORK: Part[Compression] = Part(

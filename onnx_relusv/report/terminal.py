@@ -22,7 +22,6 @@ from rich.text import Text
 from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.plans import Plan
 from onnx_relusv.core.results import (
-    BlockReport,
     Comparison,
     Compression,
     Inspection,
@@ -301,8 +300,8 @@ def _sizes(found: TwoModels) -> str:
 
 def compression_summary(found: Compression) -> str:
     """What was made of a file, and at what time of a run, as a paragraph."""
-    counts = Counter(_fate(row) for row in found.rows)
-    said = [f"{count} {fate if count != 1 else _ONE[fate]}" for fate, count in counts.items()]
+    counts = Counter(words.fate(row.choice) for row in found.rows)
+    said = [f"{count} {_FATES[fate][count == 1]}" for fate, count in counts.items()]
     blocks = words.listed(said) if said else "no block was found"
     removed = sum(row.choice.units - len(row.choice.kept) for row in found.groups)
     units = sum(row.choice.units for row in found.groups)
@@ -336,26 +335,13 @@ def compression_summary(found: Compression) -> str:
 
 
 # What became of several blocks, and of one.
-_ONE = {
-    "became double layers": "became a double layer",
-    "lost channels": "lost channels",
-    "got other values": "got other values",
-    "are computed with other numbers": "is computed with other numbers",
-    "stay as they are": "stays as it is",
+_FATES: dict[words.Fate, tuple[str, str]] = {
+    "kept": ("stay as they are", "stays as it is"),
+    "values": ("got other values", "got other values"),
+    "channels": ("lost channels", "lost channels"),
+    "double layer": ("became double layers", "became a double layer"),
+    "numbers": ("are computed with other numbers", "is computed with other numbers"),
 }
-
-
-def _fate(row: BlockReport) -> str:
-    choice = row.choice
-    if choice is None or choice.is_kept:
-        return "stay as they are"
-    if choice.is_double_layer:
-        return "became double layers"
-    if choice.loses_channels:
-        return "lost channels"
-    if choice.is_int8 or choice.is_fp16:
-        return "are computed with other numbers"
-    return "got other values"
 
 
 def comparison_summary(found: Comparison) -> str:

@@ -8,13 +8,26 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from onnx_relusv.core.blocks import Activation, Floats, Geometry
 from onnx_relusv.core.plans import KEPT, Choice
 from onnx_relusv.core.results import Setting, Settings
 
 NOTHING = "-"
+# What became of a block.
+Fate = Literal["kept", "values", "channels", "double layer", "numbers"]
+
+
+def fate(choice: Choice | None) -> Fate:
+    """What became of a block, by its choice; without one it is kept."""
+    if choice is None or choice.is_kept:
+        return "kept"
+    if choice.is_double_layer:
+        return "double layer"
+    if choice.loses_channels:
+        return "channels"
+    return "numbers" if choice.is_int8 or choice.is_fp16 else "values"
 
 
 def size(number: float) -> str:

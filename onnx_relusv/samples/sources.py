@@ -210,7 +210,7 @@ class Feeds(SampleSource):
         """What they hold, one behind the other."""
         if self._fed is None:
             names = [spec.name for spec in inputs]
-            with self.progress.stage("Feeds", 0) as advance:  # nobody knows how many there are
+            with self.progress.stage("Feeds", 0) as advance:  # their number is unknown
                 self._fed = Fed(self.name, self._begin, names, self.path, advance)
         return self._fed.columns(inputs)
 

@@ -97,14 +97,18 @@ def against_twins(side: int) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def on_gpu(side: int) -> str:
-    """What was measured on the GPU against the CPU."""
+def providers_timed(side: int) -> tuple[dict[str, float], int]:
+    """The seconds on the CPU and on the GPU, by provider, and the operations of an ascent."""
     matrix, x = problem(side)
     ways = {"cuda": by_package(matrix, x, CUDA), "cpu": by_package(matrix, x, CPU)}
     check_agreement(ways)
-    seconds = medians(ways, ROUNDS)
     # Two products of side x side with side x starts an iteration, two operations a multiplication.
-    operations = ITERATIONS * 2 * 2 * side**2 * STARTS
+    return medians(ways, ROUNDS), ITERATIONS * 2 * 2 * side**2 * STARTS
+
+
+def on_gpu(side: int) -> str:
+    """What was measured on the GPU against the CPU."""
+    seconds, operations = providers_timed(side)
     return (
         f"{seconds['cpu'] / seconds['cuda']:.1f} times faster ({readable(seconds['cuda'])} against "
         f"{readable(seconds['cpu'])}); {operations / seconds['cuda'] / 1e12:.2f} TFLOP/s"

@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 import onnx
-from ascents import ITERATIONS, STARTS, by_package, check_agreement, problem
+from ascents import providers_timed
 from machine import machine_line
 from onnx import TensorProto, helper
 from timing import medians, readable
@@ -28,7 +28,7 @@ from timing import medians, readable
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compress
 from onnx_relusv.core.errors import UsageError
 from onnx_relusv.runtime.providers import choose_provider
-from onnx_relusv.runtime.session import CPU, CUDA, Session
+from onnx_relusv.runtime.session import CUDA, Session
 from onnx_relusv.work.executors import Advance
 
 SIDE, _LARGE, _ROUNDS = 4096, 8192, 5
@@ -124,12 +124,7 @@ def _peak() -> float:
 
 
 def _ascent(peak: float) -> str:
-    matrix, x = problem(SIDE)
-    ways = {"cuda": by_package(matrix, x, CUDA), "cpu": by_package(matrix, x, CPU)}
-    check_agreement(ways)
-    seconds = medians(ways, _ROUNDS)
-    # Two products of side x side with side x starts an iteration, two operations a multiplication.
-    operations = ITERATIONS * 2 * 2 * SIDE**2 * STARTS
+    seconds, operations = providers_timed(SIDE)
     share = operations / seconds["cuda"] / peak
     return _line(
         f"ascent for s_0, {SIDE} x {SIDE}", seconds["cpu"], seconds["cuda"], f"{share:.2f}"

@@ -44,7 +44,8 @@ from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 MEASURING = MeasureOptions(provider="cpu")
 INT8 = PlanOptions(precision="int8")
-SMALL = PlanOptions(precision="int8", budgets=Budgets(size=0.17))
+# Nothing looks at time: of plans that do as little damage the quickest may leave some of the bytes.
+SMALL = PlanOptions(precision="int8", budgets=Budgets(size=0.17), round_to=1)
 SYMMETRIC = PlanOptions(precision="int8", int8_format="s8s8", budgets=Budgets(size=0.25))
 
 
@@ -212,8 +213,8 @@ def test_a_budget_is_kept_by_ranks_units_and_numbers_together(
     small: Compression, folder: Path
 ) -> None:
     assert small.after.bytes <= 0.17 * small.before.bytes
-    # Of plans that do as little damage the quickest may leave a little of it, by the kernels' pack.
-    assert small.after.bytes >= 0.15 * small.before.bytes
+    # All of it is used but for a hundredth.
+    assert small.after.bytes >= 0.16 * small.before.bytes
     choices = [row.choice for row in small.rows if row.choice]
     assert all(choice.is_int8 for choice in choices)
     assert any(choice.is_double_layer for choice in choices)
