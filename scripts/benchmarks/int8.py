@@ -100,6 +100,13 @@ def main() -> None:
         print("|---|---|---|---|---|---|")
         for model in dict.fromkeys(row.model for row in ROWS):
             _by_others(model, folder)
+        print(
+            "| model | drop as run | by elementary operators | change as run "
+            "| by elementary operators |"
+        )
+        print("|---|---|---|---|---|")
+        for model in dict.fromkeys(row.model for row in ROWS):
+            _as_run_and_exact(model, folder)
         print("| `--size` | threads | batch | time over that of the original | of numbers alone |")
         print("|---|---|---|---|---|")
         _times("fashion_vgg", folder)
@@ -270,6 +277,43 @@ def _other_line(model: str, what: str, found: list[Outcome]) -> str:
         f"| {model} | {what} | {bytes_:.4f} | {np.mean(drops):.2f} | {max(drops):.2f} "
         f"| {change:.3f} |"
     )
+
+
+def _as_run_and_exact(model: str, folder: Path) -> None:
+    """What onnxruntime's tool writes, on this processor's integer kernels and without them.
+
+    Without optimisation, onnxruntime computes every node by itself, in floats between integers, as
+    a processor does that adds products of integers in 32 bits.
+    """
+    try:
+        draw = draws_of(model, folder)[0]
+    except InputError:
+        return
+    made = _static("min-max", model_path(model), draw, folder / "other.onnx")
+    before, labels = _answers(model_path(model), model)
+    figures = []
+    for optimized in (True, False):
+        after, _ = _answers(made, model, optimized=optimized)
+        right = [100 * np.mean(one.argmax(axis=1) == labels) for one in (before, after)]
+        figures.append((right[0] - right[1], np.linalg.norm(after - before)))
+    whole = np.linalg.norm(before)
+    (drop, change), (exact_drop, exact_change) = figures
+    print(
+        f"| {model} | {drop:.2f} | {exact_drop:.2f} | {change / whole:.3f} "
+        f"| {exact_change / whole:.3f} |",
+        flush=True,
+    )
+
+
+def _answers(file: Path, model: str, *, optimized: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """A file's class scores of the test images of a model, and the labels."""
+    session = Session(file, CPU, optimized=optimized)
+    with np.load(test_images(model)) as arrays:
+        name = next(key for key in arrays.files if key != "labels")
+        images, labels = arrays[name], arrays["labels"]
+    parts = np.array_split(images, max(1, len(images) // 250))
+    scores = [next(iter(session.run({name: part.astype(np.float32)}).values())) for part in parts]
+    return np.concatenate(scores), labels
 
 
 def _times(model: str, folder: Path) -> None:
