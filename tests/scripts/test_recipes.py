@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -96,5 +95,3 @@ def test_a_container(folder: Path) -> None:
     (text,) = blocks("In a container", "dockerfile")
     (folder / "Dockerfile").write_text(text, encoding="utf-8")
     run(own_command("hadolint Dockerfile"), folder)
-    if shutil.which("docker"):
-        run(["docker", "build", "--check", "."], folder)
