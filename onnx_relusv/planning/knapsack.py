@@ -236,6 +236,9 @@ class _Program:
     def is_feasible(self, worst: float) -> bool:
         """Whether mixtures of options up to a damage keep the budgets."""
         taken = self._damages <= worst
+        # An item without options is nothing to mix, and a program without columns none to solve.
+        if len(np.unique(self._items[taken])) <= self._items[-1]:
+            return False
         return bool(self._solve(np.zeros(int(taken.sum())), taken).status == 0)
 
     def solution(self, scale: float) -> Relaxed | None:

@@ -183,6 +183,13 @@ def test_no_room_at_all() -> None:
         assert sack.relaxed() is None
 
 
+def test_every_option_of_an_item_may_do_damage() -> None:
+    """As where all numbers become 8-bit integers: nothing is without damage."""
+    sack = knapsack([[3.0, 5.0], [2.0, 4.0]], [[[4, 1], [4, 1]], [[4, 1], [4, 1]]], [5.0, 5.0])
+    assert sack.best() in ([0, 1], [1, 0])
+    assert sack.relaxed() is not None
+
+
 def test_what_is_spent_anyway_counts() -> None:
     def best(fixed: Floats) -> list[int] | None:
         return Knapsack(
