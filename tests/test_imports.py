@@ -133,6 +133,7 @@ KEPT_TO = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "PIL": {"samples"},
+    "distributed": {"work"},
 }
 
 # What may print or exit besides the command line: the command itself says that it was interrupted

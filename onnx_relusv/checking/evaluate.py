@@ -158,7 +158,7 @@ def evaluate(
             difference.change(top_1=answers.agreement if name == answers.scores else None)
             for name, difference in differences.items()
         ),
-        latencies=tuple(_latencies(before, after, samples)) if latency else (),
+        latencies=measured_latencies(before, after, samples) if latency else (),
         provider=before.provider,
         metric=change,
         agreement_interval=same,
@@ -280,7 +280,10 @@ def _metric_change(
     )
 
 
-def _latencies(before: Session, after: Session, samples: Samples | Sequence[Feed]) -> list[Latency]:
+def measured_latencies(
+    before: Session, after: Session, samples: Samples | Sequence[Feed]
+) -> tuple[Latency, ...]:
+    """Times of a run of both models in turns, one a batch size; arguments as of `evaluate`."""
     if isinstance(samples, Samples):
         batches = (next(samples.batches(size, limit=size)) for size in _LATENCY_BATCHES)
         feeds = {batch.size: batch.feeds for batch in batches}
@@ -290,4 +293,4 @@ def _latencies(before: Session, after: Session, samples: Samples | Sequence[Feed
     for size, feed in feeds.items():
         seconds = interleaved_latency(before, after, feed)
         measured.append(Latency(batch=size, before=seconds[0], after=seconds[1]))
-    return measured
+    return tuple(measured)

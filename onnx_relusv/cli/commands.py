@@ -6,6 +6,7 @@ import click
 
 from onnx_relusv.cli.group import Commands
 from onnx_relusv.cli.options import (
+    CLUSTER,
     DRY_RUN,
     FILE,
     FORCE,
@@ -240,6 +241,7 @@ _add(
     ),
     *options(SweepOptions, "include exclude int8-format pack times"),
     *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
+    CLUSTER,
     FORCE,
     sweeping=SweepOptions,
     measuring=MeasureOptions,

@@ -170,6 +170,12 @@ DRY_RUN = click.Option(
     help="Print the plan and what it is expected to cost; fit, check and write nothing, so that it "
     "takes no --output. Not with --max-drop, which has to try files.",
 )
+CLUSTER = click.Option(
+    ["--cluster"],
+    metavar="ADDRESS",
+    help="Have workers of the dask cluster whose scheduler is there, as tcp://HOST:8786, make the "
+    "points. They see model, samples and --cache under the same paths.",
+)
 JSON = file_option(
     "json",
     "Write all figures to this file; with -, to standard output, and tables to standard error.",

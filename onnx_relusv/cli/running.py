@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from onnx_relusv.report.terminal import (
     warning_parts,
 )
 from onnx_relusv.work.executors import Silent
+from onnx_relusv.work.pools import cluster
 
 # In place of a file's name: standard output.
 STANDARD_OUTPUT = Path("-")
@@ -152,8 +153,12 @@ def run_command(name: str, arguments: dict[str, Any], shown: Shown = Shown()) ->
     if alone:
         arguments["json"] = None
     line = shlex.join([PROGRAM, *sys.argv[1:]])
+    address = arguments.pop("cluster", None)
     bars = progress_bars(stages=expected(name, arguments), every_stage=shown.verbose)
-    with nullcontext(Silent()) if shown.quiet else bars as stages:
+    with ExitStack() as stack:
+        if address is not None:
+            arguments["executor"] = stack.enter_context(cluster(address))
+        stages = stack.enter_context(nullcontext(Silent()) if shown.quiet else bars)
         found = command.function(**arguments, command=line, progress=stages)
     if alone and command.data is not None:
         print(json_text(command.data(found)))

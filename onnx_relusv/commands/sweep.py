@@ -5,32 +5,29 @@ What plans rest on is measured once. Each point is fitted, rewritten and validat
 report has the command that makes each file again.
 """
 
-import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
-from onnx_relusv.commands.apply import write_fitted
 from onnx_relusv.commands.peers import check_peers, read_peers
-from onnx_relusv.commands.stages import Prepared, produce
 from onnx_relusv.commands.sweep_folder import MODELS, check_sweep_folder, knee, publish, workplace
 from onnx_relusv.commands.sweep_points import (
     Judging,
-    Start,
-    judging,
+    Points,
+    PointsHere,
+    Starts,
+    begin,
     out_of_reach,
     prepared_methods,
 )
+from onnx_relusv.commands.sweep_request import SweepRequest
+from onnx_relusv.commands.sweep_workers import points_elsewhere
 from onnx_relusv.core.arguments import StrPath, as_optional_path, as_record
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError, ValidationError
-from onnx_relusv.core.options import (
-    MeasureOptions,
-    PlanOptions,
-)
-from onnx_relusv.core.plans import KEPT, Budgets, Precision
-from onnx_relusv.core.results import ModelFacts, Settings, Verdict, command_options, settings_of
+from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.sweeps import (
     SWEEP_METHODS,
     MissedPoint,
@@ -39,109 +36,13 @@ from onnx_relusv.core.sweeps import (
     SweepOptions,
     SweepPoint,
 )
-from onnx_relusv.graph.model import Model
-from onnx_relusv.graph.model_files import ModelFile, ModelLike, as_model, model_file
-from onnx_relusv.measuring.case import facts_of, open_model, selected
+from onnx_relusv.graph.model_files import ModelLike, as_model, model_file
 from onnx_relusv.measuring.provenance import provenance
-from onnx_relusv.measuring.sample_warnings import check_rewritable
-from onnx_relusv.planning.latency.pack import with_pack
-from onnx_relusv.planning.latency.times_file import times_for
 from onnx_relusv.planning.settling import saying_where_bytes_are
-from onnx_relusv.rewrites.low_rank.candidates import LEAST_OPSET
-from onnx_relusv.samples.sources import (
-    SamplesLike,
-    SampleSource,
-    as_optional_source,
-    as_source,
-    path_of,
-)
+from onnx_relusv.samples.sources import SamplesLike, as_optional_source, as_source, path_of
 from onnx_relusv.work.executors import Progress, Silent
-from onnx_relusv.work.files import Publication, check_utf8
+from onnx_relusv.work.files import check_utf8
 from onnx_relusv.work.temporary_files import folder_in
-
-_DEFAULTS = SweepOptions()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepRequest:
-    """A sweep of a model, and the command that makes each of its files again.
-
-    Attributes:
-        model: The original.
-        samples: What is measured and fitted on.
-        test: What files are judged on; None to set a part of the samples aside.
-        sweeping: Which files are made.
-        measuring: Provider, seed and memory.
-        peers: A file with files of others, or None.
-    """
-
-    model: ModelFile
-    samples: SampleSource
-    test: SampleSource | None
-    sweeping: SweepOptions
-    measuring: MeasureOptions
-    peers: Path | None = None
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that repeat the sweep, but for those of measuring."""
-        found = settings_of(self.sweeping)
-        if self.test is not None and self.test.setting is not None:
-            found["test"] = self.test.setting
-        if self.peers is not None:
-            found["peers"] = str(self.peers.absolute())
-        return found
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is to be said of the samples, once they were opened."""
-        return (*self.samples.notes, *(() if self.test is None else self.test.notes))
-
-    @property
-    def ladder(self) -> list[float]:
-        """The sizes, the largest first."""
-        return sorted(self.sweeping.sizes, reverse=True)
-
-    @property
-    def pairs(self) -> list[tuple[str, float]]:
-        """The methods and sizes of all points, in the order in which they are made."""
-        return [(name, size) for name in self.sweeping.methods for size in self.ladder]
-
-    def name(self, method: str, size: float) -> str:
-        """What tells a point's file from the others, without an ending."""
-        return f"{Path(self.model.name).stem}-{method}-{size!r}"
-
-    def command(self, method: str, size: float) -> str:
-        """The command line that makes a point's file again.
-
-        That is `compress`; but where files are judged on a part of the samples, other parts are
-        fitted to than there, and it takes a sweep of this one point. With external data the file
-        has to have the same name to be the same. What came from Python is called by the argument's
-        name there, and has to be saved first.
-        """
-        way, name = self.sweeping.ways[method], self.name(method, size)
-        if self.test is None and way.on_samples:
-            line = ["sweep", self.model.name, *self.samples.options]
-            line += ["--report", name, "--sizes", repr(size), "--methods", method, "--keep"]
-        else:
-            line = ["compress", self.model.name, "--output", f"{name}.onnx"]
-            line += ["--size", repr(size), "--method", way.method, "--allocation", way.allocation]
-            if way.precision != KEPT:
-                line += ["--precision", way.precision]
-            line += self.samples.options if way.on_samples else []
-        if way.int8_format != _DEFAULTS.int8_format:
-            line += ["--int8-format", way.int8_format]
-        stated = replace(
-            _DEFAULTS,
-            include=self.sweeping.include,
-            exclude=self.sweeping.exclude,
-            pack=self.sweeping.pack,
-            times=self.sweeping.times,
-        )
-        # The seed is stated even where it is the default.
-        seed = ["--seed", str(self.measuring.seed)]
-        others = command_options(replace(self.measuring, seed=0))
-        return shlex.join(["onnx-relusv", *line, *seed, *others, *command_options(stated)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +52,7 @@ class Sweeping:
     Attributes:
         request: Which files are made, of what.
         judging: What judges the files.
-        ready: The methods that reach any size, by name.
+        points: What makes them.
         out_of_reach: What is known to have no plan, by method and size.
         folder: Where files are made.
         kept: Where they are found afterwards; None where they are not kept.
@@ -161,7 +62,7 @@ class Sweeping:
 
     request: SweepRequest
     judging: Judging
-    ready: Mapping[str, Prepared]
+    points: Points
     out_of_reach: Mapping[tuple[str, float], MissedPoint]
     folder: Path
     kept: Path | None
@@ -175,21 +76,13 @@ class Sweeping:
             BudgetError: No method reaches any of the sizes.
             ValidationError: None does, and a file failed its validation.
         """
-        points: list[SweepPoint] = []
-        missed: list[MissedPoint] = []
+        found: list[SweepPoint | MissedPoint] = []
         with progress.stage("Sweep", len(self.request.pairs)) as advance:
             for name, size in self.request.pairs:
-                try:
-                    if (name, size) in self.out_of_reach:
-                        missed.append(self.out_of_reach[name, size])
-                    else:
-                        points.append(self._point(name, size, progress))
-                except (BudgetError, ValidationError) as error:
-                    failed = isinstance(error, ValidationError)
-                    missed.append(
-                        MissedPoint(method=name, size=size, failed=failed, reason=str(error))
-                    )
+                found.append(self._point(name, size, progress))
                 advance(1)
+        points = [one for one in found if isinstance(one, SweepPoint)]
+        missed = [one for one in found if isinstance(one, MissedPoint)]
         _check_any(points, missed)
         judges, workspace = self.judging.judges, self.judging.workspace
         methods = self.request.sweeping.methods
@@ -215,40 +108,23 @@ class Sweeping:
             warnings=self.request.notes,
         )
 
-    def _point(self, method: str, size: float, progress: Progress) -> SweepPoint:
-        case, ready = self.judging.case, self.ready[method]
-        ground = ready.ground
+    def _point(self, method: str, size: float, progress: Progress) -> SweepPoint | MissedPoint:
+        if (method, size) in self.out_of_reach:
+            return self.out_of_reach[method, size]
         name = f"{self.request.name(method, size)}.onnx"
-        fitted = produce(ready, Budgets(size=size), progress).fitted
-        facts: list[ModelFacts] = []
-
-        def before_publishing(written: Model, verdict: Verdict, with_it: Publication) -> None:
-            facts.append(
-                facts_of(written, ground.workspace.provider, case.example, case.example_batch)
-            )
-
         with self._place() as place:
-            file = place / name
-            write_fitted(
-                ground.case,
-                ground.inputs,
-                ground.workspace,
-                fitted,
-                file,
-                progress,
-                before_publishing,
-            )
-            evaluation, drop = self.judging.judge(file, progress)
-        (after,) = facts
+            made = self.points(method, size, place / name, progress)
+        if isinstance(made, MissedPoint):
+            return made
         return SweepPoint(
             method=method,
             size=size,
-            before=case.facts,
-            after=replace(after, path=(self.kept or Path()) / name),
-            level=fitted.plan.level,
-            damage=fitted.plan.damage,
-            evaluation=evaluation,
-            drop=drop,
+            before=self.judging.case.facts,
+            after=replace(made.after, path=(self.kept or Path()) / name),
+            level=made.level,
+            damage=made.damage,
+            evaluation=made.evaluation,
+            drop=made.drop,
             command=self.request.command(method, size),
         )
 
@@ -298,6 +174,7 @@ def sweep(
     force: bool = False,
     command: str = "onnx_relusv.sweep",
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Sweep:
     """Makes a model smaller at many sizes by several methods and judges every file.
 
@@ -315,18 +192,24 @@ def sweep(
         force: Overwrite existing outputs.
         command: Goes into the provenance.
         progress: Shown the stages.
+        executor: Any of `concurrent.futures` whose processes see the same files under the same
+            paths; they make the points. It takes a cache and samples that are files. None to make
+            all here.
 
     Raises:
         UsageError: A setting is out of range, or an output exists or cannot be written.
         InputError: Something cannot be read or does not fit.
         BudgetError: No method reaches any of the sizes.
         ValidationError: None does, and a file failed its validation.
+        WorkersLostError: The executor's processes are gone.
     """
     given, fitted_to = as_model("model", model), as_source("samples", samples, progress)
     judged_by = as_optional_source("test", test, progress)
     report = as_optional_path("report", report)
     measuring, progress = as_record("measuring", measuring, MeasureOptions), progress or Silent()
     sweeping = as_record("sweeping", sweeping, SweepOptions)
+    if executor is not None and not isinstance(given, Path):
+        raise UsageError("model: workers open it by its path. Save it, and give that.")
     with model_file("model", given) as file:
         request = SweepRequest(
             model=file,
@@ -346,7 +229,17 @@ def sweep(
             read=[fitted_to.path, path_of(judged_by), request.peers, sweeping.times],
             cache=measuring.cache,
         )
-        return _swept(request, report, keep=keep, force=force, command=command, progress=progress)
+        if executor is not None:
+            request.for_worker(*request.pairs[0])
+        return _swept(
+            request,
+            report,
+            keep=keep,
+            force=force,
+            command=command,
+            progress=progress,
+            executor=executor,
+        )
 
 
 def _swept(
@@ -357,39 +250,15 @@ def _swept(
     force: bool,
     command: str,
     progress: Progress,
+    executor: Executor | None,
 ) -> Sweep:
     """Makes and judges the files; arguments and errors as of `sweep`."""
-    model, samples, sweeping = request.model, request.samples, request.sweeping
-    measuring, peers = request.measuring, read_peers(request.peers)
-    case, inputs, workspace = open_model(model.path, samples, measuring, name=model.name)
-    check_rewritable(case, workspace)
-    patterns = with_pack(
-        workspace,
-        PlanOptions(
-            include=sweeping.include,
-            exclude=sweeping.exclude,
-            pack=sweeping.pack,
-            times=sweeping.times,
-        ),
-    )
-    times_for(case, replace(patterns, precision="int8") if sweeping.uses_int8 else patterns)
-    sweeping = replace(sweeping, pack=patterns.pack)
-    request = replace(request, sweeping=sweeping)
-    planning = selected(case, patterns)
-    start = Start(case, planning)
-    starts: dict[Precision, Start] = {"keep": start, "fp16": start}
-    if sweeping.uses_int8:
-        whole, _, _ = open_model(model.path, samples, measuring, for_integers=True, name=model.name)
-        if whole.model.opset < LEAST_OPSET:
-            raise UsageError(
-                f"--methods int8 takes operator set {LEAST_OPSET}, {model.name} has "
-                f"{whole.model.opset}, and onnx does not convert it: weights lie outside of the "
-                "file, or its answers would change. Leave int8 out, or export the model again."
-            )
-        starts["int8"] = Start(whole, selected(whole, patterns))
-    judged = judging(case, inputs, workspace, request.test)
+    peers = read_peers(request.peers)
+    request, judged, starts = begin(request)
+    sweeping = request.sweeping
+    planning = starts["keep"].planning
     check_peers(request.peers, peers, judged.judged_by)
-    inputs = judged.inputs
+    case, inputs, workspace = judged.case, judged.inputs, judged.workspace
     missed = out_of_reach(sweeping.ways, request.ladder, starts, inputs, workspace)
     reached = [pair for pair in request.pairs if pair not in missed]
     with saying_where_bytes_are(case, planning):
@@ -397,19 +266,32 @@ def _swept(
     with (
         saying_where_bytes_are(case, planning),
         workplace(report) as place,
-        prepared_methods(
-            {name: sweeping.ways[name] for name, _ in reached},
-            request.ladder,
-            starts,
-            inputs,
-            workspace,
-            progress,
-        ) as ready,
+        _points(request, judged, starts, reached, executor, progress) as points,
     ):
         models = place / MODELS
         models.mkdir()
         kept = report / MODELS if report is not None and keep else None
-        found = Sweeping(request, judged, ready, missed, models, kept, peers, command).run(progress)
+        found = Sweeping(request, judged, points, missed, models, kept, peers, command)
+        done = found.run(progress)
         if report is not None:
-            publish(found, report, models, place, force=force)
-    return found
+            publish(done, report, models, place, force=force)
+    return done
+
+
+@contextmanager
+def _points(
+    request: SweepRequest,
+    judged: Judging,
+    starts: Starts,
+    reached: Sequence[tuple[str, float]],
+    executor: Executor | None,
+    progress: Progress,
+) -> Iterator[Points]:
+    """What makes the points that are in reach: this process, or workers."""
+    if executor is not None:
+        yield points_elsewhere(request, judged, starts, reached, executor, progress)
+        return
+    ways = {name: request.sweeping.ways[name] for name, _ in reached}
+    inputs, workspace = judged.inputs, judged.workspace
+    with prepared_methods(ways, request.ladder, starts, inputs, workspace, progress) as ready:
+        yield PointsHere(judged, ready)

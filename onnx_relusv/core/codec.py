@@ -1,7 +1,8 @@
 """The one way in which records are stored and read: as JSON that people edit, and as arrays.
 
 A record is a frozen dataclass, and its annotations are its schema: numbers, text, truth values,
-literals, tuples, further records and numpy's arrays, all of them optional where None is allowed.
+paths, literals, tuples, further records and numpy's arrays, all of them optional where None is
+allowed.
 ``Annotated`` narrows them by `Limits`, `Axes` and `INCREASING`; what fields have to do with each
 other a record says itself, in a method ``problem`` that names what is wrong, or None. A field
 without a default has to be there, one whose metadata is `UNSTORED` is in no file.
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -131,6 +133,8 @@ def to_data(value: Any, arrays: dict[str, np.ndarray] | None = None, where: str 
         name = where.lstrip(".")
         arrays[name] = value
         return {_ARRAY: name}
+    if isinstance(value, Path):
+        return str(value)
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -216,6 +220,8 @@ class _Reader:
                 if increasing:
                     _check_increasing(found, where)
                 return found
+        elif kind is Path and isinstance(data, str):
+            return Path(data)
         elif self._is_value(kind, data) and (limits is None or limits.hold(data)):
             return data
         raise FieldError(where, f"{_shown(data)}; use {expected}.")
@@ -326,7 +332,7 @@ def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
 @cache
 def _expected(kind: Any, limits: Limits | None) -> str:
     """What a value may be, in words."""
-    names: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
+    names: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", Path: "text"}
     if kind in names:
         return f"{names[kind]}{limits or ''}"
     if get_origin(kind) is Literal:

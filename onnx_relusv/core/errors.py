@@ -94,6 +94,10 @@ class MissingRuntimeError(ReluSvError):
     """Neither onnxruntime nor onnxruntime-gpu is installed."""
 
 
+class WorkersLostError(ReluSvError):
+    """Processes that ran tasks are gone; what they had done lies in the cache."""
+
+
 class LimitExceededError(ReluSvError):
     """Two models differ by more than a limit that was set for them; the report is written."""
 

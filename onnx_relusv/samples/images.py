@@ -47,6 +47,8 @@ class Images(SampleSource):
         InputError: A TOML file cannot be read.
     """
 
+    path: Path
+
     def __init__(self, folder: StrPath, *preprocess: StrPath) -> None:
         self.path = as_path("samples", folder)
         self.name = self.described = str(folder)
@@ -74,6 +76,10 @@ class Images(SampleSource):
     def notes(self) -> tuple[str, ...]:
         """What could not be read, and what subfolders are not taken for."""
         return tuple(dict.fromkeys(note for one in self._decoded.values() for note in one.notes))
+
+    def elsewhere(self) -> "Images":
+        """The same folder by its absolute path, not read yet."""
+        return Images(self.path.absolute(), *self._prepared.options)
 
     def columns(self, inputs: Sequence[InputSpec]) -> dict[str, Column]:
         """Opens the pictures, all of them when it is called first."""

@@ -66,6 +66,10 @@ class SampleSource(ABC):
         """Sentences for the user, once the columns were opened."""
         return ()
 
+    def elsewhere(self) -> "SampleSource | None":
+        """The same for a process in any folder; None where they lie in this process alone."""
+        return None
+
     @abstractmethod
     def columns(self, inputs: Sequence[InputSpec]) -> dict[str, Column]:
         """Opens the arrays, by name.
@@ -137,10 +141,16 @@ def as_optional_source(
 class SampleFiles(SampleSource):
     """A file or a folder of samples."""
 
+    path: Path
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = self.described = str(path)
         self.setting = str(path.absolute())
+
+    def elsewhere(self) -> "SampleFiles":
+        """The same by its absolute path."""
+        return SampleFiles(self.path.absolute())
 
     def columns(self, inputs: Sequence[InputSpec]) -> dict[str, Column]:
         """Opens them; they are read in pieces."""

@@ -19,7 +19,7 @@ RECORDS = (ApplyOptions, MeasureOptions, PlanOptions, Budgets, SweepOptions, Com
 # Files and flags, which belong to no record.
 OUTPUTS = {"force", "json", "keep", "output", "report"}
 SHOWN = {"quiet", "verbose", "keys", "dry-run"}
-OTHERS = {"config", "exact", "peers", "preprocess", "samples", "test", *SHOWN, *OUTPUTS}
+OTHERS = {"cluster", "config", "exact", "peers", "preprocess", "samples", "test", *SHOWN, *OUTPUTS}
 LIBRARIES = {"jinja2", "matplotlib", "onnx", "onnx_graphsurgeon", "onnxruntime", "scipy"}
 # What options are made of, and what errors are printed with.
 LIGHT = {"cli", "core", "work", "report", "__main__"}

@@ -1,6 +1,7 @@
 """Records as data and as arrays: the same record comes back, and whatever is wrong is named."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -45,6 +46,11 @@ class Tree:
     leaves: tuple[Leaf, ...]
     losses: tuple[NonNegative, ...] = ()
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Placed:
+    path: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +193,14 @@ def test_arrays_of_other_lengths_types_or_numbers_are_no_record() -> None:
         assert read({key: one for key, one in arrays.items() if key != name}) is None
     assert read({**arrays, "more": np.zeros(3)}) is None
     assert read(to_arrays(numbers(held=(Part(np.ones((2, 4))),)))) is None
+
+
+def test_a_path_is_a_text() -> None:
+    placed = Placed(path=Path("a") / "\N{LATIN SMALL LETTER E WITH ACUTE}.onnx")
+    assert from_data(Placed, to_data(placed)) == placed
+    assert from_arrays(Placed, to_arrays(placed)) == placed
+    with pytest.raises(FieldError, match="path: 3; use text"):
+        from_data(Placed, {"path": 3})
 
 
 def test_numbers_may_be_left_unread() -> None:
