@@ -6,6 +6,7 @@ the number to it, and the shapes of tensors for one sample. Which provider works
 """
 
 import ctypes
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +78,8 @@ class Session:
         provider: An execution provider of onnxruntime's, by its full name. What it cannot run, the
             CPU runs; another one than CUDA gets and gives arrays in main memory.
         optimized: Whether onnxruntime may rewrite the graph (its highest level, or none).
-        threads: Threads of one operator; 0 lets onnxruntime choose.
+        threads: Threads of one operator; 0 for onnxruntime's choice, or as many as there are cores
+            that the process is held to.
         lean: Whether weights are read where they are and never copied: nothing is rewritten, as
             with `optimized` False, and nothing is packed for the processor. Such runs are slower.
         packed: Whether weights may be copied and packed for the processor; `lean` excludes it.
@@ -105,7 +107,7 @@ class Session:
         check_installed()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or _allowed_threads()
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         # Its plans are made for one shape each, and hold their memory beside that of the first run.
@@ -301,6 +303,18 @@ def shapes_for_one(
         name: (shape[0] // batch, *shape[1:]) if shape and shape[0] % batch == 0 else shape
         for name, shape in shapes.items()
     }
+
+
+def _allowed_threads() -> int:
+    """Cores that this process is held to; 0 where it may use all.
+
+    onnxruntime's own choice does not look at it: as many threads as the machine has cores, each
+    bound to one of them, also to those that other processes were to have.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or 1) else 0
 
 
 @cache

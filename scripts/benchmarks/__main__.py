@@ -3,6 +3,7 @@
 import sys
 
 import accuracy
+import cluster
 import dense
 import files
 import gpu
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "speed": speed.main,
     "growth": growth.main,
     "gpu": gpu.main,
+    "cluster": cluster.main,
 }
 
 if __name__ == "__main__":

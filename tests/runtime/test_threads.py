@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Event, Thread
@@ -6,6 +9,8 @@ import onnxruntime
 import pytest
 
 from onnx_relusv.runtime.session import Session, default_threads
+
+AFFINITY = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
 
 def test_threads_are_counted_as_onnxruntime_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +58,13 @@ def test_a_thread_that_ends_meanwhile_is_not_missed(monkeypatch: pytest.MonkeyPa
 
 def test_where_they_are_not_listed_there_is_no_number(tmp_path: Path) -> None:
     assert default_threads(tmp_path / "missing") is None
+
+
+@pytest.mark.skipif(len(AFFINITY) < 2, reason="there is one core")
+def test_a_process_that_is_held_to_one_core_has_one_thread() -> None:
+    code = (
+        f"import os; os.sched_setaffinity(0, {{{min(AFFINITY)}}}); "
+        "from onnx_relusv.runtime.session import default_threads; print(default_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
