@@ -16,6 +16,7 @@ import nsfw
 import peers
 import pruning
 import resnet50
+import scale
 import spectra
 import speed
 import text_detector
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "growth": growth.main,
     "gpu": gpu.main,
     "cluster": cluster.main,
+    "scale": scale.main,
 }
 
 if __name__ == "__main__":
