@@ -1,5 +1,6 @@
 """Settings that all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,29 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 
+def _stay_on_one_core() -> None:
+    """Keeps a process of tests beside others, and what it starts, on a core of its own.
+
+    onnxruntime's threads wait busily: those of several processes would keep each other from work.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+_stay_on_one_core()
+
+
 # Files whose tests take long: first, the longest of them before the others, or one core waits for
 # them in the end.
-LONGEST = ("test_readme.py", "test_search.py", "test_cli_prune.py", "test_cli.py")
+LONGEST = (
+    "test_readme.py",
+    "test_integers.py",
+    "test_search.py",
+    "test_cli_prune.py",
+    "test_cli.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from cut_graphs import GRAPHS
 from cut_plans import opened_graph
-from integer_networks import network, samples
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, apply, compress, plan
 from onnx_relusv.planning.latency import pack as module
@@ -19,9 +18,8 @@ HALF = PlanOptions(budgets=Budgets(size=0.5))
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    found = network(tmp_path)
-    samples(tmp_path, found, count=60)
-    return found
+    opened_graph(GRAPHS["chain"], tmp_path)
+    return tmp_path / "model.onnx"
 
 
 def on_processor(monkeypatch: pytest.MonkeyPatch, pack: int | None) -> None:
@@ -31,7 +29,7 @@ def on_processor(monkeypatch: pytest.MonkeyPatch, pack: int | None) -> None:
 def test_a_plan_is_applied_as_it_stands_whatever_the_processor(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, file = tmp_path / "s.npz", tmp_path / "plan.json"
+    seen, file = tmp_path / "samples.npz", tmp_path / "plan.json"
     on_processor(monkeypatch, 16)
     made = plan(model, samples=seen, planning=HALF, measuring=MEASURING, output=file)
     assert made.pack == 16
@@ -48,7 +46,7 @@ def test_a_plan_is_applied_as_it_stands_whatever_the_processor(
 def test_a_named_pack_repeats_a_run_elsewhere(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = tmp_path / "s.npz"
+    seen = tmp_path / "samples.npz"
     on_processor(monkeypatch, 16)
     first = compress(model, tmp_path / "a.onnx", samples=seen, planning=HALF, measuring=MEASURING)
     assert first.provenance.settings["pack"] == first.plan.pack == 16
@@ -62,13 +60,12 @@ def test_a_named_pack_repeats_a_run_elsewhere(
 
 
 def test_without_a_pack_plans_do_not_look_at_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened_graph(GRAPHS["chain"], tmp_path)
     on_processor(monkeypatch, None)
     for planning in (HALF, replace(HALF, pack=1), replace(HALF, pack=16, round_to=1)):
         made = plan(
-            tmp_path / "model.onnx",
+            model,
             samples=tmp_path / "samples.npz",
             planning=planning,
             measuring=MEASURING,
