@@ -22,7 +22,7 @@ from onnx_relusv.core.errors import BudgetError
 from onnx_relusv.core.metric import LossBound, MetricChange, Trial
 from onnx_relusv.core.reduction import FittedPlan
 from onnx_relusv.graph.reference import runnable
-from onnx_relusv.measuring.bounds import Discordance, Loss
+from onnx_relusv.measuring.bounds import Discordance, ExpectedDrop, Loss
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.rewrites.apply import rewritten
@@ -126,6 +126,8 @@ def _bound(
     if isinstance(found, Discordance):
         gained = None if found.gained is None else int(found.gained)
         return replace(bound, lost=int(found.lost), gained=gained)
+    if isinstance(found, ExpectedDrop):
+        return replace(bound, presumed=True, lost=len(found.differences))
     change = MetricChange(
         name=found.metric,
         samples=found.samples,

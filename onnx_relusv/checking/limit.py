@@ -3,13 +3,27 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from onnx_relusv.core.blocks import Runnable
 from onnx_relusv.core.errors import BudgetError, InputError, UsageError
 from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.plans import Budgets
-from onnx_relusv.measuring.bounds import GROUPS, LEAST_IN_GROUP, Loss, samples_needed
+from onnx_relusv.measuring.bounds import (
+    GROUPS,
+    LEAST_IN_GROUP,
+    Discordance,
+    ExpectedDrop,
+    Loss,
+    samples_needed,
+)
 from onnx_relusv.measuring.case import Case, Workspace
-from onnx_relusv.measuring.held_out import HeldOut, HeldOutMetric, answers_output
+from onnx_relusv.measuring.held_out import (
+    HeldOut,
+    HeldOutMetric,
+    HeldOutProbabilities,
+    answers_output,
+)
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.split import samples_for
@@ -22,16 +36,19 @@ class DropLimit:
     """What a file may lose.
 
     Attributes:
-        points: Points of accuracy; without labels, of answers that change; with a metric, what it
-            may lose, in its own units.
+        points: Points of accuracy; without labels, of answers that change unless something is
+            presumed; with a metric, what it may lose, in its own units.
         confidence: The probability with which that has to hold, at least; with a metric, near
             enough.
         judged_by: The model's output with answers, by name, or a metric.
+        presumed: Whether changed answers count by the original's probabilities of the classes,
+            which are presumed to be right, or too far apart.
     """
 
     points: float
     confidence: float
     judged_by: str | Metric
+    presumed: bool = False
 
     @property
     def metric(self) -> Metric | None:
@@ -77,7 +94,7 @@ def drop_limit(
         UsageError: There are no samples.
         BudgetError: There are too few to certify even a file that changes no answer.
         InputError: The samples have groups; or there is no metric, and the model has no class
-            scores, or the labels are none of its classes.
+            scores, or the labels are none of its classes, or make presumptions needless.
     """
     points, confidence = budgets.max_drop, budgets.confidence
     if points is None:
@@ -103,7 +120,14 @@ def drop_limit(
                 "was written."
             )
         return DropLimit(points, confidence, inputs.metric)
-    needed = samples_needed(points / 100, 1 - confidence, labelled=samples.labels is not None)
+    presumed, labelled = budgets.drop_by == "probabilities", samples.labels is not None
+    if presumed and labelled:
+        raise InputError(
+            f"{samples.name}: with labels, --max-drop bounds the accuracy that is lost, and "
+            "presumes nothing. Leave --drop-by away, or take the labels out of the samples."
+        )
+    blank = ExpectedDrop(0, np.zeros(0)) if presumed else Discordance(0, 0, 0 if labelled else None)
+    needed = samples_needed(points / 100, 1 - confidence, blank)
     if certified < needed or parts.select is None:
         raise BudgetError(
             f"{samples.name}: {samples.count} samples are too few for --max-drop {points:g} at a "
@@ -123,7 +147,7 @@ def drop_limit(
             f"{samples.name}: output {found.name} answers in text, which no label equals. Leave "
             "the labels out, and --max-drop counts the answers that change."
         )
-    return DropLimit(points, confidence, found.name)
+    return DropLimit(points, confidence, found.name, presumed)
 
 
 def judge(
@@ -138,8 +162,10 @@ def judge(
         limit: What may be lost.
 
     Raises:
-        InputError: A metric fails.
+        InputError: A metric fails, or there are no probabilities where these count.
     """
+    if isinstance(limit.judged_by, str) and limit.presumed:
+        return HeldOutProbabilities(case, workspace, samples, limit.judged_by).expected_drop
     if isinstance(limit.judged_by, str):
         return HeldOut(case, workspace, samples, limit.judged_by).discordance
     return HeldOutMetric(case, workspace, samples, limit.judged_by).loss

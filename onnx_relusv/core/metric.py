@@ -189,9 +189,10 @@ class LossBound:
     """How much the written file loses at most, on samples like these: certified, or estimated.
 
     Without a metric answers are counted, and losses are in points of accuracy or, without labels,
-    of answers that change. Certified, over all the trials that were evaluated, is that the file
-    loses `max_drop` points at most, with a probability of `confidence` at least; not that it loses
-    `bound` at most, which is that only where no more than one trial was evaluated.
+    of answers that change, unless these count by the original's probabilities. Certified, over all
+    the trials that were evaluated, is that the file loses `max_drop` points at most, with a
+    probability of `confidence` at least; not that it loses `bound` at most, which is that only
+    where no more than one trial was evaluated.
 
     With a metric losses are in its units, and nothing is certified: the bound is a quantile of a
     jackknife's Student distribution, near enough for many samples and smooth metrics, and proved
@@ -206,6 +207,9 @@ class LossBound:
         select_samples: How many are in the selection set, which sizes were chosen on.
         certify_samples: How many are in the certification set, which the bound rests on; nothing
             was fitted to them or chosen on them.
+        presumed: Whether losses are points of accuracy by the original's probabilities of the
+            classes. The bound is certified for these; that they are right on average where answers
+            change, or too far apart, is presumed.
         lost: Where exact, how many of these the original alone has right; without labels, how many
             answers differ.
         gained: Where exact, how many of these the smaller model alone has right; None without
@@ -225,6 +229,7 @@ class LossBound:
     fit_samples: int
     select_samples: int
     certify_samples: int
+    presumed: bool = False
     lost: int | None = None
     gained: int | None = None
     metric: MetricChange | None = None
@@ -237,5 +242,10 @@ class LossBound:
 
     @property
     def labelled(self) -> bool:
-        """Whether points are of accuracy, and not of answers that change."""
+        """Whether accuracy was counted, by labels."""
         return self.gained is not None
+
+    @property
+    def of_accuracy(self) -> bool:
+        """Whether points are of accuracy, and not of answers that change."""
+        return self.labelled or self.presumed

@@ -233,14 +233,10 @@ COST_BUDGETS = (
 class Budgets(Options):
     """What the user requires of a smaller model; None where nothing is required."""
 
-    size: Annotated[
-        Share | None,
-        Option("Share of the bytes to keep, external data included."),
-    ] = None
-    macs: Annotated[
-        Share | None,
-        Option("Share of the multiply-accumulates to keep."),
-    ] = None
+    size: Annotated[Share | None, Option("Share of the bytes to keep, external data included.")] = (
+        None
+    )
+    macs: Annotated[Share | None, Option("Share of the multiply-accumulates to keep.")] = None
     tolerance: Annotated[
         Share | None,
         Option(
@@ -262,11 +258,17 @@ class Budgets(Options):
         Annotated[float, Limits(above=0.5, below=1)] | None,
         Option("The probability with which --max-drop has to hold.  [default: 0.95]"),
     ] = None
+    drop_by: Annotated[
+        Literal["answers", "probabilities"],
+        Option(
+            "What --max-drop bounds without labels: all answers that change, or the points that "
+            "these cost by the original's class probabilities, which are presumed to be right on "
+            "average there, or too far apart."
+        ),
+    ] = "answers"
     latency: Annotated[
         Share | None,
-        Option(
-            "Share of the time of a run to keep, measured here with onnxruntime's own settings."
-        ),
+        Option("Share of the time of a run to keep, measured with onnxruntime's own settings."),
     ] = None
 
     def __post_init__(self) -> None:

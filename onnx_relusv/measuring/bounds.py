@@ -17,6 +17,16 @@ independence: with half of the error e each,
 Without labels, the share of answers that change is bounded in place of the drop, by one upper end
 with all of the error. It bounds the drop, too, whatever the labels are: every loss is a change.
 
+`ExpectedDrop` bounds the drop without labels, presuming something of the original. A change from
+its answer a to another one b lowers the accuracy by P(a is right) - P(b is right), which is far
+below 1 where the two are near to each other, as they are where answers change. Let Z be p_a - p_b,
+by the original's probabilities p, where the answer changes, and 0 elsewhere. If these are right on
+average where answers change, or too far apart, as those of an overconfident model are, the drop is
+the mean of Z at most. Z is from 0 to 1, and its mean m has an exact bound by a bet: for independent
+samples the product of 1 - l (Z_i - m), 0 <= l < 1, has the expectation 1, so that it reaches 1/e
+with probability e at most (Markov), and so has the mean of such products over several l. They grow
+with m; the bound is where their mean is 1/e (Waudby-Smith and Ramdas 2024, with fixed bets).
+
 `MetricLoss` is estimated, by a delete-a-group jackknife in pairs, since nothing is known of a
 metric but its values. The samples are put into groups at random, and the loss t, the metric of the
 original minus that of the smaller model, is computed again without each of them: both models always
@@ -32,13 +42,15 @@ models have the same metric with and without every group, the error is estimated
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainccinv, betaincinv, stdtrit
+from scipy.optimize import brentq
+from scipy.special import betainccinv, betaincinv, logsumexp, stdtrit
 
-from onnx_relusv.core.blocks import Floats
+from onnx_relusv.core.blocks import Floats, ReadOnlyArrays
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,56 @@ class Discordance:
         return Discordance(samples, lost * factor, None if gained is None else gained * factor)
 
 
+# Bets: large ones where few answers change, small ones where many do.
+_BETS = np.geomspace(0.05, 0.98, 6)
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedDrop(ReadOnlyArrays):
+    """What changed answers cost, by the probabilities that the original gives.
+
+    Attributes:
+        samples: How many there are.
+        differences: (changed,) float64 from 0 to 1, of the samples whose answers differ: the
+            original's probability of its own answer less that of the smaller model's.
+        weight: How often each of these counts, 1 for what was seen.
+    """
+
+    samples: int
+    differences: Floats
+    weight: float = 1.0
+
+    @property
+    def drop(self) -> float:
+        """The drop of the accuracy that is expected on these samples, as a share."""
+        return self.weight * float(self.differences.sum()) / self.samples
+
+    def bound(self, error: float) -> float:
+        """An upper bound of the expected drop, as a share.
+
+        It holds with probability 1 - error at least, for samples drawn independently and used
+        once. That the expected drop is the drop at least is presumed, not certified.
+
+        Args:
+            error: The probability with which it may fail.
+        """
+        enough = -math.log(error)
+        if self._capital(1.0) <= enough:
+            return 1.0
+        return float(brentq(lambda mean: self._capital(mean) - enough, 0.0, 1.0, xtol=1e-12))
+
+    def _capital(self, mean: float) -> float:
+        """The logarithm of the mean of the bets' products, were this the mean of all samples."""
+        same = self.samples - self.weight * len(self.differences)
+        changed = np.log1p(-_BETS[:, None] * (self.differences - mean)).sum(axis=1)
+        products = self.weight * changed + same * np.log1p(_BETS * mean)
+        return float(logsumexp(products)) - math.log(len(_BETS))
+
+    def expected(self, samples: int) -> "ExpectedDrop":
+        """What to expect of other samples; a guess: changes are as frequent as here, and alike."""
+        return replace(self, samples=samples, weight=self.weight * samples / self.samples)
+
+
 def upper_end(count: float, samples: int, error: float) -> float:
     """Clopper and Pearson's one-sided upper end for a probability.
 
@@ -118,22 +180,25 @@ def lower_end(count: float, samples: int, error: float) -> float:
     return 0.0 if count <= 0 else float(betaincinv(count, samples - count + 1, error))
 
 
-def samples_needed(most: float, error: float, *, labelled: bool) -> int:
+def samples_needed(most: float, error: float, unchanged: "Discordance | ExpectedDrop") -> int:
     """How many samples it takes until a file that changes no answer can be certified.
 
-    With no discordant sample the upper end is 1 - e^(1/n), e being all of the error, or half of it
-    with labels; it reaches `most` at n = ln(e) / ln(1 - most).
+    Counted, with no discordant sample, the upper end is 1 - e^(1/n), e being all of the error, or
+    half of it with labels; it reaches `most` at n = ln(e) / ln(1 - most).
 
     Args:
         most: The largest drop or disagreement, a share above 0 and below 1.
         error: The probability with which the bound may fail.
-        labelled: Whether the samples have labels.
+        unchanged: What is seen of such a file, on any number of samples.
     """
-    error = error / 2 if labelled else error
-    count = max(1, math.floor(math.log(error) / math.log1p(-most)))
-    while upper_end(0, count, error) > most:
-        count += 1
-    return count
+
+    def is_enough(count: int) -> bool:
+        return replace(unchanged, samples=count).bound(error) <= most
+
+    count = 1
+    while not is_enough(count):
+        count *= 2
+    return bisect_left(range(count), True, lo=count // 2, key=is_enough)
 
 
 GROUPS = 30
@@ -213,6 +278,6 @@ def standard_error(whole: float, without: Floats, sizes: npt.NDArray[np.int64]) 
     return math.sqrt(float(np.mean((pseudo - centre) ** 2 / (shares - 1))))
 
 
-# A smaller model's loss on samples: counted answers have exact bounds of a share, a metric that is
-# resampled has estimates in the metric's units.
-Loss = Discordance | MetricLoss
+# A smaller model's loss on samples: counted answers have exact bounds of a share, and so have
+# expected ones, of what is presumed; a metric that is resampled has estimates in its own units.
+Loss = Discordance | ExpectedDrop | MetricLoss

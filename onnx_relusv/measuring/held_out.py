@@ -1,16 +1,26 @@
-"""Counts, on samples that were set aside, the answers that a smaller model changes.
+"""What a smaller model loses on samples that were set aside.
 
-A metric of the original and of smaller models, on samples that were set aside.
+Counted: the answers that it changes. Expected: what these changes cost, by the probabilities that
+the original gives. By a metric of the original and of smaller models.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy.special
 
 from onnx_relusv.core.blocks import Floats, Runnable
 from onnx_relusv.core.errors import InputError
 from onnx_relusv.core.metric import Metric
-from onnx_relusv.measuring.bounds import Discordance, MetricLoss, groups_of, standard_error
+from onnx_relusv.measuring.answers import answers_of
+from onnx_relusv.measuring.bounds import (
+    Discordance,
+    ExpectedDrop,
+    MetricLoss,
+    groups_of,
+    standard_error,
+)
 from onnx_relusv.measuring.case import Case, Workspace
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.runtime.outputs import (
@@ -20,10 +30,12 @@ from onnx_relusv.runtime.outputs import (
     output_value,
     picked,
     real_part,
+    real_rows,
 )
 from onnx_relusv.runtime.session import Session
 from onnx_relusv.runtime.stacks import run_batch
 from onnx_relusv.samples.samples import Samples
+from onnx_relusv.work.disk_arrays import ArrayFile
 
 _BATCH = 64
 
@@ -77,6 +89,83 @@ class HeldOut:
             found.append(output.answers(value))
         answers, known = zip(*found, strict=True)
         return np.concatenate(answers), np.concatenate(known)
+
+
+class HeldOutProbabilities:
+    """Samples with the original's probabilities of all classes, which lie on disk.
+
+    Args:
+        case: The original.
+        workspace: Where it runs, and what is kept.
+        samples: A part of its samples.
+        output: Its output with class scores.
+
+    Raises:
+        InputError: The scores are not those of classes that exclude one another.
+        UsageError: There is no room for temporary files.
+    """
+
+    def __init__(self, case: Case, workspace: Workspace, samples: Samples, output: str) -> None:
+        self._provider = workspace.provider
+        self._samples = samples
+        self._output = output
+        session = workspace.session(case.model)
+        batch = next(samples.batches(_BATCH, limit=_BATCH))
+        values = session.run(batch.feeds, [output])
+        read = answers_of(case.model, values, batch.count, batch.size)
+        if read.scores is None or read.independent:
+            raise InputError(
+                f"{case.model.name}: {output} does not have the scores of classes that exclude one "
+                "another, so it tells no probabilities that add up to 1. Leave --drop-by away, and "
+                "--max-drop counts the answers that change."
+            )
+        file, place, answers = ArrayFile(), None, []
+        for scores in self._scores(session):
+            with np.errstate(invalid="ignore"):  # of infinite scores
+                shares = scores if read.probabilities else scipy.special.softmax(scores, axis=1)
+            places = scores.argmax(axis=1)
+            # These have no shares; what may be lost is then all of it.
+            endless = ~np.isfinite(shares).all(axis=1)
+            shares[endless] = np.arange(scores.shape[1]) == places[endless, None]
+            answers.append(np.where(np.isnan(scores).any(axis=1), _NO_ANSWER, places))
+            rows = np.clip(shares, 0, 1).astype(np.float32)
+            place = file.put(rows) if place is None else file.added(place, rows)
+        assert place is not None  # there is a sample at least
+        self._answers, self._shares = np.concatenate(answers), file.mapped(place)
+
+    def expected_drop(self, smaller: Runnable) -> ExpectedDrop:
+        """Runs a smaller model, and tells of the answers that it changes what they cost.
+
+        Where it has no answer, the original's probability of its own is lost; what has no answer in
+        the original loses nothing.
+
+        Raises:
+            InputError: It does not give scores of as many classes.
+        """
+        found: list[np.ndarray] = []
+        start = 0
+        for scores in self._scores(Session(smaller, self._provider, alone=False)):
+            before = self._answers[start : start + len(scores)]
+            shares = np.asarray(self._shares[start : start + len(scores)], np.float64)
+            if scores.shape != shares.shape:
+                raise InputError(f"output {self._output} does not have scores of the same classes.")
+            after = scores.argmax(axis=1)
+            numbers = ~np.isnan(scores).any(axis=1)
+            changed = np.flatnonzero((before != _NO_ANSWER) & ((before != after) | ~numbers))
+            other = np.where(numbers[changed], shares[changed, after[changed]], 0)
+            found.append(np.maximum(shares[changed, before[changed]] - other, 0))
+            start += len(scores)
+        return ExpectedDrop(start, np.concatenate(found))
+
+    def _scores(self, session: Session) -> Iterator[np.ndarray]:
+        """(samples, classes) float64, batch by batch."""
+        for batch in self._samples.batches(_BATCH, stacked=True):
+            values = run_batch(session, batch, [self._output])
+            yield np.array(real_rows(values, batch.count, batch.size)[self._output], np.float64)
+
+
+# Of a sample to which scores that are no numbers give none.
+_NO_ANSWER = -1
 
 
 def answers_output(session: Session, samples: Samples, length: int = _BATCH) -> AnswerOutput | None:

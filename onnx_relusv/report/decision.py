@@ -27,6 +27,7 @@ from onnx_relusv.report.losses import (
     change_words,
     changes,
     judged_on,
+    presumption,
     share_words,
 )
 from onnx_relusv.report.page import Advice, Headline
@@ -308,7 +309,8 @@ def _answers(
 def limit_text(bound: LossBound) -> str:
     """What may be lost at most, and how sure that is."""
     most, confidence = bound_text(bound, bound.max_drop), words.confidence(bound.confidence)
-    return f"at most {most}, {'certified' if bound.exact else 'estimated'} at {confidence}"
+    surely = "certified" if bound.exact else "estimated"
+    return f"at most {most}, {surely} at {confidence}{presumption(bound)}"
 
 
 def drop_interval_text(evaluation: Evaluation) -> str:

@@ -60,7 +60,7 @@ _MOST_APART = 100
 # By record its fields in JSON: "name", or "name=path" where the record calls it otherwise.
 FIELDS: dict[type, str] = {
     Assessment: "part evaluation change feeds withheld latency alarms conclusion",
-    Budgets: "size macs latency tolerance max_drop confidence",
+    Budgets: "size macs latency tolerance max_drop confidence drop_by",
     Choice: """action form rank inputs outputs precision planned_level=level planned_damage=damage
         why""",
     Comparison: "before after shares evaluation warnings provenance",
@@ -175,8 +175,8 @@ _COMPUTED: dict[type, dict[str, Callable[[Any], Any]]] = {
     },
     Compression: {
         "certificate": _bound(
-            """max_drop confidence labelled fit_samples select_samples certify_samples lost gained
-            drop bound select_drop trials""",
+            """max_drop confidence labelled presumed fit_samples select_samples certify_samples lost
+            gained drop bound select_drop trials""",
             exact=True,
         ),
         "drop_estimate": _bound(

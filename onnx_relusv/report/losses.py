@@ -205,6 +205,11 @@ def bound_text(bound: LossBound, loss: float) -> str:
     return words.points(loss) if bound.exact else words.number(loss)
 
 
+def presumption(bound: LossBound) -> str:
+    """What a bound presumes, behind it; empty where it presumes nothing."""
+    return ", if the original's probabilities are right" if bound.presumed else ""
+
+
 def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
     estimated = "" if bound.exact else ", estimated"
     if bound.metric is not None:
@@ -223,7 +228,10 @@ def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
         yield "of these, right in the result alone", bound.gained
     else:
         yield "of these, answers that changed", bound.lost
-    yield "drop on these", bound_text(bound, bound.drop)
+    if bound.presumed:
+        yield "presumed", "the original's probabilities, where answers change"
+    seen = "expected drop on these" if bound.presumed else "drop on these"
+    yield seen, bound_text(bound, bound.drop)
     if not bound.exact:
         yield "standard error, estimated", bound.standard_error
     yield (
@@ -235,9 +243,18 @@ def _bound_rows(bound: LossBound) -> Iterator[tuple[str, object]]:
 
 def _bound_text(bound: LossBound) -> str:
     most, confidence = bound_text(bound, bound.max_drop), words.confidence(bound.confidence)
+    if bound.presumed:
+        return (
+            "Points of accuracy, by the original's probabilities of the classes. On samples like "
+            f"these the result loses {most} at most, with a confidence of {confidence}, if these "
+            "probabilities are right on average where answers change, or too far apart, as those "
+            "of an overconfident model are. That is presumed: there are no labels to check it. The "
+            "rest is certified: the samples for certifying were set aside by the seed; nothing was "
+            "fitted to them or chosen on them."
+        )
     if bound.exact:
         return (
-            f"Points of {'accuracy' if bound.labelled else 'changed answers'}. Certified: on "
+            f"Points of {'accuracy' if bound.of_accuracy else 'changed answers'}. Certified: on "
             f"samples like these the result loses {most} at most, with a confidence of "
             f"{confidence}. The samples for certifying were set aside by the seed; nothing was "
             "fitted to them or chosen on them."

@@ -19,7 +19,14 @@ from onnx_relusv.core.results import (
 from onnx_relusv.core.sweeps import Sweep
 from onnx_relusv.core.traces import Trace
 from onnx_relusv.report import decision, losses, network, sections, sweep, trace, words
-from onnx_relusv.report.losses import NUMBERS, PARTS, bound_text, by_change, change_words
+from onnx_relusv.report.losses import (
+    NUMBERS,
+    PARTS,
+    bound_text,
+    by_change,
+    change_words,
+    presumption,
+)
 from onnx_relusv.report.page import Advice, Fact, Headline, Page, Part
 
 WHICH = {
@@ -198,8 +205,10 @@ def _bound(bound: LossBound | None) -> Iterator[Fact]:
         note = f"estimated at {confidence}, not exact: {words.number(bound.bound)} {samples}"
         yield Fact("drop", f"at most {most} of {of}", note)
     else:
-        name, loss = ("accuracy", "lost") if bound.labelled else ("answers", "changed")
-        note = f"certified at {confidence}; {words.number(bound.drop)} {samples}"
+        name, loss = ("accuracy", "lost") if bound.of_accuracy else ("answers", "changed")
+        note = (
+            f"certified at {confidence}{presumption(bound)}; {words.number(bound.drop)} {samples}"
+        )
         yield Fact(name, f"at most {most} {loss}", note)
 
 

@@ -30,7 +30,7 @@ from onnx_relusv.core.results import (
 )
 from onnx_relusv.report import words
 from onnx_relusv.report.decision import agreement_interval_text, drop_interval_text
-from onnx_relusv.report.losses import bound_text, share_words
+from onnx_relusv.report.losses import bound_text, presumption, share_words
 from onnx_relusv.report.page import Column, Fact, Section, Table
 from onnx_relusv.report.pages import LAYOUTS, WHICH, Report, page_of
 from onnx_relusv.report.sections import CHOICES, COVERAGE, SHORT_GROUPS
@@ -321,10 +321,11 @@ def compression_summary(found: Compression) -> str:
         sentences.append(f"{share} of the answers are the same{interval}.")
     if found.bound is not None:
         bound = found.bound
-        what = "lost" if bound.labelled or not bound.exact else "changed"
+        what = "lost" if bound.of_accuracy or not bound.exact else "changed"
         surely = "certified" if bound.exact else "estimated"
         most, confidence = bound_text(bound, bound.max_drop), words.confidence(bound.confidence)
-        sentences.append(f"It is {surely} at {confidence}: at most {most} {what} on such samples.")
+        surely = f"It is {surely} at {confidence}: at most {most} {what} on such samples"
+        sentences.append(f"{surely}{presumption(bound)}.")
     if found.metric is not None:
         metric = found.metric
         values = words.change(metric.before, metric.after, "{:.5g}".format)

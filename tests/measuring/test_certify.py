@@ -167,8 +167,8 @@ def test_what_is_expected_of_other_samples(found: tuple[int, tuple[int, int]], o
 @pytest.mark.parametrize("labelled", [False, True])
 @given(most=st.floats(1e-4, 0.999), error=st.floats(1e-4, 0.5))
 def test_how_many_samples_it_takes(most: float, error: float, labelled: bool) -> None:
-    needed = samples_needed(most, error, labelled=labelled)
     gained = 0 if labelled else None
+    needed = samples_needed(most, error, Discordance(0, 0, gained))
     assert Discordance(needed, 0, gained).bound(error) <= most
     own = error / 2 if labelled else error
     assert abs(needed - max(1, math.log(own) / math.log1p(-most))) <= 1
@@ -179,5 +179,5 @@ def test_how_many_samples_it_takes(most: float, error: float, labelled: bool) ->
 
 def test_how_many_samples_a_point_takes() -> None:
     # ln(0.05) / ln(0.99) = 298.07 and ln(0.025) / ln(0.99) = 367.04.
-    assert samples_needed(0.01, 0.05, labelled=False) == 299
-    assert samples_needed(0.01, 0.05, labelled=True) == 368
+    assert samples_needed(0.01, 0.05, Discordance(0, 0, None)) == 299
+    assert samples_needed(0.01, 0.05, Discordance(0, 0, 0)) == 368
