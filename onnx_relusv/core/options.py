@@ -371,7 +371,7 @@ class PlanOptions(WithPrecision, Options):
             )
         if confidence is not None and most is None:
             raise UsageError("--confidence is that of a --max-drop; give one.")
-        if self.budgets.drop_by != "answers" and (most is None or self.metric is not None):
+        if self.budgets.drop_by is not None and (most is None or self.metric is not None):
             raise UsageError(
                 f"--drop-by {self.budgets.drop_by} says what a --max-drop without a --metric "
                 "bounds; leave it away, or give a --max-drop alone."

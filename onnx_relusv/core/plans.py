@@ -259,13 +259,13 @@ class Budgets(Options):
         Option("The probability with which --max-drop has to hold.  [default: 0.95]"),
     ] = None
     drop_by: Annotated[
-        Literal["answers", "probabilities"],
+        Literal["answers", "probabilities"] | None,
         Option(
             "What --max-drop bounds without labels: all answers that change, or the points that "
             "these cost by the original's class probabilities, which are presumed to be right on "
-            "average there, or too far apart."
+            "average there, or too far apart.  [default: answers]"
         ),
-    ] = "answers"
+    ] = None
     latency: Annotated[
         Share | None,
         Option("Share of the time of a run to keep, measured with onnxruntime's own settings."),

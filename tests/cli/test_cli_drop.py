@@ -10,6 +10,8 @@ from classified import COUNT, TEXT, classifier, samples, weights
 from command_line import run, words
 from graphs import model_proto
 
+from onnx_relusv.measuring.bounds import Discordance
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -50,9 +52,34 @@ def test_without_labels_it_counts_answers(model: Path, tmp_path: Path, out: Path
     assert "certified at 95 %" in words(result)
 
 
+def test_without_labels_probabilities_tell_what_changed_answers_cost(
+    model: Path, data: Path, tmp_path: Path, out: Path
+) -> None:
+    blind, output = samples(tmp_path, model, labelled=False, name="blind"), out / "s.onnx"
+    options = ("--samples", blind, "--max-drop", 6, "--drop-by", "probabilities")
+    result = run("compress", model, "--output", output, *options, "--report", out / "report")
+    assert result.exit_code == 0, result.output
+    assert "at most 6 points lost on such samples, if the original's" in words(result)
+    report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
+    found = report["certificate"]
+    assert report["budgets"]["drop_by"] == "probabilities"
+    assert (found["presumed"], found["labelled"]) == (True, False)
+    # With the same answers changed, a bound of their number would have been missed.
+    counted = Discordance(found["certify_samples"], found["lost"], None).bound(0.05)
+    assert found["drop"] < found["bound"] <= 6 < 100 * counted
+    page = (out / "report" / "report.html").read_text(encoding="utf-8")
+    assert "That is presumed: there are no labels to check it." in page
+    labelled = run("compress", model, "--output", out / "t.onnx", "--samples", data, *options[2:])
+    assert labelled.exit_code == 3
+    assert "Leave --drop-by away" in words(labelled)
+    assert not (out / "t.onnx").exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        ("--size", 0.5, "--drop-by", "probabilities"),
+        ("--max-drop", 8, "--drop-by", "labels"),
         ("--max-drop", 0),
         ("--max-drop", 100),
         ("--max-drop", "nan"),

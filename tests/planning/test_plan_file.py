@@ -99,6 +99,7 @@ def test_the_file_is_readable(fields: dict[str, Any]) -> None:
         "tolerance": 0.25,
         "max_drop": None,
         "confidence": None,
+        "drop_by": None,
         "latency": None,
     }
     assert fields["choices"][0]["form"] == "spatial"

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from onnx_relusv.core.results import Compression
 from onnx_relusv.report import words
+from onnx_relusv.report.decision import limit_text
 from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.losses import BOUND, TRIALS
 from onnx_relusv.report.page import Fact
@@ -50,6 +51,22 @@ def test_one_line_says_what_is_certified(certified: Compression, unlabelled: Com
     facts = {fact.name: fact for fact in compression_facts(unlabelled)}
     assert facts["answers"].value == "at most 1 point changed"
     assert "accuracy" not in facts
+
+
+def test_what_is_presumed_is_said_wherever_a_bound_is(certified: Compression) -> None:
+    assert certified.bound is not None
+    bound = replace(certified.bound, gained=None, presumed=True)
+    presumed = replace(certified, bound=bound)
+    (fact,) = (one for one in compression_facts(presumed) if one.name == "accuracy")
+    assert fact.value == "at most 1 point lost"
+    what = "if the original's probabilities are right"
+    assert fact.note.startswith(f"certified at 99 %, {what}; ")
+    assert limit_text(bound).endswith(what)
+    assert what not in limit_text(certified.bound)
+    assert "presumed" in str(BOUND.of(presumed))
+    assert "expected drop on these" in str(BOUND.of(presumed))
+    assert "presumed" not in str(BOUND.of(certified))
+    assert report_data(presumed)["certificate"]["presumed"] is True
 
 
 def test_the_tries_and_what_became_of_them(certified: Compression) -> None:
