@@ -1,5 +1,6 @@
 """The blocks of docs/recipes.md run as they stand there, each where its tool is installed."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -66,6 +67,54 @@ def test_quantised_afterwards(folder: Path) -> None:
     assert before > 0.85
     assert after > before - 0.05
     assert size(folder / "eighth.onnx") < 0.3 * size(folder / "half.onnx")
+
+
+@pytest.fixture
+def olive_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with the package configuration and the data's script."""
+    if find_spec("olive") is None:
+        pytest.skip("olive-ai is not installed; bash scripts/olive has it")
+    # Tests are no use of Olive that its authors want to hear of.
+    monkeypatch.setenv("OLIVE_DISABLE_TELEMETRY", "1")
+    packages, data = blocks("A pass", "python")
+    run([sys.executable, "-c", packages], folder)
+    (folder / "own_data.py").write_text(data, encoding="utf-8")
+    names, texts = ("workflow.json", "search.json"), blocks("A pass", "json")
+    for name, text in zip(names, texts, strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_pass_of_olive(olive_folder: Path) -> None:
+    text, _ = blocks("A pass", "sh")
+    made, _ = (run(own_command(line), olive_folder) for line in text.splitlines())
+    assert "get the same answer" in made.stdout + made.stderr
+    assert (olive_folder / "report" / "report.html").exists()
+    # Of a quarter of the numbers, a byte each instead of four.
+    whole = size(ROOT / "models" / "lenet_300_100.onnx")
+    assert size(olive_folder / "optimised" / "model.onnx") < 0.1 * whole
+    gate = "compare models/lenet_300_100.onnx optimised/model.onnx --samples"
+    limit = "models/fashion_test.npz --fail-below-agreement 0.9"
+    run(own_command(f"onnx-relusv {gate} {limit}"), olive_folder)
+
+
+def test_a_search_of_olive(olive_folder: Path) -> None:
+    _, text = blocks("A pass", "sh")
+    run(own_command(text.strip()), olive_folder)
+    found = json.loads((olive_folder / "searched" / "footprint.json").read_text("utf-8"))
+    points = {
+        (one["pass_run_config"]["size"], one["pass_run_config"]["precision"]): one.get("metrics")
+        for one in found.values()
+        if one["pass_run_config"]
+    }
+    assert set(points) == {(size, to) for size in (0.25, 0.125, 0.001) for to in ("keep", "int8")}
+    # No file has a thousandth of the bytes.
+    assert {point for point, metrics in points.items() if not metrics} == {
+        (0.001, "keep"),
+        (0.001, "int8"),
+    }
+    whole = size(ROOT / "models" / "lenet_300_100.onnx")
+    assert size(olive_folder / "searched" / "model.onnx") < 0.25 * whole
 
 
 def test_a_gate(folder: Path) -> None:
