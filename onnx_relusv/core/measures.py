@@ -190,6 +190,14 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelledTime:
+    """Share of the original's time of a run at a batch size, by a model of the kernels."""
+
+    batch: Count
+    share: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleCounts:
     """How many samples there were, and what for.
 

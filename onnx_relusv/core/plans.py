@@ -21,7 +21,7 @@ from onnx_relusv.core.codec import (
     Share,
     Whole,
 )
-from onnx_relusv.core.measures import DamageCurve, GroupCurve, IntegerDamage
+from onnx_relusv.core.measures import DamageCurve, GroupCurve, IntegerDamage, ModelledTime
 
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
@@ -325,9 +325,8 @@ class Plan:
         pack: Channels that kernels compute at once, by whose times the plan was made; None where it
             was not made by them.
         timed_on: Whose times it went by; None where nothing was timed.
-        latency: Expected share of the original's time of a run: with a budget on it as measured of
-            the plan before anything is fitted, else an estimate, by a model of the kernels; None
-            where there is none.
+        latency: Expected share of the original's time of a run: with a budget on it as measured
+            before anything is fitted, else by a model of the kernels; None where there is none.
         groups: What becomes of every group of units; none where no units are removed.
         group_curves: The damage curves of groups that were measured.
         int8_damages: Of the blocks that may be computed with 8-bit integers, the largest first.
@@ -339,6 +338,7 @@ class Plan:
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
         warnings: Sentences for the user on what the samples can tell.
         edited: Sentences on what was edited in its file without any effect; not in the file.
+        many: With many samples in a run, where that was looked at when it was made; likewise.
     """
 
     model_sha256: str
@@ -369,6 +369,7 @@ class Plan:
     input_shape: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     edited: tuple[str, ...] = field(default=(), metadata=UNSTORED)
+    many: ModelledTime | None = field(default=None, metadata=UNSTORED)
 
     @property
     def uses_int8(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_relusv.core.blocks import Item
 from onnx_relusv.core.errors import BudgetError
-from onnx_relusv.core.measures import Measured
+from onnx_relusv.core.measures import Measured, ModelledTime
 from onnx_relusv.core.options import PlanOptions
 from onnx_relusv.core.plans import COST_BUDGETS, Budgets, Plan
 from onnx_relusv.measuring.blocks import Ground
@@ -33,7 +33,7 @@ from onnx_relusv.planning.decisions import (
 )
 from onnx_relusv.planning.file_size import SizeOf, changes_anything, size_of, sized
 from onnx_relusv.planning.latency.kernels import ModelledTimes
-from onnx_relusv.planning.latency.timed import Measure, Timed, timed
+from onnx_relusv.planning.latency.timed import MANY, Measure, Timed, timed
 from onnx_relusv.planning.limits import Origin, how_far, limits, plan_within
 from onnx_relusv.planning.objective import DamageMeasure, damage_measure
 from onnx_relusv.planning.origin import origin_of, stated_bytes, untouched
@@ -180,7 +180,7 @@ class Offer:
         """A plan, or another one where that is slower than the original with many samples in a run.
 
         The other one does twice the damage at most, and is not slower with as many as asked for, or
-        no slower than the plan.
+        no slower than the plan. Either says what it takes with so many.
         """
         if self.at_many is None or plan.damage is None or self.measure is None:
             return plan
@@ -189,9 +189,11 @@ class Offer:
             each._problem(each.origin, budgets.tolerance, limits(budgets, each.origin.total))
             for each in (many, self)
         )
-        if time_share(problem, state) <= 1:
-            return plan
         most = _NOT_SLOWER * (plan.damage + _WORTHLESS * self.measure.noticeable)
+        taken = ModelledTime(batch=MANY, share=time_share(problem, state))
+        plan = replace(plan, many=taken)
+        if taken.share <= 1:
+            return plan
         near = not_slower(problem, state, most)
         if near is None:
             return plan
@@ -200,7 +202,8 @@ class Offer:
             share = time_share(own, other)
             is_harmless = found.damage is not None and found.damage <= most
             if is_harmless and share <= max(1.0, plan.latency or 0.0):
-                return replace(found, latency=share)
+                seen = ModelledTime(batch=MANY, share=time_share(problem, other))
+                return replace(found, latency=share, many=seen)
         return plan
 
     def by_times(self, times: ModelledTimes) -> "Offer":

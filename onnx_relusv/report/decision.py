@@ -207,7 +207,11 @@ def compression_headlines(found: Compression) -> Iterator[Headline]:
     if found.metric is not None:
         evaluation = replace(evaluation, metric=found.metric)
     yield from _answers(evaluation, found.assessment, found.bound)
-    yield _run_time(found.assessment.latency, found.evaluation.provider)
+    time, many = _run_time(found.assessment.latency, found.evaluation.provider), found.plan.many
+    if many is not None:
+        expected = f"{words.percent(many.share)} expected with {many.batch} samples in a run"
+        time = replace(time, note=f"{time.note}; {expected}")
+    yield time
     yield _macs(found)
 
 

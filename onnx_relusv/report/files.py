@@ -69,8 +69,8 @@ FIELDS: dict[type, str] = {
         damage_measure=plan.damage_measure precision=plan.precision uses_int8=plan.uses_int8
         int8_format=plan.int8_format int8_damages=plan.int8_damages
         stored_numbers=stored correction blocks=rows refusals groups channel_refusals
-        verdict certificate metric drop_estimate batch pack=plan.pack timed_on=plan.timed_on
-        latency assessment samples warnings provenance""",
+        verdict certificate metric drop_estimate batch pack=plan.pack many=plan.many
+        timed_on=plan.timed_on latency assessment samples warnings provenance""",
     Correction: "damage corrected taken",
     Cost: "bytes macs",
     Coverage: "total_bytes covered_bytes other_bytes rows",

@@ -1,7 +1,8 @@
 """The network of a report: its blocks in order, drawn, and ranked; and those of 8-bit integers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 
 from onnx_relusv.core.results import BlockReport, Compression, Inspection
 from onnx_relusv.report import words
@@ -17,19 +18,35 @@ _DONE: dict[words.Fate, tuple[str, str]] = {
     "double layer": ("after", "double layer"),
     "numbers": ("active", "8-bit integers or half precision alone"),
 }
+# At the least, the next and the largest relative error at which savings are known: the role of a
+# block of which half would go.
+_REDUCIBLE = ("largest", "after", "band")
+_NOT_REDUCIBLE = "every"
 
 
-def _segments(found: Inspection | Compression) -> Iterator[Segment]:
-    whole = sum(row.cost.bytes for row in found.rows)
-    for number, row in enumerate(found.rows, 1):
-        after = (row.cost_after or row.cost).bytes
+def _segments(
+    rows: Sequence[BlockReport],
+    left: Callable[[BlockReport], float],
+    role: Callable[[BlockReport], str],
+) -> Iterator[Segment]:
+    """Blocks in order, each with the bytes that are left of it and the role of its colour."""
+    whole = sum(row.cost.bytes for row in rows)
+    for number, row in enumerate(rows, 1):
         yield Segment(
             number=number,
             name=words.printable(row.block.key),
-            width=row.cost.bytes / whole if whole else 1 / len(found.rows),
-            left=min(after / row.cost.bytes, 1.0) if row.cost.bytes else 1.0,
-            role=_DONE[words.fate(row.choice)][0],
+            width=row.cost.bytes / whole if whole else 1 / len(rows),
+            left=min(left(row) / row.cost.bytes, 1.0) if row.cost.bytes else 1.0,
+            role=role(row),
         )
+
+
+def _done(found: Compression) -> Iterator[Segment]:
+    return _segments(
+        found.rows,
+        lambda row: (row.cost_after or row.cost).bytes,
+        lambda row: _DONE[words.fate(row.choice)][0],
+    )
 
 
 def _legend(found: Compression) -> Legend:
@@ -42,8 +59,50 @@ NETWORK: Part[Compression] = Part(
     of=lambda found: found.rows,
     text="Blocks in order, numbered as in the table below. Width is size before; the filled part "
     "of the height is what is left of it.",
-    strip=_segments,
+    strip=_done,
     legend=_legend,
+)
+
+
+def _errors(found: Inspection) -> list[float]:
+    """The relative errors at which savings are known, the least first."""
+    return sorted({saving.tolerance for row in found.rows for saving in row.savings})
+
+
+def _reducible(found: Inspection) -> Iterator[Segment]:
+    steps = dict(zip(_errors(found), _REDUCIBLE, strict=False))
+
+    def left(row: BlockReport) -> float:
+        return row.cost.bytes - max((one.saved_bytes for one in row.savings), default=0)
+
+    def role(row: BlockReport) -> str:
+        halved = (one.tolerance for one in row.savings if 2 * one.saved_bytes >= row.cost.bytes)
+        return steps.get(min(halved, default=inf), _NOT_REDUCIBLE)
+
+    return _segments(found.rows, left, role)
+
+
+def _reducible_legend(found: Inspection) -> Legend:
+    present = {one.role for one in _reducible(found)}
+    steps = (
+        (role, f"half or more goes at a relative error of {words.number(error)}")
+        for error, role in zip(_errors(found), _REDUCIBLE, strict=False)
+    )
+    least = (_NOT_REDUCIBLE, "less than half goes at any of these errors")
+    return tuple(one for one in (*steps, least) if one[0] in present)
+
+
+REDUCIBLE: Part[Inspection] = Part(
+    title="The network",
+    of=lambda found: found.rows if _errors(found) else (),
+    text=lambda found: (
+        "Blocks in the order of the table below. Width is size; the filled "
+        "part of the height is what the cheapest double layer with a relative error of "
+        f"{words.number(_errors(found)[-1])} leaves of it. Colour says at which error half of the "
+        "block would go."
+    ),
+    strip=_reducible,
+    legend=_reducible_legend,
 )
 
 

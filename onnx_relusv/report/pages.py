@@ -118,6 +118,7 @@ def assessment_facts(compression: Compression) -> Iterator[Fact]:
         samples, what = f"{words.counted(len(found.feeds), 'kind')} of synthetic inputs", ""
     yield Fact("judged on", samples, what)
     yield from _answers(found.evaluation)
+    yield from _many(compression)
     if found.change is None:
         yield Fact("largest output change", words.NOTHING, "these inputs tell nothing of it")
     else:
@@ -145,6 +146,20 @@ def latency_facts(found: Compression) -> Iterator[Fact]:
             "latency",
             f"of the original; {planned}",
             f"{outcome.provider}{threads}",
+        )
+
+
+def _many(found: Compression) -> Iterator[Fact]:
+    """That the plan was checked with many samples in a run, where it was."""
+    many = found.plan.many
+    if many is not None:
+        found_out = "it is no slower"
+        if many.share > 1:
+            found_out = "no plan was found that loses little more and is no slower"
+        yield Fact(
+            f"time of a run with {many.batch} samples",
+            f"{words.percent(many.share)} of the original",
+            f"checked when the plan was chosen, by a model of the kernels: {found_out}",
         )
 
 
@@ -276,7 +291,13 @@ LAYOUTS: dict[type, Layout[Any]] = {
     Inspection: Layout[Inspection](
         files=lambda found: {"model": found.model},
         facts=(inspection_facts,),
-        page=(sections.BLOCKS, sections.SAVINGS, sections.COVERAGE, sections.REFUSED),
+        page=(
+            network.REDUCIBLE,
+            sections.BLOCKS,
+            sections.SAVINGS,
+            sections.COVERAGE,
+            sections.REFUSED,
+        ),
         details=(sections.MEASURES, sections.SPECTRA, sections.LADDER),
         terminal=(sections.SHORT_MEASURES, sections.SHORT_SPECTRA, sections.REFUSED),
         below=(sections.COVERAGE,),

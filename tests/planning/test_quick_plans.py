@@ -94,8 +94,13 @@ def test_a_plan_that_is_slower_with_many_samples_gives_way(tmp_path: Path) -> No
             assert found.size <= size
             assert free.damage is not None
             assert found.damage is not None
+            assert free.many is None
+            assert found.many is not None
+            assert found.many.batch == 32
+            # Layers alone have nodes more, and are slower; channels alone take no time here.
+            assert (found.many.share > 1) == layered[1]
             if not layered[0]:
-                assert found == free
+                assert replace(found, many=None) == free
             if not layered[1] and layered[0]:
                 noticeable = WORTHLESS * offer.measure.noticeable
                 assert found.damage <= NOT_SLOWER * (free.damage + noticeable)

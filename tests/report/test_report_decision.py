@@ -8,14 +8,14 @@ from swept import swept
 
 from onnx_relusv.core.measures import Latency
 from onnx_relusv.core.plans import Budgets
-from onnx_relusv.core.results import Comparison, Compression
+from onnx_relusv.core.results import Comparison, Compression, Inspection
 from onnx_relusv.report.decision import (
     comparison_headlines,
     compression_advice,
     compression_headlines,
     most_sensitive_first,
 )
-from onnx_relusv.report.network import NETWORK, RANKED
+from onnx_relusv.report.network import NETWORK, RANKED, REDUCIBLE
 from onnx_relusv.report.page import Headline
 from onnx_relusv.report.sweep import sweep_advice
 
@@ -126,6 +126,22 @@ def test_the_strip_is_as_wide_as_blocks_are_large(compression: Compression) -> N
     assert [one.left for one in section.strip] == [25_984 / 73_984, 11_160 / 32_160, 1.0]
     assert [one.role for one in section.strip] == ["after", "after", "every"]
     assert section.legend == (("every", "kept"), ("after", "double layer"))
+
+
+def test_the_strip_of_an_inspection_says_at_which_error_half_of_a_block_goes(
+    inspection: Inspection,
+) -> None:
+    (section,) = REDUCIBLE.sections(inspection)
+    # At 0.1 the first block saves 48,000 bytes of 73,984; the second at 0.05 more than half.
+    assert [one.left for one in section.strip] == [25_984 / 73_984, 11_160 / 32_160, 1.0]
+    assert [one.role for one in section.strip] == ["after", "largest", "every"]
+    assert section.legend == (
+        ("largest", "half or more goes at a relative error of 0.05"),
+        ("after", "half or more goes at a relative error of 0.1"),
+        ("every", "less than half goes at any of these errors"),
+    )
+    assert "with a relative error of 0.1 leaves of it" in section.text
+    assert REDUCIBLE.sections(replace(inspection, rows=())) == ()
 
 
 def test_a_sweep_names_the_smallest_file_that_surely_loses_little() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from onnx_relusv.core.measures import ModelledTime
 from onnx_relusv.core.results import Compression
 from onnx_relusv.report.files import report_data, report_html
 from onnx_relusv.report.pages import latency_facts
@@ -58,6 +59,22 @@ def test_without_the_budget_only_the_page_has_the_blocks_times(compression: Comp
     assert "2.5 ms -&gt; 1.25 ms (0.5)" in shown(compression)
     assert "1.25 ms" not in terminal(compression)
     assert report_data(compression)["latency"] is None
+
+
+def test_the_page_says_that_many_samples_in_a_run_were_looked_at(compression: Compression) -> None:
+    slower = replace(compression.plan, many=ModelledTime(batch=32, share=1.04))
+    for plan, taken, outcome in (
+        (compression.plan, "80.0 %", "it is no slower"),
+        (slower, "104.0 %", "no plan was found that loses little more and is no slower"),
+    ):
+        page = shown(replace(compression, plan=plan))
+        assert "time of a run with 32 samples" in page
+        assert f"{taken} of the original" in page
+        assert f"{taken} expected with 32 samples in a run" in page
+        assert f"by a model of the kernels: {outcome}" in page
+    unseen = replace(compression, plan=replace(compression.plan, many=None))
+    assert "with 32 samples" not in shown(unseen)
+    assert report_data(unseen)["many"] is None
 
 
 def test_what_is_not_known_is_a_dash(faster: Compression) -> None:
