@@ -49,7 +49,8 @@ def certify_positions(model: Path, data: Path) -> np.ndarray:
 
 
 def written(model: Path, data: Path, output: Path, **budgets: float) -> Compression:
-    options = PlanOptions(budgets=Budgets(**budgets))
+    # Nothing looks at the time of kernels here.
+    options = PlanOptions(budgets=Budgets(**budgets), round_to=1)
     # The network is the same in all tests, and what is measured of it is measured once.
     measuring = replace(MEASURING, cache=output.parent.parent / "measured")
     return compress(model, output, samples=data, planning=options, measuring=measuring)
@@ -114,7 +115,9 @@ def searching(model: Path, data: Path, budgets: Budgets) -> Iterator[Case]:
     assert limit is not None
     with block_moments(*one, Silent()) as moments:
         measured = measure_blocks(*one, moments, Silent())
-        offer = make_offer(Ground(*one, moments, measured), PlanOptions(budgets=budgets), Silent())
+        offer = make_offer(
+            Ground(*one, moments, measured), PlanOptions(budgets=budgets, round_to=1), Silent()
+        )
         yield Case(one, offer, limit, search(*one, offer, moments, budgets, limit, Silent()))
 
 
@@ -350,7 +353,7 @@ def test_nothing_is_written_where_nothing_is_certified(tmp_path: Path) -> None:
             model,
             folder / "small.onnx",
             samples=data,
-            planning=PlanOptions(budgets=Budgets(max_drop=3.0)),
+            planning=PlanOptions(budgets=Budgets(max_drop=3.0), round_to=1),
             report=folder / "report",
             force=True,
         )

@@ -44,7 +44,8 @@ from onnx_relusv.planning.plan_file import plan_text, read_plan
 
 MEASURING = MeasureOptions(provider="cpu")
 INT8 = PlanOptions(precision="int8")
-# Nothing looks at time: of plans that do as little damage the quickest may leave some of the bytes.
+# Nothing looks at time, which takes long, and by which of plans that do as little damage the
+# quickest may leave some of the bytes.
 SMALL = PlanOptions(precision="int8", budgets=Budgets(size=0.17), round_to=1)
 SYMMETRIC = PlanOptions(precision="int8", int8_format="s8s8", budgets=Budgets(size=0.25))
 
@@ -311,7 +312,9 @@ def test_units_alone_may_go_from_layers_of_integers(folder: Path, tmp_path: Path
         folder / "network.onnx",
         tmp_path / "pruned.onnx",
         samples=folder / "s.npz",
-        planning=PlanOptions(method="harmonic", precision="int8", budgets=Budgets(size=0.22)),
+        planning=PlanOptions(
+            method="harmonic", precision="int8", budgets=Budgets(size=0.22), round_to=1
+        ),
         measuring=MEASURING,
     )
     assert done.after.bytes <= 0.22 * done.before.bytes
@@ -367,7 +370,7 @@ def test_a_largest_drop_is_certified_of_the_file_itself(folder: Path, tmp_path: 
         model,
         tmp_path / "certified.onnx",
         samples=samples(tmp_path, model, count=1200, seed=3, name="many"),
-        planning=PlanOptions(precision="int8", budgets=Budgets(max_drop=4.0)),
+        planning=PlanOptions(precision="int8", budgets=Budgets(max_drop=4.0), round_to=1),
         measuring=MEASURING,
     )
     assert done.bound is not None
@@ -460,7 +463,7 @@ def test_what_does_not_go_together_is_said(
 def test_an_old_operator_set_is_raised_where_answers_stay(tmp_path: Path) -> None:
     model = network(tmp_path, opset=11)
     drawn, output = samples(tmp_path, model), tmp_path / "out.onnx"
-    planning = PlanOptions(precision="int8", budgets=Budgets(size=0.25))
+    planning = PlanOptions(precision="int8", budgets=Budgets(size=0.25), round_to=1)
     done = compress(model, output, samples=drawn, planning=planning, measuring=MEASURING)
     assert (done.before.opset, done.after.opset) == (11, 13)
     assert [row.choice.is_int8 for row in done.rows if row.choice] == [True] * 6
@@ -483,7 +486,7 @@ def test_what_cannot_be_converted_keeps_its_numbers(tmp_path: Path) -> None:
         outside,
         tmp_path / "out.onnx",
         samples=drawn,
-        planning=PlanOptions(precision="int8", budgets=Budgets(size=0.6)),
+        planning=PlanOptions(precision="int8", budgets=Budgets(size=0.6), round_to=1),
         measuring=MEASURING,
     )
     assert not done.plan.uses_int8
@@ -543,7 +546,7 @@ def test_channels_of_depthwise_layers_go_with_those_that_they_read(depthwise: Pa
         depthwise / "small.onnx",
         samples=depthwise / "s.npz",
         test=test,
-        planning=PlanOptions(precision="int8", budgets=Budgets(size=0.2)),
+        planning=PlanOptions(precision="int8", budgets=Budgets(size=0.2), round_to=1),
         measuring=MEASURING,
     )
     rows = {row.block.key: row.choice for row in done.rows if row.choice}

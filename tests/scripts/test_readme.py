@@ -27,7 +27,7 @@ def files() -> dict[str, str]:
 
 
 # Enough to certify a drop of a point.
-SAMPLES = 1000
+SAMPLES = 760
 
 
 @pytest.fixture
