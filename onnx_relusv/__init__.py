@@ -27,13 +27,8 @@ if TYPE_CHECKING:
     from onnx_relusv.commands.sweep import sweep
     from onnx_relusv.commands.trace import trace
     from onnx_relusv.core.errors import ReluSvError
-    from onnx_relusv.core.metric import Metric
-    from onnx_relusv.core.options import (
-        ApplyOptions,
-        ComparisonLimits,
-        MeasureOptions,
-        PlanOptions,
-    )
+    from onnx_relusv.core.metric import ComparisonLimits, Metric
+    from onnx_relusv.core.options import ApplyOptions, MeasureOptions, PlanOptions
     from onnx_relusv.core.plans import Budgets
     from onnx_relusv.core.sweeps import SweepOptions
     from onnx_relusv.samples.images import Images
@@ -67,8 +62,8 @@ _MODULES = {
     "commands.sweep": ("sweep",),
     "commands.trace": ("trace",),
     "core.errors": ("ReluSvError",),
-    "core.metric": ("Metric",),
-    "core.options": ("ApplyOptions", "ComparisonLimits", "MeasureOptions", "PlanOptions"),
+    "core.metric": ("ComparisonLimits", "Metric"),
+    "core.options": ("ApplyOptions", "MeasureOptions", "PlanOptions"),
     "core.plans": ("Budgets",),
     "core.sweeps": ("SweepOptions",),
     "samples.images": ("Images",),

@@ -286,7 +286,7 @@ def judged_on(inputs: Inputs, test: Samples | None) -> tuple[JudgedPart, Samples
     if parts.certify is not None:
         return "certifying", parts.certify
     if parts.select is not None:
-        return "choosing", parts.select
+        return "choosing", parts.judge or parts.select
     return "fitting", parts.fit
 
 

@@ -27,7 +27,8 @@ from onnx_relusv.cli.options import (
     samples_option,
 )
 from onnx_relusv.core.errors import UsageError
-from onnx_relusv.core.options import ApplyOptions, ComparisonLimits, MeasureOptions, PlanOptions
+from onnx_relusv.core.metric import ComparisonLimits
+from onnx_relusv.core.options import ApplyOptions, MeasureOptions, PlanOptions
 from onnx_relusv.core.sweeps import SweepOptions
 from onnx_relusv.work.interrupts import uninterrupted
 
@@ -102,7 +103,7 @@ _add(
     *options(PlanOptions, "max-drop confidence drop-by", hidden=True),
     SAMPLES,
     PREPROCESS,
-    *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
+    *options(MeasureOptions, "effort max-samples input-shape provider seed memory cache"),
     FORCE,
     planning=PlanOptions,
     measuring=MeasureOptions,
@@ -131,7 +132,7 @@ _add(
     *options(ApplyOptions, "seed"),
     SAMPLES,
     PREPROCESS,
-    *options(ApplyOptions, "max-samples input-shape"),
+    *options(ApplyOptions, "effort max-samples input-shape"),
     TEST,
     JSON,
     REPORT,
@@ -154,7 +155,7 @@ _add(
     *options(PlanOptions, f"{_PLANNING} max-drop confidence drop-by"),
     SAMPLES,
     PREPROCESS,
-    *options(MeasureOptions, "max-samples input-shape"),
+    *options(MeasureOptions, "effort max-samples input-shape"),
     TEST,
     JSON,
     REPORT,
@@ -240,7 +241,7 @@ _add(
         "latency (shares).",
     ),
     *options(SweepOptions, "include exclude int8-format pack times"),
-    *options(MeasureOptions, "max-samples input-shape provider seed memory cache"),
+    *options(MeasureOptions, "effort max-samples input-shape provider seed memory cache"),
     CLUSTER,
     FORCE,
     sweeping=SweepOptions,

@@ -5,8 +5,8 @@ import math
 from onnx_relusv.checking.evaluate import evaluate
 from onnx_relusv.core.arguments import StrPath, as_optional_path, as_record, check_type
 from onnx_relusv.core.errors import InputError, LimitExceededError, UsageError
-from onnx_relusv.core.metric import Metric
-from onnx_relusv.core.options import ComparisonLimits, MeasureOptions
+from onnx_relusv.core.metric import ComparisonLimits, Metric
+from onnx_relusv.core.options import MeasureOptions
 from onnx_relusv.core.results import Comparison, Evaluation
 from onnx_relusv.graph.deciding import value_lengths
 from onnx_relusv.graph.model import Model, read_model

@@ -32,7 +32,7 @@ from onnx_relusv.graph.model_files import (
 from onnx_relusv.graph.model_folders import FolderCopy
 from onnx_relusv.graph.writing import check_places
 from onnx_relusv.measuring.blocks import Ground
-from onnx_relusv.measuring.case import open_model, split_inputs
+from onnx_relusv.measuring.case import Workspace, open_model, split_inputs
 from onnx_relusv.measuring.inputs import Inputs
 from onnx_relusv.measuring.sample_warnings import check_rewritable, sample_warnings
 from onnx_relusv.measuring.without_samples import (
@@ -198,7 +198,7 @@ def _applied(
         saying_where_bytes_are(case, PlanOptions()),
         samples_where_units_go(case, inputs, workspace, decided.input_range, go=units_go) as inputs,
     ):
-        inputs = split_inputs(case, inputs, workspace.options.seed)
+        inputs = split_inputs(case, inputs, workspace.options)
         if decided.groups:
             case = with_channels(case, inputs, workspace, decided.input_range)
         check_planned_latency(case, inputs, workspace, decided)
@@ -208,6 +208,7 @@ def _applied(
                 *_weights_alone(inputs, decided),
                 *blind_warnings(inputs, ground.measured.rows),
                 *_unlike_planned(inputs, decided),
+                *_other_effort(workspace, decided),
                 *decided.edited,
                 *_notes(judges),
                 *_half_warnings(inputs, decided),
@@ -407,6 +408,16 @@ def _check_targets(
         cache=cache,
         force=targets.force,
         with_data=True,
+    )
+
+
+def _other_effort(workspace: Workspace, decided: Plan) -> tuple[str, ...]:
+    effort = workspace.options.effort
+    if effort == decided.effort:
+        return ()
+    return (
+        f"The plan was made with --effort {decided.effort} and is fitted with --effort {effort}; "
+        "its levels may not hold.",
     )
 
 

@@ -61,7 +61,7 @@ def measure_latency(
             file.path, None, measuring, for_integers=planning.uses_int8, name=file.name
         )
         check_rewritable(case, workspace)
-        inputs = split_inputs(case, inputs, workspace.options.seed)
+        inputs = split_inputs(case, inputs, workspace.options)
         case = with_channels(case, inputs, workspace)
         found = model_times(case, inputs, workspace, planning, progress)
         if not found.variants:

@@ -140,10 +140,10 @@ def prepared(
         InputError: The samples do not fit what was asked for.
         BudgetError: The budgets cannot be reached.
     """
-    planning, seed = selected(case, planning), workspace.options.seed
+    planning, options = selected(case, planning), workspace.options
     times_for(case, planning)  # before anything long
     aside = nothing_aside if planning.budgets.max_drop is None else for_certifying
-    inputs = split_inputs(case, inputs, seed, aside)
+    inputs = split_inputs(case, inputs, options, aside)
     with saying_where_bytes_are(case, planning):
         case, planning = settled(case, inputs, workspace, planning)
     limit = drop_limit(case, inputs, workspace, planning.budgets)
@@ -152,7 +152,7 @@ def prepared(
     go = not planning.lowers_ranks and not counts
     synthetic = samples_where_units_go(case, inputs, workspace, planning.input_range, go=go)
     with saying_where_bytes_are(case, planning), synthetic as found:
-        inputs = inputs if found is inputs else split_inputs(case, found, seed)
+        inputs = inputs if found is inputs else split_inputs(case, found, options)
         check_measures(case, inputs, workspace, planning)
         with measured(case, inputs, workspace, progress) as ground:
             yield replace(prepare(ground, planning, progress), limit=limit)
@@ -163,7 +163,7 @@ def planned(prepared: Prepared, budgets: Budgets, progress: Progress) -> Plan:
 
     By damage, that takes fits: the corrective round looks at the compressed network.
     """
-    if by_damage(prepared.ground.inputs, prepared.planning):
+    if _is_corrected(prepared):
         return produce(prepared, budgets, progress).fitted.plan
     return _offer(prepared, budgets).plan(budgets)
 
@@ -186,12 +186,18 @@ def produce(prepared: Prepared, budgets: Budgets, progress: Progress) -> Produce
         descent = search(case, inputs, workspace, offer, moments, budgets, prepared.limit, progress)
         fitted, bound = certified(case, inputs, workspace, descent, prepared.limit, progress)
         return Produced(fitted, bound=bound)
-    if by_damage(inputs, prepared.planning):
+    if _is_corrected(prepared):
         fitted, correction = fitted_by_damage(
             case, inputs, workspace, offer, budgets, moments, progress
         )
         return Produced(fitted, correction=correction)
     return Produced(fit_plan(case, inputs, workspace, offer.plan(budgets), moments, progress))
+
+
+def _is_corrected(prepared: Prepared) -> bool:
+    """Whether a plan is looked at again in the compressed network."""
+    ground = prepared.ground
+    return ground.spending.corrects and by_damage(ground.inputs, prepared.planning)
 
 
 def _offer(prepared: Prepared, budgets: Budgets) -> Offer:

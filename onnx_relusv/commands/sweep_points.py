@@ -112,8 +112,8 @@ def judging(case: Case, inputs: Inputs, workspace: Workspace, test: SampleSource
         UsageError: The test samples are those that are fitted to.
     """
     whole = inputs.whole
-    seed = workspace.options.seed
-    inputs = split_inputs(case, inputs, seed, nothing_aside if test else for_judging)
+    aside = nothing_aside if test else for_judging
+    inputs = split_inputs(case, inputs, workspace.options, aside)
     parts = inputs.parts
     if test is None:
         samples = parts.certify
@@ -280,7 +280,7 @@ def prepared_methods(
                     case, own, _ = open_model(
                         case.model.path, None, workspace.options, name=case.model.name
                     )
-                    own = split_inputs(case, own, workspace.options.seed)
+                    own = split_inputs(case, own, workspace.options)
                 grounds[key] = stack.enter_context(measured(case, own, workspace, progress))
             ground = grounds[key]
             # What is measured does not depend on the size; the largest is in reach if any is.

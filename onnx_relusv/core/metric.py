@@ -1,4 +1,4 @@
-"""A measure of answers that the user brings, in place of top-1; and what is lost at most."""
+"""A measure of answers that the user brings, in place of top-1; and what may be lost at most."""
 
 import math
 import os
@@ -10,11 +10,12 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
-from onnx_relusv.core.arguments import as_optional_path, check_type, put
+from onnx_relusv.core.arguments import Option, Options, as_optional_path, check_type, put
+from onnx_relusv.core.codec import Limits
 from onnx_relusv.core.errors import InputError
 
 # Told all outputs of a model, in the graph's order, each (samples, ...), and the labels.
@@ -249,3 +250,36 @@ class LossBound:
     def of_accuracy(self) -> bool:
         """Whether points are of accuracy, and not of answers that change."""
         return self.labelled or self.presumed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonLimits(Options):
+    """What a comparison has to keep; None where there is no limit."""
+
+    agreement: Annotated[
+        Annotated[float, Limits(least=0, most=1)] | None,
+        Option(
+            "End with exit code 6 if less than this share of the answers is equal, from 0 to 1.",
+            name="fail-below-agreement",
+            metavar="SHARE",
+        ),
+    ] = None
+    change: Annotated[
+        Annotated[float, Limits(least=0, most=sys.float_info.max)] | None,
+        Option(
+            "End with exit code 6 if an output changes by more: of numbers the relative L2 error, "
+            "of labels and text the share that differs. A NaN or a new infinity is more than any "
+            "X.",
+            name="fail-above-change",
+            metavar="X",
+        ),
+    ] = None
+    drop: Annotated[
+        Annotated[float, Limits(least=0, most=sys.float_info.max)] | None,
+        Option(
+            "End with exit code 6 if more points of accuracy are lost; needs `labels`. With "
+            "--metric in the metric's own units.",
+            name="fail-above-drop",
+            metavar="POINTS",
+        ),
+    ] = None

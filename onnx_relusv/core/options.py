@@ -5,7 +5,6 @@ these fields. A field's help says what it means; docstrings add what holds for P
 """
 
 import math
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -25,6 +24,7 @@ from onnx_relusv.core.metric import Metric
 from onnx_relusv.core.plans import (
     KEPT,
     Budgets,
+    Effort,
     Int8Format,
     Method,
     Plan,
@@ -49,6 +49,12 @@ _LIBRARIES = 192
 _LEAST_STEPS = 32
 
 
+_EFFORT_HELP = (
+    "What a run may cost. quick: a part of the samples, fewer tries, fits in closed form, and no "
+    "look at time beyond a --latency; the file is checked and judged as ever."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _RunOptions(Options):
     """What measuring and applying have in common."""
@@ -63,6 +69,7 @@ class _RunOptions(Options):
         ),
     ] = AUTO
     seed: Annotated[Whole | None, Option("Makes a run repeatable.  [default: the plan's]")] = None
+    effort: Annotated[Effort | None, Option(f"{_EFFORT_HELP}  [default: the plan's]")] = None
     memory: Annotated[
         int,
         Limits(least=LEAST_MEMORY),
@@ -109,6 +116,7 @@ class MeasureOptions(_RunOptions):
     """How blocks are measured."""
 
     seed: Annotated[Whole, Option("Makes a run repeatable.")] = 0
+    effort: Annotated[Effort, Option(_EFFORT_HELP)] = "normal"
 
     @property
     def working_bytes(self) -> int:
@@ -118,13 +126,14 @@ class MeasureOptions(_RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyOptions(_RunOptions):
-    """How a plan is applied: seed, max_samples and input_shape are the plan's unless set."""
+    """How a plan is applied: seed, effort, samples drawn and shapes are the plan's unless set."""
 
     def for_plan(self, plan: Plan) -> MeasureOptions:
         """The options in force, with what the plan was made with where nothing is set."""
         return MeasureOptions(
             provider=self.provider,
             seed=plan.seed if self.seed is None else self.seed,
+            effort=self.effort or plan.effort,
             memory=self.memory,
             cache=self.cache,
             max_samples=plan.max_samples if self.max_samples is None else self.max_samples,
@@ -405,36 +414,3 @@ class PlanOptions(WithPrecision, Options):
     def excludes(self, key: str) -> bool:
         """Whether what writes a tensor was excluded, and not merely not included."""
         return self.selection is not None and key in self.selection.excluded
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonLimits(Options):
-    """What a comparison has to keep; None where there is no limit."""
-
-    agreement: Annotated[
-        Annotated[float, Limits(least=0, most=1)] | None,
-        Option(
-            "End with exit code 6 if less than this share of the answers is equal, from 0 to 1.",
-            name="fail-below-agreement",
-            metavar="SHARE",
-        ),
-    ] = None
-    change: Annotated[
-        Annotated[float, Limits(least=0, most=sys.float_info.max)] | None,
-        Option(
-            "End with exit code 6 if an output changes by more: of numbers the relative L2 error, "
-            "of labels and text the share that differs. A NaN or a new infinity is more than any "
-            "X.",
-            name="fail-above-change",
-            metavar="X",
-        ),
-    ] = None
-    drop: Annotated[
-        Annotated[float, Limits(least=0, most=sys.float_info.max)] | None,
-        Option(
-            "End with exit code 6 if more points of accuracy are lost; needs `labels`. With "
-            "--metric in the metric's own units.",
-            name="fail-above-drop",
-            metavar="POINTS",
-        ),
-    ] = None

@@ -26,6 +26,7 @@ from onnx_relusv.core.measures import DamageCurve, GroupCurve, IntegerDamage, Mo
 Action = Literal["keep", "refit", "prune", "double_layer"]
 Allocation = Literal["level", "damage"]
 Method = Literal["auto", "double-layer", "harmonic"]
+Effort = Literal["quick", "normal"]
 # The numbers that a block is computed with: those of the file, 8-bit integers, or half precision.
 Precision = Literal["keep", "int8", "fp16"]
 # Of these, the file's own; an action has the same word.
@@ -304,7 +305,7 @@ class TimedOn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(WithPrecision):
     """Decisions for every block, made for one model and one set of samples.
 
     Attributes:
@@ -313,6 +314,7 @@ class Plan:
         budgets: As asked for.
         method: double-layer, harmonic, or auto, which is both.
         seed: What drew positions and starts.
+        effort: What it might cost to make.
         allocation: Whether blocks share one level, or one multiplier over their damages.
         level: The common level tau that was found or asked for; by damage, the largest level.
         damage: Expected divergence of the outputs, the sum of the choices'; None by level.
@@ -346,6 +348,7 @@ class Plan:
     budgets: Budgets
     method: Method
     seed: Whole
+    effort: Effort = "normal"
     allocation: Allocation
     level: NonNegative
     size: NonNegative
@@ -380,11 +383,6 @@ class Plan:
     def quantizes_activations(self) -> bool:
         """Whether these blocks read 8-bit integers too, and not floats."""
         return self.uses_int8 and self.int8_format != "weights"
-
-    @property
-    def uses_fp16(self) -> bool:
-        """Whether the file is computed in half precision."""
-        return self.precision == "fp16"
 
     def problem(self) -> str | None:
         """What is wrong with it as a whole."""

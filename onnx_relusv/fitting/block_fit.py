@@ -30,6 +30,7 @@ from onnx_relusv.core.reduction import (
 from onnx_relusv.fitting.objectives import Objective, OwnAnswers, Reproduction
 from onnx_relusv.fitting.refinement import LOOKS, refined
 from onnx_relusv.fitting.regression import (
+    CLOSED_RIDGES,
     RIDGES,
     consumers_gram,
     finer,
@@ -50,7 +51,7 @@ from onnx_relusv.rewrites.low_rank.forms import FORMS
 from onnx_relusv.runtime.kernels.moments import answers_kernel, patches_kernel
 from onnx_relusv.runtime.session import as_array, as_value
 from onnx_relusv.samples.split import Split
-from onnx_relusv.spectra.moments import Draw, Sampling, shrunk_moments
+from onnx_relusv.spectra.moments import ENOUGH, Draw, Enough, Sampling, shrunk_moments
 from onnx_relusv.spectra.product_sums import (
     CollectedRows,
     ProductSums,
@@ -72,6 +73,7 @@ class TargetPatches:
         samples: How many samples there are in all.
         provider: Execution provider.
         most: About how many patches are taken of them; by default as many as moments need.
+        enough: How many these are.
         all_answers: Whether targets are those of all outputs, also of the ones that are gone.
 
     Attributes:
@@ -87,6 +89,7 @@ class TargetPatches:
         samples: int,
         provider: str,
         most: int | None = None,
+        enough: Enough = ENOUGH,
         *,
         all_answers: bool = False,
     ) -> None:
@@ -94,7 +97,7 @@ class TargetPatches:
         self._whole, self._kept, self._provider = block.geometry, kept, provider
         self._answering = None if all_answers else kept
         self._kind = kind_of(block.geometry)
-        self._sampling = Sampling(block, samples, most)
+        self._sampling = Sampling(block, samples, most, enough)
         self.rows_per_sample = self._sampling.rows_per_sample
         left = kept_outputs(block.geometry, linear, self._answering)
         bias = left.bias.reshape(len(left.weight), 1, -1)
@@ -250,6 +253,9 @@ class BlockFit:
             plain, moments, regressions, lambda start: objective.value(start.factors, judges)
         )
         self._advance(1)
+        if not self._workspace.spending.refines:
+            self._advance(LOOKS)
+            return best
         descended: Objective = objective
         if self._reproduces:
             descended, judges = self._reproduction(geometry), everything
@@ -273,7 +279,8 @@ class BlockFit:
         # told apart by what the plain factors' span holds of them.
         quick = has_nearest(plain)
         tried: list[tuple[float, float, Fitted]] = []
-        ridges: Sequence[float] = RIDGES
+        refines = self._workspace.spending.refines
+        ridges: Sequence[float] = RIDGES if refines else CLOSED_RIDGES
         while ridges:
             for ridge, linear in zip(ridges, regressions(ridges), strict=True):
                 start = (
@@ -304,6 +311,7 @@ class BlockFit:
             samples,
             self._workspace.provider,
             most,
+            self._workspace.enough,
             all_answers=self._reproduces,
         )
 

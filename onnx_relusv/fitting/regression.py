@@ -142,6 +142,8 @@ def _normalised(felt: Floats) -> Floats | None:
 
 # Shares of the mean variance of z, from a nearly free regression to one that hardly leaves W.
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+# Those that few samples need, where a fit has to be quick.
+CLOSED_RIDGES = (1e-2, 1e-1)
 _HALF_A_STEP = 10**0.5
 # Of inputs that are zero: the square of the least float32.
 _NO_VARIANCE = 1e-76

@@ -29,6 +29,7 @@ from onnx_relusv.spectra.activation_functions import (
     lower_of_values,
 )
 from onnx_relusv.spectra.measure import measure
+from onnx_relusv.work.effort import Spending
 from onnx_relusv.work.executors import Load, Progress, Task, local, run
 
 _FLOAT32, _FLOAT64 = 4, 8
@@ -142,6 +143,11 @@ class Ground:
         return self.measured.candidates
 
     @property
+    def spending(self) -> Spending:
+        """What is done for a better file."""
+        return self.workspace.spending
+
+    @property
     def folding(self) -> Callable[[Block], LinearMap]:
         """Reads the linear map of a block."""
         return self.case.folding
@@ -174,7 +180,7 @@ def measure_blocks(
             result=BlockMeasures,
             lengths={"rank": block.geometry.largest_rank},
             function=measure_block,
-            arguments=(block, case.folding, moments, seed, provider),
+            arguments=(block, case.folding, moments, seed, provider, workspace.spending),
             load=measuring_load(block, in_data_metric=moments[block.key] is not None),
         )
         for block in case.blocks
@@ -207,6 +213,7 @@ def measure_block(
     moments: BlockMoments,
     seed: int,
     provider: str,
+    spending: Spending,
     threads: int,
 ) -> BlockMeasures:
     """Measures a block.
@@ -217,13 +224,18 @@ def measure_block(
         moments: Of the blocks' inputs.
         seed: Draws starts.
         provider: Runs the ascents.
+        spending: What is done for a better file.
         threads: How many may be used.
     """
     linear, seen = folding(block), moments[block.key]
     with kernel_threads(threads):
         parts = decompose_block(linear, seen)
-        spectrum = measure(block, linear, seen, parts, seed=seed, provider=provider)
-    return BlockMeasures(spectrum, tuple(block_candidates(block, linear, seen, parts)))
+        spectrum = measure(
+            block, linear, seen, parts, seed=seed, provider=provider, estimates=spending.estimates
+        )
+    return BlockMeasures(
+        spectrum, tuple(block_candidates(block, linear, seen, parts, spending.rank_step))
+    )
 
 
 # Where functions are compared, by what is lost to constants of float32 and to such as 1.4142.

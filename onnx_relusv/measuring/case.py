@@ -36,6 +36,8 @@ from onnx_relusv.samples.samples import Samples
 from onnx_relusv.samples.sources import SampleSource
 from onnx_relusv.samples.split import SetAside, nothing_aside, split
 from onnx_relusv.spectra.moments import (
+    ENOUGH,
+    Enough,
     MomentsKey,
     StoredMoments,
     measure_moments,
@@ -44,6 +46,7 @@ from onnx_relusv.spectra.moments import (
 )
 from onnx_relusv.spectra.passes import Passes, plan_passes
 from onnx_relusv.work.cache import NO_CACHE, Cache, Fields, code_digest
+from onnx_relusv.work.effort import SPENDING, Spending
 from onnx_relusv.work.executors import Advance, Progress
 from onnx_relusv.work.temporary_files import remove_leftovers
 
@@ -116,6 +119,16 @@ class Workspace:
     options: MeasureOptions
     cache: Cache = NO_CACHE
 
+    @property
+    def spending(self) -> Spending:
+        """What is done for a better file."""
+        return SPENDING[self.options.effort]
+
+    @property
+    def enough(self) -> Enough:
+        """How many rows moments and fits take."""
+        return ENOUGH.share(self.spending.rows_share)
+
     def session(self, model: Model, exposed: Iterable[str] = ()) -> Session:
         """Opens a model with some of its tensors as further outputs, to measure on the way.
 
@@ -153,6 +166,7 @@ def run_identity(case: Case, inputs: Inputs, workspace: Workspace) -> Fields:
         "split": counts,
         "blind": inputs.data_free,
         "seed": options.seed,
+        "effort": options.effort,
         "provider": workspace.provider,
         "memory": options.memory,
         "input_shape": list(options.input_shape),
@@ -234,13 +248,16 @@ def _answers_alike(
     return all(same_answers(one[name], other[name], _ROUNDINGS) for name in one)
 
 
-def split_inputs(case: Case, inputs: Inputs, seed: int, aside: SetAside = nothing_aside) -> Inputs:
+def split_inputs(
+    case: Case, inputs: Inputs, options: MeasureOptions, aside: SetAside = nothing_aside
+) -> Inputs:
     """The samples split into their parts; without any, blocks are measured data-free.
 
     Args:
         case: The model.
         inputs: Its samples, whole.
-        seed: Decides which sample goes to which part.
+        options: Their seed decides which sample goes to which part, their effort how many of them
+            are fitted to and chosen on.
         aside: How many of them are set aside.
 
     Raises:
@@ -253,7 +270,8 @@ def split_inputs(case: Case, inputs: Inputs, seed: int, aside: SetAside = nothin
         )
     if inputs.samples is None:
         return replace(inputs, data_free=True)
-    return replace(inputs, split=split(inputs.samples, seed, aside))
+    most, seed = SPENDING[options.effort].most_samples, options.seed
+    return replace(inputs, split=split(inputs.samples, seed, aside).fewer(most, seed))
 
 
 def selected(case: Case, planning: PlanOptions) -> PlanOptions:
@@ -386,6 +404,7 @@ def _measure_pass(
             advance=advance,
             lenient=lenient,
             terms=passes.terms,
+            enough=workspace.enough,
         ):
             stored.put(key, found)
             del found  # before the next ones are made

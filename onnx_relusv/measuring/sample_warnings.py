@@ -219,10 +219,13 @@ def _numbers(case: Case, inputs: Inputs, samples: Samples) -> tuple[str, ...]:
     more = len(short) - 1
     others = f", and too few to {more} other block{'s' if more > 1 else ''}" if more else ""
     unit = "samples" if samples.groups is None else "groups"
+    advice = f"give {enough} {unit} or more"
+    if inputs.split is not None and inputs.split.judge is not None:
+        advice = "a normal --effort fits to more of them"
     return (
         f"Measured and fitted on {fitted.count} samples{groups}: they give {rows} independent rows "
         f"to {worst.key}, which has {columns} columns{others}. What is fitted to so few may not "
-        f"hold for others; give {enough} {unit} or more.",
+        f"hold for others; {advice}.",
     )
 
 

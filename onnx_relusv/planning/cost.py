@@ -43,6 +43,7 @@ class Coupling:
         times: What blocks take to run; None where that is not known.
         known: What double layers of blocks that have lost channels cost beyond what is left, as
             far as any search has asked for it: by block, channels that are left, form and rank.
+        left: By block and channels that are left, what these take, likewise.
     """
 
     channels: Channels
@@ -50,6 +51,14 @@ class Coupling:
     cut: CutCost
     times: ModelledTimes | None = None
     known: dict[tuple[object, ...], "More"] = field(default_factory=dict)
+    left: dict[tuple[str, "Size"], float] = field(default_factory=dict)
+
+    def seconds_of(self, times: ModelledTimes, block: Block, size: "Size") -> float:
+        """What is left of a block takes, in its own form."""
+        key = block.key, size
+        if key not in self.left:
+            self.left[key] = times.of(block_of_size(block, *size))
+        return self.left[key]
 
 
 class PlanCost:
@@ -183,8 +192,12 @@ class PlanCost:
         What is left of the block takes less time than the whole, which counts here.
         """
         less = 0.0
-        if times is not None and size != part.size.whole:
-            less = times.of(block_of_size(part.block, *size)) - times.of(part.block)
+        if self._coupling is not None and times is not None and size != part.size.whole:
+            whole, left = (
+                self._coupling.seconds_of(times, part.block, each)
+                for each in (part.size.whole, size)
+            )
+            less = left - whole
         for each in () if part.item is None else _fallbacks(part.item, option):
             more = self._more(part, size, each)
             if more is not None:
@@ -206,7 +219,10 @@ class PlanCost:
         known = {} if self._coupling is None else self._coupling.known
         key = (block.key, size, layer.form, layer.rank, layer.precision)
         if key not in known:
-            known[key] = _cost_beyond(block, block_of_size(block, *size), layer, times)
+            seconds = 0.0
+            if self._coupling is not None and times is not None:
+                seconds = self._coupling.seconds_of(times, block, size)
+            known[key] = _cost_beyond(block, block_of_size(block, *size), layer, times, seconds)
         return known[key]
 
 
@@ -276,8 +292,18 @@ def _fallbacks(item: LayerItem, option: int) -> tuple[int, ...]:
     return option, dense
 
 
-def _cost_beyond(block: Block, left: Block, layer: Candidate, times: ModelledTimes | None) -> More:
-    """What a double layer of what is left of a block costs more; None where it saves nothing."""
+def _cost_beyond(
+    block: Block, left: Block, layer: Candidate, times: ModelledTimes | None, seconds: float
+) -> More:
+    """What a double layer of what is left of a block costs more; None where it saves nothing.
+
+    Args:
+        block: The block.
+        left: What is left of it.
+        layer: The double layer.
+        times: What blocks take; None where that is not known.
+        seconds: What is left of it takes.
+    """
     form, rank = FORMS[layer.form], layer.rank
     if form.one_layer:
         rank = form.largest_rank(left.geometry)
@@ -291,7 +317,7 @@ def _cost_beyond(block: Block, left: Block, layer: Candidate, times: ModelledTim
     seconds_more = 0.0
     if times is not None:
         layered = replace(layer, rank=rank)
-        seconds_more = times.of(left, layered) - times.of(left)
+        seconds_more = times.of(left, layered) - seconds
     return float(bytes_more), float(macs_more), seconds_more
 
 

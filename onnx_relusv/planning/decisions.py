@@ -108,6 +108,7 @@ def plan_of(
         budgets=budgets,
         method=origin.method,
         seed=origin.seed,
+        effort=origin.effort,
         allocation="damage" if by_damage else "level",
         level=max(errors, default=0.0) if allocation.error is None else allocation.error,
         size=1.0,

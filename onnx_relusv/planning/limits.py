@@ -19,6 +19,7 @@ from onnx_relusv.core.plans import (
     Budgets,
     Choice,
     Cost,
+    Effort,
     GroupChoice,
     Int8Format,
     Method,
@@ -46,6 +47,7 @@ class Origin(WithPrecision):
         halved_bytes: What half precision takes off the original's bytes; 0 where it is not used.
         reserved_bytes: What of it is for refits, of all blocks together.
         seed: In force.
+        effort: In force.
         method: In force.
         batch: Samples in a run that latency is measured at.
         pack: Channels that kernels compute at once, where plans go by their times.
@@ -60,6 +62,7 @@ class Origin(WithPrecision):
     added_bytes: int
     seed: int
     method: Method
+    effort: Effort = "normal"
     batch: int = 1
     pack: int | None = None
     timed_on: TimedOn | None = None

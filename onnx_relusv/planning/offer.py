@@ -212,7 +212,7 @@ class Offer:
         items = (times.on(item) if isinstance(item, LayerItem) else item for item in offered.items)
         coupling = offered.coupling
         if coupling is not None:
-            coupling = replace(coupling, times=times, known={})
+            coupling = replace(coupling, times=times, known={}, left={})
         total = replace(origin.total, latency=times.total)
         origin = replace(origin, total=total)
         return replace(
@@ -357,7 +357,9 @@ def make_offer(ground: Ground, planning: PlanOptions, progress: Progress) -> Off
         refit=lambda plan: with_refits(plan, case, inputs, planning),
         measure=measure,
         latency=times.measure,
-        keeps_pace=times.times is not None and times.measure is None,
+        keeps_pace=times.times is not None
+        and times.measure is None
+        and (measure is None or workspace.spending.searches_time),
         at_many=times.at_many,
         size_of=size_of(case, inputs, workspace, ground.measured, float_nodes),
     )

@@ -88,6 +88,7 @@ def origin_of(
         reserved_bytes=reserved,
         seed=ground.workspace.options.seed,
         method=planning.method,
+        effort=ground.workspace.options.effort,
         batch=timed.batch,
         pack=None if timed.times is None else timed.times.kernels.pack,
         timed_on=timed.timed_on,

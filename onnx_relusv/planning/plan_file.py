@@ -23,11 +23,11 @@ from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.work.json_file import read_json
 
 SCHEMA = "onnx-relusv/plan"
-SCHEMA_VERSION = 6
-# The fifth says nothing of times and of the pack of kernels, the fourth nothing of the format of
-# 8-bit integers, which is u8s8, the third nothing of integers at all, the second has no groups of
-# units either; all else is the same.
-_READABLE = (2, 3, 4, 5, SCHEMA_VERSION)
+SCHEMA_VERSION = 7
+# The sixth says nothing of effort, which is normal, the fifth nothing of times and of the pack of
+# kernels, the fourth nothing of the format of 8-bit integers, which is u8s8, the third nothing of
+# integers at all, the second has no groups of units either; all else is the same.
+_READABLE = (2, 3, 4, 5, 6, SCHEMA_VERSION)
 _LARGEST_FILE = 256 << 20
 
 # Fields for the reader alone, by what has them. Their order decides the checksums.

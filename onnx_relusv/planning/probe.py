@@ -359,6 +359,7 @@ def thinned(ground: Ground, tries: int) -> Samples:
     samples = ground.inputs.selection
     whole = ground.inputs.samples
     total = samples.count if whole is None else whole.count
+    total = min(total, ground.spending.most_samples or total)
     affordable = int(2 * _MOST_PASSES * total / max(tries, 1))
     count = min(samples.count, max(_FEWEST, affordable))
     return samples.part(np.linspace(0, samples.count - 1, count).round().astype(int))

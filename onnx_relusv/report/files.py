@@ -67,7 +67,7 @@ FIELDS: dict[type, str] = {
     Compression: """before after shares budgets=plan.budgets method=plan.method
         allocation=plan.allocation level=plan.level damage=plan.damage
         damage_measure=plan.damage_measure precision=plan.precision uses_int8=plan.uses_int8
-        int8_format=plan.int8_format int8_damages=plan.int8_damages
+        effort=plan.effort int8_format=plan.int8_format int8_damages=plan.int8_damages
         stored_numbers=stored correction blocks=rows refusals groups channel_refusals
         verdict certificate metric drop_estimate batch pack=plan.pack many=plan.many
         timed_on=plan.timed_on latency assessment samples warnings provenance""",

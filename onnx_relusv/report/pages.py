@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from onnx_relusv.core.measures import Latency
 from onnx_relusv.core.metric import LossBound, MetricChange
-from onnx_relusv.core.plans import Action
+from onnx_relusv.core.plans import Action, Plan
 from onnx_relusv.core.results import (
     BlockReport,
     Comparison,
@@ -28,6 +28,7 @@ from onnx_relusv.report.losses import (
     presumption,
 )
 from onnx_relusv.report.page import Advice, Fact, Headline, Page, Part
+from onnx_relusv.work.effort import SPENDING
 
 WHICH = {
     "all": "samples",
@@ -71,6 +72,7 @@ def compression_facts(found: Compression) -> Iterator[Fact]:
         yield Fact("expected change of the outputs", words.number(found.plan.damage), budgets)
     if found.plan.damage_measure is not None:
         yield Fact("change measured as", words.printable(found.plan.damage_measure))
+    yield from _effort(found.plan)
     yield from _correction(found)
     actions = Counter(row.choice.action if row.choice else "keep" for row in found.rows)
     counts = [text(actions[action]) for action, text in _ACTIONS.items() if actions[action]]
@@ -182,6 +184,12 @@ def _sizes(before: ModelFacts, after: ModelFacts, whole: str) -> Iterator[Fact]:
         first, second = getattr(before, field), getattr(after, field)
         share = words.share(second, first)
         yield Fact(name, words.change(first, second, text), f"{share} of the {whole}")
+
+
+def _effort(plan: Plan) -> Iterator[Fact]:
+    left_out = SPENDING[plan.effort].left_out
+    if left_out:
+        yield Fact("effort", plan.effort, f"left out: {left_out}")
 
 
 def _correction(found: Compression) -> Iterator[Fact]:
@@ -384,7 +392,12 @@ def page_of(report: Report, *, terminal: bool = False) -> Page:
     found = report.assessment if isinstance(report, Compression) else None
     parts = layout.terminal if terminal else layout.page
     shown = [section for part in parts for section in part.sections(report)]
-    details = [section for part in layout.details for section in part.sections(report)]
+    # Most of them are drawn, which takes a moment, and a terminal shows none.
+    details = [
+        section
+        for part in (() if terminal else layout.details)
+        for section in part.sections(report)
+    ]
     details += sections.FILES.sections(files) + sections.provenance(files).sections(made)
     return Page(
         title=type(report).__name__,

@@ -6,7 +6,7 @@ those that were fitted to, and would not hold for any others.
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ ASIDE_SHARE = 0.4
 # 1.50 %, and 0.61 and 1.57 %.
 ENOUGH_TO_FIT = 1500
 CERTIFY_SHARE = 0.7
-_STREAM, _STREAM_DRAWN = 7, 8
+_STREAM, _STREAM_DRAWN, _STREAM_FEWER = 7, 8, 9
 # From how many samples, or groups, there are to how many of them are set aside.
 SetAside = Callable[[int], int]
 
@@ -56,11 +56,34 @@ class Split:
             sample or group.
         certify: Samples that are set aside, to bound the drop of a finished file or to judge files
             on; None where none are.
+        judge: Samples that nothing was fitted to, those for choosing among them, where these are
+            not all that there are.
     """
 
     fit: Samples
     select: Samples | None
     certify: Samples | None = None
+    judge: Samples | None = None
+
+    def fewer(self, most: int | None, seed: int) -> "Split":
+        """The same with about so many samples to fit to and to choose on; all are judged on.
+
+        Groups stay whole, so that there may be more where they are large.
+
+        Args:
+            most: How many there are in both; None for all.
+            seed: Decides which.
+        """
+        if most is None or self.select is None:
+            return self
+        share = most / (self.fit.count + self.select.count)
+        if share >= 1:
+            return self
+        fit, select = (
+            _drawn(part, max(1, round(share * part.count)), [seed, _STREAM_FEWER, place])
+            for place, part in enumerate((self.fit, self.select))
+        )
+        return replace(self, fit=fit, select=select, judge=self.select)
 
 
 def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
@@ -79,16 +102,29 @@ def drawn(samples: Samples, most: int | None, seed: int) -> Samples:
     """
     if most is None or samples.count <= most:
         return samples
-    rng = np.random.default_rng([seed, _STREAM_DRAWN])
+    smallest = _smallest(samples)
+    if smallest > most:
+        raise InputError(
+            f"{samples.name}: the smallest group has {smallest} samples, and groups stay whole: "
+            f"--max-samples {most} leaves none. Use {smallest} or more."
+        )
+    return _drawn(samples, most, [seed, _STREAM_DRAWN])
+
+
+def _smallest(samples: Samples) -> int:
+    """How many samples the smallest group has."""
+    if samples.groups is None:
+        return 1
+    return int(np.unique(samples.groups, return_counts=True)[1].min())
+
+
+def _drawn(samples: Samples, most: int, seed: list[int]) -> Samples:
+    """At most so many samples out of more, whole groups, and one of these at least."""
+    rng = np.random.default_rng(seed)
     if samples.groups is None:
         return samples.part(np.sort(rng.choice(samples.count, most, replace=False)))
     groups, sizes = np.unique(samples.groups, return_counts=True)
-    if sizes.min() > most:
-        raise InputError(
-            f"{samples.name}: the smallest group has {sizes.min()} samples, and groups stay whole: "
-            f"--max-samples {most} leaves none. Use {sizes.min()} or more."
-        )
-    room, taken = most, []
+    room, taken = max(most, _smallest(samples)), []
     for place in rng.permutation(len(groups)):
         if sizes[place] <= room:
             taken.append(groups[place])

@@ -21,7 +21,7 @@ STARTS = 8
 _DRAWS = 32
 # Rows up to which the upper bound of s_0 is improved by duality.
 _LARGEST_CERTIFIED = 256
-# Of blocks that are too large to be decomposed.
+# Of blocks of which no more is estimated than the largest.
 _LARGE_STARTS, _LARGE_STEPS = 8, 10
 
 
@@ -34,6 +34,7 @@ def measure(
     seed: int,
     provider: str,
     chunk_values: int = CHUNK_VALUES,
+    estimates: bool = True,
 ) -> Spectrum:
     """Measures a block.
 
@@ -45,9 +46,11 @@ def measure(
         seed: Draws starts of the ascent, the g of the mean width, and the untrained layer.
         provider: Execution provider of the ascent.
         chunk_values: Of branch and bound, how many values are in memory at a time.
+        estimates: Whether ReLU singular values beyond the largest are estimated; without, that one
+            and the width behind the activation are ascended as of blocks too large for more.
     """
     effort = Effort(iterations=ITERATIONS, starts=STARTS, seed=seed, provider=provider)
-    large = not parts[0].aligned
+    large = not (parts[0].aligned and estimates)
     ranks = (0,) if large else tuple(rank_ladder(len(parts[0].sigma)))
     measured = []
     for group, part in enumerate(parts):
@@ -108,7 +111,7 @@ def _measure_group(
 
 
 def _measure_large(sigma: Floats, layer: Layer, seed: int) -> _Group:
-    """Measures a group too large to be ascended at truncations, by a few products.
+    """Measures a group that is not ascended at truncations, by a few products.
 
     s_0 and the width behind the activation are ascended from a few starts, in float64.
     """

@@ -73,11 +73,15 @@ class Enough:
     """
 
     fewest: int = 20_000
-    per_column: int = 16
+    per_column: float = 16
+
+    def share(self, share: float) -> "Enough":
+        """A share of them."""
+        return Enough(ceil(share * self.fewest), share * self.per_column)
 
     def rows(self, columns: int) -> int:
         """How many rows the moments of so many columns need."""
-        return max(self.fewest, self.per_column * columns)
+        return max(self.fewest, ceil(self.per_column * columns))
 
     def samples(self, block: Block) -> int:
         """How many samples have the rows that the moments of a block's input need."""

@@ -23,14 +23,12 @@ import text_detector
 
 BENCHMARKS = {
     "inspect": inspection.main,
-    "accuracy": accuracy.main,
     "int8": int8.main,
     "detector": text_detector.main,
     "pruning": pruning.main,
     "nsfw": nsfw.main,
     "resnet50": resnet50.main,
     "spectra": spectra.main,
-    "speed": speed.main,
     "growth": growth.main,
     "gpu": gpu.main,
     "cluster": cluster.main,
@@ -40,6 +38,10 @@ BENCHMARKS = {
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peers"]:
         peers.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["accuracy"]:
+        accuracy.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["speed"]:
+        speed.main(sys.argv[2:])
     elif sys.argv[1:2] == ["files"]:
         files.main(sys.argv[2:])
     elif sys.argv[1:2] == ["latency"]:
@@ -51,8 +53,9 @@ if __name__ == "__main__":
     elif len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
         names = "|".join(BENCHMARKS)
         sys.exit(
-            f"usage: scripts/bench {names}|peers [METHOD ...]|files [NAME ...]|large [WIDTH]"
-            "|dense [WIDTH ...]|latency [MODEL ...]"
+            f"usage: scripts/bench {names}|accuracy [--effort NAME]|speed [EFFORT ...]"
+            "|peers [METHOD ...]|files [NAME ...]|large [WIDTH]|dense [WIDTH ...]"
+            "|latency [MODEL ...]"
         )
     else:
         BENCHMARKS[sys.argv[1]]()

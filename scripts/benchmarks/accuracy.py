@@ -5,15 +5,20 @@ fitting and choosing are done on parts of them. The test images are looked at on
 file. Runs are shared with the pruning benchmark.
 """
 
+import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from draws import draws_of
 from machine import machine_line
 from outcomes import Outcome, Way, outcome
 
 from onnx_relusv.core.errors import InputError
+from onnx_relusv.core.plans import Effort
+from onnx_relusv.work.effort import SPENDING
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,18 @@ BLIND: tuple[tuple[str, float | None], ...] = (
 )
 
 
-def main() -> None:
-    """Compresses every row with every draw and compares on the test images."""
+def main(arguments: Sequence[str] = ()) -> None:
+    """Compresses every row with every draw and compares on the test images.
+
+    Args:
+        arguments: None, or ``--effort`` and one, whose files are put beside those of a normal run.
+    """
+    if arguments:
+        effort = str(arguments[-1])
+        if list(arguments[:-1]) != ["--effort"] or effort not in SPENDING:
+            sys.exit(f"usage: scripts/bench accuracy [--effort {'|'.join(SPENDING)}]")
+        _efforts(cast(Effort, effort))
+        return
     print(machine_line())
     print("| model | `--size` | bytes left | MACs left | accuracy | drop, mean | worst | wanted |")
     print("|---|---|---|---|---|---|---|---|")
@@ -68,6 +83,26 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for model, size in BLIND:
             print(_blind_line(model, size, outcome(model, _way(size), None, folder)), flush=True)
+
+
+def _efforts(effort: Effort) -> None:
+    """Prints what files of an effort lose beside those of a normal run."""
+    print(machine_line())
+    print(f"| model | `--size` | normal: drop, mean | worst | {effort}: drop, mean | worst |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for row in ROWS:
+            try:
+                draws = draws_of(row.model, folder)
+            except InputError as error:
+                print(f"| {row.model} | {row.size:.4g} | {error} | | | |")
+                continue
+            cells = []
+            for way in (_way(row.size), replace(_way(row.size), effort=effort)):
+                drops = [outcome(row.model, way, draw, folder).drop for draw in draws]
+                cells += [f"{sum(drops) / len(drops):.2f}", f"{max(drops):.2f}"]
+            print(f"| {row.model} | {row.size:.4g} | {' | '.join(cells)} |", flush=True)
 
 
 def _way(size: float | None) -> Way:

@@ -44,7 +44,7 @@ def _plan(model: Path, share: float, samples: Path | None, cache: Path) -> Plan:
     case, inputs, workspace = open_model(model, samples, MeasureOptions(cache=cache))
     progress = Silent()
     with samples_where_units_go(case, inputs, workspace, None, go=True) as inputs:
-        inputs = split_inputs(case, inputs, workspace.options.seed)
+        inputs = split_inputs(case, inputs, workspace.options)
         case = with_channels(case, inputs, workspace)
         with planning_moments(case, inputs, workspace, progress) as moments:
             measured = measure_blocks(case, inputs, workspace, moments, progress)

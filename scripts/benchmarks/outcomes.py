@@ -15,7 +15,7 @@ from layer_shares import without_share
 from peers import right_answers
 
 from onnx_relusv import Budgets, MeasureOptions, PlanOptions, compare, compress
-from onnx_relusv.core.plans import Method, Precision
+from onnx_relusv.core.plans import Effort, Method, Precision
 from onnx_relusv.core.results import Compression
 from onnx_relusv.work.cache import code_digest
 
@@ -33,6 +33,7 @@ class Way:
         macs: Share of the multiply-accumulates that may be left.
         units: Share of the units of every group that goes.
         precision: As in `PlanOptions`.
+        effort: As in `MeasureOptions`.
     """
 
     method: Method
@@ -40,6 +41,7 @@ class Way:
     macs: float | None = None
     units: float | None = None
     precision: Precision = "keep"
+    effort: Effort = "normal"
 
     @property
     def words(self) -> str:
@@ -54,7 +56,9 @@ class Way:
     def name(self) -> str:
         """For the file that keeps the outcome."""
         numbers = "" if self.precision == "keep" else f"-{self.precision}"
-        return f"{self.method}-size-{self.size}-macs-{self.macs}-units-{self.units}{numbers}"
+        effort = "" if self.effort == "normal" else f"-{self.effort}"
+        budgets = f"size-{self.size}-macs-{self.macs}-units-{self.units}"
+        return f"{self.method}-{budgets}{numbers}{effort}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +182,6 @@ def _smaller(model: Path, way: Way, draw: Path | None, output: Path, cache: Path
             budgets=Budgets(size=way.size, macs=way.macs),
             precision=way.precision,
         ),
-        measuring=MeasureOptions(cache=cache),
+        measuring=MeasureOptions(cache=cache, effort=way.effort),
         force=True,
     )

@@ -11,7 +11,8 @@ from command_line import run, words
 import onnx_relusv
 from onnx_relusv.cli.commands import cli
 from onnx_relusv.core.arguments import options_of
-from onnx_relusv.core.options import ApplyOptions, ComparisonLimits, MeasureOptions, PlanOptions
+from onnx_relusv.core.metric import ComparisonLimits
+from onnx_relusv.core.options import ApplyOptions, MeasureOptions, PlanOptions
 from onnx_relusv.core.plans import Budgets
 from onnx_relusv.core.sweeps import SweepOptions
 

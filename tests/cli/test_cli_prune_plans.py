@@ -76,7 +76,7 @@ def test_plan_then_apply_equals_compress(method: str, folder: Path, tmp_path: Pa
     assert result.exit_code == 0, result.output
     assert "Groups of units" in result.output
     data = json.loads(plan.read_text(encoding="utf-8"))
-    assert (data["schema_version"], data["method"]) == (6, method)
+    assert (data["schema_version"], data["method"]) == (7, method)
     assert [group["key"] for group in data["groups"]] == ["a", "c"]
     assert [curve["key"] for curve in data["group_curves"]] == ["a", "c"]
     result = applied(folder, plan, one)

@@ -228,6 +228,7 @@ def test_a_report_s_settings_repeat_the_run(folder: Path) -> None:
         "exclude": ["y", "[y]"],
         "provider": "cpu",
         "seed": 3,
+        "effort": "normal",
         "memory": 300,
     }
     page = (folder / "report" / "report.html").read_text(encoding="utf-8")

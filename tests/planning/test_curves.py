@@ -103,7 +103,7 @@ def test_blocks_get_back_what_they_can(tmp_path: Path) -> None:
 
 def test_few_counts_are_measured() -> None:
     for units in (2, 3, 10, 500):
-        counts = counts_to_measure(units)
+        counts = counts_to_measure(units, 5)
         assert 1 <= len(counts) <= 5
         assert list(counts) == sorted(set(counts))
         assert 1 <= counts[0] <= counts[-1] < units

@@ -26,11 +26,11 @@ from onnx_relusv.rewrites.low_rank.candidates import block_candidates, undominat
 from onnx_relusv.rewrites.low_rank.factors import decompose_block
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms, double_layer
 from onnx_relusv.rewrites.low_rank.method import (
-    MOST_RANKS,
     DoubleLayers,
     layer_item,
     ranks_to_measure,
 )
+from onnx_relusv.work.effort import SPENDING
 from onnx_relusv.work.executors import Advance, Silent
 
 # Of a divergence: outputs are equal to about 1e-6.
@@ -240,12 +240,15 @@ def test_damage_never_rises_with_the_rank(data: st.DataObject, given_levels: lis
             assert reached[rank - 1] == pytest.approx(max(least, 1e-12), rel=1e-9)
 
 
+MOST_RANKS = SPENDING["normal"].most_ranks
+
+
 def ranks_of(shares: list[float]) -> list[int]:
     """The ranks that are measured of candidates of these shares of their block's bytes."""
     item = block(gemm(400, 10), original_bytes=100_000)
     sizes = [round(share * item.original_bytes) for share in shares]
     listed = offered([1 / (1 + place) for place in range(len(shares))], sizes=sizes)
-    found = ranks_to_measure(layer_item(item, listed))
+    found = ranks_to_measure(layer_item(item, listed), MOST_RANKS)
     assert list(found) == ["pair"]
     return list(found["pair"])
 

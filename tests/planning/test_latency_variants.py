@@ -33,7 +33,7 @@ MEASURING = MeasureOptions(provider="cpu")
 
 def with_integers(folder: Path) -> Opened:
     case, inputs, workspace = open_model(network(folder), None, MEASURING, for_integers=True)
-    inputs = split_inputs(case, inputs, 0)
+    inputs = split_inputs(case, inputs, MEASURING)
     return Opened(with_channels(case, inputs, workspace), inputs, workspace)
 
 

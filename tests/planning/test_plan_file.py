@@ -38,7 +38,7 @@ def test_a_file_from_before_latency_is_read(fields: dict[str, Any], tmp_path: Pa
 def test_a_file_of_the_version_before_groups_is_read(
     fields: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert fields["schema_version"] == 6
+    assert fields["schema_version"] == 7
     fields["schema_version"] = 2
     for name in ("groups", "group_curves"):
         assert fields.pop(name) == []
@@ -70,6 +70,21 @@ def test_a_file_of_the_version_before_formats_is_read(
     for choice in fields["choices"]:
         del choice["rounding"]
     assert read_plan(written(tmp_path, fields)) == PLAN
+
+
+def test_a_file_of_the_version_before_effort_is_read(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields["schema_version"] = 6
+    assert fields.pop("effort") == "normal"
+    assert read_plan(written(tmp_path, fields)) == PLAN
+
+
+def test_an_effort_is_one_of_two(fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["effort"] = "quick"
+    assert read_plan(written(tmp_path, fields)) == replace(PLAN, effort="quick")
+    fields["effort"] = "none"
+    refused(tmp_path, fields, "effort", "quick")
 
 
 def test_a_format_of_integers_is_one_of_two(fields: dict[str, Any], tmp_path: Path) -> None:
@@ -170,7 +185,7 @@ def test_what_is_edited_without_effect_is_said(
 
 
 def test_another_version(fields: dict[str, Any], tmp_path: Path) -> None:
-    for version in (0, 1, 7, "2", 2.5, None, True):
+    for version in (0, 1, 8, "2", 2.5, None, True):
         fields["schema_version"] = version
         refused(tmp_path, fields, f"schema version {version}", "Make the plan again")
 

@@ -65,6 +65,12 @@ def test_a_kronecker_covariance_is_read_by_channels_exactly() -> None:
     wanted = eliminate([squared(whole)], channels)
     np.testing.assert_array_equal(found.order, wanted.order)
     np.testing.assert_allclose(found.levels, wanted.levels, rtol=1e-8, atol=1e-10)
+    # Of a square array too, where that is asked for.
+    apart = separable(squared(whole), always=True)
+    assert apart.covariance.shape == (channels, channels)
+    found = eliminate([apart], channels)
+    np.testing.assert_array_equal(found.order, wanted.order)
+    np.testing.assert_allclose(found.levels, wanted.levels, rtol=1e-8, atol=1e-10)
 
 
 def test_without_positions_a_reading_stays_as_it_is() -> None:

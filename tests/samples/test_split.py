@@ -1,6 +1,7 @@
 """Parts of samples: disjoint, drawn by seed, and read as numpy would pick them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +257,42 @@ def test_groups_of_one_are_as_none(tmp_path: Path) -> None:
     for seed in range(3):
         alone = parts(split(numbered(tmp_path, 30), seed, for_certifying))
         assert parts(split(grouped(tmp_path, list(range(30))), seed, for_certifying)) == alone
+
+
+@given(
+    count=st.integers(2, 60),
+    most=st.integers(1, 70),
+    groups=st.one_of(st.none(), st.integers(2, 6)),
+    seed=st.integers(0, 9),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_fewer_are_fitted_to_and_all_are_judged_on(
+    count: int, most: int, groups: int | None, seed: int, tmp_path: Path
+) -> None:
+    samples = numbered(tmp_path, count)
+    if groups is not None:
+        samples = replace(samples, groups=np.arange(count) % groups)
+    whole = split(samples, seed)
+    found = whole.fewer(most, seed)
+    assert parts(found) == parts(whole.fewer(most, seed))
+    if whole.select is None or whole.fit.count + whole.select.count <= most:
+        assert found == whole
+        assert found.judge is None
+        return
+    assert positions(found.judge) == positions(whole.select)
+    for some, every in ((found.fit, whole.fit), (found.select, whole.select)):
+        assert some is not None
+        assert 0 < some.count <= every.count
+        assert set(positions(some)) <= set(positions(every))
+        if groups is None:
+            assert some.count <= max(1, round(most * every.count / count))
+        else:  # whole ones
+            assert some.groups is not None
+            assert every.groups is not None
+            taken = np.isin(every.groups, some.groups)
+            assert np.count_nonzero(taken) == some.count
+
+
+def test_none_are_left_out_without_a_limit(tmp_path: Path) -> None:
+    whole = split(numbered(tmp_path, 50), 0)
+    assert whole.fewer(None, 0) is whole

@@ -37,8 +37,8 @@ def open_model(
 
 def divided(opened: Opened, *, certifying: bool = False) -> Opened:
     """With its samples split."""
-    seed = opened.workspace.options.seed
+    options = opened.workspace.options
     found = split_inputs(
-        opened.case, opened.inputs, seed, for_certifying if certifying else nothing_aside
+        opened.case, opened.inputs, options, for_certifying if certifying else nothing_aside
     )
     return opened._replace(inputs=found)

@@ -18,6 +18,7 @@ from onnx_relusv.rewrites.low_rank.forms import double_layer
 from onnx_relusv.rewrites.prune.elimination import Elimination
 from onnx_relusv.runtime.session import CPU
 from onnx_relusv.work.cache import Cache
+from onnx_relusv.work.effort import SPENDING
 
 
 def assert_same(found: object, wanted: object, name: str = "") -> None:
@@ -58,7 +59,7 @@ def measured(geometry: Geometry, seed: int) -> BlockMeasures:
     rng = np.random.default_rng(0)
     linear, seen = linear_map(geometry, rng), moments(geometry, rng)
     item = block(geometry, (6, 6) if geometry.kind == "conv" else ())
-    return measure_block(item, lambda _: linear, {item.key: seen}, seed, CPU, 1)
+    return measure_block(item, lambda _: linear, {item.key: seen}, seed, CPU, SPENDING["normal"], 1)
 
 
 @pytest.mark.parametrize("geometry", [gemm(60, 50), conv(16, 24, (3, 3), groups=2)])

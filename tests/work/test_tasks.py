@@ -13,6 +13,7 @@ from jobs import run, tasks
 from onnx_relusv.core.measures import GroupCurve
 from onnx_relusv.measuring.blocks import measure_block
 from onnx_relusv.work.cache import Cache
+from onnx_relusv.work.effort import SPENDING
 from onnx_relusv.work.executors import Task, Threads, local
 from onnx_relusv.work.executors import run as run_tasks
 
@@ -94,7 +95,15 @@ def test_what_cannot_be_a_result_is_found_again(tmp_path: Path) -> None:
 def test_a_measurement_can_be_sent_to_another_process() -> None:
     geometry = gemm(9, 7)
     item, linear = block(geometry), linear_map(geometry, np.random.default_rng(0))
-    arguments = (item, Folded(linear), {item.key: None}, 3, "CPUExecutionProvider", 1)
+    arguments = (
+        item,
+        Folded(linear),
+        {item.key: None},
+        3,
+        "CPUExecutionProvider",
+        SPENDING["normal"],
+        1,
+    )
     function, sent = pickle.loads(pickle.dumps((measure_block, arguments)))
     here, there = measure_block(*arguments), function(*sent)
     assert there.candidates == here.candidates

@@ -160,8 +160,8 @@ def block_numbers(block: Block) -> int:
 
 # Of the first operator set in which a tensor of integers may have a scale for every channel.
 LEAST_OPSET = 13
-# Ratio of neighbouring ranks where a level is costly to compute; 1.09 wastes 4 % on average.
-_STEP = 1.09
+# Ratio of neighbouring ranks where a level is costly to compute; it wastes 4 % on average.
+RANK_STEP = 1.09
 
 
 def block_candidates(
@@ -169,6 +169,7 @@ def block_candidates(
     linear: LinearMap,
     moments: Moments | None,
     parts: Sequence[Decomposition],
+    step: float = RANK_STEP,
 ) -> tuple[Candidate, ...]:
     """All candidates that make the block smaller without more multiply-accumulates.
 
@@ -177,6 +178,7 @@ def block_candidates(
         linear: Its linear map.
         moments: Of its input, or None.
         parts: The linear map's decomposition in that metric, one a group.
+        step: Ratio of neighbouring ranks where a level is costly to compute.
 
     Returns:
         By form, ranks increasing, so levels decreasing.
@@ -187,7 +189,8 @@ def block_candidates(
     # Without moments the bias is the original's.
     biased = moments is not None or bool(np.any(linear.bias))
     for form in available_forms(block.geometry):
-        ranks = list(useful_ranks(block, form, biased=biased))
+        costs = dict(_useful_costs(block, form, step, biased=biased))
+        ranks = list(costs)
         if not ranks:
             continue
         reached = FORMS[form].levels(block.geometry, linear, moments, parts, ranks)
@@ -195,7 +198,7 @@ def block_candidates(
         # of a tucker, whose bases are not best in the spectral norm, so may the level itself.
         reached = np.minimum.accumulate(reached)
         found.extend(
-            _candidate(block, form, rank, float(level), biased=biased)
+            _at_cost(form, rank, float(level), costs[rank])
             for rank, level in zip(ranks, reached, strict=True)
         )
     return tuple(found)
@@ -213,6 +216,10 @@ def candidate_at(
 
 def _candidate(block: Block, form: str, rank: int, level: float, *, biased: bool) -> Candidate:
     cost = candidate_cost(block, form, rank, item_size(block), biased=biased)
+    return _at_cost(form, rank, level, cost)
+
+
+def _at_cost(form: str, rank: int, level: float, cost: Cost) -> Candidate:
     return Candidate(form=form, rank=rank, level=level, bytes=cost.bytes, macs=cost.macs)
 
 
@@ -290,11 +297,18 @@ def useful_ranks(block: Block, form: str, *, biased: bool = True) -> Iterator[in
         form: One of its forms.
         biased: Whether the double layer adds a bias.
     """
+    return (rank for rank, _ in _useful_costs(block, form, RANK_STEP, biased=biased))
+
+
+def _useful_costs(
+    block: Block, form: str, step: float, *, biased: bool
+) -> Iterator[tuple[int, Cost]]:
+    """The same ranks with what the double layers cost."""
     now, size = block_cost(block), item_size(block)
     largest = FORMS[form].largest_rank(block.geometry)
     ranks: Iterable[int] = range(1, largest)
     if FORMS[form].costly:
-        steps = np.log(max(largest, 2)) / np.log(_STEP)
+        steps = np.log(max(largest, 2)) / np.log(step)
         ladder = np.geomspace(1, largest, int(steps) + 2).round().astype(int)
         ranks = [int(rank) for rank in np.unique(ladder)]
     last = None
@@ -302,7 +316,7 @@ def useful_ranks(block: Block, form: str, *, biased: bool = True) -> Iterator[in
         cost = candidate_cost(block, form, rank, size, biased=biased)
         # A tucker whose r has reached the rows gets wider in front of the core only now and then.
         if cost.bytes < now.bytes and cost.macs <= now.macs and cost != last:
-            yield rank
+            yield rank, cost
         last = cost
 
 

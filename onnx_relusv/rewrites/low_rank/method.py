@@ -24,9 +24,9 @@ from onnx_relusv.rewrites.low_rank.factors import as_stored
 from onnx_relusv.rewrites.low_rank.forms import DENSE, FORMS
 from onnx_relusv.rewrites.low_rank.rounding import rounded
 from onnx_relusv.rewrites.low_rank.surgery import replaced
+from onnx_relusv.work.effort import Spending
 from onnx_relusv.work.executors import Progress
 
-MOST_RANKS = 4
 # Of a block's bytes: what lies outside is not worth a measurement.
 _LEAST_SHARE, _MOST_SHARE = 0.02, 0.7
 # Of the original's bytes: smaller steps between the ranks of a block are not worth an option.
@@ -188,6 +188,11 @@ class Measurements(Protocol):
         """The original's operator set."""
         ...
 
+    @property
+    def spending(self) -> Spending:
+        """What is done for a better file."""
+        ...
+
 
 class DoubleLayers:
     """Lowers the rank of blocks: each may become a pair, or more, of thinner layers."""
@@ -248,7 +253,7 @@ class DoubleLayers:
         return [self._site(item, measured) for item in items]
 
     def _site(self, item: LayerItem, measured: Measurements) -> Site:
-        block, ranks = item.block, ranks_to_measure(item)
+        block, ranks = item.block, ranks_to_measure(item, measured.spending.most_ranks)
         integers = item.is_int8
 
         def maps() -> Iterator[Mapping[str, LinearMap]]:
@@ -299,8 +304,8 @@ class DoubleLayers:
         return replace(model, proto=replaced(model, blocks, fitted.factors)), ()
 
 
-def ranks_to_measure(item: LayerItem) -> dict[str, tuple[int, ...]]:
-    """By form, increasing: a geometric ladder over the sizes worth having."""
+def ranks_to_measure(item: LayerItem, most: int) -> dict[str, tuple[int, ...]]:
+    """By form, increasing: a geometric ladder, of so many, over the sizes worth having."""
     stays = item.layers[0]
     whole = item.block.original_bytes if stays is None else stays.bytes
     candidates = [layer for layer in item.candidates if layer is not stays]
@@ -312,7 +317,7 @@ def ranks_to_measure(item: LayerItem) -> dict[str, tuple[int, ...]]:
         own = sorted((c for c in offered if c.form == form), key=lambda layer: layer.rank)
         shares = np.array([layer.bytes for layer in own]) / whole
         low, high = max(_LEAST_SHARE, shares.min()), min(_MOST_SHARE, shares.max())
-        ladder = np.geomspace(low, high, MOST_RANKS)
+        ladder = np.geomspace(low, high, most)
         places = {int(np.argmin(np.abs(np.log(shares / share)))) for share in ladder}
         found[form] = tuple(sorted(own[place].rank for place in places))
     return found

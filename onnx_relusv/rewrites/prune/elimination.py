@@ -389,15 +389,40 @@ def _by_size(units: Columns) -> list[Columns]:
     return [order[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes)]
 
 
-def separable(reading: Reading) -> Reading:
-    """A reading by channels where it is wide and its units have positions; itself otherwise."""
+def separable(reading: Reading, *, always: bool = False) -> Reading:
+    """A reading by channels where it is wide and its units have positions; itself otherwise.
+
+    Args:
+        reading: The reading.
+        always: Whether one that is not wide is taken apart, too.
+    """
     covariance, units = reading.covariance, reading.units
-    if not isinstance(covariance, FactoredCovariance) or not len(units):
+    wide = isinstance(covariance, FactoredCovariance)
+    if not (wide or always) or not len(units):
         return reading
     edges = np.flatnonzero(np.diff(units, prepend=units[0] - 1, append=units[-1] - 1))
     positions = int(np.gcd.reduce(np.diff(edges)))
     if positions == 1:
         return reading
+    channels, places = _apart(covariance, positions)
+    root = scipy.linalg.cholesky(places * (positions / np.trace(places)), lower=True)
+    weight = reading.weight.reshape(len(reading.weight), -1, positions) @ root
+    return replace(
+        reading,
+        weight=np.asarray(weight.transpose(0, 2, 1).reshape(-1, len(channels))),
+        covariance=channels,
+        units=units[::positions],
+        varies=np.asarray(reading.varies.reshape(-1, positions).any(axis=1)),
+        positions=positions,
+    )
+
+
+def _apart(covariance: Covariance, positions: int) -> tuple[Floats, Floats]:
+    """The covariance of the channels, averaged over positions, and of these, summed over those."""
+    if not isinstance(covariance, FactoredCovariance):
+        whole = covariance.reshape(-1, positions, len(covariance) // positions, positions)
+        channels = np.einsum("upvp->uv", whole) / positions
+        return channels, np.einsum("upuq->pq", whole)
     factor = covariance.factor.reshape(len(covariance.factor), -1, positions)
     own = covariance.diagonal.reshape(-1, positions)
     by_channel = factor.transpose(1, 0, 2).reshape(len(own), -1)
@@ -406,13 +431,4 @@ def separable(reading: Reading) -> Reading:
     by_position = factor.transpose(2, 0, 1).reshape(positions, -1)
     places = by_position @ by_position.T
     places[np.diag_indices_from(places)] += own.sum(axis=0)
-    root = scipy.linalg.cholesky(places * (positions / np.trace(places)), lower=True)
-    weight = reading.weight.reshape(len(reading.weight), -1, positions) @ root
-    return replace(
-        reading,
-        weight=np.asarray(weight.transpose(0, 2, 1).reshape(-1, len(own))),
-        covariance=channels,
-        units=units[::positions],
-        varies=np.asarray(reading.varies.reshape(-1, positions).any(axis=1)),
-        positions=positions,
-    )
+    return channels, places

@@ -43,7 +43,6 @@ from onnx_relusv.rewrites.prune.units import (
 )
 from onnx_relusv.work.executors import Progress
 
-MOST_CUTS = 5
 # Of a group's units: what lies outside is not worth a measurement.
 _LEAST_CUT, _MOST_CUT = 0.08, 0.85
 # Without a budget; see docs/how-it-works.md for what it leaves of the accuracy.
@@ -203,9 +202,9 @@ def _relocated(
     )
 
 
-def counts_to_measure(units: int) -> tuple[int, ...]:
-    """Increasing: a geometric ladder of units that are kept."""
-    shares = np.geomspace(_LEAST_CUT, _MOST_CUT, MOST_CUTS)
+def counts_to_measure(units: int, most: int) -> tuple[int, ...]:
+    """Increasing: a geometric ladder, of so many, of units that are kept."""
+    shares = np.geomspace(_LEAST_CUT, _MOST_CUT, most)
     found = np.unique(np.clip(np.round(units * shares), 1, units - 1).astype(int))
     return tuple(int(count) for count in found)
 
@@ -225,7 +224,7 @@ class _Trials:
     ) -> None:
         self._ground, self._channels, self._units = ground, channels, units
         self._ordered = ordered
-        self._counts = counts_to_measure(ordered.units)
+        self._counts = counts_to_measure(ordered.units, ground.spending.most_cuts)
 
     def site(self) -> Site:
         """Where they are tried.

@@ -77,6 +77,8 @@ def group_readings(
     group: ChannelGroup,
     moments: BlockMoments,
     roots: Mapping[str, Floats],
+    *,
+    apart: bool = False,
 ) -> list[Reading]:
     """All that reads a group's units.
 
@@ -87,6 +89,7 @@ def group_readings(
         moments: Of the blocks' inputs.
         roots: By block key, the (n, out) matrix that its answers are multiplied with before they
             are compared; of other blocks, all count alike.
+        apart: Whether all covariances of patches are taken apart into channels and positions.
 
     Returns:
         With the columns of duplicates moved to those of the first of them.
@@ -107,7 +110,7 @@ def group_readings(
     scale = _mean_variance(found)
     found += [replace(one, covariance=scaled(one.covariance, scale)) for one in others]
     left = [_without_duplicates(one, duplicates) for one in found]
-    return [separable(one) for one in left if np.any(one.units != NONE_LEFT)]
+    return [separable(one, always=apart) for one in left if np.any(one.units != NONE_LEFT)]
 
 
 def columns_read(case: Case, channels: Channels, group: ChannelGroup) -> list[int]:
@@ -265,7 +268,7 @@ def ordered_groups(
             result=Elimination,
             lengths={"units": len(group.units)},
             function=order_of,
-            arguments=(case, channels, group, moments, roots),
+            arguments=(case, channels, group, moments, roots, workspace.spending.apart),
             load=_load(case, channels, group),
         )
         for group in free
@@ -295,6 +298,7 @@ def order_of(
     group: ChannelGroup,
     moments: BlockMoments,
     roots: Mapping[str, Floats],
+    apart: bool,
     threads: int,
 ) -> Elimination:
     """A group's order: what is nothing to anybody first, and one unit stays to the end.
@@ -305,9 +309,10 @@ def order_of(
         group: One of them.
         moments: Of the blocks' inputs.
         roots: As of `group_readings`.
+        apart: Likewise.
         threads: How many may be used; BLAS is limited to them already.
     """
-    readings = group_readings(case, channels, group, moments, roots)
+    readings = group_readings(case, channels, group, moments, roots, apart=apart)
     equal = local_duplicates(channels, group)
     redundant = np.flatnonzero(equal != np.arange(len(equal)))
     constant = np.setdiff1d(constant_units(readings, len(equal)), redundant)
