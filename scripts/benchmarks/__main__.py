@@ -5,6 +5,7 @@ import sys
 import accuracy
 import cluster
 import dense
+import drop
 import files
 import gpu
 import growth
@@ -34,28 +35,24 @@ BENCHMARKS = {
     "cluster": cluster.main,
     "scale": scale.main,
 }
+# Those that are told the words behind their name, with what these are.
+WITH_WORDS = {
+    "accuracy": (accuracy.main, "[--effort NAME]"),
+    "speed": (speed.main, "[EFFORT ...]"),
+    "drop": (drop.main, "[MODEL ...]"),
+    "peers": (peers.main, "[METHOD ...]"),
+    "files": (files.main, "[NAME ...]"),
+    "latency": (latency.main, "[MODEL ...]"),
+    "large": (large.main, "[WIDTH]"),
+    "dense": (dense.main, "[WIDTH ...]"),
+}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["peers"]:
-        peers.main(sys.argv[2:])
-    elif sys.argv[1:2] == ["accuracy"]:
-        accuracy.main(sys.argv[2:])
-    elif sys.argv[1:2] == ["speed"]:
-        speed.main(sys.argv[2:])
-    elif sys.argv[1:2] == ["files"]:
-        files.main(sys.argv[2:])
-    elif sys.argv[1:2] == ["latency"]:
-        latency.main(sys.argv[2:])
-    elif sys.argv[1:2] == ["large"]:
-        large.main(sys.argv[2:])
-    elif sys.argv[1:2] == ["dense"]:
-        dense.main(sys.argv[2:])
-    elif len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        names = "|".join(BENCHMARKS)
-        sys.exit(
-            f"usage: scripts/bench {names}|accuracy [--effort NAME]|speed [EFFORT ...]"
-            "|peers [METHOD ...]|files [NAME ...]|large [WIDTH]|dense [WIDTH ...]"
-            "|latency [MODEL ...]"
-        )
+    name, *words = sys.argv[1:] or [""]
+    if name in WITH_WORDS:
+        WITH_WORDS[name][0](words)
+    elif name in BENCHMARKS and not words:
+        BENCHMARKS[name]()
     else:
-        BENCHMARKS[sys.argv[1]]()
+        choices = [*BENCHMARKS, *(f"{each} {told}" for each, (_, told) in WITH_WORDS.items())]
+        sys.exit(f"usage: scripts/bench {' | '.join(choices)}")
