@@ -1,4 +1,4 @@
-"""Draws what models lose over what is left of them, out of the table in README.md."""
+"""Draws what models lose over what is left of them, out of the table in docs/benchmarks.md."""
 
 import re
 import sys
@@ -12,10 +12,11 @@ from picture import new_figure, write_picture
 
 from onnx_relusv.report.plots import light, plot_settings
 
-PAGE, PICTURE = Path("README.md"), Path("docs/images/size_accuracy.svg")
-# Model, what was asked for, bytes left, MACs left, accuracies, drop, worst.
+PAGE, PICTURE = Path("docs/benchmarks.md"), Path("docs/images/size_accuracy.svg")
+# Model, what was asked for, bytes left, MACs left, accuracies, drop, worst, what was wanted.
 _ROW = re.compile(
-    r"^\| (\w+) \| [\d.]+ \| ([\d.]+) \| [\d.]+ \| [^|]*%[^|]*% \| (-?[\d.]+) \| (-?[\d.]+) \|$",
+    r"^\| (\w+) \| [\d.]+ \| ([\d.]+) \| [\d.]+ \| [^|]*%[^|]*% "
+    r"\| (-?[\d.]+) \| (-?[\d.]+) \| [\d.]+ \|$",
     re.MULTILINE,
 )
 _ROLES = ("sigma", "estimate", "chosen", "active", "wrong", "ink")
