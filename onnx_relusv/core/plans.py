@@ -340,7 +340,8 @@ class Plan(WithPrecision):
         input_shape: Shapes of inputs that were set, each as ``NAME=1x80x200``.
         warnings: Sentences for the user on what the samples can tell.
         edited: Sentences on what was edited in its file without any effect; not in the file.
-        many: With many samples in a run, where that was looked at when it was made; likewise.
+        many: With many samples in a run, where that was looked at when it was made; likewise. It is
+            nothing that was decided, so plans that differ in it are equal.
     """
 
     model_sha256: str
@@ -372,7 +373,7 @@ class Plan(WithPrecision):
     input_shape: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     edited: tuple[str, ...] = field(default=(), metadata=UNSTORED)
-    many: ModelledTime | None = field(default=None, metadata=UNSTORED)
+    many: ModelledTime | None = field(default=None, compare=False, metadata=UNSTORED)
 
     @property
     def uses_int8(self) -> bool:
