@@ -6,18 +6,19 @@ Forms that other forms of the same block beat at every size: they need no measur
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from onnx_relusv.core.blocks import Block, LinearMap, Moments
+from onnx_relusv.core.blocks import Block, Geometry, LinearMap, Moments
 from onnx_relusv.core.kinds import kind_of
 from onnx_relusv.core.plans import Candidate, Cost
 from onnx_relusv.graph import writing
 from onnx_relusv.rewrites.low_rank.factors import block_values
+from onnx_relusv.rewrites.low_rank.form import layers_macs
 from onnx_relusv.rewrites.low_rank.forms import FORMS, available_forms
 from onnx_relusv.rewrites.low_rank.surgery import Replacement, double_layer_nodes
 from onnx_relusv.spectra.singular import Decomposition
@@ -69,11 +70,7 @@ def candidate_cost(
         names are taken there and get a number behind them.
     """
     layers = FORMS[form].layers(block.geometry, rank)
-    if FORMS[form].one_layer:
-        made = Replacement(block, str, integers=integers)
-        made.add(block.key, block.geometry, (block.source, block.pre_activation), biased=biased)
-    else:
-        made = double_layer_nodes(block, layers, biased=biased, integers=integers)
+    made = _skeleton(block, form, layers, biased=biased, integers=integers)
     constants = [
         (name, kind_of(layer).stored_shape(layer))
         for name, layer in zip(made.weights, layers, strict=True)
@@ -90,12 +87,59 @@ def candidate_cost(
         stored += writing.tensor(made.bias, dims, item_size + _HALF_A_FLOAT * _is_cast(block))
     if block.lists_initializers:
         stored += sum(writing.listed(name, dims) for name, dims in constants)
+    macs = layers_macs(layers, block.source_shape)
+    return Cost(bytes=stored + made.bytes, macs=macs)
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """What of a double layer's nodes is the same at every rank, whatever channels are left.
+
+    Attributes:
+        weights: Names of the stored weights.
+        scales: Of their scales.
+        bias: Of the bias, or None.
+        bytes: That the nodes take.
+    """
+
+    weights: tuple[str, ...]
+    scales: tuple[str, ...]
+    bias: str | None
+    bytes: int
+
+
+# By what decides them; plans ask for the costs of thousands of ranks and channels.
+_SKELETONS: dict[tuple[object, ...], _Skeleton] = {}
+_MOST_SKELETONS = 4096
+
+
+def _skeleton(
+    block: Block, form: str, layers: Sequence[Geometry], *, biased: bool, integers: bool
+) -> _Skeleton:
+    """The nodes of a double layer, but for their numbers; arguments as of `candidate_cost`."""
+    lengths = [
+        (one.kind, one.kernel, one.strides, one.dilations, one.pads, one.auto_pad, one.groups)
+        for one in layers
+    ]
+    names = block.key, block.source, block.pre_activation, block.weight_type, block.element_type
+    key = (form, biased, integers, *names, *lengths)
+    found = _SKELETONS.get(key)
+    if found is not None:
+        return found
+    if FORMS[form].one_layer:
+        made = Replacement(block, str, integers=integers)
+        made.add(block.key, layers[0], (block.source, block.pre_activation), biased=biased)
+    else:
+        made = double_layer_nodes(block, layers, biased=biased, integers=integers)
     nodes = sum(
         writing.node(new.operator, [new.name, *new.inputs, new.output], new.attributes)
         for new in made.nodes
     )
-    macs = FORMS[form].macs(block.geometry, rank, block.source_shape)
-    return Cost(bytes=stored + nodes, macs=macs)
+    if len(_SKELETONS) >= _MOST_SKELETONS:
+        _SKELETONS.clear()
+    found = _Skeleton(tuple(made.weights), tuple(made.scales), made.bias, nodes)
+    _SKELETONS[key] = found
+    return found
 
 
 def refit_bytes(block: Block, nodes: Sequence[NodeProto], item_size: int) -> int:

@@ -130,11 +130,7 @@ class Form(ABC):
 
     def macs(self, geometry: Geometry, rank: int, source_shape: Shape) -> int:
         """Multiply-accumulates of all layers for one sample, whose input has this shape."""
-        total, shape = 0, source_shape
-        for layer in self.layers(geometry, rank):
-            total += kind_of(layer).macs(layer, shape)
-            shape = kind_of(layer).output_shape(layer, shape)
-        return total
+        return layers_macs(self.layers(geometry, rank), source_shape)
 
     def load(self, geometry: Geometry) -> LevelLoad:
         """What its levels take."""
@@ -337,6 +333,15 @@ class Form(ABC):
             for group, (W, L) in enumerate(zip(linear.weight, composed, strict=True)):
                 found[group, place] = spectral_norm(energy(W - L, moments.of_group(group)))
         return np.stack([np.interp(ranks, measured, own) for own in found])
+
+
+def layers_macs(layers: Sequence[Geometry], source_shape: Shape) -> int:
+    """Multiply-accumulates of layers that run one behind the other, for one sample."""
+    total, shape = 0, source_shape
+    for layer in layers:
+        total += kind_of(layer).macs(layer, shape)
+        shape = kind_of(layer).output_shape(layer, shape)
+    return total
 
 
 def ratio(before: Floats, after: Floats) -> Floats:
