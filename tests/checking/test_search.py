@@ -285,7 +285,7 @@ def test_too_few_samples_are_said_before_any_measuring(
 ) -> None:
     model, output, stages = classifier(tmp_path), tmp_path / "small.onnx", Stages()
     few = samples(tmp_path, model, count=count - 1, labelled=labelled, name="few")
-    options = PlanOptions(budgets=Budgets(max_drop=1.0))
+    options = PlanOptions(budgets=Budgets(max_drop=1.0), round_to=1)
     with pytest.raises(BudgetError, match=rf"It takes {count}, of which {needed} are set aside"):
         compress(model, output, samples=few, planning=options, progress=stages)
     assert stages.names == []
@@ -301,7 +301,7 @@ def test_groups_are_not_certified(tmp_path: Path) -> None:
         given = dict(arrays)
     count = len(next(iter(given.values())))
     np.savez(tmp_path / "grouped.npz", **given, groups=np.arange(count) // 2)
-    options = PlanOptions(budgets=Budgets(max_drop=8.0))
+    options = PlanOptions(budgets=Budgets(max_drop=8.0), round_to=1)
     with pytest.raises(InputError, match="do not depend on each other, and these have groups"):
         compress(model, output, samples=tmp_path / "grouped.npz", planning=options)
     assert not output.exists()
@@ -310,7 +310,7 @@ def test_groups_are_not_certified(tmp_path: Path) -> None:
 def test_it_is_the_last_that_passed_from_the_largest_down_in_every_run(tmp_path: Path) -> None:
     """Two runs are alike, and show their stages."""
     model, stages = classifier(tmp_path), Stages()
-    options = PlanOptions(budgets=Budgets(max_drop=8.0))
+    options = PlanOptions(budgets=Budgets(max_drop=8.0), round_to=1)
     data, outputs = samples(tmp_path, model), [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     done, again = (
         compress(
