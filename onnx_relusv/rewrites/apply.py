@@ -137,7 +137,8 @@ def _text(
             "samples_sha256": None if inputs.user_samples is None else inputs.user_samples.sha256,
             "method": method,
             "level": level,
-            "budgets": asdict(budgets),
+            # Those alone that were given: of a small file's bytes, names are many.
+            "budgets": {name: one for name, one in asdict(budgets).items() if one is not None},
             "seed": workspace.options.seed,
             **({} if precision == KEPT else {"precision": precision}),
             # Outside of it the file may compute something else.

@@ -66,5 +66,6 @@ def test_where_results_are_kept_is_no_setting() -> None:
             "provider": "auto",
             "seed": 0,
             "memory": 2048,
+            "effort": "normal",
         }
     )
